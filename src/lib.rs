@@ -1,0 +1,48 @@
+//! `compute_ctl`: the supervisor of a Neon compute.
+//!
+//! # The way a spec takes
+//!
+//! ```text
+//! cli ──► spec ──► node (parameters + Arc<Mutex<ComputeState>> + watch)
+//!                   │
+//!   http ─requests─►│ driver: the one task that changes things
+//!                   │   startup ─► storage ─► postgres ─► catalog
+//!                   │   reconfigure / terminate / signal
+//!   http ◄─snapshots┘
+//! ```
+//!
+//! # Map
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`cli`] | flags, environment variables, the checks between them |
+//! | [`spec`] | the JSON documents: wire types, ids, validation, where they come from |
+//! | [`state`] | statuses, the transition table, which request is legal when (pure) |
+//! | [`node`] | what all tasks share: parameters, the guarded state, the watch |
+//! | [`driver`] | the task that owns every change |
+//! | [`startup`] | the pipeline from a spec to a running Postgres |
+//! | [`storage`] | safekeepers and pageserver |
+//! | [`postgres`] | the child process, its configuration, its log |
+//! | [`catalog`] | roles and databases |
+//! | [`http`] | the two servers |
+//! | [`os`] | signals, children, privileges, limits |
+//! | [`telemetry`] | log, metrics, secrets |
+//! | [`dev`] | the embedded storage behind `compute_ctl dev` and the tests |
+//!
+//! Dependencies point one way: nothing below `http` knows HTTP, `catalog` knows nothing of
+//! `startup`, and `spec` knows nobody.
+
+pub mod catalog;
+pub mod cli;
+pub mod dev;
+pub mod driver;
+pub mod http;
+pub mod node;
+pub mod os;
+pub mod postgres;
+pub mod spec;
+pub mod startup;
+pub mod state;
+pub mod storage;
+pub mod telemetry;
+pub mod timeouts;
