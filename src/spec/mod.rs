@@ -1,1 +1,17 @@
-//! (in the making)
+//! The JSON documents that tell the program what to do (02).
+//!
+//! [`document`] reads a text into the [`wire`] types, [`parsed`] turns a spec into the validated
+//! values that everything else uses, [`source`] says where the first document comes from. Nothing
+//! here knows the rest of the program.
+
+pub mod control_plane;
+pub mod document;
+pub mod ids;
+pub mod pageserver;
+pub mod parsed;
+pub mod source;
+pub mod wire;
+
+pub use ids::{Lsn, ShardIndex, TenantId, TimelineId};
+pub use parsed::{ParsedSpec, SpecError};
+pub use wire::{ComputeMode, ComputeSpec};

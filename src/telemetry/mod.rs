@@ -1,1 +1,3 @@
-//! (in the making)
+//! What the program says about itself: log, metrics, and the type that keeps secrets out of both.
+
+pub mod secret;

@@ -1,0 +1,291 @@
+//! From the text of a JSON document to its wire type.
+//!
+//! Every document goes through [`parse`]: the error names the path of the offending member, and
+//! members that nobody reads are accepted (02 R2) and reported by path, so that a typing error in
+//! a hand-written spec can be seen.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+/// Why a document cannot be read.
+#[derive(Debug, Error)]
+#[error("{}{source}", PathPrefix(path))]
+pub struct DocumentError {
+    /// Path of the offending member, `.` for the document itself.
+    path: String,
+    source: serde_json::Error,
+}
+
+impl DocumentError {
+    /// Whether the text is JSON at all; if it is, its shape is wrong.
+    pub fn is_syntax(&self) -> bool {
+        self.source.is_syntax() || self.source.is_eof()
+    }
+}
+
+struct PathPrefix<'a>(&'a str);
+
+impl fmt::Display for PathPrefix<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() || self.0 == "." { Ok(()) } else { write!(f, "{}: ", self.0) }
+    }
+}
+
+/// A document and the paths of its members that nobody reads.
+#[derive(Debug)]
+pub struct Parsed<T> {
+    /// The document.
+    pub value: T,
+    /// Paths such as `spec.cluster.roles[0].colour`, in order of appearance.
+    pub unknown_members: Vec<String>,
+}
+
+/// Parses exactly one JSON value.
+pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<Parsed<T>, DocumentError> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let mut unknown_members = Vec::new();
+    let mut track = serde_path_to_error::Track::new();
+    let value = {
+        let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
+        serde_ignored::deserialize(tracked, |path| unknown_members.push(readable(&path)))
+    };
+    let value = value.map_err(|source| DocumentError { path: track.path().to_string(), source })?;
+    json.end().map_err(|source| DocumentError { path: String::new(), source })?;
+    unknown_members.retain(|path| !is_known_but_unread(path));
+    Ok(Parsed { value, unknown_members })
+}
+
+/// A path in the notation of the error texts: `spec.cluster.roles[0].colour`.
+fn readable(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", readable(parent)),
+        Path::Map { parent, key } => match readable(parent) {
+            parent if parent.is_empty() => key.clone(),
+            parent => format!("{parent}.{key}"),
+        },
+        Path::Some { parent }
+        | Path::NewtypeStruct { parent }
+        | Path::NewtypeVariant { parent } => readable(parent),
+    }
+}
+
+/// Members that the control plane is known to send, or that are output-only (02 R2, R10).
+fn is_known_but_unread(path: &str) -> bool {
+    let last = path.rsplit('.').next().unwrap_or_default();
+    let parent = path.strip_suffix(last).unwrap_or_default();
+    match last {
+        "timestamp" => parent.is_empty() || parent == "spec.",
+        "restrict_conn" | "invalid" => parent.contains("databases["),
+        _ => false,
+    }
+}
+
+/// Says once, in one line, which members of a document were not understood.
+pub fn log_unknown_members(document: &str, unknown_members: &[String]) {
+    if !unknown_members.is_empty() {
+        let members = unknown_members.join(", ");
+        tracing::warn!("{document} has members that this version does not know: {members}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::wire::{ConfigDocument, ConfigureRequest};
+    use serde_json::{Value, json};
+
+    /// Example E2 of document 02, cut to what the shape tests need.
+    fn full() -> Value {
+        json!({
+            "spec": {
+                "format_version": 1.0,
+                "timestamp": "2031-03-04T05:06:07.890Z",
+                "suspend_timeout_seconds": 300,
+                "features": ["tls_experimental", "feature_from_the_future"],
+                "tenant_id": "88dfefdb53d20e1b4bb1feae80e8020e",
+                "timeline_id": "a451a43e3c4f981f67181c3e278d7363",
+                "pageserver_connection_info": {
+                    "shard_count": 0, "stripe_size": null, "prefer_protocol": "libpq",
+                    "shards": {"0000": {"pageservers": [{"id": 41, "libpq_url": "postgresql://no_user@ps:6400"}]}}
+                },
+                "safekeeper_connstrings": ["sk-1:6500"],
+                "mode": "Primary",
+                "pgbouncer_settings": {"pool_mode": "transaction"},
+                "audit_log_level": "Base",
+                "offload_lfc_interval_seconds": 300,
+                "delta_operations": [{"action": "delete_db", "name": "old"}],
+                "cluster": {
+                    "roles": [{"name": "ann", "encrypted_password": null, "options": null}],
+                    "databases": [{"name": "store", "owner": "ann", "restrict_conn": [1]}],
+                    "settings": [{"name": "max_connections", "value": "112", "vartype": "integer"}]
+                }
+            },
+            "compute_ctl_config": {"jwks": {"keys": [
+                {"use": "sig", "key_ops": ["verify"], "alg": "EdDSA", "kid": "k", "kty": "OKP",
+                 "crv": "Ed25519", "x": "SvNEwrXCy0Gy7sCfcCoCa4XUhX4ay9rmGB1p_dT3_xU"}
+            ]}, "tls": null}
+        })
+    }
+
+    fn config(value: &Value) -> Result<Parsed<ConfigDocument>, DocumentError> {
+        parse(value.to_string().as_bytes())
+    }
+
+    #[test]
+    fn the_full_document_has_no_unknown_member() {
+        let parsed = config(&full()).unwrap();
+        assert_eq!(parsed.unknown_members, Vec::<String>::new());
+        assert!(
+            parsed.value.spec.unwrap().has_feature(crate::spec::wire::Feature::TlsExperimental)
+        );
+    }
+
+    #[test]
+    fn the_smallest_document_is_an_empty_compute() {
+        let parsed = config(&json!({"compute_ctl_config": {"jwks": {"keys": []}}})).unwrap();
+        assert!(parsed.value.spec.is_none());
+    }
+
+    #[test]
+    fn every_required_member_is_named_with_its_path() {
+        for pointer in [
+            "/compute_ctl_config",
+            "/compute_ctl_config/jwks",
+            "/compute_ctl_config/jwks/keys",
+            "/spec/format_version",
+            "/spec/cluster",
+            "/spec/suspend_timeout_seconds",
+            "/spec/cluster/roles",
+            "/spec/cluster/databases",
+            "/spec/cluster/roles/0/name",
+            "/spec/cluster/databases/0/name",
+            "/spec/cluster/databases/0/owner",
+            "/spec/cluster/settings/0/name",
+            "/spec/cluster/settings/0/vartype",
+            "/spec/delta_operations/0/action",
+            "/spec/delta_operations/0/name",
+            "/spec/pageserver_connection_info/shard_count",
+            "/spec/pageserver_connection_info/shards",
+            "/spec/pageserver_connection_info/shards/0000/pageservers",
+        ] {
+            let mut value = full();
+            let (parent, member) = pointer.rsplit_once('/').unwrap();
+            value.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(member).unwrap();
+            let error = config(&value).unwrap_err();
+            assert!(!error.is_syntax());
+            let text = error.to_string();
+            assert!(text.contains(&format!("missing field `{member}`")), "{pointer}: {text}");
+            if let Some(path) = parent.strip_prefix('/') {
+                let path = path.replace("/0", "[0]").replace('/', ".").replace("[0]000", ".0000");
+                assert!(text.starts_with(&path), "{pointer}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_members_are_accepted_at_every_level_and_listed() {
+        for pointer in [
+            "",
+            "/spec",
+            "/compute_ctl_config",
+            "/compute_ctl_config/jwks",
+            "/spec/cluster",
+            "/spec/cluster/roles/0",
+            "/spec/cluster/databases/0",
+            "/spec/cluster/settings/0",
+            "/spec/delta_operations/0",
+            "/spec/pageserver_connection_info",
+            "/spec/pageserver_connection_info/shards/0000",
+            "/spec/pageserver_connection_info/shards/0000/pageservers/0",
+        ] {
+            let mut value = full();
+            let object = value.pointer_mut(pointer).unwrap().as_object_mut().unwrap();
+            object.insert("x_new".to_owned(), json!({"a": [1]}));
+            let unknown = config(&value).unwrap().unknown_members;
+            assert_eq!(unknown.len(), 1, "{pointer}: {unknown:?}");
+            assert!(unknown[0].ends_with("x_new"), "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn null_policy() {
+        for (member, accepted) in [
+            ("features", false),
+            ("skip_pg_catalog_updates", false),
+            ("safekeeper_connstrings", false),
+            ("mode", false),
+            ("reconfigure_concurrency", false),
+            ("drop_subscriptions_before_start", false),
+            ("audit_log_level", false),
+            ("autoprewarm", false),
+            ("pgbouncer_settings", true),
+            ("tenant_id", true),
+            ("offload_lfc_interval_seconds", true),
+        ] {
+            let mut value = full();
+            value["spec"][member] = Value::Null;
+            assert_eq!(config(&value).is_ok(), accepted, "{member}");
+        }
+    }
+
+    #[test]
+    fn enumerations_are_exact() {
+        let cases = [
+            ("mode", json!("Primary"), true),
+            ("mode", json!("Replica"), true),
+            ("mode", json!({"Static": "0/1"}), true),
+            ("mode", json!("primary"), false),
+            ("mode", json!("Static"), false),
+            ("mode", json!({"Static": 1}), false),
+            ("audit_log_level", json!("Disabled"), true),
+            ("audit_log_level", json!("Log"), true),
+            ("audit_log_level", json!("Hipaa"), true),
+            ("audit_log_level", json!("Extended"), true),
+            ("audit_log_level", json!("Full"), true),
+            ("audit_log_level", json!("base"), false),
+            ("offload_lfc_interval_seconds", json!(0), false),
+            ("tenant_id", json!("88DFEFDB53D20E1B4BB1FEAE80E8020E"), true),
+            ("tenant_id", json!("88dfefdb53d20e1b4bb1feae80e8020"), false),
+            ("shard_stripe_size", json!("8"), false),
+            ("format_version", json!(1), true),
+        ];
+        for (member, text, accepted) in cases {
+            let mut value = full();
+            value["spec"][member] = text.clone();
+            let result = config(&value);
+            assert_eq!(result.is_ok(), accepted, "{member} = {text}: {result:?}");
+            if let Err(error) = result {
+                assert!(error.to_string().contains(&format!("spec.{member}")), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn text_that_is_not_one_json_value() {
+        for text in ["{", "", "{} {}", "{\"spec\" 1}", "\u{feff}{}"] {
+            assert!(parse::<Value>(text.as_bytes()).unwrap_err().is_syntax(), "{text:?}");
+        }
+        assert!(parse::<Value>(b" \n{}\t ").is_ok());
+        assert!(parse::<Value>(b"\"\xff\"").is_err());
+    }
+
+    #[test]
+    fn duplicate_members_are_refused() {
+        let error =
+            parse::<ConfigDocument>(br#"{"compute_ctl_config":{"jwks":{"keys":[],"keys":[]}}}"#)
+                .unwrap_err();
+        assert!(error.to_string().contains("duplicate field `keys`"), "{error}");
+    }
+
+    #[test]
+    fn a_configure_body_needs_a_spec() {
+        let error = parse::<ConfigureRequest>(br#"{"compute_ctl_config":{"jwks":{"keys":[]}}}"#)
+            .unwrap_err();
+        assert!(!error.is_syntax());
+        assert!(error.to_string().contains("missing field `spec`"), "{error}");
+    }
+}

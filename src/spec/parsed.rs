@@ -1,0 +1,382 @@
+//! The validated spec: effective values after the fallbacks of 02 §7 and 01 §5.4.
+//!
+//! Whatever can be refused is refused here, before a spec replaces another one, so that a bad
+//! `/configure` leaves the running compute untouched (02 W3, W4).
+
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use super::ids::{TenantId, TimelineId};
+use super::pageserver::{PageserverConnectionInfo, PageserverInfoError};
+use super::wire::{ComputeMode, ComputeSpec};
+use crate::telemetry::secret::Secret;
+
+/// Why a well-formed spec cannot be used. Clients see these texts with status 400.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum SpecError {
+    /// None of the three spellings is there.
+    #[error("pageserver connection information should be provided")]
+    NoPageserver,
+    /// Setting `neon.stripe_size` is no u32.
+    #[error("setting neon.stripe_size is not a number of pages: {0:?}")]
+    BadStripeSize(String),
+    /// What is there cannot be used.
+    #[error(transparent)]
+    Pageserver(#[from] PageserverInfoError),
+    /// A primary without safekeepers.
+    #[error("safekeeper connstrings should be provided")]
+    NoSafekeepers,
+    /// A primary with an empty list.
+    #[error("safekeeper_connstrings is empty")]
+    SafekeepersEmpty,
+    /// The same address twice.
+    #[error("duplicate entry in safekeeper_connstrings: {0}!")]
+    DuplicateSafekeeper(String),
+    /// An entry that is no `host:port`.
+    #[error("safekeeper address {0:?} is not of the form host:port")]
+    BadSafekeeper(String),
+    /// Neither member nor setting.
+    #[error("tenant id should be provided")]
+    NoTenant,
+    /// The setting is no id.
+    #[error("invalid tenant id")]
+    BadTenant,
+    /// Neither member nor setting.
+    #[error("timeline id should be provided")]
+    NoTimeline,
+    /// The setting is no id.
+    #[error("invalid timeline id")]
+    BadTimeline,
+    /// `logs_export_host` without a port (02 W4).
+    #[error("Invalid host format for Postgres logs export: {0:?} is not of the form host:port")]
+    BadLogsExportHost(String),
+}
+
+/// A spec together with its effective values. Shared by reference; replaced as a whole.
+#[derive(Debug)]
+pub struct ParsedSpec {
+    /// The spec as it came.
+    pub spec: ComputeSpec,
+    /// `tenant_id`, else setting `neon.tenant_id`.
+    pub tenant_id: TenantId,
+    /// `timeline_id`, else setting `neon.timeline_id`.
+    pub timeline_id: TimelineId,
+    /// From any of the three spellings.
+    pub pageserver: PageserverConnectionInfo,
+    /// `host:port` each; empty for a Static or Replica compute that names none.
+    pub safekeepers: Vec<String>,
+    /// `endpoint_storage_addr`, else the setting of that name.
+    pub endpoint_storage_addr: Option<String>,
+    /// `endpoint_storage_token`, else the setting of that name.
+    pub endpoint_storage_token: Option<Secret<String>>,
+}
+
+impl ParsedSpec {
+    /// Mode of the compute.
+    pub const fn mode(&self) -> ComputeMode {
+        self.spec.mode
+    }
+
+    /// Whether the compute is read-write.
+    pub fn is_primary(&self) -> bool {
+        self.spec.mode == ComputeMode::Primary
+    }
+
+    /// Password towards the storage nodes.
+    pub const fn storage_token(&self) -> Option<&Secret<String>> {
+        self.spec.storage_auth_token.as_ref()
+    }
+}
+
+impl TryFrom<ComputeSpec> for ParsedSpec {
+    type Error = SpecError;
+
+    fn try_from(spec: ComputeSpec) -> Result<Self, SpecError> {
+        let pageserver = pageserver_info(&spec)?;
+        let safekeepers = safekeeper_addresses(&spec)?;
+        let tenant_id = id(
+            spec.tenant_id,
+            spec.setting("neon.tenant_id"),
+            SpecError::NoTenant,
+            SpecError::BadTenant,
+        )?;
+        let timeline_id = id(
+            spec.timeline_id,
+            spec.setting("neon.timeline_id"),
+            SpecError::NoTimeline,
+            SpecError::BadTimeline,
+        )?;
+        if spec.mode == ComputeMode::Primary {
+            check_safekeepers(&safekeepers)?;
+        }
+        pageserver.validate()?;
+        if let Some(host) = &spec.logs_export_host
+            && !host.contains(':')
+        {
+            return Err(SpecError::BadLogsExportHost(host.clone()));
+        }
+
+        let setting = |name| spec.setting(name).map(str::to_owned);
+        let endpoint_storage_addr =
+            spec.endpoint_storage_addr.clone().or_else(|| setting("neon.endpoint_storage_addr"));
+        let endpoint_storage_token = spec
+            .endpoint_storage_token
+            .clone()
+            .or_else(|| setting("neon.endpoint_storage_token").map(Secret::new));
+        Ok(Self {
+            tenant_id,
+            timeline_id,
+            pageserver,
+            safekeepers,
+            endpoint_storage_addr,
+            endpoint_storage_token,
+            spec,
+        })
+    }
+}
+
+fn id<T: FromStr>(
+    member: Option<T>,
+    setting: Option<&str>,
+    missing: SpecError,
+    bad: SpecError,
+) -> Result<T, SpecError> {
+    match (member, setting) {
+        (Some(id), _) => Ok(id),
+        (None, Some(text)) => text.parse().map_err(|_| bad),
+        (None, None) => Err(missing),
+    }
+}
+
+fn pageserver_info(spec: &ComputeSpec) -> Result<PageserverConnectionInfo, SpecError> {
+    if let Some(info) = &spec.pageserver_connection_info {
+        return Ok(info.clone());
+    }
+    if let Some(connstring) = &spec.pageserver_connstring {
+        let info =
+            PageserverConnectionInfo::from_connstring(connstring.expose(), spec.shard_stripe_size);
+        return Ok(info?);
+    }
+    let connstring = spec.setting("neon.pageserver_connstring").ok_or(SpecError::NoPageserver)?;
+    let stripe_size = match spec.setting("neon.stripe_size") {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| SpecError::BadStripeSize(text.to_owned()))?),
+    };
+    Ok(PageserverConnectionInfo::from_connstring(connstring, stripe_size)?)
+}
+
+fn safekeeper_addresses(spec: &ComputeSpec) -> Result<Vec<String>, SpecError> {
+    if !spec.safekeeper_connstrings.is_empty() {
+        return Ok(spec.safekeeper_connstrings.clone());
+    }
+    if spec.mode != ComputeMode::Primary {
+        return Ok(Vec::new());
+    }
+    let setting = spec.setting("neon.safekeepers").ok_or(SpecError::NoSafekeepers)?;
+    // The setting is written for Postgres, which takes a generation in front (02 W9, 06 W12).
+    let list = match setting.strip_prefix("g#").and_then(|rest| rest.split_once(':')) {
+        Some((generation, list)) if generation.parse::<u32>().is_ok() => list,
+        _ => setting,
+    };
+    Ok(list.split(',').map(str::to_owned).collect())
+}
+
+fn check_safekeepers(safekeepers: &[String]) -> Result<(), SpecError> {
+    if safekeepers.is_empty() {
+        return Err(SpecError::SafekeepersEmpty);
+    }
+    let mut sorted: Vec<&String> = safekeepers.iter().collect();
+    sorted.sort();
+    if let Some((entry, _)) = sorted.iter().zip(sorted.iter().skip(1)).find(|(a, b)| a == b) {
+        return Err(SpecError::DuplicateSafekeeper((*entry).clone()));
+    }
+    match safekeepers.iter().find(|entry| !is_address(entry)) {
+        Some(entry) => Err(SpecError::BadSafekeeper(entry.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Whether a text is `host:port`; the host may be an IPv6 address in brackets.
+fn is_address(entry: &str) -> bool {
+    let Some((host, port)) = entry.rsplit_once(':') else { return false };
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host_is_sane = match bare {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && !host.contains(|c: char| " \t\n:@/?#[]%,'\"\\".contains(c)),
+    };
+    host_is_sane && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn base() -> Value {
+        json!({
+            "format_version": 1.0,
+            "suspend_timeout_seconds": -1,
+            "cluster": {"roles": [], "databases": []},
+            "tenant_id": "f9ddaa608f8785cbabc1fd5fd652b865",
+            "timeline_id": "0d5fa912d882faf89d456adb9d001240",
+            "pageserver_connstring": "postgres://no_user@127.0.0.1:6400",
+            "safekeeper_connstrings": ["a:1"]
+        })
+    }
+
+    fn parse(value: &Value) -> Result<ParsedSpec, SpecError> {
+        serde_json::from_value::<ComputeSpec>(value.clone()).unwrap().try_into()
+    }
+
+    fn setting(name: &str, value: &str) -> Value {
+        json!({"name": name, "value": value, "vartype": "string"})
+    }
+
+    /// Document 02 §14.9 and the tables of 02 §7.1.
+    #[test]
+    fn refusals_have_the_documented_texts() {
+        let cases: [(&str, Value, &str); 12] = [
+            (
+                "pageserver_connstring",
+                Value::Null,
+                "pageserver connection information should be provided",
+            ),
+            ("pageserver_connstring", json!("host=u1,host=u2"), "2 shards but no stripe_size"),
+            ("safekeeper_connstrings", json!([]), "safekeeper connstrings should be provided"),
+            ("tenant_id", Value::Null, "tenant id should be provided"),
+            ("timeline_id", Value::Null, "timeline id should be provided"),
+            (
+                "safekeeper_connstrings",
+                json!(["a:1", "b:1", "a:1"]),
+                "duplicate entry in safekeeper_connstrings: a:1!",
+            ),
+            (
+                "safekeeper_connstrings",
+                json!(["b:1", "a:1", "b:1", "a:1"]),
+                "duplicate entry in safekeeper_connstrings: a:1!",
+            ),
+            (
+                "safekeeper_connstrings",
+                json!([""]),
+                "safekeeper address \"\" is not of the form host:port",
+            ),
+            (
+                "safekeeper_connstrings",
+                json!(["a"]),
+                "safekeeper address \"a\" is not of the form host:port",
+            ),
+            (
+                "safekeeper_connstrings",
+                json!(["a:b:1"]),
+                "safekeeper address \"a:b:1\" is not of the form host:port",
+            ),
+            (
+                "logs_export_host",
+                json!("nocolon"),
+                "Invalid host format for Postgres logs export: \"nocolon\" is not of the form host:port",
+            ),
+            (
+                "pageserver_connection_info",
+                json!({"shard_count": 0, "shards": {"0000": {"pageservers": []}}}),
+                "shard 0000 in pageserver_connection_info must have at least one pageserver",
+            ),
+        ];
+        for (member, value, text) in cases {
+            let mut spec = base();
+            spec[member] = value;
+            assert_eq!(parse(&spec).unwrap_err().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn ids_in_settings_are_checked() {
+        for (name, member, text) in [
+            ("neon.tenant_id", "tenant_id", "invalid tenant id"),
+            ("neon.timeline_id", "timeline_id", "invalid timeline id"),
+        ] {
+            let mut spec = base();
+            spec[member] = Value::Null;
+            spec["cluster"]["settings"] = json!([setting(name, "xyz")]);
+            assert_eq!(parse(&spec).unwrap_err().to_string(), text);
+        }
+    }
+
+    /// Example E5: the docker-compose form, ids and addresses only in settings.
+    #[test]
+    fn everything_can_come_from_settings() {
+        let spec = json!({
+            "format_version": 1.0,
+            "suspend_timeout_seconds": 600,
+            "cluster": {
+                "roles": [],
+                "databases": [],
+                "settings": [
+                    {"name": "neon.tenant_id", "value": null, "vartype": "string"},
+                    setting("neon.timeline_id", "fb268001932eeb95b7ff235056309689"),
+                    setting("neon.pageserver_connstring", "host=127.0.0.1 port=6400"),
+                    setting("neon.safekeepers", "127.0.0.1:6501,127.0.0.1:6502,127.0.0.1:6503"),
+                    setting("neon.endpoint_storage_addr", "es:9993"),
+                    setting("neon.endpoint_storage_token", "tok")
+                ]
+            }
+        });
+        assert_eq!(parse(&spec).unwrap_err(), SpecError::NoTenant, "null counts as not given");
+
+        let mut spec = spec;
+        spec["cluster"]["settings"][0] =
+            setting("neon.tenant_id", "8761780FE2FE258DA8FCB69E43B5E0D6");
+        let parsed = parse(&spec).unwrap();
+        assert_eq!(parsed.tenant_id.to_string(), "8761780fe2fe258da8fcb69e43b5e0d6");
+        assert_eq!(parsed.safekeepers.len(), 3);
+        assert_eq!(parsed.pageserver.shard_count, 0);
+        assert_eq!(parsed.endpoint_storage_addr.as_deref(), Some("es:9993"));
+        assert_eq!(parsed.endpoint_storage_token.unwrap().expose(), "tok");
+    }
+
+    #[test]
+    fn a_generation_in_the_safekeeper_setting_is_not_part_of_the_first_address() {
+        let mut spec = base();
+        spec["safekeeper_connstrings"] = json!([]);
+        spec["cluster"]["settings"] =
+            json!([setting("neon.safekeepers", "g#7:sk-1:6500,sk-2:6500")]);
+        assert_eq!(parse(&spec).unwrap().safekeepers, ["sk-1:6500", "sk-2:6500"]);
+    }
+
+    #[test]
+    fn read_only_computes_need_no_safekeepers() {
+        for mode in [json!("Replica"), json!({"Static": "0/169AD58"})] {
+            let mut spec = base();
+            spec["mode"] = mode;
+            spec["safekeeper_connstrings"] = json!([]);
+            assert!(parse(&spec).unwrap().safekeepers.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_even_number_of_safekeepers_and_ipv6_are_fine() {
+        let mut spec = base();
+        spec["safekeeper_connstrings"] = json!(["sk-1.example:6500", "[::1]:6500"]);
+        assert_eq!(parse(&spec).unwrap().safekeepers.len(), 2);
+    }
+
+    #[test]
+    fn a_bad_stripe_size_setting_is_an_error() {
+        let mut spec = base();
+        spec["pageserver_connstring"] = Value::Null;
+        spec["cluster"]["settings"] = json!([
+            setting("neon.pageserver_connstring", "host=a,host=b"),
+            setting("neon.stripe_size", "many")
+        ]);
+        assert_eq!(parse(&spec).unwrap_err(), SpecError::BadStripeSize("many".to_owned()));
+    }
+
+    #[test]
+    fn secrets_do_not_show_in_debug_dumps() {
+        let mut spec = base();
+        spec["storage_auth_token"] = json!("planted-token");
+        spec["pageserver_connstring"] = json!("postgres://u:planted-password@h");
+        spec["cluster"]["roles"] = json!([{"name": "r", "encrypted_password": "planted-hash"}]);
+        assert!(!format!("{:?}", parse(&spec).unwrap()).contains("planted"));
+    }
+}

@@ -1,0 +1,107 @@
+//! Where the first configuration comes from (01 §5.2).
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::control_plane::{self, ControlPlane, ControlPlaneError};
+use super::document::{self, DocumentError, Parsed};
+use super::wire::{ComputeCtlConfig, ComputeSpec, ConfigDocument};
+
+/// The source that the command line names. A refresh reads the same source again.
+#[derive(Debug, Clone)]
+pub enum ConfigSource {
+    /// `--config`: a configuration document.
+    ConfigFile(PathBuf),
+    /// `--spec`: a bare spec, the older form.
+    SpecFile(PathBuf),
+    /// `--control-plane-uri`.
+    ControlPlane(ControlPlane),
+}
+
+/// Why no configuration could be had.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// The file cannot be read.
+    #[error("could not read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not the expected document.
+    #[error("could not parse {}: {source}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with path, line and column.
+        source: DocumentError,
+    },
+    /// The control plane gave none.
+    #[error(transparent)]
+    ControlPlane(#[from] ControlPlaneError),
+}
+
+impl ConfigSource {
+    /// Reads the configuration once and logs members that nobody knows.
+    pub async fn load(&self) -> Result<ConfigDocument, SourceError> {
+        match self {
+            Self::ConfigFile(path) => {
+                let Parsed { value, unknown_members } = read(path)?;
+                document::log_unknown_members(&path.display().to_string(), &unknown_members);
+                Ok(value)
+            }
+            Self::SpecFile(path) => {
+                let Parsed { value, unknown_members } = read::<ComputeSpec>(path)?;
+                document::log_unknown_members(&path.display().to_string(), &unknown_members);
+                let compute_ctl_config = ComputeCtlConfig::default();
+                Ok(ConfigDocument { spec: Some(value), compute_ctl_config })
+            }
+            Self::ControlPlane(control_plane) => Ok(control_plane::fetch(control_plane).await?),
+        }
+    }
+}
+
+/// Reads the file whole, then parses it (02 W12). Start-up and refresh wait for the answer and
+/// local files are small, so this is a plain blocking read.
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Parsed<T>, SourceError> {
+    let text = std::fs::read(path)
+        .map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
+    document::parse(&text).map_err(|source| SourceError::Parse { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn load(source: ConfigSource) -> Result<ConfigDocument, String> {
+        source.load().await.map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn both_file_forms_are_read() {
+        let spec = r#"{"format_version":1,"suspend_timeout_seconds":0,"cluster":{"roles":[],"databases":[]}}"#;
+        let dir = tempfile::tempdir().unwrap();
+        let bare = dir.path().join("spec.json");
+        std::fs::write(&bare, spec).unwrap();
+        let document = load(ConfigSource::SpecFile(bare.clone())).await.unwrap();
+        assert!(document.spec.is_some());
+        assert!(document.compute_ctl_config.jwks.keys.is_empty());
+
+        let error = load(ConfigSource::ConfigFile(bare)).await.unwrap_err();
+        assert!(error.contains("missing field `compute_ctl_config`"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn errors_name_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        let error = load(ConfigSource::ConfigFile(path.clone())).await.unwrap_err();
+        assert!(error.contains(&path.display().to_string()), "{error}");
+        std::fs::write(&path, "{").unwrap();
+        let error = load(ConfigSource::ConfigFile(path.clone())).await.unwrap_err();
+        assert!(error.contains(&path.display().to_string()), "{error}");
+        assert!(error.contains("line 1"), "{error}");
+    }
+}
