@@ -1,1 +1,3 @@
+//! Start-up benchmarks.
+
 fn main() {}

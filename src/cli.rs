@@ -1,1 +1,409 @@
-//! (in the making)
+//! Command line and environment (01 §1, §2).
+//!
+//! Names, short forms, defaults and conflicts of the documented flags are an interface. Usage
+//! errors end the process with exit code 2 before anything else happens; values that need more
+//! than a look (files, connection strings) are checked later and end it with 1.
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use url::Url;
+
+use crate::telemetry::metrics::BUILD_TAG;
+
+/// Supervisor of a Neon compute.
+///
+/// Takes a spec, rebuilds the data directory from the safekeepers and the pageserver, starts
+/// Postgres, brings roles and databases to what the spec says, then supervises and serves an HTTP
+/// API. The data directory is thrown away and made anew at every start.
+#[derive(Debug, Parser)]
+#[command(
+    name = "compute_ctl",
+    version = version(),
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
+    after_help = "A first try without any storage:  compute_ctl dev"
+)]
+pub struct Cli {
+    /// What to do instead of running a compute.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Run a compute.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What to do instead of running a compute.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Try it out: a compute on storage that lives in this process
+    Dev(DevArgs),
+}
+
+const CONFIGURATION: &str = "Configuration (one of these is needed)";
+const HTTP: &str = "HTTP servers";
+const PROCESS: &str = "Process";
+const NEIGHBOURS: &str = "Virtual machine and neighbours";
+
+/// Flags of a compute.
+#[derive(Debug, Args)]
+#[command(group(
+    ArgGroup::new("source").args(["config", "spec", "control_plane_uri"]).required(true)
+))]
+pub struct RunArgs {
+    /// Path to the postgres binary; its sibling programs are looked up next to it
+    #[arg(short = 'b', long, env = "POSTGRES_PATH", default_value = "postgres")]
+    pub pgbin: PathBuf,
+
+    /// Data directory; thrown away and made anew at every start
+    #[arg(short = 'D', long, value_name = "DATADIR", required = true)]
+    pub pgdata: Option<PathBuf>,
+
+    /// Superuser connection to the managed Postgres, as a URL
+    #[arg(short = 'C', long, value_name = "DATABASE_URL", required = true)]
+    pub connstr: Option<String>,
+
+    /// Name of the weak superuser role that is handed to customers
+    #[arg(long, default_value = "neon_superuser", value_parser = role_name)]
+    pub privileged_role_name: String,
+
+    /// JSON configuration file
+    #[arg(short = 'c', long, value_name = "FILE", help_heading = CONFIGURATION)]
+    pub config: Option<PathBuf>,
+
+    /// JSON file with a bare spec, without compute_ctl_config (older form)
+    #[arg(short = 'S', long, value_name = "FILE", help_heading = CONFIGURATION)]
+    pub spec: Option<PathBuf>,
+
+    /// Fetch the configuration from this control plane
+    #[arg(
+        short = 'p',
+        long,
+        value_name = "CONTROL_PLANE_API_BASE_URL",
+        requires = "compute_id",
+        help_heading = CONFIGURATION
+    )]
+    pub control_plane_uri: Option<String>,
+
+    /// Id of this compute: in the control plane's URL and in the compute_id claim of tokens
+    #[arg(
+        short = 'i',
+        long,
+        required_unless_present = "spec",
+        help_heading = CONFIGURATION
+    )]
+    pub compute_id: Option<String>,
+
+    /// Port of the external, authenticated HTTP server
+    #[arg(long, default_value_t = 3080, help_heading = HTTP)]
+    pub external_http_port: u16,
+
+    /// Port of the internal HTTP server; also in postgresql.conf as neon.extension_server_port
+    #[arg(long, default_value_t = 3081, help_heading = HTTP)]
+    pub internal_http_port: u16,
+
+    /// Older flag: external port, internal is the next one. Ignored unless in Lakebase mode
+    #[arg(
+        long,
+        conflicts_with_all = ["external_http_port", "internal_http_port"],
+        help_heading = HTTP
+    )]
+    pub http_port: Option<u16>,
+
+    /// User to run as when started as root [default: postgres]
+    #[arg(long, env = "COMPUTE_CTL_RUN_AS", value_name = "USER", help_heading = PROCESS)]
+    pub run_as: Option<String>,
+
+    /// Wipe the data directory even if it holds something else than a data directory
+    #[arg(long, help_heading = PROCESS)]
+    pub force_wipe: bool,
+
+    /// Seconds in which a signal must have ended Postgres and everything else
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "7",
+        value_parser = seconds,
+        help_heading = PROCESS
+    )]
+    pub stop_timeout: Duration,
+
+    /// Exit code after SIGINT, SIGTERM or SIGQUIT
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = PROCESS)]
+    pub signal_exit_code: u8,
+
+    /// Development: leave pgbouncer and local_proxy alone; no token needed from loopback when no
+    /// keys are configured
+    #[arg(long, help_heading = PROCESS)]
+    pub dev: bool,
+
+    /// Time limit of the start in Lakebase mode, in seconds
+    #[arg(long, value_name = "SECONDS", help_heading = PROCESS)]
+    pub pg_init_timeout: Option<u64>,
+
+    /// Lakebase mode
+    #[arg(
+        long,
+        value_name = "true|false",
+        default_value_t = false,
+        action = clap::ArgAction::Set,
+        help_heading = PROCESS
+    )]
+    pub lakebase_mode: bool,
+
+    /// Base URL of the remote extension gateway
+    #[arg(short = 'r', long, value_name = "URL", value_parser = gateway_url, help_heading = NEIGHBOURS)]
+    pub remote_ext_base_url: Option<Url>,
+
+    /// Start value of the interval of the extension statistics, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, help_heading = NEIGHBOURS)]
+    pub installed_extensions_collection_interval: u64,
+
+    /// Name of the cgroup for the VM monitor
+    #[arg(long, default_value = "neon-postgres", help_heading = NEIGHBOURS)]
+    pub cgroup: String,
+
+    /// Connection the VM monitor uses to resize the file cache
+    #[arg(
+        long,
+        value_name = "CONNSTR",
+        default_value = "host=localhost port=5432 dbname=postgres user=cloud_admin sslmode=disable application_name=vm-monitor",
+        hide_default_value = true,
+        help_heading = NEIGHBOURS
+    )]
+    pub filecache_connstr: String,
+
+    /// Listen address of the VM monitor
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:10301", help_heading = NEIGHBOURS)]
+    pub vm_monitor_addr: std::net::SocketAddr,
+
+    /// Permit swap resizing at start
+    #[arg(long, help_heading = NEIGHBOURS)]
+    pub resize_swap_on_bind: bool,
+
+    /// Permit a disk quota for the file system mounted here
+    #[arg(long, value_name = "MOUNT_POINT", help_heading = NEIGHBOURS)]
+    pub set_disk_quota_for_fs: Option<String>,
+}
+
+impl RunArgs {
+    /// Ports of the external and the internal server (01 §26: `--http-port` counts in Lakebase
+    /// mode only).
+    pub fn http_ports(&self) -> (u16, u16) {
+        match self.http_port {
+            Some(port) if self.lakebase_mode => (port, port.saturating_add(1)),
+            _ => (self.external_http_port, self.internal_http_port),
+        }
+    }
+}
+
+/// Flags of `compute_ctl dev`.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// Path to the postgres binary [default: the newest of 14 to 17 that is found]
+    #[arg(short = 'b', long, env = "POSTGRES_PATH")]
+    pub pgbin: Option<PathBuf>,
+
+    /// Keep databases between runs in this directory [default: everything is temporary]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+
+    /// Number of stand-in safekeepers
+    #[arg(long, value_name = "1|3", default_value_t = 1, value_parser = safekeeper_count)]
+    pub safekeepers: usize,
+
+    /// Port of Postgres, 0 for any free one
+    #[arg(long, default_value_t = 55432)]
+    pub port: u16,
+
+    /// Port of the external HTTP server, 0 for any free one
+    #[arg(long, default_value_t = 3080)]
+    pub external_http_port: u16,
+
+    /// Port of the internal HTTP server, 0 for any free one
+    #[arg(long, default_value_t = 3081)]
+    pub internal_http_port: u16,
+
+    /// User to run as when started as root [default: postgres]
+    #[arg(long, env = "COMPUTE_CTL_RUN_AS", value_name = "USER")]
+    pub run_as: Option<String>,
+
+    /// Show the log of the supervisor and of Postgres
+    #[arg(long, short = 'v')]
+    pub verbose: bool,
+}
+
+fn version() -> &'static str {
+    static VERSION: LazyLock<String> =
+        LazyLock::new(|| format!("{} (build tag {BUILD_TAG})", env!("CARGO_PKG_VERSION")));
+    &VERSION
+}
+
+fn role_name(text: &str) -> Result<String, String> {
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+        Ok(text.to_owned())
+    } else {
+        Err("only lower-case letters and underscores are possible".to_owned())
+    }
+}
+
+fn safekeeper_count(text: &str) -> Result<usize, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        _ => Err("1 or 3 safekeepers are possible".to_owned()),
+    }
+}
+
+/// Between no time at all and a day; a stop that takes longer is no stop.
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("a number of seconds from 0.1 to 86400 is needed".to_owned()),
+    }
+}
+
+/// Exactly one slash at the end, so that relative paths are appended; no query (01 §1).
+fn gateway_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(&format!("{}/", text.trim_end_matches('/'))).map_err(|e| e.to_string())?;
+    if url.query().is_some() {
+        return Err("query parameters are not possible here".to_owned());
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("compute_ctl").chain(line.split_whitespace()))
+    }
+
+    const BASE: &str = "-D /d -C postgresql://cloud_admin@localhost/postgres -i c1";
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn short_and_long_forms_are_the_same() {
+        let short = "-D /d -C u -c /c -i c1 -b /pg/postgres -r http://gw";
+        let long = "--pgdata=/d --connstr u --config=/c --compute-id c1 --pgbin /pg/postgres \
+                    --remote-ext-base-url=http://gw";
+        for line in [short, long, "-D/d -Cu -c/c -ic1 -b/pg/postgres -rhttp://gw"] {
+            let run = parse(line).unwrap().run;
+            assert_eq!(run.pgdata.unwrap(), PathBuf::from("/d"));
+            assert_eq!(run.connstr.unwrap(), "u");
+            assert_eq!(run.config.unwrap(), PathBuf::from("/c"));
+            assert_eq!(run.compute_id.unwrap(), "c1");
+            assert_eq!(run.pgbin, PathBuf::from("/pg/postgres"));
+            assert_eq!(run.remote_ext_base_url.unwrap().as_str(), "http://gw/");
+        }
+    }
+
+    #[test]
+    fn documented_defaults() {
+        let run = parse(&format!("{BASE} -c /c")).unwrap().run;
+        assert_eq!(run.http_ports(), (3080, 3081));
+        assert_eq!(run.privileged_role_name, "neon_superuser");
+        assert_eq!(run.cgroup, "neon-postgres");
+        assert_eq!(run.vm_monitor_addr.to_string(), "0.0.0.0:10301");
+        assert_eq!(run.installed_extensions_collection_interval, 3600);
+        assert_eq!(run.stop_timeout, Duration::from_secs(7));
+        assert_eq!(run.signal_exit_code, 1);
+        assert!(!run.dev && !run.lakebase_mode && !run.force_wipe);
+    }
+
+    #[test]
+    fn the_older_form_needs_no_compute_id() {
+        let line = "-D /var/db/postgres/compute -C postgresql://cloud_admin@localhost/postgres \
+                    -S /var/db/postgres/specs/current.json -b /usr/local/bin/postgres";
+        let run = parse(line).unwrap().run;
+        assert_eq!(run.spec.unwrap(), PathBuf::from("/var/db/postgres/specs/current.json"));
+    }
+
+    #[test]
+    fn usage_errors() {
+        let cases = [
+            (String::new(), ErrorKind::MissingRequiredArgument),
+            (BASE.to_owned(), ErrorKind::MissingRequiredArgument),
+            ("-D /d -C u -c /c".to_owned(), ErrorKind::MissingRequiredArgument),
+            (format!("{BASE} -c /c -p http://cp"), ErrorKind::ArgumentConflict),
+            (format!("{BASE} -c /c -S /s"), ErrorKind::ArgumentConflict),
+            (format!("{BASE} -S /s -p http://cp"), ErrorKind::ArgumentConflict),
+            (
+                format!("{BASE} -c /c --http-port 1 --external-http-port 2"),
+                ErrorKind::ArgumentConflict,
+            ),
+            (
+                format!("{BASE} -c /c --http-port 1 --internal-http-port 2"),
+                ErrorKind::ArgumentConflict,
+            ),
+            (format!("{BASE} -c /c --privileged-role-name Abc"), ErrorKind::ValueValidation),
+            (format!("{BASE} -c /c --privileged-role-name a1"), ErrorKind::ValueValidation),
+            (format!("{BASE} -c /c --privileged-role-name="), ErrorKind::ValueValidation),
+            (format!("{BASE} -c /c --external-http-port 65536"), ErrorKind::ValueValidation),
+            (format!("{BASE} -c /c --lakebase-mode"), ErrorKind::InvalidValue),
+            (format!("{BASE} -c /c --lakebase-mode yes"), ErrorKind::InvalidValue),
+            (format!("{BASE} -c /c -r http://gw?a=b"), ErrorKind::ValueValidation),
+            (format!("{BASE} -c /c --stop-timeout 0"), ErrorKind::ValueValidation),
+            (format!("{BASE} -c /c --stop-timeout inf"), ErrorKind::ValueValidation),
+            (format!("{BASE} -c /c --nonsense"), ErrorKind::UnknownArgument),
+            (format!("{BASE} -c /c extra"), ErrorKind::ArgumentConflict),
+        ];
+        for (line, kind) in cases {
+            let error = parse(&line).unwrap_err();
+            assert_eq!(error.kind(), kind, "{line}: {error}");
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_default_port_does_not_conflict() {
+        let run = parse(&format!("{BASE} -c /c --http-port 7000")).unwrap().run;
+        assert_eq!(run.http_ports(), (3080, 3081), "ignored outside Lakebase mode");
+        let run =
+            parse(&format!("{BASE} -c /c --http-port 7000 --lakebase-mode true")).unwrap().run;
+        assert_eq!(run.http_ports(), (7000, 7001));
+    }
+
+    #[test]
+    fn gateway_urls_end_in_one_slash() {
+        for (given, kept) in [
+            ("https://e.test/sub", "https://e.test/sub/"),
+            ("https://e.test//", "https://e.test/"),
+            ("https://e.test/a/b///", "https://e.test/a/b/"),
+        ] {
+            assert_eq!(gateway_url(given).unwrap().as_str(), kept);
+        }
+    }
+
+    #[test]
+    fn help_and_version_end_well() {
+        for (line, kind) in [
+            ("--help", ErrorKind::DisplayHelp),
+            ("-h", ErrorKind::DisplayHelp),
+            ("--version", ErrorKind::DisplayVersion),
+            ("dev --help", ErrorKind::DisplayHelp),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert_eq!((error.kind(), error.exit_code()), (kind, 0));
+        }
+    }
+
+    #[test]
+    fn dev_needs_none_of_the_flags_of_a_compute() {
+        let Some(Command::Dev(dev)) = parse("dev --safekeepers 3").unwrap().command else {
+            panic!("not the dev command")
+        };
+        assert_eq!(dev.safekeepers, 3);
+        assert!(parse("dev --safekeepers 2").is_err());
+    }
+}

@@ -18,6 +18,7 @@
 //! | [`cli`] | flags, environment variables, the checks between them |
 //! | [`spec`] | the JSON documents: wire types, ids, validation, where they come from |
 //! | [`state`] | statuses, the transition table, which request is legal when (pure) |
+//! | [`life`] | the life of the process: prepare, run, exit code |
 //! | [`node`] | what all tasks share: parameters, the guarded state, the watch |
 //! | [`driver`] | the task that owns every change |
 //! | [`startup`] | the pipeline from a spec to a running Postgres |
@@ -37,6 +38,7 @@ pub mod cli;
 pub mod dev;
 pub mod driver;
 pub mod http;
+pub mod life;
 pub mod node;
 pub mod os;
 pub mod postgres;

@@ -1,2 +1,65 @@
-//! (in the making)
-fn main() {}
+//! `compute_ctl`: the life of the process on one page.
+//!
+//! Arguments, privileges, log, runtime; then [`Process::start`] and [`Compute`], which hand over to
+//! the driver. What is returned here is the exit code of the process (01 §18.5).
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use compute_ctl::cli::{Cli, Command, RunArgs};
+use compute_ctl::dev;
+use compute_ctl::driver::error_text;
+use compute_ctl::life::{Compute, Process};
+use compute_ctl::os::{limits, privileges};
+use compute_ctl::telemetry::{logging, sink::LogSink};
+use compute_ctl::timeouts::Timeouts;
+
+/// The work of the daemon is waiting; two threads serve the API while an archive is unpacked.
+const WORKERS: usize = 2;
+
+fn main() -> ExitCode {
+    // Usage errors end here, with exit code 2.
+    let Cli { command, run } = Cli::parse();
+    let result = match command {
+        None => run_compute(run),
+        Some(Command::Dev(args)) => dev::command::run(args),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("Error: {}", error_text(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
+    let core_limit = limits::raise_core_limit();
+    // While there is one thread: which user a process is belongs to all of its threads.
+    let stepped_down = match &args.pgdata {
+        Some(pgdata) => privileges::step_down(args.run_as.as_deref(), pgdata)?,
+        None => privileges::Outcome::NotRoot,
+    };
+    let log = LogSink::new(std::io::stderr())?;
+    logging::init(log.clone());
+    if let privileges::Outcome::Became(user) = &stepped_down {
+        tracing::info!("started as root, running as {user} from here on");
+    }
+    tracing::info!("{core_limit}");
+
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+    let code = runtime.block_on(async {
+        let process = Process::start(log.clone())?;
+        let stopped = process.stop.requested.clone();
+        let compute = tokio::select! {
+            compute = Compute::prepare(&args, &process) => compute?,
+            () = stopped.cancelled() => return Ok(args.signal_exit_code),
+        };
+        Ok(compute.run().await)
+    });
+    // Threads that still delete the old data directory are not waited for.
+    runtime.shutdown_background();
+    log.flush(Timeouts::default().log_flush);
+    code
+}

@@ -1,1 +1,428 @@
-//! (in the making)
+//! What all tasks share: the parameters of the process and the guarded state of the compute.
+//!
+//! The state is behind one mutex that is never held across an await. Only [`ComputeNode::apply`]
+//! changes the status: it puts an event through the transition table, logs the change, sets the
+//! metric and wakes everybody who waits, so none of these can be forgotten (01 §24 no. 21).
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::driver::requests::{Request, Terminated};
+use crate::os::children::Children;
+use crate::postgres::install::PgInstall;
+use crate::spec::source::ConfigSource;
+use crate::spec::{ParsedSpec, TenantId, TimelineId};
+use crate::startup::phase::{Phase, PhaseRecord};
+use crate::state::{ComputeStatus, Event, TerminateMode, transition};
+use crate::storage::Progress;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::sink::LogSink;
+use crate::timeouts::Timeouts;
+
+/// Fixed for the life of the process.
+#[derive(Debug)]
+pub struct ComputeParams {
+    /// `--compute-id`; absent only in the older `--spec` form.
+    pub compute_id: Option<String>,
+    /// `--pgdata`, absolute.
+    pub pgdata: PathBuf,
+    /// `--connstr`. May carry a password: never logged.
+    pub connstr: url::Url,
+    /// The Postgres installation behind `--pgbin`.
+    pub install: PgInstall,
+    /// `--privileged-role-name`.
+    pub privileged_role_name: String,
+    /// `--internal-http-port`, or what Lakebase mode makes of `--http-port`.
+    pub internal_http_port: u16,
+    /// Where the configuration came from; a refresh reads it again.
+    pub source: ConfigSource,
+    /// `--force-wipe`: PGDATA may hold anything.
+    pub force_wipe: bool,
+    /// `--dev`: pgbouncer and local_proxy are left alone, loopback needs no token without keys.
+    pub dev: bool,
+    /// `AUTOSCALING` is in the environment: children run in the cgroup.
+    pub autoscaling: bool,
+    /// `--signal-exit-code`.
+    pub signal_exit_code: u8,
+    /// All deadlines.
+    pub timeouts: Timeouts,
+}
+
+/// Members of `/metrics.json` (01 §22). 0 until known, never reset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct StartupMetrics {
+    /// Process start to spec, of a compute that started empty.
+    pub wait_for_spec_ms: u64,
+    /// The quorum check, whatever its outcome.
+    pub sync_sk_check_ms: u64,
+    /// The safekeeper sync at start.
+    pub sync_safekeepers_ms: u64,
+    /// Connect and authenticate, of the try that succeeded.
+    pub pageserver_connect_micros: u64,
+    /// Connect to unpacked, of the try that succeeded.
+    pub basebackup_ms: u64,
+    /// Compressed bytes, of the try that succeeded.
+    pub basebackup_bytes: u64,
+    /// Spawn to ready.
+    pub start_postgres_ms: u64,
+    /// Ready to running.
+    pub config_ms: u64,
+    /// `start_time` to running.
+    pub total_startup_ms: u64,
+    /// Download of preloaded extensions.
+    pub load_ext_ms: u64,
+    /// Number of extensions downloaded.
+    pub num_ext_downloaded: u64,
+    /// Bytes of the largest one, compressed.
+    pub largest_ext_size: u64,
+    /// Bytes of all, compressed.
+    pub total_ext_download_size: u64,
+}
+
+/// The guarded state.
+#[derive(Debug)]
+pub struct ComputeState {
+    status: ComputeStatus,
+    start_time: DateTime<Utc>,
+    started: Instant,
+    spec: Option<Arc<ParsedSpec>>,
+    error: Option<String>,
+    last_active: Option<DateTime<Utc>>,
+    metrics: StartupMetrics,
+    phases: Vec<PhaseRecord>,
+    terminated: Option<Terminated>,
+}
+
+/// `GET /status` (02 §12.2).
+#[derive(Debug, Clone, Serialize)]
+pub struct StatusDocument {
+    /// Process start, or the moment the spec came.
+    #[serde(serialize_with = "with_z")]
+    pub start_time: DateTime<Utc>,
+    /// Effective tenant id.
+    pub tenant: Option<TenantId>,
+    /// Effective timeline id.
+    pub timeline: Option<TimelineId>,
+    /// Where in its life the compute is.
+    pub status: ComputeStatus,
+    /// Last activity of a user.
+    #[serde(serialize_with = "with_offset")]
+    pub last_active: Option<DateTime<Utc>>,
+    /// What failed, with causes.
+    pub error: Option<String>,
+}
+
+fn with_z<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+}
+
+fn with_offset<S: Serializer>(
+    time: &Option<DateTime<Utc>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let text = time.map(|time| time.to_rfc3339_opts(SecondsFormat::AutoSi, false));
+    text.serialize(serializer)
+}
+
+/// A request that is not legal in the present state (03 §3.4).
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+#[error("invalid compute status: {0}")]
+pub struct WrongStatus(
+    /// The present state.
+    pub ComputeStatus,
+);
+
+/// Why `/configure` did not end in `running`.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum ConfigureError {
+    /// Refused, nothing changed.
+    #[error(transparent)]
+    WrongStatus(#[from] WrongStatus),
+    /// Tried; the text is that of `/status`.
+    #[error("compute configuration failed: {0:?}")]
+    Failed(String),
+    /// The compute ended meanwhile.
+    #[error("the compute is ending, the configuration was not applied")]
+    Interrupted,
+}
+
+/// What `/terminate` found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TerminateAnswer {
+    /// This request ended the compute.
+    Now(Terminated),
+    /// It had ended before.
+    Before(Terminated),
+    /// The process was cut short by a signal before it was `terminated`.
+    Interrupted,
+}
+
+/// The compute as all tasks see it.
+#[derive(Debug)]
+pub struct ComputeNode {
+    /// Fixed for the life of the process.
+    pub params: ComputeParams,
+    /// Children of the process.
+    pub children: Children,
+    /// Where all log lines go.
+    pub log: LogSink,
+    /// Metric families.
+    pub metrics: Metrics,
+    /// How far the basebackup is.
+    pub basebackup: Progress,
+    state: Arc<Mutex<ComputeState>>,
+    changed: watch::Sender<ComputeStatus>,
+    phase_changed: watch::Sender<usize>,
+    requests: mpsc::UnboundedSender<Request>,
+}
+
+impl ComputeNode {
+    /// A compute with a spec starts as `init`, never visibly `empty` (01 §24 no. 20). The receiver
+    /// is the driver's.
+    pub fn new(
+        params: ComputeParams,
+        spec: Option<Arc<ParsedSpec>>,
+        children: Children,
+        log: LogSink,
+        metrics: Metrics,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Request>) {
+        let status = if spec.is_some() { ComputeStatus::Init } else { ComputeStatus::Empty };
+        metrics.set_status(status);
+        let state = ComputeState {
+            status,
+            start_time: Utc::now(),
+            started: Instant::now(),
+            spec,
+            error: None,
+            last_active: None,
+            metrics: StartupMetrics::default(),
+            phases: Vec::new(),
+            terminated: None,
+        };
+        let (requests, receiver) = mpsc::unbounded_channel();
+        let node = Self {
+            params,
+            children,
+            log,
+            metrics,
+            basebackup: Progress::default(),
+            state: Arc::new(Mutex::new(state)),
+            changed: watch::Sender::new(status),
+            phase_changed: watch::Sender::new(0),
+            requests,
+        };
+        (Arc::new(node), receiver)
+    }
+
+    /// A panic while the lock is held must not make every later request fail (03 W3); the state is
+    /// plain data and whole at any moment.
+    fn lock(&self) -> MutexGuard<'_, ComputeState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an event through the transition table, under the lock that the caller holds.
+    fn apply_locked(
+        &self,
+        state: &mut ComputeState,
+        event: Event,
+    ) -> Result<ComputeStatus, WrongStatus> {
+        let from = state.status;
+        let to = transition(from, event).ok_or(WrongStatus(from))?;
+        if to != from {
+            state.status = to;
+            tracing::info!("compute status changed from {from} to {to}");
+            self.metrics.set_status(to);
+        }
+        self.changed.send_replace(to);
+        Ok(to)
+    }
+
+    /// Puts an event through the transition table.
+    pub fn apply(&self, event: Event) -> Result<ComputeStatus, WrongStatus> {
+        self.apply_locked(&mut self.lock(), event)
+    }
+
+    /// Present status.
+    pub fn status(&self) -> ComputeStatus {
+        self.lock().status
+    }
+
+    /// Follows the status; a change that is undone at once may be missed.
+    pub fn watch_status(&self) -> watch::Receiver<ComputeStatus> {
+        self.changed.subscribe()
+    }
+
+    /// The spec in force.
+    pub fn spec(&self) -> Option<Arc<ParsedSpec>> {
+        self.lock().spec.clone()
+    }
+
+    /// Document of `GET /status`.
+    pub fn status_document(&self) -> StatusDocument {
+        let state = self.lock();
+        StatusDocument {
+            start_time: state.start_time,
+            tenant: state.spec.as_ref().map(|spec| spec.tenant_id),
+            timeline: state.spec.as_ref().map(|spec| spec.timeline_id),
+            status: state.status,
+            last_active: state.last_active,
+            error: state.error.clone(),
+        }
+    }
+
+    /// Document of `GET /metrics.json`.
+    pub fn startup_metrics(&self) -> StartupMetrics {
+        self.lock().metrics
+    }
+
+    /// Sets members of `/metrics.json`.
+    pub fn update_metrics(&self, update: impl FnOnce(&mut StartupMetrics)) {
+        update(&mut self.lock().metrics);
+    }
+
+    /// Since `start_time`, by the monotonic clock (01 §24 no. 14).
+    pub fn elapsed(&self) -> Duration {
+        self.lock().started.elapsed()
+    }
+
+    /// The start failed or a reconfiguration did: status and error text change together, so that
+    /// nobody sees `failed` without a reason.
+    pub fn fail(&self, error: String) -> Result<ComputeStatus, WrongStatus> {
+        let mut state = self.lock();
+        state.error = Some(error);
+        self.apply_locked(&mut state, Event::Failed)
+    }
+
+    /// The end: status and LSN change together.
+    pub fn end(
+        &self,
+        terminated: Terminated,
+        error: Option<String>,
+    ) -> Result<ComputeStatus, WrongStatus> {
+        let mut state = self.lock();
+        state.terminated = Some(terminated);
+        if error.is_some() {
+            state.error = error;
+        }
+        self.apply_locked(&mut state, Event::Ended)
+    }
+
+    /// The spec of a compute that started empty has come: the clock of `/status` and of
+    /// `total_startup_ms` starts anew (01 §7).
+    pub fn begin_start(&self) -> Result<ComputeStatus, WrongStatus> {
+        let mut state = self.lock();
+        let waited = state.started.elapsed();
+        let status = self.apply_locked(&mut state, Event::BeginStart)?;
+        state.metrics.wait_for_spec_ms = millis(waited);
+        state.started = Instant::now();
+        state.start_time = Utc::now();
+        Ok(status)
+    }
+
+    /// A refresh brought another spec; nothing of the old one is kept (01 §5.3).
+    pub fn replace_spec(&self, spec: Arc<ParsedSpec>) {
+        self.lock().spec = Some(spec);
+    }
+
+    /// Asks for a spec to be applied and waits until the compute runs with it or has failed. The
+    /// work goes on if the caller goes away.
+    pub async fn configure(&self, spec: ParsedSpec) -> Result<StatusDocument, ConfigureError> {
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut state = self.lock();
+            self.apply_locked(&mut state, Event::Configure)?;
+            let spec = Arc::new(spec);
+            state.spec = Some(Arc::clone(&spec));
+            self.request(Request::Configure { spec, reply });
+        }
+        match answer.await {
+            Ok(Ok(())) => Ok(self.status_document()),
+            Ok(Err(failed)) => Err(ConfigureError::Failed(failed.0)),
+            Err(_) => Err(ConfigureError::Interrupted),
+        }
+    }
+
+    /// Asks for the end and waits until the compute is `terminated`.
+    pub async fn terminate(&self, mode: TerminateMode) -> Result<TerminateAnswer, WrongStatus> {
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut state = self.lock();
+            if let Some(terminated) = state.terminated {
+                return Ok(TerminateAnswer::Before(terminated));
+            }
+            self.apply_locked(&mut state, Event::Terminate(mode))?;
+            self.request(Request::Terminate { reply });
+        }
+        Ok(answer.await.map_or(TerminateAnswer::Interrupted, TerminateAnswer::Now))
+    }
+
+    /// Asks for the configuration to be fetched again; does not wait.
+    pub fn refresh(&self) -> Result<(), WrongStatus> {
+        if self.apply(Event::Refresh)? == ComputeStatus::RefreshConfigurationPending {
+            self.request(Request::Refresh);
+        }
+        Ok(())
+    }
+
+    /// The receiver lives as long as the driver; after that nobody asks any more, and a request
+    /// that slips in is dropped together with the sender of its answer.
+    fn request(&self, request: Request) {
+        let _ = self.requests.send(request);
+    }
+
+    /// Notes that a phase of the start begins; it ends when the guard is dropped.
+    pub fn phase(self: &Arc<Self>, phase: Phase) -> PhaseGuard {
+        let index = {
+            let mut state = self.lock();
+            let began = state.started.elapsed();
+            state.phases.push(PhaseRecord { phase, began, took: None });
+            state.phases.len().saturating_sub(1)
+        };
+        tracing::debug!("phase {phase} begins");
+        self.phase_changed.send_modify(|changes| *changes = changes.wrapping_add(1));
+        PhaseGuard { node: Arc::clone(self), index }
+    }
+
+    /// Phases so far, in the order in which they began.
+    pub fn phases(&self) -> Vec<PhaseRecord> {
+        self.lock().phases.clone()
+    }
+
+    /// Wakes whenever a phase begins or ends.
+    pub fn watch_phases(&self) -> watch::Receiver<usize> {
+        self.phase_changed.subscribe()
+    }
+}
+
+/// A phase in progress.
+#[derive(Debug)]
+#[must_use = "the phase ends when the guard is dropped"]
+pub struct PhaseGuard {
+    node: Arc<ComputeNode>,
+    index: usize,
+}
+
+impl Drop for PhaseGuard {
+    fn drop(&mut self) {
+        let mut state = self.node.lock();
+        let now = state.started.elapsed();
+        if let Some(record) = state.phases.get_mut(self.index) {
+            let took = now.saturating_sub(record.began);
+            record.took = Some(took);
+            tracing::info!("phase {} took {:.1} ms", record.phase, took.as_secs_f64() * 1e3);
+        }
+        drop(state);
+        self.node.phase_changed.send_modify(|changes| *changes = changes.wrapping_add(1));
+    }
+}
+
+/// Whole milliseconds, as all `*_ms` members are (02 §3).
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,1 +1,349 @@
-//! (in the making)
+//! The state machine: statuses, the transition table, and which request is legal when (01 §14).
+//!
+//! Pure code, no locks and no waiting, so that it can be tested exhaustively. Everything that
+//! changes the status anywhere in the program is an [`Event`] put through [`transition`].
+//!
+//! ```text
+//!  (no spec)                      (spec at hand)
+//!   empty ──configure──► configuration_pending ──┐        │
+//!     │                      ▲        │          │        ▼
+//!     │            configure │        │ begin    └─────► init ──fail──► failed ◄──────────┐
+//!     │          certificate │        ▼                   │               │  ▲            │
+//!     │                      │   configuration ───fail────┼───────────────┼──┘            │
+//!     │                      │        │ succeed           │ succeed       │ refresh       │
+//!     │                      │        ▼                   │               ▼               │
+//!     │                      └───── running ◄─────────────┘   refresh_configuration_pending
+//!     │                           │   │  ▲                             │  ▲
+//!     │                           │   │  └────succeed──┐         begin │  │ fail, refresh
+//!     │                           │   └──refresh───────┼──►(pending)   ▼  │
+//!     │ terminate                 │                refresh_configuration ─┘
+//!     ▼                           ▼ terminate, Postgres exits (also from failed, refresh…)
+//!   termination_pending_fast / termination_pending_immediate ──► terminated
+//! ```
+//!
+//! A signal leads from every state but `terminated` to `termination_pending_immediate`. Two things
+//! are not in the original: `/terminate` is accepted in `failed` and in the refresh states, and a
+//! Postgres that exits by itself is visible at once (01 §24 nos. 4 and 24).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Status of a compute. JSON in snake case; [`fmt::Display`] is the form of error texts, log lines
+/// and the `compute_ctl_up` label, and is an interface too (01 §14.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ComputeStatus {
+    /// No spec yet.
+    Empty,
+    /// A new spec or certificate waits to be applied.
+    ConfigurationPending,
+    /// First start in progress.
+    Init,
+    /// Configured, Postgres up.
+    Running,
+    /// Reconfiguration in progress.
+    Configuration,
+    /// Start or reconfiguration failed.
+    Failed,
+    /// On the way out, the process stays 30 s after the end.
+    TerminationPendingFast,
+    /// On the way out, the process ends right after.
+    TerminationPendingImmediate,
+    /// Postgres gone, safekeepers synced, about to exit.
+    Terminated,
+    /// A refresh was asked for.
+    RefreshConfigurationPending,
+    /// Refresh in progress.
+    RefreshConfiguration,
+}
+
+impl ComputeStatus {
+    /// All statuses, in the order of the document.
+    pub const ALL: [Self; 11] = [
+        Self::Empty,
+        Self::ConfigurationPending,
+        Self::Init,
+        Self::Running,
+        Self::Configuration,
+        Self::Failed,
+        Self::TerminationPendingFast,
+        Self::TerminationPendingImmediate,
+        Self::Terminated,
+        Self::RefreshConfigurationPending,
+        Self::RefreshConfiguration,
+    ];
+
+    /// On the way out or out: no request changes anything any more.
+    pub const fn is_ending(self) -> bool {
+        matches!(
+            self,
+            Self::TerminationPendingFast | Self::TerminationPendingImmediate | Self::Terminated
+        )
+    }
+}
+
+impl fmt::Display for ComputeStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "empty",
+            Self::ConfigurationPending => "configuration-pending",
+            Self::Init => "init",
+            Self::Running => "running",
+            Self::Configuration => "configuration",
+            Self::Failed => "failed",
+            Self::TerminationPendingFast => "termination-pending-fast",
+            Self::TerminationPendingImmediate => "termination-pending-immediate",
+            Self::Terminated => "terminated",
+            Self::RefreshConfigurationPending => "refresh-configuration-pending",
+            Self::RefreshConfiguration => "refresh-configuration",
+        })
+    }
+}
+
+/// How long the process lives on after `/terminate` (01 §18.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TerminateMode {
+    /// 30 s, so that the control plane can still ask.
+    #[default]
+    Fast,
+    /// Just long enough to deliver the answer.
+    Immediate,
+}
+
+/// Everything that can change the status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// `/configure` with a valid spec.
+    Configure,
+    /// The TLS certificate on disk changed.
+    CertificateChanged,
+    /// The first spec is being applied.
+    BeginStart,
+    /// A pending spec or certificate is being applied to a running Postgres.
+    BeginConfiguration,
+    /// `/refresh_configuration`.
+    Refresh,
+    /// A pending refresh is being worked on.
+    BeginRefresh,
+    /// The work in progress succeeded.
+    Succeeded,
+    /// The work in progress failed.
+    Failed,
+    /// `/terminate`.
+    Terminate(TerminateMode),
+    /// Postgres ended without having been asked to.
+    PostgresExited,
+    /// SIGINT, SIGTERM or SIGQUIT.
+    Signal,
+    /// Postgres is reaped and the safekeepers were synced, or there was nothing to do.
+    Ended,
+}
+
+/// The transition table. `None`: the event is not legal in that state and changes nothing.
+pub const fn transition(from: ComputeStatus, event: Event) -> Option<ComputeStatus> {
+    use ComputeStatus as S;
+    let to = match (from, event) {
+        (S::Empty | S::Running, Event::Configure) => S::ConfigurationPending,
+        (S::Running | S::ConfigurationPending, Event::CertificateChanged) => {
+            S::ConfigurationPending
+        }
+
+        (S::Empty | S::ConfigurationPending, Event::BeginStart) => S::Init,
+        (S::ConfigurationPending, Event::BeginConfiguration) => S::Configuration,
+        (S::Init | S::Configuration | S::RefreshConfiguration, Event::Succeeded) => S::Running,
+        (S::Init | S::Configuration, Event::Failed) => S::Failed,
+
+        (S::Running | S::Failed | S::RefreshConfigurationPending, Event::Refresh) => {
+            S::RefreshConfigurationPending
+        }
+        // Accepted and without effect: the start reads the newest configuration anyway.
+        (S::Init, Event::Refresh) => S::Init,
+        (S::RefreshConfigurationPending, Event::BeginRefresh) => S::RefreshConfiguration,
+        (S::RefreshConfiguration, Event::Failed) => S::RefreshConfigurationPending,
+
+        (
+            S::Empty
+            | S::Running
+            | S::Failed
+            | S::RefreshConfigurationPending
+            | S::RefreshConfiguration,
+            Event::Terminate(mode),
+        ) => match mode {
+            TerminateMode::Fast => S::TerminationPendingFast,
+            TerminateMode::Immediate => S::TerminationPendingImmediate,
+        },
+        (
+            S::Running
+            | S::Failed
+            | S::ConfigurationPending
+            | S::Configuration
+            | S::RefreshConfigurationPending
+            | S::RefreshConfiguration,
+            Event::PostgresExited,
+        ) => S::TerminationPendingImmediate,
+        // The mode that was asked for is kept.
+        (S::TerminationPendingFast, Event::PostgresExited | Event::Signal) => {
+            S::TerminationPendingFast
+        }
+        (S::TerminationPendingImmediate, Event::PostgresExited | Event::Signal) => {
+            S::TerminationPendingImmediate
+        }
+        (S::Terminated, Event::Signal) => S::Terminated,
+        (_, Event::Signal) => S::TerminationPendingImmediate,
+        (S::TerminationPendingFast | S::TerminationPendingImmediate, Event::Ended) => S::Terminated,
+        _ => return None,
+    };
+    Some(to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    const EVENTS: [Event; 13] = [
+        Event::Configure,
+        Event::CertificateChanged,
+        Event::BeginStart,
+        Event::BeginConfiguration,
+        Event::Refresh,
+        Event::BeginRefresh,
+        Event::Succeeded,
+        Event::Failed,
+        Event::Terminate(TerminateMode::Fast),
+        Event::Terminate(TerminateMode::Immediate),
+        Event::PostgresExited,
+        Event::Signal,
+        Event::Ended,
+    ];
+
+    /// States of a fresh process: without and with a spec at hand.
+    const INITIAL: [ComputeStatus; 2] = [ComputeStatus::Empty, ComputeStatus::Init];
+
+    fn reachable(
+        from: &[ComputeStatus],
+        allowed: impl Fn(Event) -> bool,
+    ) -> HashSet<ComputeStatus> {
+        let mut seen: HashSet<_> = from.iter().copied().collect();
+        let mut todo = from.to_vec();
+        while let Some(status) = todo.pop() {
+            for event in EVENTS.into_iter().filter(|event| allowed(*event)) {
+                if let Some(next) = transition(status, event)
+                    && seen.insert(next)
+                {
+                    todo.push(next);
+                }
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn every_state_is_reachable_and_has_a_way_out() {
+        assert_eq!(reachable(&INITIAL, |_| true).len(), ComputeStatus::ALL.len());
+        for status in ComputeStatus::ALL {
+            assert!(
+                reachable(&[status], |_| true).contains(&ComputeStatus::Terminated),
+                "{status}"
+            );
+        }
+    }
+
+    /// The way out must not need a signal, nor that Postgres dies: work in progress ends one way
+    /// or the other, and from there on requests suffice.
+    #[test]
+    fn every_state_has_a_way_out_without_force() {
+        let peaceful = |event| !matches!(event, Event::Signal | Event::PostgresExited);
+        for status in ComputeStatus::ALL {
+            assert!(
+                reachable(&[status], peaceful).contains(&ComputeStatus::Terminated),
+                "{status}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_signal_is_understood_everywhere_and_ending_is_final() {
+        for status in ComputeStatus::ALL {
+            let after = transition(status, Event::Signal).unwrap();
+            assert!(after.is_ending(), "{status} -> {after}");
+            if status.is_ending() {
+                for event in EVENTS {
+                    if let Some(next) = transition(status, event) {
+                        assert!(next.is_ending(), "{status} -{event:?}-> {next}");
+                    }
+                }
+            }
+        }
+        assert_eq!(reachable(&[ComputeStatus::Terminated], |_| true).len(), 1);
+    }
+
+    /// Table 01 §14.3, with the two rows that document 03 §12 wants better.
+    #[test]
+    fn requests_by_state() {
+        use ComputeStatus as S;
+        let accepts = |event| {
+            let legal =
+                ComputeStatus::ALL.into_iter().filter(move |s| transition(*s, event).is_some());
+            legal.collect::<Vec<_>>()
+        };
+        assert_eq!(accepts(Event::Configure), [S::Empty, S::Running]);
+        for mode in [TerminateMode::Fast, TerminateMode::Immediate] {
+            assert_eq!(
+                accepts(Event::Terminate(mode)),
+                [
+                    S::Empty,
+                    S::Running,
+                    S::Failed,
+                    S::RefreshConfigurationPending,
+                    S::RefreshConfiguration
+                ]
+            );
+        }
+        assert_eq!(
+            accepts(Event::Refresh),
+            [S::Init, S::Running, S::Failed, S::RefreshConfigurationPending]
+        );
+    }
+
+    #[test]
+    fn both_forms_of_every_status() {
+        for status in ComputeStatus::ALL {
+            let json = serde_json::to_value(status).unwrap();
+            let text = json.as_str().unwrap();
+            assert_eq!(text.replace('_', "-"), status.to_string());
+            assert_eq!(serde_json::from_value::<ComputeStatus>(json.clone()).unwrap(), status);
+        }
+        // A storage controller looks for exactly this text (01 §14.1).
+        assert_eq!(
+            ComputeStatus::RefreshConfigurationPending.to_string(),
+            "refresh-configuration-pending"
+        );
+    }
+
+    proptest! {
+        /// Whatever happens, in whatever order: `running` is only reached through work that
+        /// succeeded, and after the end nothing moves.
+        #[test]
+        fn any_sequence_of_events(
+            with_spec: bool,
+            events in proptest::collection::vec(proptest::sample::select(EVENTS.to_vec()), 0..60)
+        ) {
+            let mut status = if with_spec { ComputeStatus::Init } else { ComputeStatus::Empty };
+            let mut ended = false;
+            for event in events {
+                if let Some(next) = transition(status, event) {
+                    if next == ComputeStatus::Running {
+                        prop_assert_eq!(event, Event::Succeeded);
+                    }
+                    prop_assert!(!ended || next == ComputeStatus::Terminated);
+                    status = next;
+                    ended |= status == ComputeStatus::Terminated;
+                }
+            }
+        }
+    }
+}

@@ -1,1 +1,95 @@
-//! (in the making)
+//! Every deadline of the daemon in one value.
+//!
+//! Whoever waits takes its limit from here, so a reader finds all of them on one page and a
+//! test can shorten them. Invariant: plain durations, no policy; who waits decides what a
+//! passed deadline means.
+
+use std::time::Duration;
+
+use crate::storage::BasebackupLimits;
+
+/// The deadlines. `Default` gives the values of production.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the spawn of Postgres to `ready` in `postmaster.pid` (01 §10).
+    pub postgres_ready: Duration,
+    /// All rungs of the stop ladder together when a signal ends the process: supervisors give
+    /// 8 to 10 s before they send SIGKILL.
+    pub stop_on_signal: Duration,
+    /// SIGINT rung of `/terminate`: Postgres writes its shutdown checkpoint and waits for the
+    /// safekeepers, which takes its time, but must not take for ever.
+    pub stop_fast: Duration,
+    /// SIGQUIT rung: backends end without cleaning up.
+    pub stop_quit: Duration,
+    /// SIGKILL rung: how long the kernel may take to end a process.
+    pub stop_kill: Duration,
+    /// SIGINT rung for a postmaster that a killed predecessor left on this PGDATA. Shorter than
+    /// [`Self::stop_fast`], because its data directory is about to be thrown away.
+    pub stale_fast: Duration,
+    /// Short helpers that answer at once (`pg_config --version`).
+    pub helper: Duration,
+    /// Reading the rest of the log of a child that has ended. Something else may still hold the
+    /// write end of the pipe, so there need not be an end of file.
+    pub log_drain: Duration,
+    /// Writing out our own log at the end of the process.
+    pub log_flush: Duration,
+    /// One safekeeper, connect and answer, in the quick check (01 §9.1).
+    pub safekeeper_answer: Duration,
+    /// One run of `--sync-safekeepers` at start. The child waits for a quorum for ever; a start
+    /// that waits this long tells the control plane instead.
+    pub sync: Duration,
+    /// The sync after Postgres was reaped (01 §18.4).
+    pub shutdown_sync: Duration,
+    /// Connecting, waiting and retrying towards the pageserver (06 §3.8).
+    pub basebackup: BasebackupLimits,
+    /// One session's connect, and one statement, while roles and databases are applied.
+    pub sql_connect: Duration,
+    /// One statement; creating a database copies its template.
+    pub sql_statement: Duration,
+    /// First pause after a failed refresh; doubles each time (03 W8).
+    pub refresh_pause: Duration,
+    /// Longest pause after a failed refresh.
+    pub refresh_pause_max: Duration,
+    /// How long a failed start can be looked at (01 §8.2).
+    pub linger_failed: Duration,
+    /// How long the process stays after a fast terminate (01 §18.1).
+    pub linger_fast: Duration,
+    /// Enough to deliver an answer (01 §18.1).
+    pub linger_immediate: Duration,
+    /// HTTP requests in progress at the very end.
+    pub http_shutdown: Duration,
+    /// `initdb` of the warm-up (01 §6).
+    pub initdb: Duration,
+    /// Children that are still there at the very end, after SIGTERM.
+    pub last_children: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            postgres_ready: Duration::from_secs(60),
+            stop_on_signal: Duration::from_secs(7),
+            stop_fast: Duration::from_secs(60),
+            stop_quit: Duration::from_secs(5),
+            stop_kill: Duration::from_secs(5),
+            stale_fast: Duration::from_secs(5),
+            helper: Duration::from_secs(10),
+            log_drain: Duration::from_secs(1),
+            log_flush: Duration::from_secs(1),
+            safekeeper_answer: Duration::from_millis(100),
+            sync: Duration::from_secs(300),
+            shutdown_sync: Duration::from_secs(30),
+            basebackup: BasebackupLimits::default(),
+            sql_connect: Duration::from_secs(10),
+            sql_statement: Duration::from_secs(120),
+            refresh_pause: Duration::from_secs(5),
+            refresh_pause_max: Duration::from_secs(60),
+            linger_failed: Duration::from_secs(30),
+            linger_fast: Duration::from_secs(30),
+            linger_immediate: Duration::from_millis(300),
+            http_shutdown: Duration::from_millis(500),
+            initdb: Duration::from_secs(60),
+            last_children: Duration::from_millis(500),
+        }
+    }
+}

@@ -1,1 +1,262 @@
-//! (in the making)
+//! The driver: the one task that changes the compute.
+//!
+//! It takes a compute through its life: wait for a spec, start, supervise (Postgres' own exit, new
+//! specs, refreshes), end. One thing at a time; whatever is being done is given up when a signal
+//! comes, and everything that waits inside it has a deadline. How it ends is in [`ending`].
+
+pub mod ending;
+pub mod reconfigure;
+pub mod requests;
+
+use std::process::ExitStatus;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::node::ComputeNode;
+use crate::postgres::process::PostgresProcess;
+use crate::spec::ParsedSpec;
+use crate::startup::{self, Leftovers};
+use crate::state::Event;
+use ending::Ending;
+use requests::{ConfigureFailed, Request, Terminated};
+
+/// Signals to the process as the driver sees them.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// The first one: stop Postgres by the ladder, sync nothing, be gone within `--stop-timeout`.
+    pub requested: CancellationToken,
+    /// The second one: end everything at once.
+    pub at_once: CancellationToken,
+}
+
+/// Who waits for the first start.
+type ConfigureReply = Option<oneshot::Sender<Result<(), ConfigureFailed>>>;
+
+/// The task and what it alone holds.
+#[derive(Debug)]
+pub struct Driver {
+    node: Arc<ComputeNode>,
+    requests: mpsc::UnboundedReceiver<Request>,
+    stop: Stop,
+    leftovers: Leftovers,
+    /// The spec that is wholly in force; none after a failed reconfiguration.
+    applied: Option<Arc<ParsedSpec>>,
+}
+
+/// What happens to a running compute.
+enum Turn {
+    Exited(std::io::Result<ExitStatus>),
+    Asked(Request),
+    Stopped,
+}
+
+impl Driver {
+    /// The receiver is the one that came with the node.
+    pub fn new(
+        node: Arc<ComputeNode>,
+        requests: mpsc::UnboundedReceiver<Request>,
+        stop: Stop,
+    ) -> Self {
+        Self { node, requests, stop, leftovers: Leftovers::default(), applied: None }
+    }
+
+    /// From the first spec to the end of the compute. Returns the exit code of the process.
+    pub async fn run(mut self) -> u8 {
+        let ending = match self.first_spec().await {
+            Ok((spec, reply)) => self.start_and_supervise(spec, reply).await,
+            Err(ending) => ending,
+        };
+        self.end(ending).await
+    }
+
+    /// The spec at hand, or the one that `/configure` brings.
+    async fn first_spec(&mut self) -> Result<(Arc<ParsedSpec>, ConfigureReply), Ending> {
+        if let Some(spec) = self.node.spec() {
+            return Ok((spec, None));
+        }
+        tracing::info!("no spec yet, waiting for /configure");
+        loop {
+            let request = tokio::select! {
+                request = self.requests.recv() => request,
+                () = self.stop.requested.cancelled() => None,
+            };
+            match request {
+                Some(Request::Configure { spec, reply }) => {
+                    // Fails only if a signal came in between, which is noticed right after.
+                    let _ = self.node.begin_start();
+                    return Ok((spec, Some(reply)));
+                }
+                Some(Request::Terminate { reply }) => return Err(Ending::NeverStarted { reply }),
+                Some(Request::Refresh) => {}
+                None => return Err(Ending::Signal { postgres: None }),
+            }
+        }
+    }
+
+    async fn start_and_supervise(
+        &mut self,
+        spec: Arc<ParsedSpec>,
+        mut reply: ConfigureReply,
+    ) -> Ending {
+        let mut postgres = None;
+        let outcome = tokio::select! {
+            outcome = startup::start(&self.node, &spec, &mut self.leftovers, &mut postgres) => outcome,
+            () = self.stop.requested.cancelled() => return Ending::Signal { postgres },
+        };
+        let outcome = outcome.and_then(|()| postgres.take().context("Postgres was not started"));
+        match outcome {
+            Ok(running) => {
+                startup::finish(&self.node, running.pid());
+                self.applied = Some(spec);
+                if let Some(reply) = reply.take() {
+                    let _ = reply.send(Ok(()));
+                }
+                self.leftovers.delete_in_background();
+                self.supervise(running).await
+            }
+            Err(error) => Ending::StartFailed { error, postgres, reply },
+        }
+    }
+
+    /// Serves requests until Postgres or somebody else wants the end.
+    async fn supervise(&mut self, mut postgres: PostgresProcess) -> Ending {
+        loop {
+            let turn = tokio::select! {
+                status = postgres.wait() => Turn::Exited(status),
+                // The node holds a sender, so this ends only with the node.
+                Some(request) = self.requests.recv() => Turn::Asked(request),
+                () = self.stop.requested.cancelled() => Turn::Stopped,
+            };
+            let done = match turn {
+                Turn::Exited(status) => return Ending::PostgresExited { status, postgres },
+                Turn::Stopped => return Ending::Signal { postgres: Some(postgres) },
+                Turn::Asked(Request::Terminate { reply }) => {
+                    return Ending::Terminate { postgres, reply };
+                }
+                Turn::Asked(Request::Configure { spec, reply }) => {
+                    self.configure(&mut postgres, &spec, reply).await
+                }
+                Turn::Asked(Request::Refresh) => self.refresh(&mut postgres).await,
+            };
+            match done {
+                Done::GoOn => {}
+                Done::Exited(status) => return Ending::PostgresExited { status, postgres },
+                Done::Stopped => return Ending::Signal { postgres: Some(postgres) },
+                Done::Detached => return Ending::Detached { postgres },
+            }
+        }
+    }
+
+    /// A new spec for a running compute.
+    async fn configure(
+        &mut self,
+        postgres: &mut PostgresProcess,
+        spec: &Arc<ParsedSpec>,
+        reply: oneshot::Sender<Result<(), ConfigureFailed>>,
+    ) -> Done {
+        if self.node.apply(Event::BeginConfiguration).is_err() {
+            return Done::GoOn;
+        }
+        let postmaster = postgres.pid();
+        let result = tokio::select! {
+            result = reconfigure::apply(&self.node, spec, postmaster) => result,
+            status = postgres.wait() => return Done::Exited(status),
+            () = self.stop.requested.cancelled() => return Done::Stopped,
+        };
+        let answer = match result {
+            Ok(()) => {
+                self.applied = Some(Arc::clone(spec));
+                let _ = self.node.apply(Event::Succeeded);
+                Ok(())
+            }
+            Err(error) => {
+                self.applied = None;
+                let text = error_text(&error);
+                tracing::error!("could not apply the new spec: {text}");
+                let _ = self.node.fail(text.clone());
+                Err(ConfigureFailed(text))
+            }
+        };
+        let _ = reply.send(answer);
+        Done::GoOn
+    }
+
+    /// Fetches the configuration again and applies it if it is another one (01 §13.3). Tries again
+    /// with growing pauses, until it works or something else is wanted.
+    async fn refresh(&mut self, postgres: &mut PostgresProcess) -> Done {
+        let mut pause = self.node.params.timeouts.refresh_pause;
+        let postmaster = postgres.pid();
+        loop {
+            if self.node.apply(Event::BeginRefresh).is_err() {
+                // A second request while the first was served, or the end has come.
+                return Done::GoOn;
+            }
+            let result = tokio::select! {
+                result = reconfigure::refresh(&self.node, self.applied.as_ref(), postmaster) => result,
+                status = postgres.wait() => return Done::Exited(status),
+                () = self.stop.requested.cancelled() => return Done::Stopped,
+                () = self.ending() => return Done::GoOn,
+            };
+            match result {
+                Ok(reconfigure::Refreshed::Done(spec)) => {
+                    self.applied = Some(spec);
+                    let _ = self.node.apply(Event::Succeeded);
+                    return Done::GoOn;
+                }
+                Ok(reconfigure::Refreshed::Detached) => return Done::Detached,
+                Err(error) => {
+                    self.applied = None;
+                    let text = error_text(&error);
+                    tracing::error!("could not refresh the configuration, will retry: {text}");
+                    let _ = self.node.fail(text);
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                status = postgres.wait() => return Done::Exited(status),
+                () = self.stop.requested.cancelled() => return Done::Stopped,
+                () = self.ending() => return Done::GoOn,
+            }
+            pause = (pause * 2).min(self.node.params.timeouts.refresh_pause_max);
+        }
+    }
+
+    /// Resolves when `/terminate` was accepted; the request itself is in the queue.
+    async fn ending(&self) {
+        let mut status = self.node.watch_status();
+        // The sender is in the node, which we hold.
+        let _ = status.wait_for(|status| status.is_ending()).await;
+    }
+}
+
+/// How a piece of work on a running compute ended.
+enum Done {
+    GoOn,
+    Exited(std::io::Result<ExitStatus>),
+    Stopped,
+    Detached,
+}
+
+/// An error with its whole chain of causes, in the form of the `error` member of `/status`
+/// (02 §12.2): the message, an empty line, `Caused by:` and the causes. No backtraces (03 W16).
+pub fn error_text(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
+    match causes.as_slice() {
+        [] => {}
+        [cause] => text.push_str(&format!("\n\nCaused by:\n    {cause}")),
+        causes => {
+            text.push_str("\n\nCaused by:");
+            for (n, cause) in causes.iter().enumerate() {
+                text.push_str(&format!("\n    {n}: {cause}"));
+            }
+        }
+    }
+    text
+}
+
+/// Answer of a compute whose end has no LSN.
+const NO_LSN: Terminated = Terminated { lsn: None };

@@ -1,1 +1,14 @@
-//! (in the making)
+//! What touches the operating system directly: children and their reaping, signals, privileges,
+//! limits.
+//!
+//! Invariant: every child process is started through [`children::Children`], so that the reaper
+//! of a PID 1 never takes a status that somebody waits for.
+
+pub mod children;
+pub mod limits;
+pub mod neighbours;
+pub mod pidfd;
+pub mod privileges;
+pub mod procs;
+pub mod reaper;
+pub mod signals;

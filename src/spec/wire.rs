@@ -81,7 +81,7 @@ pub struct TlsConfig {
 }
 
 /// The compute spec (02 §5).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct ComputeSpec {
     /// Not used; 1.0 today. Required so that other JSON is not taken for a spec.
     pub format_version: f32,
@@ -236,7 +236,7 @@ pub enum AuditLogLevel {
 }
 
 /// Roles, databases, settings (02 §8).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Cluster {
     /// Shown in log lines.
     pub cluster_id: Option<String>,

@@ -1,1 +1,257 @@
-//! (in the making)
+//! The pipeline from a spec to a running Postgres (01 §8 to §11).
+//!
+//! ```text
+//!  stale processes ─► wipe, postgresql.conf ─┐
+//!  safekeepers asked ────────────────────────┼─► [sync child] ─► basebackup ─► hba, links
+//!  pageserver connection opened ─────────────┘                                     │
+//!                      running ◄─ roles and databases ◄─ ready ◄─ Postgres spawned ◄┘
+//! ```
+//!
+//! What stands one above the other runs at the same time. Invariant: dropping [`start`] stops
+//! everything it began, except a Postgres that it has put into the caller's hands.
+
+pub mod catalog;
+pub mod configuration;
+pub mod leftovers;
+pub mod pgdata;
+pub mod phase;
+pub mod stale;
+pub mod warmup;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+
+use crate::node::{ComputeNode, millis};
+use crate::postgres::conf::ConfFile;
+use crate::postgres::files;
+use crate::postgres::process::{PostgresProcess, Server};
+use crate::postgres::ready::ReadyWatch;
+use crate::spec::{ComputeMode, Lsn, ParsedSpec};
+use crate::state::Event;
+use crate::storage::basebackup::{self, BasebackupRequest, EarlyConnection};
+use crate::storage::safekeepers::{self, SyncCheck, SyncCheckRequest};
+use crate::storage::sync::{self, SyncRequest};
+use crate::storage::target::PageserverTarget;
+pub use leftovers::Leftovers;
+use phase::Phase;
+
+/// From a spec to a Postgres that is configured. The process is put into `postgres` as soon as it
+/// exists, so that whoever gives the start up can stop it.
+pub async fn start(
+    node: &Arc<ComputeNode>,
+    spec: &Arc<ParsedSpec>,
+    leftovers: &mut Leftovers,
+    postgres: &mut Option<PostgresProcess>,
+) -> anyhow::Result<()> {
+    log_spec(spec);
+    // Everything that can fail without touching anything comes first.
+    configuration::check_preload_libraries(node, spec)?;
+    let conf = configuration::render(node, spec)?;
+
+    prepare_pgdata(node, spec, conf, leftovers).await?;
+    start_postgres(node, spec, postgres).await?;
+
+    let began = Instant::now();
+    if spec.is_primary() {
+        let postmaster = postgres.as_ref().context("Postgres was not started")?;
+        catalog::after_start(node, spec, || Ok(postmaster.reload()?)).await?;
+    }
+    node.update_metrics(|metrics| metrics.config_ms = millis(began.elapsed()));
+    Ok(())
+}
+
+/// Shows `running`, with all metrics in one line (01 §20.1).
+pub fn finish(node: &ComputeNode, postmaster: i32) {
+    let total = millis(node.elapsed());
+    node.update_metrics(|metrics| metrics.total_startup_ms = total);
+    // Fails only if a signal has come in between; the driver notices that next.
+    let _ = node.apply(Event::Succeeded);
+    let metrics = serde_json::to_string(&node.startup_metrics()).unwrap_or_default();
+    tracing::info!("compute start finished, postmaster {postmaster}, metrics {metrics}");
+}
+
+fn log_spec(spec: &ParsedSpec) {
+    let text = |member: &Option<String>| member.as_deref().unwrap_or("none").to_owned();
+    tracing::info!(
+        "starting compute: cluster {}, operation {}, tenant {}, timeline {}, project {}, branch {}, \
+         endpoint {}, mode {}, features {:?}",
+        text(&spec.spec.cluster.cluster_id),
+        text(&spec.spec.operation_uuid),
+        spec.tenant_id,
+        spec.timeline_id,
+        text(&spec.spec.project_id),
+        text(&spec.spec.branch_id),
+        text(&spec.spec.endpoint_id),
+        spec.mode(),
+        spec.spec.features,
+    );
+}
+
+/// PGDATA as Postgres needs it (01 §9).
+async fn prepare_pgdata(
+    node: &Arc<ComputeNode>,
+    spec: &Arc<ParsedSpec>,
+    conf: ConfFile,
+    leftovers: &mut Leftovers,
+) -> anyhow::Result<()> {
+    let target = PageserverTarget::from_spec(spec)?;
+    let pageserver = EarlyConnection::start(&target, node.params.timeouts.basebackup.connect);
+    let (directory, in_sync) =
+        tokio::join!(prepare_directory(node, conf, leftovers), safekeepers_in_sync(node, spec));
+    directory?;
+    let lsn = match (spec.mode(), in_sync) {
+        (ComputeMode::Primary, Ok(lsn)) => lsn,
+        (ComputeMode::Primary, Err(why)) => sync_safekeepers(node, spec, &why).await?,
+        (ComputeMode::Static(lsn), _) => lsn,
+        (ComputeMode::Replica, _) => Lsn::INVALID,
+    };
+    fetch_basebackup(node, spec, &target, lsn, pageserver).await?;
+
+    let pgdata = &node.params.pgdata;
+    files::touch_up_hba(pgdata)?;
+    files::link_dynshmem(pgdata)?;
+    if !spec.is_primary() {
+        files::create_standby_signal(pgdata)?;
+    }
+    Ok(())
+}
+
+/// Wipes PGDATA and writes `postgresql.conf`, which the sync child reads (06 §7.3).
+async fn prepare_directory(
+    node: &Arc<ComputeNode>,
+    conf: ConfFile,
+    leftovers: &mut Leftovers,
+) -> anyhow::Result<()> {
+    let params = &node.params;
+    {
+        let _phase = node.phase(Phase::StaleProcesses);
+        let stopped = stale::stop_stale(&params.pgdata, &params.timeouts).await?;
+        if stopped > 0 {
+            tracing::warn!("stopped {stopped} processes that a killed predecessor left behind");
+        }
+    }
+    let _phase = node.phase(Phase::PrepareDirectory);
+    let (pgdata, force) = (params.pgdata.clone(), params.force_wipe);
+    let wiped = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+        let wiped = pgdata::wipe(&pgdata, force)?;
+        files::write_conf(&pgdata, &conf)?;
+        Ok(wiped)
+    })
+    .await
+    .context("the wipe was interrupted")??;
+    leftovers.keep(wiped);
+    Ok(())
+}
+
+/// The quick check (01 §9.1). `Err` says why there is no LSN; that is no failure yet.
+async fn safekeepers_in_sync(node: &Arc<ComputeNode>, spec: &ParsedSpec) -> Result<Lsn, String> {
+    if !spec.is_primary() {
+        return Err("not asked".to_owned());
+    }
+    let _phase = node.phase(Phase::SafekeeperCheck);
+    let began = Instant::now();
+    let request = SyncCheckRequest {
+        safekeepers: &spec.safekeepers,
+        tenant_id: spec.tenant_id,
+        timeline_id: spec.timeline_id,
+        token: spec.storage_token(),
+    };
+    tracing::info!("checking if safekeepers are synced");
+    let check =
+        safekeepers::check_safekeepers(request, node.params.timeouts.safekeeper_answer).await;
+    node.update_metrics(|metrics| metrics.sync_sk_check_ms = millis(began.elapsed()));
+    match check {
+        SyncCheck::InSync(lsn) => {
+            tracing::info!("safekeepers are in sync at LSN {lsn}");
+            Ok(lsn)
+        }
+        other => {
+            let why = other.to_string();
+            tracing::warn!("{why}");
+            Err(why)
+        }
+    }
+}
+
+async fn sync_safekeepers(
+    node: &Arc<ComputeNode>,
+    spec: &ParsedSpec,
+    why: &str,
+) -> anyhow::Result<Lsn> {
+    let _phase = node.phase(Phase::SafekeeperSync);
+    let began = Instant::now();
+    let server = server(node, spec);
+    let lsn = sync::sync_with_retries(sync_request(node, &server), node.params.timeouts.sync)
+        .await
+        .with_context(|| format!("failed to sync safekeepers: {why}"))?;
+    node.update_metrics(|metrics| metrics.sync_safekeepers_ms = millis(began.elapsed()));
+    Ok(lsn)
+}
+
+async fn fetch_basebackup(
+    node: &Arc<ComputeNode>,
+    spec: &ParsedSpec,
+    target: &PageserverTarget,
+    lsn: Lsn,
+    early: EarlyConnection,
+) -> anyhow::Result<()> {
+    let _phase = node.phase(Phase::Basebackup);
+    let request = BasebackupRequest {
+        target,
+        tenant_id: spec.tenant_id,
+        timeline_id: spec.timeline_id,
+        lsn,
+        replica: !spec.is_primary(),
+        pgdata: &node.params.pgdata,
+    };
+    let limits = node.params.timeouts.basebackup;
+    let stats = basebackup::get_basebackup(request, Some(early), limits, &node.basebackup).await?;
+    node.update_metrics(|metrics| {
+        metrics.pageserver_connect_micros = stats.connect_micros;
+        metrics.basebackup_ms = stats.millis;
+        metrics.basebackup_bytes = stats.bytes;
+    });
+    Ok(())
+}
+
+/// Spawns Postgres and waits until it accepts connections (01 §10).
+async fn start_postgres(
+    node: &Arc<ComputeNode>,
+    spec: &ParsedSpec,
+    postgres: &mut Option<PostgresProcess>,
+) -> anyhow::Result<()> {
+    let _phase = node.phase(Phase::StartPostgres);
+    let params = &node.params;
+    let began = Instant::now();
+    let watch = ReadyWatch::new(&params.pgdata);
+    let server = server(node, spec);
+    let process = PostgresProcess::start(&server, &params.pgdata, &node.children, &node.log)?;
+    postgres.insert(process).wait_ready(watch, &params.timeouts).await?;
+    node.update_metrics(|metrics| metrics.start_postgres_ms = millis(began.elapsed()));
+    Ok(())
+}
+
+/// How the server program is run for a spec: with the storage token, if it has one, in the
+/// environment (01 §2).
+pub fn server(node: &ComputeNode, spec: &ParsedSpec) -> Server {
+    let token = spec.storage_token();
+    Server {
+        postgres: node.params.install.postgres.clone(),
+        cgexec: node.params.autoscaling,
+        env: token.map(|token| ("NEON_AUTH_TOKEN".to_owned(), token.clone())).into_iter().collect(),
+    }
+}
+
+/// What `--sync-safekeepers` needs, at the start and at the end.
+pub fn sync_request<'a>(node: &'a ComputeNode, server: &'a Server) -> SyncRequest<'a> {
+    SyncRequest {
+        install: &node.params.install,
+        server,
+        pgdata: &node.params.pgdata,
+        children: &node.children,
+        log: &node.log,
+        log_drain: node.params.timeouts.log_drain,
+    }
+}

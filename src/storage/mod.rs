@@ -1,1 +1,36 @@
-//! (in the making)
+//! The storage side of a start: which LSN the safekeepers agree on, and the base backup at it.
+//!
+//! ```text
+//! safekeepers::check ── sync_verdict (pure)            the LSN, or "run the full sync"
+//!
+//! basebackup::get_basebackup                           retries and their classes
+//!   └─ target ─► connection ──chunks──► unpack         one try
+//!      (who)     (network task)         inflate ──pipe──► tree
+//!                                       (thread)          (thread, writes below PGDATA)
+//! ```
+//!
+//! Invariant: whatever fails, and whenever a future of this module is dropped, no task, thread or
+//! socket is left behind, and nothing was written outside the data directory.
+
+pub mod basebackup;
+pub mod connection;
+pub mod errors;
+mod pipe;
+pub mod progress;
+pub mod safekeepers;
+pub mod sync;
+pub mod sync_verdict;
+pub mod target;
+#[cfg(test)]
+mod testing;
+mod tree;
+pub mod unpack;
+
+pub use basebackup::{
+    BasebackupLimits, BasebackupRequest, BasebackupStats, EarlyConnection, get_basebackup,
+};
+pub use errors::{BasebackupError, FetchError};
+pub use progress::Progress;
+pub use safekeepers::{SyncCheck, check_safekeepers};
+pub use target::PageserverTarget;
+pub use tree::clean_for_retry;

@@ -1,0 +1,38 @@
+//! The `neon` extension: whether the server has it, and its upgrade (05 §14.1, §18).
+
+use tokio_postgres::Config;
+
+use super::session::{POST_APPLY_CONFIG, Session, SessionDeadlines, SessionError};
+
+/// Whether the server's packages offer the extension. A vanilla Postgres does not; the steps that
+/// need it are then skipped.
+pub async fn has_neon_extension(session: &Session) -> Result<bool, SessionError> {
+    let sql = "SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'neon'";
+    Ok(!session.query(sql).await?.is_empty())
+}
+
+/// What [`upgrade_neon_extension`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upgrade {
+    /// It is at the default version of the installed package now.
+    Done,
+    /// The database does not have it, for instance because catalog updates were always skipped.
+    NotInstalled,
+}
+
+/// Brings the extension of the system database to the default version of the installed package.
+/// Runs in the background of every start as primary; errors are for the log only.
+pub async fn upgrade_neon_extension(
+    config: &Config,
+    deadlines: SessionDeadlines,
+) -> Result<Upgrade, SessionError> {
+    let mut config = config.clone();
+    config.application_name(POST_APPLY_CONFIG);
+    let session = Session::connect(&config, deadlines).await?;
+    let installed = "SELECT FROM pg_catalog.pg_extension WHERE extname = 'neon'";
+    if session.query(installed).await?.is_empty() {
+        return Ok(Upgrade::NotInstalled);
+    }
+    session.query("ALTER EXTENSION neon UPDATE").await?;
+    Ok(Upgrade::Done)
+}

@@ -1,0 +1,188 @@
+//! `compute_ctl dev`: a compute on storage that lives in this process.
+//!
+//! Finds a Postgres, makes a base of it, serves the base as a stand-in pageserver beside stand-in
+//! safekeepers, writes a configuration, and then goes the way of every compute: the command line is
+//! the ordinary one, every protocol step is the real one. On a clean end a kept base is replaced by
+//! what the data directory has become.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+
+use anyhow::Context;
+use clap::Parser;
+
+use super::pageserver::{PageserverOptions, StandInPageserver};
+use super::progress;
+use super::safekeeper::{SafekeeperBehaviour, StandInSafekeeper};
+use super::servers::{self, Server};
+use super::spec::SpecBuilder;
+use super::store::Store;
+use super::template::Template;
+use crate::cli::{Cli, DevArgs, RunArgs};
+use crate::life::{Compute, Process};
+use crate::os::privileges;
+use crate::state::ComputeStatus;
+use crate::telemetry::logging;
+use crate::telemetry::sink::LogSink;
+use crate::timeouts::Timeouts;
+
+const OK: u8 = 0;
+const FAILURE: u8 = 1;
+
+/// Runs it to its end. Returns the exit code of the process.
+pub fn run(args: DevArgs) -> anyhow::Result<u8> {
+    let prepared = args.data.as_deref().unwrap_or(&std::env::temp_dir()).to_owned();
+    // While there is one thread: which user a process is belongs to all of its threads.
+    privileges::step_down(args.run_as.as_deref(), &prepared)?;
+    // Before the reaper: it looks into programs with plain children.
+    let server = servers::choose(args.pgbin.as_deref())?;
+    println!("PostgreSQL {} from {}", server.version, server.bin_dir.display());
+
+    let store = Store::open(args.data.as_deref())?;
+    let log = if args.verbose {
+        LogSink::new(std::io::stderr())?
+    } else {
+        let path = store.path("compute.log");
+        let file = File::create(&path)
+            .with_context(|| format!("could not write the log {}", path.display()))?;
+        LogSink::new(file)?
+    };
+    logging::init(log.clone());
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let code = runtime.block_on(async {
+        let process = Process::start(log.clone())?;
+        let stopped = process.stop.requested.clone();
+        let session = tokio::select! {
+            session = Session::set_up(&args, server, &store, &process) => session?,
+            () = stopped.cancelled() => return Ok(OK),
+        };
+        session.run(&store).await
+    });
+    runtime.shutdown_background();
+    log.flush(Timeouts::default().log_flush);
+    code
+}
+
+/// The stand-ins and the compute on them.
+struct Session {
+    compute: Compute,
+    server: Server,
+    base: Template,
+    port: u16,
+    // Serve as long as they are held.
+    _pageserver: StandInPageserver,
+    _safekeepers: Vec<StandInSafekeeper>,
+}
+
+impl Session {
+    async fn set_up(
+        args: &DevArgs,
+        server: Server,
+        store: &Store,
+        process: &Process,
+    ) -> anyhow::Result<Self> {
+        let port = free_port(args.port)?;
+        let base = store.base(&server, &process.children).await?;
+        let archive = base.archive.clone();
+        let pageserver =
+            StandInPageserver::start(PageserverOptions { archive, port: 0, password: None })
+                .await?;
+        let mut safekeepers = Vec::new();
+        for _ in 0..args.safekeepers {
+            let behaviour = SafekeeperBehaviour::at(base.checkpoint_lsn);
+            safekeepers.push(StandInSafekeeper::start(0, behaviour).await?);
+        }
+
+        let addresses = safekeepers.iter().map(StandInSafekeeper::address).collect();
+        let mut spec = SpecBuilder::new(pageserver.connstring(), addresses, port, &store.path(""));
+        // A socket in a folder of this depth may be longer than a socket address can be.
+        spec.set("unix_socket_directories", "").durable(store.is_kept());
+        let config = store.path("config.json");
+        std::fs::write(&config, serde_json::to_vec_pretty(&spec.config())?)
+            .with_context(|| format!("could not write {}", config.display()))?;
+
+        let run = arguments(args, &server, store, port)?;
+        let compute = Compute::prepare(&run, process).await?;
+        Ok(Self { compute, server, base, port, _pageserver: pageserver, _safekeepers: safekeepers })
+    }
+
+    async fn run(self, store: &Store) -> anyhow::Result<u8> {
+        let Self { compute, server, base, port, .. } = self;
+        let node = std::sync::Arc::clone(&compute.node);
+        let (api_port, _) = compute.http_ports();
+        let archive_bytes = std::fs::metadata(&base.archive).map_or(0, |meta| meta.len());
+
+        println!("starting the compute");
+        let compute = tokio::spawn(compute.run());
+        let failed = match progress::show(&node, archive_bytes).await {
+            ComputeStatus::Running => {
+                let total = node.startup_metrics().total_startup_ms;
+                println!(
+                    "running after {total} ms\n\n  \
+                     psql {}\n  \
+                     curl http://127.0.0.1:{api_port}/status\n\n\
+                     stop with Ctrl-C{}",
+                    connection_string(port),
+                    if store.is_kept() {
+                        ""
+                    } else {
+                        "; everything is temporary, --data DIR keeps it"
+                    }
+                );
+                false
+            }
+            ComputeStatus::Failed => {
+                let error = node.status_document().error.unwrap_or_default();
+                eprintln!("Error: {error}\n(the log of everything is shown with --verbose)");
+                // Nobody but the one before the terminal wants to read it.
+                let _ = node.terminate(crate::state::TerminateMode::Immediate).await;
+                true
+            }
+            _ => false,
+        };
+        let code = compute.await.context("the compute ended by a panic")?;
+        if failed || code != OK {
+            return Ok(FAILURE);
+        }
+        if store.is_kept() {
+            store.take_back().await.context(
+                "the data directory could not be taken back; the base of the last good run is kept",
+            )?;
+            println!("kept for the next run with PostgreSQL {}", server.version);
+        }
+        Ok(OK)
+    }
+}
+
+fn connection_string(port: u16) -> String {
+    format!("postgresql://cloud_admin@127.0.0.1:{port}/postgres")
+}
+
+/// The ordinary command line of a compute.
+fn arguments(args: &DevArgs, server: &Server, store: &Store, port: u16) -> anyhow::Result<RunArgs> {
+    let line: [(&str, OsString); 9] = [
+        ("--pgbin", server.postgres.clone().into()),
+        ("--pgdata", store.pgdata().into()),
+        ("--connstr", connection_string(port).into()),
+        ("--config", store.path("config.json").into()),
+        ("--compute-id", "dev".into()),
+        ("--external-http-port", args.external_http_port.to_string().into()),
+        ("--internal-http-port", args.internal_http_port.to_string().into()),
+        // Ctrl-C is how this is ended.
+        ("--signal-exit-code", OK.to_string().into()),
+        ("--stop-timeout", "30".into()),
+    ];
+    let flags = line.into_iter().flat_map(|(flag, value)| [flag.into(), value]);
+    let line = std::iter::once("compute_ctl".into()).chain(flags).chain(["--dev".into()]);
+    Ok(Cli::try_parse_from(line)?.run)
+}
+
+/// Finds out that the port is taken before anything is started; 0 becomes a free one.
+fn free_port(port: u16) -> anyhow::Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).with_context(|| {
+        format!("Postgres cannot use port {port}; give another one with --port, or 0 for any")
+    })?;
+    Ok(listener.local_addr()?.port())
+}

@@ -1,0 +1,47 @@
+//! What an archive says about itself.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use flate2::read::GzDecoder;
+
+use super::control_file::ControlFile;
+
+/// Longest content of `PG_VERSION` that makes sense.
+const VERSION_LIMIT: u64 = 16;
+
+/// Read out of a basebackup archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArchiveFacts {
+    /// Major version of the server that made the data directory.
+    pub major: u16,
+    /// Its checkpoint, for the safekeepers to answer.
+    pub checkpoint_lsn: u64,
+}
+
+impl ArchiveFacts {
+    /// Reads the archive to its end, so that one that was cut short is an error.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no whole gzip tar, or is no basebackup.
+    pub fn read(archive: &Path) -> io::Result<Self> {
+        let (mut major, mut checkpoint_lsn) = (None, None);
+        let mut tar = tar::Archive::new(GzDecoder::new(File::open(archive)?));
+        for entry in tar.entries()? {
+            let mut entry = entry?;
+            let path = entry.path()?.into_owned();
+            if path == Path::new("global/pg_control") {
+                checkpoint_lsn = Some(ControlFile::from_reader(&mut entry)?.checkpoint_lsn);
+            } else if path == Path::new("PG_VERSION") {
+                let mut text = String::new();
+                entry.take(VERSION_LIMIT).read_to_string(&mut text)?;
+                major = text.trim().parse().ok();
+            }
+        }
+        match (major, checkpoint_lsn) {
+            (Some(major), Some(checkpoint_lsn)) => Ok(Self { major, checkpoint_lsn }),
+            _ => Err(io::Error::other("it has no PG_VERSION or no global/pg_control")),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What clients did at a stand-in server, for assertions.
+//!
+//! Cloning shares the journal. It is bounded: a long-lived `compute_ctl dev` forgets its oldest
+//! entries instead of growing.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::lock;
+
+/// Entries kept; more than any test makes.
+const CAPACITY: usize = 10_000;
+
+/// One thing a client did.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The connection was accepted.
+    Connected,
+    /// The connection was closed at once because the server was told to refuse it.
+    Refused,
+    /// The startup parameters, in the order sent.
+    Startup(Vec<(String, String)>),
+    /// The password, sent because the server asked.
+    Password(String),
+    /// The text of a command that was executed, by either protocol.
+    Command(String),
+    /// The connection is over.
+    Closed,
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Connected => f.write_str("Connected"),
+            Event::Refused => f.write_str("Refused"),
+            Event::Startup(parameters) => f.debug_tuple("Startup").field(parameters).finish(),
+            // The password may be a real storage token.
+            Event::Password(_) => f.write_str("Password([secret])"),
+            Event::Command(text) => f.debug_tuple("Command").field(text).finish(),
+            Event::Closed => f.write_str("Closed"),
+        }
+    }
+}
+
+/// An [`Event`] with its connection and time.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Number of the connection, from 0 in the order of acceptance.
+    pub connection: u64,
+    /// When it happened.
+    pub at: Instant,
+    /// What happened.
+    pub event: Event,
+}
+
+/// A shared, bounded list of [`Entry`].
+#[derive(Debug, Clone, Default)]
+pub struct Journal(Arc<Mutex<VecDeque<Entry>>>);
+
+impl Journal {
+    /// Appends an event of a connection.
+    pub fn record(&self, connection: u64, event: Event) {
+        let mut entries = lock(&self.0);
+        if entries.len() >= CAPACITY {
+            entries.pop_front();
+        }
+        entries.push_back(Entry { connection, at: Instant::now(), event });
+    }
+
+    /// Everything recorded so far, oldest first.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        lock(&self.0).iter().cloned().collect()
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        lock(&self.0).clear();
+    }
+
+    /// The commands executed.
+    #[must_use]
+    pub fn commands(&self) -> Vec<String> {
+        self.select(|event| match event {
+            Event::Command(text) => Some(text),
+            _ => None,
+        })
+    }
+
+    /// The passwords sent.
+    #[must_use]
+    pub fn passwords(&self) -> Vec<String> {
+        self.select(|event| match event {
+            Event::Password(text) => Some(text),
+            _ => None,
+        })
+    }
+
+    /// The startup parameters of each connection that got so far.
+    #[must_use]
+    pub fn startups(&self) -> Vec<Vec<(String, String)>> {
+        self.select(|event| match event {
+            Event::Startup(parameters) => Some(parameters),
+            _ => None,
+        })
+    }
+
+    /// How many connections were accepted.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.select(|event| matches!(event, Event::Connected).then_some(())).len()
+    }
+
+    fn select<T>(&self, pick: impl Fn(Event) -> Option<T>) -> Vec<T> {
+        lock(&self.0).iter().filter_map(|entry| pick(entry.event.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounded_and_without_passwords_in_debug() {
+        let journal = Journal::default();
+        for _ in 0..=CAPACITY {
+            journal.record(0, Event::Connected);
+        }
+        assert_eq!(journal.connections(), CAPACITY);
+        journal.clear();
+        journal.record(1, Event::Password("hunter2".to_owned()));
+        assert!(!format!("{:?}", journal).contains("hunter2"));
+        assert_eq!(journal.passwords(), ["hunter2"]);
+    }
+}

@@ -1,0 +1,54 @@
+//! What `compute_ctl dev` shows while the compute starts: a line per phase, and on a terminal a
+//! bar while the basebackup is unpacked.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::node::ComputeNode;
+use crate::startup::phase::Phase;
+use crate::state::ComputeStatus;
+
+/// How often the bar moves.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Shows phases until the compute runs or does not start. `archive_bytes` is the length of the bar.
+pub async fn show(node: &Arc<ComputeNode>, archive_bytes: u64) -> ComputeStatus {
+    let mut status = node.watch_status();
+    let mut phases = node.watch_phases();
+    let mut shown = HashSet::new();
+    // Hidden by itself where there is no terminal.
+    let bar = ProgressBar::new(archive_bytes);
+    if let Ok(style) = ProgressStyle::with_template("  {bar:30} {bytes}/{total_bytes}") {
+        bar.set_style(style);
+    }
+    loop {
+        let now = *status.borrow_and_update();
+        phases.mark_unchanged();
+        let mut fetching = false;
+        for (n, record) in node.phases().into_iter().enumerate() {
+            match record.took {
+                Some(took) if shown.insert(n) => {
+                    let millis = took.as_secs_f64() * 1e3;
+                    bar.suspend(|| println!("  {:<18} {millis:8.1} ms", record.phase.to_string()));
+                }
+                Some(_) => {}
+                None => fetching |= record.phase == Phase::Basebackup,
+            }
+        }
+        if fetching {
+            bar.set_position(node.basebackup.bytes());
+        }
+        if now != ComputeStatus::Init {
+            bar.finish_and_clear();
+            return now;
+        }
+        tokio::select! {
+            _ = status.changed() => {}
+            _ = phases.changed() => {}
+            () = tokio::time::sleep(TICK), if fetching && !bar.is_hidden() => {}
+        }
+    }
+}

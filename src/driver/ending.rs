@@ -1,0 +1,283 @@
+//! The one way out (01 §18): stop Postgres, reap it, sync the safekeepers if that is right, tell
+//! whoever waits, stay for a while, leave with the documented code.
+//!
+//! Invariants: safekeepers are synced only after Postgres was reaped, never when it never ran and
+//! never after a signal (a successor may be running, a sync would throw it out). Everything here
+//! is bounded, and a signal cuts all of it short.
+
+use std::future::Future;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::requests::{ConfigureFailed, Request, Terminated};
+use super::{ConfigureReply, Driver, NO_LSN, error_text};
+use crate::os::neighbours;
+use crate::postgres::process::PostgresProcess;
+use crate::postgres::stop::StopLadder;
+use crate::spec::Lsn;
+use crate::startup;
+use crate::state::{ComputeStatus, Event};
+use crate::storage::sync::{self, SyncError};
+
+/// Why the compute ends, with what is left of it.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// `/terminate` of an empty compute.
+    NeverStarted {
+        /// Who asked.
+        reply: oneshot::Sender<Terminated>,
+    },
+    /// The first start failed.
+    StartFailed {
+        /// Why.
+        error: anyhow::Error,
+        /// Present if it got that far; it may have ended by itself.
+        postgres: Option<PostgresProcess>,
+        /// Who brought the spec.
+        reply: ConfigureReply,
+    },
+    /// Postgres ended by itself.
+    PostgresExited {
+        /// How.
+        status: std::io::Result<ExitStatus>,
+        /// Reaped, its log not yet drained.
+        postgres: PostgresProcess,
+    },
+    /// `/terminate` of a running compute.
+    Terminate {
+        /// Still running.
+        postgres: PostgresProcess,
+        /// Who asked.
+        reply: oneshot::Sender<Terminated>,
+    },
+    /// A refresh found no spec.
+    Detached {
+        /// Still running.
+        postgres: PostgresProcess,
+    },
+    /// SIGINT, SIGTERM or SIGQUIT.
+    Signal {
+        /// Present if it was running.
+        postgres: Option<PostgresProcess>,
+    },
+}
+
+/// Exit codes of 01 §18.5.
+const OK: u8 = 0;
+const FAILURE: u8 = 1;
+
+impl Driver {
+    /// Brings the compute to its end. Returns the exit code of the process.
+    pub(super) async fn end(&mut self, ending: Ending) -> u8 {
+        let timeouts = self.node.params.timeouts.clone();
+        match ending {
+            Ending::Signal { postgres } => self.end_by_signal(postgres).await,
+            Ending::NeverStarted { reply } => {
+                let _ = self.node.end(NO_LSN, None);
+                let _ = reply.send(NO_LSN);
+                self.linger(timeouts.linger_immediate, OK).await
+            }
+            Ending::StartFailed { error, postgres, reply } => {
+                self.end_failed_start(error, postgres, reply).await
+            }
+            Ending::PostgresExited { status, mut postgres } => {
+                let _ = self.node.apply(Event::PostgresExited);
+                let code = exit_code(&status);
+                match &status {
+                    Ok(status) => tracing::warn!("Postgres ended by itself with {status}"),
+                    Err(error) => tracing::error!("could not wait for Postgres: {error}"),
+                }
+                postgres.finish(&timeouts).await;
+                self.sync_and_leave(code, None).await
+            }
+            Ending::Terminate { mut postgres, reply } => {
+                neighbours::terminate(self.node.params.dev);
+                let code = match self.stop(&mut postgres, &StopLadder::graceful(&timeouts)).await {
+                    Stopped::ByLadder(status) => exit_code(&status),
+                    Stopped::BySignal => return self.signalled(),
+                };
+                self.sync_and_leave(code, Some(reply)).await
+            }
+            Ending::Detached { mut postgres } => {
+                tracing::error!("the configuration has no spec any more: this compute is detached");
+                let _ = self.node.apply(Event::PostgresExited);
+                match self.stop(&mut postgres, &StopLadder::graceful(&timeouts)).await {
+                    Stopped::ByLadder(_) => FAILURE,
+                    Stopped::BySignal => self.signalled(),
+                }
+            }
+        }
+    }
+
+    /// A signal: nothing but Postgres and the children counts, and there are few seconds for it
+    /// (01 §18.3).
+    async fn end_by_signal(&mut self, postgres: Option<PostgresProcess>) -> u8 {
+        let _ = self.node.apply(Event::Signal);
+        neighbours::terminate(self.node.params.dev);
+        if let Some(mut postgres) = postgres {
+            let ladder = StopLadder::within(self.node.params.timeouts.stop_on_signal);
+            let at_once = self.stop.at_once.clone();
+            let stopped =
+                postgres.stop(&ladder, at_once.cancelled(), &self.node.params.timeouts).await;
+            if let Err(error) = stopped {
+                tracing::error!("could not stop Postgres: {error}");
+            }
+        }
+        self.signalled()
+    }
+
+    fn signalled(&self) -> u8 {
+        self.node.params.signal_exit_code
+    }
+
+    /// Stops Postgres by a ladder; a signal that comes meanwhile makes it a shorter one.
+    async fn stop(&self, postgres: &mut PostgresProcess, ladder: &StopLadder) -> Stopped {
+        let timeouts = &self.node.params.timeouts;
+        let outcome = tokio::select! {
+            outcome = postgres.stop(ladder, std::future::pending(), timeouts) => Some(outcome),
+            () = self.stop.requested.cancelled() => None,
+        };
+        match outcome {
+            Some(Ok(outcome)) => Stopped::ByLadder(Ok(outcome.status)),
+            Some(Err(error)) => {
+                tracing::error!("could not stop Postgres: {error}");
+                Stopped::ByLadder(Err(std::io::Error::other(error)))
+            }
+            None => {
+                let ladder = StopLadder::within(timeouts.stop_on_signal);
+                if let Err(error) =
+                    postgres.stop(&ladder, self.stop.at_once.cancelled(), timeouts).await
+                {
+                    tracing::error!("could not stop Postgres: {error}");
+                }
+                Stopped::BySignal
+            }
+        }
+    }
+
+    /// The status stays `failed`, and the process stays long enough for the error to be fetched,
+    /// whatever else fails (01 §24 no. 5).
+    async fn end_failed_start(
+        &mut self,
+        error: anyhow::Error,
+        postgres: Option<PostgresProcess>,
+        reply: ConfigureReply,
+    ) -> u8 {
+        let text = error_text(&error);
+        tracing::error!("could not start the compute: {text}");
+        let _ = self.node.fail(text.clone());
+        if let Some(reply) = reply {
+            let _ = reply.send(Err(ConfigureFailed(text)));
+        }
+        let timeouts = self.node.params.timeouts.clone();
+        let linger_until = tokio::time::Instant::now() + timeouts.linger_failed;
+        if let Some(mut postgres) = postgres {
+            match self.stop(&mut postgres, &StopLadder::immediate(&timeouts)).await {
+                Stopped::BySignal => return self.signalled(),
+                Stopped::ByLadder(Err(_)) => {}
+                Stopped::ByLadder(Ok(_)) => match self.or_signal(self.sync()).await {
+                    None => return self.signalled(),
+                    Some(Some(Err(error))) => tracing::error!("{error}"),
+                    Some(_) => {}
+                },
+            }
+        }
+        self.leftovers.delete_in_background();
+        let rest = linger_until.saturating_duration_since(tokio::time::Instant::now());
+        self.linger(rest, FAILURE).await
+    }
+
+    /// Postgres is reaped: sync, tell, stay, leave (01 §18.4).
+    async fn sync_and_leave(&mut self, code: u8, reply: Option<oneshot::Sender<Terminated>>) -> u8 {
+        let Some(synced) = self.or_signal(self.sync()).await else { return self.signalled() };
+        let (terminated, error, code) = match synced {
+            None => (NO_LSN, None, code),
+            Some(Ok(lsn)) => (Terminated { lsn: Some(lsn) }, None, code),
+            // Not a failure of this compute: the next start will bring the safekeepers together.
+            Some(Err(error @ SyncError::Unsupported(_))) => {
+                tracing::warn!("the safekeepers were not synced: {error}");
+                (NO_LSN, None, code)
+            }
+            Some(Err(error)) => {
+                let text = error_text(
+                    &anyhow::Error::new(error).context("failed to sync safekeepers at the end"),
+                );
+                tracing::error!("{text}");
+                (NO_LSN, Some(text), FAILURE)
+            }
+        };
+        let fast = self.node.status() == ComputeStatus::TerminationPendingFast;
+        let _ = self.node.end(terminated, error);
+        if let Some(reply) = reply {
+            let _ = reply.send(terminated);
+        }
+        self.drain_requests(terminated);
+        let timeouts = &self.node.params.timeouts;
+        let linger = if fast { timeouts.linger_fast } else { timeouts.linger_immediate };
+        self.linger(linger, code).await
+    }
+
+    /// The sync of the end; none for a compute that is no primary.
+    fn sync(&self) -> impl Future<Output = Option<Result<Lsn, SyncError>>> + use<> {
+        let node = Arc::clone(&self.node);
+        async move {
+            let spec = node.spec().filter(|spec| spec.is_primary())?;
+            let server = startup::server(&node, &spec);
+            let request = startup::sync_request(&node, &server);
+            Some(sync::sync_once(request, node.params.timeouts.shutdown_sync).await)
+        }
+    }
+
+    /// `None` if a signal came first.
+    async fn or_signal<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.stop.requested.cancelled() => None,
+        }
+    }
+
+    /// Requests that came in while the compute was ending.
+    fn drain_requests(&mut self, terminated: Terminated) {
+        while let Ok(request) = self.requests.try_recv() {
+            if let Request::Terminate { reply } = request {
+                let _ = reply.send(terminated);
+            }
+        }
+    }
+
+    /// Stays, so that status and error can be fetched. A signal ends it at once; so does, soon, a
+    /// `/terminate` of a compute whose start failed.
+    async fn linger(&mut self, how_long: Duration, code: u8) -> u8 {
+        let mut until = tokio::time::Instant::now() + how_long;
+        loop {
+            let request = tokio::select! {
+                () = tokio::time::sleep_until(until) => return code,
+                () = self.stop.requested.cancelled() => return self.signalled(),
+                Some(request) = self.requests.recv() => request,
+            };
+            if let Request::Terminate { reply } = request {
+                let _ = self.node.end(NO_LSN, None);
+                let _ = reply.send(NO_LSN);
+                until = tokio::time::Instant::now() + self.node.params.timeouts.linger_immediate;
+            }
+        }
+    }
+}
+
+enum Stopped {
+    ByLadder(std::io::Result<ExitStatus>),
+    BySignal,
+}
+
+/// Postgres' own code; 1 if a signal killed it (01 §18.5).
+fn exit_code(status: &std::io::Result<ExitStatus>) -> u8 {
+    match status {
+        Ok(status) if status.signal().is_some() => FAILURE,
+        Ok(status) => status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILURE),
+        Err(_) => FAILURE,
+    }
+}

@@ -1,0 +1,61 @@
+//! A new spec for a running Postgres (01 §13): rewrite the configuration, reload, apply.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::node::ComputeNode;
+use crate::spec::ParsedSpec;
+use crate::startup::{catalog, configuration};
+
+/// What a refresh found.
+#[derive(Debug)]
+pub enum Refreshed {
+    /// This spec is in force now, or was already.
+    Done(Arc<ParsedSpec>),
+    /// The configuration has no spec any more: the compute is detached.
+    Detached,
+}
+
+/// Applies a spec. With `skip_pg_catalog_updates`: exactly one rewrite and one reload, no SQL.
+pub async fn apply(node: &ComputeNode, spec: &ParsedSpec, postmaster: i32) -> anyhow::Result<()> {
+    let operation = spec.spec.operation_uuid.as_deref().unwrap_or("unknown");
+    tracing::info!("applying the new spec, operation {operation}");
+    let conf = configuration::render(node, spec)?;
+    configuration::write(node, &conf)?;
+    reload(postmaster)?;
+    if !spec.spec.skip_pg_catalog_updates {
+        catalog::apply(node, spec, || reload(postmaster)).await?;
+        reload(postmaster)?;
+    }
+    tracing::info!("applied the new spec, operation {operation}");
+    Ok(())
+}
+
+/// Fetches the configuration from where it came from and applies it unless it is in force.
+pub async fn refresh(
+    node: &ComputeNode,
+    applied: Option<&Arc<ParsedSpec>>,
+    postmaster: i32,
+) -> anyhow::Result<Refreshed> {
+    let document = node.params.source.load().await.context("failed to fetch the configuration")?;
+    let Some(spec) = document.spec else { return Ok(Refreshed::Detached) };
+    if let Some(applied) = applied
+        && applied.spec == spec
+    {
+        tracing::info!("the configuration has not changed");
+        return Ok(Refreshed::Done(Arc::clone(applied)));
+    }
+    let spec = Arc::new(ParsedSpec::try_from(spec).context("the fetched spec cannot be used")?);
+    node.replace_spec(Arc::clone(&spec));
+    apply(node, &spec, postmaster).await?;
+    Ok(Refreshed::Done(spec))
+}
+
+/// Has Postgres read its configuration again. The postmaster is a child that this process has not
+/// reaped (the driver holds it), so the number cannot belong to another process.
+fn reload(postmaster: i32) -> anyhow::Result<()> {
+    kill(Pid::from_raw(postmaster), Signal::SIGHUP).context("could not signal Postgres to reload")
+}

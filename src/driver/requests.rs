@@ -1,0 +1,42 @@
+//! What others may ask of the driver, and what it answers.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::spec::{Lsn, ParsedSpec};
+
+/// A request that was found legal and has already changed the status. Each carries the sender of
+/// its answer; a driver that ends drops it, which the asker sees as [`Interrupted`].
+#[derive(Debug)]
+pub enum Request {
+    /// Apply a spec: the first one of an empty compute, or a new one of a running compute.
+    Configure {
+        /// The complete new spec.
+        spec: Arc<ParsedSpec>,
+        /// Told when the compute runs with it, or has failed.
+        reply: oneshot::Sender<Result<(), ConfigureFailed>>,
+    },
+    /// End the compute. The mode is in the status.
+    Terminate {
+        /// Told when the compute is `terminated`.
+        reply: oneshot::Sender<Terminated>,
+    },
+    /// Fetch the configuration again.
+    Refresh,
+}
+
+/// The spec could not be applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigureFailed(
+    /// The error with its causes, as in `/status`.
+    pub String,
+);
+
+/// The answer to a `/terminate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terminated {
+    /// What the last safekeeper sync printed; none for a compute that is no primary, that never
+    /// ran Postgres, or whose sync failed.
+    pub lsn: Option<Lsn>,
+}

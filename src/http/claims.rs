@@ -1,0 +1,178 @@
+//! What the claims of a verified token allow (03 §4.2 nos. 3 to 7). Pure code: the signature has
+//! been checked before, nothing here knows keys or requests.
+
+use serde::{Deserialize, Deserializer};
+use thiserror::Error;
+
+/// How long after its end a token still passes, for clocks that differ.
+const LEEWAY_SECONDS: f64 = 60.0;
+
+/// Audience of the tokens of administrators.
+const ADMIN_AUDIENCE: &str = "compute";
+
+/// The claims that count; all others are ignored. A claim of another type makes the whole token
+/// invalid, also an `exp` that is no number (03 W6).
+#[derive(Debug, Deserialize)]
+pub(super) struct Claims {
+    compute_id: Option<String>,
+    scope: Option<Scope>,
+    aud: Option<Vec<String>>,
+    /// Seconds since 1970, may have a fraction. Null is refused like any other wrong type.
+    #[serde(default, deserialize_with = "number")]
+    exp: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+enum Scope {
+    #[serde(rename = "compute_ctl:admin")]
+    Admin,
+}
+
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    f64::deserialize(deserializer).map(Some)
+}
+
+/// Why a genuine token does not open this compute.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClaimsError {
+    /// Administrator's token without audience.
+    #[error("missing audience in authorization token claims")]
+    AudienceMissing,
+    /// Administrator's token for something else.
+    #[error("invalid audience in authorization token claims")]
+    AudienceInvalid,
+    /// Token without scope that names no compute.
+    #[error("missing compute_id in authorization token claims")]
+    ComputeIdMissing,
+    /// Token of another compute.
+    #[error("invalid compute ID in authorization token claims")]
+    ComputeIdInvalid,
+}
+
+impl Claims {
+    /// Whether the token is past its end, at `now` in seconds since 1970.
+    pub(super) fn is_expired(&self, now: i64) -> bool {
+        self.exp.is_some_and(|exp| exp < now as f64 - LEEWAY_SECONDS)
+    }
+
+    /// Whether the token opens the compute of this id.
+    pub(super) fn authorize(&self, own_compute_id: Option<&str>) -> Result<(), ClaimsError> {
+        if let Some(Scope::Admin) = self.scope {
+            let audience = self.aud.as_deref().ok_or(ClaimsError::AudienceMissing)?;
+            if !audience.iter().any(|audience| audience == ADMIN_AUDIENCE) {
+                return Err(ClaimsError::AudienceInvalid);
+            }
+            return Ok(());
+        }
+        let compute_id = self.compute_id.as_deref().ok_or(ClaimsError::ComputeIdMissing)?;
+        if own_compute_id != Some(compute_id) {
+            return Err(ClaimsError::ComputeIdInvalid);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    const NOW: i64 = 2_000_000_000;
+
+    fn claims(payload: &Value) -> Result<Claims, serde_json::Error> {
+        serde_json::from_slice(payload.to_string().as_bytes())
+    }
+
+    fn authorize(payload: Value) -> Result<(), ClaimsError> {
+        claims(&payload).unwrap().authorize(Some("c1"))
+    }
+
+    #[test]
+    fn acceptance_table() {
+        let admin = "compute_ctl:admin";
+        for payload in [
+            json!({"compute_id": "c1"}),
+            json!({"compute_id": "c1", "scope": null, "aud": null}),
+            json!({"compute_id": "c1", "aud": ["other"], "nbf": NOW + 100, "iss": "x"}),
+            json!({"scope": admin, "aud": ["a", "compute"]}),
+            json!({"scope": admin, "aud": ["compute"], "compute_id": "zz"}),
+            json!({"scope": admin, "aud": ["compute"], "compute_id": null}),
+        ] {
+            assert_eq!(authorize(payload.clone()), Ok(()), "{payload}");
+        }
+        for (payload, error) in [
+            (json!({}), ClaimsError::ComputeIdMissing),
+            (json!({"compute_id": null}), ClaimsError::ComputeIdMissing),
+            (json!({"compute_id": "c2"}), ClaimsError::ComputeIdInvalid),
+            (json!({"compute_id": "c1 "}), ClaimsError::ComputeIdInvalid),
+            (json!({"compute_id": ""}), ClaimsError::ComputeIdInvalid),
+            (json!({"compute_id": "c2", "aud": ["compute"]}), ClaimsError::ComputeIdInvalid),
+            (json!({"scope": admin}), ClaimsError::AudienceMissing),
+            (json!({"scope": admin, "compute_id": "c1"}), ClaimsError::AudienceMissing),
+            (json!({"scope": admin, "aud": null}), ClaimsError::AudienceMissing),
+            (json!({"scope": admin, "aud": []}), ClaimsError::AudienceInvalid),
+            (json!({"scope": admin, "aud": ["x", "Compute"]}), ClaimsError::AudienceInvalid),
+        ] {
+            assert_eq!(authorize(payload.clone()), Err(error), "{payload}");
+        }
+    }
+
+    #[test]
+    fn a_compute_without_id_is_opened_by_administrators_only() {
+        let own = claims(&json!({"compute_id": "c1"})).unwrap();
+        assert_eq!(own.authorize(None), Err(ClaimsError::ComputeIdInvalid));
+        let admin = claims(&json!({"scope": "compute_ctl:admin", "aud": ["compute"]})).unwrap();
+        assert_eq!(admin.authorize(None), Ok(()));
+    }
+
+    #[test]
+    fn claims_of_the_wrong_type_spoil_the_token() {
+        for payload in [
+            json!({"scope": "compute_ctl:admin", "aud": "compute"}),
+            json!({"compute_id": "c1", "aud": "compute"}),
+            json!({"compute_id": "c1", "aud": [1]}),
+            json!({"compute_id": "c1", "scope": "something"}),
+            json!({"compute_id": "c1", "scope": ""}),
+            json!({"compute_id": "c1", "scope": ["compute_ctl:admin"]}),
+            json!({"compute_id": 1}),
+            json!({"compute_id": "c1", "exp": null}),
+            json!({"compute_id": "c1", "exp": "never"}),
+            json!({"compute_id": "c1", "exp": "2000000100"}),
+            json!({"compute_id": "c1", "exp": true}),
+            json!({"compute_id": "c1", "exp": [NOW + 100]}),
+            json!({"compute_id": "c1", "exp": {"a": 1}}),
+            json!("c1"),
+            json!(null),
+        ] {
+            assert!(claims(&payload).is_err(), "{payload}");
+        }
+        let twice = br#"{"compute_id":"c2","compute_id":"c1"}"#;
+        assert!(serde_json::from_slice::<Claims>(twice).is_err());
+    }
+
+    #[test]
+    fn expiry() {
+        let expired = |exp: Value| claims(&json!({ "exp": exp })).unwrap().is_expired(NOW);
+        assert!(!claims(&json!({})).unwrap().is_expired(NOW));
+        assert!(!expired(json!(NOW + 3600)));
+        assert!(!expired(json!(NOW - 30)));
+        assert!(!expired(json!(NOW - 60)));
+        assert!(expired(json!(NOW - 61)));
+        assert!(expired(json!(NOW - 3600)));
+        assert!(!expired(json!(2_000_000_000.5)));
+        assert!(!expired(json!(1e30)));
+        assert!(!expired(json!(u64::MAX)));
+        assert!(expired(json!(-1)));
+        assert!(expired(json!(0)));
+    }
+
+    proptest! {
+        /// Without the scope only the own id opens the compute, whatever else the token says.
+        #[test]
+        fn no_other_id_opens(id in ".{0,12}", aud in proptest::collection::vec(".{0,8}", 0..3)) {
+            let claims = claims(&json!({"compute_id": id.clone(), "aud": aud})).unwrap();
+            prop_assert_eq!(claims.authorize(Some("c1")).is_ok(), id == "c1");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The routes that show and change where in its life the compute is (03 §5.1, §6).
+//!
+//! Every change is the node's: it decides whether the request is legal and hands it to the driver.
+//! What stays here is the order of the checks and the form of the answers.
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use serde::{Deserialize, Serialize};
+
+use super::body::JsonBody;
+use super::error::ApiError;
+use super::{Api, Routes};
+use crate::driver::requests::Terminated;
+use crate::node::{StatusDocument, TerminateAnswer, WrongStatus};
+use crate::spec::wire::ConfigureRequest;
+use crate::spec::{Lsn, ParsedSpec};
+use crate::state::TerminateMode;
+
+/// Routes of the external server that ask for a token.
+pub(super) fn protected() -> Routes {
+    vec![("/status", get(status)), ("/configure", post(configure)), ("/terminate", post(terminate))]
+}
+
+/// Routes of the internal server.
+pub(super) fn internal() -> Routes {
+    vec![("/refresh_configuration", post(refresh_configuration))]
+}
+
+async fn status(State(api): State<Api>) -> Json<StatusDocument> {
+    Json(api.node.status_document())
+}
+
+/// Nothing changes before the spec has passed all its checks. Waits without a limit of its own:
+/// every way through the state machine ends with an answer, and a client that leaves changes
+/// nothing.
+async fn configure(
+    State(api): State<Api>,
+    JsonBody(request): JsonBody<ConfigureRequest>,
+) -> Result<Json<StatusDocument>, ApiError> {
+    let spec = ParsedSpec::try_from(request.spec)?;
+    Ok(Json(api.node.configure(spec).await?))
+}
+
+#[derive(Debug, Deserialize)]
+struct TerminateQuery {
+    mode: TerminateMode,
+}
+
+/// Answer of `/terminate` (02 §12.7).
+#[derive(Debug, Serialize)]
+struct TerminateDocument {
+    lsn: Option<Lsn>,
+}
+
+impl From<Terminated> for TerminateDocument {
+    fn from(terminated: Terminated) -> Self {
+        Self { lsn: terminated.lsn }
+    }
+}
+
+/// No query string means fast; with one, even an empty one, it must name the mode.
+fn terminate_mode(uri: &Uri) -> Result<TerminateMode, QueryRejection> {
+    if uri.query().is_none() {
+        return Ok(TerminateMode::default());
+    }
+    Query::<TerminateQuery>::try_from_uri(uri).map(|Query(query)| query.mode)
+}
+
+/// Waits until the compute is `terminated`; the stop ladder and the sync have their deadlines.
+async fn terminate(State(api): State<Api>, uri: Uri) -> Result<Response, ApiError> {
+    let mode = match terminate_mode(&uri) {
+        Ok(mode) => mode,
+        // The one error that is plain text (03 §3.4).
+        Err(rejection) => return Ok(rejection.into_response()),
+    };
+    match api.node.terminate(mode).await? {
+        TerminateAnswer::Now(terminated) => {
+            Ok(Json(TerminateDocument::from(terminated)).into_response())
+        }
+        TerminateAnswer::Before(terminated) => {
+            let document = Json(TerminateDocument::from(terminated));
+            Ok((StatusCode::CREATED, document).into_response())
+        }
+        TerminateAnswer::Interrupted => Err(ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the process is ending before the compute is terminated",
+        )),
+    }
+}
+
+async fn refresh_configuration(State(api): State<Api>) -> Result<StatusCode, ApiError> {
+    // Postgres takes only 200 for good, so a wrong state is 500 here, with the state's name as
+    // the original spells it (03 §6.4).
+    api.node.refresh().map_err(|WrongStatus(status)| {
+        ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("Cannot refresh compute configuration in state {status:?}"),
+        )
+    })?;
+    Ok(StatusCode::OK)
+}

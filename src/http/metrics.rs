@@ -1,0 +1,34 @@
+//! The routes that show figures (03 §5.2, §10). Neither takes a lock that the start holds.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::get;
+
+use super::error::ApiError;
+use super::{Api, Routes};
+use crate::node::StartupMetrics;
+use crate::telemetry::metrics::CONTENT_TYPE;
+
+/// Routes of the external server that ask for a token.
+pub(super) fn protected() -> Routes {
+    vec![("/metrics.json", get(startup_metrics))]
+}
+
+/// Routes of the external server that are open to all.
+pub(super) fn open() -> Routes {
+    vec![("/metrics", get(metrics))]
+}
+
+async fn startup_metrics(State(api): State<Api>) -> Json<StartupMetrics> {
+    Json(api.node.startup_metrics())
+}
+
+async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse, ApiError> {
+    let text = api.node.metrics.render().map_err(|error| {
+        tracing::error!("could not render the metrics: {error}");
+        ApiError::internal()
+    })?;
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
+}

@@ -1,0 +1,287 @@
+//! What the tests of this module share: keys and tokens, a node whose driver pretends, and a
+//! client. The keys were made for these tests and open nothing.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, EncodingKey};
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::{AuthMode, Authenticator, HttpLimits, Servers, reserve};
+use crate::driver::requests::{ConfigureFailed, Request, Terminated};
+use crate::node::{ComputeNode, ComputeParams};
+use crate::os::children::Children;
+use crate::postgres::install::{PgInstall, PgVersion};
+use crate::spec::source::ConfigSource;
+use crate::spec::wire::Jwks;
+use crate::state::Event;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::sink::LogSink;
+use crate::timeouts::Timeouts;
+
+/// An Ed25519 key pair.
+pub(super) struct EdKey {
+    /// PKCS #8, DER, base64.
+    private: &'static str,
+    /// Public key as in a JWK.
+    pub(super) x: &'static str,
+}
+
+/// The key of good tokens.
+pub(super) const ED_KEY: EdKey = EdKey {
+    private: "MC4CAQAwBQYDK2VwBCIEIO2oKi5+oFGiHhTyYJmyc7Xaha0H3mFmR4WpL1PmUnoi",
+    x: "c5TA3s9xtOxhMQNeTbYFQVyQheg3Il00z6aALQ3pUeE",
+};
+
+/// Somebody else's key.
+pub(super) const OTHER_ED_KEY: EdKey = EdKey {
+    private: "MC4CAQAwBQYDK2VwBCIEICd8o/D+w/sMRWSz/sfZIZyF9yzhypfIFq4V9yUQqpk4",
+    x: "90FNvXP1n9L0yZBI5F1kGcCPTJ9fPr2RMMXc-uAAm5I",
+};
+
+/// PKCS #1, DER, base64.
+const RSA_PRIVATE: &str = "MIIEowIBAAKCAQEA2bwsnB9+S/eNH43d12a61dNq5IJKKiNa2oetWYoKKTlsdqd0g1185E/qpg6CQM2ntl90Xmz/9r\
+     tQ2eEcmcPpnzmTHkQTLauIpZnfVmEQy7SBzgfLal9KjoX9g2nJq4544RTGnFuBnKCiq2mf7gpLBJ3ixrQmtRAjfL6V\
+     TT3r4OAiKnYXVZxs2EQpbQzvwSq52B+sm3NElNBkUqlf3PJa7zxvBVIwYtdYfaIndjFw2t9l6QmaAZAsIv6vndj/iS\
+     ct4vplb6hAeUHxvg4X9gJlmXF4cely9kwq9CxOliTaQIy8jmAzvJioBtvswEPT4mQvRmMleMTuTKjPVV+ehgLU3QID\
+     AQABAoIBAARU7eRF7MrRHXx5Djv4qL3pS1v0IEqZ/SGSMnIwwLFU7vdQrzeP1r9qEZvad7VCAioALdNVGCXjUHaijQ\
+     xIGAVEGCJcLgTUv/lfctCH9NVrUsEeaZRvrzmKU+KslPJgpBSs8k3uX3PrbuEPJGXldtxG0doB1S/5UWNsHTygqekw\
+     MvCHnmtxHC+TmyUBVzgVh7nYLfuTO+ZuQ5T9glRLLGGC9Z4TexabRFZaMiUJ43Zq8Y/dVeXiF3VgixE+Xi0DEkr4ax\
+     Ip4hfxUnYgVuCyC5lYF4t+EVsz/YcoJLIL2BLfZrrf0+7mUo0RnRligqC+oerldg+qzoxM5qVcObQqRFcCgYEA+Eq0\
+     iIJtEeDRptQ9mbr3YjGuj380pAxYFhoUPA3e2+yjBjQKQxP8Vxuez5CTUl0QuriK/OEwjnG6RHKPXcaXOqFv0R6TCd\
+     r44m4iwEX5q7Xv1l7h80d46USX9RnwTaXOp1uMq+GQlpfviJgJFjDVuMBa6CV7nC/f5D4l67eqiKMCgYEA4H6eprv6\
+     UT5eTwjkf0VwmzeXZusdtin/ByCT9urkHDZ3J5/Qz986xFRDMEE9BtZYHRLupFkm1pKrgpvONnLlblKlsw+tMttETQ\
+     ow2Pkv+EhKpVSFSXBR2mmluOdmwc3MAMpC/mcbBmTYRAW/5Hyn9LOj+0NXztXZY5g/rKSHhH8CgYEA7Ug/haHXaFmJ\
+     Ijz87biPCGlgYER54zjkyaJ8qfO7gkOAfMIo+HfWFM0RlV2eXP0RqtAIC6mNhOPM1fMBbeYGyoJTYO8uKCH67jHAxi\
+     1ZcC78GMsudhdcxtjFu/fg/eOyPaAxLGXxjul+gfSB4pIi/V/ewLJpkhbyiaaXCNDKia8CgYBSaqncFI7lXLxKz7zz\
+     bI7WrSYMRqz1v509BJzNvZZZNTWxel6ysgVlJno0MP8yj2Zx5g1ukLxNcjM9E+401yGbywPCJTM0xILitacRQQp3YD\
+     LnV4xHVdD3GmoY4/s5k1AdyiOmOjwVsNgkwOed/pW6pGjDSgnmiWPxyGc3/n8yCQKBgAWVSTyR8FpGUUrlZRtMswC1\
+     DFpuVUEgAJjrjkgwQNIBbf/rptCz8sD4RRMdFZuCRX18Vv+EUlInt3gySwF9QbSjK5wvg1Av03ye3oiHviBzbswNWr\
+     2VP7PaALXQxHrsbVKCNThxdlniVRXFUfxvReqzD8pDry+AHDZyRDEwW7pl";
+
+/// Modulus as in a JWK.
+const RSA_MODULUS: &str = "2bwsnB9-S_eNH43d12a61dNq5IJKKiNa2oetWYoKKTlsdqd0g1185E_qpg6CQM2ntl90Xmz_9rtQ2eEcmcPpn\
+     zmTHkQTLauIpZnfVmEQy7SBzgfLal9KjoX9g2nJq4544RTGnFuBnKCiq2mf7gpLBJ3ixrQmtRAjfL6VTT3r4O\
+     AiKnYXVZxs2EQpbQzvwSq52B-sm3NElNBkUqlf3PJa7zxvBVIwYtdYfaIndjFw2t9l6QmaAZAsIv6vndj_iSc\
+     t4vplb6hAeUHxvg4X9gJlmXF4cely9kwq9CxOliTaQIy8jmAzvJioBtvswEPT4mQvRmMleMTuTKjPVV-ehgLU\
+     3Q";
+
+impl EdKey {
+    pub(super) fn private(&self) -> EncodingKey {
+        EncodingKey::from_ed_der(&STANDARD.decode(self.private).unwrap())
+    }
+
+    pub(super) fn jwk(&self) -> Value {
+        json!({
+            "use": "sig", "key_ops": ["verify"], "alg": "EdDSA", "kid": "k",
+            "kty": "OKP", "crv": "Ed25519", "x": self.x
+        })
+    }
+}
+
+pub(super) fn rsa_jwk() -> Value {
+    json!({"alg": "RS256", "kty": "RSA", "n": RSA_MODULUS, "e": "AQAB"})
+}
+
+/// A token with any header, signed with any algorithm.
+pub(super) fn sign_with(
+    key: &EncodingKey,
+    header: Value,
+    algorithm: Algorithm,
+    payload: &Value,
+) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let message = format!("{}.{}", part(&header), part(payload));
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), key, algorithm).unwrap();
+    format!("{message}.{signature}")
+}
+
+pub(super) fn sign(key: &EdKey, payload: &Value) -> String {
+    sign_with(&key.private(), json!({"alg": "EdDSA"}), Algorithm::EdDSA, payload)
+}
+
+pub(super) fn rs256(payload: &Value) -> String {
+    let key = EncodingKey::from_rsa_der(&STANDARD.decode(RSA_PRIVATE).unwrap());
+    sign_with(&key, json!({"alg": "RS256", "typ": "JWT"}), Algorithm::RS256, payload)
+}
+
+/// An empty compute called `c1`.
+fn node() -> (Arc<ComputeNode>, UnboundedReceiver<Request>) {
+    let params = ComputeParams {
+        compute_id: Some("c1".to_owned()),
+        pgdata: "/nonexistent".into(),
+        connstr: "postgresql://cloud_admin@localhost/postgres".parse().unwrap(),
+        install: PgInstall {
+            postgres: "/nonexistent/postgres".into(),
+            bin_dir: "/nonexistent".into(),
+            version: PgVersion::V17,
+            pkglibdir: None,
+            sharedir: None,
+        },
+        privileged_role_name: "neon_superuser".to_owned(),
+        internal_http_port: 0,
+        source: ConfigSource::ConfigFile("/nonexistent".into()),
+        force_wipe: false,
+        dev: false,
+        autoscaling: false,
+        signal_exit_code: 1,
+        timeouts: Timeouts::default(),
+    };
+    let log = LogSink::new(std::io::sink()).unwrap();
+    ComputeNode::new(params, None, Children::new(), log, Metrics::new().unwrap())
+}
+
+/// Answers as a driver does, at once. The spec's `operation_uuid` says how a configuration ends;
+/// on `stop` the driver ends without an answer.
+async fn drive(node: Arc<ComputeNode>, mut requests: UnboundedReceiver<Request>) {
+    let mut started = false;
+    while let Some(request) = requests.recv().await {
+        match request {
+            Request::Configure { spec, reply } => {
+                if started {
+                    node.apply(Event::BeginConfiguration).unwrap();
+                } else {
+                    node.begin_start().unwrap();
+                }
+                started = true;
+                let outcome = match spec.spec.operation_uuid.as_deref() {
+                    Some("stop") => return,
+                    Some("fail") => {
+                        node.fail("no \"luck\"".to_owned()).unwrap();
+                        Err(ConfigureFailed("no \"luck\"".to_owned()))
+                    }
+                    _ => {
+                        node.apply(Event::Succeeded).unwrap();
+                        Ok(())
+                    }
+                };
+                let _ = reply.send(outcome);
+            }
+            Request::Terminate { reply } => {
+                let terminated = Terminated { lsn: Some("0/1F30EC8".parse().unwrap()) };
+                node.end(terminated, None).unwrap();
+                let _ = reply.send(terminated);
+            }
+            Request::Refresh => {}
+        }
+    }
+}
+
+/// Both servers on free ports over an empty compute, and a client.
+pub(super) struct Api {
+    pub(super) node: Arc<ComputeNode>,
+    pub(super) servers: Servers,
+    pub(super) client: reqwest::Client,
+    pub(super) token: String,
+}
+
+impl Api {
+    /// Servers with the usual key.
+    pub(super) fn start() -> Self {
+        Self::start_with(HttpLimits::default())
+    }
+
+    pub(super) fn start_with(limits: HttpLimits) -> Self {
+        let jwks: Jwks = serde_json::from_value(json!({"keys": [ED_KEY.jwk()]})).unwrap();
+        let id = Some("c1".to_owned());
+        Self::start_as(limits, Authenticator::new(&jwks, id, false, AuthMode::Verify))
+    }
+
+    pub(super) fn start_as(limits: HttpLimits, authenticator: Authenticator) -> Self {
+        // Another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (node, requests) = node();
+        tokio::spawn(drive(Arc::clone(&node), requests));
+        let reserved = reserve(0, 0).unwrap();
+        let servers =
+            reserved.serve(&Handle::current(), Arc::clone(&node), authenticator, limits).unwrap();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let token = sign(&ED_KEY, &json!({"compute_id": "c1"}));
+        Self { node, servers, client, token }
+    }
+
+    pub(super) fn external(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.servers.external_port())
+    }
+
+    pub(super) fn internal(&self, path: &str) -> String {
+        format!("http://localhost:{}{path}", self.servers.internal_port())
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Answer {
+        let request = self.client.get(self.external(path)).bearer_auth(&self.token);
+        Answer::of(request).await
+    }
+
+    pub(super) async fn post(&self, path: &str) -> Answer {
+        let request = self.client.post(self.external(path)).bearer_auth(&self.token);
+        Answer::of(request).await
+    }
+
+    /// `POST /configure` with any text.
+    pub(super) async fn configure_text(&self, content_type: &str, text: String) -> Answer {
+        let request = self
+            .client
+            .post(self.external("/configure"))
+            .bearer_auth(&self.token)
+            .header("content-type", content_type)
+            .body(text);
+        Answer::of(request).await
+    }
+
+    pub(super) async fn configure(&self, body: &Value) -> Answer {
+        self.configure_text("application/json", body.to_string()).await
+    }
+
+    pub(super) async fn refresh(&self) -> Answer {
+        Answer::of(self.client.post(self.internal("/refresh_configuration"))).await
+    }
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) code: u16,
+    pub(super) headers: reqwest::header::HeaderMap,
+    pub(super) text: String,
+}
+
+impl Answer {
+    pub(super) async fn of(request: reqwest::RequestBuilder) -> Self {
+        let response = request.send().await.unwrap();
+        let code = response.status().as_u16();
+        let headers = response.headers().clone();
+        Self { code, headers, text: response.text().await.unwrap() }
+    }
+
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(super) fn json(&self) -> Value {
+        assert_eq!(self.header("content-type"), "application/json");
+        serde_json::from_str(&self.text).unwrap()
+    }
+
+    pub(super) fn error(&self) -> String {
+        self.json()["error"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A good body for `/configure`.
+pub(super) fn good_body(operation: &str) -> Value {
+    json!({
+        "spec": {
+            "format_version": 1, "suspend_timeout_seconds": 0, "operation_uuid": operation,
+            "tenant_id": "88dfefdb53d20e1b4bb1feae80e8020e",
+            "timeline_id": "a451a43e3c4f981f67181c3e278d7363",
+            "pageserver_connstring": "postgresql://no_user@127.0.0.1:6400",
+            "safekeeper_connstrings": ["127.0.0.1:6500"],
+            "cluster": {"roles": [], "databases": []}
+        },
+        "compute_ctl_config": {"jwks": {"keys": []}}
+    })
+}

@@ -1,0 +1,417 @@
+//! Both servers over real sockets (03 §13). The driver pretends, the node is real.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::testing::{Answer, Api, OTHER_ED_KEY, good_body, sign};
+use super::{AuthMode, Authenticator, HttpLimits};
+use crate::spec::wire::Jwks;
+use crate::state::{ComputeStatus, Event, TerminateMode};
+
+/// T1, T10.
+#[tokio::test]
+async fn status_asks_for_a_token_and_shows_the_document() {
+    let api = Api::start();
+    let url = api.external("/status");
+    for (authorization, code) in
+        [(None, 400), (Some("Basic x"), 400), (Some("Bearer x"), 401), (Some("Bearer "), 400)]
+    {
+        let mut request = api.client.get(&url);
+        if let Some(value) = authorization {
+            request = request.header("authorization", value);
+        }
+        let answer = Answer::of(request).await;
+        assert_eq!(answer.code, code, "{authorization:?}");
+        assert!(answer.error().contains("authorization token"));
+    }
+    let before = api.get("/status").await;
+    assert_eq!(before.code, 200);
+    let document = before.json();
+    assert_eq!(document["status"], "empty");
+    for member in ["tenant", "timeline", "last_active", "error"] {
+        assert_eq!(document[member], Value::Null);
+    }
+
+    let answer = api.configure(&good_body("")).await;
+    assert_eq!(answer.code, 200, "{answer:?}");
+    let after = answer.json();
+    assert_eq!(after["status"], "running");
+    assert_eq!(after["tenant"], "88dfefdb53d20e1b4bb1feae80e8020e");
+    assert!(after["start_time"].as_str() > document["start_time"].as_str());
+    assert_eq!(api.get("/status").await.json(), after);
+}
+
+/// Containers often lack IPv6.
+fn loopback_hosts() -> Vec<&'static str> {
+    let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
+    if has_ipv6 { vec!["127.0.0.1", "[::1]"] } else { vec!["127.0.0.1"] }
+}
+
+/// The address of the client reaches the authentication.
+#[tokio::test]
+async fn dev_without_keys_lets_in_local_clients() {
+    let authenticator =
+        |dev| Authenticator::new(&Jwks::default(), Some("c1".to_owned()), dev, AuthMode::Verify);
+    for (dev, code) in [(true, 200), (false, 400)] {
+        let api = Api::start_as(HttpLimits::default(), authenticator(dev));
+        for host in loopback_hosts() {
+            let url = format!("http://{host}:{}/status", api.servers.external_port());
+            assert_eq!(Answer::of(api.client.get(url)).await.code, code);
+        }
+    }
+}
+
+/// Collects what is logged on this thread.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// 01 §20.1, 03 §3.2, and W6: never a token, not even at the finest level.
+#[tokio::test]
+async fn access_log() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .with_max_level(tracing::Level::TRACE)
+        .finish();
+    // While there is only one subscriber, a log statement that another test's thread reaches first
+    // is switched off for all threads, because that thread has none. A second one prevents it.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let guard = tracing::subscriber::set_default(subscriber);
+    let api = Api::start();
+    let forged = sign(&OTHER_ED_KEY, &json!({"compute_id": "c1"}));
+    let server = api.external("/status?a=b");
+    let request = api.client.get(server).bearer_auth(&forged).header("x-request-id", "abc");
+    assert_eq!(Answer::of(request).await.code, 401);
+    assert_eq!(api.get("/status").await.code, 200);
+    assert_eq!(api.refresh().await.code, 500);
+    drop(guard);
+
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let count = |parts: &[&str]| {
+        text.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count()
+    };
+    let span = "HTTP{http.request.method=GET url.path=/status}";
+    assert_eq!(count(&["INFO", span, "GET /status?a=b request_id=abc"]), 1, "{text}");
+    assert_eq!(count(&["INFO", span, "request_id=abc code=401 latency="]), 1, "{text}");
+    assert_eq!(count(&["ERROR", span, "failed to verify authorization token"]), 1, "{text}");
+    assert_eq!(count(&["ERROR", "code=500 latency="]), 1, "{text}");
+    for token in [&forged, &api.token] {
+        let signature = token.rsplit_once('.').unwrap().1;
+        assert!(!text.contains(signature), "{text}");
+    }
+}
+
+/// T5, and §3.4: neither 404 nor 405 asks for a token.
+#[tokio::test]
+async fn unknown_paths_and_methods() {
+    let api = Api::start();
+    for url in [
+        api.external("/nope"),
+        api.external("/status/"),
+        api.external("/Status"),
+        api.external("/"),
+        api.external("/refresh_configuration"),
+        api.internal("/status"),
+        api.internal("/metrics"),
+    ] {
+        let answer = Answer::of(api.client.post(&url)).await;
+        assert_eq!((answer.code, answer.text.as_str()), (404, ""), "{url}");
+        assert_eq!(answer.header("content-length"), "0");
+        assert_eq!(answer.header("x-request-id").len(), 36);
+    }
+    for (method, url, allow) in [
+        ("POST", api.external("/status"), "GET,HEAD"),
+        ("OPTIONS", api.external("/metrics"), "GET,HEAD"),
+        ("GET", api.external("/configure"), "POST"),
+        ("DELETE", api.external("/terminate"), "POST"),
+        ("GET", api.internal("/refresh_configuration"), "POST"),
+    ] {
+        let answer = Answer::of(api.client.request(method.parse().unwrap(), &url)).await;
+        assert_eq!((answer.code, answer.text.as_str()), (405, ""), "{method} {url}");
+        assert_eq!(answer.header("allow"), allow, "{method} {url}");
+        assert_eq!(answer.header("x-request-id").len(), 36);
+    }
+    let head = Answer::of(api.client.head(api.external("/status")).bearer_auth(&api.token)).await;
+    assert_eq!((head.code, head.text.as_str()), (200, ""));
+}
+
+/// T6.
+#[tokio::test]
+async fn request_ids_come_back_on_every_answer() {
+    let api = Api::start();
+    for path in ["/metrics", "/status", "/nope", "/configure"] {
+        let request = api.client.get(api.external(path)).header("x-request-id", "abc");
+        assert_eq!(Answer::of(request).await.header("x-request-id"), "abc", "{path}");
+    }
+}
+
+/// T7.
+#[tokio::test]
+async fn figures() {
+    let api = Api::start();
+    let answer = Answer::of(api.client.get(api.external("/metrics"))).await;
+    assert_eq!(answer.code, 200);
+    assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4");
+    assert!(answer.text.contains(r#"compute_ctl_up{build_tag="latest",status="empty"} 1"#));
+
+    assert_eq!(Answer::of(api.client.get(api.external("/metrics.json"))).await.code, 400);
+    api.node.update_metrics(|metrics| metrics.basebackup_bytes = 7);
+    let document = api.get("/metrics.json").await.json();
+    assert_eq!(document.as_object().unwrap().len(), 13);
+    assert_eq!(document["basebackup_bytes"], 7);
+}
+
+/// T9. Nothing changes before all checks have passed.
+#[tokio::test]
+async fn configure_refuses_in_the_documented_order() {
+    let api = Api::start();
+    let url = api.external("/configure");
+    assert_eq!(Answer::of(api.client.post(&url).body("{")).await.code, 400, "token first");
+
+    let without_type = api.client.post(&url).bearer_auth(&api.token).body("{}");
+    let answer = Answer::of(without_type).await;
+    assert_eq!(answer.code, 415);
+    assert_eq!(answer.error(), "expected request with `content-type: application/json`");
+
+    let mut no_roles = good_body("");
+    no_roles["spec"]["cluster"].as_object_mut().unwrap().remove("roles");
+    let mut wrong_type = good_body("");
+    wrong_type["spec"]["cluster"]["roles"] = json!([{"name": 1}]);
+    let mut no_pageserver = good_body("");
+    no_pageserver["spec"].as_object_mut().unwrap().remove("pageserver_connstring");
+    let syntax = "failed to parse the request body as json: ";
+    let shape = "failed to deserialize the json body into the target type: ";
+    for (text, code, beginning) in [
+        ("{".to_owned(), 400, syntax.to_owned()),
+        (String::new(), 400, syntax.to_owned()),
+        (format!("{} x", good_body("")), 400, syntax.to_owned()),
+        (" ".repeat(3_000_000), 400, syntax.to_owned()),
+        ("{}".to_owned(), 422, format!("{shape}missing field `spec`")),
+        (
+            no_roles.to_string(),
+            422,
+            format!("{shape}spec.cluster: missing field `roles` at line 1"),
+        ),
+        (wrong_type.to_string(), 422, format!("{shape}spec.cluster.roles[0].name: ")),
+        (
+            no_pageserver.to_string(),
+            400,
+            "pageserver connection information should be provided".to_owned(),
+        ),
+    ] {
+        let answer = api.configure_text("application/json; charset=utf-8", text).await;
+        let error = answer.error();
+        assert_eq!(answer.code, code, "{error}");
+        assert!(error.starts_with(&beginning), "{error}");
+    }
+    assert_eq!(api.node.status(), ComputeStatus::Empty);
+    assert!(api.node.spec().is_none());
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused() {
+    let api = Api::start_with(HttpLimits { body_bytes: 1000, ..HttpLimits::default() });
+    let answer = api.configure_text("application/json", " ".repeat(1001)).await;
+    assert_eq!(answer.code, 413);
+    assert_eq!(answer.error(), "failed to buffer the request body: length limit exceeded");
+}
+
+/// T12: the error of a failed configuration, the state after it.
+#[tokio::test]
+async fn configure_answers_failures() {
+    let api = Api::start();
+    let answer = api.configure(&good_body("fail")).await;
+    assert_eq!(answer.code, 500);
+    assert_eq!(answer.error(), r#"compute configuration failed: "no \"luck\"""#);
+    assert_eq!(api.get("/status").await.json()["error"], "no \"luck\"");
+
+    let answer = api.configure(&good_body("")).await;
+    assert_eq!((answer.code, answer.error()), (412, "invalid compute status: failed".to_owned()));
+    // A bad spec is found before the state is looked at.
+    let mut bad = good_body("");
+    bad["spec"]["safekeeper_connstrings"] = json!([]);
+    assert_eq!(api.configure(&bad).await.code, 400);
+}
+
+/// W4: whatever becomes of the driver, the request ends.
+#[tokio::test]
+async fn configure_and_terminate_end_with_the_driver() {
+    let api = Api::start();
+    let answer = api.configure(&good_body("stop")).await;
+    assert_eq!(answer.code, 500);
+    assert!(answer.error().contains("the compute is ending"), "{}", answer.error());
+    api.node.apply(Event::Succeeded).unwrap();
+    let answer = api.post("/terminate").await;
+    assert_eq!(answer.code, 500, "{answer:?}");
+}
+
+/// T25: the query is looked at before the state, with the documented texts.
+#[tokio::test]
+async fn terminate_query() {
+    let api = Api::start();
+    let unknown = "mode: unknown variant `slow`, expected `fast` or `immediate`";
+    for (query, text) in [
+        ("?", "missing field `mode`"),
+        ("?a=b", "missing field `mode`"),
+        ("?mode=slow", unknown),
+        ("?mode=Fast", "mode: unknown variant `Fast`, expected `fast` or `immediate`"),
+        ("?mode=fast&mode=fast", "duplicate field `mode`"),
+    ] {
+        // The client drops a lone question mark.
+        let answer = raw_terminate(&api, query).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{query}: {answer}");
+        assert!(answer.contains("content-type: text/plain; charset=utf-8"), "{answer}");
+        let expected = format!("\r\n\r\nFailed to deserialize query string: {text}");
+        assert!(answer.ends_with(&expected), "{query}: {answer}");
+    }
+    assert_eq!(api.node.status(), ComputeStatus::Empty);
+}
+
+async fn raw_terminate(api: &Api, query: &str) -> String {
+    let head = format!("authorization: Bearer {}\r\nconnection: close\r\n", api.token);
+    raw(api, &format!("POST /terminate{query} HTTP/1.1\r\nhost: x\r\n{head}\r\n")).await
+}
+
+async fn raw(api: &Api, request: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", api.servers.external_port())).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// T25, W5.
+#[tokio::test]
+async fn terminate_once_and_again() {
+    for (query, configured) in
+        [("", true), ("?mode=immediate", true), ("?mode=fast&x=1", true), ("", false)]
+    {
+        let api = Api::start();
+        if configured {
+            assert_eq!(api.configure(&good_body("")).await.code, 200);
+        }
+        let answer = api.post(&format!("/terminate{query}")).await;
+        assert_eq!(answer.code, 200, "{answer:?}");
+        assert_eq!(answer.json(), json!({"lsn": "0/1F30EC8"}));
+        assert_eq!(api.get("/status").await.json()["status"], "terminated");
+        let again = api.post("/terminate?mode=immediate").await;
+        assert_eq!((again.code, again.json()), (201, answer.json()));
+        assert_eq!(api.configure(&good_body("")).await.code, 412);
+    }
+}
+
+/// A second request while the first is pending.
+#[tokio::test]
+async fn terminate_while_ending() {
+    let api = Api::start();
+    api.node.apply(Event::Terminate(TerminateMode::Fast)).unwrap();
+    let answer = api.post("/terminate").await;
+    assert_eq!(answer.code, 412);
+    assert_eq!(answer.error(), "invalid compute status: termination-pending-fast");
+}
+
+/// T24 and the table of §6.4.
+#[tokio::test]
+async fn refresh_configuration_by_state() {
+    let api = Api::start();
+    let assert_refused = async |name: &str| {
+        let answer = api.refresh().await;
+        assert_eq!(answer.code, 500);
+        let text = format!("Cannot refresh compute configuration in state {name}");
+        assert_eq!(answer.error(), text);
+    };
+    assert_refused("Empty").await;
+    api.configure(&good_body("")).await;
+    for _ in 0..2 {
+        let answer = api.refresh().await;
+        assert_eq!((answer.code, answer.text.as_str()), (200, ""));
+        assert_eq!(api.node.status(), ComputeStatus::RefreshConfigurationPending);
+    }
+    let answer = api.configure(&good_body("")).await;
+    assert_eq!(answer.error(), "invalid compute status: refresh-configuration-pending");
+    api.node.apply(Event::BeginRefresh).unwrap();
+    assert_refused("RefreshConfiguration").await;
+    api.node.apply(Event::Signal).unwrap();
+    assert_refused("TerminationPendingImmediate").await;
+}
+
+/// Both loopback addresses reach the internal server, both families the external one.
+#[tokio::test]
+async fn both_families_are_served() {
+    let api = Api::start();
+    for host in loopback_hosts().into_iter().chain(["localhost"]) {
+        for (port, path) in
+            [(api.servers.external_port(), "/metrics"), (api.servers.internal_port(), "/nope")]
+        {
+            let answer = Answer::of(api.client.get(format!("http://{host}:{port}{path}"))).await;
+            assert!([200, 404].contains(&answer.code));
+        }
+    }
+}
+
+/// A client that opens a connection and says nothing is sent away, and one that is sent away
+/// leaves its place to the next.
+#[tokio::test]
+async fn silent_clients_do_not_hold_the_server() {
+    let limits = HttpLimits {
+        connections: 1,
+        header_read: Duration::from_millis(50),
+        ..HttpLimits::default()
+    };
+    let api = Api::start_with(limits);
+    let mut silent = TcpStream::connect(("127.0.0.1", api.servers.external_port())).await.unwrap();
+    silent.write_all(b"GET /metrics HT").await.unwrap();
+    let answer = Answer::of(api.client.get(api.external("/metrics"))).await;
+    assert_eq!(answer.code, 200);
+    let mut rest = Vec::new();
+    let _ = silent.read_to_end(&mut rest).await;
+}
+
+#[tokio::test]
+async fn oversized_headers_are_refused() {
+    let api = Api::start();
+    let answer = raw(
+        &api,
+        &format!("GET /metrics HTTP/1.1\r\nconnection: close\r\nx: {}\r\n\r\n", "a".repeat(70_000)),
+    )
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+}
+
+/// The end: idle connections are closed, a request in progress gets its answer, one that never
+/// ends is cut.
+#[tokio::test]
+async fn shutdown_is_bounded() {
+    let api = Api::start();
+    let url = api.external("/metrics");
+    assert_eq!(Answer::of(api.client.get(&url)).await.code, 200);
+    let mut stuck = TcpStream::connect(("127.0.0.1", api.servers.external_port())).await.unwrap();
+    let head = format!(
+        "POST /configure HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: 10\r\n\r\n",
+        api.token
+    );
+    stuck.write_all(head.as_bytes()).await.unwrap();
+    api.servers.shutdown(Duration::from_millis(50)).await;
+    let mut rest = Vec::new();
+    let _ = stuck.read_to_end(&mut rest).await;
+    assert!(api.client.get(&url).send().await.is_err());
+}

@@ -1,0 +1,202 @@
+//! The life of one compute process, from its arguments to its exit code (01 §3).
+//!
+//! [`Process::start`] takes over signals and orphans, [`Compute::prepare`] reads and checks
+//! everything that can be wrong before anything is touched, [`Compute::run`] opens the ports and
+//! lets the driver work. `main` and the `dev` command both go this way.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use nix::sys::signal::Signal;
+use url::Url;
+
+use crate::cli::RunArgs;
+use crate::driver::{Driver, Stop};
+use crate::http::{self, AuthMode, Authenticator, HttpLimits, Reserved};
+use crate::node::{ComputeNode, ComputeParams};
+use crate::os::children::Children;
+use crate::os::reaper;
+use crate::os::signals::TerminationSignals;
+use crate::postgres::install::PgInstall;
+use crate::spec::ParsedSpec;
+use crate::spec::control_plane::ControlPlane;
+use crate::spec::source::ConfigSource;
+use crate::spec::wire::{ComputeCtlConfig, ConfigDocument};
+use crate::startup::pgdata::PgDataLock;
+use crate::startup::warmup;
+use crate::telemetry::metrics::{BUILD_TAG, Metrics};
+use crate::telemetry::secret::Secret;
+use crate::telemetry::sink::LogSink;
+use crate::timeouts::Timeouts;
+
+/// Environment variables of 01 §2 that are read here.
+const AUTOSCALING: &str = "AUTOSCALING";
+const CONTROL_PLANE_TOKEN: &str = "NEON_CONTROL_PLANE_TOKEN";
+const FAILPOINTS: &str = "FAILPOINTS";
+const INSTANCE_ID: &str = "INSTANCE_ID";
+
+/// What the process has before it knows what compute it runs.
+#[derive(Debug)]
+pub struct Process {
+    /// Registry of children; orphans are reaped.
+    pub children: Children,
+    /// Where log lines go.
+    pub log: LogSink,
+    /// Signals.
+    pub stop: Stop,
+}
+
+impl Process {
+    /// Takes over signals and orphans. From here on a SIGTERM has its documented effect.
+    pub fn start(log: LogSink) -> anyhow::Result<Self> {
+        tracing::info!("compute_ctl {}, build tag {BUILD_TAG}", env!("CARGO_PKG_VERSION"));
+        if std::env::var_os(FAILPOINTS).is_some() {
+            tracing::warn!("{FAILPOINTS} is set, this build has no failpoints; ignored");
+        }
+        let children = Children::new();
+        // It runs as long as the runtime.
+        drop(reaper::start(children.clone()).context("could not listen for SIGCHLD")?);
+        let stop = Stop::default();
+        let signals = TerminationSignals::install().context("could not listen for signals")?;
+        tokio::spawn(forward_signals(signals, stop.clone()));
+        Ok(Self { children, log, stop })
+    }
+}
+
+/// The first signal asks for the end, the second one for an immediate end.
+async fn forward_signals(mut signals: TerminationSignals, stop: Stop) {
+    let signal = signals.recv().await;
+    tracing::info!("received {}, signal {}, stopping", signal.as_str(), signal as i32);
+    stop.requested.cancel();
+    let signal: Signal = signals.recv().await;
+    tracing::warn!("received {}, ending everything at once", signal.as_str());
+    stop.at_once.cancel();
+}
+
+/// A compute that is ready to run: everything is checked, nothing but the lock is taken.
+#[derive(Debug)]
+pub struct Compute {
+    /// What all tasks share.
+    pub node: Arc<ComputeNode>,
+    driver: Driver,
+    reserved: Reserved,
+    authenticator: Authenticator,
+    stop: Stop,
+    /// Held until the process ends.
+    _lock: PgDataLock,
+}
+
+impl Compute {
+    /// Reads the configuration and checks it, reserves the ports, locks PGDATA. An error here ends
+    /// the process with exit code 1; PGDATA is untouched and no port was open.
+    pub async fn prepare(args: &RunArgs, process: &Process) -> anyhow::Result<Self> {
+        let connstr = connection_url(args.connstr.as_deref().unwrap_or_default())?;
+        let pgdata = args.pgdata.as_deref().context("--pgdata is needed")?;
+        let pgdata = std::path::absolute(pgdata)
+            .with_context(|| format!("--pgdata {} cannot be used", pgdata.display()))?;
+        let source = source(args)?;
+        let timeouts = Timeouts { stop_on_signal: args.stop_timeout, ..Timeouts::default() };
+
+        let ConfigDocument { spec, compute_ctl_config } = source.load().await?;
+        let install = PgInstall::discover(&args.pgbin, &process.children, timeouts.helper).await?;
+        let spec = spec.map(ParsedSpec::try_from).transpose().context("the spec cannot be used")?;
+
+        let (external_port, internal_port) = args.http_ports();
+        let reserved = http::reserve(external_port, internal_port)?;
+        let lock = PgDataLock::acquire(&pgdata)?;
+
+        let params = ComputeParams {
+            compute_id: args.compute_id.clone(),
+            pgdata,
+            connstr,
+            install,
+            privileged_role_name: args.privileged_role_name.clone(),
+            internal_http_port: reserved.internal_port(),
+            source,
+            force_wipe: args.force_wipe,
+            dev: args.dev,
+            autoscaling: std::env::var_os(AUTOSCALING).is_some(),
+            signal_exit_code: args.signal_exit_code,
+            timeouts,
+        };
+        let authenticator = authenticator(args, &compute_ctl_config);
+        let (node, requests) = ComputeNode::new(
+            params,
+            spec.map(Arc::new),
+            process.children.clone(),
+            process.log.clone(),
+            Metrics::new().context("could not register the metrics")?,
+        );
+        let stop = process.stop.clone();
+        let driver = Driver::new(Arc::clone(&node), requests, stop.clone());
+        Ok(Self { node, driver, reserved, authenticator, stop, _lock: lock })
+    }
+
+    /// Ports of the external and the internal server, the real ones where 0 was given.
+    pub fn http_ports(&self) -> (u16, u16) {
+        (self.reserved.external_port(), self.reserved.internal_port())
+    }
+
+    /// Runs the compute to its end. Returns the exit code of the process.
+    pub async fn run(self) -> u8 {
+        let Self { node, driver, reserved, authenticator, stop, _lock } = self;
+        if node.spec().is_none() {
+            tokio::select! {
+                () = warmup::run(&node) => {}
+                () = stop.requested.cancelled() => return node.params.signal_exit_code,
+            }
+        }
+        let runtime = tokio::runtime::Handle::current();
+        let limits = HttpLimits::default();
+        let servers = match reserved.serve(&runtime, Arc::clone(&node), authenticator, limits) {
+            Ok(servers) => servers,
+            Err(error) => {
+                tracing::error!("{error}");
+                return 1;
+            }
+        };
+        let code = driver.run().await;
+        servers.shutdown(node.params.timeouts.http_shutdown).await;
+        node.children.terminate_rest(node.params.timeouts.last_children).await;
+        code
+    }
+}
+
+/// `--connstr` must be a URL, and one that the Postgres driver understands (01 §1.2). The text is
+/// not repeated in the errors: it may hold a password.
+fn connection_url(text: &str) -> anyhow::Result<Url> {
+    let url = Url::parse(text).context("--connstr is not a URL")?;
+    let config: tokio_postgres::Config =
+        text.parse().context("--connstr is not a Postgres connection string")?;
+    if config.get_hosts().is_empty() {
+        bail!("--connstr names no host");
+    }
+    Ok(url)
+}
+
+/// The command line makes sure that there is exactly one.
+fn source(args: &RunArgs) -> anyhow::Result<ConfigSource> {
+    match (&args.config, &args.spec, &args.control_plane_uri) {
+        (Some(config), _, _) => Ok(ConfigSource::ConfigFile(absolute(config)?)),
+        (_, Some(spec), _) => Ok(ConfigSource::SpecFile(absolute(spec)?)),
+        (_, _, Some(base)) => Ok(ConfigSource::ControlPlane(ControlPlane {
+            base: base.clone(),
+            compute_id: args.compute_id.clone().unwrap_or_default(),
+            token: Secret::new(std::env::var(CONTROL_PLANE_TOKEN).unwrap_or_default()),
+        })),
+        _ => bail!("one of --config, --spec and --control-plane-uri is needed"),
+    }
+}
+
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("{} cannot be used", path.display()))
+}
+
+/// Authentication is off only in Lakebase mode with an instance id (01 §24 no. 28, 03 W23).
+fn authenticator(args: &RunArgs, config: &ComputeCtlConfig) -> Authenticator {
+    let instance_id = std::env::var(INSTANCE_ID).unwrap_or_default();
+    let off = args.lakebase_mode && !instance_id.is_empty();
+    let mode = if off { AuthMode::Off } else { AuthMode::Verify };
+    Authenticator::new(&config.jwks, args.compute_id.clone(), args.dev, mode)
+}

@@ -1,0 +1,425 @@
+//! The registry of our own children.
+//!
+//! As PID 1 (or subreaper) the daemon inherits orphans and has to reap them, but `waitpid(-1)`
+//! would also take the status of a child that somebody waits for. Therefore every child is
+//! spawned here: the registry lock is held over spawn and entry, and [`Children::reap_orphans`]
+//! takes, under the same lock, only zombies that are not in the registry.
+//!
+//! Invariant: from its spawn until it is reaped a child's number stands in the registry, also
+//! when its [`RegisteredChild`] was dropped without a wait.
+
+use std::collections::HashMap;
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::{self, Signal};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+
+use super::pidfd::ProcessHandle;
+use super::procs::{self, Process};
+
+/// How long a helper that was killed at its deadline may take to die.
+const REAP: Duration = Duration::from_secs(1);
+
+/// Handle to the registry of this process.
+#[derive(Clone, Debug)]
+pub struct Children(Arc<Mutex<Registry>>);
+
+/// Process ids are a matter of the whole process: with two registries, the sweep of one would
+/// take the children of the other for orphans.
+static ALL: LazyLock<Children> = LazyLock::new(|| Children(Arc::default()));
+
+#[derive(Debug, Default)]
+struct Registry {
+    /// Number of the process, and the spawn it belongs to: a number can be in use again before
+    /// the entry of its former holder is taken out.
+    entries: HashMap<i32, u64>,
+    spawned: u64,
+    /// Dropped without a wait; reaped by the next sweep after their end.
+    abandoned: Vec<(i32, u64, Child)>,
+}
+
+/// A child of ours. Dropping it neither kills the process (unless
+/// [`RegisteredChild::kill_on_drop`]) nor leaks a zombie.
+#[derive(Debug)]
+pub struct RegisteredChild {
+    children: Children,
+    pid: i32,
+    entry: u64,
+    /// `None` only while it is being dropped.
+    child: Option<Child>,
+    status: Option<ExitStatus>,
+    kill_on_drop: bool,
+}
+
+/// What a short helper program left.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Standard output, cut at the limit.
+    pub stdout: Vec<u8>,
+    /// Standard error, cut at the limit.
+    pub stderr: Vec<u8>,
+}
+
+/// A short helper program could not be run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It could not be started.
+    #[error("could not start `{program}`: {source}")]
+    Spawn {
+        /// The program as it was named.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It was still running at its deadline and was killed.
+    #[error("`{program}` did not end within {limit:?} and was killed")]
+    TimedOut {
+        /// The program as it was named.
+        program: String,
+        /// The deadline.
+        limit: Duration,
+    },
+    /// Its status could not be read.
+    #[error("could not wait for `{program}`: {source}")]
+    Wait {
+        /// The program as it was named.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Default for Children {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Children {
+    /// The registry of this process. Handles are passed on rather than made where they are
+    /// needed, so that a signature shows who starts processes.
+    pub fn new() -> Self {
+        ALL.clone()
+    }
+
+    /// Nothing under this lock can panic half-way through a change, so a poisoned lock is sound.
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts `command` in a process group of its own, so that a Ctrl-C on our terminal reaches
+    /// us only and the order of the ends stays ours.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn spawn(&self, mut command: Command) -> io::Result<RegisteredChild> {
+        command.process_group(0);
+        let mut registry = self.lock();
+        registry.bury_abandoned();
+        #[expect(clippy::disallowed_methods, reason = "the one place: it registers the child")]
+        let child = command.spawn()?;
+        let pid = child
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .ok_or_else(|| io::Error::other("a child without a process id"))?;
+        registry.spawned += 1;
+        let entry = registry.spawned;
+        registry.entries.insert(pid, entry);
+        drop(registry);
+        Ok(RegisteredChild {
+            children: self.clone(),
+            pid,
+            entry,
+            child: Some(child),
+            status: None,
+            kill_on_drop: false,
+        })
+    }
+
+    /// Runs a short helper to its end: stdin empty, at most `max_bytes` kept of each output
+    /// (the rest is read and thrown away), killed with its process group after `limit`.
+    ///
+    /// # Errors
+    /// See [`RunError`]. A non-zero exit is not an error here.
+    pub async fn run(
+        &self,
+        mut command: Command,
+        limit: Duration,
+        max_bytes: usize,
+    ) -> Result<Output, RunError> {
+        let program = command.as_std().get_program().to_string_lossy().into_owned();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = match self.spawn(command) {
+            Ok(child) => child,
+            Err(source) => return Err(RunError::Spawn { program, source }),
+        };
+        // Also when our caller gives up.
+        child.kill_on_drop(true);
+        let (stdout, stderr) = (child.take_stdout(), child.take_stderr());
+        let whole = async {
+            tokio::join!(child.wait(), read_some(stdout, max_bytes), read_some(stderr, max_bytes))
+        };
+        let result = tokio::time::timeout(limit, whole).await;
+        match result {
+            Ok((Ok(status), stdout, stderr)) => Ok(Output { status, stdout, stderr }),
+            Ok((Err(source), ..)) => Err(RunError::Wait { program, source }),
+            Err(_) => {
+                child.signal_group(Signal::SIGKILL);
+                let _ = tokio::time::timeout(REAP, child.wait()).await;
+                Err(RunError::TimedOut { program, limit })
+            }
+        }
+    }
+
+    /// Reaps ended children that nobody waits for: orphans that the kernel gave us, and children
+    /// whose handle was dropped. Returns how many.
+    pub fn reap_orphans(&self) -> usize {
+        let mut registry = self.lock();
+        let buried = registry.bury_abandoned();
+        // One cheap call tells the usual case, that there is no zombie at all.
+        let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        if matches!(waitid(Id::All, peek), Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD)) {
+            return buried;
+        }
+        buried
+            + our_children()
+                .filter(|p| p.zombie && !registry.entries.contains_key(&p.pid))
+                .filter(|p| waitpid(Pid::from_raw(p.pid), Some(WaitPidFlag::WNOHANG)).is_ok())
+                .count()
+    }
+
+    /// The very end of the process: every child that is still there, ours or given to us, gets
+    /// SIGTERM and after `limit` SIGKILL, and is reaped.
+    pub async fn terminate_rest(&self, limit: Duration) {
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+            let alive = our_children().filter(|child| !child.zombie);
+            let rest: Vec<_> = alive.filter_map(|child| ProcessHandle::open(child.pid)).collect();
+            for child in &rest {
+                tracing::info!("process {} is still there, sending {signal}", child.pid());
+                let _ = child.signal(signal);
+            }
+            let all_ended = async {
+                for child in &rest {
+                    child.ended().await;
+                }
+            };
+            let _ = tokio::time::timeout(limit, all_ended).await;
+        }
+        self.reap_orphans();
+    }
+
+    /// Whether `pid` is a child that was spawned here and is not reaped yet.
+    pub fn is_registered(&self, pid: i32) -> bool {
+        self.lock().entries.contains_key(&pid)
+    }
+
+    /// Live children that were not spawned by us but given to us, because their parent ended:
+    /// the backends of a postmaster that was killed.
+    pub fn orphans(&self) -> Vec<i32> {
+        let registry = self.lock();
+        our_children()
+            .filter(|p| !p.zombie && !registry.entries.contains_key(&p.pid))
+            .map(|p| p.pid)
+            .collect()
+    }
+}
+
+/// Our children by `/proc`; none where it cannot be read.
+fn our_children() -> impl Iterator<Item = Process> {
+    let me = Pid::this().as_raw();
+    procs::all().unwrap_or_default().into_iter().filter(move |p| p.ppid == me)
+}
+
+/// Reads to the end of file and keeps the first `max_bytes`. An error ends it like an end of
+/// file: the program's status says more.
+async fn read_some(pipe: Option<impl AsyncRead + Unpin>, max_bytes: usize) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let Some(mut pipe) = pipe else { return kept };
+    let mut chunk = vec![0; 8 << 10];
+    while let Ok(n @ 1..) = pipe.read(&mut chunk).await {
+        let room = max_bytes.saturating_sub(kept.len());
+        kept.extend(chunk.iter().take(n.min(room)));
+    }
+    kept
+}
+
+impl Registry {
+    fn remove(&mut self, pid: i32, entry: u64) {
+        if self.entries.get(&pid) == Some(&entry) {
+            self.entries.remove(&pid);
+        }
+    }
+
+    /// Asks each abandoned child for its status; those that have ended are gone for good.
+    fn bury_abandoned(&mut self) -> usize {
+        let before = self.abandoned.len();
+        for (pid, entry, mut child) in std::mem::take(&mut self.abandoned) {
+            if matches!(child.try_wait(), Ok(None)) {
+                self.abandoned.push((pid, entry, child));
+            } else {
+                self.remove(pid, entry);
+            }
+        }
+        before - self.abandoned.len()
+    }
+}
+
+impl RegisteredChild {
+    /// The process id. It stays ours until [`Self::wait`] has returned.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Whether the process is known to have ended.
+    pub fn is_reaped(&self) -> bool {
+        self.status.is_some()
+    }
+
+    /// When dropped before its end, kill the child and its process group.
+    pub fn kill_on_drop(&mut self, kill: bool) {
+        self.kill_on_drop = kill;
+    }
+
+    /// Waits for the end and reaps. Cancel-safe; the status is remembered, so that it can be
+    /// asked for again.
+    ///
+    /// # Errors
+    /// Waiting failed; does not happen unless somebody else reaped the child.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        if let Some(status) = self.status {
+            return Ok(status);
+        }
+        let child = self.child.as_mut().ok_or_else(|| io::Error::other("child is gone"))?;
+        let status = child.wait().await?;
+        self.status = Some(status);
+        self.children.lock().remove(self.pid, self.entry);
+        Ok(status)
+    }
+
+    /// Sends `signal` to the process; does nothing when it is reaped.
+    ///
+    /// # Errors
+    /// We may not (the child has changed its user).
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        if self.is_reaped() {
+            return Ok(());
+        }
+        match signal::kill(Pid::from_raw(self.pid), signal) {
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Sends `signal` to the child's process group; does nothing when the child is reaped,
+    /// because the number may then mean another group. Best effort.
+    pub fn signal_group(&self, signal: Signal) {
+        if !self.is_reaped() {
+            let _ = signal::killpg(Pid::from_raw(self.pid), signal);
+        }
+    }
+
+    /// The read end of stdout, once, if it was piped.
+    pub fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.child.as_mut().and_then(|c| c.stdout.take())
+    }
+
+    /// The read end of stderr, once, if it was piped.
+    pub fn take_stderr(&mut self) -> Option<ChildStderr> {
+        self.child.as_mut().and_then(|c| c.stderr.take())
+    }
+}
+
+impl Drop for RegisteredChild {
+    fn drop(&mut self) {
+        if self.is_reaped() {
+            return;
+        }
+        if self.kill_on_drop {
+            self.signal_group(Signal::SIGKILL);
+        }
+        if let Some(child) = self.child.take() {
+            self.children.lock().abandoned.push((self.pid, self.entry, child));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[tokio::test]
+    async fn a_sweep_does_not_steal_a_status() {
+        let children = Children::new();
+        let mut child = children.spawn(sh("exit 7")).unwrap();
+        // Wait for the zombie without taking it.
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(Pid::from_raw(child.pid())), flags).unwrap();
+        children.reap_orphans();
+        assert_eq!(child.wait().await.unwrap().code(), Some(7));
+        assert_eq!(child.wait().await.unwrap().code(), Some(7), "remembered");
+        assert!(!children.is_registered(child.pid()));
+        child.signal(Signal::SIGKILL).unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_abandoned_child_is_reaped_by_the_sweep() {
+        let children = Children::new();
+        let mut child = children.spawn(sh("sleep 1000")).unwrap();
+        child.kill_on_drop(true);
+        let pid = child.pid();
+        drop(child);
+        // The sweep of another test may be first, so there is nothing to count.
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        let _ = waitid(Id::Pid(Pid::from_raw(pid)), flags);
+        children.reap_orphans();
+        assert!(!children.is_registered(pid));
+        assert!(procs::get(pid).is_none_or(|p| p.ppid != Pid::this().as_raw()));
+    }
+
+    #[tokio::test]
+    async fn run_captures_bounded_output() {
+        let children = Children::new();
+        let script = "head -c 100000 /dev/zero; echo oops >&2; exit 3";
+        let output = children.run(sh(script), LONG, 10).await.unwrap();
+        assert_eq!(output.status.code(), Some(3));
+        assert_eq!((output.stdout.len(), output.stderr.as_slice()), (10, b"oops\n".as_slice()));
+    }
+
+    #[tokio::test]
+    async fn run_kills_the_whole_group_at_the_deadline() {
+        let children = Children::new();
+        // The grandchild keeps the pipe open; only killing the group ends it.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let command = sh(&format!("sleep 1000 & echo $! > {}; wait", file.path().display()));
+        let error = children.run(command, Duration::from_millis(500), 10).await.unwrap_err();
+        assert!(matches!(error, RunError::TimedOut { .. }), "{error}");
+        let pid: i32 = std::fs::read_to_string(file.path()).unwrap().trim().parse().unwrap();
+        // Killed with its parent: gone, or a zombie until whoever inherited it reaps it.
+        while procs::get(pid).is_some_and(|p| !p.zombie) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_is_named() {
+        let error = Children::new().run(Command::new("/no/such"), LONG, 1).await.unwrap_err();
+        assert!(error.to_string().contains("/no/such"), "{error}");
+    }
+}

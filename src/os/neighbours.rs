@@ -1,0 +1,115 @@
+//! Programs beside Postgres that are told of the end: pgbouncer and local_proxy (01 §18.3).
+//!
+//! They are not our children; they are found by pid files in places that others can write to. So
+//! a number read there is believed only if the process of that number is the right program
+//! (01 §24 no. 31).
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const PGBOUNCER_PID: &str = "/tmp/pgbouncer.pid";
+const LOCAL_PROXY_PID: &str = "/etc/local_proxy/pid";
+/// More than any process number with its line feed.
+const PID_FILE_LIMIT: u64 = 32;
+
+/// Who owns a pid file, judged by its lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PidFile {
+    /// Held by the process of that number.
+    Held(i32),
+    /// Nobody holds it; the number may be anybody's.
+    Free(i32),
+    /// No file, or no number in it.
+    Absent,
+}
+
+/// Reads a pid file: read-only, a lock attempt tells whether its owner lives.
+pub fn read_pid_file(path: &Path) -> PidFile {
+    let Ok(file) = File::open(path) else { return PidFile::Absent };
+    let (file, held) = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => match lock.unlock() {
+            Ok(file) => (file, false),
+            Err(_) => return PidFile::Absent,
+        },
+        Err((file, Errno::EWOULDBLOCK)) => (file, true),
+        Err(_) => return PidFile::Absent,
+    };
+    let mut text = String::new();
+    if file.take(PID_FILE_LIMIT).read_to_string(&mut text).is_err() {
+        return PidFile::Absent;
+    }
+    match text.trim().parse::<i32>() {
+        Ok(pid) if pid >= 1 && held => PidFile::Held(pid),
+        Ok(pid) if pid >= 1 => PidFile::Free(pid),
+        _ => PidFile::Absent,
+    }
+}
+
+/// Tells both of the end, unless this is a development set-up where they are not ours.
+pub fn terminate(dev: bool) {
+    if dev {
+        return;
+    }
+    // pgbouncer does not lock its pid file; its sessions would hold the shutdown up.
+    if let PidFile::Held(pid) | PidFile::Free(pid) = read_pid_file(Path::new(PGBOUNCER_PID)) {
+        signal_program(pid, "pgbouncer", Signal::SIGKILL);
+    }
+    if let PidFile::Held(pid) = read_pid_file(Path::new(LOCAL_PROXY_PID)) {
+        signal_program(pid, "local_proxy", Signal::SIGTERM);
+    }
+}
+
+fn signal_program(pid: i32, program: &str, signal: Signal) {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    if name.trim_end() != program {
+        tracing::warn!("process {pid} of {program}'s pid file is not {program}; left alone");
+        return;
+    }
+    match kill(Pid::from_raw(pid), signal) {
+        Ok(()) => tracing::info!("sent {signal} to {program}, process {pid}"),
+        Err(error) => {
+            tracing::warn!("could not send {signal} to {program}, process {pid}: {error}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_tells_who_owns_a_pid_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        assert_eq!(read_pid_file(&path), PidFile::Absent);
+        for (content, expected) in [
+            ("123\n", PidFile::Free(123)),
+            ("0", PidFile::Absent),
+            ("-5", PidFile::Absent),
+            ("", PidFile::Absent),
+            ("12 34", PidFile::Absent),
+            ("99999999999999999999999999999999999999999", PidFile::Absent),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(read_pid_file(&path), expected, "{content:?}");
+        }
+        std::fs::write(&path, "123").unwrap();
+        let lock =
+            Flock::lock(File::open(&path).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
+        assert_eq!(read_pid_file(&path), PidFile::Held(123));
+        drop(lock);
+        assert_eq!(read_pid_file(&path), PidFile::Free(123));
+    }
+
+    #[test]
+    fn a_number_of_another_program_is_left_alone() {
+        // Would end the test.
+        signal_program(std::process::id().cast_signed(), "pgbouncer", Signal::SIGKILL);
+    }
+}

@@ -1,0 +1,106 @@
+//! Reading `/proc`: who is whose child, what a process runs and where.
+//!
+//! Everything here is a snapshot: a process can be gone, and its number taken by another one,
+//! when the caller acts. Who acts on a number opens a [`super::pidfd::ProcessHandle`] first and
+//! looks again afterwards.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// One process as `/proc/<pid>/stat` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Process id.
+    pub pid: i32,
+    /// Parent's process id.
+    pub ppid: i32,
+    /// Process group id.
+    pub pgrp: i32,
+    /// Ended, but not yet waited for.
+    pub zombie: bool,
+    /// Start time in clock ticks since boot: tells two holders of one number apart.
+    pub started: u64,
+}
+
+/// All processes of this PID namespace that are still there when they are looked at.
+///
+/// # Errors
+/// `/proc` cannot be listed (not mounted).
+pub fn all() -> io::Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        if let Some(process) = name.to_str().and_then(|n| n.parse().ok()).and_then(get) {
+            found.push(process);
+        }
+    }
+    Ok(found)
+}
+
+/// One process; `None` if there is none of that number.
+pub fn get(pid: i32) -> Option<Process> {
+    parse_stat(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The name in parentheses may hold anything, also blanks and `)`: the fields start behind the
+/// last `)`.
+fn parse_stat(stat: &[u8]) -> Option<Process> {
+    let stat = String::from_utf8_lossy(stat);
+    let (head, fields) = stat.rsplit_once(')')?;
+    let pid = head.split_once(' ')?.0.parse().ok()?;
+    let mut fields = fields.split_ascii_whitespace();
+    let state = fields.next()?;
+    let ppid = fields.next()?.parse().ok()?;
+    let pgrp = fields.next()?.parse().ok()?;
+    // Field 22 of the line; the three before it are read, and nth() counts from 0.
+    let started = fields.nth(22 - 6)?.parse().ok()?;
+    Some(Process { pid, ppid, pgrp, zombie: matches!(state, "Z" | "X"), started })
+}
+
+/// The owner; `None` if the process is gone.
+pub fn owner(pid: i32) -> Option<u32> {
+    std::fs::metadata(format!("/proc/{pid}")).ok().map(|m| m.uid())
+}
+
+/// The working directory; `None` if the process is gone or may not be looked at.
+pub fn cwd(pid: i32) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
+}
+
+/// The name of the program, at most 15 bytes; unlike the rest it can still be read while the
+/// process is being taken down. `None` if it is gone.
+pub fn name(pid: i32) -> Option<String> {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end_matches('\n').to_owned())
+}
+
+/// Whether the process runs a program file of this name, also one that was deleted or replaced
+/// since (an upgrade).
+pub fn runs_program(pid: i32, name: &str) -> bool {
+    let Ok(exe) = std::fs::read_link(format!("/proc/{pid}/exe")) else { return false };
+    let file = Path::new(&exe).file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    file.strip_suffix(" (deleted)").unwrap_or(file) == name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_blanks_and_parentheses() {
+        let stat = b"42 (a) b (c)) Z 7 40 40 0 -1 4194560 1 0 0 0 5 6 0 0 20 0 1 0 9876 1 2";
+        let seen = parse_stat(stat).unwrap();
+        assert_eq!(seen, Process { pid: 42, ppid: 7, pgrp: 40, zombie: true, started: 9876 });
+    }
+
+    #[test]
+    fn finds_itself() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let seen = all().unwrap().into_iter().find(|p| p.pid == me).unwrap();
+        assert_eq!(seen.ppid, nix::unistd::getppid().as_raw());
+        assert!(!seen.zombie);
+        assert_eq!(owner(me), Some(nix::unistd::geteuid().as_raw()));
+        assert_eq!(cwd(me).unwrap(), std::env::current_dir().unwrap());
+    }
+}

@@ -1,0 +1,38 @@
+//! Reaping as PID 1.
+//!
+//! In a container the daemon is PID 1 and inherits every orphan; elsewhere it makes itself a
+//! subreaper, so that the backends of a killed postmaster come to it and can be ended (their
+//! former parent cannot do it any more). A task sweeps at each SIGCHLD.
+
+use std::io;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use super::children::Children;
+
+/// Makes this process a subreaper and starts the task that reaps orphans. The task runs until
+/// it is aborted.
+///
+/// Best effort for the subreaper: without it (odd sandboxes) orphans go to init as usual.
+///
+/// # Errors
+/// SIGCHLD cannot be listened to.
+pub fn start(children: Children) -> io::Result<JoinHandle<()>> {
+    if let Err(errno) = nix::sys::prctl::set_child_subreaper(true) {
+        tracing::warn!("could not become a subreaper, orphans go to init: {errno}");
+    }
+    let mut ended = signal(SignalKind::child())?;
+    Ok(tokio::spawn(async move {
+        // The first round covers what ended before the listener was there.
+        loop {
+            let reaped = children.reap_orphans();
+            if reaped > 0 {
+                tracing::debug!(reaped, "reaped orphans");
+            }
+            if ended.recv().await.is_none() {
+                return;
+            }
+        }
+    }))
+}

@@ -1,0 +1,205 @@
+//! The few settings that the program itself reads from the spec (02 §8.1, 04 §3.9).
+
+use std::iter::Peekable;
+use std::str::Chars;
+
+use crate::spec::ComputeSpec;
+
+/// Reads one line of `postgresql.conf` the way Postgres does: name, optional `=`, value with its
+/// quotes and escapes resolved. `None` for comments, empty lines and lines without a value.
+pub fn parse_line(line: &str) -> Option<(&str, String)> {
+    let line = line.trim_start();
+    let end = line.find(|c: char| c == '=' || c == '#' || c.is_whitespace())?;
+    let (name, rest) = line.split_at_checked(end)?;
+    let rest = rest.trim_start();
+    let rest = rest.strip_prefix('=').unwrap_or(rest).trim_start();
+    let value = match rest.strip_prefix('\'') {
+        Some(quoted) => unquote(quoted)?,
+        None => {
+            let end = rest.find(|c: char| c == '#' || c.is_whitespace()).unwrap_or(rest.len());
+            rest.get(..end)?.to_owned()
+        }
+    };
+    let is_setting = !name.is_empty() && (!value.is_empty() || rest.starts_with('\''));
+    is_setting.then_some((name, value))
+}
+
+/// Resolves a literal whose opening quote is already gone; `None` without a closing one.
+fn unquote(text: &str) -> Option<String> {
+    let mut value = Vec::new();
+    let mut chars = text.chars().peekable();
+    loop {
+        match chars.next()? {
+            '\'' => {
+                if chars.next_if_eq(&'\'').is_none() {
+                    return String::from_utf8(value).ok();
+                }
+                value.push(b'\'');
+            }
+            '\\' => match chars.next()? {
+                'b' => value.push(8),
+                'f' => value.push(12),
+                'n' => value.push(b'\n'),
+                'r' => value.push(b'\r'),
+                't' => value.push(b'\t'),
+                digit @ '0'..='7' => value.push(octal(digit, &mut chars)),
+                other => push(&mut value, other),
+            },
+            other => push(&mut value, other),
+        }
+    }
+}
+
+fn push(value: &mut Vec<u8>, c: char) {
+    value.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+}
+
+/// One to three octal digits; like Postgres, only the low byte counts.
+fn octal(first: char, chars: &mut Peekable<Chars<'_>>) -> u8 {
+    let mut byte = octal_digit(first);
+    for _ in 0..2 {
+        let Some(digit) = chars.next_if(|c| matches!(c, '0'..='7')) else { break };
+        byte = (byte << 3) | octal_digit(digit);
+    }
+    byte
+}
+
+fn octal_digit(c: char) -> u8 {
+    c.to_digit(8).and_then(|digit| u8::try_from(digit).ok()).unwrap_or_default()
+}
+
+/// The libraries that Postgres will load at start, as far as the spec says: the last such entry of
+/// the settings list, else the last such line of the base text. The audit block adds its own.
+pub fn preload_libraries(spec: &ComputeSpec) -> Vec<String> {
+    let text = preload_setting(spec).map(str::to_owned).or_else(|| preload_base_text(spec));
+    split_libraries(&text.unwrap_or_default())
+}
+
+const PRELOAD: &str = "shared_preload_libraries";
+
+/// The value in the settings list that Postgres goes by: the last one, in any case.
+pub(super) fn preload_setting(spec: &ComputeSpec) -> Option<&str> {
+    let mut settings = spec.cluster.settings.as_deref().unwrap_or_default().iter().rev();
+    settings.find(|setting| setting.name.eq_ignore_ascii_case(PRELOAD))?.value.as_deref()
+}
+
+/// The value in the base text that Postgres goes by.
+pub(super) fn preload_base_text(spec: &ComputeSpec) -> Option<String> {
+    let text = spec.cluster.postgresql_conf.as_deref()?;
+    let mut settings = text.lines().rev().filter_map(parse_line);
+    settings.find(|(name, _)| name.eq_ignore_ascii_case(PRELOAD)).map(|(_, value)| value)
+}
+
+/// Items of a library list, without blanks and quotes.
+pub(super) fn split_libraries(text: &str) -> Vec<String> {
+    let items = text.split(',').map(|item| item.trim().trim_matches('"'));
+    items.filter(|item| !item.is_empty()).map(str::to_owned).collect()
+}
+
+/// `max_connections` of the settings list; only if it is not there, the first line of the base
+/// text that gives a bare number (05 §5). `None` when unknown.
+pub fn max_connections(spec: &ComputeSpec) -> Option<u32> {
+    if let Some(value) = spec.setting("max_connections") {
+        return value.parse().ok();
+    }
+    let number = |line: &str| {
+        let (name, value) = line.split_once('=')?;
+        if name.trim() == "max_connections" { value.trim().parse().ok() } else { None }
+    };
+    spec.cluster.postgresql_conf.as_deref()?.lines().find_map(number)
+}
+
+/// How many databases are worked on at once at start (01 §11 step 2); at least 1.
+pub fn apply_concurrency(max_connections: Option<u32>) -> u32 {
+    match max_connections {
+        None | Some(10..30) => 10,
+        Some(few @ 0..10) => few.max(1),
+        Some(many @ 30..300) => many / 3,
+        Some(_) => 100,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn spec(base_text: Option<&str>, settings: Value) -> ComputeSpec {
+        serde_json::from_value(json!({
+            "format_version": 1, "suspend_timeout_seconds": 0,
+            "cluster": {"roles": [], "databases": [],
+                "postgresql_conf": base_text, "settings": settings}
+        }))
+        .unwrap()
+    }
+
+    fn setting(name: &str, value: impl Into<Value>) -> Value {
+        json!({"name": name, "value": value.into(), "vartype": "string"})
+    }
+
+    #[test]
+    fn lines_are_read_as_postgres_reads_them() {
+        for (line, expected) in [
+            ("a=1", Some(("a", "1"))),
+            ("  a.b = 'x y' # z", Some(("a.b", "x y"))),
+            ("a 1#z", Some(("a", "1"))),
+            (r"a = 'it''s \\ \101\n\q'", Some(("a", "it's \\ A\nq"))),
+            (r"a = '\303\251'", Some(("a", "é"))),
+            ("a=''", Some(("a", ""))),
+            ("# a=1", None),
+            ("", None),
+            ("a", None),
+            ("a =", None),
+            ("=1", None),
+            ("a = 'open", None),
+        ] {
+            let expected = expected.map(|(name, value)| (name, value.to_owned()));
+            assert_eq!(parse_line(line), expected, "{line:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_panics(line: String) {
+            let _ = parse_line(&line);
+        }
+    }
+
+    #[test]
+    fn preloaded_libraries() {
+        let base = "shared_preload_libraries=old\nshared_preload_libraries = 'neon, \"pg_x\"'\n";
+        assert_eq!(preload_libraries(&spec(Some(base), Value::Null)), ["neon", "pg_x"]);
+        let list = json!([
+            setting("shared_preload_libraries", "a"),
+            setting("Shared_Preload_Libraries", "b, neon"),
+        ]);
+        assert_eq!(preload_libraries(&spec(Some(base), list)), ["b", "neon"]);
+        let empty = json!([setting("shared_preload_libraries", "")]);
+        assert!(preload_libraries(&spec(Some(base), empty)).is_empty());
+        assert!(preload_libraries(&spec(None, Value::Null)).is_empty());
+    }
+
+    #[test]
+    fn max_connections_comes_from_the_list_first() {
+        let base = Some("max_connections = '50'\n max_connections = 40 \nmax_connections=7\n");
+        assert_eq!(max_connections(&spec(base, Value::Null)), Some(40));
+        let list = |value: Value| json!([setting("max_connections", value)]);
+        assert_eq!(max_connections(&spec(base, list(json!("112")))), Some(112));
+        assert_eq!(max_connections(&spec(base, list(json!("many")))), None);
+        assert_eq!(max_connections(&spec(base, list(Value::Null))), Some(40));
+        assert_eq!(max_connections(&spec(Some("max_connections='50'"), Value::Null)), None);
+        assert_eq!(max_connections(&spec(None, Value::Null)), None);
+    }
+
+    /// 05 §21 no. 28.
+    #[test]
+    fn concurrency_formula() {
+        for (max, expected) in
+            [(0, 1), (9, 9), (10, 10), (29, 10), (30, 10), (100, 33), (299, 99), (300, 100)]
+        {
+            assert_eq!(apply_concurrency(Some(max)), expected);
+        }
+        assert_eq!(apply_concurrency(None), 10);
+    }
+}

@@ -1,0 +1,166 @@
+//! From the list of lines to the text. The only place that knows how a value is quoted.
+
+use super::{Body, ConfError, ConfFile, Line, Origin, Value};
+use crate::telemetry::secret::Secret;
+
+impl ConfFile {
+    /// The text of the file, ending in a line feed. Secret because connection strings and tokens
+    /// are in it.
+    pub fn render(&self) -> Result<Secret<String>, ConfError> {
+        let mut text = String::new();
+        for line in &self.lines {
+            render_line(line, &mut text)?;
+            text.push('\n');
+        }
+        Ok(Secret::new(text))
+    }
+}
+
+fn render_line(line: &Line, text: &mut String) -> Result<(), ConfError> {
+    let (name, value) = match &line.body {
+        Body::Verbatim(lines) if lines.expose().contains('\0') => {
+            return Err(ConfError::BadBaseText);
+        }
+        Body::Verbatim(lines) => {
+            text.push_str(lines.expose());
+            return Ok(());
+        }
+        Body::Comment(comment) => {
+            text.push_str(comment);
+            return Ok(());
+        }
+        Body::Setting { name, value } => (name, value),
+    };
+    if name.chars().any(char::is_control) {
+        return Err(ConfError::BadName(name.clone()));
+    }
+    text.push_str(name);
+    let (value, quoted) = match value {
+        Value::Quoted(value) => (value.expose(), true),
+        Value::Raw(value) => (value.expose(), false),
+        Value::Missing => return Ok(()),
+    };
+    if value.chars().any(|c| c.is_ascii_control() && c != '\t') {
+        return Err(ConfError::BadValue(name.clone()));
+    }
+    text.push_str(match line.origin {
+        // These exact bytes are looked for later (`SUBSCRIBERS_ON_LINE`).
+        Origin::Program | Origin::Appended => "=",
+        Origin::BaseText | Origin::SpecList | Origin::Override => " = ",
+    });
+    if quoted {
+        text.push_str(&literal(value));
+    } else {
+        text.push_str(value);
+    }
+    Ok(())
+}
+
+/// A configuration literal (02 §8.6): `'` and `\` doubled, in quotes, never with an `E`.
+fn literal(value: &str) -> String {
+    let mut literal = String::with_capacity(value.len().saturating_add(2));
+    literal.push('\'');
+    for c in value.chars() {
+        if matches!(c, '\'' | '\\') {
+            literal.push(c);
+        }
+        literal.push(c);
+    }
+    literal.push('\'');
+    literal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::conf::parse_line;
+    use proptest::prelude::*;
+
+    fn one(origin: Origin, name: &str, value: Value) -> Result<String, ConfError> {
+        let mut conf = ConfFile::default();
+        conf.push(origin, Body::Setting { name: name.to_owned(), value });
+        Ok(conf.render()?.expose().clone())
+    }
+
+    fn quoted(value: &str) -> Value {
+        Value::Quoted(Secret::new(value.to_owned()))
+    }
+
+    fn raw(value: &str) -> Value {
+        Value::Raw(Secret::new(value.to_owned()))
+    }
+
+    #[test]
+    fn literals() {
+        for (value, expected) in [
+            ("it's \\ \"x\"", "'it''s \\\\ \"x\"'"),
+            ("it's", "'it''s'"),
+            ("", "''"),
+            ("a'b\\c", "'a''b\\\\c'"),
+        ] {
+            assert_eq!(literal(value), expected);
+        }
+    }
+
+    #[test]
+    fn one_setting_is_one_line() {
+        let program = one(Origin::Program, "a.b", quoted("x y"));
+        assert_eq!(program.unwrap(), "a.b='x y'\n");
+        assert_eq!(one(Origin::SpecList, "a.b", quoted("x")).unwrap(), "a.b = 'x'\n");
+        assert_eq!(one(Origin::SpecList, "a.b", raw("it's\\")).unwrap(), "a.b = it's\\\n");
+        assert_eq!(one(Origin::SpecList, "a.b", Value::Missing).unwrap(), "a.b\n");
+    }
+
+    #[test]
+    fn what_would_be_several_lines_is_refused_by_name() {
+        for bad in ["x\ny = 1", "x\r", "\0", "\u{7f}"] {
+            for value in [quoted(bad), raw(bad)] {
+                let error = one(Origin::SpecList, "work_mem", value).unwrap_err();
+                assert_eq!(error, ConfError::BadValue("work_mem".to_owned()));
+            }
+        }
+        for name in ["a\nport", "a\0", "a\tb"] {
+            let error = one(Origin::SpecList, name, raw("1")).unwrap_err();
+            assert_eq!(error, ConfError::BadName(name.to_owned()));
+        }
+        let mut conf = ConfFile::default();
+        conf.push(Origin::BaseText, Body::Verbatim(Secret::new("a=1\0".to_owned())));
+        assert_eq!(conf.render().unwrap_err(), ConfError::BadBaseText);
+    }
+
+    #[test]
+    fn nothing_prints_a_value() {
+        let error = one(Origin::Program, "a", quoted("planted\n")).unwrap_err();
+        assert!(!error.to_string().contains("planted"));
+        let mut conf = ConfFile::default();
+        conf.quoted(Origin::Program, "a", "planted");
+        conf.raw(Origin::Program, "a", "planted");
+        assert!(!format!("{conf:?}").contains("planted"));
+    }
+
+    proptest! {
+        #[test]
+        fn postgres_reads_back_what_was_given(value in "[^\\x00-\\x08\\x0a-\\x1f\\x7f]*") {
+            let text = one(Origin::Program, "a.b", quoted(&value)).unwrap();
+            prop_assert_eq!(text.lines().count(), 1);
+            let (name, read) = parse_line(text.trim_end_matches('\n')).unwrap();
+            prop_assert_eq!(name, "a.b");
+            prop_assert_eq!(read, value);
+        }
+
+        #[test]
+        fn quotes_and_backslashes_read_back(value in "['\\\\\"#=tn0-7 ]*") {
+            let text = one(Origin::SpecList, "a", quoted(&value)).unwrap();
+            let (_, read) = parse_line(text.trim_end_matches('\n')).unwrap();
+            prop_assert_eq!(read, value);
+        }
+
+        #[test]
+        fn any_text_is_one_line_or_an_error(name: String, value: String, is_quoted: bool) {
+            let value = if is_quoted { quoted(&value) } else { raw(&value) };
+            if let Ok(text) = one(Origin::SpecList, &name, value) {
+                prop_assert_eq!(text.matches('\n').count(), 1);
+            }
+        }
+    }
+}

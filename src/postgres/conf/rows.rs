@@ -1,0 +1,195 @@
+//! From the spec to the list of lines, row by row of 04 §3.2.
+
+use super::audit::push_audit;
+use super::{
+    Body, CONF_HEADING, ConfError, ConfFile, ConfInputs, Origin, SUBSCRIBERS_SETTING,
+    TEMP_OVERRIDE_FILE, Value,
+};
+use crate::spec::pageserver::PageserverConnectionInfo;
+use crate::spec::wire::{ComputeMode, ComputeSpec, PgOption};
+use crate::telemetry::secret::Secret;
+
+/// Limits of the extension's fixed arrays (04 §4): entries of `neon.pageserver_connstring`, bytes
+/// of one entry, entries of `neon.safekeepers`.
+const MAX_SHARDS: usize = 128;
+const MAX_URL_BYTES: usize = 255;
+const MAX_SAFEKEEPERS: usize = 31;
+
+const CONNSTRING: &str = "neon.pageserver_connstring";
+const STRIPE_SIZE: &str = "neon.stripe_size";
+const SAFEKEEPERS: &str = "neon.safekeepers";
+
+impl ConfFile {
+    /// All lines for a spec, in the order of 04 §3.2. The members of the spec are looked at, not
+    /// the effective values: what a spec gives only in its settings list is written from there.
+    pub fn build(spec: &ComputeSpec, inputs: &ConfInputs<'_>) -> Result<Self, ConfError> {
+        let mut conf = Self::default();
+        conf.base_text(spec);
+        match &spec.pageserver_connection_info {
+            Some(info) => conf.pageservers(info)?,
+            None => conf.legacy_pageservers(spec)?,
+        }
+        conf.safekeepers(spec)?;
+        conf.ids(spec);
+        conf.locale();
+        conf.mode(spec.mode);
+        if inputs.overcommit_strict {
+            conf.raw(Origin::Program, "dynamic_shared_memory_type", "mmap");
+        }
+        conf.quoted(Origin::Program, "neon.privileged_role_name", inputs.privileged_role_name);
+        if let Some(settings) = &spec.cluster.settings {
+            conf.settings_list(settings);
+        }
+        push_audit(&mut conf, spec);
+        conf.appended(spec, inputs);
+        conf.quoted(Origin::Override, "include_if_exists", TEMP_OVERRIDE_FILE);
+        Ok(conf)
+    }
+
+    /// Rows 1 and 2.
+    fn base_text(&mut self, spec: &ComputeSpec) {
+        if let Some(text) = &spec.cluster.postgresql_conf {
+            self.push(Origin::BaseText, Body::Verbatim(Secret::new(text.clone())));
+        }
+        self.comment(Origin::Program, CONF_HEADING);
+        self.comment(Origin::Program, "");
+    }
+
+    /// Rows 3a and 3b. The stripe size comes first: on a reload the extension takes the stripe
+    /// size that is in force at the moment when the connection string is assigned.
+    fn pageservers(&mut self, info: &PageserverConnectionInfo) -> Result<(), ConfError> {
+        if let Some(stripe_size) = info.stripe_size {
+            self.raw(Origin::Program, STRIPE_SIZE, stripe_size.to_string());
+        }
+        let mut urls = Vec::new();
+        for index in info.indexes() {
+            urls.push(info.first_pageserver(index)?.libpq_url.as_ref());
+        }
+        let Some(urls) = urls.into_iter().collect::<Option<Vec<_>>>() else {
+            self.comment(
+                Origin::Program,
+                "# A shard has no libpq URL: no neon.pageserver_connstring.",
+            );
+            self.remarks.push(
+                "a pageserver has no libpq_url, so Postgres gets no neon.pageserver_connstring"
+                    .to_owned(),
+            );
+            return Ok(());
+        };
+        let urls: Vec<&str> = urls.into_iter().map(|url| url.expose().as_str()).collect();
+        self.connstring(&urls.join(","))
+    }
+
+    /// Rows 3c and 3d.
+    fn legacy_pageservers(&mut self, spec: &ComputeSpec) -> Result<(), ConfError> {
+        if let Some(stripe_size) = spec.shard_stripe_size {
+            self.raw(Origin::Program, STRIPE_SIZE, stripe_size.to_string());
+        }
+        match &spec.pageserver_connstring {
+            Some(connstring) => self.connstring(connstring.expose()),
+            None => Ok(()),
+        }
+    }
+
+    fn connstring(&mut self, connstring: &str) -> Result<(), ConfError> {
+        let longest = connstring.split(',').map(str::len).max().unwrap_or_default();
+        check_limit(CONNSTRING, "number of shards", connstring.split(',').count(), MAX_SHARDS)?;
+        check_limit(CONNSTRING, "length in bytes of one entry", longest, MAX_URL_BYTES)?;
+        self.quoted(Origin::Program, CONNSTRING, connstring);
+        Ok(())
+    }
+
+    /// Row 4: whatever the mode, in the order of the spec (a mere reordering must not restart the
+    /// WAL proposer, so nothing is sorted here).
+    fn safekeepers(&mut self, spec: &ComputeSpec) -> Result<(), ConfError> {
+        let addresses = &spec.safekeeper_connstrings;
+        if addresses.is_empty() {
+            return Ok(());
+        }
+        check_limit(SAFEKEEPERS, "number of safekeepers", addresses.len(), MAX_SAFEKEEPERS)?;
+        let generation = spec.safekeepers_generation.map(|n| format!("g#{n}:")).unwrap_or_default();
+        self.quoted(Origin::Program, SAFEKEEPERS, generation + &addresses.join(","));
+        Ok(())
+    }
+
+    /// Rows 5 to 9.
+    fn ids(&mut self, spec: &ComputeSpec) {
+        let ids = [
+            ("neon.tenant_id", spec.tenant_id.map(|id| id.to_string())),
+            ("neon.timeline_id", spec.timeline_id.map(|id| id.to_string())),
+            ("neon.project_id", spec.project_id.clone()),
+            ("neon.branch_id", spec.branch_id.clone()),
+            ("neon.endpoint_id", spec.endpoint_id.clone()),
+        ];
+        for (name, id) in ids {
+            if let Some(id) = id {
+                self.quoted(Origin::Program, name, id);
+            }
+        }
+    }
+
+    /// Row 11.
+    fn locale(&mut self) {
+        for name in ["lc_messages", "lc_monetary", "lc_time", "lc_numeric"] {
+            self.quoted(Origin::Program, name, "C.UTF-8");
+        }
+    }
+
+    /// Rows 12 and 13.
+    fn mode(&mut self, mode: ComputeMode) {
+        self.raw(Origin::Program, "neon.compute_mode", mode.to_string());
+        if mode != ComputeMode::Primary {
+            self.raw(Origin::Program, "hot_standby", "on");
+        }
+        if let ComputeMode::Static(lsn) = mode {
+            self.quoted(Origin::Program, "recovery_target_lsn", lsn.to_string());
+        }
+    }
+
+    /// Row 16.
+    fn settings_list(&mut self, settings: &[PgOption]) {
+        let origin = Origin::SpecList;
+        self.comment(origin, "# Settings of the spec: begin.");
+        for PgOption { name, value, vartype } in settings {
+            match value {
+                Some(value) if vartype == "string" => self.quoted(origin, name, value),
+                Some(value) => self.raw(origin, name, value),
+                None => {
+                    self.remarks.push(format!(
+                        "setting {name:?} has no value; Postgres will refuse its configuration"
+                    ));
+                    let name = name.clone();
+                    self.push(origin, Body::Setting { name, value: Value::Missing });
+                }
+            }
+        }
+        self.comment(origin, "# Settings of the spec: end.");
+    }
+
+    /// Rows 18 to 20: what the settings list must not override.
+    fn appended(&mut self, spec: &ComputeSpec, inputs: &ConfInputs<'_>) {
+        let origin = Origin::Appended;
+        let port = inputs.internal_http_port.to_string();
+        self.raw(origin, "neon.extension_server_port", port);
+        self.raw(origin, SUBSCRIBERS_SETTING, spec.drop_subscriptions_before_start.to_string());
+        if spec.logs_export_host.is_some() {
+            self.quoted(origin, "log_destination", "stderr,syslog");
+        }
+    }
+}
+
+fn check_limit(
+    setting: &'static str,
+    what: &'static str,
+    count: usize,
+    limit: usize,
+) -> Result<(), ConfError> {
+    if count > limit {
+        return Err(ConfError::Limit { setting, what, count, limit });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "rows_tests.rs"]
+mod tests;

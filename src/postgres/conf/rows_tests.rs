@@ -1,0 +1,281 @@
+//! Tests of the lines and their order.
+
+use super::*;
+use crate::postgres::conf::SUBSCRIBERS_ON_LINE;
+use serde_json::{Value as Json, json};
+
+const INPUTS: ConfInputs<'_> = ConfInputs {
+    privileged_role_name: "neon_superuser",
+    internal_http_port: 3081,
+    overcommit_strict: false,
+};
+
+fn base() -> Json {
+    json!({
+        "format_version": 1.0,
+        "suspend_timeout_seconds": -1,
+        "cluster": {"roles": [], "databases": []}
+    })
+}
+
+fn with(members: Json) -> Json {
+    let mut spec = base();
+    for (name, value) in members.as_object().unwrap() {
+        spec[name] = value.clone();
+    }
+    spec
+}
+
+fn build(spec: Json) -> Result<ConfFile, ConfError> {
+    ConfFile::build(&serde_json::from_value(spec).unwrap(), &INPUTS)
+}
+
+/// Meaningful lines only, as the normaliser of 04 §15 does.
+fn normal(spec: Json) -> Vec<String> {
+    let text = build(spec).unwrap().render().unwrap().expose().clone();
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(str::to_owned).collect()
+}
+
+fn value_of(lines: &[String], name: &str) -> Option<String> {
+    let prefix = format!("{name}=");
+    lines.iter().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned)
+}
+
+/// 04 §5.1 without its TLS lines.
+#[test]
+fn example_primary() {
+    let spec = json!({
+        "format_version": 1.0,
+        "suspend_timeout_seconds": 300,
+        "cluster": {
+            "roles": [], "databases": [],
+            "postgresql_conf":
+                "max_wal_senders=10\nwal_level=logical\nshared_preload_libraries=neon\n",
+            "settings": [
+                {"name": "max_connections", "value": "112", "vartype": "integer"},
+                {"name": "shared_buffers", "value": "128MB", "vartype": "string"},
+                {"name": "shared_preload_libraries", "value": "neon,pg_stat_statements", "vartype": "string"},
+                {"name": "neon.max_cluster_size", "value": "4096", "vartype": "integer"},
+                {"name": "synchronous_standby_names", "value": "walproposer", "vartype": "string"},
+                {"name": "app.motto", "value": "it's C:\\here", "vartype": "string"}
+            ]
+        },
+        "tenant_id": "5ae1c0d2b3f44e6798a1b2c3d4e5f601",
+        "timeline_id": "0c9f8e7d6b5a49382716f5e4d3c2b1a0",
+        "project_id": "prj-amber-otter-118",
+        "branch_id": "br-quiet-fern-77",
+        "endpoint_id": "ep-still-lake-42",
+        "mode": "Primary",
+        "pageserver_connection_info": {
+            "shard_count": 2, "stripe_size": 2048, "prefer_protocol": "libpq",
+            "shards": {
+                "0002": {"pageservers": [{"id": 11, "libpq_url": "postgres://no_user@ps-11.local:6400"}]},
+                "0102": {"pageservers": [{"id": 12, "libpq_url": "postgres://no_user@ps-12.local:6400"}]}
+            }
+        },
+        "safekeepers_generation": 7,
+        "safekeeper_connstrings": ["sk-1.local:5454", "sk-2.local:5454", "sk-3.local:5454"],
+        "drop_subscriptions_before_start": true,
+        "audit_log_level": "Extended",
+        "logs_export_host": "otel-collector.telemetry.svc:10514"
+    });
+    let expected = r"max_wal_senders=10
+wal_level=logical
+shared_preload_libraries=neon
+neon.stripe_size=2048
+neon.pageserver_connstring='postgres://no_user@ps-11.local:6400,postgres://no_user@ps-12.local:6400'
+neon.safekeepers='g#7:sk-1.local:5454,sk-2.local:5454,sk-3.local:5454'
+neon.tenant_id='5ae1c0d2b3f44e6798a1b2c3d4e5f601'
+neon.timeline_id='0c9f8e7d6b5a49382716f5e4d3c2b1a0'
+neon.project_id='prj-amber-otter-118'
+neon.branch_id='br-quiet-fern-77'
+neon.endpoint_id='ep-still-lake-42'
+lc_messages='C.UTF-8'
+lc_monetary='C.UTF-8'
+lc_time='C.UTF-8'
+lc_numeric='C.UTF-8'
+neon.compute_mode=primary
+neon.privileged_role_name='neon_superuser'
+max_connections = 112
+shared_buffers = '128MB'
+shared_preload_libraries = 'neon,pg_stat_statements'
+neon.max_cluster_size = 4096
+synchronous_standby_names = 'walproposer'
+app.motto = 'it''s C:\\here'
+pgaudit.log_parameter=off
+pgaudit.log='all, -misc'
+pgaudit.log_catalog=off
+pgaudit.log_rotation_age=5
+shared_preload_libraries='neon,pg_stat_statements,pgaudit,pgauditlogtofile'
+neon.extension_server_port=3081
+neon.disable_logical_replication_subscribers=true
+log_destination='stderr,syslog'
+include_if_exists = 'compute_ctl_temp_override.conf'";
+    assert_eq!(normal(spec), expected.lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn the_smallest_spec() {
+    let spec = base();
+    let expected = [
+        "lc_messages='C.UTF-8'",
+        "lc_monetary='C.UTF-8'",
+        "lc_time='C.UTF-8'",
+        "lc_numeric='C.UTF-8'",
+        "neon.compute_mode=primary",
+        "neon.privileged_role_name='neon_superuser'",
+        "neon.extension_server_port=3081",
+        SUBSCRIBERS_ON_LINE,
+        "include_if_exists = 'compute_ctl_temp_override.conf'",
+    ];
+    assert_eq!(normal(spec.clone()), expected);
+    let text = build(spec).unwrap().render().unwrap();
+    assert!(text.expose().starts_with(&format!("{CONF_HEADING}\n\n")));
+}
+
+#[test]
+fn modes() {
+    let lines = normal(with(json!({"mode": {"Static": "0/3d0f2a8"}})));
+    let at = lines.iter().position(|line| line == "neon.compute_mode=static").unwrap();
+    assert_eq!(lines[at + 1..at + 3], ["hot_standby=on", "recovery_target_lsn='0/3D0F2A8'"]);
+    let lines = normal(with(json!({"mode": "Replica"})));
+    let at = lines.iter().position(|line| line == "neon.compute_mode=replica").unwrap();
+    assert_eq!(lines[at + 1], "hot_standby=on");
+    assert_eq!(value_of(&lines, "recovery_target_lsn"), None);
+}
+
+#[test]
+fn base_text_without_line_feed_stays_a_line() {
+    let mut spec = base();
+    spec["cluster"]["postgresql_conf"] = json!("port=1");
+    let text = build(spec).unwrap().render().unwrap();
+    assert!(text.expose().starts_with(&format!("port=1\n{CONF_HEADING}\n")));
+}
+
+#[test]
+fn the_info_object_hides_the_older_members() {
+    let lines = normal(with(json!({
+        "pageserver_connection_info": {"shard_count": 0, "shards": {
+            "0000": {"pageservers": [{"libpq_url": "host=new"}, {"libpq_url": "host=second"}]}}},
+        "pageserver_connstring": "host=old", "shard_stripe_size": 4096
+    })));
+    assert_eq!(value_of(&lines, CONNSTRING).unwrap(), "'host=new'");
+    assert_eq!(value_of(&lines, STRIPE_SIZE), None);
+}
+
+#[test]
+fn the_older_members() {
+    let lines = normal(with(json!({
+        "pageserver_connstring": "host=a,host='b'", "shard_stripe_size": 4096
+    })));
+    let stripe_size = lines.iter().position(|line| line == "neon.stripe_size=4096").unwrap();
+    assert_eq!(lines[stripe_size + 1], "neon.pageserver_connstring='host=a,host=''b'''");
+}
+
+#[test]
+fn a_shard_without_libpq_url_leaves_the_line_out() {
+    let conf = build(with(json!({"pageserver_connection_info": {
+        "shard_count": 2, "stripe_size": 8, "prefer_protocol": "grpc", "shards": {
+            "0002": {"pageservers": [{"libpq_url": "host=a", "grpc_url": "grpc://a"}]},
+            "0102": {"pageservers": [{"grpc_url": "grpc://b"}]}}}})));
+    let conf = conf.unwrap();
+    assert!(!conf.render().unwrap().expose().contains("neon.pageserver_connstring="));
+    assert_eq!(conf.remarks().len(), 1);
+}
+
+#[test]
+fn a_missing_shard_is_named() {
+    let error = build(with(json!({"pageserver_connection_info": {
+        "shard_count": 2, "shards": {"0002": {"pageservers": [{"libpq_url": "host=a"}]}}}})));
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "shard 0102 missing from pageserver_connection_info shard map"
+    );
+}
+
+#[test]
+fn limits_of_the_extension_are_errors() {
+    let shards = vec!["host=a"; 129].join(",");
+    let long = format!("host={}", "a".repeat(251));
+    let safekeepers: Vec<_> = (0..32).map(|n| format!("sk-{n}:1")).collect();
+    for (member, value, text) in [
+        ("pageserver_connstring", json!(shards), "number of shards 129"),
+        ("pageserver_connstring", json!(long), "length in bytes of one entry 256"),
+        ("safekeeper_connstrings", json!(safekeepers), "number of safekeepers 32"),
+    ] {
+        let error = build(with(json!({member: value}))).unwrap_err().to_string();
+        assert!(error.contains(text), "{error}");
+    }
+}
+
+#[test]
+fn generations() {
+    for (generation, expected) in
+        [(json!(0), "'g#0:b:1,a:1'"), (json!(5), "'g#5:b:1,a:1'"), (Json::Null, "'b:1,a:1'")]
+    {
+        let lines = normal(with(json!({
+            "mode": "Replica",
+            "safekeepers_generation": generation, "safekeeper_connstrings": ["b:1", "a:1"]
+        })));
+        assert_eq!(value_of(&lines, SAFEKEEPERS).unwrap(), expected);
+    }
+}
+
+#[test]
+fn settings_are_written_by_their_vartype() {
+    let mut spec = base();
+    spec["cluster"]["settings"] = json!([
+        {"name": "a.s", "value": "x'y", "vartype": "string"},
+        {"name": "a.S", "value": "x'y", "vartype": "String"},
+        {"name": "a.e", "value": "logical", "vartype": "enum"},
+        {"name": "a.n", "value": null, "vartype": "string"},
+        {"name": "neon.compute_mode", "value": "replica", "vartype": "string"}
+    ]);
+    let lines = normal(spec.clone());
+    let from = lines.iter().position(|line| line == "a.s = 'x''y'").unwrap();
+    assert_eq!(
+        lines[from..from + 5],
+        ["a.s = 'x''y'", "a.S = x'y", "a.e = logical", "a.n", "neon.compute_mode = 'replica'"]
+    );
+    let own = lines.iter().position(|line| line == "neon.compute_mode=primary").unwrap();
+    assert!(own < from, "the list overrides the program's line");
+    assert_eq!(build(spec).unwrap().remarks().len(), 1);
+}
+
+#[test]
+fn a_list_entry_cannot_add_lines() {
+    let mut spec = base();
+    spec["cluster"]["settings"] =
+        json!([{"name": "work_mem", "value": "1\nport = 1", "vartype": "integer"}]);
+    let error = build(spec).unwrap().render().unwrap_err();
+    assert_eq!(error, ConfError::BadValue("work_mem".to_owned()));
+}
+
+#[test]
+fn inputs_show_up() {
+    let inputs = ConfInputs {
+        privileged_role_name: "boss",
+        internal_http_port: 4000,
+        overcommit_strict: true,
+    };
+    let spec = serde_json::from_value(base()).unwrap();
+    let text = ConfFile::build(&spec, &inputs).unwrap().render().unwrap();
+    for line in [
+        "neon.privileged_role_name='boss'",
+        "neon.extension_server_port=4000",
+        "dynamic_shared_memory_type=mmap",
+    ] {
+        assert!(text.expose().lines().any(|other| other == line), "{line}");
+    }
+}
+
+#[test]
+fn origins_go_from_weak_to_strong() {
+    let mut spec = base();
+    spec["cluster"]["postgresql_conf"] = json!("a=1");
+    spec["cluster"]["settings"] = json!([]);
+    let conf = build(spec).unwrap();
+    let ranks: Vec<u8> = conf.lines().iter().map(|line| line.origin as u8).collect();
+    assert!(ranks.is_sorted(), "{ranks:?}");
+}

@@ -1,0 +1,347 @@
+//! The files in PGDATA that the program writes or touches up (04 §1 rows 1 and 3 to 8).
+//!
+//! All of them lie in a directory that is thrown away at the next start, so nothing here is
+//! synced to disk: after a crash of the machine nobody reads these files again. What matters is
+//! that a running Postgres never sees half of one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::conf::{
+    ConfError, ConfFile, SUBSCRIBERS_ON_LINE, SUBSCRIBERS_SETTING, TEMP_OVERRIDE_FILE, parse_line,
+};
+use crate::spec::ComputeSpec;
+
+/// Lets everybody with a password in, from anywhere (01 §9.5).
+const HBA_LINE: &str = "host\tall\t\tall\t\tall\t\tmd5";
+/// Lifts the size limit of the project while catalogs are changed; without a line feed.
+const NO_SIZE_LIMIT: &[u8] = b"neon.max_cluster_size=-1";
+
+/// Names of half-written files; a crash can leave one behind.
+pub const TEMP_PREFIX: &str = ".postgresql.conf.tmp-";
+
+/// Why a file in PGDATA is not as it should be.
+#[derive(Debug, Error)]
+pub enum FilesError {
+    /// The operating system said no.
+    #[error("could not {action} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The answer.
+        source: io::Error,
+    },
+    /// The spec has no rendering; no file was touched.
+    #[error("cannot write postgresql.conf: {0}")]
+    Conf(#[from] ConfError),
+}
+
+/// Adds file and action to an answer of the operating system.
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FilesError {
+    move |source| FilesError::Io { action, path: path.to_owned(), source }
+}
+
+/// Replaces `postgresql.conf` in one step: whoever reloads meanwhile reads the old file or the new
+/// one (04 W1). Mode 0600. Nothing is left behind when it fails.
+pub fn write_conf(pgdata: &Path, conf: &ConfFile) -> Result<(), FilesError> {
+    let text = conf.render()?;
+    let path = pgdata.join("postgresql.conf");
+    let mut file = tempfile::Builder::new()
+        .prefix(TEMP_PREFIX)
+        .tempfile_in(pgdata)
+        .map_err(failed("create a temporary file for", &path))?;
+    file.write_all(text.expose().as_bytes()).map_err(failed("write", &path))?;
+    file.persist(&path).map_err(|error| failed("replace", &path)(error.error))?;
+    Ok(())
+}
+
+/// What [`ensure_line`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineOutcome {
+    /// The line was there; nothing was written.
+    AlreadyThere,
+    /// The line was appended.
+    Added,
+}
+
+/// Makes sure that a file, created if need be, holds exactly this line (04 §3.6). It is appended
+/// after a line feed (if the file has any line) and without one of its own.
+pub fn ensure_line(path: &Path, line: &str) -> Result<LineOutcome, FilesError> {
+    append_unless(path, line, |text| text.lines().any(|other| other == line))
+}
+
+fn append_unless(
+    path: &Path,
+    line: &str,
+    done: impl FnOnce(&str) -> bool,
+) -> Result<LineOutcome, FilesError> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(0o600);
+    let mut file = options.open(path).map_err(failed("open", path))?;
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(failed("read", path))?;
+    if done(&text) {
+        return Ok(LineOutcome::AlreadyThere);
+    }
+    let separator = if text.is_empty() { "" } else { "\n" };
+    // One call, so that a reload never meets half a line.
+    file.write_all(format!("{separator}{line}").as_bytes()).map_err(failed("append to", path))?;
+    Ok(LineOutcome::Added)
+}
+
+/// Lets connections from outside in (01 §9.5).
+pub fn touch_up_hba(pgdata: &Path) -> Result<LineOutcome, FilesError> {
+    ensure_line(&pgdata.join("pg_hba.conf"), HBA_LINE)
+}
+
+/// Lets logical replication subscribers run from the next reload on, after inherited subscriptions
+/// were dropped (04 §3.4). The last line that names the setting decides, as it does for Postgres;
+/// an equal line further up, say in the base text, is not enough (04 W10).
+pub fn enable_subscribers(pgdata: &Path) -> Result<LineOutcome, FilesError> {
+    let names_it = |line: &&str| {
+        parse_line(line).is_some_and(|(name, _)| name.eq_ignore_ascii_case(SUBSCRIBERS_SETTING))
+    };
+    append_unless(&pgdata.join("postgresql.conf"), SUBSCRIBERS_ON_LINE, |text| {
+        text.lines().rfind(names_it) == Some(SUBSCRIBERS_ON_LINE)
+    })
+}
+
+/// Puts a link to `/dev/shm/` in the place of the directory `pg_dynshmem` (01 §9 step 6). With
+/// `dynamic_shared_memory_type=mmap` the segments then live in shared memory and can be swapped.
+/// The directory must be there.
+pub fn link_dynshmem(pgdata: &Path) -> Result<(), FilesError> {
+    let path = pgdata.join("pg_dynshmem");
+    fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
+    std::os::unix::fs::symlink("/dev/shm/", &path).map_err(failed("link to /dev/shm/", &path))
+}
+
+/// Creates an empty `standby.signal` unless it exists (modes Static and Replica, 01 §9 step 7).
+pub fn create_standby_signal(pgdata: &Path) -> Result<(), FilesError> {
+    let path = pgdata.join("standby.signal");
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600);
+    options.open(&path).map_err(failed("create", &path))?;
+    Ok(())
+}
+
+/// Whether the kernel promises memory only if it has it: then anonymous shared memory is dear and
+/// Postgres uses `mmap` (04 §3.2 row 14). Unreadable counts as no.
+pub fn overcommit_is_strict() -> bool {
+    fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|text| text.trim() == "2")
+}
+
+/// The temporary override file, as long as the size limit is lifted in it (04 §3.7).
+///
+/// The file is emptied, never deleted: by [`TempOverride::end`], or at the latest when the value
+/// is dropped, so that no error or cancelled task leaves the limit lifted. Postgres has to be
+/// reloaded by the caller after each of the two steps, also when the work in between failed
+/// (04 W9).
+#[derive(Debug)]
+#[must_use = "dropping it ends the override"]
+pub struct TempOverride {
+    path: PathBuf,
+    ended: bool,
+}
+
+impl TempOverride {
+    /// Lifts the limit, or does nothing at all when the spec wants no catalog changes: then the
+    /// file must not even exist (04 §1).
+    pub fn begin(pgdata: &Path, spec: &ComputeSpec) -> Result<Option<Self>, FilesError> {
+        if spec.skip_pg_catalog_updates {
+            return Ok(None);
+        }
+        let path = pgdata.join(TEMP_OVERRIDE_FILE);
+        // From here on a failure empties the file again.
+        let guard = Self { path: path.clone(), ended: false };
+        let mut file = open_empty(&path, true).map_err(failed("create", &path))?;
+        file.write_all(NO_SIZE_LIMIT).map_err(failed("write", &path))?;
+        Ok(Some(guard))
+    }
+
+    /// Puts the limit back.
+    pub fn end(mut self) -> Result<(), FilesError> {
+        self.ended = true;
+        self.empty()
+    }
+
+    fn empty(&self) -> Result<(), FilesError> {
+        open_empty(&self.path, false).map(drop).map_err(failed("empty", &self.path))
+    }
+}
+
+impl Drop for TempOverride {
+    fn drop(&mut self) {
+        if !self.ended
+            && let Err(error) = self.empty()
+        {
+            tracing::error!("the size limit stays lifted: {error}");
+        }
+    }
+}
+
+fn open_empty(path: &Path, create: bool) -> io::Result<File> {
+    OpenOptions::new().write(true).truncate(true).create(create).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::conf::ConfInputs;
+    use serde_json::json;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn spec(skip: bool) -> ComputeSpec {
+        serde_json::from_value(json!({
+            "format_version": 1, "suspend_timeout_seconds": 0,
+            "skip_pg_catalog_updates": skip, "drop_subscriptions_before_start": true,
+            "cluster": {"roles": [], "databases": []}
+        }))
+        .unwrap()
+    }
+
+    fn conf(spec: &ComputeSpec) -> ConfFile {
+        let inputs = ConfInputs {
+            privileged_role_name: "neon_superuser",
+            internal_http_port: 3081,
+            overcommit_strict: false,
+        };
+        ConfFile::build(spec, &inputs).unwrap()
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_conf_file_is_replaced_and_nothing_is_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("postgresql.conf"), "old").unwrap();
+        let conf = conf(&spec(false));
+        write_conf(dir.path(), &conf).unwrap();
+        let path = dir.path().join("postgresql.conf");
+        assert_eq!(&fs::read_to_string(&path).unwrap(), conf.render().unwrap().expose());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(names(dir.path()), ["postgresql.conf"]);
+    }
+
+    #[test]
+    fn a_spec_that_cannot_be_rendered_leaves_the_old_file_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("postgresql.conf"), "old").unwrap();
+        let mut spec = spec(false);
+        spec.endpoint_id = Some("a\nb".to_owned());
+        let error = write_conf(dir.path(), &conf(&spec)).unwrap_err();
+        assert!(error.to_string().contains("neon.endpoint_id"), "{error}");
+        assert_eq!(fs::read_to_string(dir.path().join("postgresql.conf")).unwrap(), "old");
+        assert_eq!(names(dir.path()), ["postgresql.conf"]);
+    }
+
+    /// 04 §3.6 and the helper checks of 04 §15.
+    #[test]
+    fn lines_are_appended_byte_for_byte() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        for (before, line, after) in [
+            ("a\nb", "X", "a\nb\nX"),
+            ("a\nb\n", "X", "a\nb\n\nX"),
+            ("", "X", "X"),
+            ("\n", "X", "\n\nX"),
+            ("a\r\nX\r\n", "X", "a\r\nX\r\n"),
+            ("x\n X\n", "X", "x\n X\n\nX"),
+            (
+                "line1\nline2.1\t line2.2\nline3",
+                "line2.1\t line2.2",
+                "line1\nline2.1\t line2.2\nline3",
+            ),
+            ("line1\nline2.1\t line2.2\nline3", "line4", "line1\nline2.1\t line2.2\nline3\nline4"),
+        ] {
+            fs::write(&path, before).unwrap();
+            let outcome = ensure_line(&path, line).unwrap();
+            let expected =
+                if before == after { LineOutcome::AlreadyThere } else { LineOutcome::Added };
+            assert_eq!((outcome, fs::read_to_string(&path).unwrap()), (expected, after.to_owned()));
+            assert_eq!(ensure_line(&path, line).unwrap(), LineOutcome::AlreadyThere);
+        }
+        fs::remove_file(&path).unwrap();
+        ensure_line(&path, "line4").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "line4");
+        fs::write(&path, b"\xff\n").unwrap();
+        assert!(ensure_line(&path, "X").is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"\xff\n");
+    }
+
+    #[test]
+    fn hba_ends_with_the_md5_line() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("pg_hba.conf"), "local all all trust\n").unwrap();
+        touch_up_hba(dir.path()).unwrap();
+        touch_up_hba(dir.path()).unwrap();
+        assert_eq!(
+            fs::read_to_string(dir.path().join("pg_hba.conf")).unwrap(),
+            "local all all trust\n\nhost\tall\t\tall\t\tall\t\tmd5"
+        );
+    }
+
+    #[test]
+    fn subscribers_are_enabled_by_the_last_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spec = spec(false);
+        spec.cluster.postgresql_conf = Some(SUBSCRIBERS_ON_LINE.to_owned());
+        write_conf(dir.path(), &conf(&spec)).unwrap();
+        assert_eq!(enable_subscribers(dir.path()).unwrap(), LineOutcome::Added);
+        assert_eq!(enable_subscribers(dir.path()).unwrap(), LineOutcome::AlreadyThere);
+        let text = fs::read_to_string(dir.path().join("postgresql.conf")).unwrap();
+        assert_eq!(text.lines().last(), Some(SUBSCRIBERS_ON_LINE));
+
+        spec.drop_subscriptions_before_start = false;
+        write_conf(dir.path(), &conf(&spec)).unwrap();
+        assert_eq!(enable_subscribers(dir.path()).unwrap(), LineOutcome::AlreadyThere);
+    }
+
+    #[test]
+    fn dynshmem_becomes_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pg_dynshmem");
+        assert!(link_dynshmem(dir.path()).is_err(), "it has to be there");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("mmap.1"), "x").unwrap();
+        link_dynshmem(dir.path()).unwrap();
+        assert_eq!(fs::read_link(&path).unwrap(), Path::new("/dev/shm/"));
+    }
+
+    #[test]
+    fn the_override_ends_whatever_happens() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(TEMP_OVERRIDE_FILE);
+        let read = || fs::read_to_string(&path).unwrap();
+        let guard = TempOverride::begin(dir.path(), &spec(false)).unwrap().unwrap();
+        assert_eq!(read(), "neon.max_cluster_size=-1");
+        guard.end().unwrap();
+        assert_eq!(read(), "");
+        let guard = TempOverride::begin(dir.path(), &spec(false)).unwrap().unwrap();
+        drop(guard);
+        assert_eq!(read(), "");
+    }
+
+    #[test]
+    fn no_override_file_without_catalog_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(TempOverride::begin(dir.path(), &spec(true)).unwrap().is_none());
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn standby_signal_is_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        create_standby_signal(dir.path()).unwrap();
+        create_standby_signal(dir.path()).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("standby.signal")).unwrap(), "");
+    }
+}

@@ -1,0 +1,327 @@
+//! Postgres' log: from the child's stderr to ours, never in Postgres' way (01 §20.2).
+//!
+//! Lines of one message are joined with U+200B and written as `PG:<lines>` in one piece to the
+//! [`LogSink`], which never blocks; so the pipe is always read and Postgres never waits for
+//! whoever reads our stderr. Bytes that are not UTF-8 pass as they are.
+//!
+//! [`Joiner`] is the pure part: bytes and ticks in, messages out. [`LogCollector`] is the task.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::telemetry::sink::LogSink;
+
+/// A message is complete when no line followed for this long.
+const SILENCE: Duration = Duration::from_millis(100);
+/// A longer message (or a longer line without an end) is written in pieces.
+const MAX_MESSAGE: usize = 1 << 20;
+/// Lines kept for error reports, and how much of each.
+const TAIL_LINES: usize = 50;
+const TAIL_LINE_BYTES: usize = 1024;
+
+const PREFIX: &[u8] = b"PG:";
+const JOINT: &[u8] = "\u{200B}".as_bytes();
+
+/// Joins lines to messages. Holds at most one message and one unfinished line, each of about
+/// the cap.
+#[derive(Debug)]
+pub struct Joiner {
+    cap: usize,
+    /// Lines of the message so far, with prefix; empty when there is none.
+    message: Vec<u8>,
+    /// The line that has not ended yet.
+    line: Vec<u8>,
+}
+
+impl Joiner {
+    /// A joiner that flushes when a message or line reaches `cap` bytes.
+    pub fn new(cap: usize) -> Self {
+        Self { cap: cap.max(1), message: Vec::new(), line: Vec::new() }
+    }
+
+    /// Takes the next bytes; gives complete messages, each with its line feed, to `emit`, and
+    /// each complete line to `seen`. Returns whether a line was completed.
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        emit: &mut impl FnMut(Vec<u8>),
+        seen: &mut impl FnMut(&[u8]),
+    ) -> bool {
+        let mut completed = false;
+        for piece in bytes.split_inclusive(|b| *b == b'\n') {
+            let (text, ended) = match piece.strip_suffix(b"\n") {
+                Some(text) => (text, true),
+                None => (piece, false),
+            };
+            for part in text.chunks(self.cap) {
+                if !self.line.is_empty() && self.line.len() + part.len() > self.cap {
+                    self.end_line(emit, seen);
+                    self.flush(emit);
+                    completed = true;
+                }
+                self.line.extend_from_slice(part);
+            }
+            if ended {
+                self.end_line(emit, seen);
+                completed = true;
+            }
+        }
+        completed
+    }
+
+    /// No line came for [`SILENCE`]: the message is complete. An unfinished line stays.
+    pub fn tick(&mut self, emit: &mut impl FnMut(Vec<u8>)) {
+        self.flush(emit);
+    }
+
+    /// The child closed its end: everything is complete.
+    pub fn eof(&mut self, emit: &mut impl FnMut(Vec<u8>), seen: &mut impl FnMut(&[u8])) {
+        if !self.line.is_empty() {
+            self.end_line(emit, seen);
+        }
+        self.flush(emit);
+    }
+
+    /// Whether complete lines wait for more.
+    pub fn is_pending(&self) -> bool {
+        !self.message.is_empty()
+    }
+
+    fn end_line(&mut self, emit: &mut impl FnMut(Vec<u8>), seen: &mut impl FnMut(&[u8])) {
+        let line = std::mem::take(&mut self.line);
+        seen(&line);
+        if starts_message(&line) || self.message.len() + line.len() > self.cap {
+            self.flush(emit);
+        }
+        let joint = if self.message.is_empty() { PREFIX } else { JOINT };
+        self.message.extend_from_slice(joint);
+        self.message.extend_from_slice(&line);
+        // Keeps its memory for the next line.
+        self.line = line;
+        self.line.clear();
+    }
+
+    fn flush(&mut self, emit: &mut impl FnMut(Vec<u8>)) {
+        if self.is_pending() {
+            let mut message = std::mem::take(&mut self.message);
+            message.push(b'\n');
+            emit(message);
+        }
+    }
+}
+
+/// `^\d+-\d{2}-\d{2} \d{2}:\d{2}:\d{2}`: a line with a timestamp begins a new message.
+fn starts_message(line: &[u8]) -> bool {
+    let year = line.iter().take_while(|b| b.is_ascii_digit()).count();
+    let pattern = b"-00-00 00:00:00";
+    let rest = line.get(year..year + pattern.len()).unwrap_or_default();
+    year > 0
+        && rest.len() == pattern.len()
+        && rest.iter().zip(pattern).all(|(b, p)| match p {
+            b'0' => b.is_ascii_digit(),
+            _ => b == p,
+        })
+}
+
+/// The last lines, shared with the task.
+type Tail = Arc<Mutex<VecDeque<String>>>;
+
+/// The task that reads one child's stderr. Dropping it leaves the task to the end of the pipe.
+#[derive(Debug)]
+pub struct LogCollector {
+    task: JoinHandle<()>,
+    tail: Tail,
+}
+
+impl LogCollector {
+    /// Starts reading `stderr`. Needs a runtime.
+    pub fn start(stderr: impl AsyncRead + Send + Unpin + 'static, sink: LogSink) -> Self {
+        let tail = Tail::default();
+        let task = tokio::spawn(collect(stderr, sink, Arc::clone(&tail)));
+        Self { task, tail }
+    }
+
+    /// Waits until the child's end of the pipe is closed and everything is handed to the sink,
+    /// at most `limit`: a left-over grandchild can hold the pipe open. Returns whether it is.
+    pub async fn drained(&mut self, limit: Duration) -> bool {
+        self.task.is_finished() || timeout(limit, &mut self.task).await.is_ok()
+    }
+
+    /// The last `n` (at most 50) lines, oldest first, for error reports.
+    pub fn last_lines(&self, n: usize) -> Vec<String> {
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        tail.iter().skip(tail.len().saturating_sub(n)).cloned().collect()
+    }
+}
+
+async fn collect(mut stderr: impl AsyncRead + Unpin, sink: LogSink, tail: Tail) {
+    let mut joiner = Joiner::new(MAX_MESSAGE);
+    let mut emit = |message| sink.write(message);
+    let mut seen = |line: &[u8]| remember(&tail, line);
+    let mut chunk = vec![0; 16 << 10];
+    let mut last_line = Instant::now();
+    loop {
+        let read = if joiner.is_pending() {
+            match timeout_at(last_line + SILENCE, stderr.read(&mut chunk)).await {
+                Ok(read) => read,
+                Err(_) => {
+                    joiner.tick(&mut emit);
+                    continue;
+                }
+            }
+        } else {
+            stderr.read(&mut chunk).await
+        };
+        match read {
+            Ok(n @ 1..) => {
+                let bytes = chunk.get(..n).unwrap_or_default();
+                if joiner.feed(bytes, &mut emit, &mut seen) {
+                    last_line = Instant::now();
+                }
+            }
+            Ok(_) => break,
+            Err(error) => {
+                tracing::warn!("could not read the log of Postgres any further: {error}");
+                break;
+            }
+        }
+    }
+    joiner.eof(&mut emit, &mut seen);
+}
+
+fn remember(tail: &Tail, line: &[u8]) {
+    let start = line.get(..TAIL_LINE_BYTES).unwrap_or(line);
+    let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+    if tail.len() >= TAIL_LINES {
+        tail.pop_front();
+    }
+    tail.push_back(String::from_utf8_lossy(start).into_owned());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    const A: &str = "2025-01-02 03:04:05.678 UTC [1] LOG:  a";
+    const B: &str = "2025-01-02 03:04:06.000 UTC [1] LOG:  b";
+
+    fn feed(joiner: &mut Joiner, text: impl AsRef<[u8]>) -> Vec<String> {
+        let mut out = Vec::new();
+        joiner.feed(text.as_ref(), &mut |m| out.push(m), &mut |_| {});
+        out.into_iter().map(|m| String::from_utf8_lossy(&m).into_owned()).collect()
+    }
+
+    #[test]
+    fn a_timestamp_begins_a_message() {
+        let mut joiner = Joiner::new(MAX_MESSAGE);
+        assert!(feed(&mut joiner, format!("{A}\n\tmore\n\n")).is_empty());
+        assert_eq!(
+            feed(&mut joiner, format!("{B}\n")),
+            [format!("PG:{A}\u{200B}\tmore\u{200B}\n")]
+        );
+        let mut out = Vec::new();
+        joiner.tick(&mut |m| out.push(m));
+        joiner.tick(&mut |m| out.push(m));
+        assert_eq!(out, [format!("PG:{B}\n").into_bytes()]);
+        // Later continuation lines are a message of their own, and so is an unfinished last one.
+        joiner.feed(b"\tlate\nrest", &mut |m| out.push(m), &mut |_| {});
+        joiner.eof(&mut |m| out.push(m), &mut |_| {});
+        assert_eq!(out[1], "PG:\tlate\u{200B}rest\n".as_bytes());
+    }
+
+    #[test]
+    fn what_a_timestamp_is() {
+        for yes in [A, "1-11-11 11:11:11", "12025-01-02 03:04:05x"] {
+            assert!(starts_message(yes.as_bytes()), "{yes}");
+        }
+        for no in ["", "-11-11 11:11:11", " 2025-01-02 03:04:05", "2025-01-02T03:04:05", "2025-1-2"]
+        {
+            assert!(!starts_message(no.as_bytes()), "{no}");
+        }
+    }
+
+    #[test]
+    fn invalid_utf8_passes_unchanged() {
+        let mut joiner = Joiner::new(MAX_MESSAGE);
+        let mut out = Vec::new();
+        joiner.feed(b"a\xff\nb\n", &mut |m| out.push(m), &mut |_| {});
+        joiner.tick(&mut |m| out.push(m));
+        assert_eq!(out, [b"PG:a\xff\xe2\x80\x8bb\n"]);
+    }
+
+    proptest! {
+        /// Nothing is lost or reordered, however the bytes are cut; without the marks that were
+        /// put in, the output is the input; nothing outgrows the cap by more than the marks.
+        #[test]
+        fn keeps_every_byte(
+            lines in prop::collection::vec("[a-c]{0,30}|2025-01-02 03:04:05 [a-c]{0,9}", 0..20),
+            cuts in prop::collection::vec((1..20usize, any::<bool>()), 1..50),
+            cap in 1..60usize,
+        ) {
+            let input = lines.join("\n").into_bytes();
+            let mut joiner = Joiner::new(cap);
+            let mut out: Vec<Vec<u8>> = Vec::new();
+            let mut rest = input.as_slice();
+            for (cut, tick) in cuts.iter().cycle() {
+                if rest.is_empty() { break; }
+                let (now, later) = rest.split_at((*cut).min(rest.len()));
+                joiner.feed(now, &mut |m| out.push(m), &mut |_| {});
+                if *tick { joiner.tick(&mut |m| out.push(m)); }
+                rest = later;
+            }
+            joiner.eof(&mut |m| out.push(m), &mut |_| {});
+            let mut text = String::new();
+            for message in out {
+                let message = String::from_utf8(message).unwrap();
+                prop_assert!(message.starts_with("PG:") && message.ends_with('\n'));
+                prop_assert_eq!(message.matches('\n').count(), 1);
+                prop_assert!(message.len() <= cap + PREFIX.len() + JOINT.len() + 1);
+                text += message.strip_prefix("PG:").unwrap();
+            }
+            let plain = |s: &str| s.replace(['\n', '\u{200B}'], "");
+            prop_assert_eq!(plain(&text), plain(std::str::from_utf8(&input).unwrap()));
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Seen(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Seen {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_completes_a_message() {
+        let seen = Seen::default();
+        let sink = LogSink::new(seen.clone()).unwrap();
+        let (mut child, stderr) = tokio::io::duplex(1 << 10);
+        let mut collector = LogCollector::start(stderr, sink.clone());
+        child.write_all(format!("{A}\n\tx\n").as_bytes()).await.unwrap();
+        tokio::time::sleep(SILENCE * 2).await;
+        child.write_all(b"\ty\nz").await.unwrap();
+        assert!(!collector.drained(SILENCE * 2).await, "the pipe is still open");
+        drop(child);
+        assert!(collector.drained(Duration::from_secs(60)).await);
+        assert!(sink.flush(Duration::from_secs(60)));
+        let text = String::from_utf8(seen.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text, format!("PG:{A}\u{200B}\tx\nPG:\ty\nPG:z\n"));
+        assert_eq!(collector.last_lines(2), ["\ty", "z"]);
+    }
+}

@@ -1,0 +1,61 @@
+//! Phases of the start, for progress, for timings and for the tests that interrupt each of them.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A part of the start that takes time of its own. Some overlap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// A postmaster left behind by a killed predecessor is stopped.
+    StaleProcesses,
+    /// PGDATA is wiped and `postgresql.conf` written.
+    PrepareDirectory,
+    /// The safekeepers are asked whether they agree.
+    SafekeeperCheck,
+    /// `postgres --sync-safekeepers` makes them agree.
+    SafekeeperSync,
+    /// The basebackup is fetched and unpacked.
+    Basebackup,
+    /// Postgres starts and recovers.
+    StartPostgres,
+    /// Roles and databases are applied.
+    ApplyCatalog,
+}
+
+impl Phase {
+    /// All phases, in the order in which they begin.
+    pub const ALL: [Self; 7] = [
+        Self::StaleProcesses,
+        Self::PrepareDirectory,
+        Self::SafekeeperCheck,
+        Self::SafekeeperSync,
+        Self::Basebackup,
+        Self::StartPostgres,
+        Self::ApplyCatalog,
+    ];
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::StaleProcesses => "stale_processes",
+            Self::PrepareDirectory => "prepare_directory",
+            Self::SafekeeperCheck => "safekeeper_check",
+            Self::SafekeeperSync => "safekeeper_sync",
+            Self::Basebackup => "basebackup",
+            Self::StartPostgres => "start_postgres",
+            Self::ApplyCatalog => "apply_catalog",
+        })
+    }
+}
+
+/// One phase as it happened.
+#[derive(Debug, Clone, Copy)]
+pub struct PhaseRecord {
+    /// Which.
+    pub phase: Phase,
+    /// Since `start_time`.
+    pub began: Duration,
+    /// None while it is in progress.
+    pub took: Option<Duration>,
+}

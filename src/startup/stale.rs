@@ -1,0 +1,197 @@
+//! Ending what a killed predecessor left running on this PGDATA.
+//!
+//! A compute_ctl that was killed with SIGKILL leaves its Postgres behind. The lock on PGDATA is
+//! free then, but wiping the directory under a live postmaster would corrupt what it still
+//! sends out. So this runs after the lock and before the wipe.
+//!
+//! The processes are known by what they are, not by `postmaster.pid`, whose number can mean
+//! anybody by now: our user, a program named `postgres`, and PGDATA as the working directory.
+//! Invariant: each is held by a [`ProcessHandle`] and looked at again before it gets a signal.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::os::pidfd::ProcessHandle;
+use crate::os::procs;
+use crate::timeouts::Timeouts;
+
+/// Rounds of looking for processes: a postmaster that dies may have forked just before.
+const ROUNDS: usize = 3;
+
+/// Leftovers could not be ended.
+#[derive(Debug, thiserror::Error)]
+pub enum StaleError {
+    /// `/proc` or PGDATA cannot be read.
+    #[error("could not look for processes that still run on {path}: {source}")]
+    Look {
+        /// PGDATA.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel refused a signal.
+    #[error(
+        "could not stop Postgres process {pid}, which still runs on this data directory: {source}"
+    )]
+    Signal {
+        /// The process.
+        pid: i32,
+        /// Why.
+        source: io::Error,
+    },
+    /// Not even SIGKILL ended it.
+    #[error(
+        "Postgres process {0} still runs on this data directory and does not end: end it first"
+    )]
+    StillAlive(i32),
+}
+
+/// Finds and ends all Postgres processes that run on the existing directory `pgdata`: the
+/// postmaster by SIGINT, SIGQUIT, SIGKILL, then whatever is left by SIGKILL. Returns how many
+/// there were at first; 0 costs one look through `/proc`.
+///
+/// # Errors
+/// See [`StaleError`]; PGDATA must not be touched then.
+pub async fn stop_stale(pgdata: &Path, timeouts: &Timeouts) -> Result<usize, StaleError> {
+    let look_failed = |source| StaleError::Look { path: pgdata.to_owned(), source };
+    let real = std::fs::canonicalize(pgdata).map_err(look_failed)?;
+    let found = find(&real).map_err(look_failed)?;
+    for postmaster in found.iter().filter(|f| f.is_root) {
+        let pid = postmaster.handle.pid();
+        tracing::warn!(pid, "stopping the Postgres that a killed predecessor left running");
+        stop(&postmaster.handle, timeouts).await?;
+    }
+    for _ in 0..ROUNDS {
+        let left = find(&real).map_err(look_failed)?;
+        if left.is_empty() {
+            return Ok(found.len());
+        }
+        for process in &left {
+            send(&process.handle, Signal::SIGKILL)?;
+        }
+        for process in &left {
+            await_end(&process.handle, timeouts.stop_kill).await?;
+        }
+    }
+    match find(&real).map_err(look_failed)?.first() {
+        Some(survivor) => Err(StaleError::StillAlive(survivor.handle.pid())),
+        None => Ok(found.len()),
+    }
+}
+
+struct Stale {
+    handle: ProcessHandle,
+    /// Its parent is not one of them: the postmaster, or a backend that lost it.
+    is_root: bool,
+}
+
+fn find(real: &Path) -> io::Result<Vec<Stale>> {
+    let me = nix::unistd::geteuid().as_raw();
+    let is_one = |pid| {
+        procs::owner(pid) == Some(me)
+            && procs::runs_program(pid, "postgres")
+            && procs::cwd(pid).is_some_and(|cwd| cwd == real)
+    };
+    let ours: Vec<_> = procs::all()?.into_iter().filter(|p| !p.zombie && is_one(p.pid)).collect();
+    let pids: HashSet<i32> = ours.iter().map(|p| p.pid).collect();
+    Ok(ours
+        .iter()
+        .filter_map(|p| {
+            let handle = ProcessHandle::open(p.pid)?;
+            // Held now; is it still the one that was seen?
+            is_one(p.pid).then(|| Stale { handle, is_root: !pids.contains(&p.ppid) })
+        })
+        .collect())
+}
+
+async fn stop(process: &ProcessHandle, timeouts: &Timeouts) -> Result<(), StaleError> {
+    for (signal, patience) in
+        [(Signal::SIGINT, timeouts.stale_fast), (Signal::SIGQUIT, timeouts.stop_quit)]
+    {
+        send(process, signal)?;
+        if process.ended_within(patience).await {
+            return Ok(());
+        }
+    }
+    send(process, Signal::SIGKILL)?;
+    await_end(process, timeouts.stop_kill).await
+}
+
+fn send(process: &ProcessHandle, signal: Signal) -> Result<(), StaleError> {
+    process.signal(signal).map_err(|source| StaleError::Signal { pid: process.pid(), source })
+}
+
+async fn await_end(process: &ProcessHandle, limit: Duration) -> Result<(), StaleError> {
+    match process.ended_within(limit).await {
+        true => Ok(()),
+        false => Err(StaleError::StillAlive(process.pid())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::process::Command;
+
+    use super::*;
+    use crate::os::children::{Children, RegisteredChild};
+
+    fn short() -> Timeouts {
+        Timeouts {
+            stale_fast: Duration::from_millis(20),
+            stop_quit: Duration::from_millis(20),
+            stop_kill: Duration::from_secs(60),
+            ..Timeouts::default()
+        }
+    }
+
+    /// A copy of a shell under another name, in `pgdata`; it ends only by a signal.
+    async fn start(dir: &Path, pgdata: &Path, program: &str, script: &str) -> RegisteredChild {
+        std::fs::create_dir_all(dir).unwrap();
+        let program = dir.join(program);
+        // Not copied by ourselves: a fork of another test could hold the file open for writing,
+        // and then it cannot be executed.
+        let mut copy = Command::new("cp");
+        copy.arg("/bin/sh").arg(&program);
+        let copied = Children::new().run(copy, Duration::from_secs(60), 100).await.unwrap();
+        assert!(copied.status.success(), "{copied:?}");
+        let mut command = Command::new(&program);
+        command.args(["-c", &format!("{script}; echo up; read never")]).current_dir(pgdata);
+        command.stdout(std::process::Stdio::piped()).stdin(std::process::Stdio::piped());
+        let mut child = Children::new().spawn(command).unwrap();
+        child.kill_on_drop(true);
+        let mut lines = Box::pin(child.take_stdout().unwrap());
+        let mut byte = [0; 2];
+        tokio::io::AsyncReadExt::read_exact(&mut lines, &mut byte).await.unwrap();
+        child
+    }
+
+    #[tokio::test]
+    async fn nothing_to_stop() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(stop_stale(dir.path(), &short()).await.unwrap(), 0);
+        let gone = dir.path().join("gone");
+        assert!(matches!(stop_stale(&gone, &short()).await, Err(StaleError::Look { .. })));
+    }
+
+    #[tokio::test]
+    async fn stops_what_runs_here_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pgdata, other) = (dir.path().join("data"), dir.path().join("other"));
+        std::fs::create_dir(&pgdata).unwrap();
+        std::fs::create_dir(&other).unwrap();
+        let mut stubborn =
+            start(&dir.path().join("1"), &pgdata, "postgres", "trap '' INT QUIT").await;
+        let elsewhere = start(&dir.path().join("2"), &other, "postgres", ":").await;
+        let no_postgres = start(dir.path(), &pgdata, "bystander", ":").await;
+        assert_eq!(stop_stale(&pgdata, &short()).await.unwrap(), 1);
+        let status = stubborn.wait().await.unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+        for alive in [&elsewhere, &no_postgres] {
+            assert!(procs::get(alive.pid()).is_some_and(|p| !p.zombie));
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Fetches the base backup and unpacks it into the data directory, with retries (01 §9.3, 06 §3).
+//!
+//! Comes after the safekeepers have named the LSN. The connection may be opened before that, with
+//! [`EarlyConnection`], while the safekeepers are asked.
+//!
+//! Invariants: a try counts as successful only when the server has said CommandComplete and every
+//! file is written; no try sees files of an earlier one.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::connection::PageserverConnection;
+use super::errors::{BasebackupError, ErrorClass, FetchError, chain};
+use super::progress::{Phase, Progress};
+use super::target::{Endpoint, PageserverTarget};
+use super::unpack::{UnpackError, Unpacker};
+use crate::spec::{Lsn, TenantId, TimelineId};
+
+/// When the log says that the pageserver is silent.
+const SLOW_NOTICE: Duration = Duration::from_secs(10);
+
+/// What to fetch, from where, to where.
+#[derive(Debug, Clone, Copy)]
+pub struct BasebackupRequest<'a> {
+    /// Whom to ask.
+    pub target: &'a PageserverTarget,
+    /// Owner of the timeline.
+    pub tenant_id: TenantId,
+    /// The timeline.
+    pub timeline_id: TimelineId,
+    /// `0/0` for the latest that the pageserver knows.
+    pub lsn: Lsn,
+    /// Whether the compute is read-only (Replica or Static): no replication slots are sent.
+    pub replica: bool,
+    /// An existing directory of mode 0700 that holds nothing but `postgresql.conf`.
+    pub pgdata: &'a Path,
+}
+
+/// How long to wait and how often to try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BasebackupLimits {
+    /// Connecting and authenticating, per address.
+    pub connect: Duration,
+    /// From the command to the first byte. The server may wait 300 s for the LSN (06 §3.7).
+    pub first_byte: Duration,
+    /// Between two chunks.
+    pub stall: Duration,
+    /// Retries after the first try.
+    pub retries: u32,
+    /// Before the first retry; each further one is 1.5 times as long.
+    pub first_pause: Duration,
+}
+
+impl Default for BasebackupLimits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            first_byte: Duration::from_secs(330),
+            stall: Duration::from_secs(60),
+            retries: 10,
+            first_pause: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Figures of the successful try (06 §3.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BasebackupStats {
+    /// `pageserver_connect_micros`: connecting and authenticating.
+    pub connect_micros: u64,
+    /// `basebackup_bytes`: compressed.
+    pub bytes: u64,
+    /// `basebackup_ms`: connecting, also when that was done early, to the last file written.
+    pub millis: u64,
+}
+
+/// A connection that is being opened before it is needed. Dropping it gives it up.
+#[derive(Debug)]
+pub struct EarlyConnection {
+    task: JoinHandle<(Result<PageserverConnection, FetchError>, Instant)>,
+}
+
+impl EarlyConnection {
+    /// Begins to connect to the first pageserver. `limit` as in [`BasebackupLimits::connect`].
+    pub fn start(target: &PageserverTarget, limit: Duration) -> Self {
+        let target = target.clone();
+        let task = tokio::spawn(async move {
+            (PageserverConnection::open(&target, limit).await, Instant::now())
+        });
+        Self { task }
+    }
+
+    /// The connection, or why there is none and since when that is known.
+    async fn ready(mut self) -> Option<(Result<PageserverConnection, FetchError>, Instant)> {
+        (&mut self.task).await.ok()
+    }
+}
+
+impl Drop for EarlyConnection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Fetches and unpacks the base backup. Every failed try is logged as a warning, and the data
+/// directory is cleaned before the next one. Dropping the future stops everything at once.
+///
+/// An early connection that could not be opened is the first failed try; one that was opened and
+/// has been lost since is replaced at once.
+pub async fn get_basebackup(
+    request: BasebackupRequest<'_>,
+    early: Option<EarlyConnection>,
+    limits: BasebackupLimits,
+    progress: &Progress,
+) -> Result<BasebackupStats, BasebackupError> {
+    let mut early = match early {
+        Some(early) => early.ready().await,
+        None => None,
+    };
+    let mut attempt = 0;
+    loop {
+        let endpoint = request.target.endpoint(attempt);
+        progress.reset();
+        let (outcome, ended) = match early.take() {
+            Some((Err(error), when)) => (Err(error), when),
+            opened => {
+                let opened = opened.and_then(|(connection, _)| connection.ok());
+                let one = Try { request, endpoint, limits, progress, clean: attempt > 0 };
+                (one.run(opened).await, Instant::now())
+            }
+        };
+        let error = match outcome {
+            Ok(stats) => return Ok(stats),
+            Err(error) => error,
+        };
+        progress.set(Phase::Idle);
+        let retries = limits.retries;
+        tracing::warn!("Failed to get basebackup: {} (attempt {attempt}/{retries})", chain(&error));
+        let class = error.class();
+        if class == ErrorClass::Permanent || attempt >= retries {
+            return Err(BasebackupError { lsn: request.lsn, tries: attempt + 1, source: error });
+        }
+        if class == ErrorClass::Transient {
+            // Counted from the failure, which may be past: an early connection was refused while
+            // the safekeepers were still being asked.
+            sleep(pause(limits.first_pause, attempt).saturating_sub(ended.elapsed())).await;
+        }
+        attempt += 1;
+    }
+}
+
+/// Pause after a failed try, counted from 0: 500, 750, 1125, 1687 ms ... (06 §3.8), and up to 5 %
+/// more, so that computes that failed together do not come back together.
+fn pause(first: Duration, attempt: u32) -> Duration {
+    let exponent = i32::try_from(attempt).unwrap_or(i32::MAX).min(32);
+    first.mul_f64(1.5_f64.powi(exponent)).mul_f64(1.0 + 0.05 * fastrand::f64())
+}
+
+/// The command (06 §3.3). The tenant id is plain even when the tenant has shards.
+fn command(request: &BasebackupRequest<'_>) -> String {
+    let mut text = format!("basebackup {} {}", request.tenant_id, request.timeline_id);
+    if request.lsn.is_valid() {
+        text.push_str(&format!(" {}", request.lsn));
+    }
+    text.push_str(" --gzip");
+    if request.replica {
+        text.push_str(" --replica");
+    }
+    text
+}
+
+/// One try.
+struct Try<'a> {
+    request: BasebackupRequest<'a>,
+    endpoint: &'a Endpoint,
+    limits: BasebackupLimits,
+    progress: &'a Progress,
+    clean: bool,
+}
+
+impl Try<'_> {
+    async fn run(
+        &self,
+        opened: Option<PageserverConnection>,
+    ) -> Result<BasebackupStats, FetchError> {
+        let started = Instant::now();
+        let mut unpacker = Unpacker::start(self.request.pgdata, self.clean)?;
+        let early = opened.as_ref().map(PageserverConnection::connect_time);
+        let (mut connection, reopened) = self.ask(opened).await?;
+
+        let mut bytes: u64 = 0;
+        let first = connection.next_chunk(self.limits.first_byte, FetchError::FirstByteTimeout);
+        let mut next = noting_silence(first).await?;
+        while let Some(chunk) = next {
+            self.progress.received(chunk.len());
+            bytes = bytes.saturating_add(chunk.len() as u64);
+            if !unpacker.push(chunk).await {
+                unpacker.finish().await?;
+                return Err(UnpackError::NoResult.into());
+            }
+            next = connection.next_chunk(self.limits.stall, FetchError::Stalled).await?;
+        }
+        unpacker.finish().await?;
+        self.progress.set(Phase::Done);
+
+        // What was done before this try began belongs to it.
+        let before = if reopened { Duration::ZERO } else { early.unwrap_or_default() };
+        Ok(BasebackupStats {
+            connect_micros: number(connection.connect_time().as_micros()),
+            bytes,
+            millis: number((started.elapsed() + before).as_millis()),
+        })
+    }
+
+    /// Sends the command, over the connection that is already open if it still works. Also says
+    /// whether that one was given up.
+    async fn ask(
+        &self,
+        opened: Option<PageserverConnection>,
+    ) -> Result<(PageserverConnection, bool), FetchError> {
+        let command = command(&self.request);
+        let reopened = opened.is_some();
+        if let Some(mut connection) = opened
+            && !connection.is_stale()
+        {
+            match self.start_copy(&mut connection, &command).await {
+                Ok(()) => return Ok((connection, false)),
+                // The server closed it while nobody looked (it does so after 10 minutes).
+                Err(FetchError::Lost(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if reopened {
+            tracing::info!("the early connection to the pageserver was lost, opening another one");
+        }
+        let mut connection =
+            PageserverConnection::open_endpoint(self.endpoint, self.limits.connect).await?;
+        self.start_copy(&mut connection, &command).await?;
+        Ok((connection, reopened))
+    }
+
+    async fn start_copy(
+        &self,
+        connection: &mut PageserverConnection,
+        command: &str,
+    ) -> Result<(), FetchError> {
+        self.progress.set(Phase::WaitingForFirstByte);
+        noting_silence(connection.start_copy(command, self.limits.first_byte)).await
+    }
+}
+
+/// Waits for something that may legitimately take minutes, and says so in the log once it does.
+async fn noting_silence<T>(wait: impl Future<Output = T>) -> T {
+    let mut wait = std::pin::pin!(wait);
+    if let Ok(done) = timeout(SLOW_NOTICE, &mut wait).await {
+        return done;
+    }
+    tracing::info!(
+        "the pageserver has sent nothing for {SLOW_NOTICE:?}; it may be waiting for the WAL up to \
+         the LSN, for 5 minutes at most"
+    );
+    wait.await
+}
+
+fn number(value: u128) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

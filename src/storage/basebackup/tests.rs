@@ -1,0 +1,243 @@
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::spec::ComputeMode;
+use crate::spec::pageserver::PageserverConnectionInfo;
+use crate::storage::testing::{Act, Server, copy, copy_end, error, gzip, tar};
+use crate::telemetry::secret::Secret;
+
+const LIMITS: BasebackupLimits = BasebackupLimits {
+    connect: Duration::from_secs(5),
+    first_byte: Duration::from_secs(5),
+    stall: Duration::from_secs(5),
+    retries: 2,
+    first_pause: Duration::from_millis(1),
+};
+
+fn archive() -> Vec<u8> {
+    gzip(&tar(&[("PG_VERSION", b"16\n"), ("neon.signal", b"PREV LSN: none")]))
+}
+
+fn good() -> Act {
+    Act::Answer([copy(&archive(), 7), copy_end()].concat())
+}
+
+fn target(port: u16, mode: ComputeMode) -> PageserverTarget {
+    let url = format!("postgresql://no_user@127.0.0.1:{port}");
+    let info = PageserverConnectionInfo::from_connstring(&url, None).unwrap();
+    PageserverTarget::new(&info, Some(&Secret::new("planted-token".to_owned())), mode).unwrap()
+}
+
+struct Run {
+    outcome: Result<BasebackupStats, BasebackupError>,
+    server: Server,
+    pgdata: TempDir,
+    progress: Progress,
+}
+
+async fn run_with(acts: Vec<Act>, limits: BasebackupLimits, early: bool, lsn: Lsn) -> Run {
+    let server = Server::start(acts).await;
+    let pgdata = tempfile::tempdir().unwrap();
+    fs::write(pgdata.path().join("postgresql.conf"), "ours").unwrap();
+    let target = target(server.port, ComputeMode::Primary);
+    let request = BasebackupRequest {
+        target: &target,
+        tenant_id: "51b0c7e2a94d4c06b3f7d1e8a2640f9c".parse().unwrap(),
+        timeline_id: "e7d25a1c90b84f3fa6120c4b8d93f57e".parse().unwrap(),
+        lsn,
+        replica: !lsn.is_valid(),
+        pgdata: pgdata.path(),
+    };
+    let progress = Progress::default();
+    let early = early.then(|| EarlyConnection::start(&target, limits.connect));
+    let outcome = get_basebackup(request, early, limits, &progress).await;
+    assert!(!format!("{outcome:?} {request:?}").contains("planted"));
+    Run { outcome, server, pgdata, progress }
+}
+
+async fn run(acts: Vec<Act>) -> Run {
+    run_with(acts, LIMITS, false, Lsn(0x2A3_B4C8)).await
+}
+
+#[tokio::test]
+async fn asks_as_documented_and_fills_the_figures() {
+    let run = run(vec![good()]).await;
+    let stats = run.outcome.unwrap();
+    assert_eq!(stats.bytes, archive().len() as u64);
+    assert!(stats.connect_micros > 0);
+    assert_eq!((run.progress.bytes(), run.progress.phase()), (stats.bytes, Phase::Done));
+    assert_eq!(
+        run.server.seen("startup "),
+        ["client_encoding|UTF8|user|no_user|options|-c neon.compute_mode=primary|\
+          application_name|compute_ctl||"]
+    );
+    assert_eq!(run.server.seen("password "), ["planted-token"]);
+    assert_eq!(
+        run.server.seen("query "),
+        ["basebackup 51b0c7e2a94d4c06b3f7d1e8a2640f9c e7d25a1c90b84f3fa6120c4b8d93f57e \
+          0/2A3B4C8 --gzip"]
+    );
+    assert_eq!(fs::read(run.pgdata.path().join("PG_VERSION")).unwrap(), b"16\n");
+}
+
+#[tokio::test]
+async fn the_latest_is_asked_for_without_an_lsn() {
+    let run = run_with(vec![good()], LIMITS, true, Lsn::INVALID).await;
+    run.outcome.unwrap();
+    let query = run.server.seen("query ").remove(0);
+    assert!(query.ends_with("e7d25a1c90b84f3fa6120c4b8d93f57e --gzip --replica"), "{query}");
+    assert_eq!(run.server.seen("startup ").len(), 1, "the early connection is the one used");
+}
+
+#[tokio::test]
+async fn any_message_size_will_do() {
+    for piece in [1, 100_000_000] {
+        let mut answer = copy(&archive(), piece);
+        answer.extend(crate::storage::testing::message(b'd', b""));
+        run(vec![Act::Answer([answer, copy_end()].concat())]).await.outcome.unwrap();
+    }
+}
+
+/// Every way to fail, each followed by a good try, in a directory without leftovers.
+#[tokio::test]
+async fn transient_failures_are_tried_again_in_a_clean_directory() {
+    let leftover = gzip(&tar(&[("leftover", b"1")]));
+    let half = archive()[..archive().len() / 2].to_vec();
+    let late = error("XX000", "failed after the archive");
+    for (name, act) in [
+        ("refused", Act::Hangup),
+        ("closed after the greeting", Act::GreetAndHangup),
+        ("bad token", Act::Refuse(error("XX000", "JWT authentication error"))),
+        ("error at once", Act::Answer(error("XX000", "no such thing"))),
+        ("cut", Act::AnswerAndHangup(copy(&leftover, 20))),
+        ("truncated", Act::Answer([copy(&half, 20), copy_end()].concat())),
+        ("error midway", Act::Answer([copy(&half, 20), late.clone()].concat())),
+        ("error after the archive", Act::Answer([copy(&leftover, 20), late.clone()].concat())),
+        (
+            "error after CopyDone",
+            Act::Answer(
+                [copy(&leftover, 20), crate::storage::testing::message(b'c', b""), late].concat(),
+            ),
+        ),
+        ("no data", Act::Answer([copy(b"", 1), copy_end()].concat())),
+        ("garbage", Act::Answer([copy(b"garbage", 3), copy_end()].concat())),
+        ("no protocol", Act::AnswerAndHangup(b"H\0\0\0\0HTTP/1.1 400".to_vec())),
+        ("a result set", Act::Answer(crate::storage::testing::table(&["a"], &[]))),
+    ] {
+        let run = run(vec![act, good()]).await;
+        run.outcome.unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
+        assert_eq!(run.server.seen("query ").last().map(|q| q.ends_with("--gzip")), Some(true));
+        let mut left: Vec<_> = fs::read_dir(run.pgdata.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["PG_VERSION", "neon.signal", "postgresql.conf"], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn silence_ends_at_the_limits() {
+    let limits = BasebackupLimits {
+        first_byte: Duration::from_millis(100),
+        stall: Duration::from_millis(100),
+        connect: Duration::from_millis(100),
+        retries: 0,
+        ..LIMITS
+    };
+    let stalled = copy(&archive()[..10], 10);
+    for (act, text) in [
+        (Act::Mute, "did not accept the connection within"),
+        (Act::Answer(Vec::new()), "sent nothing within"),
+        (Act::Answer(copy(b"", 1)), "sent nothing within"),
+        (Act::Answer(stalled), "stopped sending"),
+    ] {
+        let run = run_with(vec![act], limits, false, Lsn(1)).await;
+        let error = run.outcome.unwrap_err();
+        assert!(chain(&error).contains(text), "{}", chain(&error));
+    }
+}
+
+#[tokio::test]
+async fn gives_up_with_the_servers_own_words() {
+    let run = run(vec![Act::Answer(error("XX000", "no such thing"))]).await;
+    let error = run.outcome.unwrap_err();
+    assert_eq!(run.server.seen("query ").len(), 3);
+    assert_eq!(error.tries, 3);
+    let text = chain(&error);
+    assert!(text.starts_with("failed to get basebackup@0/2A3B4C8: "), "{text}");
+    assert!(text.contains("no such thing"), "{text}");
+}
+
+#[tokio::test]
+async fn permanent_failures_are_not_tried_again() {
+    let climbing = gzip(&tar(&[("../evil", b"1")]));
+    for act in [
+        Act::Answer([copy(&climbing, 1000), copy_end()].concat()),
+        Act::Answer(error("42601", "syntax error")),
+    ] {
+        let run = run(vec![act, good()]).await;
+        let error = run.outcome.unwrap_err();
+        assert_eq!(error.source.class(), ErrorClass::Permanent);
+        assert_eq!(run.server.seen("query ").len(), 1);
+        assert!(!run.pgdata.path().join("../evil").exists());
+    }
+}
+
+#[tokio::test]
+async fn a_lost_early_connection_is_replaced_and_does_not_count() {
+    let limits = BasebackupLimits { retries: 0, ..LIMITS };
+    let run = run_with(vec![Act::GreetAndHangup, good()], limits, true, Lsn(1)).await;
+    run.outcome.unwrap();
+    assert_eq!(run.server.seen("startup ").len(), 2);
+}
+
+#[tokio::test]
+async fn a_refused_early_connection_is_the_first_try() {
+    let run = run_with(vec![Act::Hangup, good()], LIMITS, true, Lsn(1)).await;
+    run.outcome.unwrap();
+    let limits = BasebackupLimits { retries: 0, ..LIMITS };
+    let run = run_with(vec![Act::Hangup, good()], limits, true, Lsn(1)).await;
+    assert_eq!(run.outcome.unwrap_err().tries, 1);
+}
+
+#[tokio::test]
+async fn dropping_the_future_leaves_nothing_running() {
+    let big = gzip(&tar(&[("big", &vec![0; 4 << 20])]));
+    let server = Server::start(vec![Act::Answer(copy(&big, 1000))]).await;
+    let pgdata = tempfile::tempdir().unwrap();
+    let target = target(server.port, ComputeMode::Primary);
+    let request = BasebackupRequest {
+        target: &target,
+        tenant_id: "51b0c7e2a94d4c06b3f7d1e8a2640f9c".parse().unwrap(),
+        timeline_id: "e7d25a1c90b84f3fa6120c4b8d93f57e".parse().unwrap(),
+        lsn: Lsn(1),
+        replica: false,
+        pgdata: pgdata.path(),
+    };
+    let progress = Progress::default();
+    let fetch = get_basebackup(request, None, LIMITS, &progress);
+    let outcome = tokio::select! {
+        outcome = fetch => Some(outcome),
+        () = async { while progress.bytes() == 0 { tokio::task::yield_now().await } } => None,
+    };
+    assert!(outcome.is_none());
+    // A writer that still ran would make this fail or leave something behind.
+    let path = pgdata.keep();
+    fs::remove_dir_all(&path).unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+fn pauses_are_those_of_the_document_and_a_little_more() {
+    let first = Duration::from_millis(500);
+    for (attempt, millis) in
+        [500, 750, 1125, 1687, 2531, 3796, 5695, 8542, 12814, 19221].into_iter().enumerate()
+    {
+        let pause = pause(first, attempt as u32).as_millis();
+        assert!((millis..=millis * 106 / 100).contains(&pause), "{attempt}: {pause}");
+    }
+    assert!(pause(first, u32::MAX) > first);
+}

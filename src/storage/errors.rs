@@ -1,0 +1,186 @@
+//! Why a base backup failed, and whether trying again can help.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::unpack::UnpackError;
+use crate::spec::{Lsn, ShardIndex};
+
+/// What a failed try means for the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// Trying again cannot help: the configuration, the local disk, an archive that is refused.
+    Permanent,
+    /// Storage may recover, for instance while a tenant moves: pause, then try again.
+    Transient,
+    /// The try has already waited for minutes: try again without a pause.
+    Slow,
+}
+
+/// Why the base backup was given up. The text is the documented context (06 §3.8); the reason of
+/// the last try, with the server's own words, is its source.
+#[derive(Debug, Error)]
+#[error("failed to get basebackup@{lsn}")]
+pub struct BasebackupError {
+    /// Where it was asked for; `0/0` for the latest.
+    pub lsn: Lsn,
+    /// Number of tries made.
+    pub tries: u32,
+    /// Reason of the last one.
+    #[source]
+    pub source: FetchError,
+}
+
+/// Why one try failed. Peers are named as `host:port`; no text holds a password.
+#[derive(Debug, Error)]
+pub enum FetchError {
+    /// Only libpq is spoken.
+    #[error(
+        "the spec prefers gRPC for the pageservers, this version speaks libpq only: set \
+         prefer_protocol to \"libpq\" and give each pageserver a libpq_url"
+    )]
+    Grpc,
+    /// No shard 0 in the map.
+    #[error("shard connection info missing for shard {0}")]
+    NoShard(ShardIndex),
+    /// An empty list.
+    #[error("must have at least one pageserver")]
+    NoPageserver,
+    /// None of the pageservers has one.
+    #[error("no libpq_url for shard {0}")]
+    NoLibpqUrl(ShardIndex),
+    /// A connection string that cannot be used; the reason does not repeat it.
+    #[error("the libpq connection string of shard {shard} cannot be used: {reason}")]
+    BadConnectionString {
+        /// The shard it belongs to.
+        shard: ShardIndex,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The server wants a password and the spec has none.
+    #[error(
+        "password missing: pageserver {0} asks for one, and the spec has no storage_auth_token"
+    )]
+    PasswordMissing(String),
+    /// Only trust and cleartext passwords exist on pageservers.
+    #[error("pageserver {0} asks for an authentication method that is not supported")]
+    Authentication(String),
+    /// No TCP connection.
+    #[error("cannot connect to pageserver {peer}")]
+    Connect {
+        /// Whom.
+        peer: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Connecting and authenticating took too long.
+    #[error("pageserver {peer} did not accept the connection within {limit:?}")]
+    ConnectTimeout {
+        /// Whom.
+        peer: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// An ErrorResponse.
+    #[error("the pageserver answers: {message} (SQLSTATE {code})")]
+    Server {
+        /// Five characters.
+        code: String,
+        /// Its own words.
+        message: String,
+    },
+    /// The connection broke or was closed.
+    #[error("the connection to the pageserver was lost")]
+    Lost(#[source] io::Error),
+    /// Not the protocol of 06 §3.4.
+    #[error("the pageserver does not follow the protocol: {0}")]
+    Protocol(&'static str),
+    /// Nothing came at all.
+    #[error("the pageserver sent nothing within {0:?}")]
+    FirstByteTimeout(Duration),
+    /// The stream stopped.
+    #[error("the pageserver stopped sending for {0:?}")]
+    Stalled(Duration),
+    /// The archive could not be unpacked.
+    #[error("cannot unpack the archive of the pageserver")]
+    Unpack(#[from] UnpackError),
+}
+
+impl FetchError {
+    /// What it means for the next try. Server errors are told apart by SQLSTATE class only: 28 is
+    /// authorization, 42 a command that the server does not understand. Nearly everything else,
+    /// a bad token included, comes as `XX000` and may pass (06 §3.2).
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Grpc
+            | Self::NoShard(_)
+            | Self::NoPageserver
+            | Self::NoLibpqUrl(_)
+            | Self::BadConnectionString { .. }
+            | Self::PasswordMissing(_)
+            | Self::Authentication(_) => ErrorClass::Permanent,
+            Self::Server { code, .. } if code.starts_with("28") || code.starts_with("42") => {
+                ErrorClass::Permanent
+            }
+            Self::Unpack(error) if error.is_permanent() => ErrorClass::Permanent,
+            Self::FirstByteTimeout(_) => ErrorClass::Slow,
+            _ => ErrorClass::Transient,
+        }
+    }
+}
+
+/// An error and its sources in one line, joined by colons.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(code: &str) -> FetchError {
+        FetchError::Server { code: code.to_owned(), message: "no such thing".to_owned() }
+    }
+
+    #[test]
+    fn classes() {
+        let local = io::Error::from(io::ErrorKind::StorageFull);
+        for (error, class) in [
+            (server("XX000"), ErrorClass::Transient),
+            (server("57P01"), ErrorClass::Transient),
+            (server("28P01"), ErrorClass::Permanent),
+            (FetchError::Grpc, ErrorClass::Permanent),
+            (FetchError::FirstByteTimeout(Duration::from_secs(330)), ErrorClass::Slow),
+            (FetchError::Stalled(Duration::from_secs(60)), ErrorClass::Transient),
+            (UnpackError::Climbing("../x".to_owned()).into(), ErrorClass::Permanent),
+            (
+                UnpackError::Local { path: "base".into(), source: local }.into(),
+                ErrorClass::Permanent,
+            ),
+            (UnpackError::Empty.into(), ErrorClass::Transient),
+        ] {
+            assert_eq!(error.class(), class, "{error}");
+        }
+    }
+
+    #[test]
+    fn the_servers_words_survive() {
+        let error = BasebackupError { lsn: Lsn(0x2A3B4C8), tries: 11, source: server("XX000") };
+        assert_eq!(
+            chain(&error),
+            "failed to get basebackup@0/2A3B4C8: the pageserver answers: no such thing \
+             (SQLSTATE XX000)"
+        );
+    }
+}

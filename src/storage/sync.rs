@@ -1,0 +1,212 @@
+//! The full sync: `postgres --sync-safekeepers` (01 §9.2, 06 §7.3).
+//!
+//! The child elects itself with a new term, which throws out whoever wrote to the timeline before.
+//! So it runs only when the quick check gave no LSN, and once more after Postgres was reaped; never
+//! for a compute that is no primary, and never after a signal.
+//!
+//! Invariant: when the future is dropped the child gets SIGTERM; it is reaped by the registry.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::os::children::{Children, RegisteredChild};
+use crate::postgres::install::PgInstall;
+use crate::postgres::log::LogCollector;
+use crate::postgres::process::Server;
+use crate::spec::Lsn;
+use crate::telemetry::sink::LogSink;
+
+/// Tries at start, and the factor of the pauses between them (01 §9.2).
+const TRIES: u32 = 6;
+const PAUSE_FACTOR: f64 = 1.1;
+/// The answer is one LSN; a child that prints more is not the program we take it for.
+const MAX_STDOUT: u64 = 4096;
+
+/// What the child needs.
+#[derive(Debug, Clone)]
+pub struct SyncRequest<'a> {
+    /// The installation whose `postgres` is run.
+    pub install: &'a PgInstall,
+    /// How it is run, with the token for the safekeepers in its environment.
+    pub server: &'a Server,
+    /// Holds the `postgresql.conf` that names the safekeepers.
+    pub pgdata: &'a Path,
+    /// Where children are registered.
+    pub children: &'a Children,
+    /// Where its log lines go.
+    pub log: &'a LogSink,
+    /// How long reading the rest of its log may take once it has ended.
+    pub log_drain: Duration,
+}
+
+/// Why a sync gave no LSN.
+#[derive(Debug, Error)]
+pub enum SyncError {
+    /// A vanilla server; told by its bytes, not by trying.
+    #[error(
+        "{} does not know --sync-safekeepers: the safekeepers can only be brought to agreement by \
+         Neon's build of PostgreSQL; give its path with --pgbin", .0.display()
+    )]
+    Unsupported(PathBuf),
+    /// It could not be started.
+    #[error("could not run {} --sync-safekeepers: {source}", program.display())]
+    Spawn {
+        /// The server program.
+        program: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It failed; why is in its log.
+    #[error(
+        "postgres --sync-safekeepers ended with {status}, stdout: {stdout:?}, last log lines: {log:?}"
+    )]
+    Failed {
+        /// How it ended.
+        status: ExitStatus,
+        /// What it printed.
+        stdout: String,
+        /// The end of its log.
+        log: Vec<String>,
+    },
+    /// It printed something else than an LSN.
+    #[error("postgres --sync-safekeepers printed {stdout:?}, which is no LSN")]
+    NoLsn {
+        /// What it printed.
+        stdout: String,
+    },
+    /// It did not end in time and was killed.
+    #[error(
+        "postgres --sync-safekeepers did not end within {0:?}: no quorum of safekeepers answers"
+    )]
+    TimedOut(Duration),
+}
+
+/// Whether the server can sync at all. Reads the program, so it runs on a thread of its own.
+async fn require_support(install: &PgInstall) -> Result<(), SyncError> {
+    let (install, program) = (install.clone(), install.postgres.clone());
+    let known = tokio::task::spawn_blocking(move || install.knows_sync_safekeepers()).await;
+    match known {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err(SyncError::Unsupported(program)),
+        Ok(Err(source)) => Err(SyncError::Spawn { program, source }),
+        Err(error) => {
+            Err(SyncError::Spawn { program, source: std::io::Error::other(error.to_string()) })
+        }
+    }
+}
+
+/// The sync of a start, with retries. One run waits for a quorum of safekeepers, at most for
+/// `limit`; a run that did not find one in that time is not repeated.
+pub async fn sync_with_retries(
+    request: SyncRequest<'_>,
+    limit: Duration,
+) -> Result<Lsn, SyncError> {
+    require_support(request.install).await?;
+    let mut failed = 0;
+    loop {
+        let error = match run_within(&request, limit).await {
+            Ok(lsn) => return Ok(lsn),
+            Err(error) => error,
+        };
+        failed += 1;
+        if failed == TRIES || matches!(error, SyncError::TimedOut(_)) {
+            return Err(error);
+        }
+        tracing::warn!("sync_safekeepers failed, will retry (attempt {failed}): {error}");
+        tokio::time::sleep(pause_before_retry(failed)).await;
+    }
+}
+
+/// 0, 1.1, 1.21, 1.331, 1.4641 s.
+fn pause_before_retry(retry: u32) -> Duration {
+    match retry {
+        0 | 1 => Duration::ZERO,
+        n => Duration::from_secs_f64(
+            PAUSE_FACTOR.powi(i32::try_from(n).unwrap_or(i32::MAX) - 1).min(3.0),
+        ),
+    }
+}
+
+/// The sync after Postgres was reaped: one try, bounded.
+pub async fn sync_once(request: SyncRequest<'_>, limit: Duration) -> Result<Lsn, SyncError> {
+    require_support(request.install).await?;
+    run_within(&request, limit).await
+}
+
+/// At the limit the run is dropped, which ends the child.
+async fn run_within(request: &SyncRequest<'_>, limit: Duration) -> Result<Lsn, SyncError> {
+    tokio::time::timeout(limit, run(request)).await.unwrap_or(Err(SyncError::TimedOut(limit)))
+}
+
+/// A child that gets SIGTERM when nobody waits for it any more (06 §7.3, "termination").
+struct TerminateOnDrop(RegisteredChild);
+
+impl Drop for TerminateOnDrop {
+    fn drop(&mut self) {
+        if !self.0.is_reaped() {
+            let _ = self.0.signal(Signal::SIGTERM);
+        }
+    }
+}
+
+async fn run(request: &SyncRequest<'_>) -> Result<Lsn, SyncError> {
+    let program = &request.server.postgres;
+    let spawn_error = |source| SyncError::Spawn { program: program.clone(), source };
+
+    // `-D` is not understood in this mode.
+    let mut command = request.server.command();
+    command.arg("--sync-safekeepers").env("PGDATA", request.pgdata);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = TerminateOnDrop(request.children.spawn(command).map_err(spawn_error)?);
+    tracing::info!("starting safekeepers syncing");
+
+    let stdout = child.0.take_stdout();
+    let mut log =
+        child.0.take_stderr().map(|stderr| LogCollector::start(stderr, request.log.clone()));
+    let (status, stdout) = tokio::join!(child.0.wait(), read_answer(stdout));
+    let status = status.map_err(spawn_error)?;
+    let mut last_lines = Vec::new();
+    if let Some(log) = &mut log {
+        log.drained(request.log_drain).await;
+        last_lines = log.last_lines(5);
+    }
+    if !status.success() {
+        return Err(SyncError::Failed { status, stdout, log: last_lines });
+    }
+    let lsn = stdout.trim().parse().map_err(|_| SyncError::NoLsn { stdout })?;
+    tracing::info!("safekeepers synced at LSN {lsn}");
+    Ok(lsn)
+}
+
+/// Reads to the end and keeps the beginning.
+async fn read_answer(stdout: Option<impl AsyncRead + Unpin>) -> String {
+    let mut answer = Vec::new();
+    if let Some(mut stdout) = stdout {
+        // An error here shows as an answer that is no LSN.
+        let _ = (&mut stdout).take(MAX_STDOUT).read_to_end(&mut answer).await;
+        let _ = tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await;
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documented_pauses() {
+        let pauses: Vec<_> = (1..TRIES).map(|n| pause_before_retry(n).as_micros()).collect();
+        assert_eq!(pauses, [0, 1_100_000, 1_210_000, 1_331_000, 1_464_100]);
+    }
+
+    #[tokio::test]
+    async fn an_endless_answer_is_bounded() {
+        let endless = tokio::io::AsyncReadExt::take(tokio::io::repeat(b'x'), 1 << 20);
+        assert_eq!(read_answer(Some(endless)).await.len() as u64, MAX_STDOUT);
+    }
+}

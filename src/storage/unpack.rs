@@ -1,0 +1,245 @@
+//! Turns the bytes of an archive into files while they arrive.
+//!
+//! ```text
+//! push() ──channel of chunks──► thread "inflate" ──pipe of buffers──► thread "untar"
+//! ```
+//!
+//! Inflating takes the most time, so it has a thread of its own, and overlaps with the network
+//! and the disk. All that is between the three stages has a fixed size, below 1 MiB in all.
+//!
+//! Invariant: no thread outlives its [`Unpacker`]. Dropping it cuts both threads short and waits
+//! for them, which takes one write of at most 128 KiB; so whoever cleans the directory after a
+//! failed or cancelled try does not race with a writer.
+
+use std::io::{self, BufRead, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::{Builder, JoinHandle};
+
+use bytes::{Buf, Bytes};
+use flate2::bufread::MultiGzDecoder;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+use super::pipe::{Cancel, PipeReader, PipeWriter, pipe};
+use super::tree::{Tree, clean_for_retry};
+
+/// Chunks of at most 64 KiB that may wait for the inflater.
+const COMPRESSED_CHUNKS: usize = 4;
+/// Buffers between inflating and writing.
+const BUFFERS: usize = 8;
+/// Size of each.
+const BUFFER_SIZE: usize = 64 * 1024;
+
+/// Why an archive could not be unpacked.
+#[derive(Debug, Error)]
+pub enum UnpackError {
+    /// Not a single byte.
+    #[error("the archive is empty: the pageserver sent no data")]
+    Empty,
+    /// Corrupt or cut off, or followed by something else.
+    #[error("the archive is no complete gzip stream")]
+    Gzip(#[source] io::Error),
+    /// Corrupt or cut off.
+    #[error("the archive is no complete tar")]
+    Tar(#[source] io::Error),
+    /// Cut off within a file.
+    #[error("the archive ends within {}, after {copied} of {size} bytes", path.display())]
+    Truncated {
+        /// Which file.
+        path: PathBuf,
+        /// Bytes that were there.
+        copied: u64,
+        /// Bytes that the header promises.
+        size: u64,
+    },
+    /// A tar without entries.
+    #[error("the archive holds no files")]
+    NoEntries,
+    /// Refused.
+    #[error("the archive is refused: entry {0:?} climbs out of the data directory")]
+    Climbing(String),
+    /// Refused.
+    #[error("the archive is refused: entry {} is {kind}", path.display())]
+    Kind {
+        /// Which entry.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// Entries that contradict each other or cannot be files.
+    #[error("the archive entry {} cannot be created", path.display())]
+    Entry {
+        /// Which entry.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The machine's own trouble: disk full, permissions, file descriptors.
+    #[error("cannot write {} in the data directory", path.display())]
+    Local {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No thread to be had.
+    #[error("cannot start a thread for unpacking")]
+    Thread(#[source] io::Error),
+    /// A bug, or the machine stopped a thread.
+    #[error("the unpacking threads ended without a result")]
+    NoResult,
+}
+
+impl UnpackError {
+    /// Whether another try would end the same way.
+    pub const fn is_permanent(&self) -> bool {
+        match self {
+            Self::Climbing(_)
+            | Self::Kind { .. }
+            | Self::Local { .. }
+            | Self::Thread(_)
+            | Self::NoResult => true,
+            Self::Empty
+            | Self::Gzip(_)
+            | Self::Tar(_)
+            | Self::Truncated { .. }
+            | Self::NoEntries
+            | Self::Entry { .. } => false,
+        }
+    }
+}
+
+/// A running unpack into one data directory.
+#[derive(Debug)]
+pub struct Unpacker {
+    /// Gone once the end of the archive was announced.
+    chunks: Option<mpsc::Sender<Bytes>>,
+    result: Option<oneshot::Receiver<Result<(), UnpackError>>>,
+    thread: Option<JoinHandle<()>>,
+    cancel: Cancel,
+    empty: bool,
+}
+
+impl Unpacker {
+    /// Starts the threads. With `clean`, what an earlier try left behind is removed first, while
+    /// the network is already being asked.
+    pub fn start(pgdata: &Path, clean: bool) -> Result<Self, UnpackError> {
+        let cancel = Cancel::default();
+        let (chunks, compressed) = mpsc::channel(COMPRESSED_CHUNKS);
+        let (done, result) = oneshot::channel();
+        let (writer, reader) = pipe(BUFFERS, BUFFER_SIZE, &cancel);
+        let pgdata = pgdata.to_owned();
+        let untar = Builder::new()
+            .name("untar".to_owned())
+            .spawn(move || untar(&pgdata, clean, reader))
+            .map_err(UnpackError::Thread)?;
+        let inflate = Builder::new()
+            .name("inflate".to_owned())
+            .spawn(move || {
+                let inflated = inflate(compressed, writer);
+                // The pipe is closed by now, so the other thread ends, too.
+                let written = untar.join().unwrap_or(Err(UnpackError::NoResult));
+                // Nobody listens when the try was cancelled.
+                let _ = done.send(match written {
+                    // Where it fails depends on how far the other thread was ahead, a refusal
+                    // must not.
+                    Err(error) if error.is_permanent() => Err(error),
+                    written => inflated.and(written),
+                });
+            })
+            .map_err(UnpackError::Thread)?;
+        Ok(Self {
+            chunks: Some(chunks),
+            result: Some(result),
+            thread: Some(inflate),
+            cancel,
+            empty: true,
+        })
+    }
+
+    /// Hands over the next bytes, waiting for room. `false`: unpacking has already failed, and
+    /// [`Self::finish`] tells why.
+    pub async fn push(&mut self, chunk: Bytes) -> bool {
+        self.empty &= chunk.is_empty();
+        match &self.chunks {
+            Some(chunks) => chunks.send(chunk).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Announces the end of the archive and waits until all is written.
+    pub async fn finish(mut self) -> Result<(), UnpackError> {
+        self.chunks = None;
+        let Some(result) = self.result.take() else { return Err(UnpackError::NoResult) };
+        match result.await {
+            Ok(Err(UnpackError::Gzip(_))) if self.empty => Err(UnpackError::Empty),
+            Ok(result) => result,
+            Err(_) => Err(UnpackError::NoResult),
+        }
+    }
+}
+
+impl Drop for Unpacker {
+    fn drop(&mut self) {
+        self.cancel.store(true, Relaxed);
+        self.chunks = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been told as a missing result.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Takes both by value: that they are closed when it returns is what ends the neighbours.
+fn inflate(compressed: mpsc::Receiver<Bytes>, writer: PipeWriter) -> Result<(), UnpackError> {
+    let source = Chunks { compressed, current: Bytes::new() };
+    // Ok(false), the other thread went away, is not an error of this one: that one knows why.
+    writer.drain(&mut MultiGzDecoder::new(source)).map(drop).map_err(UnpackError::Gzip)
+}
+
+fn untar(pgdata: &Path, clean: bool, mut reader: PipeReader) -> Result<(), UnpackError> {
+    if clean {
+        clean_for_retry(pgdata)?;
+    }
+    let mut tree = Tree::open(pgdata)?;
+    if tree.unpack(&mut reader)? == 0 {
+        return Err(UnpackError::NoEntries);
+    }
+    tree.fix_signal_files()
+}
+
+/// The compressed bytes as a reader. End of file means that no more chunks will come.
+struct Chunks {
+    compressed: mpsc::Receiver<Bytes>,
+    current: Bytes,
+}
+
+impl BufRead for Chunks {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.current.is_empty() {
+            match self.compressed.blocking_recv() {
+                Some(chunk) => self.current = chunk,
+                None => break,
+            }
+        }
+        Ok(&self.current)
+    }
+
+    fn consume(&mut self, used: usize) {
+        self.current.advance(used.min(self.current.len()));
+    }
+}
+
+impl Read for Chunks {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.fill_buf()?.read(out)?;
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests;
