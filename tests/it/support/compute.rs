@@ -1,0 +1,178 @@
+//! One `compute_ctl` process and its API.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use compute_ctl::os::procs;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reqwest::StatusCode;
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+use super::{Bed, PATIENCE};
+
+/// How often a status is asked for.
+const POLL: Duration = Duration::from_millis(5);
+
+pub struct Compute {
+    child: Child,
+    pub external: String,
+    pub internal: String,
+    pub connstr: String,
+    pub pgdata: PathBuf,
+    log: PathBuf,
+    pub http: reqwest::Client,
+}
+
+impl Compute {
+    /// Starts the binary under test; its output goes to a file beside PGDATA.
+    pub fn spawn(bed: &Bed, args: &[String], env: &[(&str, &str)]) -> Self {
+        let log = bed.dir().join(format!("compute-{}.log", std::process::id()));
+        let out = File::options().create(true).append(true).open(&log).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_compute_ctl"));
+        command
+            .args(args)
+            .envs(env.iter().copied())
+            .env_remove("POSTGRES_PATH")
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().unwrap())
+            .stderr(out)
+            .kill_on_drop(true);
+        #[expect(clippy::disallowed_methods, reason = "the process under test is nobody's child")]
+        let child = command.spawn().unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self {
+            child,
+            external: format!("http://127.0.0.1:{}", bed.external_port),
+            internal: format!("http://127.0.0.1:{}", bed.internal_port),
+            connstr: bed.connstr(),
+            pgdata: bed.pgdata(),
+            log,
+            http: reqwest::Client::builder().no_proxy().timeout(2 * PATIENCE).build().unwrap(),
+        }
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id().expect("the process has ended")).unwrap()
+    }
+
+    /// Children that have ended and were not reaped yet. The reaper may need a moment.
+    pub fn zombies(&self) -> Vec<i32> {
+        let (me, all) = (self.pid(), procs::all().unwrap());
+        all.iter().filter(|p| p.zombie && p.ppid == me).map(|p| p.pid).collect()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    /// Everything the process and Postgres wrote so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    /// `GET` on the external server; none while it does not answer.
+    pub async fn try_get(&self, path: &str) -> Option<(StatusCode, Value)> {
+        let response = self.http.get(format!("{}{path}", self.external)).send().await.ok()?;
+        let status = response.status();
+        let text = response.text().await.ok()?;
+        Some((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    pub async fn get(&self, path: &str) -> (StatusCode, Value) {
+        let answer = self.try_get(path).await;
+        answer.unwrap_or_else(|| panic!("no answer to GET {path}\n{}", self.log()))
+    }
+
+    /// `POST` on the external server.
+    pub async fn post(&self, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
+        let mut request = self.http.post(format!("{}{path}", self.external));
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        let response = request.send().await;
+        let response = response.unwrap_or_else(|e| panic!("POST {path}: {e:?}\n{}", self.log()));
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// Waits until `/status` shows one of these; all statuses seen on the way are returned too.
+    pub async fn wait_for_any(&mut self, wanted: &[&str]) -> (String, Vec<String>) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen: Vec<String> = Vec::new();
+        loop {
+            if let Some((_, document)) = self.try_get("/status").await
+                && let Some(status) = document["status"].as_str()
+            {
+                if seen.last().is_none_or(|last| last != status) {
+                    seen.push(status.to_owned());
+                }
+                if wanted.contains(&status) {
+                    return (status.to_owned(), seen);
+                }
+            }
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the process ended with {status}, seen {seen:?}\n{}", self.log());
+            }
+            assert!(Instant::now() < deadline, "not {wanted:?} but {seen:?}\n{}", self.log());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits for exactly this status; `failed` on the way is the end of the test.
+    pub async fn wait_for(&mut self, wanted: &str) -> Vec<String> {
+        let (status, seen) = self.wait_for_any(&[wanted, "failed"]).await;
+        assert_eq!(status, wanted, "{:?}\n{}", self.get("/status").await, self.log());
+        seen
+    }
+
+    /// Waits until the log holds a text.
+    pub async fn wait_for_log(&mut self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "no {text:?} in\n{}", self.log());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until the process has ended by itself.
+    pub async fn wait_exit(&mut self) -> ExitStatus {
+        self.wait_exit_within(PATIENCE).await
+    }
+
+    pub async fn wait_exit_within(&mut self, limit: Duration) -> ExitStatus {
+        match tokio::time::timeout(limit, self.child.wait()).await {
+            Ok(status) => status.unwrap(),
+            Err(_) => panic!("the process did not end within {limit:?}\n{}", self.log()),
+        }
+    }
+
+    /// A signal, and the exit code that it leads to.
+    pub async fn stop(&mut self, signal: Signal) -> i32 {
+        self.signal(signal);
+        self.wait_exit().await.code().unwrap_or(-1)
+    }
+
+    /// One SQL session as the superuser.
+    pub async fn sql(&self) -> tokio_postgres::Client {
+        let (client, connection) =
+            tokio_postgres::connect(&self.connstr, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
+    /// First column of the first row, as text.
+    pub async fn sql_text(&self, query: &str) -> String {
+        let rows = self.sql().await.simple_query(query).await.unwrap();
+        let row = rows.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        row.unwrap().get(0).unwrap_or("NULL").to_owned()
+    }
+}

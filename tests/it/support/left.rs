@@ -1,0 +1,40 @@
+//! The check at the end of a scenario: no process is left.
+
+use std::time::{Duration, Instant};
+
+use compute_ctl::os::procs;
+
+use super::Bed;
+
+/// The kernel may take a moment to take down what was killed.
+const MOMENT: Duration = Duration::from_secs(2);
+
+/// Fails if a process runs in the bed's folder or names it on its command line.
+#[track_caller]
+pub fn assert_nothing_left(bed: &Bed) {
+    let deadline = Instant::now() + MOMENT;
+    loop {
+        let left = left(bed);
+        if left.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "left behind: {left:?}");
+        std::thread::yield_now();
+    }
+}
+
+fn left(bed: &Bed) -> Vec<String> {
+    let dir = bed.dir().canonicalize().unwrap();
+    let text = dir.display().to_string();
+    let me = std::process::id().cast_signed();
+    let mut left = Vec::new();
+    for process in procs::all().unwrap() {
+        let line = std::fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        let here = procs::cwd(process.pid).is_some_and(|cwd| cwd.starts_with(&dir));
+        if process.pid != me && (here || line.contains(&text)) {
+            left.push(format!("{} {line}", process.pid));
+        }
+    }
+    left
+}
