@@ -21,6 +21,9 @@ const HBA_LINE: &str = "host\tall\t\tall\t\tall\t\tmd5";
 /// Lifts the size limit of the project while catalogs are changed; without a line feed.
 const NO_SIZE_LIMIT: &[u8] = b"neon.max_cluster_size=-1";
 
+/// Written by a postmaster in its data directory; its last line tells its state.
+pub const POSTMASTER_PID: &str = "postmaster.pid";
+
 /// Names of half-written files; a crash can leave one behind.
 pub const TEMP_PREFIX: &str = ".postgresql.conf.tmp-";
 

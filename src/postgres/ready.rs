@@ -19,7 +19,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-const PID_FILE: &str = "postmaster.pid";
+use super::files::POSTMASTER_PID as PID_FILE;
 /// How often the file is looked at where there are no file events.
 const POLL: Duration = Duration::from_millis(50);
 /// How often it is looked at besides: some file systems take a watch, but report nothing.

@@ -56,7 +56,7 @@ impl fmt::Display for SyncCheck {
     /// `1 of 3 safekeepers answered, 2 are needed: sk-1:6500: connection refused; ...`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reports = match self {
-            Self::InSync(lsn) => return write!(f, "safekeepers are in sync at {lsn}"),
+            Self::InSync(lsn) => return write!(f, "safekeepers are in sync at LSN {lsn}"),
             Self::NotInSync(reports) => {
                 f.write_str("not synced")?;
                 reports
