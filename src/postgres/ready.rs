@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::files::POSTMASTER_PID as PID_FILE;
+
 /// How often the file is looked at where there are no file events.
 const POLL: Duration = Duration::from_millis(50);
 /// How often it is looked at besides: some file systems take a watch, but report nothing.
