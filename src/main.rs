@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use compute_ctl::cli::{Cli, Command, RunArgs};
 use compute_ctl::dev;
-use compute_ctl::driver::error_text;
+use compute_ctl::errors;
 use compute_ctl::life::{Compute, Process};
 use compute_ctl::os::{limits, privileges};
 use compute_ctl::telemetry::{logging, sink::LogSink};
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("Error: {}", error_text(&error));
+            eprintln!("Error: {}", errors::report(&error));
             ExitCode::FAILURE
         }
     }

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::requests::{ConfigureFailed, Request, Terminated};
-use super::{ConfigureReply, Driver, NO_LSN, error_text};
+use super::{ConfigureReply, Driver, NO_LSN};
+use crate::errors::report;
+use crate::node::requests::{ConfigureFailed, Request, Terminated};
 use crate::os::neighbours;
 use crate::postgres::process::PostgresProcess;
 use crate::postgres::stop::StopLadder;
@@ -167,7 +168,7 @@ impl Driver {
         postgres: Option<PostgresProcess>,
         reply: ConfigureReply,
     ) -> u8 {
-        let text = error_text(&error);
+        let text = report(&error);
         tracing::error!("could not start the compute: {text}");
         let _ = self.node.fail(text.clone());
         if let Some(reply) = reply {
@@ -203,7 +204,7 @@ impl Driver {
                 (NO_LSN, None, code)
             }
             Some(Err(error)) => {
-                let text = error_text(
+                let text = report(
                     &anyhow::Error::new(error).context("failed to sync safekeepers at the end"),
                 );
                 tracing::error!("{text}");

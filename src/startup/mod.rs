@@ -14,7 +14,6 @@ pub mod catalog;
 pub mod configuration;
 pub mod leftovers;
 pub mod pgdata;
-pub mod phase;
 pub mod stale;
 pub mod warmup;
 
@@ -23,6 +22,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 
+use crate::node::phase::Phase;
 use crate::node::{ComputeNode, millis};
 use crate::postgres::conf::ConfFile;
 use crate::postgres::files;
@@ -35,7 +35,6 @@ use crate::storage::safekeepers::{self, SyncCheck, SyncCheckRequest};
 use crate::storage::sync::{self, SyncRequest};
 use crate::storage::target::PageserverTarget;
 pub use leftovers::Leftovers;
-use phase::Phase;
 
 /// From a spec to a Postgres that is configured. The process is put into `postgres` as soon as it
 /// exists, so that whoever gives the start up can stop it.
