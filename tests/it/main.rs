@@ -4,6 +4,14 @@
 //! Every test runs on each PostgreSQL that is found (see [`support::servers`]), unless it says that
 //! it does not depend on the server.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a scenario that finds something else than it expects has failed"
+)]
+
 mod support;
 
 mod first_start;
