@@ -17,6 +17,7 @@ pub mod pgdata;
 pub mod stale;
 pub mod warmup;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -206,6 +207,14 @@ async fn fetch_basebackup(
         metrics.basebackup_bytes = stats.bytes;
     });
     Ok(())
+}
+
+/// A start that takes longer than usual says how far it is.
+async fn log_progress(node: &ComputeNode) -> Infallible {
+    loop {
+        tokio::time::sleep(node.params.timeouts.progress_log).await;
+        tracing::info!("basebackup: {} bytes so far", node.basebackup.bytes());
+    }
 }
 
 /// Spawns Postgres and waits until it accepts connections (01 §10).
