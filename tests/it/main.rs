@@ -14,4 +14,7 @@
 
 mod support;
 
+mod configure_empty;
+mod control_plane;
 mod first_start;
+mod spec_file;

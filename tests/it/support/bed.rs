@@ -36,6 +36,9 @@ pub struct Bed {
     pub port: u16,
     pub external_port: u16,
     pub internal_port: u16,
+    /// Program for `--pgbin`; the wrapper's unless changed.
+    pub pgbin: PathBuf,
+    pgdata: PathBuf,
     dir: TempDir,
 }
 
@@ -78,6 +81,12 @@ pub fn hand_over(path: &Path) {
     }
 }
 
+/// The name of the user that a compute runs as.
+pub fn run_as_name() -> String {
+    let uid = run_as().map_or(nix::unistd::geteuid(), |user| user.uid.into());
+    nix::unistd::User::from_uid(uid).unwrap().unwrap().name
+}
+
 /// A port that nobody uses at the moment.
 pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -114,13 +123,25 @@ impl Bed {
             server,
             pageserver,
             safekeepers,
-            wrapper,
             spec,
             port,
             external_port: free_port(),
             internal_port: free_port(),
+            pgbin: wrapper.postgres(),
+            wrapper,
+            pgdata: dir.path().join("pgdata"),
             dir,
         }
+    }
+
+    /// The same storage and server for a compute on other ports.
+    pub fn take_other_http_ports(&mut self) {
+        (self.external_port, self.internal_port) = (free_port(), free_port());
+    }
+
+    /// Another place for PGDATA, relative to the bed's folder.
+    pub fn place_pgdata(&mut self, place: &str) {
+        self.pgdata = self.dir.path().join(place);
     }
 
     pub fn dir(&self) -> &Path {
@@ -128,7 +149,7 @@ impl Bed {
     }
 
     pub fn pgdata(&self) -> PathBuf {
-        self.dir.path().join("pgdata")
+        self.pgdata.clone()
     }
 
     /// A file of PGDATA as text.
@@ -155,7 +176,7 @@ impl Bed {
     /// Flags that every compute of this bed has; no source of configuration among them.
     pub fn base_args(&self) -> Vec<String> {
         [
-            ("--pgbin", self.wrapper.postgres().display().to_string()),
+            ("--pgbin", self.pgbin.display().to_string()),
             ("--pgdata", self.pgdata().display().to_string()),
             ("--connstr", self.connstr()),
             ("--external-http-port", self.external_port.to_string()),
@@ -178,6 +199,12 @@ impl Bed {
         let config = serde_json::json!({"compute_ctl_config": {"jwks": {"keys": []}}});
         let config = self.write("config.json", &config);
         self.start_with(&["--compute-id", "c1", "--config", &config.display().to_string()])
+    }
+
+    /// Writes the configuration as it is now; flags that start a compute on it by `--config`.
+    pub fn config_args(&self) -> Vec<String> {
+        let config = self.write("config.json", &self.spec.config());
+        ["--compute-id", "c1", "--config", &config.display().to_string()].map(str::to_owned).into()
     }
 
     /// Starts a compute with the base flags and these.
