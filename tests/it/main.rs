@@ -14,7 +14,10 @@
 
 mod support;
 
+mod bad_input;
 mod configure_empty;
 mod control_plane;
 mod first_start;
+mod ports_taken;
 mod spec_file;
+mod usage_errors;

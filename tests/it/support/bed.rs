@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-use super::Compute;
+use super::{Compute, free_port};
 
 /// What the safekeepers answer unless told otherwise.
 pub const LSN_TEXT: &str = "0/1F30EC8";
@@ -85,11 +85,6 @@ pub fn hand_over(path: &Path) {
 pub fn run_as_name() -> String {
     let uid = run_as().map_or(nix::unistd::geteuid(), |user| user.uid.into());
     nix::unistd::User::from_uid(uid).unwrap().unwrap().name
-}
-
-/// A port that nobody uses at the moment.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Bed {

@@ -5,14 +5,16 @@ mod bed;
 mod compute;
 mod folder;
 mod left;
+mod ports;
 mod refusal;
 mod servers;
 
-pub use bed::{Bed, LSN_TEXT, MODE_PRIMARY, free_port, hand_over, run_as_name};
+pub use bed::{Bed, LSN_TEXT, MODE_PRIMARY, hand_over, run_as_name};
 pub use compute::Compute;
 pub use folder::{eventually, names, put};
 pub use left::assert_nothing_left;
-pub use refusal::{Marked, Refusal, try_start};
+pub use ports::free_port;
+pub use refusal::{Marked, try_start};
 pub use servers::{on_every_server, on_one_server};
 
 use std::time::Duration;
