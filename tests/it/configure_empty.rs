@@ -1,7 +1,6 @@
 //! An empty compute: warm-up before the ports open, then its spec by `/configure`.
 
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use chrono::{DateTime, FixedOffset};
@@ -9,7 +8,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    Bed, assert_nothing_left, eventually, names, on_every_server, on_one_server, put, try_start,
+    Bed, assert_nothing_left, eventually, names, on_every_server, on_one_server, put_program,
+    try_start,
 };
 
 /// An `initdb` that waits until it is let go.
@@ -23,15 +23,13 @@ impl Gate {
         let (reached, open) = (bed.dir().join("reached"), bed.dir().join("open"));
         let initdb = bed.pgbin.with_file_name("initdb");
         let real = std::fs::read_link(&initdb).unwrap();
-        std::fs::remove_file(&initdb).unwrap();
         let script = format!(
-            "#!/bin/sh\ntouch {}\nuntil [ -e {} ]; do sleep 0.01; done\nexec {} \"$@\"\n",
+            "touch {}\nuntil [ -e {} ]; do sleep 0.01; done\nexec {} \"$@\"",
             reached.display(),
             open.display(),
             real.display(),
         );
-        put(&initdb, &script);
-        std::fs::set_permissions(&initdb, std::fs::Permissions::from_mode(0o755)).unwrap();
+        put_program(&initdb, &script);
         Self { reached, open }
     }
 
@@ -108,9 +106,7 @@ async fn a_failed_warm_up_is_no_failure() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let initdb = bed.pgbin.with_file_name("initdb");
-        std::fs::remove_file(&initdb).unwrap();
-        put(&initdb, "#!/bin/sh\necho cannot today >&2\nexit 1\n");
-        std::fs::set_permissions(&initdb, std::fs::Permissions::from_mode(0o755)).unwrap();
+        put_program(&initdb, "echo cannot today >&2; exit 1");
         let mut compute = bed.start_empty();
         compute.wait_for("empty").await;
         assert!(compute.log().contains("cannot today"), "{}", compute.log());

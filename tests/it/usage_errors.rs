@@ -1,6 +1,6 @@
 //! Command lines that make no sense: exit code 2, text on stderr, nothing done.
 
-use crate::support::{Bed, Marked, assert_nothing_left, on_one_server, try_start};
+use crate::support::{Bed, Marked, assert_nothing_left, on_one_server, put_program, try_start};
 
 #[tokio::test]
 async fn usage_errors_end_with_2() {
@@ -72,6 +72,9 @@ async fn unusable_values_end_with_1() {
             line
         };
         let secret = "postgresql://cloud_admin:planted-secret@[/postgres";
+        let old = bed.dir().join("old/postgres");
+        put_program(&old, "echo 'postgres (PostgreSQL) 13.3'");
+        let old = old.display().to_string();
         let cases = [
             (replaced("--connstr", "nonsense"), "--connstr is not a URL"),
             (replaced("--connstr", "host=localhost user=cloud_admin"), "--connstr is not a URL"),
@@ -80,7 +83,7 @@ async fn unusable_values_end_with_1() {
             (replaced("--connstr", "postgresql:///postgres"), "--connstr names no host"),
             (replaced("--config", "/no/such/config.json"), "could not read /no/such/config.json"),
             (replaced("--pgbin", "/no/such/postgres"), "/no/such/postgres"),
-            (replaced("--pgbin", "/bin/true"), "/bin/true"),
+            (replaced("--pgbin", &old), "is not a supported Postgres (14 to 17)"),
         ];
         for (line, text) in cases {
             let refusal = try_start(&bed, &line, &[]).await;

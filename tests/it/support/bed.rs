@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use compute_ctl::dev::pageserver::{PageserverOptions, StandInPageserver};
@@ -137,6 +138,13 @@ impl Bed {
     /// Another place for PGDATA, relative to the bed's folder.
     pub fn place_pgdata(&mut self, place: &str) {
         self.pgdata = self.dir.path().join(place);
+    }
+
+    /// Whether the server is Neon's build.
+    pub fn server_has_neon(&self) -> bool {
+        let control = Command::new(self.server.program("pg_config")).arg("--pkglibdir").output();
+        let Ok(output) = control else { return false };
+        Path::new(String::from_utf8_lossy(&output.stdout).trim()).join("neon.so").is_file()
     }
 
     pub fn dir(&self) -> &Path {

@@ -90,6 +90,13 @@ impl Compute {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
     }
 
+    /// The log for a message of a failed test: without our own polling.
+    fn log_for_reading(&self) -> String {
+        let log = self.log();
+        let lines = log.lines().filter(|line| !line.contains("method=GET url.path=/status"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
     /// `GET` on the external server; none while it does not answer.
     pub async fn try_get(&self, path: &str) -> Option<(StatusCode, Value)> {
         let response = self.http.get(format!("{}{path}", self.external)).send().await.ok()?;
@@ -100,7 +107,7 @@ impl Compute {
 
     pub async fn get(&self, path: &str) -> (StatusCode, Value) {
         let answer = self.try_get(path).await;
-        answer.unwrap_or_else(|| panic!("no answer to GET {path}\n{}", self.log()))
+        answer.unwrap_or_else(|| panic!("no answer to GET {path}\n{}", self.log_for_reading()))
     }
 
     /// `POST` on the external server.
@@ -110,7 +117,8 @@ impl Compute {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         let response = request.send().await;
-        let response = response.unwrap_or_else(|e| panic!("POST {path}: {e:?}\n{}", self.log()));
+        let response =
+            response.unwrap_or_else(|e| panic!("POST {path}: {e:?}\n{}", self.log_for_reading()));
         let status = response.status();
         let text = response.text().await.unwrap();
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
@@ -132,9 +140,16 @@ impl Compute {
                 }
             }
             if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("the process ended with {status}, seen {seen:?}\n{}", self.log());
+                panic!(
+                    "the process ended with {status}, seen {seen:?}\n{}",
+                    self.log_for_reading()
+                );
             }
-            assert!(Instant::now() < deadline, "not {wanted:?} but {seen:?}\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "not {wanted:?} but {seen:?}\n{}",
+                self.log_for_reading()
+            );
             tokio::time::sleep(POLL).await;
         }
     }
@@ -142,7 +157,7 @@ impl Compute {
     /// Waits for exactly this status; `failed` on the way is the end of the test.
     pub async fn wait_for(&mut self, wanted: &str) -> Vec<String> {
         let (status, seen) = self.wait_for_any(&[wanted, "failed"]).await;
-        assert_eq!(status, wanted, "{:?}\n{}", self.get("/status").await, self.log());
+        assert_eq!(status, wanted, "{:?}\n{}", self.get("/status").await, self.log_for_reading());
         seen
     }
 
@@ -150,7 +165,7 @@ impl Compute {
     pub async fn wait_for_log(&mut self, text: &str) {
         let deadline = Instant::now() + PATIENCE;
         while !self.log().contains(text) {
-            assert!(Instant::now() < deadline, "no {text:?} in\n{}", self.log());
+            assert!(Instant::now() < deadline, "no {text:?} in\n{}", self.log_for_reading());
             tokio::time::sleep(POLL).await;
         }
     }
@@ -187,7 +202,9 @@ impl Compute {
     pub async fn wait_exit_within(&mut self, limit: Duration) -> ExitStatus {
         match tokio::time::timeout(limit, self.child.wait()).await {
             Ok(status) => status.unwrap(),
-            Err(_) => panic!("the process did not end within {limit:?}\n{}", self.log()),
+            Err(_) => {
+                panic!("the process did not end within {limit:?}\n{}", self.log_for_reading())
+            }
         }
     }
 

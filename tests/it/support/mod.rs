@@ -11,7 +11,7 @@ mod servers;
 
 pub use bed::{Bed, LSN_TEXT, MODE_PRIMARY, hand_over, run_as_name};
 pub use compute::Compute;
-pub use folder::{eventually, names, put};
+pub use folder::{eventually, names, put, put_program};
 pub use left::assert_nothing_left;
 pub use ports::free_port;
 pub use refusal::{Marked, try_start};
