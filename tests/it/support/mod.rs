@@ -4,16 +4,16 @@
 mod bed;
 mod compute;
 mod folder;
+mod free_port;
 mod left;
-mod ports;
 mod refusal;
 mod servers;
 
 pub use bed::{Bed, LSN_TEXT, MODE_PRIMARY, hand_over, run_as_name};
 pub use compute::Compute;
 pub use folder::{eventually, names, put, put_program};
+pub use free_port::free_port;
 pub use left::assert_nothing_left;
-pub use ports::free_port;
 pub use refusal::{Marked, try_start};
 pub use servers::{on_every_server, on_one_server};
 
