@@ -205,7 +205,10 @@ async fn fetch_basebackup(
         pgdata: &node.params.pgdata,
     };
     let limits = node.params.timeouts.basebackup;
-    let stats = basebackup::get_basebackup(request, Some(early), limits, &node.basebackup).await?;
+    let stats = tokio::select! {
+        stats = basebackup::get_basebackup(request, Some(early), limits, &node.basebackup) => stats?,
+        never = log_progress(node) => match never {},
+    };
     node.update_metrics(|metrics| {
         metrics.pageserver_connect_micros = stats.connect_micros;
         metrics.basebackup_ms = stats.millis;
