@@ -66,6 +66,8 @@ async fn warm_up_then_ports_then_a_spec() {
         let (_, before) = compute.get("/status").await;
         assert_eq!((&before["tenant"], &before["timeline"]), (&Value::Null, &Value::Null));
         assert_eq!(compute.status_metric().await.as_deref(), Some("empty"));
+        let internal = compute.http.get(format!("{}/metrics", compute.internal)).send().await;
+        assert_eq!(internal.unwrap().status(), 200);
 
         let (code, after) = compute.post("/configure", Some(&bed.configure_body())).await;
         assert_eq!(code, 200, "{after}\n{}", compute.log());

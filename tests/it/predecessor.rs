@@ -118,6 +118,7 @@ async fn stubborn_leftovers_are_killed() {
             assert!(procs::get(pid).is_none_or(|p| p.zombie), "{pid} is still alive");
         }
         assert_eq!(third.sql_text("SELECT 40 + 2").await, "42");
+        eventually("no zombie is left", || third.zombies().is_empty()).await;
         assert_eq!(third.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })

@@ -9,7 +9,7 @@ mod left;
 mod refusal;
 mod servers;
 
-pub use bed::{Bed, LSN_TEXT, MODE_PRIMARY, hand_over, run_as_name};
+pub use bed::{Bed, LSN_TEXT, hand_over, run_as_name};
 pub use compute::Compute;
 pub use folder::{eventually, names, put, put_program};
 pub use free_port::free_port;

@@ -40,8 +40,8 @@ impl Refusal {
     #[track_caller]
     pub fn error(&self) -> &str {
         assert_eq!(self.code, Some(1), "{}", self.stderr);
-        let at = self.stderr.find("Error: ");
-        &self.stderr[at.unwrap_or_else(|| panic!("no `Error:` in\n{}", self.stderr))..]
+        let error = self.stderr.split_once("Error: ").map(|(_, error)| error);
+        error.unwrap_or_else(|| panic!("no `Error:` in\n{}", self.stderr))
     }
 }
 
