@@ -4,6 +4,25 @@
 //! Every test runs on each PostgreSQL that is found (see [`support::servers`]), unless it says that
 //! it does not depend on the server.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that panics is how it says what is wrong"
+)]
+
 mod support;
 
+mod failed_start_stays;
+mod final_sync_fails;
 mod first_start;
+mod orphans;
+mod postgres_dies;
+mod postgres_does_not_start;
+mod reconfigure;
+mod refresh;
+mod server_log;
+mod signal_in_each_phase;
+mod signals;
+mod terminate;

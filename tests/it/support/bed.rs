@@ -180,6 +180,19 @@ impl Bed {
         self.start_with(&["--compute-id", "c1", "--config", &config.display().to_string()])
     }
 
+    /// Writes the configuration as it is now; flags that start a compute on it by `--config`.
+    pub fn config_args(&self) -> Vec<String> {
+        let config = self.write("config.json", &self.spec.config());
+        ["--compute-id", "c1", "--config", &config.display().to_string()].map(str::to_owned).into()
+    }
+
+    /// Starts a compute on the spec as it is now, with these variables in its environment.
+    pub fn start_with_env(&self, env: &[(&str, &str)]) -> Compute {
+        let mut line = self.base_args();
+        line.extend(self.config_args());
+        Compute::spawn(self, &line, env)
+    }
+
     /// Starts a compute with the base flags and these.
     pub fn start_with(&self, args: &[&str]) -> Compute {
         let mut line = self.base_args();

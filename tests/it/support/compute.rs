@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use compute_ctl::os::procs;
@@ -14,6 +15,8 @@ use tokio::process::{Child, Command};
 
 use super::{Bed, PATIENCE};
 
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_compute_ctl");
 /// How often a status is asked for.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -30,9 +33,21 @@ pub struct Compute {
 impl Compute {
     /// Starts the binary under test; its output goes to a file beside PGDATA.
     pub fn spawn(bed: &Bed, args: &[String], env: &[(&str, &str)]) -> Self {
-        let log = bed.dir().join(format!("compute-{}.log", std::process::id()));
+        Self::spawn_by(bed, Command::new(BINARY), args, env)
+    }
+
+    /// Starts the binary through another program, which must `exec` its arguments.
+    pub fn spawn_through(bed: &Bed, mut program: Command, args: &[String]) -> Self {
+        program.arg(BINARY);
+        Self::spawn_by(bed, program, args, &[])
+    }
+
+    fn spawn_by(bed: &Bed, mut command: Command, args: &[String], env: &[(&str, &str)]) -> Self {
+        // One file per compute: a bed can have several, one after the other or at once.
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let log = bed.dir().join(format!("compute-{}-{count}.log", std::process::id()));
         let out = File::options().create(true).append(true).open(&log).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_compute_ctl"));
         command
             .args(args)
             .envs(env.iter().copied())
@@ -73,6 +88,29 @@ impl Compute {
     /// Everything the process and Postgres wrote so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    /// How often the log holds a text.
+    pub fn count_in_log(&self, text: &str) -> usize {
+        self.log().matches(text).count()
+    }
+
+    /// The number in `postmaster.pid`.
+    pub fn postmaster(&self) -> i32 {
+        let text = std::fs::read_to_string(self.pgdata.join("postmaster.pid")).unwrap();
+        text.lines().next().unwrap().trim().parse().unwrap()
+    }
+
+    /// Whether the process has not ended yet.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// The error in `/status`, once the start has failed.
+    pub async fn wait_for_failure(&mut self) -> String {
+        let (status, seen) = self.wait_for_any(&["failed", "running"]).await;
+        assert_eq!(status, "failed", "{seen:?}\n{}", self.log());
+        self.get("/status").await.1["error"].as_str().unwrap().to_owned()
     }
 
     /// `GET` on the external server; none while it does not answer.

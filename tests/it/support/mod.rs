@@ -3,13 +3,17 @@
 
 mod bed;
 mod compute;
+mod fake_server;
 mod left;
 mod servers;
+mod wait;
 
-pub use bed::{Bed, LSN_TEXT, MODE_PRIMARY};
+pub use bed::{Bed, LSN_TEXT, MODE_PRIMARY, free_port, hand_over};
 pub use compute::Compute;
+pub use fake_server::IMMORTAL;
 pub use left::assert_nothing_left;
 pub use servers::{on_every_server, on_one_server};
+pub use wait::{position, until};
 
 use std::time::Duration;
 
