@@ -87,7 +87,12 @@ impl Compute {
 
     /// Everything the process and Postgres wrote so far.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
+        String::from_utf8_lossy(&self.log_bytes()).into_owned()
+    }
+
+    /// The same as it is.
+    pub fn log_bytes(&self) -> Vec<u8> {
+        std::fs::read(&self.log).unwrap()
     }
 
     /// How often the log holds a text.
