@@ -9,6 +9,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::string_slice,
     reason = "a test that panics is how it says what is wrong"
 )]
 
@@ -17,6 +18,7 @@ mod support;
 mod failed_start_stays;
 mod final_sync_fails;
 mod first_start;
+mod neighbours;
 mod orphans;
 mod postgres_dies;
 mod postgres_does_not_start;

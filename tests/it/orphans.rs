@@ -20,17 +20,20 @@ fn is_orphan(pid: i32) -> bool {
     String::from_utf8_lossy(&line).replace('\0', " ").trim_end() == ORPHAN
 }
 
-/// Lets a backend start a program that outlives its parent, waits until `daemon` has inherited and
-/// reaped it, then kills the postmaster: its exit status must reach the driver all the same.
-async fn orphans_are_reaped(bed: &Bed, compute: &mut Compute, daemon: i32) {
+/// Lets a backend start a program that outlives its parent, and waits until `daemon` has inherited
+/// and reaped it.
+async fn an_orphan_is_reaped(compute: &Compute, daemon: i32) {
     let program = format!("{ORPHAN} >/dev/null 2>&1 & cat >/dev/null");
     let copy = format!("COPY (SELECT 1) TO PROGRAM '{program}'");
     compute.sql().await.batch_execute(&copy).await.unwrap();
     let orphan = children(daemon).into_iter().find(|p| is_orphan(p.pid));
     let orphan = orphan.expect("the daemon has not inherited the orphan").pid;
     until("the orphan is reaped", || async move { procs::get(orphan).is_none() }).await;
+}
 
-    // The exit of the postmaster leaves its backends to the daemon, all at once.
+/// The end of the postmaster leaves its backends to the daemon, all at once; its status must reach
+/// the driver all the same, and so must that of the sync after it.
+async fn a_killed_postmaster_is_noticed(bed: &Bed, compute: &mut Compute, daemon: i32) {
     let postmaster = children(daemon).into_iter().find(|p| procs::runs_program(p.pid, "postgres"));
     kill(Pid::from_raw(postmaster.unwrap().pid), Signal::SIGKILL).unwrap();
     compute.wait_for_any(&["terminated"]).await;
@@ -47,7 +50,9 @@ async fn as_a_subreaper() {
         let mut compute = bed.start();
         compute.wait_for("running").await;
         let daemon = compute.pid();
-        orphans_are_reaped(&bed, &mut compute, daemon).await;
+        an_orphan_is_reaped(&compute, daemon).await;
+        assert!(compute.zombies().is_empty());
+        a_killed_postmaster_is_noticed(&bed, &mut compute, daemon).await;
         assert_eq!(compute.wait_exit().await.code(), Some(1));
         assert_nothing_left(&bed);
     })
@@ -73,7 +78,9 @@ async fn as_pid_1() {
         let status = std::fs::read_to_string(format!("/proc/{daemon}/status")).unwrap();
         let numbers = status.lines().find(|line| line.starts_with("NSpid:")).unwrap();
         assert_eq!(numbers.split_whitespace().last(), Some("1"), "{numbers}");
-        orphans_are_reaped(&bed, &mut compute, daemon).await;
+        an_orphan_is_reaped(&compute, daemon).await;
+        assert!(children(daemon).iter().all(|child| !child.zombie));
+        a_killed_postmaster_is_noticed(&bed, &mut compute, daemon).await;
         // `unshare` ends with the code of the daemon.
         assert_eq!(compute.wait_exit().await.code(), Some(1));
         assert_nothing_left(&bed);

@@ -22,8 +22,6 @@ use super::Compute;
 /// What the safekeepers answer unless told otherwise.
 pub const LSN_TEXT: &str = "0/1F30EC8";
 const LSN: u64 = 0x1F3_0EC8;
-/// `mode` of a primary.
-pub const MODE_PRIMARY: &str = "Primary";
 
 /// Stand-in storage, a wrapped Postgres, a spec that points at them.
 pub struct Bed {
@@ -48,10 +46,12 @@ fn run_as() -> Option<RunAs> {
     Some(RunAs { uid: user.uid.as_raw(), gid: user.gid.as_raw() })
 }
 
+/// By version; the folder lives as long as the template in it.
+type Templates = HashMap<String, Arc<(TempDir, Template)>>;
+
 /// One template per server version and process: initdb takes a second.
 async fn template(server: &Server) -> Template {
-    static TEMPLATES: Mutex<Option<HashMap<String, Arc<(TempDir, Template)>>>> =
-        Mutex::const_new(None);
+    static TEMPLATES: Mutex<Option<Templates>> = Mutex::const_new(None);
     let mut templates = TEMPLATES.lock().await;
     let templates = templates.get_or_insert_default();
     if let Some(made) = templates.get(&server.version) {

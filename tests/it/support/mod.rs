@@ -8,7 +8,7 @@ mod left;
 mod servers;
 mod wait;
 
-pub use bed::{Bed, LSN_TEXT, MODE_PRIMARY, free_port, hand_over};
+pub use bed::{Bed, LSN_TEXT, free_port, hand_over};
 pub use compute::Compute;
 pub use fake_server::IMMORTAL;
 pub use left::assert_nothing_left;
