@@ -6,13 +6,13 @@
 
 pub mod ending;
 pub mod reconfigure;
+pub mod stop;
 
 use std::process::ExitStatus;
 use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
 use crate::errors::report;
 use crate::node::ComputeNode;
@@ -22,15 +22,7 @@ use crate::spec::ParsedSpec;
 use crate::startup::{self, Leftovers};
 use crate::state::Event;
 use ending::Ending;
-
-/// Signals to the process as the driver sees them.
-#[derive(Debug, Clone, Default)]
-pub struct Stop {
-    /// The first one: stop Postgres by the ladder, sync nothing, be gone within `--stop-timeout`.
-    pub requested: CancellationToken,
-    /// The second one: end everything at once.
-    pub at_once: CancellationToken,
-}
+pub use stop::Stop;
 
 /// Who waits for the first start.
 type ConfigureReply = Option<oneshot::Sender<Result<(), ConfigureFailed>>>;

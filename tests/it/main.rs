@@ -5,10 +5,11 @@
 //! it does not depend on the server.
 
 #![allow(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
     reason = "a scenario that finds something else than it expects has failed"
 )]
 
@@ -17,11 +18,23 @@ mod support;
 mod bad_input;
 mod configure_empty;
 mod control_plane;
+mod failed_start_stays;
+mod final_sync_fails;
 mod first_start;
+mod neighbours;
+mod orphans;
 mod ports_taken;
+mod postgres_dies;
+mod postgres_does_not_start;
 mod predecessor;
+mod reconfigure;
+mod refresh;
 mod run_as;
+mod server_log;
+mod signal_in_each_phase;
+mod signals;
 mod spec_file;
+mod terminate;
 mod usage_errors;
 mod vanilla_server;
 mod wipe;

@@ -210,6 +210,13 @@ impl Bed {
         ["--compute-id", "c1", "--config", &config.display().to_string()].map(str::to_owned).into()
     }
 
+    /// Starts a compute on the spec as it is now, with these variables in its environment.
+    pub fn start_with_env(&self, env: &[(&str, &str)]) -> Compute {
+        let mut line = self.base_args();
+        line.extend(self.config_args());
+        Compute::spawn(self, &line, env)
+    }
+
     /// Starts a compute with the base flags and these.
     pub fn start_with(&self, args: &[&str]) -> Compute {
         let mut line = self.base_args();

@@ -87,7 +87,19 @@ impl Compute {
 
     /// Everything the process and Postgres wrote so far.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
+        String::from_utf8_lossy(&self.log_bytes()).into_owned()
+    }
+
+    /// The same as it is.
+    pub fn log_bytes(&self) -> Vec<u8> {
+        std::fs::read(&self.log).unwrap()
+    }
+
+    /// The error in `/status`, once the start has failed.
+    pub async fn wait_for_failure(&mut self) -> String {
+        let (status, seen) = self.wait_for_any(&["failed", "running"]).await;
+        assert_eq!(status, "failed", "{seen:?}\n{}", self.log());
+        self.get("/status").await.1["error"].as_str().unwrap().to_owned()
     }
 
     /// The log for a message of a failed test: without our own polling.

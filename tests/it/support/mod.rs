@@ -3,19 +3,23 @@
 
 mod bed;
 mod compute;
+mod fake_server;
 mod folder;
 mod free_port;
 mod left;
 mod refusal;
 mod servers;
+mod wait;
 
 pub use bed::{Bed, LSN_TEXT, hand_over, run_as_name};
 pub use compute::Compute;
+pub use fake_server::IMMORTAL;
 pub use folder::{eventually, names, put, put_program};
 pub use free_port::free_port;
 pub use left::assert_nothing_left;
 pub use refusal::{Marked, try_start};
 pub use servers::{on_every_server, on_one_server};
+pub use wait::{position, until};
 
 use std::time::Duration;
 
