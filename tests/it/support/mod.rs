@@ -19,7 +19,7 @@ pub use free_port::free_port;
 pub use left::assert_nothing_left;
 pub use refusal::{Marked, try_start};
 pub use servers::{on_every_server, on_one_server};
-pub use wait::{position, until};
+pub use wait::{last_position, until};
 
 use std::time::Duration;
 

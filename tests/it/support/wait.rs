@@ -16,8 +16,8 @@ pub async fn until<F: Future<Output = bool>>(what: &str, ask: impl Fn() -> F) {
     }
 }
 
-/// Where a text is in a log; panics if it is not there.
+/// Where a text is in a log for the last time; panics if it is not there.
 #[track_caller]
-pub fn position(log: &str, text: &str) -> usize {
-    log.find(text).unwrap_or_else(|| panic!("no {text:?} in\n{log}"))
+pub fn last_position(log: &str, text: &str) -> usize {
+    log.rfind(text).unwrap_or_else(|| panic!("no {text:?} in\n{log}"))
 }
