@@ -7,7 +7,7 @@ use std::process::Command;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 
-use crate::support::{Bed, Compute, assert_nothing_left, last_position, on_every_server};
+use crate::support::{Bed, Compute, assert_nothing_left, last_position, on_every_server, until};
 
 /// The safekeepers were synced once, and only after Postgres was reaped.
 #[track_caller]
@@ -30,7 +30,7 @@ async fn a_killed_postmaster_ends_the_compute_with_1() {
         let session = compute.sql().await;
         let busy = tokio::spawn(async move { session.simple_query("SELECT pg_sleep(100)").await });
         let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'";
-        while compute.sql_text(sleeping).await != "1" {}
+        until("it sleeps", || async { compute.sql_text(sleeping).await == "1" }).await;
         kill(Pid::from_raw(compute.postmaster()), Signal::SIGKILL).unwrap();
         assert_eq!(compute.wait_exit().await.code(), Some(1));
         assert!(busy.await.unwrap().is_err());
