@@ -6,4 +6,15 @@
 
 mod support;
 
+mod basebackup_archives;
+mod basebackup_retries;
+mod basebackup_waits;
 mod first_start;
+mod safekeeper_sync_fails;
+mod safekeepers_in_sync;
+mod safekeepers_out_of_sync;
+mod secrets;
+mod sharded_pageserver;
+mod standby_modes;
+mod startup_metrics;
+mod storage_token;

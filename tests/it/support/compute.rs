@@ -75,6 +75,31 @@ impl Compute {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
     }
 
+    /// Empties the log, which computes on the same bed share.
+    pub fn forget_log(&self) {
+        File::create(&self.log).unwrap();
+    }
+
+    /// Process id of the postmaster.
+    pub fn postmaster(&self) -> i32 {
+        let text = std::fs::read_to_string(self.pgdata.join("postmaster.pid")).unwrap();
+        text.lines().next().unwrap().parse().unwrap()
+    }
+
+    /// The error in `/status`, once the start has failed.
+    pub async fn wait_for_failure(&mut self) -> String {
+        let (status, seen) = self.wait_for_any(&["failed", "running"]).await;
+        assert_eq!(status, "failed", "{seen:?}\n{}", self.log());
+        self.get("/status").await.1["error"].as_str().unwrap().to_owned()
+    }
+
+    /// Ends a compute whose start has failed, without waiting until its time is over.
+    pub async fn dismiss(&mut self) {
+        let (code, answer) = self.post("/terminate?mode=immediate", None).await;
+        assert_eq!((code, answer), (StatusCode::OK, serde_json::json!({"lsn": null})));
+        assert_eq!(self.wait_exit().await.code(), Some(1));
+    }
+
     /// `GET` on the external server; none while it does not answer.
     pub async fn try_get(&self, path: &str) -> Option<(StatusCode, Value)> {
         let response = self.http.get(format!("{}{path}", self.external)).send().await.ok()?;

@@ -1,14 +1,18 @@
 //! What all scenarios share: a [`Bed`] of stand-in storage and a wrapped Postgres, the
 //! [`Compute`] process that runs on it, and the check that nothing is left behind.
 
+mod archives;
 mod bed;
 mod compute;
 mod left;
+mod ports;
 mod servers;
 
+pub use archives::{Entry, gzip_tar};
 pub use bed::{Bed, LSN_TEXT, MODE_PRIMARY};
 pub use compute::Compute;
 pub use left::assert_nothing_left;
+pub use ports::{ClosedPort, SilentPort};
 pub use servers::{on_every_server, on_one_server};
 
 use std::time::Duration;
