@@ -158,20 +158,12 @@ async fn safekeepers_in_sync(node: &Arc<ComputeNode>, spec: &ParsedSpec) -> Resu
         timeline_id: spec.timeline_id,
         token: spec.storage_token(),
     };
-    tracing::info!("checking if safekeepers are synced");
     let check =
         safekeepers::check_safekeepers(request, node.params.timeouts.safekeeper_answer).await;
     node.update_metrics(|metrics| metrics.sync_sk_check_ms = millis(began.elapsed()));
     match check {
-        SyncCheck::InSync(lsn) => {
-            tracing::info!("safekeepers are in sync at LSN {lsn}");
-            Ok(lsn)
-        }
-        other => {
-            let why = other.to_string();
-            tracing::warn!("{why}");
-            Err(why)
-        }
+        SyncCheck::InSync(lsn) => Ok(lsn),
+        other => Err(other.to_string()),
     }
 }
 
