@@ -28,8 +28,11 @@ async fn without_a_quorum_the_error_names_who_is_missing_and_stays_readable() {
         // The first one may have been late on a busy machine.
         assert!(error.contains(" of 3 safekeepers answered, 2 are needed"), "{error}");
         for part in [
-            format!("{}: flush_lsn {LSN_TEXT}, commit_lsn {LSN_TEXT}", bed.safekeepers[0].address())
-                .as_str(),
+            format!(
+                "{}: flush_lsn {LSN_TEXT}, commit_lsn {LSN_TEXT}",
+                bed.safekeepers[0].address()
+            )
+            .as_str(),
             &format!("{}: ", closed.address()),
             "Connection refused",
             &format!("{}: no answer within 100 ms", silent.address()),
@@ -42,7 +45,10 @@ async fn without_a_quorum_the_error_names_who_is_missing_and_stays_readable() {
         assert_eq!(bed.wrapper.calls().unwrap().len(), 6, "one try and five retries");
         assert_eq!(bed.pageserver.journal().commands(), [] as [&str; 0]);
         let metrics = compute.get("/metrics.json").await.1;
-        assert_eq!((&metrics["sync_safekeepers_ms"], &metrics["total_startup_ms"]), (&0.into(), &0.into()));
+        assert_eq!(
+            (&metrics["sync_safekeepers_ms"], &metrics["total_startup_ms"]),
+            (&0.into(), &0.into())
+        );
 
         let status = compute.wait_exit_within(LINGER + PATIENCE).await;
         assert_eq!(status.code(), Some(1));

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{
-    Bed, ClosedPort, LSN_TEXT, SilentPort, assert_nothing_left, on_one_server,
-};
+use crate::support::{Bed, ClosedPort, LSN_TEXT, SilentPort, assert_nothing_left, on_one_server};
 
 /// Up, with the basebackup at this LSN and without a sync child.
 async fn starts_without_sync(bed: &Bed, lsn: Option<&str>) {
