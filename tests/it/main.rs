@@ -16,6 +16,9 @@
 mod support;
 
 mod bad_input;
+mod basebackup_archives;
+mod basebackup_retries;
+mod basebackup_waits;
 mod configure_empty;
 mod control_plane;
 mod failed_start_stays;
@@ -30,10 +33,18 @@ mod predecessor;
 mod reconfigure;
 mod refresh;
 mod run_as;
+mod safekeeper_sync_fails;
+mod safekeepers_in_sync;
+mod safekeepers_out_of_sync;
+mod secrets;
 mod server_log;
+mod sharded_pageserver;
 mod signal_in_each_phase;
 mod signals;
 mod spec_file;
+mod standby_modes;
+mod startup_metrics;
+mod storage_token;
 mod terminate;
 mod usage_errors;
 mod vanilla_server;

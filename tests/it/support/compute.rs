@@ -95,6 +95,18 @@ impl Compute {
         std::fs::read(&self.log).unwrap()
     }
 
+    /// The log for a message of a failed test: without our own polling.
+    fn log_for_reading(&self) -> String {
+        let log = self.log();
+        let lines = log.lines().filter(|line| !line.contains("method=GET url.path=/status"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Empties the log, which computes on the same bed share.
+    pub fn forget_log(&self) {
+        File::create(&self.log).unwrap();
+    }
+
     /// The error in `/status`, once the start has failed.
     pub async fn wait_for_failure(&mut self) -> String {
         let (status, seen) = self.wait_for_any(&["failed", "running"]).await;
@@ -102,11 +114,11 @@ impl Compute {
         self.get("/status").await.1["error"].as_str().unwrap().to_owned()
     }
 
-    /// The log for a message of a failed test: without our own polling.
-    fn log_for_reading(&self) -> String {
-        let log = self.log();
-        let lines = log.lines().filter(|line| !line.contains("method=GET url.path=/status"));
-        lines.collect::<Vec<_>>().join("\n")
+    /// Ends a compute whose start has failed, without waiting until its time is over.
+    pub async fn dismiss(&mut self) {
+        let (code, answer) = self.post("/terminate?mode=immediate", None).await;
+        assert_eq!((code, answer), (StatusCode::OK, serde_json::json!({"lsn": null})));
+        assert_eq!(self.wait_exit().await.code(), Some(1));
     }
 
     /// `GET` on the external server; none while it does not answer.
