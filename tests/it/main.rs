@@ -6,4 +6,6 @@
 
 mod support;
 
+mod dev_data;
+mod dev_start;
 mod first_start;

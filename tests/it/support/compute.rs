@@ -12,7 +12,7 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use super::{Bed, PATIENCE};
+use super::{Bed, PATIENCE, program};
 
 /// How often a status is asked for.
 const POLL: Duration = Duration::from_millis(5);
@@ -32,7 +32,7 @@ impl Compute {
     pub fn spawn(bed: &Bed, args: &[String], env: &[(&str, &str)]) -> Self {
         let log = bed.dir().join(format!("compute-{}.log", std::process::id()));
         let out = File::options().create(true).append(true).open(&log).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_compute_ctl"));
+        let mut command = Command::new(program());
         command
             .args(args)
             .envs(env.iter().copied())

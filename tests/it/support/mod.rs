@@ -3,15 +3,27 @@
 
 mod bed;
 mod compute;
+mod dev;
 mod left;
 mod servers;
 
 pub use bed::{Bed, LSN_TEXT, MODE_PRIMARY};
 pub use compute::Compute;
+pub use dev::DevBed;
 pub use left::assert_nothing_left;
 pub use servers::{on_every_server, on_one_server};
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A test that waits longer than this for something has found a hang.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Names another program to test than the one that was built with the tests.
+const PROGRAM_VARIABLE: &str = "COMPUTE_CTL_TEST_PROGRAM";
+
+/// The program under test.
+pub fn program() -> PathBuf {
+    let named = std::env::var_os(PROGRAM_VARIABLE);
+    named.map_or_else(|| env!("CARGO_BIN_EXE_compute_ctl").into(), PathBuf::from)
+}
