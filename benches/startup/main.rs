@@ -21,8 +21,11 @@ use anyhow::{Context, bail, ensure};
 /// Rounds of each comparison, unless told otherwise: about a minute and a half in all.
 const RUNS: usize = 15;
 
+/// Prints the figures of one case, from that many runs.
+type Case = fn(&bed::Bed, usize) -> anyhow::Result<()>;
+
 /// What is measured, in this order; any part of a name chooses.
-const CASES: [(&str, fn(&bed::Bed, usize) -> anyhow::Result<()>); 4] = [
+const CASES: [(&str, Case); 4] = [
     ("first-start", cases::first_start),
     ("own-share", cases::own_share),
     ("restart", cases::restart),

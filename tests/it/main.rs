@@ -21,6 +21,8 @@ mod basebackup_retries;
 mod basebackup_waits;
 mod configure_empty;
 mod control_plane;
+mod dev_data;
+mod dev_start;
 mod failed_start_stays;
 mod final_sync_fails;
 mod first_start;

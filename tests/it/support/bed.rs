@@ -69,7 +69,7 @@ async fn template(server: &Server) -> Template {
 }
 
 /// A folder that the run-as user can use.
-fn folder(what: &str) -> TempDir {
+pub fn folder(what: &str) -> TempDir {
     let dir = tempfile::Builder::new().prefix(&format!("cctl-{what}-")).tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     hand_over(dir.path());

@@ -13,10 +13,8 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use super::{Bed, PATIENCE};
+use super::{Bed, PATIENCE, program};
 
-/// The binary under test.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_compute_ctl");
 /// How often a status is asked for.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -33,13 +31,13 @@ pub struct Compute {
 impl Compute {
     /// Starts the binary under test; its output goes to a file beside PGDATA.
     pub fn spawn(bed: &Bed, args: &[String], env: &[(&str, &str)]) -> Self {
-        Self::spawn_by(bed, Command::new(BINARY), args, env)
+        Self::spawn_by(bed, Command::new(program()), args, env)
     }
 
     /// Starts the binary through another program, which must `exec` its arguments.
-    pub fn spawn_through(bed: &Bed, mut program: Command, args: &[String]) -> Self {
-        program.arg(BINARY);
-        Self::spawn_by(bed, program, args, &[])
+    pub fn spawn_through(bed: &Bed, mut through: Command, args: &[String]) -> Self {
+        through.arg(program());
+        Self::spawn_by(bed, through, args, &[])
     }
 
     fn spawn_by(bed: &Bed, mut command: Command, args: &[String], env: &[(&str, &str)]) -> Self {

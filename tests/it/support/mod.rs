@@ -4,6 +4,7 @@
 mod archives;
 mod bed;
 mod compute;
+mod dev;
 mod fake_server;
 mod folder;
 mod free_port;
@@ -16,6 +17,7 @@ mod wait;
 pub use archives::{Entry, gzip_tar};
 pub use bed::{Bed, LSN_TEXT, hand_over, run_as_name};
 pub use compute::Compute;
+pub use dev::DevBed;
 pub use fake_server::IMMORTAL;
 pub use folder::{names, put, put_program};
 pub use free_port::free_port;
@@ -25,7 +27,17 @@ pub use refusal::{Marked, try_start};
 pub use servers::{on_every_server, on_one_server};
 pub use wait::{eventually, position, until};
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A test that waits longer than this for something has found a hang.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Names another program to test than the one that was built with the tests.
+const PROGRAM_VARIABLE: &str = "COMPUTE_CTL_TEST_PROGRAM";
+
+/// The program under test.
+pub fn program() -> PathBuf {
+    let named = std::env::var_os(PROGRAM_VARIABLE);
+    named.map_or_else(|| env!("CARGO_BIN_EXE_compute_ctl").into(), PathBuf::from)
+}
