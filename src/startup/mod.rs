@@ -247,3 +247,6 @@ pub fn sync_request<'a>(node: &'a ComputeNode, server: &'a Server) -> SyncReques
         log_drain: node.params.timeouts.log_drain,
     }
 }
+
+#[cfg(test)]
+mod tests;
