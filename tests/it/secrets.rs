@@ -97,6 +97,19 @@ async fn failed_starts_tell_none() {
         compute.dismiss().await;
         assert_clean(&compute);
 
+        // A statement that fails, with a hash in it.
+        bed.safekeepers[0].behave(|it| it.password = Some(TOKEN.to_owned()));
+        bed.pageserver.clear_faults();
+        bed.pageserver.behave(|it| it.password = Some(TOKEN.to_owned()));
+        bed.wrapper.set_mode(SyncMode::Ok).unwrap();
+        bed.spec.set("log_statement", "all").set("log_min_error_statement", "debug5");
+        bed.spec.role("pg_reserved", Some(HASH));
+        compute = bed.start_with_env(&TALKATIVE);
+        let error = compute.wait_for_failure().await;
+        assert!(error.contains("pg_reserved") && !error.contains(MARK), "{error}");
+        compute.dismiss().await;
+        assert_clean(&compute);
+
         // What cannot be used at all: a permanent failure, and a refused command line.
         bed.spec.pageserver_connstring = "host=a,b port=1,2,3 password=PLANTED".to_owned();
         bed.spec.member("shard_stripe_size", 2048.into());
