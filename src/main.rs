@@ -37,10 +37,7 @@ fn main() -> ExitCode {
 fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
     let core_limit = limits::raise_core_limit();
     // While there is one thread: which user a process is belongs to all of its threads.
-    let stepped_down = match &args.pgdata {
-        Some(pgdata) => privileges::step_down(args.run_as.as_deref(), pgdata)?,
-        None => privileges::Outcome::NotRoot,
-    };
+    let stepped_down = privileges::step_down(args.run_as.as_deref(), args.pgdata.as_deref())?;
     let log = LogSink::new(std::io::stderr())?;
     logging::init(log.clone());
     if let privileges::Outcome::Became(user) = &stepped_down {

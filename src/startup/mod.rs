@@ -264,3 +264,6 @@ pub fn sync_request<'a>(node: &'a ComputeNode, server: &'a Server) -> SyncReques
         log_drain: node.params.timeouts.log_drain,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,8 +66,11 @@ async fn warm_up_then_ports_then_a_spec() {
         let (_, before) = compute.get("/status").await;
         assert_eq!((&before["tenant"], &before["timeline"]), (&Value::Null, &Value::Null));
         assert_eq!(compute.status_metric().await.as_deref(), Some("empty"));
-        let internal = compute.http.get(format!("{}/metrics", compute.internal)).send().await;
-        assert_eq!(internal.unwrap().status(), 200);
+        // The internal server answers, too: there is nothing to refresh yet.
+        let refresh = format!("{}/refresh_configuration", compute.internal);
+        let refused = compute.http.post(refresh).send().await.unwrap();
+        assert_eq!(refused.status(), 500);
+        assert!(refused.text().await.unwrap().contains("in state Empty"));
 
         let (code, after) = compute.post("/configure", Some(&bed.configure_body())).await;
         assert_eq!(code, 200, "{after}\n{}", compute.log());

@@ -1,12 +1,13 @@
 //! Started as root: the user that everything runs as and belongs to. Started as anybody else:
 //! nothing changes, and nobody else can be named.
 
+use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
 use nix::sys::signal::Signal;
-use nix::unistd::{User, geteuid};
+use nix::unistd::{User, geteuid, getgrouplist};
 
 use crate::support::{
     Bed, Compute, Marked, assert_nothing_left, on_every_server, on_one_server, put, run_as_name,
@@ -39,6 +40,15 @@ fn proc_status(pid: i32, key: &str) -> Vec<String> {
     line.unwrap().split_whitespace().map(str::to_owned).collect()
 }
 
+/// All groups of a user, its own among them.
+fn groups_of(user: &User) -> Vec<String> {
+    let name = CString::new(user.name.as_str()).unwrap();
+    let groups = getgrouplist(&name, user.gid).unwrap();
+    let mut groups: Vec<_> = groups.iter().map(ToString::to_string).collect();
+    groups.sort();
+    groups
+}
+
 fn assert_runs_as(pid: i32, user: &User) {
     let (uid, gid) = (user.uid.to_string(), user.gid.to_string());
     assert_eq!(proc_status(pid, "Uid"), vec![uid; 4]);
@@ -46,7 +56,9 @@ fn assert_runs_as(pid: i32, user: &User) {
     if geteuid().is_root() {
         assert_eq!(proc_status(pid, "CapEff"), ["0000000000000000"]);
         assert_eq!(proc_status(pid, "CapPrm"), ["0000000000000000"]);
-        assert!(!proc_status(pid, "Groups").contains(&"0".to_owned()), "still in root's group");
+        let mut groups = proc_status(pid, "Groups");
+        groups.sort();
+        assert_eq!(groups, groups_of(user));
     }
 }
 

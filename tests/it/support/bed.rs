@@ -14,6 +14,7 @@ use compute_ctl::dev::spec::SpecBuilder;
 use compute_ctl::dev::sync_wrapper::SyncWrapper;
 use compute_ctl::dev::template::{RunAs, Template};
 use compute_ctl::os::children::Children;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
@@ -68,7 +69,7 @@ async fn template(server: &Server) -> Template {
 }
 
 /// A folder that the run-as user can use.
-fn folder(what: &str) -> TempDir {
+pub fn folder(what: &str) -> TempDir {
     let dir = tempfile::Builder::new().prefix(&format!("cctl-{what}-")).tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     hand_over(dir.path());
@@ -229,6 +230,38 @@ impl Bed {
         let mut line = self.base_args();
         line.extend(args.iter().map(ToString::to_string));
         Compute::spawn(self, &line, &[])
+    }
+
+    /// Starts a compute and waits for `running`; again if a safekeeper that was to answer was
+    /// later than its 100 ms, as happens on a busy machine: such a run shows nothing about the
+    /// quick check.
+    pub async fn start_with_punctual_safekeepers(&self) -> Compute {
+        for _ in 0..10 {
+            let mut compute = self.start();
+            compute.wait_for("running").await;
+            if !compute.log().contains("no answer within") {
+                return compute;
+            }
+            assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+            compute.forget_log();
+            self.forget_journals();
+        }
+        panic!("this machine is too busy for the quick check");
+    }
+
+    /// Forgets what storage has seen so far.
+    pub fn forget_journals(&self) {
+        self.wrapper.clear_journal().unwrap();
+        self.pageserver.journal().clear();
+        for safekeeper in &self.safekeepers {
+            safekeeper.journal().clear();
+        }
+    }
+
+    /// What the pageserver is asked by a primary, without LSN for the latest.
+    pub fn basebackup_command(&self, lsn: Option<&str>) -> String {
+        let lsn = lsn.map(|lsn| format!(" {lsn}")).unwrap_or_default();
+        format!("basebackup {} {}{lsn} --gzip", self.spec.tenant_id, self.spec.timeline_id)
     }
 
     /// The body of a `/configure` with the spec as it is now.

@@ -13,10 +13,8 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use super::{Bed, PATIENCE};
+use super::{Bed, PATIENCE, program};
 
-/// The binary under test.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_compute_ctl");
 /// How often a status is asked for.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -33,13 +31,13 @@ pub struct Compute {
 impl Compute {
     /// Starts the binary under test; its output goes to a file beside PGDATA.
     pub fn spawn(bed: &Bed, args: &[String], env: &[(&str, &str)]) -> Self {
-        Self::spawn_by(bed, Command::new(BINARY), args, env)
+        Self::spawn_by(bed, Command::new(program()), args, env)
     }
 
     /// Starts the binary through another program, which must `exec` its arguments.
-    pub fn spawn_through(bed: &Bed, mut program: Command, args: &[String]) -> Self {
-        program.arg(BINARY);
-        Self::spawn_by(bed, program, args, &[])
+    pub fn spawn_through(bed: &Bed, mut through: Command, args: &[String]) -> Self {
+        through.arg(program());
+        Self::spawn_by(bed, through, args, &[])
     }
 
     fn spawn_by(bed: &Bed, mut command: Command, args: &[String], env: &[(&str, &str)]) -> Self {
@@ -95,6 +93,18 @@ impl Compute {
         std::fs::read(&self.log).unwrap()
     }
 
+    /// The log for a message of a failed test: without our own polling.
+    fn log_for_reading(&self) -> String {
+        let log = self.log();
+        let lines = log.lines().filter(|line| !line.contains("method=GET url.path=/status"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Empties the log, which computes on the same bed share.
+    pub fn forget_log(&self) {
+        File::create(&self.log).unwrap();
+    }
+
     /// The error in `/status`, once the start has failed.
     pub async fn wait_for_failure(&mut self) -> String {
         let (status, seen) = self.wait_for_any(&["failed", "running"]).await;
@@ -102,11 +112,11 @@ impl Compute {
         self.get("/status").await.1["error"].as_str().unwrap().to_owned()
     }
 
-    /// The log for a message of a failed test: without our own polling.
-    fn log_for_reading(&self) -> String {
-        let log = self.log();
-        let lines = log.lines().filter(|line| !line.contains("method=GET url.path=/status"));
-        lines.collect::<Vec<_>>().join("\n")
+    /// Ends a compute whose start has failed, without waiting until its time is over.
+    pub async fn dismiss(&mut self) {
+        let (code, answer) = self.post("/terminate?mode=immediate", None).await;
+        assert_eq!((code, answer), (StatusCode::OK, serde_json::json!({"lsn": null})));
+        assert_eq!(self.wait_exit().await.code(), Some(1));
     }
 
     /// `GET` on the external server; none while it does not answer.

@@ -3,12 +3,8 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use super::{PATIENCE, hand_over};
-
-/// How often [`eventually`] looks.
-const POLL: Duration = Duration::from_millis(10);
+use super::hand_over;
 
 /// Writes a file that belongs to the run-as user, and the folders that it needs.
 pub fn put(path: &Path, text: &str) {
@@ -39,13 +35,4 @@ pub fn names(path: &Path) -> Vec<String> {
         listing.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
-}
-
-/// Waits for something that is done in the background.
-pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "still not: {what}");
-        tokio::time::sleep(POLL).await;
-    }
 }

@@ -1,5 +1,6 @@
 //! The check at the end of a scenario: no process is left.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use compute_ctl::os::procs;
@@ -12,9 +13,15 @@ const MOMENT: Duration = Duration::from_secs(2);
 /// Fails if a process runs in the bed's folder or names it on its command line.
 #[track_caller]
 pub fn assert_nothing_left(bed: &Bed) {
+    assert_nothing_left_in(bed.dir());
+}
+
+/// Fails if a process runs in the folder or names it on its command line.
+#[track_caller]
+pub fn assert_nothing_left_in(dir: &Path) {
     let deadline = Instant::now() + MOMENT;
     loop {
-        let left = left(bed);
+        let left = left(dir);
         if left.is_empty() {
             return;
         }
@@ -23,8 +30,8 @@ pub fn assert_nothing_left(bed: &Bed) {
     }
 }
 
-fn left(bed: &Bed) -> Vec<String> {
-    let dir = bed.dir().canonicalize().unwrap();
+fn left(dir: &Path) -> Vec<String> {
+    let dir = dir.canonicalize().unwrap();
     let text = dir.display().to_string();
     let me = std::process::id().cast_signed();
     let mut left = Vec::new();

@@ -16,6 +16,15 @@ pub async fn until<F: Future<Output = bool>>(what: &str, ask: impl Fn() -> F) {
     }
 }
 
+/// Looks until it is so; panics with `what` when it never is.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "still not: {what}");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
 /// Where a text is in a log for the last time; panics if it is not there.
 #[track_caller]
 pub fn last_position(log: &str, text: &str) -> usize {
