@@ -10,7 +10,7 @@ use super::*;
 use crate::dev::pageserver::{Fault, PageserverOptions, StandInPageserver};
 use crate::dev::safekeeper::{SafekeeperBehaviour, StandInSafekeeper};
 use crate::dev::spec::SpecBuilder;
-use crate::driver::requests::Request;
+use crate::node::requests::Request;
 use crate::node::ComputeParams;
 use crate::os::children::Children;
 use crate::postgres::install::{PgInstall, PgVersion};
