@@ -26,6 +26,7 @@
 //! | [`postgres`] | the child process, its configuration, its log |
 //! | [`catalog`] | roles and databases |
 //! | [`http`] | the two servers |
+//! | [`errors`] | errors as text |
 //! | [`os`] | signals, children, privileges, limits |
 //! | [`telemetry`] | log, metrics, secrets |
 //! | [`dev`] | the embedded storage behind `compute_ctl dev` and the tests |
@@ -37,6 +38,7 @@ pub mod catalog;
 pub mod cli;
 pub mod dev;
 pub mod driver;
+pub mod errors;
 pub mod http;
 pub mod life;
 pub mod node;

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use compute_ctl::cli::{Cli, Command, RunArgs};
 use compute_ctl::dev;
-use compute_ctl::driver::error_text;
+use compute_ctl::driver::Stop;
+use compute_ctl::errors;
 use compute_ctl::life::{Compute, Process};
 use compute_ctl::os::{limits, privileges};
 use compute_ctl::telemetry::{logging, sink::LogSink};
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("Error: {}", error_text(&error));
+            eprintln!("Error: {}", errors::report(&error));
             ExitCode::FAILURE
         }
     }
@@ -46,8 +47,9 @@ fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
 
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+    let stop = Stop::default();
     let code = runtime.block_on(async {
-        let process = Process::start(log.clone())?;
+        let process = Process::start(log.clone(), stop.clone())?;
         let stopped = process.stop.requested.clone();
         let compute = tokio::select! {
             compute = Compute::prepare(&args, &process) => compute?,
@@ -57,6 +59,6 @@ fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
     });
     // Threads that still delete the old data directory are not waited for.
     runtime.shutdown_background();
-    log.flush(Timeouts::default().log_flush);
+    log.flush(stop.limit(Timeouts::default().log_flush, args.stop_timeout));
     code
 }

@@ -20,6 +20,7 @@ use super::spec::SpecBuilder;
 use super::store::{self, Store};
 use super::template::Template;
 use crate::cli::{Cli, DevArgs, RunArgs};
+use crate::driver::Stop;
 use crate::life::{Compute, Process};
 use crate::os::privileges;
 use crate::startup::stale;
@@ -52,7 +53,7 @@ pub fn run(args: DevArgs) -> anyhow::Result<u8> {
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(async {
-        let process = Process::start(log.clone())?;
+        let process = Process::start(log.clone(), Stop::default())?;
         let stopped = process.stop.requested.clone();
         let session = tokio::select! {
             session = Session::set_up(&args, server, &store, &process) => session?,

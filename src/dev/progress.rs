@@ -10,7 +10,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::node::ComputeNode;
-use crate::startup::phase::Phase;
+use crate::node::phase::Phase;
 use crate::state::ComputeStatus;
 
 /// How often the bar moves.

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::requests::{ConfigureFailed, Request, Terminated};
-use super::{ConfigureReply, Driver, NO_LSN, error_text};
+use super::{ConfigureReply, Driver, NO_LSN};
+use crate::errors::report;
+use crate::node::requests::{ConfigureFailed, Request, Terminated};
 use crate::os::neighbours;
 use crate::postgres::process::PostgresProcess;
 use crate::postgres::stop::StopLadder;
@@ -91,7 +92,10 @@ impl Driver {
                     Ok(status) => tracing::warn!("Postgres ended by itself with {status}"),
                     Err(error) => tracing::error!("could not wait for Postgres: {error}"),
                 }
-                postgres.finish(&timeouts).await;
+                if self.or_signal(postgres.finish(&timeouts)).await.is_none() {
+                    postgres.finish(&self.stop.ladder(&timeouts).1).await;
+                    return self.signalled();
+                }
                 self.sync_and_leave(code, None).await
             }
             Ending::Terminate { mut postgres, reply } => {
@@ -119,13 +123,7 @@ impl Driver {
         let _ = self.node.apply(Event::Signal);
         neighbours::terminate(self.node.params.dev);
         if let Some(mut postgres) = postgres {
-            let ladder = StopLadder::within(self.node.params.timeouts.stop_on_signal);
-            let at_once = self.stop.at_once.clone();
-            let stopped =
-                postgres.stop(&ladder, at_once.cancelled(), &self.node.params.timeouts).await;
-            if let Err(error) = stopped {
-                tracing::error!("could not stop Postgres: {error}");
-            }
+            self.stop_within_timeout(&mut postgres).await;
         }
         self.signalled()
     }
@@ -148,14 +146,17 @@ impl Driver {
                 Stopped::ByLadder(Err(std::io::Error::other(error)))
             }
             None => {
-                let ladder = StopLadder::within(timeouts.stop_on_signal);
-                if let Err(error) =
-                    postgres.stop(&ladder, self.stop.at_once.cancelled(), timeouts).await
-                {
-                    tracing::error!("could not stop Postgres: {error}");
-                }
+                self.stop_within_timeout(postgres).await;
                 Stopped::BySignal
             }
+        }
+    }
+
+    /// After a signal: Postgres goes within `--stop-timeout`, after a second one at once.
+    async fn stop_within_timeout(&self, postgres: &mut PostgresProcess) {
+        let (ladder, timeouts) = self.stop.ladder(&self.node.params.timeouts);
+        if let Err(error) = postgres.stop(&ladder, self.stop.at_once.cancelled(), &timeouts).await {
+            tracing::error!("could not stop Postgres: {error}");
         }
     }
 
@@ -167,7 +168,7 @@ impl Driver {
         postgres: Option<PostgresProcess>,
         reply: ConfigureReply,
     ) -> u8 {
-        let text = error_text(&error);
+        let text = report(&error);
         tracing::error!("could not start the compute: {text}");
         let _ = self.node.fail(text.clone());
         if let Some(reply) = reply {
@@ -203,7 +204,7 @@ impl Driver {
                 (NO_LSN, None, code)
             }
             Some(Err(error)) => {
-                let text = error_text(
+                let text = report(
                     &anyhow::Error::new(error).context("failed to sync safekeepers at the end"),
                 );
                 tracing::error!("{text}");

@@ -6,31 +6,23 @@
 
 pub mod ending;
 pub mod reconfigure;
-pub mod requests;
+pub mod stop;
 
 use std::process::ExitStatus;
 use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
+use crate::errors::report;
 use crate::node::ComputeNode;
+use crate::node::requests::{ConfigureFailed, Request, Terminated};
 use crate::postgres::process::PostgresProcess;
 use crate::spec::ParsedSpec;
 use crate::startup::{self, Leftovers};
 use crate::state::Event;
 use ending::Ending;
-use requests::{ConfigureFailed, Request, Terminated};
-
-/// Signals to the process as the driver sees them.
-#[derive(Debug, Clone, Default)]
-pub struct Stop {
-    /// The first one: stop Postgres by the ladder, sync nothing, be gone within `--stop-timeout`.
-    pub requested: CancellationToken,
-    /// The second one: end everything at once.
-    pub at_once: CancellationToken,
-}
+pub use stop::Stop;
 
 /// Who waits for the first start.
 type ConfigureReply = Option<oneshot::Sender<Result<(), ConfigureFailed>>>;
@@ -174,7 +166,7 @@ impl Driver {
             }
             Err(error) => {
                 self.applied = None;
-                let text = error_text(&error);
+                let text = report(&error);
                 tracing::error!("could not apply the new spec: {text}");
                 let _ = self.node.fail(text.clone());
                 Err(ConfigureFailed(text))
@@ -209,7 +201,7 @@ impl Driver {
                 Ok(reconfigure::Refreshed::Detached) => return Done::Detached,
                 Err(error) => {
                     self.applied = None;
-                    let text = error_text(&error);
+                    let text = report(&error);
                     tracing::error!("could not refresh the configuration, will retry: {text}");
                     let _ = self.node.fail(text);
                 }
@@ -238,24 +230,6 @@ enum Done {
     Exited(std::io::Result<ExitStatus>),
     Stopped,
     Detached,
-}
-
-/// An error with its whole chain of causes, in the form of the `error` member of `/status`
-/// (02 §12.2): the message, an empty line, `Caused by:` and the causes. No backtraces (03 W16).
-pub fn error_text(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
-    match causes.as_slice() {
-        [] => {}
-        [cause] => text.push_str(&format!("\n\nCaused by:\n    {cause}")),
-        causes => {
-            text.push_str("\n\nCaused by:");
-            for (n, cause) in causes.iter().enumerate() {
-                text.push_str(&format!("\n    {n}: {cause}"));
-            }
-        }
-    }
-    text
 }
 
 /// Answer of a compute whose end has no LSN.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::body::JsonBody;
 use super::error::ApiError;
 use super::{Api, Routes};
-use crate::driver::requests::Terminated;
+use crate::node::requests::Terminated;
 use crate::node::{StatusDocument, TerminateAnswer, WrongStatus};
 use crate::spec::wire::ConfigureRequest;
 use crate::spec::{Lsn, ParsedSpec};

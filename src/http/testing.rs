@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{AuthMode, Authenticator, HttpLimits, Servers, reserve};
-use crate::driver::requests::{ConfigureFailed, Request, Terminated};
+use crate::node::requests::{ConfigureFailed, Request, Terminated};
 use crate::node::{ComputeNode, ComputeParams};
 use crate::os::children::Children;
 use crate::postgres::install::{PgInstall, PgVersion};

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::document::{self, DocumentError, Parsed};
 use super::wire::{ConfigDocument, ControlPlaneResponse, ControlPlaneStatus};
+use crate::errors::one_line;
 use crate::telemetry::secret::Secret;
 
 /// Tries in all; the pause follows each failed one.
@@ -103,7 +104,7 @@ fn client() -> Result<reqwest::Client, TryError> {
     reqwest::Client::builder()
         .timeout(TIMEOUT)
         .build()
-        .map_err(|error| TryError::Transport(chain(&error)))
+        .map_err(|error| TryError::Transport(one_line(&error)))
 }
 
 async fn fetch_once(
@@ -113,7 +114,7 @@ async fn fetch_once(
     let ControlPlane { base, compute_id, token } = control_plane;
     let url = format!("{base}/compute/api/v2/computes/{compute_id}/spec");
     let authorization = format!("Bearer {}", token.expose());
-    let transport = |error: reqwest::Error| TryError::Transport(chain(&error));
+    let transport = |error: reqwest::Error| TryError::Transport(one_line(&error));
     let response = client
         .get(url)
         .header(reqwest::header::AUTHORIZATION, authorization)
@@ -125,19 +126,6 @@ async fn fetch_once(
     }
     let body = response.bytes().await.map_err(transport)?;
     document::parse(&body).map_err(TryError::Parse)
-}
-
-/// An error with its causes in one line: the outermost text alone ("error sending request") says
-/// nothing an operator can act on.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

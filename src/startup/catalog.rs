@@ -11,9 +11,9 @@ use crate::catalog::session::{
     self, APPLY_CONFIG, MaintenanceSession, POST_APPLY_CONFIG, SessionDeadlines,
 };
 use crate::node::ComputeNode;
+use crate::node::phase::Phase;
 use crate::postgres::files::{self, TempOverride};
 use crate::spec::ParsedSpec;
-use crate::startup::phase::Phase;
 
 /// After the start of a primary.
 pub async fn after_start(

@@ -1,12 +1,12 @@
 //! Why a base backup failed, and whether trying again can help.
 
-use std::error::Error;
 use std::io;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use super::unpack::UnpackError;
+pub(super) use crate::errors::one_line as chain;
 use crate::spec::{Lsn, ShardIndex};
 
 /// What a failed try means for the next one.
@@ -131,18 +131,6 @@ impl FetchError {
             _ => ErrorClass::Transient,
         }
     }
-}
-
-/// An error and its sources in one line, joined by colons.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -46,12 +46,13 @@ impl ConfFile {
         Ok(conf)
     }
 
-    /// Rows 1 and 2.
+    /// Rows 1 and 2. The heading comes first, before a text of any length: the next start reads no
+    /// further to know whose directory this is.
     fn base_text(&mut self, spec: &ComputeSpec) {
+        self.comment(Origin::Program, CONF_HEADING);
         if let Some(text) = &spec.cluster.postgresql_conf {
             self.push(Origin::BaseText, Body::Verbatim(Secret::new(text.clone())));
         }
-        self.comment(Origin::Program, CONF_HEADING);
         self.comment(Origin::Program, "");
     }
 

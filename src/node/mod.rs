@@ -4,26 +4,30 @@
 //! changes the status: it puts an event through the transition table, logs the change, sets the
 //! metric and wakes everybody who waits, so none of these can be forgotten (01 §24 no. 21).
 
+pub mod documents;
+pub mod phase;
+pub mod requests;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Serialize, Serializer};
-use thiserror::Error;
+use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::driver::requests::{Request, Terminated};
 use crate::os::children::Children;
 use crate::postgres::install::PgInstall;
+use crate::spec::ParsedSpec;
 use crate::spec::source::ConfigSource;
-use crate::spec::{ParsedSpec, TenantId, TimelineId};
-use crate::startup::phase::{Phase, PhaseRecord};
 use crate::state::{ComputeStatus, Event, TerminateMode, transition};
 use crate::storage::Progress;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::LogSink;
 use crate::timeouts::Timeouts;
+pub use documents::{StartupMetrics, StatusDocument, millis};
+use phase::{Phase, PhaseRecord};
+pub use requests::{ConfigureError, TerminateAnswer, WrongStatus};
+use requests::{Request, Terminated};
 
 /// Fixed for the life of the process.
 #[derive(Debug)]
@@ -54,37 +58,6 @@ pub struct ComputeParams {
     pub timeouts: Timeouts,
 }
 
-/// Members of `/metrics.json` (01 §22). 0 until known, never reset.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct StartupMetrics {
-    /// Process start to spec, of a compute that started empty.
-    pub wait_for_spec_ms: u64,
-    /// The quorum check, whatever its outcome.
-    pub sync_sk_check_ms: u64,
-    /// The safekeeper sync at start.
-    pub sync_safekeepers_ms: u64,
-    /// Connect and authenticate, of the try that succeeded.
-    pub pageserver_connect_micros: u64,
-    /// Connect to unpacked, of the try that succeeded.
-    pub basebackup_ms: u64,
-    /// Compressed bytes, of the try that succeeded.
-    pub basebackup_bytes: u64,
-    /// Spawn to ready.
-    pub start_postgres_ms: u64,
-    /// Ready to running.
-    pub config_ms: u64,
-    /// `start_time` to running.
-    pub total_startup_ms: u64,
-    /// Download of preloaded extensions.
-    pub load_ext_ms: u64,
-    /// Number of extensions downloaded.
-    pub num_ext_downloaded: u64,
-    /// Bytes of the largest one, compressed.
-    pub largest_ext_size: u64,
-    /// Bytes of all, compressed.
-    pub total_ext_download_size: u64,
-}
-
 /// The guarded state.
 #[derive(Debug)]
 pub struct ComputeState {
@@ -97,70 +70,6 @@ pub struct ComputeState {
     metrics: StartupMetrics,
     phases: Vec<PhaseRecord>,
     terminated: Option<Terminated>,
-}
-
-/// `GET /status` (02 §12.2).
-#[derive(Debug, Clone, Serialize)]
-pub struct StatusDocument {
-    /// Process start, or the moment the spec came.
-    #[serde(serialize_with = "with_z")]
-    pub start_time: DateTime<Utc>,
-    /// Effective tenant id.
-    pub tenant: Option<TenantId>,
-    /// Effective timeline id.
-    pub timeline: Option<TimelineId>,
-    /// Where in its life the compute is.
-    pub status: ComputeStatus,
-    /// Last activity of a user.
-    #[serde(serialize_with = "with_offset")]
-    pub last_active: Option<DateTime<Utc>>,
-    /// What failed, with causes.
-    pub error: Option<String>,
-}
-
-fn with_z<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
-}
-
-fn with_offset<S: Serializer>(
-    time: &Option<DateTime<Utc>>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    let text = time.map(|time| time.to_rfc3339_opts(SecondsFormat::AutoSi, false));
-    text.serialize(serializer)
-}
-
-/// A request that is not legal in the present state (03 §3.4).
-#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
-#[error("invalid compute status: {0}")]
-pub struct WrongStatus(
-    /// The present state.
-    pub ComputeStatus,
-);
-
-/// Why `/configure` did not end in `running`.
-#[derive(Debug, Error, Clone, PartialEq, Eq)]
-pub enum ConfigureError {
-    /// Refused, nothing changed.
-    #[error(transparent)]
-    WrongStatus(#[from] WrongStatus),
-    /// Tried; the text is that of `/status`.
-    #[error("compute configuration failed: {0:?}")]
-    Failed(String),
-    /// The compute ended meanwhile.
-    #[error("the compute is ending, the configuration was not applied")]
-    Interrupted,
-}
-
-/// What `/terminate` found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TerminateAnswer {
-    /// This request ended the compute.
-    Now(Terminated),
-    /// It had ended before.
-    Before(Terminated),
-    /// The process was cut short by a signal before it was `terminated`.
-    Interrupted,
 }
 
 /// The compute as all tasks see it.
@@ -420,9 +329,4 @@ impl Drop for PhaseGuard {
         drop(state);
         self.node.phase_changed.send_modify(|changes| *changes = changes.wrapping_add(1));
     }
-}
-
-/// Whole milliseconds, as all `*_ms` members are (02 §3).
-pub fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::spec::{Lsn, ParsedSpec};
+use crate::state::ComputeStatus;
 
 /// A request that was found legal and has already changed the status. Each carries the sender of
 /// its answer; a driver that ends drops it, which the asker sees as [`Interrupted`].
@@ -39,4 +41,37 @@ pub struct Terminated {
     /// What the last safekeeper sync printed; none for a compute that is no primary, that never
     /// ran Postgres, or whose sync failed.
     pub lsn: Option<Lsn>,
+}
+
+/// A request that is not legal in the present state (03 §3.4).
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+#[error("invalid compute status: {0}")]
+pub struct WrongStatus(
+    /// The present state.
+    pub ComputeStatus,
+);
+
+/// Why `/configure` did not end in `running`.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum ConfigureError {
+    /// Refused, nothing changed.
+    #[error(transparent)]
+    WrongStatus(#[from] WrongStatus),
+    /// Tried; the text is that of `/status`.
+    #[error("compute configuration failed: {0:?}")]
+    Failed(String),
+    /// The compute ended meanwhile.
+    #[error("the compute is ending, the configuration was not applied")]
+    Interrupted,
+}
+
+/// What `/terminate` found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TerminateAnswer {
+    /// This request ended the compute.
+    Now(Terminated),
+    /// It had ended before.
+    Before(Terminated),
+    /// The process was cut short by a signal before it was `terminated`.
+    Interrupted,
 }

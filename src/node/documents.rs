@@ -1,0 +1,115 @@
+//! What the compute tells about itself (02 §12.2, §12.3).
+
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
+
+use crate::spec::{TenantId, TimelineId};
+use crate::state::ComputeStatus;
+
+/// Members of `/metrics.json` (01 §22). 0 until known, never reset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct StartupMetrics {
+    /// Process start to spec, of a compute that started empty.
+    pub wait_for_spec_ms: u64,
+    /// The quorum check, whatever its outcome.
+    pub sync_sk_check_ms: u64,
+    /// The safekeeper sync at start.
+    pub sync_safekeepers_ms: u64,
+    /// Connect and authenticate, of the try that succeeded.
+    pub pageserver_connect_micros: u64,
+    /// Connect to unpacked, of the try that succeeded.
+    pub basebackup_ms: u64,
+    /// Compressed bytes, of the try that succeeded.
+    pub basebackup_bytes: u64,
+    /// Spawn to ready.
+    pub start_postgres_ms: u64,
+    /// Ready to running.
+    pub config_ms: u64,
+    /// `start_time` to running.
+    pub total_startup_ms: u64,
+    /// Download of preloaded extensions.
+    pub load_ext_ms: u64,
+    /// Number of extensions downloaded.
+    pub num_ext_downloaded: u64,
+    /// Bytes of the largest one, compressed.
+    pub largest_ext_size: u64,
+    /// Bytes of all, compressed.
+    pub total_ext_download_size: u64,
+}
+
+/// `GET /status` (02 §12.2).
+#[derive(Debug, Clone, Serialize)]
+pub struct StatusDocument {
+    /// Process start, or the moment the spec came.
+    #[serde(serialize_with = "with_z")]
+    pub start_time: DateTime<Utc>,
+    /// Effective tenant id.
+    pub tenant: Option<TenantId>,
+    /// Effective timeline id.
+    pub timeline: Option<TimelineId>,
+    /// Where in its life the compute is.
+    pub status: ComputeStatus,
+    /// Last activity of a user.
+    #[serde(serialize_with = "with_offset")]
+    pub last_active: Option<DateTime<Utc>>,
+    /// What failed, with causes.
+    pub error: Option<String>,
+}
+
+fn with_z<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+}
+
+fn with_offset<S: Serializer>(
+    time: &Option<DateTime<Utc>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let text = time.map(|time| time.to_rfc3339_opts(SecondsFormat::AutoSi, false));
+    text.serialize(serializer)
+}
+
+/// Whole milliseconds, as all `*_ms` members are (02 §3).
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 02 §3: the two timestamps of one document have different suffixes, and the shortest exact
+    /// fraction.
+    #[test]
+    fn timestamps_of_the_status_document() {
+        let time = |nanos| DateTime::from_timestamp(1_000_000_000, nanos).unwrap();
+        let document = |start, active: Option<DateTime<Utc>>| {
+            serde_json::to_value(StatusDocument {
+                start_time: start,
+                tenant: None,
+                timeline: None,
+                status: ComputeStatus::Empty,
+                last_active: active,
+                error: None,
+            })
+            .unwrap()
+        };
+        let value = document(time(123_456_789), Some(time(4_512_000)));
+        assert_eq!(value["start_time"], "2001-09-09T01:46:40.123456789Z");
+        assert_eq!(value["last_active"], "2001-09-09T01:46:40.004512+00:00");
+        let value = document(time(0), None);
+        assert_eq!(value["start_time"], "2001-09-09T01:46:40Z");
+        for member in ["tenant", "timeline", "last_active", "error"] {
+            assert!(value[member].is_null(), "{member} is there and null");
+        }
+    }
+
+    #[test]
+    fn thirteen_metrics() {
+        let value = serde_json::to_value(StartupMetrics::default()).unwrap();
+        let members = value.as_object().unwrap();
+        assert_eq!(members.len(), 13);
+        assert!(members.values().all(|value| *value == 0));
+    }
+}
