@@ -21,6 +21,7 @@ use crate::postgres::process::PostgresProcess;
 use crate::spec::ParsedSpec;
 use crate::startup::{self, Leftovers};
 use crate::state::Event;
+use crate::tls::{TlsPair, TlsState};
 use ending::Ending;
 
 /// Signals to the process as the driver sees them.
@@ -42,6 +43,7 @@ pub struct Driver {
     requests: mpsc::UnboundedReceiver<Request>,
     stop: Stop,
     leftovers: Leftovers,
+    tls: TlsState,
     /// The spec that is wholly in force; none after a failed reconfiguration.
     applied: Option<Arc<ParsedSpec>>,
 }
@@ -50,6 +52,7 @@ pub struct Driver {
 enum Turn {
     Exited(std::io::Result<ExitStatus>),
     Asked(Request),
+    Certificate(Arc<TlsPair>),
     Stopped,
 }
 
@@ -60,7 +63,9 @@ impl Driver {
         requests: mpsc::UnboundedReceiver<Request>,
         stop: Stop,
     ) -> Self {
-        Self { node, requests, stop, leftovers: Leftovers::default(), applied: None }
+        let tls = node.params.tls.clone();
+        let tls = TlsState::new(tls, node.params.timeouts.tls, node.metrics.clone());
+        Self { node, requests, stop, leftovers: Leftovers::default(), tls, applied: None }
     }
 
     /// From the first spec to the end of the compute. Returns the exit code of the process.
@@ -103,7 +108,9 @@ impl Driver {
     ) -> Ending {
         let mut postgres = None;
         let outcome = tokio::select! {
-            outcome = startup::start(&self.node, &spec, &mut self.leftovers, &mut postgres) => outcome,
+            outcome = startup::start(
+                &self.node, &spec, &mut self.tls, &mut self.leftovers, &mut postgres,
+            ) => outcome,
             () = self.stop.requested.cancelled() => return Ending::Signal { postgres },
         };
         let outcome = outcome.and_then(|()| postgres.take().context("Postgres was not started"));
@@ -128,6 +135,7 @@ impl Driver {
                 status = postgres.wait() => Turn::Exited(status),
                 // The node holds a sender, so this ends only with the node.
                 Some(request) = self.requests.recv() => Turn::Asked(request),
+                pair = self.tls.changed() => Turn::Certificate(pair),
                 () = self.stop.requested.cancelled() => Turn::Stopped,
             };
             let done = match turn {
@@ -140,6 +148,10 @@ impl Driver {
                     self.configure(&mut postgres, &spec, reply).await
                 }
                 Turn::Asked(Request::Refresh) => self.refresh(&mut postgres).await,
+                Turn::Certificate(pair) => {
+                    self.renew(postgres.pid(), &pair);
+                    Done::GoOn
+                }
             };
             match done {
                 Done::GoOn => {}
@@ -162,7 +174,7 @@ impl Driver {
         }
         let postmaster = postgres.pid();
         let result = tokio::select! {
-            result = reconfigure::apply(&self.node, spec, postmaster) => result,
+            result = reconfigure::apply(&self.node, spec, &mut self.tls, postmaster) => result,
             status = postgres.wait() => return Done::Exited(status),
             () = self.stop.requested.cancelled() => return Done::Stopped,
         };
@@ -184,6 +196,18 @@ impl Driver {
         Done::GoOn
     }
 
+    /// Another certificate for a running compute (01 §15). When it cannot be installed the compute
+    /// runs on with the one it has, and it is tried again later; so it does not become `failed`.
+    fn renew(&mut self, postmaster: i32, pair: &Arc<TlsPair>) {
+        let round = self.node.begin_certificate();
+        if let Err(error) = reconfigure::renew(&self.node, &mut self.tls, pair, postmaster) {
+            tracing::error!("could not renew the TLS certificate, will retry: {}", report(&error));
+        }
+        if round.is_ok() {
+            let _ = self.node.apply(Event::Succeeded);
+        }
+    }
+
     /// Fetches the configuration again and applies it if it is another one (01 §13.3). Tries again
     /// with growing pauses, until it works or something else is wanted.
     async fn refresh(&mut self, postgres: &mut PostgresProcess) -> Done {
@@ -195,10 +219,12 @@ impl Driver {
                 return Done::GoOn;
             }
             let result = tokio::select! {
-                result = reconfigure::refresh(&self.node, self.applied.as_ref(), postmaster) => result,
+                result = reconfigure::refresh(
+                    &self.node, self.applied.as_ref(), &mut self.tls, postmaster,
+                ) => result,
                 status = postgres.wait() => return Done::Exited(status),
                 () = self.stop.requested.cancelled() => return Done::Stopped,
-                () = self.ending() => return Done::GoOn,
+                () = ending(&self.node) => return Done::GoOn,
             };
             match result {
                 Ok(reconfigure::Refreshed::Done(spec)) => {
@@ -216,20 +242,21 @@ impl Driver {
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                pair = self.tls.changed() => self.renew(postmaster, &pair),
                 status = postgres.wait() => return Done::Exited(status),
                 () = self.stop.requested.cancelled() => return Done::Stopped,
-                () = self.ending() => return Done::GoOn,
+                () = ending(&self.node) => return Done::GoOn,
             }
             pause = (pause * 2).min(self.node.params.timeouts.refresh_pause_max);
         }
     }
+}
 
-    /// Resolves when `/terminate` was accepted; the request itself is in the queue.
-    async fn ending(&self) {
-        let mut status = self.node.watch_status();
-        // The sender is in the node, which we hold.
-        let _ = status.wait_for(|status| status.is_ending()).await;
-    }
+/// Resolves when `/terminate` was accepted; the request itself is in the queue.
+async fn ending(node: &ComputeNode) {
+    let mut status = node.watch_status();
+    // The sender is in the node, which the caller holds.
+    let _ = status.wait_for(|status| status.is_ending()).await;
 }
 
 /// How a piece of work on a running compute ended.

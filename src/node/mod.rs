@@ -238,6 +238,17 @@ impl ComputeNode {
         Ok(status)
     }
 
+    /// The TLS certificate changed. Only a running compute goes through a round of its own: one
+    /// that is being configured takes the certificate along.
+    pub fn begin_certificate(&self) -> Result<ComputeStatus, WrongStatus> {
+        let mut state = self.lock();
+        if state.status != ComputeStatus::Running {
+            return Err(WrongStatus(state.status));
+        }
+        self.apply_locked(&mut state, Event::CertificateChanged)?;
+        self.apply_locked(&mut state, Event::BeginConfiguration)
+    }
+
     /// A refresh brought another spec; nothing of the old one is kept (01 §5.3).
     pub fn replace_spec(&self, spec: Arc<ParsedSpec>) {
         self.lock().spec = Some(spec);
