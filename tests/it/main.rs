@@ -15,3 +15,8 @@
 mod support;
 
 mod first_start;
+mod tls_inactive;
+mod tls_late;
+mod tls_reconfigure;
+mod tls_renewal;
+mod tls_start;

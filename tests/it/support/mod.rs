@@ -5,11 +5,13 @@ mod bed;
 mod compute;
 mod left;
 mod servers;
+mod tls;
 
 pub use bed::{Bed, LSN_TEXT, MODE_PRIMARY};
 pub use compute::Compute;
 pub use left::assert_nothing_left;
 pub use servers::{on_every_server, on_one_server};
+pub use tls::{Pair, TlsFiles, copies, served};
 
 use std::time::Duration;
 
