@@ -133,7 +133,7 @@ fn files_that_are_none() {
     let error = TlsPair::load(&config).unwrap_err();
     assert!(matches!(error, PairError::NotAFile { .. }), "{error}");
     if !nix::unistd::geteuid().is_root() {
-        fs::set_permissions(&config.key_path, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&config.key_path, fs::Permissions::from_mode(0o000)).unwrap();
         let error = TlsPair::load(&config).unwrap_err();
         assert!(matches!(error, PairError::Read { what: What::Key, .. }), "{error}");
     }
