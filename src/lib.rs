@@ -29,6 +29,7 @@
 //! | [`errors`] | errors as text |
 //! | [`os`] | signals, children, privileges, limits |
 //! | [`telemetry`] | log, metrics, secrets |
+//! | [`tls`] | the server certificate of Postgres |
 //! | [`dev`] | the embedded storage behind `compute_ctl dev` and the tests |
 //!
 //! Dependencies point one way: nothing below `http` knows HTTP, `catalog` knows nothing of
@@ -50,3 +51,4 @@ pub mod state;
 pub mod storage;
 pub mod telemetry;
 pub mod timeouts;
+pub mod tls;

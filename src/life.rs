@@ -115,6 +115,7 @@ impl Compute {
             source,
             force_wipe: args.force_wipe,
             dev: args.dev,
+            tls: compute_ctl_config.tls.clone(),
             autoscaling: std::env::var_os(AUTOSCALING).is_some(),
             signal_exit_code: args.signal_exit_code,
             timeouts,

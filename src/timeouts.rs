@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::storage::BasebackupLimits;
+use crate::tls::WatchLimits;
 
 /// The deadlines. `Default` gives the values of production.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Timeouts {
     pub sql_connect: Duration,
     /// One statement; creating a database copies its template.
     pub sql_statement: Duration,
+    /// Waiting for the TLS certificate and looking at it again (01 §15).
+    pub tls: WatchLimits,
     /// First pause after a failed refresh; doubles each time (03 W8).
     pub refresh_pause: Duration,
     /// Longest pause after a failed refresh.
@@ -85,6 +88,7 @@ impl Default for Timeouts {
             progress_log: Duration::from_secs(5),
             sql_connect: Duration::from_secs(10),
             sql_statement: Duration::from_secs(120),
+            tls: WatchLimits::default(),
             refresh_pause: Duration::from_secs(5),
             refresh_pause_max: Duration::from_secs(60),
             linger_failed: Duration::from_secs(30),

@@ -23,6 +23,7 @@ use crate::postgres::process::PostgresProcess;
 use crate::spec::ParsedSpec;
 use crate::startup::{self, Leftovers};
 use crate::state::Event;
+use crate::tls::{TlsPair, TlsState};
 use ending::Ending;
 pub use stop::Stop;
 
@@ -36,6 +37,7 @@ pub struct Driver {
     requests: mpsc::UnboundedReceiver<Request>,
     stop: Stop,
     leftovers: Leftovers,
+    tls: TlsState,
     /// The spec that is wholly in force; none after a failed reconfiguration.
     applied: Option<Arc<ParsedSpec>>,
 }
@@ -44,6 +46,7 @@ pub struct Driver {
 enum Turn {
     Exited(std::io::Result<ExitStatus>),
     Asked(Request),
+    Certificate(Arc<TlsPair>),
     Stopped,
 }
 
@@ -54,7 +57,9 @@ impl Driver {
         requests: mpsc::UnboundedReceiver<Request>,
         stop: Stop,
     ) -> Self {
-        Self { node, requests, stop, leftovers: Leftovers::default(), applied: None }
+        let tls = node.params.tls.clone();
+        let tls = TlsState::new(tls, node.params.timeouts.tls, node.metrics.clone());
+        Self { node, requests, stop, leftovers: Leftovers::default(), tls, applied: None }
     }
 
     /// From the first spec to the end of the compute. Returns the exit code of the process.
@@ -100,7 +105,9 @@ impl Driver {
         let outcome = tokio::select! {
             biased;
             () = self.stop.requested.cancelled() => return Ending::Signal { postgres },
-            outcome = startup::start(&self.node, &spec, &mut self.leftovers, &mut postgres) => outcome,
+            outcome = startup::start(
+                &self.node, &spec, &mut self.tls, &mut self.leftovers, &mut postgres,
+            ) => outcome,
         };
         let outcome = outcome.and_then(|()| postgres.take().context("Postgres was not started"));
         match outcome {
@@ -126,6 +133,7 @@ impl Driver {
                 status = postgres.wait() => Turn::Exited(status),
                 // The node holds a sender, so this ends only with the node.
                 Some(request) = self.requests.recv() => Turn::Asked(request),
+                pair = self.tls.changed() => Turn::Certificate(pair),
             };
             let done = match turn {
                 Turn::Exited(status) => return Ending::PostgresExited { status, postgres },
@@ -137,6 +145,10 @@ impl Driver {
                     self.configure(&mut postgres, &spec, reply).await
                 }
                 Turn::Asked(Request::Refresh) => self.refresh(&mut postgres).await,
+                Turn::Certificate(pair) => {
+                    self.renew(postgres.pid(), &pair);
+                    Done::GoOn
+                }
             };
             match done {
                 Done::GoOn => {}
@@ -162,7 +174,7 @@ impl Driver {
             biased;
             () = self.stop.requested.cancelled() => return Done::Stopped,
             status = postgres.wait() => return Done::Exited(status),
-            result = reconfigure::apply(&self.node, spec, postmaster) => result,
+            result = reconfigure::apply(&self.node, spec, &mut self.tls, postmaster) => result,
         };
         let answer = match result {
             Ok(()) => {
@@ -182,6 +194,18 @@ impl Driver {
         Done::GoOn
     }
 
+    /// Another certificate for a running compute (01 §15). When it cannot be installed the compute
+    /// runs on with the one it has, and it is tried again later; so it does not become `failed`.
+    fn renew(&mut self, postmaster: i32, pair: &Arc<TlsPair>) {
+        let round = self.node.begin_certificate();
+        if let Err(error) = reconfigure::renew(&self.node, &mut self.tls, pair, postmaster) {
+            tracing::error!("could not renew the TLS certificate, will retry: {}", report(&error));
+        }
+        if round.is_ok() {
+            let _ = self.node.apply(Event::Succeeded);
+        }
+    }
+
     /// Fetches the configuration again and applies it if it is another one (01 §13.3). Tries again
     /// with growing pauses, until it works or something else is wanted.
     async fn refresh(&mut self, postgres: &mut PostgresProcess) -> Done {
@@ -196,8 +220,10 @@ impl Driver {
                 biased;
                 () = self.stop.requested.cancelled() => return Done::Stopped,
                 status = postgres.wait() => return Done::Exited(status),
-                () = self.ending() => return Done::GoOn,
-                result = reconfigure::refresh(&self.node, self.applied.as_ref(), postmaster) => result,
+                () = ending(&self.node) => return Done::GoOn,
+                result = reconfigure::refresh(
+                    &self.node, self.applied.as_ref(), &mut self.tls, postmaster,
+                ) => result,
             };
             match result {
                 Ok(reconfigure::Refreshed::Done(spec)) => {
@@ -217,19 +243,20 @@ impl Driver {
                 biased;
                 () = self.stop.requested.cancelled() => return Done::Stopped,
                 status = postgres.wait() => return Done::Exited(status),
-                () = self.ending() => return Done::GoOn,
+                () = ending(&self.node) => return Done::GoOn,
                 () = tokio::time::sleep(pause) => {}
+                pair = self.tls.changed() => self.renew(postmaster, &pair),
             }
             pause = (pause * 2).min(self.node.params.timeouts.refresh_pause_max);
         }
     }
+}
 
-    /// Resolves when `/terminate` was accepted; the request itself is in the queue.
-    async fn ending(&self) {
-        let mut status = self.node.watch_status();
-        // The sender is in the node, which we hold.
-        let _ = status.wait_for(|status| status.is_ending()).await;
-    }
+/// Resolves when `/terminate` was accepted; the request itself is in the queue.
+async fn ending(node: &ComputeNode) {
+    let mut status = node.watch_status();
+    // The sender is in the node, which the caller holds.
+    let _ = status.wait_for(|status| status.is_ending()).await;
 }
 
 /// How a piece of work on a running compute ended.

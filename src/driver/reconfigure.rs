@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 use crate::node::ComputeNode;
 use crate::spec::ParsedSpec;
 use crate::startup::{catalog, configuration};
+use crate::tls::{Installed, TlsPair, TlsState};
 
 /// What a refresh found.
 #[derive(Debug)]
@@ -20,12 +21,21 @@ pub enum Refreshed {
 }
 
 /// Applies a spec. With `skip_pg_catalog_updates`: exactly one rewrite and one reload, no SQL.
-pub async fn apply(node: &ComputeNode, spec: &ParsedSpec, postmaster: i32) -> anyhow::Result<()> {
+pub async fn apply(
+    node: &ComputeNode,
+    spec: &ParsedSpec,
+    tls: &mut TlsState,
+    postmaster: i32,
+) -> anyhow::Result<()> {
     let operation = spec.spec.operation_uuid.as_deref().unwrap_or("unknown");
     tracing::info!("applying the new spec, operation {operation}");
     let conf = configuration::render(node, spec)?;
-    configuration::write(node, &conf)?;
+    tls.follow(&spec.spec);
+    tls.install_present(&node.params.pgdata).await;
+    let written = configuration::write(node, &conf);
+    // Whatever became of the file: the certificate may be another one.
     reload(postmaster)?;
+    written?;
     if !spec.spec.skip_pg_catalog_updates {
         catalog::apply(node, spec, || reload(postmaster)).await?;
         reload(postmaster)?;
@@ -38,6 +48,7 @@ pub async fn apply(node: &ComputeNode, spec: &ParsedSpec, postmaster: i32) -> an
 pub async fn refresh(
     node: &ComputeNode,
     applied: Option<&Arc<ParsedSpec>>,
+    tls: &mut TlsState,
     postmaster: i32,
 ) -> anyhow::Result<Refreshed> {
     let document = node.params.source.load().await.context("failed to fetch the configuration")?;
@@ -50,8 +61,22 @@ pub async fn refresh(
     }
     let spec = Arc::new(ParsedSpec::try_from(spec).context("the fetched spec cannot be used")?);
     node.replace_spec(Arc::clone(&spec));
-    apply(node, &spec, postmaster).await?;
+    apply(node, &spec, tls, postmaster).await?;
     Ok(Refreshed::Done(spec))
+}
+
+/// Puts another pair of key and certificate in force. `postgresql.conf` says the same as before and
+/// is left alone.
+pub fn renew(
+    node: &ComputeNode,
+    tls: &mut TlsState,
+    pair: &Arc<TlsPair>,
+    postmaster: i32,
+) -> anyhow::Result<()> {
+    match tls.install(&node.params.pgdata, pair)? {
+        Installed::Changed => reload(postmaster),
+        Installed::Unchanged => Ok(()),
+    }
 }
 
 /// Has Postgres read its configuration again. The postmaster is a child that this process has not

@@ -126,6 +126,7 @@ fn node() -> (Arc<ComputeNode>, UnboundedReceiver<Request>) {
         source: ConfigSource::ConfigFile("/nonexistent".into()),
         force_wipe: false,
         dev: false,
+        tls: None,
         autoscaling: false,
         signal_exit_code: 1,
         timeouts: Timeouts::default(),

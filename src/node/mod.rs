@@ -19,6 +19,7 @@ use crate::os::children::Children;
 use crate::postgres::install::PgInstall;
 use crate::spec::ParsedSpec;
 use crate::spec::source::ConfigSource;
+use crate::spec::wire::TlsConfig;
 use crate::state::{ComputeStatus, Event, TerminateMode, transition};
 use crate::storage::Progress;
 use crate::telemetry::metrics::Metrics;
@@ -50,6 +51,9 @@ pub struct ComputeParams {
     pub force_wipe: bool,
     /// `--dev`: pgbouncer and local_proxy are left alone, loopback needs no token without keys.
     pub dev: bool,
+    /// Key and certificate of Postgres and its neighbours, from the configuration that the process
+    /// was started with (04 §7.1).
+    pub tls: Option<TlsConfig>,
     /// `AUTOSCALING` is in the environment: children run in the cgroup.
     pub autoscaling: bool,
     /// `--signal-exit-code`.
@@ -232,6 +236,17 @@ impl ComputeNode {
         state.started = Instant::now();
         state.start_time = Utc::now();
         Ok(status)
+    }
+
+    /// The TLS certificate changed. Only a running compute goes through a round of its own: one
+    /// that is being configured takes the certificate along.
+    pub fn begin_certificate(&self) -> Result<ComputeStatus, WrongStatus> {
+        let mut state = self.lock();
+        if state.status != ComputeStatus::Running {
+            return Err(WrongStatus(state.status));
+        }
+        self.apply_locked(&mut state, Event::CertificateChanged)?;
+        self.apply_locked(&mut state, Event::BeginConfiguration)
     }
 
     /// A refresh brought another spec; nothing of the old one is kept (01 §5.3).

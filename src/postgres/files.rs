@@ -213,6 +213,7 @@ mod tests {
             privileged_role_name: "neon_superuser",
             internal_http_port: 3081,
             overcommit_strict: false,
+            tls: false,
         };
         ConfFile::build(spec, &inputs).unwrap()
     }

@@ -6,6 +6,7 @@ use crate::node::ComputeNode;
 use crate::postgres::conf::{ConfFile, ConfInputs, preload_libraries};
 use crate::postgres::files;
 use crate::spec::ParsedSpec;
+use crate::tls;
 
 /// The library of Neon's extension.
 const NEON: &str = "neon";
@@ -16,6 +17,7 @@ pub fn render(node: &ComputeNode, spec: &ParsedSpec) -> anyhow::Result<ConfFile>
         privileged_role_name: &node.params.privileged_role_name,
         internal_http_port: node.params.internal_http_port,
         overcommit_strict: files::overcommit_is_strict(),
+        tls: tls::is_active(node.params.tls.as_ref(), &spec.spec),
     };
     let conf = ConfFile::build(&spec.spec, &inputs)?;
     for remark in conf.remarks() {

@@ -4,6 +4,7 @@
 //!  stale processes ─► wipe, postgresql.conf ─┐
 //!  safekeepers asked ────────────────────────┼─► [sync child] ─► basebackup ─► hba, links
 //!  pageserver connection opened ─────────────┘                                     │
+//!  TLS key and certificate waited for ─────────────────────────────────────────────┤
 //!                      running ◄─ roles and databases ◄─ ready ◄─ Postgres spawned ◄┘
 //! ```
 //!
@@ -35,6 +36,7 @@ use crate::storage::basebackup::{self, BasebackupRequest, EarlyConnection};
 use crate::storage::safekeepers::{self, SyncCheck, SyncCheckRequest};
 use crate::storage::sync::{self, SyncRequest};
 use crate::storage::target::PageserverTarget;
+use crate::tls::TlsState;
 pub use leftovers::Leftovers;
 
 /// From a spec to a Postgres that is configured. The process is put into `postgres` as soon as it
@@ -42,6 +44,7 @@ pub use leftovers::Leftovers;
 pub async fn start(
     node: &Arc<ComputeNode>,
     spec: &Arc<ParsedSpec>,
+    tls: &mut TlsState,
     leftovers: &mut Leftovers,
     postgres: &mut Option<PostgresProcess>,
 ) -> anyhow::Result<()> {
@@ -50,7 +53,13 @@ pub async fn start(
     configuration::check_preload_libraries(node, spec)?;
     let conf = configuration::render(node, spec)?;
 
-    prepare_pgdata(node, spec, conf, leftovers).await?;
+    tls.follow(&spec.spec);
+    let wait = async { tls.wait_for_pair().await.map_err(anyhow::Error::new) };
+    let (pair, ()) = tokio::try_join!(wait, prepare_pgdata(node, spec, conf, leftovers))?;
+    if let Some(pair) = pair {
+        // After the basebackup, before which PGDATA is emptied.
+        let _ = tls.install(&node.params.pgdata, &pair)?;
+    }
     start_postgres(node, spec, postgres).await?;
 
     let began = Instant::now();

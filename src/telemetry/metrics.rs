@@ -1,6 +1,9 @@
 //! The Prometheus registry (03 §10).
 
-use prometheus::{IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use prometheus::{GaugeVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::state::ComputeStatus;
 
@@ -19,6 +22,8 @@ pub struct Metrics {
     registry: Registry,
     up: IntGaugeVec,
     basebackup_bytes: IntGauge,
+    certificate_days: GaugeVec,
+    certificate_expiry: Arc<Mutex<Option<DateTime<Utc>>>>,
 }
 
 impl Metrics {
@@ -35,7 +40,22 @@ impl Metrics {
         )?;
         registry.register(Box::new(up.clone()))?;
         registry.register(Box::new(basebackup_bytes.clone()))?;
-        Ok(Self { registry, up, basebackup_bytes })
+        // Without labels; a vector all the same, so that there is no series without a certificate.
+        let certificate_days = GaugeVec::new(
+            Opts::new(
+                "compute_ctl_tls_certificate_expiry_days",
+                "Days until the TLS certificate that Postgres was given expires, negative after",
+            ),
+            &[],
+        )?;
+        registry.register(Box::new(certificate_days.clone()))?;
+        Ok(Self {
+            registry,
+            up,
+            basebackup_bytes,
+            certificate_days,
+            certificate_expiry: Arc::default(),
+        })
     }
 
     /// Shows a status: exactly one series of `compute_ctl_up` at a time (01 §14.4).
@@ -49,10 +69,29 @@ impl Metrics {
         self.basebackup_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    /// Shows how many days are left until this moment, counted anew at each scrape; nothing for
+    /// `None`.
+    pub fn set_certificate_expiry(&self, not_after: Option<DateTime<Utc>>) {
+        *self.certificate_expiry.lock().unwrap_or_else(PoisonError::into_inner) = not_after;
+    }
+
     /// All families in the text format.
     pub fn render(&self) -> Result<String, prometheus::Error> {
+        let expiry = *self.certificate_expiry.lock().unwrap_or_else(PoisonError::into_inner);
+        match expiry {
+            Some(end) => self
+                .certificate_days
+                .get_metric_with_label_values::<&str>(&[])?
+                .set(days_until(end, Utc::now())),
+            None => self.certificate_days.reset(),
+        }
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
+}
+
+/// Days until a moment, with their fraction; negative when it is over.
+fn days_until(moment: DateTime<Utc>, now: DateTime<Utc>) -> f64 {
+    (moment - now).as_seconds_f64() / 86_400.0
 }
 
 #[cfg(test)]
@@ -71,5 +110,25 @@ mod tests {
                 format!(r#"compute_ctl_up{{build_tag="{BUILD_TAG}",status="{status}"}} 1"#);
             assert_eq!(series, [expected]);
         }
+    }
+
+    #[test]
+    fn days_of_the_certificate_only_while_there_is_one() {
+        let metrics = Metrics::new().unwrap();
+        let days = || {
+            let text = metrics.render().unwrap();
+            let mut lines = text.lines().map(str::to_owned);
+            lines.find_map(|line| {
+                let days = line.strip_prefix("compute_ctl_tls_certificate_expiry_days ")?;
+                days.parse::<f64>().ok()
+            })
+        };
+        assert_eq!(days(), None);
+        metrics.set_certificate_expiry(Some(Utc::now() + chrono::TimeDelta::days(30)));
+        assert_eq!(days().unwrap().round(), 30.0);
+        metrics.set_certificate_expiry(Some(Utc::now() - chrono::TimeDelta::days(2)));
+        assert_eq!(days().unwrap().round(), -2.0);
+        metrics.set_certificate_expiry(None);
+        assert_eq!(days(), None);
     }
 }

@@ -41,6 +41,8 @@ pub struct ConfInputs<'a> {
     /// Whether the kernel refuses to overcommit memory
     /// ([`super::files::overcommit_is_strict`]).
     pub overcommit_strict: bool,
+    /// Whether TLS is active ([`crate::tls::is_active`]).
+    pub tls: bool,
 }
 
 /// Where a line comes from. It decides the blanks around `=`, and tells a reader of the list who

@@ -8,6 +8,7 @@ use super::{
 use crate::spec::pageserver::PageserverConnectionInfo;
 use crate::spec::wire::{ComputeMode, ComputeSpec, PgOption};
 use crate::telemetry::secret::Secret;
+use crate::tls::install::{CERT_FILE, KEY_FILE};
 
 /// Limits of the extension's fixed arrays (04 §4): entries of `neon.pageserver_connstring`, bytes
 /// of one entry, entries of `neon.safekeepers`.
@@ -31,6 +32,9 @@ impl ConfFile {
         }
         conf.safekeepers(spec)?;
         conf.ids(spec);
+        if inputs.tls {
+            conf.tls();
+        }
         conf.locale();
         conf.mode(spec.mode);
         if inputs.overcommit_strict {
@@ -127,6 +131,13 @@ impl ConfFile {
                 self.quoted(Origin::Program, name, id);
             }
         }
+    }
+
+    /// Row 10. The files are copies, put into PGDATA by [`crate::tls`].
+    fn tls(&mut self) {
+        self.raw(Origin::Program, "ssl", "on");
+        self.quoted(Origin::Program, "ssl_cert_file", CERT_FILE);
+        self.quoted(Origin::Program, "ssl_key_file", KEY_FILE);
     }
 
     /// Row 11.

@@ -8,6 +8,7 @@ const INPUTS: ConfInputs<'_> = ConfInputs {
     privileged_role_name: "neon_superuser",
     internal_http_port: 3081,
     overcommit_strict: false,
+    tls: false,
 };
 
 fn base() -> Json {
@@ -258,6 +259,7 @@ fn inputs_show_up() {
         privileged_role_name: "boss",
         internal_http_port: 4000,
         overcommit_strict: true,
+        tls: false,
     };
     let spec = serde_json::from_value(base()).unwrap();
     let text = ConfFile::build(&spec, &inputs).unwrap().render().unwrap();
@@ -268,6 +270,30 @@ fn inputs_show_up() {
     ] {
         assert!(text.expose().lines().any(|other| other == line), "{line}");
     }
+}
+
+/// 04 §3.2 row 10, and §3.4: the settings list may override it.
+#[test]
+fn tls_stands_between_ids_and_locale() {
+    let spec = with(json!({
+        "endpoint_id": "ep",
+        "cluster": {"roles": [], "databases": [], "settings": [
+            {"name": "ssl_cert_file", "value": "other.crt", "vartype": "string"}
+        ]}
+    }));
+    let build = |tls| {
+        let conf = ConfFile::build(
+            &serde_json::from_value(spec.clone()).unwrap(),
+            &ConfInputs { tls, ..INPUTS },
+        );
+        conf.unwrap().render().unwrap().expose().clone()
+    };
+    let expected = "neon.endpoint_id='ep'\nssl=on\nssl_cert_file='server.crt'\n\
+                    ssl_key_file='server.key'\nlc_messages='C.UTF-8'\n";
+    let text = build(true);
+    assert!(text.contains(expected), "{text}");
+    assert!(text.find("other.crt") > text.find("server.crt"));
+    assert!(!build(false).contains("ssl="));
 }
 
 #[test]

@@ -185,9 +185,15 @@ impl Compute {
 
     /// Waits until the log holds a text.
     pub async fn wait_for_log(&mut self, text: &str) {
+        self.wait_for_log_times(text, 1).await;
+    }
+
+    /// Waits until the log holds a text so many times.
+    pub async fn wait_for_log_times(&mut self, text: &str, times: usize) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.log().contains(text) {
-            assert!(Instant::now() < deadline, "no {text:?} in\n{}", self.log_for_reading());
+        while self.log().matches(text).count() < times {
+            let log = self.log_for_reading();
+            assert!(Instant::now() < deadline, "not {times} times {text:?} in\n{log}");
             tokio::time::sleep(POLL).await;
         }
     }

@@ -12,6 +12,7 @@ mod left;
 mod ports;
 mod refusal;
 mod servers;
+mod tls;
 mod wait;
 
 pub use archives::{Entry, gzip_tar};
@@ -25,6 +26,7 @@ pub use left::assert_nothing_left;
 pub use ports::{ClosedPort, SilentPort};
 pub use refusal::{Marked, try_start};
 pub use servers::{on_every_server, on_one_server};
+pub use tls::{Pair, TlsFiles, copies, served};
 pub use wait::{eventually, last_position, until};
 
 use std::path::PathBuf;

@@ -1,0 +1,184 @@
+//! Puts a pair into PGDATA as `server.key` and `server.crt` (04 §7.3).
+//!
+//! Postgres wants a key that belongs to its user and that nobody else can read, which mounted
+//! secrets do not give; hence copies. Both are written in full before the first is renamed into
+//! place, so what stands between the two renames is a moment, in which a foreign reload would find
+//! a mismatch and keep what it has.
+//!
+//! Invariant: when an installation fails, the pair before it is in place, whole. Nothing is synced
+//! to disk, as nothing in PGDATA is: the next start throws it away.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tempfile::NamedTempFile;
+
+use super::pair::{PairDigest, TlsPair};
+
+/// Names of the copies, relative to PGDATA.
+pub const KEY_FILE: &str = "server.key";
+/// See [`KEY_FILE`].
+pub const CERT_FILE: &str = "server.crt";
+/// Names of half-written files; a crash can leave one behind.
+pub const TEMP_PREFIX: &str = ".server.tls.tmp-";
+
+/// The operating system said no; the pair before it is still in place.
+#[derive(Debug, thiserror::Error)]
+#[error("could not {action} {}: {source}", path.display())]
+pub struct InstallError {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InstallError {
+    move |source| InstallError { action, path: path.to_owned(), source }
+}
+
+/// What [`Installer::install`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "Postgres has to be reloaded after a change"]
+pub enum Installed {
+    /// Another content is in place; Postgres has to be reloaded.
+    Changed,
+    /// The same content was in place; nothing was touched.
+    Unchanged,
+}
+
+/// Remembers what is in PGDATA.
+#[derive(Debug, Default)]
+pub struct Installer {
+    installed: Option<Arc<TlsPair>>,
+}
+
+impl Installer {
+    /// What is in PGDATA.
+    pub fn digest(&self) -> Option<PairDigest> {
+        self.installed.as_ref().map(|pair| pair.digest())
+    }
+
+    /// Puts a pair into place, mode 0600, texts unchanged.
+    ///
+    /// # Errors
+    /// See [`InstallError`].
+    pub fn install(
+        &mut self,
+        pgdata: &Path,
+        pair: &Arc<TlsPair>,
+    ) -> Result<Installed, InstallError> {
+        if self.digest() == Some(pair.digest()) {
+            return Ok(Installed::Unchanged);
+        }
+        let (key_path, cert_path) = (pgdata.join(KEY_FILE), pgdata.join(CERT_FILE));
+        let key = written(&key_path, pgdata, pair.key().expose())?;
+        let cert = written(&cert_path, pgdata, pair.cert())?;
+        let back = match &self.installed {
+            Some(before) => Some(written(&key_path, pgdata, before.key().expose())?),
+            None => None,
+        };
+        key.persist(&key_path).map_err(|e| failed("replace", &key_path)(e.error))?;
+        if let Err(error) = cert.persist(&cert_path) {
+            // A key without its certificate is worse than none.
+            let undone = match back {
+                Some(back) => back.persist(&key_path).map(drop).map_err(|e| e.error),
+                None => fs::remove_file(&key_path),
+            };
+            undone.map_err(failed("put back", &key_path))?;
+            return Err(failed("replace", &cert_path)(error.error));
+        }
+        self.installed = Some(Arc::clone(pair));
+        Ok(Installed::Changed)
+    }
+}
+
+/// A complete temporary file, to become `path`. Gone when it is dropped.
+fn written(path: &Path, pgdata: &Path, text: &[u8]) -> Result<NamedTempFile, InstallError> {
+    // Mode 0600 is what these have.
+    let mut file = tempfile::Builder::new()
+        .prefix(TEMP_PREFIX)
+        .tempfile_in(pgdata)
+        .map_err(failed("create a temporary file for", path))?;
+    file.write_all(text).map_err(failed("write", path))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use super::*;
+    use crate::tls::testing::{Texts, config, new_pair, put};
+
+    fn pair(texts: &Texts) -> Arc<TlsPair> {
+        let dir = tempfile::tempdir().unwrap();
+        put(dir.path(), texts);
+        Arc::new(TlsPair::load(&config(dir.path())).unwrap())
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[track_caller]
+    fn holds(dir: &Path, texts: &Texts) {
+        assert_eq!(fs::read_to_string(dir.join(KEY_FILE)).unwrap(), texts.key);
+        assert_eq!(fs::read_to_string(dir.join(CERT_FILE)).unwrap(), texts.cert);
+    }
+
+    #[test]
+    fn copies_are_private_and_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = (new_pair(), new_pair());
+        let mut installer = Installer::default();
+        assert_eq!(installer.install(dir.path(), &pair(&one)).unwrap(), Installed::Changed);
+        holds(dir.path(), &one);
+        let meta = |name| fs::metadata(dir.path().join(name)).unwrap();
+        let inode = meta(KEY_FILE).ino();
+        assert_eq!(installer.install(dir.path(), &pair(&one)).unwrap(), Installed::Unchanged);
+        assert_eq!(meta(KEY_FILE).ino(), inode, "not even touched");
+        assert_eq!(installer.install(dir.path(), &pair(&other)).unwrap(), Installed::Changed);
+        holds(dir.path(), &other);
+        for name in [KEY_FILE, CERT_FILE] {
+            assert_eq!(meta(name).permissions().mode() & 0o777, 0o600);
+        }
+        assert_eq!(names(dir.path()), [CERT_FILE, KEY_FILE]);
+    }
+
+    #[test]
+    fn the_last_good_pair_stays_when_the_certificate_cannot_be_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = (new_pair(), new_pair());
+        let mut installer = Installer::default();
+        let _ = installer.install(dir.path(), &pair(&one)).unwrap();
+        // A folder in its place makes the second rename fail.
+        let cert = dir.path().join(CERT_FILE);
+        fs::rename(&cert, dir.path().join("aside")).unwrap();
+        fs::create_dir(&cert).unwrap();
+        let error = installer.install(dir.path(), &pair(&other)).unwrap_err();
+        assert!(error.to_string().contains(CERT_FILE), "{error}");
+        fs::remove_dir(&cert).unwrap();
+        fs::rename(dir.path().join("aside"), &cert).unwrap();
+        holds(dir.path(), &one);
+        assert_eq!(names(dir.path()), [CERT_FILE, KEY_FILE]);
+        // Not remembered as done.
+        assert_eq!(installer.install(dir.path(), &pair(&other)).unwrap(), Installed::Changed);
+        holds(dir.path(), &other);
+    }
+
+    #[test]
+    fn a_first_pair_that_fails_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join(CERT_FILE)).unwrap();
+        let mut installer = Installer::default();
+        installer.install(dir.path(), &pair(&new_pair())).unwrap_err();
+        assert_eq!(names(dir.path()), [CERT_FILE]);
+        assert_eq!(installer.digest(), None);
+        installer.install(&dir.path().join("no"), &pair(&new_pair())).unwrap_err();
+    }
+}

@@ -1,0 +1,165 @@
+//! The server certificate of Postgres (04 §7).
+//!
+//! ```text
+//!  key_path, cert_path ──events, poll──► watch ──verified pair──► driver ──install──► PGDATA
+//!                                                                        └─reload──► Postgres
+//! ```
+//!
+//! The driver owns a [`TlsState`]; nothing else writes `server.key` and `server.crt`. Invariant:
+//! the files are read, compared and installed as one value, the [`pair::TlsPair`], and Postgres is
+//! reloaded only when the content is another one.
+
+pub mod install;
+pub mod pair;
+mod places;
+pub mod watch;
+
+#[cfg(test)]
+mod testing;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use install::Installer;
+pub use install::{InstallError, Installed};
+pub use pair::{PairDigest, PairError, TlsPair};
+pub use watch::{NoPair, PairWatch, WatchLimits};
+
+use crate::errors::one_line;
+use crate::spec::ComputeSpec;
+use crate::spec::wire::{Feature, TlsConfig};
+use crate::telemetry::metrics::Metrics;
+
+/// TLS is active: the agent's configuration names the files and the spec has the feature
+/// (04 §7.1). Decides about Postgres, pgbouncer and local_proxy.
+pub fn is_active(config: Option<&TlsConfig>, spec: &ComputeSpec) -> bool {
+    active_config(config, spec).is_some()
+}
+
+fn active_config<'a>(config: Option<&'a TlsConfig>, spec: &ComputeSpec) -> Option<&'a TlsConfig> {
+    config.filter(|_| spec.has_feature(Feature::TlsExperimental))
+}
+
+/// The driver's side of TLS: what is followed, and what is in PGDATA.
+#[derive(Debug)]
+pub struct TlsState {
+    config: Option<TlsConfig>,
+    limits: WatchLimits,
+    metrics: Metrics,
+    installer: Installer,
+    /// Present while TLS is active.
+    watch: Option<PairWatch>,
+    /// After an installation that failed.
+    not_before: Option<Instant>,
+}
+
+impl TlsState {
+    /// `config` is the one that the process was started with (04 §7.1).
+    pub fn new(config: Option<TlsConfig>, limits: WatchLimits, metrics: Metrics) -> Self {
+        let installer = Installer::default();
+        Self { config, limits, metrics, installer, watch: None, not_before: None }
+    }
+
+    /// Follows the files if a spec makes TLS active, and stops following them if not (04 W5). Needs
+    /// a runtime.
+    pub fn follow(&mut self, spec: &ComputeSpec) {
+        match (active_config(self.config.as_ref(), spec), &self.watch) {
+            (Some(config), None) => {
+                self.watch = Some(PairWatch::start(config.clone(), self.limits));
+            }
+            (None, Some(_)) => {
+                self.watch = None;
+                self.metrics.set_certificate_expiry(None);
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+    }
+
+    /// For a start: waits until there is a usable pair; none if TLS is not active.
+    ///
+    /// # Errors
+    /// There was none in time.
+    pub async fn wait_for_pair(&mut self) -> Result<Option<Arc<TlsPair>>, NoPair> {
+        match &mut self.watch {
+            Some(watch) => watch.wait_for_pair().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Waits for a pair that is another one than what is in PGDATA; for ever if TLS is not active.
+    /// Nothing is lost when it is dropped before.
+    pub async fn changed(&mut self) -> Arc<TlsPair> {
+        if let Some(moment) = self.not_before {
+            tokio::time::sleep_until(moment).await;
+            self.not_before = None;
+        }
+        match &mut self.watch {
+            Some(watch) => watch.changed(self.installer.digest()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Puts a pair into PGDATA. After a failure what was there is still there, and
+    /// [`Self::changed`] offers the pair again, though not at once.
+    ///
+    /// # Errors
+    /// See [`InstallError`].
+    pub fn install(
+        &mut self,
+        pgdata: &Path,
+        pair: &Arc<TlsPair>,
+    ) -> Result<Installed, InstallError> {
+        let installed = self.installer.install(pgdata, pair);
+        match &installed {
+            Ok(Installed::Changed) => self.announce(pair),
+            Ok(Installed::Unchanged) => {}
+            Err(_) => self.not_before = Some(Instant::now() + self.limits.poll),
+        }
+        installed
+    }
+
+    /// For a reconfiguration: puts what is in the files right now into PGDATA, if it can be used.
+    /// If not, what is in PGDATA stays, and the watch goes on trying (04 W2).
+    pub async fn install_present(&mut self, pgdata: &Path) {
+        let (Some(watch), Some(config)) = (&self.watch, self.config.clone()) else { return };
+        let loaded = tokio::task::spawn_blocking(move || TlsPair::load(&config)).await;
+        let pair = match loaded {
+            // Without a check of its own it has to be one that the watch has looked at twice.
+            Ok(Ok(pair)) if pair.doubt().is_some() => watch.latest(),
+            Ok(Ok(pair)) => Some(Arc::new(pair)),
+            // The watch says it in the log.
+            Ok(Err(_)) => None,
+            Err(_) => return,
+        };
+        let Some(pair) = pair else {
+            tracing::warn!("the TLS certificate stays as it is until there is a usable pair");
+            return;
+        };
+        if let Err(error) = self.install(pgdata, &pair) {
+            tracing::error!("could not install the TLS certificate: {}", one_line(&error));
+        }
+    }
+
+    fn announce(&self, pair: &TlsPair) {
+        let digest = pair.digest();
+        let until = pair.not_after().map(|end| end.to_rfc3339());
+        let until = until.as_deref().unwrap_or("an unknown time");
+        tracing::info!("installed the TLS certificate {digest}, valid until {until}");
+        if pair.not_after().is_some_and(|end| end < chrono::Utc::now()) {
+            tracing::warn!("the TLS certificate has expired");
+        }
+        if let Some(doubt) = pair.doubt() {
+            tracing::warn!(
+                "could not verify that the TLS key belongs to its certificate, installed them \
+                 anyway: {doubt}"
+            );
+        }
+        self.metrics.set_certificate_expiry(pair.not_after());
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

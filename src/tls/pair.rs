@@ -1,0 +1,363 @@
+//! A private key and its certificate chain, read from PEM files and compared (04 §7.3).
+//!
+//! First step of the way to `server.key` and `server.crt`: what is read here is held as it was
+//! read, so what was compared is what gets installed, whatever happens to the files meanwhile.
+//!
+//! Invariant: a key that can be compared with the first certificate and differs from it never
+//! becomes a [`TlsPair`]. What Postgres may understand and this module does not (P-521, encrypted
+//! keys) is let through and says so ([`TlsPair::doubt`], 04 W3).
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use x509_cert::certificate::{CertificateInner, Raw};
+use x509_cert::der::asn1::AnyRef;
+use x509_cert::der::{Decode, Reader, SliceReader, Tag, Tagged};
+use x509_cert::spki::{
+    AlgorithmIdentifierRef, ObjectIdentifier, SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef,
+};
+
+use crate::spec::wire::TlsConfig;
+use crate::telemetry::secret::Secret;
+
+/// More than any chain; a path that leads elsewhere must not fill the memory.
+const MAX_FILE: u64 = 1 << 20;
+/// First byte of an elliptic curve point in the usual, uncompressed form.
+const UNCOMPRESSED: u8 = 4;
+
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+
+/// Which of the two files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// `key_path`.
+    Key,
+    /// `cert_path`.
+    Certificate,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Key => "private key",
+            Self::Certificate => "certificate",
+        })
+    }
+}
+
+/// Why there is no pair. All of these can pass by themselves: a renewal may be under way.
+#[derive(Debug, thiserror::Error)]
+pub enum PairError {
+    /// No such file.
+    #[error("the TLS {what} file {} does not exist", path.display())]
+    Missing {
+        /// Which.
+        what: What,
+        /// Its path in the configuration.
+        path: PathBuf,
+    },
+    /// A folder, a pipe, or far too large.
+    #[error("{} is no PEM file: the TLS {what} cannot be read from it", path.display())]
+    NotAFile {
+        /// Which.
+        what: What,
+        /// Its path in the configuration.
+        path: PathBuf,
+    },
+    /// The operating system said no.
+    #[error("could not read the TLS {what} file {}: {source}", path.display())]
+    Read {
+        /// Which.
+        what: What,
+        /// Its path in the configuration.
+        path: PathBuf,
+        /// The answer.
+        source: io::Error,
+    },
+    /// Empty, or of another kind.
+    #[error("the file {} holds no TLS {what} in PEM form", path.display())]
+    Nothing {
+        /// Which.
+        what: What,
+        /// Its path in the configuration.
+        path: PathBuf,
+    },
+    /// Cut short or garbled.
+    #[error("the TLS {what} in {} is damaged: {reason}", path.display())]
+    Damaged {
+        /// Which.
+        what: What,
+        /// Its path in the configuration.
+        path: PathBuf,
+        /// Where; holds nothing of the content.
+        reason: &'static str,
+    },
+    /// Of two different pairs.
+    #[error(
+        "the private key {} does not belong to the certificate {} (the first one in the file)",
+        key.display(), cert.display()
+    )]
+    Mismatch {
+        /// `key_path`.
+        key: PathBuf,
+        /// `cert_path`.
+        cert: PathBuf,
+    },
+}
+
+/// Identifies the content of both files: SHA-256 over key and certificates.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PairDigest([u8; SHA256_OUTPUT_LEN]);
+
+impl PairDigest {
+    fn of(key: &[u8], cert: &[u8]) -> Self {
+        let mut context = Context::new(&SHA256);
+        // So that no byte can change sides.
+        context.update(&key.len().to_be_bytes());
+        context.update(key);
+        context.update(cert);
+        let mut bytes = [0; SHA256_OUTPUT_LEN];
+        for (to, from) in bytes.iter_mut().zip(context.finish().as_ref()) {
+            *to = *from;
+        }
+        Self(bytes)
+    }
+}
+
+/// The first bytes, for log lines.
+impl fmt::Display for PairDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for PairDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Key and certificate chain as they were in the files.
+#[derive(Debug)]
+pub struct TlsPair {
+    key: Secret<Vec<u8>>,
+    cert: Vec<u8>,
+    digest: PairDigest,
+    doubt: Option<&'static str>,
+    not_after: Option<DateTime<Utc>>,
+}
+
+impl TlsPair {
+    /// Reads both files and compares them. Blocks on the file system.
+    ///
+    /// # Errors
+    /// See [`PairError`].
+    pub fn load(config: &TlsConfig) -> Result<Self, PairError> {
+        let (key_path, cert_path) = (Path::new(&config.key_path), Path::new(&config.cert_path));
+        let key = read(What::Key, key_path)?;
+        let cert = read(What::Certificate, cert_path)?;
+
+        let leaf = leaf_of(&cert, cert_path)?;
+        let doubt = match parse_key(&key, key_path)? {
+            Key::Unknown(doubt) => Some(doubt),
+            Key::Plain(der) => match compare(&der, leaf.as_ref(), key_path)? {
+                Comparison::Same => None,
+                Comparison::Doubt(doubt) => Some(doubt),
+                Comparison::Different => {
+                    let (key, cert) = (key_path.to_owned(), cert_path.to_owned());
+                    return Err(PairError::Mismatch { key, cert });
+                }
+            },
+        };
+        let not_after = leaf.as_ref().and_then(not_after);
+        let digest = PairDigest::of(&key, &cert);
+        Ok(Self { key: Secret::new(key), cert, digest, doubt, not_after })
+    }
+
+    /// Text of the key file.
+    pub fn key(&self) -> &Secret<Vec<u8>> {
+        &self.key
+    }
+
+    /// Text of the certificate file, the full chain.
+    pub fn cert(&self) -> &[u8] {
+        &self.cert
+    }
+
+    /// What identifies the content.
+    pub fn digest(&self) -> PairDigest {
+        self.digest
+    }
+
+    /// Why key and certificate could not be compared; none when they were, and belong together.
+    pub fn doubt(&self) -> Option<&'static str> {
+        self.doubt
+    }
+
+    /// End of validity of the server's certificate, if it can be told.
+    pub fn not_after(&self) -> Option<DateTime<Utc>> {
+        self.not_after
+    }
+}
+
+fn read(what: What, path: &Path) -> Result<Vec<u8>, PairError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => PairError::Missing { what, path: path.to_owned() },
+        _ => PairError::Read { what, path: path.to_owned(), source },
+    };
+    let meta = fs::metadata(path).map_err(failed)?;
+    // To open a pipe could take for ever.
+    if !meta.is_file() || meta.len() > MAX_FILE {
+        return Err(PairError::NotAFile { what, path: path.to_owned() });
+    }
+    let mut text = Vec::new();
+    File::open(path).and_then(|f| f.take(MAX_FILE).read_to_end(&mut text)).map_err(failed)?;
+    Ok(text)
+}
+
+/// Looks at every certificate of the chain, since Postgres refuses the whole file for one that is
+/// damaged. Returns the first, the server's own; none if it is not understood.
+fn leaf_of(text: &[u8], path: &Path) -> Result<Option<CertificateInner<Raw>>, PairError> {
+    let damaged = |reason| {
+        let path = path.to_owned();
+        PairError::Damaged { what: What::Certificate, path, reason }
+    };
+    let mut leaf = None;
+    for certificate in CertificateDer::pem_slice_iter(text) {
+        let certificate = certificate.map_err(|error| damaged(pem_reason(&error)))?;
+        if !is_sequence(&certificate) {
+            return Err(damaged("a certificate is cut short or no certificate at all"));
+        }
+        leaf.get_or_insert(CertificateInner::<Raw>::from_der(&certificate).ok());
+    }
+    leaf.ok_or_else(|| PairError::Nothing { what: What::Certificate, path: path.to_owned() })
+}
+
+enum Key {
+    Plain(PrivateKeyDer<'static>),
+    /// There is one, of a kind that only Postgres can judge.
+    Unknown(&'static str),
+}
+
+fn parse_key(text: &[u8], path: &Path) -> Result<Key, PairError> {
+    match PrivateKeyDer::from_pem_slice(text) {
+        Ok(key) => Ok(Key::Plain(key)),
+        Err(_) if has_line(text, b"Proc-Type: 4,ENCRYPTED", b"") => {
+            Ok(Key::Unknown("the private key is encrypted"))
+        }
+        Err(pem::Error::NoItemsFound) if has_line(text, b"-----BEGIN ", b"PRIVATE KEY-----") => {
+            Ok(Key::Unknown("the private key is encrypted or of an unusual kind"))
+        }
+        Err(pem::Error::NoItemsFound) => {
+            Err(PairError::Nothing { what: What::Key, path: path.to_owned() })
+        }
+        Err(error) => Err(PairError::Damaged {
+            what: What::Key,
+            path: path.to_owned(),
+            reason: pem_reason(&error),
+        }),
+    }
+}
+
+fn has_line(text: &[u8], start: &[u8], end: &[u8]) -> bool {
+    text.split(|byte| *byte == b'\n')
+        .map(<[u8]>::trim_ascii_end)
+        .any(|line| line.starts_with(start) && line.ends_with(end))
+}
+
+enum Comparison {
+    Same,
+    Different,
+    Doubt(&'static str),
+}
+
+/// Compares public keys by algorithm and bits.
+fn compare(
+    key: &PrivateKeyDer<'_>,
+    leaf: Option<&CertificateInner<Raw>>,
+    path: &Path,
+) -> Result<Comparison, PairError> {
+    let signing = any_supported_type(key).ok();
+    if signing.is_none() && !is_sequence(key.secret_der()) {
+        let reason = "the key is cut short or no key at all";
+        return Err(PairError::Damaged { what: What::Key, path: path.to_owned(), reason });
+    }
+    let Some(leaf) = leaf else {
+        return Ok(Comparison::Doubt("the certificate has an unusual form"));
+    };
+    let theirs = &leaf.tbs_certificate.subject_public_key_info;
+    let public = signing.as_ref().and_then(|key| key.public_key());
+    let ours = public.as_deref().and_then(|spki| SubjectPublicKeyInfoRef::try_from(spki).ok());
+    Ok(match ours {
+        Some(ours) => compare_public(&ours, theirs),
+        // Not even of the same family.
+        None if algorithm(key).is_some_and(|oid| oid != theirs.algorithm.oid) => {
+            Comparison::Different
+        }
+        None => Comparison::Doubt("the type or size of the private key is not supported here"),
+    })
+}
+
+fn compare_public(
+    ours: &SubjectPublicKeyInfoRef<'_>,
+    theirs: &SubjectPublicKeyInfoOwned,
+) -> Comparison {
+    let bits = theirs.subject_public_key.raw_bytes();
+    if ours.algorithm.oid != theirs.algorithm.oid {
+        Comparison::Different
+    } else if ours.subject_public_key.raw_bytes() == bits {
+        Comparison::Same
+    } else if theirs.algorithm.oid == EC && bits.first() != Some(&UNCOMPRESSED) {
+        Comparison::Doubt("the certificate holds its public key in compressed form")
+    } else {
+        Comparison::Different
+    }
+}
+
+/// Family of a private key that rustls does not know.
+fn algorithm(key: &PrivateKeyDer<'_>) -> Option<ObjectIdentifier> {
+    match key {
+        PrivateKeyDer::Pkcs1(_) => Some(RSA),
+        PrivateKeyDer::Sec1(_) => Some(EC),
+        PrivateKeyDer::Pkcs8(key) => {
+            // A sequence of version, algorithm, key.
+            let whole = AnyRef::from_der(key.secret_pkcs8_der()).ok()?;
+            let mut members = SliceReader::new(whole.value()).ok()?;
+            members.decode::<AnyRef<'_>>().ok()?;
+            Some(members.decode::<AlgorithmIdentifierRef<'_>>().ok()?.oid)
+        }
+        _ => None,
+    }
+}
+
+fn not_after(leaf: &CertificateInner<Raw>) -> Option<DateTime<Utc>> {
+    let seconds = leaf.tbs_certificate.validity.not_after.to_unix_duration().as_secs();
+    DateTime::from_timestamp(i64::try_from(seconds).ok()?, 0)
+}
+
+/// Whether these bytes are one whole DER sequence, as every key and certificate is.
+fn is_sequence(der: &[u8]) -> bool {
+    AnyRef::from_der(der).is_ok_and(|any| any.tag() == Tag::Sequence)
+}
+
+/// The texts of the library quote the content.
+fn pem_reason(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "its END line is missing",
+        pem::Error::IllegalSectionStart { .. } => "its BEGIN line is malformed",
+        pem::Error::Base64Decode(_) => "it is not valid base64",
+        _ => "it is not valid PEM",
+    }
+}
+
+#[cfg(test)]
+#[path = "pair_tests.rs"]
+mod tests;

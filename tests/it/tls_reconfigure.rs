@@ -1,0 +1,53 @@
+//! The feature comes and goes with the spec (04 §7.1), and `/configure` takes the certificate along.
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::support::{Bed, Pair, TlsFiles, assert_nothing_left, on_one_server, served};
+
+#[tokio::test]
+async fn tls_is_switched_on_and_off_by_the_spec() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        let (files, pair) = (TlsFiles::new(&bed), Pair::new());
+        files.put_pair(&pair);
+        let mut compute = files.start(&bed);
+        compute.wait_for("running").await;
+        let postmaster = bed.pgdata_text("postmaster.pid").lines().next().map(str::to_owned);
+
+        bed.spec.member("features", json!(["tls_experimental"]));
+        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        assert_eq!(code, 200, "{answer}");
+        served(&compute, &bed, &pair).await;
+        // What is in the files at that moment is in PGDATA when the answer comes.
+        let next = Pair::new();
+        files.put_pair(&next);
+        // A renewal that is being taken in may be in the way.
+        let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+        loop {
+            assert!(std::time::Instant::now() < deadline, "{}", compute.log());
+            let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+            if code == 200 {
+                break;
+            }
+            assert_eq!(code, 412, "{answer}");
+        }
+        assert_eq!(bed.pgdata_text("server.crt"), next.cert);
+        served(&compute, &bed, &next).await;
+
+        bed.spec.member("features", json!([]));
+        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        assert_eq!(code, 200, "{answer}");
+        let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+        while compute.sql_text("SHOW ssl").await != "off" {
+            assert!(std::time::Instant::now() < deadline, "{}", compute.log());
+        }
+        let (_, metrics) = compute.get("/metrics").await;
+        assert!(!metrics.as_str().unwrap().contains("tls_certificate"), "{metrics}");
+        let after = bed.pgdata_text("postmaster.pid").lines().next().map(str::to_owned);
+        assert_eq!(after, postmaster);
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
