@@ -14,13 +14,10 @@ use super::{AuthMode, Authenticator, HttpLimits, Servers, reserve};
 use crate::node::requests::{ConfigureFailed, Request, Terminated};
 use crate::node::{ComputeNode, ComputeParams};
 use crate::os::children::Children;
-use crate::postgres::install::{PgInstall, PgVersion};
-use crate::spec::source::ConfigSource;
 use crate::spec::wire::Jwks;
 use crate::state::Event;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::LogSink;
-use crate::timeouts::Timeouts;
 
 /// An Ed25519 key pair.
 pub(super) struct EdKey {
@@ -110,27 +107,7 @@ pub(super) fn rs256(payload: &Value) -> String {
 
 /// An empty compute called `c1`.
 fn node() -> (Arc<ComputeNode>, UnboundedReceiver<Request>) {
-    let params = ComputeParams {
-        compute_id: Some("c1".to_owned()),
-        pgdata: "/nonexistent".into(),
-        connstr: "postgresql://cloud_admin@localhost/postgres".parse().unwrap(),
-        install: PgInstall {
-            postgres: "/nonexistent/postgres".into(),
-            bin_dir: "/nonexistent".into(),
-            version: PgVersion::V17,
-            pkglibdir: None,
-            sharedir: None,
-        },
-        privileged_role_name: "neon_superuser".to_owned(),
-        internal_http_port: 0,
-        source: ConfigSource::ConfigFile("/nonexistent".into()),
-        force_wipe: false,
-        dev: false,
-        tls: None,
-        autoscaling: false,
-        signal_exit_code: 1,
-        timeouts: Timeouts::default(),
-    };
+    let params = ComputeParams::for_tests();
     let log = LogSink::new(std::io::sink()).unwrap();
     ComputeNode::new(params, None, Children::new(), log, Metrics::new().unwrap())
 }

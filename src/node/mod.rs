@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot, watch};
+use url::Url;
 
 use crate::os::children::Children;
 use crate::postgres::install::PgInstall;
@@ -38,7 +39,7 @@ pub struct ComputeParams {
     /// `--pgdata`, absolute.
     pub pgdata: PathBuf,
     /// `--connstr`. May carry a password: never logged.
-    pub connstr: url::Url,
+    pub connstr: Url,
     /// The Postgres installation behind `--pgbin`.
     pub install: PgInstall,
     /// `--privileged-role-name`.
@@ -60,6 +61,35 @@ pub struct ComputeParams {
     pub signal_exit_code: u8,
     /// All deadlines.
     pub timeouts: Timeouts,
+}
+
+#[cfg(test)]
+impl ComputeParams {
+    /// Parameters for unit tests: nothing that they name exists.
+    pub(crate) fn for_tests() -> Self {
+        use crate::postgres::install::PgVersion;
+        Self {
+            compute_id: Some("c1".to_owned()),
+            pgdata: "/nonexistent".into(),
+            connstr: Url::parse("postgresql://cloud_admin@localhost/postgres").unwrap(),
+            install: PgInstall {
+                postgres: "/nonexistent/postgres".into(),
+                bin_dir: "/nonexistent".into(),
+                version: PgVersion::V17,
+                pkglibdir: None,
+                sharedir: None,
+            },
+            privileged_role_name: "neon_superuser".to_owned(),
+            internal_http_port: 0,
+            source: ConfigSource::ConfigFile("/nonexistent".into()),
+            tls: None,
+            force_wipe: false,
+            dev: false,
+            autoscaling: false,
+            signal_exit_code: 1,
+            timeouts: Timeouts::default(),
+        }
+    }
 }
 
 /// The guarded state.

@@ -13,8 +13,6 @@ use crate::dev::spec::SpecBuilder;
 use crate::node::ComputeParams;
 use crate::node::requests::Request;
 use crate::os::children::Children;
-use crate::postgres::install::{PgInstall, PgVersion};
-use crate::spec::source::ConfigSource;
 use crate::spec::wire::ComputeSpec;
 use crate::storage::progress::Phase as Arrival;
 use crate::telemetry::metrics::Metrics;
@@ -29,25 +27,10 @@ fn node(
     let spec: ComputeSpec = serde_json::from_value(spec.spec()).unwrap();
     let spec = Arc::new(ParsedSpec::try_from(spec).unwrap());
     let params = ComputeParams {
-        compute_id: None,
         pgdata: pgdata.to_owned(),
-        connstr: "postgresql://cloud_admin@localhost/postgres".parse().unwrap(),
-        install: PgInstall {
-            postgres: "/nonexistent/postgres".into(),
-            bin_dir: "/nonexistent".into(),
-            version: PgVersion::V17,
-            pkglibdir: None,
-            sharedir: None,
-        },
-        privileged_role_name: "neon_superuser".to_owned(),
-        internal_http_port: 3081,
-        source: ConfigSource::SpecFile("/nonexistent".into()),
-        force_wipe: false,
-        dev: true,
-        autoscaling: false,
-        signal_exit_code: 1,
         // A busy machine must not make this need a sync.
         timeouts: Timeouts { safekeeper_answer: Duration::from_secs(60), ..Timeouts::default() },
+        ..ComputeParams::for_tests()
     };
     let log = LogSink::new(std::io::sink()).unwrap();
     let metrics = Metrics::new().unwrap();
