@@ -19,6 +19,8 @@ pub struct Metrics {
     registry: Registry,
     up: IntGaugeVec,
     basebackup_bytes: IntGauge,
+    /// Bytes of log files in `PGDATA/log` (04 §10.4).
+    pub audit_log_dir_size: IntGauge,
 }
 
 impl Metrics {
@@ -35,7 +37,12 @@ impl Metrics {
         )?;
         registry.register(Box::new(up.clone()))?;
         registry.register(Box::new(basebackup_bytes.clone()))?;
-        Ok(Self { registry, up, basebackup_bytes })
+        let audit_log_dir_size = IntGauge::new(
+            "compute_audit_log_dir_size",
+            "Size in bytes of the log files in the audit log directory",
+        )?;
+        registry.register(Box::new(audit_log_dir_size.clone()))?;
+        Ok(Self { registry, up, basebackup_bytes, audit_log_dir_size })
     }
 
     /// Shows a status: exactly one series of `compute_ctl_up` at a time (01 §14.4).
