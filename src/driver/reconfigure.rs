@@ -24,6 +24,9 @@ pub async fn apply(node: &ComputeNode, spec: &ParsedSpec, postmaster: i32) -> an
     let operation = spec.spec.operation_uuid.as_deref().unwrap_or("unknown");
     tracing::info!("applying the new spec, operation {operation}");
     let conf = configuration::render(node, spec)?;
+    node.side.check(&spec.spec)?;
+    node.side.in_background(&spec.spec);
+    node.side.before_rewrite(&spec.spec).await?;
     configuration::write(node, &conf)?;
     reload(postmaster)?;
     if !spec.spec.skip_pg_catalog_updates {

@@ -15,6 +15,7 @@ use crate::node::requests::{ConfigureFailed, Request, Terminated};
 use crate::node::{ComputeNode, ComputeParams};
 use crate::os::children::Children;
 use crate::postgres::install::{PgInstall, PgVersion};
+use crate::services::side::SideParams;
 use crate::spec::source::ConfigSource;
 use crate::spec::wire::Jwks;
 use crate::state::Event;
@@ -128,6 +129,7 @@ fn node() -> (Arc<ComputeNode>, UnboundedReceiver<Request>) {
         dev: false,
         autoscaling: false,
         signal_exit_code: 1,
+        side: SideParams::default(),
         timeouts: Timeouts::default(),
     };
     let log = LogSink::new(std::io::sink()).unwrap();

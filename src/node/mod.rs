@@ -17,6 +17,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::os::children::Children;
 use crate::postgres::install::PgInstall;
+use crate::services::SideDaemons;
+use crate::services::side::SideParams;
 use crate::spec::ParsedSpec;
 use crate::spec::source::ConfigSource;
 use crate::state::{ComputeStatus, Event, TerminateMode, transition};
@@ -54,6 +56,8 @@ pub struct ComputeParams {
     pub autoscaling: bool,
     /// `--signal-exit-code`.
     pub signal_exit_code: u8,
+    /// Programs beside Postgres.
+    pub side: SideParams,
     /// All deadlines.
     pub timeouts: Timeouts,
 }
@@ -85,6 +89,8 @@ pub struct ComputeNode {
     pub metrics: Metrics,
     /// How far the basebackup is.
     pub basebackup: Progress,
+    /// Programs beside Postgres.
+    pub side: SideDaemons,
     state: Arc<Mutex<ComputeState>>,
     changed: watch::Sender<ComputeStatus>,
     phase_changed: watch::Sender<usize>,
@@ -115,12 +121,14 @@ impl ComputeNode {
             terminated: None,
         };
         let (requests, receiver) = mpsc::unbounded_channel();
+        let side = SideDaemons::new(params.side.clone(), &params.timeouts);
         let node = Self {
             params,
             children,
             log,
             metrics,
             basebackup: Progress::default(),
+            side,
             state: Arc::new(Mutex::new(state)),
             changed: watch::Sender::new(status),
             phase_changed: watch::Sender::new(0),

@@ -4,6 +4,7 @@
 //!  stale processes ─► wipe, postgresql.conf ─┐
 //!  safekeepers asked ────────────────────────┼─► [sync child] ─► basebackup ─► hba, links
 //!  pageserver connection opened ─────────────┘                                     │
+//!  swap, quota, rsyslogd ──────────────────────────────────────────────────────────┤
 //!                      running ◄─ roles and databases ◄─ ready ◄─ Postgres spawned ◄┘
 //! ```
 //!
@@ -49,8 +50,14 @@ pub async fn start(
     // Everything that can fail without touching anything comes first.
     configuration::check_preload_libraries(node, spec)?;
     let conf = configuration::render(node, spec)?;
+    node.side.check(&spec.spec)?;
 
-    prepare_pgdata(node, spec, conf, leftovers).await?;
+    node.side.in_background(&spec.spec);
+    let (pgdata, children) = (&node.params.pgdata, &node.children);
+    tokio::try_join!(
+        prepare_pgdata(node, spec, conf, leftovers),
+        node.side.before_postgres(&spec.spec, pgdata, children, &node.metrics),
+    )?;
     start_postgres(node, spec, postgres).await?;
 
     let began = Instant::now();

@@ -14,6 +14,7 @@ use crate::node::ComputeParams;
 use crate::node::requests::Request;
 use crate::os::children::Children;
 use crate::postgres::install::{PgInstall, PgVersion};
+use crate::services::side::SideParams;
 use crate::spec::source::ConfigSource;
 use crate::spec::wire::ComputeSpec;
 use crate::storage::progress::Phase as Arrival;
@@ -46,6 +47,7 @@ fn node(
         dev: true,
         autoscaling: false,
         signal_exit_code: 1,
+        side: SideParams::default(),
         // A busy machine must not make this need a sync.
         timeouts: Timeouts { safekeeper_answer: Duration::from_secs(60), ..Timeouts::default() },
     };
