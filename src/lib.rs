@@ -26,6 +26,7 @@
 //! | [`postgres`] | the child process, its configuration, its log |
 //! | [`catalog`] | roles and databases |
 //! | [`http`] | the two servers |
+//! | [`services`] | programs beside Postgres: pgbouncer, local_proxy, rsyslog, swap and quota |
 //! | [`errors`] | errors as text |
 //! | [`os`] | signals, children, privileges, limits |
 //! | [`telemetry`] | log, metrics, secrets |
@@ -45,6 +46,7 @@ pub mod life;
 pub mod node;
 pub mod os;
 pub mod postgres;
+pub mod services;
 pub mod spec;
 pub mod startup;
 pub mod state;

@@ -19,6 +19,7 @@ use crate::os::children::Children;
 use crate::os::reaper;
 use crate::os::signals::TerminationSignals;
 use crate::postgres::install::PgInstall;
+use crate::services::side::SideParams;
 use crate::spec::ParsedSpec;
 use crate::spec::control_plane::ControlPlane;
 use crate::spec::source::ConfigSource;
@@ -105,6 +106,12 @@ impl Compute {
         let reserved = http::reserve(external_port, internal_port)?;
         let lock = PgDataLock::acquire(&pgdata)?;
 
+        let autoscaling = std::env::var_os(AUTOSCALING).is_some();
+        let side = SideParams {
+            resize_swap: args.resize_swap_on_bind,
+            quota_mount_point: args.set_disk_quota_for_fs.clone(),
+            ..SideParams::from_env(autoscaling)
+        };
         let params = ComputeParams {
             compute_id: args.compute_id.clone(),
             pgdata,
@@ -116,8 +123,9 @@ impl Compute {
             force_wipe: args.force_wipe,
             dev: args.dev,
             tls: compute_ctl_config.tls.clone(),
-            autoscaling: std::env::var_os(AUTOSCALING).is_some(),
+            autoscaling,
             signal_exit_code: args.signal_exit_code,
+            side,
             timeouts,
         };
         let authenticator = authenticator(args, &compute_ctl_config);

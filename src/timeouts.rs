@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::services::pgbouncer::PgbouncerLimits;
 use crate::storage::BasebackupLimits;
 use crate::tls::WatchLimits;
 
@@ -67,6 +68,16 @@ pub struct Timeouts {
     pub initdb: Duration,
     /// Children that are still there at the very end, after SIGTERM.
     pub last_children: Duration,
+    /// Telling pgbouncer of its settings (04 §8).
+    pub pgbouncer: PgbouncerLimits,
+    /// A starting local_proxy holds its pid file before its number stands in it (04 §9.3).
+    pub local_proxy_pid: Duration,
+    /// From the end of rsyslogd to a new one; init starts it again (04 §10.2).
+    pub rsyslog_restart: Duration,
+    /// Swap and disk quota helpers (04 §11, W21).
+    pub vm_helper: Duration,
+    /// Between two looks at old audit files (04 §10.4).
+    pub audit_gc_every: Duration,
 }
 
 impl Default for Timeouts {
@@ -97,6 +108,11 @@ impl Default for Timeouts {
             http_shutdown: Duration::from_millis(500),
             initdb: Duration::from_secs(60),
             last_children: Duration::from_millis(500),
+            pgbouncer: PgbouncerLimits::default(),
+            local_proxy_pid: Duration::from_secs(1),
+            rsyslog_restart: Duration::from_secs(8),
+            vm_helper: Duration::from_secs(60),
+            audit_gc_every: Duration::from_secs(60),
         }
     }
 }

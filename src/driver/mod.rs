@@ -201,6 +201,7 @@ impl Driver {
         if let Err(error) = reconfigure::renew(&self.node, &mut self.tls, pair, postmaster) {
             tracing::error!("could not renew the TLS certificate, will retry: {}", report(&error));
         }
+        self.node.side.certificate_renewed();
         if round.is_ok() {
             let _ = self.node.apply(Event::Succeeded);
         }

@@ -30,6 +30,9 @@ pub async fn apply(
     let operation = spec.spec.operation_uuid.as_deref().unwrap_or("unknown");
     tracing::info!("applying the new spec, operation {operation}");
     let conf = configuration::render(node, spec)?;
+    node.side.check(&spec.spec)?;
+    node.side.in_background(&spec.spec, node.params.active_tls(&spec.spec));
+    node.side.before_rewrite(&spec.spec).await?;
     tls.follow(&spec.spec);
     tls.install_present(&node.params.pgdata).await;
     let written = configuration::write(node, &conf);

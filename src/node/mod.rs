@@ -18,7 +18,9 @@ use url::Url;
 
 use crate::os::children::Children;
 use crate::postgres::install::PgInstall;
-use crate::spec::ParsedSpec;
+use crate::services::SideDaemons;
+use crate::services::side::SideParams;
+use crate::spec::{ComputeSpec, ParsedSpec};
 use crate::spec::source::ConfigSource;
 use crate::spec::wire::TlsConfig;
 use crate::state::{ComputeStatus, Event, TerminateMode, transition};
@@ -26,6 +28,7 @@ use crate::storage::Progress;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::LogSink;
 use crate::timeouts::Timeouts;
+use crate::tls;
 pub use documents::{StartupMetrics, StatusDocument, millis};
 use phase::{Phase, PhaseRecord};
 pub use requests::{ConfigureError, TerminateAnswer, WrongStatus};
@@ -59,6 +62,8 @@ pub struct ComputeParams {
     pub autoscaling: bool,
     /// `--signal-exit-code`.
     pub signal_exit_code: u8,
+    /// Programs beside Postgres.
+    pub side: SideParams,
     /// All deadlines.
     pub timeouts: Timeouts,
 }
@@ -87,8 +92,16 @@ impl ComputeParams {
             dev: false,
             autoscaling: false,
             signal_exit_code: 1,
+            side: crate::services::side::SideParams::default(),
             timeouts: Timeouts::default(),
         }
+    }
+}
+
+impl ComputeParams {
+    /// The certificate's files, if TLS is active for a spec (04 §7.1).
+    pub fn active_tls(&self, spec: &ComputeSpec) -> Option<&TlsConfig> {
+        tls::active_config(self.tls.as_ref(), spec)
     }
 }
 
@@ -119,6 +132,8 @@ pub struct ComputeNode {
     pub metrics: Metrics,
     /// How far the basebackup is.
     pub basebackup: Progress,
+    /// Programs beside Postgres.
+    pub side: SideDaemons,
     state: Arc<Mutex<ComputeState>>,
     changed: watch::Sender<ComputeStatus>,
     phase_changed: watch::Sender<usize>,
@@ -149,12 +164,14 @@ impl ComputeNode {
             terminated: None,
         };
         let (requests, receiver) = mpsc::unbounded_channel();
+        let side = SideDaemons::new(params.side.clone(), &params.timeouts);
         let node = Self {
             params,
             children,
             log,
             metrics,
             basebackup: Progress::default(),
+            side,
             state: Arc::new(Mutex::new(state)),
             changed: watch::Sender::new(status),
             phase_changed: watch::Sender::new(0),

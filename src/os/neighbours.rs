@@ -5,7 +5,7 @@
 //! (01 §24 no. 31).
 
 use std::fs::OpenOptions;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -26,35 +26,45 @@ const PID_FILE_LIMIT: u64 = 32;
 pub enum PidFile {
     /// Held by the process of that number.
     Held(i32),
+    /// Held by a process that has not written its number yet: it is starting (04 §9.3).
+    HeldWithoutNumber,
     /// Nobody holds it; the number may be anybody's.
     Free(i32),
     /// No file, or no number in it.
     Absent,
 }
 
-/// Reads a pid file: read-only, a lock attempt tells whether its owner lives.
-pub fn read_pid_file(path: &Path) -> PidFile {
+/// Reads a pid file: read-only, a lock attempt tells whether its owner lives. The lock is let go
+/// before anything else, so that a starting owner hardly meets it.
+///
+/// # Errors
+/// The file is there and cannot be opened, locked or read.
+pub fn try_read_pid_file(path: &Path) -> io::Result<PidFile> {
     // Anybody can put something there: opening a FIFO would wait for its writer.
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
-    let Ok(file) = options.open(path) else { return PidFile::Absent };
+    let file = match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(PidFile::Absent),
+        file => file?,
+    };
     let (file, held) = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => match lock.unlock() {
-            Ok(file) => (file, false),
-            Err(_) => return PidFile::Absent,
-        },
+        Ok(lock) => (lock.unlock().map_err(|(_, errno)| errno)?, false),
         Err((file, Errno::EWOULDBLOCK)) => (file, true),
-        Err(_) => return PidFile::Absent,
+        Err((_, errno)) => return Err(errno.into()),
     };
     let mut text = String::new();
-    if file.take(PID_FILE_LIMIT).read_to_string(&mut text).is_err() {
-        return PidFile::Absent;
-    }
-    match text.trim().parse::<i32>() {
+    file.take(PID_FILE_LIMIT).read_to_string(&mut text)?;
+    Ok(match text.trim().parse::<i32>() {
         Ok(pid) if pid >= 1 && held => PidFile::Held(pid),
         Ok(pid) if pid >= 1 => PidFile::Free(pid),
+        _ if held => PidFile::HeldWithoutNumber,
         _ => PidFile::Absent,
-    }
+    })
+}
+
+/// Like [`try_read_pid_file`]; a file that cannot be read counts as absent.
+pub fn read_pid_file(path: &Path) -> PidFile {
+    try_read_pid_file(path).unwrap_or(PidFile::Absent)
 }
 
 /// Tells both of the end, unless this is a development set-up where they are not ours.
@@ -112,6 +122,9 @@ mod tests {
         let lock =
             Flock::lock(File::open(&path).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
         assert_eq!(read_pid_file(&path), PidFile::Held(123));
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(read_pid_file(&path), PidFile::HeldWithoutNumber);
+        std::fs::write(&path, "123").unwrap();
         drop(lock);
         assert_eq!(read_pid_file(&path), PidFile::Free(123));
     }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use super::host_port::split_host_port;
 use super::ids::{TenantId, TimelineId};
 use super::pageserver::{PageserverConnectionInfo, PageserverInfoError};
 use super::wire::{ComputeMode, ComputeSpec};
@@ -112,7 +113,7 @@ impl TryFrom<ComputeSpec> for ParsedSpec {
         }
         pageserver.validate()?;
         if let Some(host) = &spec.logs_export_host
-            && !host.contains(':')
+            && split_host_port(host).is_none()
         {
             return Err(SpecError::BadLogsExportHost(host.clone()));
         }

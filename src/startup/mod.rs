@@ -5,6 +5,7 @@
 //!  safekeepers asked ────────────────────────┼─► [sync child] ─► basebackup ─► hba, links
 //!  pageserver connection opened ─────────────┘                                     │
 //!  TLS key and certificate waited for ─────────────────────────────────────────────┤
+//!  swap, quota, rsyslogd ──────────────────────────────────────────────────────────┤
 //!                      running ◄─ roles and databases ◄─ ready ◄─ Postgres spawned ◄┘
 //! ```
 //!
@@ -52,13 +53,20 @@ pub async fn start(
     // Everything that can fail without touching anything comes first.
     configuration::check_preload_libraries(node, spec)?;
     let conf = configuration::render(node, spec)?;
+    node.side.check(&spec.spec)?;
 
     tls.follow(&spec.spec);
+    node.side.in_background(&spec.spec, node.params.active_tls(&spec.spec));
     let wait = async { tls.wait_for_pair().await.map_err(anyhow::Error::new) };
-    let (pair, ()) = tokio::try_join!(wait, prepare_pgdata(node, spec, conf, leftovers))?;
+    let (pgdata, children) = (&node.params.pgdata, &node.children);
+    let (pair, (), ()) = tokio::try_join!(
+        wait,
+        prepare_pgdata(node, spec, conf, leftovers),
+        node.side.before_postgres(&spec.spec, pgdata, children, &node.metrics),
+    )?;
     if let Some(pair) = pair {
         // After the basebackup, before which PGDATA is emptied.
-        let _ = tls.install(&node.params.pgdata, &pair)?;
+        let _ = tls.install(pgdata, &pair)?;
     }
     start_postgres(node, spec, postgres).await?;
 

@@ -24,6 +24,8 @@ pub struct Metrics {
     basebackup_bytes: IntGauge,
     certificate_days: GaugeVec,
     certificate_expiry: Arc<Mutex<Option<DateTime<Utc>>>>,
+    /// Bytes of log files in `PGDATA/log` (04 §10.4).
+    pub audit_log_dir_size: IntGauge,
 }
 
 impl Metrics {
@@ -49,12 +51,18 @@ impl Metrics {
             &[],
         )?;
         registry.register(Box::new(certificate_days.clone()))?;
+        let audit_log_dir_size = IntGauge::new(
+            "compute_audit_log_dir_size",
+            "Size in bytes of the log files in the audit log directory",
+        )?;
+        registry.register(Box::new(audit_log_dir_size.clone()))?;
         Ok(Self {
             registry,
             up,
             basebackup_bytes,
             certificate_days,
             certificate_expiry: Arc::default(),
+            audit_log_dir_size,
         })
     }
 

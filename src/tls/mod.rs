@@ -38,7 +38,8 @@ pub fn is_active(config: Option<&TlsConfig>, spec: &ComputeSpec) -> bool {
     active_config(config, spec).is_some()
 }
 
-fn active_config<'a>(config: Option<&'a TlsConfig>, spec: &ComputeSpec) -> Option<&'a TlsConfig> {
+/// The files, if TLS is active.
+pub fn active_config<'a>(config: Option<&'a TlsConfig>, spec: &ComputeSpec) -> Option<&'a TlsConfig> {
     config.filter(|_| spec.has_feature(Feature::TlsExperimental))
 }
 

@@ -1,0 +1,26 @@
+//! Programs and helpers beside Postgres that the spec says something about (04 §8 to §11).
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`side`] | when each of them has its turn in a start or a reconfiguration |
+//! | [`pgbouncer`], [`ini`] | settings into its INI file, `RELOAD` |
+//! | [`local_proxy`] | its JSON file, SIGHUP |
+//! | [`rsyslog`], [`rsyslog_conf`] | audit forwarding and log export |
+//! | [`audit_gc`] | old audit files |
+//! | [`vm_helpers`] | swap and disk quota |
+//! | [`replace`], [`newest`] | what they share: files in one step, one job at a time |
+//!
+//! None of the programs is a child of ours; what is shared are files, a pid file, a console.
+
+pub mod audit_gc;
+pub mod ini;
+pub mod local_proxy;
+pub mod newest;
+pub mod pgbouncer;
+pub mod replace;
+pub mod rsyslog;
+pub mod rsyslog_conf;
+pub mod side;
+pub mod vm_helpers;
+
+pub use side::SideDaemons;
