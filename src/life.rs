@@ -120,6 +120,9 @@ impl Compute {
             signal_exit_code: args.signal_exit_code,
             timeouts,
         };
+        if let Some(spec) = &spec {
+            params.conf(&spec.spec).context("the spec cannot be used")?;
+        }
         let authenticator = authenticator(args, &compute_ctl_config);
         let (node, requests) = ComputeNode::new(
             params,

@@ -7,6 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::node::ComputeNode;
+use crate::postgres::files;
 use crate::spec::ParsedSpec;
 use crate::startup::{catalog, configuration};
 
@@ -20,14 +21,23 @@ pub enum Refreshed {
 }
 
 /// Applies a spec. With `skip_pg_catalog_updates`: exactly one rewrite and one reload, no SQL.
+/// Subscribers that `drop_subscriptions_before_start` stops for the time of the catalog changes
+/// run again afterwards; where nothing is dropped they are not stopped (04 W10).
 pub async fn apply(node: &ComputeNode, spec: &ParsedSpec, postmaster: i32) -> anyhow::Result<()> {
     let operation = spec.spec.operation_uuid.as_deref().unwrap_or("unknown");
     tracing::info!("applying the new spec, operation {operation}");
-    let conf = configuration::render(node, spec)?;
+    let mut conf = configuration::render(node, spec)?;
+    let (pgdata, skip) = (&node.params.pgdata, spec.spec.skip_pg_catalog_updates);
+    if skip && files::subscribers_enabled(pgdata)? {
+        conf.keep_subscribers();
+    }
     configuration::write(node, &conf)?;
     reload(postmaster)?;
-    if !spec.spec.skip_pg_catalog_updates {
+    if !skip {
         catalog::apply(node, spec, || reload(postmaster)).await?;
+        if spec.is_primary() {
+            files::enable_subscribers(pgdata)?;
+        }
         reload(postmaster)?;
     }
     tracing::info!("applied the new spec, operation {operation}");
@@ -49,6 +59,7 @@ pub async fn refresh(
         return Ok(Refreshed::Done(Arc::clone(applied)));
     }
     let spec = Arc::new(ParsedSpec::try_from(spec).context("the fetched spec cannot be used")?);
+    node.params.conf(&spec.spec).context("the fetched spec cannot be used")?;
     node.replace_spec(Arc::clone(&spec));
     apply(node, &spec, postmaster).await?;
     Ok(Refreshed::Done(spec))

@@ -16,8 +16,10 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::os::children::Children;
+use crate::postgres::conf::{ConfError, ConfFile, ConfInputs};
+use crate::postgres::files;
 use crate::postgres::install::PgInstall;
-use crate::spec::ParsedSpec;
+use crate::spec::{ComputeSpec, ParsedSpec};
 use crate::spec::source::ConfigSource;
 use crate::state::{ComputeStatus, Event, TerminateMode, transition};
 use crate::storage::Progress;
@@ -56,6 +58,19 @@ pub struct ComputeParams {
     pub signal_exit_code: u8,
     /// All deadlines.
     pub timeouts: Timeouts,
+}
+
+impl ComputeParams {
+    /// `postgresql.conf` of this compute for a spec, as a value. Whatever cannot be written is
+    /// found here, while nothing is touched: before the start, and before a new spec is accepted.
+    pub fn conf(&self, spec: &ComputeSpec) -> Result<ConfFile, ConfError> {
+        let inputs = ConfInputs {
+            privileged_role_name: &self.privileged_role_name,
+            internal_http_port: self.internal_http_port,
+            overcommit_strict: files::overcommit_is_strict(),
+        };
+        ConfFile::build(spec, &inputs)
+    }
 }
 
 /// The guarded state.
