@@ -26,6 +26,7 @@
 //! | [`postgres`] | the child process, its configuration, its log |
 //! | [`catalog`] | roles and databases |
 //! | [`http`] | the two servers |
+//! | [`check`] | `compute_ctl check`: what a compute would make of a configuration |
 //! | [`errors`] | errors as text |
 //! | [`os`] | signals, children, privileges, limits |
 //! | [`telemetry`] | log, metrics, secrets |
@@ -35,6 +36,7 @@
 //! `startup`, and `spec` knows nobody.
 
 pub mod catalog;
+pub mod check;
 pub mod cli;
 pub mod dev;
 pub mod driver;

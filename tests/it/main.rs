@@ -14,4 +14,11 @@
 
 mod support;
 
+mod check_document;
+mod check_probe;
+mod check_show_conf;
+mod conf_as_postgres_reads_it;
+mod conf_refused;
+mod conf_subscribers;
+mod conf_values;
 mod first_start;

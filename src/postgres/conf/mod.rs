@@ -12,8 +12,9 @@ mod render;
 mod rows;
 mod settings;
 
-pub use settings::{EffectiveSetting, SettingState};
 pub use read::{apply_concurrency, max_connections, parse_line, preload_libraries};
+pub use render::literal;
+pub use settings::{EffectiveSetting, SettingState};
 
 use thiserror::Error;
 

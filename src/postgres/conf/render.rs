@@ -59,7 +59,7 @@ pub(super) fn render_line(line: &Line, text: &mut String) -> Result<(), ConfErro
 
 /// A configuration literal (02 §8.6): `'` and `\` doubled, in quotes, never with an `E`. Line ends
 /// become escapes, so that a value stays on its line (04 W11).
-pub(super) fn literal(value: &str) -> String {
+pub fn literal(value: &str) -> String {
     let mut literal = String::with_capacity(value.len().saturating_add(2));
     literal.push('\'');
     for c in value.chars() {

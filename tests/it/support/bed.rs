@@ -40,7 +40,7 @@ pub struct Bed {
 }
 
 /// The user that Postgres runs as when the tests run as root.
-fn run_as() -> Option<RunAs> {
+pub(super) fn run_as() -> Option<RunAs> {
     if !nix::unistd::geteuid().is_root() {
         return None;
     }
@@ -49,7 +49,7 @@ fn run_as() -> Option<RunAs> {
 }
 
 /// One template per server version and process: initdb takes a second.
-async fn template(server: &Server) -> Template {
+pub(super) async fn template(server: &Server) -> Template {
     static TEMPLATES: Mutex<Option<HashMap<String, Arc<(TempDir, Template)>>>> =
         Mutex::const_new(None);
     let mut templates = TEMPLATES.lock().await;
@@ -64,7 +64,7 @@ async fn template(server: &Server) -> Template {
 }
 
 /// A folder that the run-as user can use.
-fn folder(what: &str) -> TempDir {
+pub(super) fn folder(what: &str) -> TempDir {
     let dir = tempfile::Builder::new().prefix(&format!("cctl-{what}-")).tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     hand_over(dir.path());
@@ -193,7 +193,7 @@ impl Bed {
     }
 }
 
-fn hand_over_tree(path: &Path) {
+pub fn hand_over_tree(path: &Path) {
     hand_over(path);
     if path.is_dir() && !path.is_symlink() {
         for entry in fs::read_dir(path).unwrap() {
