@@ -40,7 +40,8 @@ async fn pageservers(spec: &ParsedSpec, limit: Duration) -> Findings {
             return Findings { problem, ..Findings::default() };
         }
     };
-    let tries = (0..target.pageservers()).map(|n| PageserverConnection::open_for(&target, n, limit));
+    let tries =
+        (0..target.pageservers()).map(|n| PageserverConnection::open_for(&target, n, limit));
     let results = future::join_all(tries).await;
     let mut findings = Findings::default();
     for result in &results {

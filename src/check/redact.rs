@@ -57,9 +57,9 @@ fn without_keyword_passwords(value: &str) -> String {
         let password = password.trim_start();
         let length = match password.strip_prefix('\'') {
             Some(quoted) => quoted_length(quoted).saturating_add(1),
-            None => password
-                .find(|c: char| c.is_whitespace() || c == '&')
-                .unwrap_or(password.len()),
+            None => {
+                password.find(|c: char| c.is_whitespace() || c == '&').unwrap_or(password.len())
+            }
         };
         text.push('=');
         text.push_str(SECRET);
@@ -91,9 +91,18 @@ mod tests {
         for (value, expected) in [
             ("postgres://u:pw@h:1/d", "postgres://u:[secret]@h:1/d"),
             ("postgres://u:p@w:x/y@h", "postgres://u:[secret]@h"),
-            ("postgres://u:a@h,postgresql://u:b@i", "postgres://u:[secret]@h,postgresql://u:[secret]@i"),
-            ("postgres://no_user@ps:6400,postgres://x@y", "postgres://no_user@ps:6400,postgres://x@y"),
-            ("postgres://h/d?user=u&password=pw&x=1", "postgres://h/d?user=u&password=[secret]&x=1"),
+            (
+                "postgres://u:a@h,postgresql://u:b@i",
+                "postgres://u:[secret]@h,postgresql://u:[secret]@i",
+            ),
+            (
+                "postgres://no_user@ps:6400,postgres://x@y",
+                "postgres://no_user@ps:6400,postgres://x@y",
+            ),
+            (
+                "postgres://h/d?user=u&password=pw&x=1",
+                "postgres://h/d?user=u&password=[secret]&x=1",
+            ),
             ("host=h password = 'a\\' b' user=u", "host=h password=[secret] user=u"),
             ("host=h password=pw", "host=h password=[secret]"),
             ("host=h sslpassword='open", "host=h sslpassword=[secret]"),

@@ -35,7 +35,8 @@ async fn storage_that_would_make_the_start_fail() {
         let mut bed = Bed::with_safekeepers(server, 1).await;
         let alive = bed.safekeepers[0].address();
         // Two of three are gone.
-        bed.spec.safekeeper_connstrings = vec![alive.clone(), DEAD[0].to_owned(), DEAD[1].to_owned()];
+        bed.spec.safekeeper_connstrings =
+            vec![alive.clone(), DEAD[0].to_owned(), DEAD[1].to_owned()];
         let path = bed.write("config.json", &bed.spec.config()).display().to_string();
         let checked = check(&["--config", &path, "--probe"]).await;
         assert!(checked.bad().contains("1 of 3 safekeepers answered, 2 are needed"), "{checked:?}");

@@ -6,9 +6,7 @@ use serde_json::{Value, json};
 use crate::support::{Vanilla, check, on_every_server};
 
 fn document() -> Value {
-    let setting = |name: &str, value: &str, vartype: &str| {
-        json!({"name": name, "value": value, "vartype": vartype})
-    };
+    let setting = |name: &str, value: &str, vartype: &str| json!({"name": name, "value": value, "vartype": vartype});
     json!({
         "spec": {
             "format_version": 1.0, "suspend_timeout_seconds": -1,
@@ -73,14 +71,21 @@ async fn settings_with_their_origin() {
         ],
     );
     let at = |line: &str| text.find(line).unwrap();
-    assert!(at("max_connections = 10 ") < at("neon.compute_mode") && at("neon.compute_mode") < at("= 112"));
+    assert!(
+        at("max_connections = 10 ") < at("neon.compute_mode")
+            && at("neon.compute_mode") < at("= 112")
+    );
 }
 
 #[tokio::test]
 async fn what_needs_a_restart_is_marked() {
     on_every_server(|server| async move {
-        let options = ["max_connections=100", "shared_buffers=16MB", "wal_level=logical",
-            "max_worker_processes=8"];
+        let options = [
+            "max_connections=100",
+            "shared_buffers=16MB",
+            "wal_level=logical",
+            "max_worker_processes=8",
+        ];
         let vanilla = Vanilla::start(&server, &options).await;
         let folder = tempfile::tempdir().unwrap();
         let path = write(&folder);

@@ -7,7 +7,7 @@ use proptest::test_runner::TestRunner;
 
 use crate::support::{Vanilla, on_every_server};
 
-const CASES: usize = 600;
+const CASES: usize = 400;
 
 /// Lines in which every rule of the scanner has its turn.
 fn texts() -> impl Strategy<Value = String> {
@@ -36,7 +36,8 @@ fn texts() -> impl Strategy<Value = String> {
     let tail = prop_oneof![
         16 => Just(""), 4 => Just(" # it's"), 2 => Just("\r"), 1 => Just(" x"), 1 => Just("\t;"),
     ];
-    (name, sign, value, tail).prop_map(|(name, sign, value, tail)| format!("{name}{sign}{value}{tail}"))
+    (name, sign, value, tail)
+        .prop_map(|(name, sign, value, tail)| format!("{name}{sign}{value}{tail}"))
 }
 
 #[tokio::test]

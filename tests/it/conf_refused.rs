@@ -29,10 +29,7 @@ fn bad_specs() -> [(fn(&mut Value), &'static str); 7] {
             |spec| spec["cluster"]["postgresql_conf"] = json!("a.b=1\0"),
             "cluster.postgresql_conf, line 1 (setting a.b): it holds a NUL byte",
         ),
-        (
-            |spec| spec["endpoint_id"] = json!("ep\0"),
-            "setting neon.endpoint_id holds a NUL byte",
-        ),
+        (|spec| spec["endpoint_id"] = json!("ep\0"), "setting neon.endpoint_id holds a NUL byte"),
     ]
 }
 

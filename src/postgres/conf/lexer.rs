@@ -181,7 +181,9 @@ fn integer(bytes: &[u8]) -> usize {
     };
     let decimal = number(sign, u8::is_ascii_digit);
     match bytes.get(sign..) {
-        Some([b'0', b'x', ..]) => decimal.max(number(sign.saturating_add(2), u8::is_ascii_hexdigit)),
+        Some([b'0', b'x', ..]) => {
+            decimal.max(number(sign.saturating_add(2), u8::is_ascii_hexdigit))
+        }
         _ => decimal,
     }
 }
@@ -200,8 +202,8 @@ fn real(bytes: &[u8]) -> usize {
         return end;
     }
     let exponent = end.saturating_add(1);
-    let exponent = exponent
-        .saturating_add(run(bytes, exponent, |byte| matches!(byte, b'+' | b'-')).min(1));
+    let exponent =
+        exponent.saturating_add(run(bytes, exponent, |byte| matches!(byte, b'+' | b'-')).min(1));
     match run(bytes, exponent, digit) {
         0 => end,
         digits => exponent.saturating_add(digits),
@@ -228,7 +230,9 @@ fn unquote(literal: &str) -> String {
                     // One to three digits; only the low byte counts.
                     let mut octal = first & 7;
                     for _ in 0..2 {
-                        let Some(digit) = bytes.next_if(|b| matches!(b, b'0'..=b'7')) else { break };
+                        let Some(digit) = bytes.next_if(|b| matches!(b, b'0'..=b'7')) else {
+                            break;
+                        };
                         octal = (octal << 3) | (digit & 7);
                     }
                     Some(octal)
@@ -316,7 +320,9 @@ mod tests {
         for name in ["a", "_a1", "neon.x", "é.ü"] {
             assert!(is_guc_name(name), "{name}");
         }
-        for name in ["", " a", "a ", "a=", "a.b.c", "1a", "a$", "a.", ".a", "a-b", "'a'", "#", "a\nb"] {
+        for name in
+            ["", " a", "a ", "a=", "a.b.c", "1a", "a$", "a.", ".a", "a-b", "'a'", "#", "a\nb"]
+        {
             assert!(!is_guc_name(name), "{name:?}");
         }
         for value in ["on", "1", "-1", "1.5", "128MB", "a-b", "/tmp", "a.b.c"] {

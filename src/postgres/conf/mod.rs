@@ -19,8 +19,8 @@ pub use settings::{EffectiveSetting, SettingState};
 use thiserror::Error;
 
 use crate::spec::pageserver::PageserverInfoError;
-use lexer::{SyntaxError, TextError};
 use crate::telemetry::secret::Secret;
+use lexer::{SyntaxError, TextError};
 
 /// First line of the program's own part. It is also how a data directory whose preparation was
 /// cut short is told from a directory that belongs to somebody else.
@@ -111,7 +111,9 @@ pub struct ConfFile {
 /// An entry of the settings list that is written as documented (02 §8.4: what is no `string` goes
 /// out as it is) and that Postgres will not read. It then refuses the whole file.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[error("setting {name}, written as it is because its vartype is not `string`: {error}; Postgres will refuse its configuration")]
+#[error(
+    "setting {name}, written as it is because its vartype is not `string`: {error}; Postgres will refuse its configuration"
+)]
 pub struct Unreadable {
     /// The setting.
     pub name: String,

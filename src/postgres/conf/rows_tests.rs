@@ -213,10 +213,7 @@ fn a_base_text_that_postgres_would_refuse_is_refused() {
             "cluster.postgresql_conf, line 3 (setting work_mem): a quote is not closed",
         ),
         ("a = 1\0", "cluster.postgresql_conf, line 1 (setting a): it holds a NUL byte"),
-        (
-            "= 1",
-            "cluster.postgresql_conf, line 1: it does not begin with the name of a setting",
-        ),
+        ("= 1", "cluster.postgresql_conf, line 1: it does not begin with the name of a setting"),
         (
             "a = b c",
             "cluster.postgresql_conf, line 1 (setting a): something follows the value, which must \

@@ -20,11 +20,7 @@ pub async fn check(args: &[&str]) -> Checked {
     let output = tokio::time::timeout(PATIENCE, command.output()).await;
     let output = output.expect("check did not end").unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Checked {
-        code: output.status.code(),
-        stdout: text(output.stdout),
-        stderr: text(output.stderr),
-    }
+    Checked { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
 impl Checked {
