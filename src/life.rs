@@ -48,8 +48,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Takes over signals and orphans. From here on a SIGTERM has its documented effect.
-    pub fn start(log: LogSink) -> anyhow::Result<Self> {
+    /// Takes over signals and orphans. From here on a SIGTERM has its documented effect, by `stop`.
+    pub fn start(log: LogSink, stop: Stop) -> anyhow::Result<Self> {
         tracing::info!("compute_ctl {}, build tag {BUILD_TAG}", env!("CARGO_PKG_VERSION"));
         if std::env::var_os(FAILPOINTS).is_some() {
             tracing::warn!("{FAILPOINTS} is set, this build has no failpoints; ignored");
@@ -57,7 +57,6 @@ impl Process {
         let children = Children::new();
         // It runs as long as the runtime.
         drop(reaper::start(children.clone()).context("could not listen for SIGCHLD")?);
-        let stop = Stop::default();
         let signals = TerminationSignals::install().context("could not listen for signals")?;
         tokio::spawn(forward_signals(signals, stop.clone()));
         Ok(Self { children, log, stop })
@@ -67,11 +66,11 @@ impl Process {
 /// The first signal asks for the end, the second one for an immediate end.
 async fn forward_signals(mut signals: TerminationSignals, stop: Stop) {
     let signal = signals.recv().await;
+    stop.signal();
     tracing::info!("received {}, signal {}, stopping", signal.as_str(), signal as i32);
-    stop.requested.cancel();
     let signal: Signal = signals.recv().await;
+    stop.signal();
     tracing::warn!("received {}, ending everything at once", signal.as_str());
-    stop.at_once.cancel();
 }
 
 /// A compute that is ready to run: everything is checked, nothing but the lock is taken.
@@ -141,29 +140,46 @@ impl Compute {
         (self.reserved.external_port(), self.reserved.internal_port())
     }
 
-    /// Runs the compute to its end. Returns the exit code of the process.
+    /// Runs the compute to its end. Returns the exit code of the process. Nothing that was started
+    /// is left then, and after a signal all this is over within `--stop-timeout`.
     pub async fn run(self) -> u8 {
         let Self { node, driver, reserved, authenticator, stop, _lock } = self;
-        if node.spec().is_none() {
-            tokio::select! {
-                () = warmup::run(&node) => {}
-                () = stop.requested.cancelled() => return node.params.signal_exit_code,
-            }
-        }
-        let runtime = tokio::runtime::Handle::current();
-        let limits = HttpLimits::default();
-        let servers = match reserved.serve(&runtime, Arc::clone(&node), authenticator, limits) {
-            Ok(servers) => servers,
-            Err(error) => {
-                tracing::error!("{error}");
-                return 1;
-            }
-        };
-        let code = driver.run().await;
-        servers.shutdown(node.params.timeouts.http_shutdown).await;
-        node.children.terminate_rest(node.params.timeouts.last_children).await;
+        let code = warm_up_and_serve(&node, driver, reserved, authenticator, &stop).await;
+        let timeouts = &node.params.timeouts;
+        // It goes three rounds.
+        let limit = stop.limit(timeouts.last_children * 3, timeouts.stop_on_signal) / 3;
+        node.children.terminate_rest(limit).await;
         code
     }
+}
+
+async fn warm_up_and_serve(
+    node: &Arc<ComputeNode>,
+    driver: Driver,
+    reserved: Reserved,
+    authenticator: Authenticator,
+    stop: &Stop,
+) -> u8 {
+    if node.spec().is_none() {
+        tokio::select! {
+            biased;
+            () = stop.requested.cancelled() => return node.params.signal_exit_code,
+            () = warmup::run(node) => {}
+        }
+    }
+    let runtime = tokio::runtime::Handle::current();
+    let limits = HttpLimits::default();
+    let servers = match reserved.serve(&runtime, Arc::clone(node), authenticator, limits) {
+        Ok(servers) => servers,
+        Err(error) => {
+            tracing::error!("{error}");
+            return 1;
+        }
+    };
+    let code = driver.run().await;
+    let timeouts = &node.params.timeouts;
+    servers.shutdown(stop.limit(timeouts.http_shutdown, timeouts.stop_on_signal)).await;
+    code
 }
 
 /// `--connstr` must be a URL, and one that the Postgres driver understands (01 §1.2). The text is

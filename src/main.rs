@@ -9,6 +9,7 @@ use clap::Parser;
 use compute_ctl::check;
 use compute_ctl::cli::{Cli, Command, RunArgs};
 use compute_ctl::dev;
+use compute_ctl::driver::Stop;
 use compute_ctl::errors;
 use compute_ctl::life::{Compute, Process};
 use compute_ctl::os::{limits, privileges};
@@ -38,10 +39,7 @@ fn main() -> ExitCode {
 fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
     let core_limit = limits::raise_core_limit();
     // While there is one thread: which user a process is belongs to all of its threads.
-    let stepped_down = match &args.pgdata {
-        Some(pgdata) => privileges::step_down(args.run_as.as_deref(), pgdata)?,
-        None => privileges::Outcome::NotRoot,
-    };
+    let stepped_down = privileges::step_down(args.run_as.as_deref(), args.pgdata.as_deref())?;
     let log = LogSink::new(std::io::stderr())?;
     logging::init(log.clone());
     if let privileges::Outcome::Became(user) = &stepped_down {
@@ -51,8 +49,9 @@ fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
 
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+    let stop = Stop::default();
     let code = runtime.block_on(async {
-        let process = Process::start(log.clone())?;
+        let process = Process::start(log.clone(), stop.clone())?;
         let stopped = process.stop.requested.clone();
         let compute = tokio::select! {
             compute = Compute::prepare(&args, &process) => compute?,
@@ -62,6 +61,6 @@ fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
     });
     // Threads that still delete the old data directory are not waited for.
     runtime.shutdown_background();
-    log.flush(Timeouts::default().log_flush);
+    log.flush(stop.limit(Timeouts::default().log_flush, args.stop_timeout));
     code
 }

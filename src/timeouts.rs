@@ -45,6 +45,8 @@ pub struct Timeouts {
     pub shutdown_sync: Duration,
     /// Connecting, waiting and retrying towards the pageserver (06 §3.8).
     pub basebackup: BasebackupLimits,
+    /// How often a basebackup in progress is mentioned in the log.
+    pub progress_log: Duration,
     /// One session's connect, and one statement, while roles and databases are applied.
     pub sql_connect: Duration,
     /// One statement; creating a database copies its template.
@@ -84,6 +86,7 @@ impl Default for Timeouts {
             sync: Duration::from_secs(300),
             shutdown_sync: Duration::from_secs(30),
             basebackup: BasebackupLimits::default(),
+            progress_log: Duration::from_secs(5),
             sql_connect: Duration::from_secs(10),
             sql_statement: Duration::from_secs(120),
             refresh_pause: Duration::from_secs(5),

@@ -28,9 +28,14 @@ const FORCED_OPTIONS: &str = "-c role=cloud_admin -c default_transaction_read_on
      -c search_path='' -c statement_timeout=0 -c pgaudit.log=none";
 
 /// First statement of a maintenance session: the extension must not report back to the control
-/// plane what the control plane itself ordered. Statements that fail are kept out of the server's
-/// log, because they may hold password verifiers.
-const MAINTENANCE: &str = "SET neon.forward_ddl = false; SET log_min_error_statement = panic";
+/// plane what the control plane itself ordered. Statements are kept out of the server's log,
+/// whatever the spec or a user sets, because they may hold password verifiers (05 weakness 10).
+const MAINTENANCE: &str = "SET neon.forward_ddl = false; \
+     SET log_statement = none; \
+     SET log_min_duration_statement = -1; \
+     SET log_min_duration_sample = -1; \
+     SET log_transaction_sample_rate = 0; \
+     SET log_min_error_statement = panic";
 
 /// For telling the server that nobody waits any more.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(1);

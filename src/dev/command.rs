@@ -9,20 +9,22 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
 
 use super::pageserver::{PageserverOptions, StandInPageserver};
-use super::progress;
+use super::progress::{self, say};
 use super::safekeeper::{SafekeeperBehaviour, StandInSafekeeper};
 use super::servers::{self, Server};
 use super::spec::SpecBuilder;
-use super::store::Store;
+use super::store::{self, Store};
 use super::template::Template;
 use crate::cli::{Cli, DevArgs, RunArgs};
+use crate::driver::Stop;
 use crate::life::{Compute, Process};
 use crate::os::privileges;
-use crate::state::ComputeStatus;
+use crate::startup::stale;
+use crate::state::{ComputeStatus, TerminateMode};
 use crate::telemetry::logging;
 use crate::telemetry::sink::LogSink;
 use crate::timeouts::Timeouts;
@@ -32,18 +34,17 @@ const FAILURE: u8 = 1;
 
 /// Runs it to its end. Returns the exit code of the process.
 pub fn run(args: DevArgs) -> anyhow::Result<u8> {
-    let prepared = args.data.as_deref().unwrap_or(&std::env::temp_dir()).to_owned();
     // While there is one thread: which user a process is belongs to all of its threads.
-    privileges::step_down(args.run_as.as_deref(), &prepared)?;
+    privileges::step_down(args.run_as.as_deref(), args.data.as_deref())?;
     // Before the reaper: it looks into programs with plain children.
     let server = servers::choose(args.pgbin.as_deref())?;
-    println!("PostgreSQL {} from {}", server.version, server.bin_dir.display());
+    say(format_args!("PostgreSQL {} from {}", server.version, server.bin_dir.display()));
 
     let store = Store::open(args.data.as_deref())?;
     let log = if args.verbose {
         LogSink::new(std::io::stderr())?
     } else {
-        let path = store.path("compute.log");
+        let path = store.path(store::LOG);
         let file = File::create(&path)
             .with_context(|| format!("could not write the log {}", path.display()))?;
         LogSink::new(file)?
@@ -52,7 +53,7 @@ pub fn run(args: DevArgs) -> anyhow::Result<u8> {
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(async {
-        let process = Process::start(log.clone())?;
+        let process = Process::start(log.clone(), Stop::default())?;
         let stopped = process.stop.requested.clone();
         let session = tokio::select! {
             session = Session::set_up(&args, server, &store, &process) => session?,
@@ -83,6 +84,11 @@ impl Session {
         store: &Store,
         process: &Process,
     ) -> anyhow::Result<Self> {
+        let pgdata = store.pgdata();
+        if pgdata.exists() {
+            // A run that was killed has left its Postgres on the port.
+            stale::stop_stale(&pgdata, &Timeouts::default()).await?;
+        }
         let port = free_port(args.port)?;
         let base = store.base(&server, &process.children).await?;
         let archive = base.archive.clone();
@@ -99,7 +105,7 @@ impl Session {
         let mut spec = SpecBuilder::new(pageserver.connstring(), addresses, port, &store.path(""));
         // A socket in a folder of this depth may be longer than a socket address can be.
         spec.set("unix_socket_directories", "").durable(store.is_kept());
-        let config = store.path("config.json");
+        let config = store.path(store::CONFIG);
         std::fs::write(&config, serde_json::to_vec_pretty(&spec.config())?)
             .with_context(|| format!("could not write {}", config.display()))?;
 
@@ -114,12 +120,12 @@ impl Session {
         let (api_port, _) = compute.http_ports();
         let archive_bytes = std::fs::metadata(&base.archive).map_or(0, |meta| meta.len());
 
-        println!("starting the compute");
+        say("starting the compute");
         let compute = tokio::spawn(compute.run());
         let failed = match progress::show(&node, archive_bytes).await {
             ComputeStatus::Running => {
                 let total = node.startup_metrics().total_startup_ms;
-                println!(
+                say(format_args!(
                     "running after {total} ms\n\n  \
                      psql {}\n  \
                      curl http://127.0.0.1:{api_port}/status\n\n\
@@ -130,27 +136,33 @@ impl Session {
                     } else {
                         "; everything is temporary, --data DIR keeps it"
                     }
-                );
+                ));
                 false
             }
             ComputeStatus::Failed => {
                 let error = node.status_document().error.unwrap_or_default();
                 eprintln!("Error: {error}\n(the log of everything is shown with --verbose)");
                 // Nobody but the one before the terminal wants to read it.
-                let _ = node.terminate(crate::state::TerminateMode::Immediate).await;
+                let _ = node.terminate(TerminateMode::Immediate).await;
                 true
             }
             _ => false,
         };
         let code = compute.await.context("the compute ended by a panic")?;
-        if failed || code != OK {
+        if failed {
             return Ok(FAILURE);
         }
-        if store.is_kept() {
+        if code != OK {
+            bail!("the compute ended by itself with code {code}; --verbose shows its log");
+        }
+        // A start that was interrupted has left half a data directory.
+        let ran = node.startup_metrics().total_startup_ms > 0;
+        if store.is_kept() && ran {
+            say("keeping the data for the next run");
             store.take_back().await.context(
                 "the data directory could not be taken back; the base of the last good run is kept",
             )?;
-            println!("kept for the next run with PostgreSQL {}", server.version);
+            say(format_args!("kept, for PostgreSQL {}", server.major));
         }
         Ok(OK)
     }
@@ -166,7 +178,7 @@ fn arguments(args: &DevArgs, server: &Server, store: &Store, port: u16) -> anyho
         ("--pgbin", server.postgres.clone().into()),
         ("--pgdata", store.pgdata().into()),
         ("--connstr", connection_string(port).into()),
-        ("--config", store.path("config.json").into()),
+        ("--config", store.path(store::CONFIG).into()),
         ("--compute-id", "dev".into()),
         ("--external-http-port", args.external_http_port.to_string().into()),
         ("--internal-http-port", args.internal_http_port.to_string().into()),

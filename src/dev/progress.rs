@@ -2,6 +2,8 @@
 //! bar while the basebackup is unpacked.
 
 use std::collections::HashSet;
+use std::fmt::Display;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,12 @@ use crate::state::ComputeStatus;
 
 /// How often the bar moves.
 const TICK: Duration = Duration::from_millis(50);
+
+/// A line for the user. Whoever read them may be gone, as in `compute_ctl dev | head`; the compute
+/// goes on.
+pub fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
 
 /// Shows phases until the compute runs or does not start. `archive_bytes` is the length of the bar.
 pub async fn show(node: &Arc<ComputeNode>, archive_bytes: u64) -> ComputeStatus {
@@ -32,7 +40,7 @@ pub async fn show(node: &Arc<ComputeNode>, archive_bytes: u64) -> ComputeStatus 
             match record.took {
                 Some(took) if shown.insert(n) => {
                     let millis = took.as_secs_f64() * 1e3;
-                    bar.suspend(|| println!("  {:<18} {millis:8.1} ms", record.phase.to_string()));
+                    bar.suspend(|| say(format_args!("  {:<18} {millis:8.1} ms", record.phase)));
                 }
                 Some(_) => {}
                 None => fetching |= record.phase == Phase::Basebackup,

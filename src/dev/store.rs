@@ -3,11 +3,12 @@
 //! ```text
 //! DIR/base.tar.gz   the base that is served; replaced only by a whole new one
 //! DIR/pgdata        the data directory of the compute, made anew at each run
-//! DIR/config.json   the configuration that was written for the compute
+//! DIR/compute.json  the configuration that was written for the compute
 //! DIR/compute.log   log of the last run, unless it went to the terminal
 //! ```
 //!
-//! Invariant: a run that ends badly leaves the base of the last good one.
+//! Invariants: a run that ends badly leaves the base of the last good one, and a folder that holds
+//! anything else is not touched.
 
 use std::path::{Path, PathBuf};
 
@@ -16,10 +17,22 @@ use tempfile::TempDir;
 
 use super::archive::{self, ArchiveOptions};
 use super::facts::ArchiveFacts;
+use super::progress::say;
 use super::servers::Server;
 use super::template::Template;
 use crate::os::children::Children;
 use crate::startup::pgdata::PgDataLock;
+
+/// The configuration document.
+pub const CONFIG: &str = "compute.json";
+/// The log.
+pub const LOG: &str = "compute.log";
+const BASE: &str = "base.tar.gz";
+const PGDATA: &str = "pgdata";
+/// Beginnings of what a killed run may have left half-made.
+const HALF_MADE: [&str; 3] = ["initdb-", "template-", ".tmp"];
+/// Old content of PGDATA, which the next start deletes.
+const TRASH: &str = ".pgdata.trash-";
 
 /// The folder of a run, kept or temporary.
 #[derive(Debug)]
@@ -45,7 +58,9 @@ impl Store {
                 (dir.path().to_owned(), Some(dir))
             }
         };
-        let lock = PgDataLock::acquire(&dir)?;
+        let lock = PgDataLock::acquire(&dir)
+            .with_context(|| format!("the folder {} cannot be used", dir.display()))?;
+        sweep(&dir)?;
         Ok(Self { dir, _temporary: temporary, _lock: lock })
     }
 
@@ -61,13 +76,14 @@ impl Store {
 
     /// The data directory of the compute.
     pub fn pgdata(&self) -> PathBuf {
-        self.path("pgdata")
+        self.path(PGDATA)
     }
 
     /// The base that the stand-in pageserver serves: that of the last run, or a fresh `initdb`.
     pub async fn base(&self, server: &Server, children: &Children) -> anyhow::Result<Template> {
-        let archive = self.path("base.tar.gz");
+        let archive = self.path(BASE);
         if !archive.exists() {
+            say("making an empty cluster with initdb");
             let made = Template::build(server, &self.dir, None, children).await?;
             std::fs::rename(&made.archive, &archive)
                 .with_context(|| format!("could not keep {}", archive.display()))?;
@@ -93,9 +109,73 @@ impl Store {
 
     /// Takes the data directory back as the new base. It must have been shut down cleanly.
     pub async fn take_back(&self) -> anyhow::Result<()> {
-        let (pgdata, archive) = (self.pgdata(), self.path("base.tar.gz"));
+        let (pgdata, archive) = (self.pgdata(), self.path(BASE));
         let options = ArchiveOptions { durable: true, ..ArchiveOptions::default() };
         tokio::task::spawn_blocking(move || archive::build(&pgdata, &archive, &options)).await??;
         Ok(())
+    }
+}
+
+/// Makes sure that everything in the folder is from earlier runs, then deletes what a killed one
+/// left half-made.
+fn sweep(dir: &Path) -> anyhow::Result<()> {
+    let failed = || format!("could not look into the folder {}", dir.display());
+    let mut half_made = Vec::new();
+    for entry in std::fs::read_dir(dir).with_context(failed)? {
+        let entry = entry.with_context(failed)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if HALF_MADE.iter().any(|prefix| name.starts_with(prefix)) {
+            half_made.push(entry.path());
+        } else if !([BASE, PGDATA, CONFIG, LOG, "lost+found"].contains(&&*name)
+            || name.starts_with(TRASH))
+        {
+            bail!(
+                "refusing to use the folder {}: it holds {name:?}, which is not from an earlier \
+                 run; give a new folder",
+                dir.display()
+            );
+        }
+    }
+    for path in half_made {
+        let deleted = match path.is_dir() {
+            true => std::fs::remove_dir_all(&path),
+            false => std::fs::remove_file(&path),
+        };
+        deleted.with_context(|| format!("could not delete {}", path.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_somebody_else_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["template-15.1.tar.gz", "config.json"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let error = Store::open(Some(dir.path())).unwrap_err().to_string();
+        assert!(error.contains("config.json"), "{error}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_a_killed_run_left_half_made_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["base.tar.gz", ".tmpAbc", ".pgdata.trash-7"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        std::fs::create_dir_all(dir.path().join("initdb-xyz/data")).unwrap();
+        let store = Store::open(Some(dir.path())).unwrap();
+        let mut left: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".pgdata.trash-7", "base.tar.gz"]);
+        let second = Store::open(Some(dir.path())).unwrap_err();
+        assert!(format!("{second:#}").contains("another compute_ctl"), "{second:#}");
+        drop(store);
     }
 }

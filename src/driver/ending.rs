@@ -92,7 +92,10 @@ impl Driver {
                     Ok(status) => tracing::warn!("Postgres ended by itself with {status}"),
                     Err(error) => tracing::error!("could not wait for Postgres: {error}"),
                 }
-                postgres.finish(&timeouts).await;
+                if self.or_signal(postgres.finish(&timeouts)).await.is_none() {
+                    postgres.finish(&self.stop.ladder(&timeouts).1).await;
+                    return self.signalled();
+                }
                 self.sync_and_leave(code, None).await
             }
             Ending::Terminate { mut postgres, reply } => {
@@ -120,13 +123,7 @@ impl Driver {
         let _ = self.node.apply(Event::Signal);
         neighbours::terminate(self.node.params.dev);
         if let Some(mut postgres) = postgres {
-            let ladder = StopLadder::within(self.node.params.timeouts.stop_on_signal);
-            let at_once = self.stop.at_once.clone();
-            let stopped =
-                postgres.stop(&ladder, at_once.cancelled(), &self.node.params.timeouts).await;
-            if let Err(error) = stopped {
-                tracing::error!("could not stop Postgres: {error}");
-            }
+            self.stop_within_timeout(&mut postgres).await;
         }
         self.signalled()
     }
@@ -139,8 +136,9 @@ impl Driver {
     async fn stop(&self, postgres: &mut PostgresProcess, ladder: &StopLadder) -> Stopped {
         let timeouts = &self.node.params.timeouts;
         let outcome = tokio::select! {
-            outcome = postgres.stop(ladder, std::future::pending(), timeouts) => Some(outcome),
+            biased;
             () = self.stop.requested.cancelled() => None,
+            outcome = postgres.stop(ladder, std::future::pending(), timeouts) => Some(outcome),
         };
         match outcome {
             Some(Ok(outcome)) => Stopped::ByLadder(Ok(outcome.status)),
@@ -149,14 +147,17 @@ impl Driver {
                 Stopped::ByLadder(Err(std::io::Error::other(error)))
             }
             None => {
-                let ladder = StopLadder::within(timeouts.stop_on_signal);
-                if let Err(error) =
-                    postgres.stop(&ladder, self.stop.at_once.cancelled(), timeouts).await
-                {
-                    tracing::error!("could not stop Postgres: {error}");
-                }
+                self.stop_within_timeout(postgres).await;
                 Stopped::BySignal
             }
+        }
+    }
+
+    /// After a signal: Postgres goes within `--stop-timeout`, after a second one at once.
+    async fn stop_within_timeout(&self, postgres: &mut PostgresProcess) {
+        let (ladder, timeouts) = self.stop.ladder(&self.node.params.timeouts);
+        if let Err(error) = postgres.stop(&ladder, self.stop.at_once.cancelled(), &timeouts).await {
+            tracing::error!("could not stop Postgres: {error}");
         }
     }
 
@@ -233,11 +234,12 @@ impl Driver {
         }
     }
 
-    /// `None` if a signal came first.
+    /// `None` if a signal came first; then the work is not even begun.
     async fn or_signal<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
-            done = work => Some(done),
+            biased;
             () = self.stop.requested.cancelled() => None,
+            done = work => Some(done),
         }
     }
 
@@ -256,8 +258,9 @@ impl Driver {
         let mut until = tokio::time::Instant::now() + how_long;
         loop {
             let request = tokio::select! {
-                () = tokio::time::sleep_until(until) => return code,
+                biased;
                 () = self.stop.requested.cancelled() => return self.signalled(),
+                () = tokio::time::sleep_until(until) => return code,
                 Some(request) = self.requests.recv() => request,
             };
             if let Request::Terminate { reply } = request {

@@ -198,9 +198,10 @@ impl Children {
     }
 
     /// The very end of the process: every child that is still there, ours or given to us, gets
-    /// SIGTERM and after `limit` SIGKILL, and is reaped.
+    /// SIGTERM and after `limit` SIGKILL (twice), and is reaped. At most three times `limit`.
     pub async fn terminate_rest(&self, limit: Duration) {
-        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        // The children of one that is killed come to us, and are killed in the next round.
+        for signal in [Signal::SIGTERM, Signal::SIGKILL, Signal::SIGKILL] {
             let alive = our_children().filter(|child| !child.zombie);
             let rest: Vec<_> = alive.filter_map(|child| ProcessHandle::open(child.pid)).collect();
             for child in &rest {

@@ -4,14 +4,17 @@
 //! a number read there is believed only if the process of that number is the right program
 //! (01 §24 no. 31).
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::signal::Signal;
+
+use super::pidfd::ProcessHandle;
+use super::procs;
 
 const PGBOUNCER_PID: &str = "/tmp/pgbouncer.pid";
 const LOCAL_PROXY_PID: &str = "/etc/local_proxy/pid";
@@ -31,7 +34,10 @@ pub enum PidFile {
 
 /// Reads a pid file: read-only, a lock attempt tells whether its owner lives.
 pub fn read_pid_file(path: &Path) -> PidFile {
-    let Ok(file) = File::open(path) else { return PidFile::Absent };
+    // Anybody can put something there: opening a FIFO would wait for its writer.
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    let Ok(file) = options.open(path) else { return PidFile::Absent };
     let (file, held) = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => match lock.unlock() {
             Ok(file) => (file, false),
@@ -66,12 +72,13 @@ pub fn terminate(dev: bool) {
 }
 
 fn signal_program(pid: i32, program: &str, signal: Signal) {
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    if name.trim_end() != program {
+    // Held first, then looked at: the number cannot change its meaning in between.
+    let Some(process) = ProcessHandle::open(pid) else { return };
+    if procs::name(pid).as_deref() != Some(program) {
         tracing::warn!("process {pid} of {program}'s pid file is not {program}; left alone");
         return;
     }
-    match kill(Pid::from_raw(pid), signal) {
+    match process.signal(signal) {
         Ok(()) => tracing::info!("sent {signal} to {program}, process {pid}"),
         Err(error) => {
             tracing::warn!("could not send {signal} to {program}, process {pid}: {error}")
@@ -81,6 +88,8 @@ fn signal_program(pid: i32, program: &str, signal: Signal) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     #[test]
@@ -108,7 +117,15 @@ mod tests {
     }
 
     #[test]
-    fn a_number_of_another_program_is_left_alone() {
+    fn a_fifo_without_a_writer_does_not_hold_us_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(read_pid_file(&path), PidFile::Absent);
+    }
+
+    #[tokio::test]
+    async fn a_number_of_another_program_is_left_alone() {
         // Would end the test.
         signal_program(std::process::id().cast_signed(), "pgbouncer", Signal::SIGKILL);
     }

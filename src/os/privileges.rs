@@ -84,20 +84,22 @@ pub enum StepDownError {
     Reversible(String),
 }
 
-/// Steps down if we are root; see the module's head.
+/// Steps down if we are root; see the module's head. Without `pgdata` no directory is prepared.
 ///
 /// # Errors
 /// See [`StepDownError`]; the daemon must not go on after any of them.
-pub fn step_down(run_as: Option<&str>, pgdata: &Path) -> Result<Outcome, StepDownError> {
+pub fn step_down(run_as: Option<&str>, pgdata: Option<&Path>) -> Result<Outcome, StepDownError> {
     if !Uid::effective().is_root() {
         return stay(run_as);
     }
     let user = choose(run_as)?;
-    prepare(pgdata, &user).map_err(|source| StepDownError::Prepare {
-        path: pgdata.to_owned(),
-        user: user.name.clone(),
-        source,
-    })?;
+    if let Some(pgdata) = pgdata {
+        prepare(pgdata, &user).map_err(|source| StepDownError::Prepare {
+            path: pgdata.to_owned(),
+            user: user.name.clone(),
+            source,
+        })?;
+    }
     change(&user)?;
     Ok(Outcome::Became(user.name))
 }
@@ -205,7 +207,7 @@ mod tests {
         if Uid::effective().is_root() {
             return;
         }
-        let here = Path::new("/");
+        let here = Some(Path::new("/"));
         assert_eq!(step_down(None, here).unwrap(), Outcome::NotRoot);
         assert_eq!(step_down(Some(&me().name), here).unwrap(), Outcome::NotRoot);
         let error = step_down(Some("root"), here).unwrap_err().to_string();

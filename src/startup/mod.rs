@@ -17,6 +17,7 @@ pub mod pgdata;
 pub mod stale;
 pub mod warmup;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -99,7 +100,10 @@ async fn prepare_pgdata(
     let pageserver = EarlyConnection::start(&target, node.params.timeouts.basebackup.connect);
     let (directory, in_sync) =
         tokio::join!(prepare_directory(node, conf, leftovers), safekeepers_in_sync(node, spec));
-    directory?;
+    let stopped = directory?;
+    // The predecessor could still write to the safekeepers while they were asked, and a basebackup
+    // at an LSN that they have passed meanwhile is of no use.
+    let in_sync = if stopped > 0 { safekeepers_in_sync(node, spec).await } else { in_sync };
     let lsn = match (spec.mode(), in_sync) {
         (ComputeMode::Primary, Ok(lsn)) => lsn,
         (ComputeMode::Primary, Err(why)) => sync_safekeepers(node, spec, &why).await?,
@@ -117,20 +121,22 @@ async fn prepare_pgdata(
     Ok(())
 }
 
-/// Wipes PGDATA and writes `postgresql.conf`, which the sync child reads (06 §7.3).
+/// Wipes PGDATA and writes `postgresql.conf`, which the sync child reads (06 §7.3). Returns how many
+/// processes of a predecessor had to be stopped before.
 async fn prepare_directory(
     node: &Arc<ComputeNode>,
     conf: ConfFile,
     leftovers: &mut Leftovers,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<usize> {
     let params = &node.params;
+    let mut stopped = 0;
     // A postmaster removes this file when it ends, and ends soon when the file is taken from it.
     if params.pgdata.join(files::POSTMASTER_PID).exists() {
         let _phase = node.phase(Phase::StaleProcesses);
-        let stopped = stale::stop_stale(&params.pgdata, &params.timeouts).await?;
-        if stopped > 0 {
-            tracing::warn!("stopped {stopped} processes that a killed predecessor left behind");
-        }
+        stopped = stale::stop_stale(&params.pgdata, &params.timeouts).await?;
+    }
+    if stopped > 0 {
+        tracing::warn!("stopped {stopped} processes that a killed predecessor left behind");
     }
     let _phase = node.phase(Phase::PrepareDirectory);
     let (pgdata, force) = (params.pgdata.clone(), params.force_wipe);
@@ -142,7 +148,7 @@ async fn prepare_directory(
     .await
     .context("the wipe was interrupted")??;
     leftovers.keep(wiped);
-    Ok(())
+    Ok(stopped)
 }
 
 /// The quick check (01 §9.1). `Err` says why there is no LSN; that is no failure yet.
@@ -199,13 +205,24 @@ async fn fetch_basebackup(
         pgdata: &node.params.pgdata,
     };
     let limits = node.params.timeouts.basebackup;
-    let stats = basebackup::get_basebackup(request, Some(early), limits, &node.basebackup).await?;
+    let stats = tokio::select! {
+        stats = basebackup::get_basebackup(request, Some(early), limits, &node.basebackup) => stats?,
+        never = log_progress(node) => match never {},
+    };
     node.update_metrics(|metrics| {
         metrics.pageserver_connect_micros = stats.connect_micros;
         metrics.basebackup_ms = stats.millis;
         metrics.basebackup_bytes = stats.bytes;
     });
     Ok(())
+}
+
+/// A start that takes longer than usual says how far it is.
+async fn log_progress(node: &ComputeNode) -> Infallible {
+    loop {
+        tokio::time::sleep(node.params.timeouts.progress_log).await;
+        tracing::info!("basebackup: {} bytes so far", node.basebackup.bytes());
+    }
 }
 
 /// Spawns Postgres and waits until it accepts connections (01 §10).
@@ -247,3 +264,6 @@ pub fn sync_request<'a>(node: &'a ComputeNode, server: &'a Server) -> SyncReques
         log_drain: node.params.timeouts.log_drain,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -27,8 +27,6 @@ const INNER_TRASH: &str = ".compute_ctl.trash-";
 const PG_VERSION: &str = "PG_VERSION";
 /// What a half-made one is known by, if it begins with [`CONF_HEADING`].
 const CONF: &str = "postgresql.conf";
-/// The heading stands in the first line; nobody's file is read further than this.
-const HEADING_WITHIN: u64 = 4096;
 
 /// What stands in the way of using a directory as PGDATA.
 #[derive(Debug, thiserror::Error)]
@@ -145,10 +143,15 @@ pub fn classify(path: &Path) -> Result<Content, PgDataError> {
     })
 }
 
+/// The heading is the first line.
 fn has_heading(conf: &Path) -> Result<bool, PgDataError> {
-    let file = File::open(conf).map_err(failed("open", conf))?;
-    let mut head = BufReader::new(file.take(HEADING_WITHIN)).split(b'\n');
-    Ok(head.any(|line| line.is_ok_and(|l| l.trim_ascii_end() == CONF_HEADING.as_bytes())))
+    let mut file = File::open(conf).map_err(failed("open", conf))?;
+    let mut start = [0; CONF_HEADING.len() + 1];
+    match file.read_exact(&mut start) {
+        Ok(()) => Ok(start.strip_prefix(CONF_HEADING.as_bytes()) == Some(b"\n".as_slice())),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(e) => Err(failed("read", conf)(e)),
+    }
 }
 
 /// Top-level names but `lost+found`, which belongs to the file system of a mount point.

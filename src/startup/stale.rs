@@ -13,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use nix::sys::signal::Signal;
 
 use crate::os::pidfd::ProcessHandle;
@@ -51,8 +52,8 @@ pub enum StaleError {
 }
 
 /// Finds and ends all Postgres processes that run on the existing directory `pgdata`: the
-/// postmaster by SIGINT, SIGQUIT, SIGKILL, then whatever is left by SIGKILL. Returns how many
-/// there were at first; 0 costs one look through `/proc`.
+/// postmaster, or backends that lost it, by SIGINT, SIGQUIT, SIGKILL, then whatever is left by
+/// SIGKILL. Returns how many there were at first; 0 costs one look through `/proc`.
 ///
 /// # Errors
 /// See [`StaleError`]; PGDATA must not be touched then.
@@ -60,11 +61,9 @@ pub async fn stop_stale(pgdata: &Path, timeouts: &Timeouts) -> Result<usize, Sta
     let look_failed = |source| StaleError::Look { path: pgdata.to_owned(), source };
     let real = std::fs::canonicalize(pgdata).map_err(look_failed)?;
     let found = find(&real).map_err(look_failed)?;
-    for postmaster in found.iter().filter(|f| f.is_root) {
-        let pid = postmaster.handle.pid();
-        tracing::warn!(pid, "stopping the Postgres that a killed predecessor left running");
-        stop(&postmaster.handle, timeouts).await?;
-    }
+    // At once: a postmaster that was killed leaves many processes, and each may use up its ladder.
+    let roots = found.iter().filter(|f| f.is_root);
+    try_join_all(roots.map(|root| stop(&root.handle, timeouts))).await?;
     for _ in 0..ROUNDS {
         let left = find(&real).map_err(look_failed)?;
         if left.is_empty() {
@@ -109,6 +108,8 @@ fn find(real: &Path) -> io::Result<Vec<Stale>> {
 }
 
 async fn stop(process: &ProcessHandle, timeouts: &Timeouts) -> Result<(), StaleError> {
+    let pid = process.pid();
+    tracing::warn!(pid, "stopping the Postgres that a killed predecessor left running");
     for (signal, patience) in
         [(Signal::SIGINT, timeouts.stale_fast), (Signal::SIGQUIT, timeouts.stop_quit)]
     {

@@ -1,6 +1,6 @@
 //! The Prometheus registry (03 §10).
 
-use prometheus::{IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::state::ComputeStatus;
 
@@ -18,6 +18,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 pub struct Metrics {
     registry: Registry,
     up: IntGaugeVec,
+    basebackup_bytes: IntGauge,
 }
 
 impl Metrics {
@@ -28,14 +29,24 @@ impl Metrics {
             Opts::new("compute_ctl_up", "Always 1; the labels tell the build and the status"),
             &["build_tag", "status"],
         )?;
+        let basebackup_bytes = IntGauge::new(
+            "compute_ctl_basebackup_received_bytes",
+            "Compressed bytes of the basebackup so far, of the present or last try",
+        )?;
         registry.register(Box::new(up.clone()))?;
-        Ok(Self { registry, up })
+        registry.register(Box::new(basebackup_bytes.clone()))?;
+        Ok(Self { registry, up, basebackup_bytes })
     }
 
     /// Shows a status: exactly one series of `compute_ctl_up` at a time (01 §14.4).
     pub fn set_status(&self, status: ComputeStatus) {
         self.up.reset();
         self.up.with_label_values(&[BUILD_TAG, &status.to_string()]).set(1);
+    }
+
+    /// Shows how far the basebackup is.
+    pub fn set_basebackup_bytes(&self, bytes: u64) {
+        self.basebackup_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// All families in the text format.
@@ -54,7 +65,8 @@ mod tests {
         for status in ComputeStatus::ALL {
             metrics.set_status(status);
             let text = metrics.render().unwrap();
-            let series: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+            let series: Vec<_> =
+                text.lines().filter(|line| line.starts_with("compute_ctl_up")).collect();
             let expected =
                 format!(r#"compute_ctl_up{{build_tag="{BUILD_TAG}",status="{status}"}} 1"#);
             assert_eq!(series, [expected]);

@@ -5,10 +5,13 @@ use nix::sys::signal::Signal;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, assert_nothing_left, hand_over_tree, on_one_server};
+use crate::support::{Bed, Marked, assert_nothing_left, on_one_server, try_start};
+
+/// A change that makes a good spec bad.
+type Spoil = fn(&mut Value);
 
 /// What is wrong, and what must be in the message.
-fn bad_specs() -> [(fn(&mut Value), &'static str); 7] {
+fn bad_specs() -> [(Spoil, &'static str); 7] {
     fn setting(spec: &mut Value, name: &str, value: &str, vartype: &str) {
         let setting = json!({"name": name, "value": value, "vartype": vartype});
         spec["cluster"]["settings"].as_array_mut().unwrap().push(setting);
@@ -37,20 +40,17 @@ fn bad_specs() -> [(fn(&mut Value), &'static str); 7] {
 async fn at_start_before_the_data_directory_is_touched() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
-        std::fs::create_dir_all(bed.pgdata().join("base")).unwrap();
-        std::fs::write(bed.pgdata().join("PG_VERSION"), "15\n").unwrap();
-        hand_over_tree(&bed.pgdata());
+        let marked = Marked::put(&bed);
         for (spoil, text) in bad_specs() {
             let mut config = bed.spec.config();
             spoil(&mut config["spec"]);
             let config = bed.write("bad.json", &config).display().to_string();
-            let mut compute = bed.start_with(&["--compute-id", "c1", "--config", &config]);
-            assert_eq!(compute.wait_exit().await.code(), Some(1), "{text}");
-            let log = compute.log();
-            let error = log.rfind("Error: ").map(|at| &log[at..]).unwrap_or_default();
-            assert!(error.contains(text) && !log.contains("planted"), "{text}\n{log}");
-            let left: Vec<_> = std::fs::read_dir(bed.pgdata()).unwrap().collect();
-            assert_eq!(left.len(), 2, "{left:?}");
+            let mut args = bed.base_args();
+            args.extend(["--compute-id", "c1", "--config", &config].map(str::to_owned));
+            let refusal = try_start(&bed, &args, &[]).await;
+            assert!(refusal.error().contains(text), "{text}\n{refusal:?}");
+            assert!(!refusal.stderr.contains("planted"), "{refusal:?}");
+            marked.assert_untouched();
         }
         assert_eq!(bed.pageserver.journal().commands().len(), 0);
         assert_nothing_left(&bed);

@@ -5,15 +5,20 @@
 //! it does not depend on the server.
 
 #![allow(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
     reason = "a scenario that finds something else than it expects has failed"
 )]
 
 mod support;
 
+mod bad_input;
+mod basebackup_archives;
+mod basebackup_retries;
+mod basebackup_waits;
 mod check_document;
 mod check_probe;
 mod check_show_conf;
@@ -21,4 +26,36 @@ mod conf_as_postgres_reads_it;
 mod conf_refused;
 mod conf_subscribers;
 mod conf_values;
+mod configure_empty;
+mod control_plane;
+mod dev_data;
+mod dev_start;
+mod failed_start_stays;
+mod final_sync_fails;
 mod first_start;
+mod neighbours;
+mod orphans;
+mod ports_taken;
+mod postgres_dies;
+mod postgres_does_not_start;
+mod predecessor;
+mod reconfigure;
+mod refresh;
+mod run_as;
+mod safekeeper_sync_fails;
+mod safekeepers_in_sync;
+mod safekeepers_out_of_sync;
+mod secrets;
+mod server_log;
+mod sharded_pageserver;
+mod signal_in_each_phase;
+mod signals;
+mod spec_file;
+mod standby_modes;
+mod startup_metrics;
+mod storage_token;
+mod terminate;
+mod usage_errors;
+mod vanilla_server;
+mod wipe;
+mod wipe_mount_point;

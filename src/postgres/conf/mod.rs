@@ -22,8 +22,8 @@ use crate::spec::pageserver::PageserverInfoError;
 use crate::telemetry::secret::Secret;
 use lexer::{SyntaxError, TextError};
 
-/// First line of the program's own part. It is also how a data directory whose preparation was
-/// cut short is told from a directory that belongs to somebody else.
+/// First line of the file. It is also how a data directory whose preparation was cut short is told
+/// from a directory that belongs to somebody else.
 pub const CONF_HEADING: &str =
     "# Managed by compute_ctl: rewritten at every start and reconfiguration.";
 

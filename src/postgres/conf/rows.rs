@@ -78,13 +78,14 @@ impl ConfFile {
         Ok(())
     }
 
-    /// Rows 1 and 2.
+    /// Rows 1 and 2. The heading comes first, before a text of any length: the next start reads no
+    /// further to know whose directory this is.
     fn base_text(&mut self, spec: &ComputeSpec) -> Result<(), ConfError> {
+        self.comment(Origin::Program, CONF_HEADING);
         if let Some(text) = &spec.cluster.postgresql_conf {
             read_text(text).map_err(ConfError::BaseText)?;
             self.push(Origin::BaseText, Body::Verbatim(Secret::new(text.clone())));
         }
-        self.comment(Origin::Program, CONF_HEADING);
         self.comment(Origin::Program, "");
         Ok(())
     }

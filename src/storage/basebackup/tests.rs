@@ -203,6 +203,47 @@ async fn a_refused_early_connection_is_the_first_try() {
     assert_eq!(run.outcome.unwrap_err().tries, 1);
 }
 
+/// What has arrived can be read while the rest is awaited, and starts anew with each try.
+#[tokio::test]
+async fn bytes_so_far_are_visible() {
+    let whole = archive();
+    let [more, less] = [&whole[..whole.len() - 1], &whole[..7]];
+    let server = Server::start(vec![
+        Act::AnswerAndHangup(copy(more, 5)),
+        // Says no more, and stays.
+        Act::Answer(copy(less, 5)),
+    ])
+    .await;
+    let pgdata = tempfile::tempdir().unwrap();
+    let target = target(server.port, ComputeMode::Primary);
+    let request = BasebackupRequest {
+        target: &target,
+        tenant_id: "51b0c7e2a94d4c06b3f7d1e8a2640f9c".parse().unwrap(),
+        timeline_id: "e7d25a1c90b84f3fa6120c4b8d93f57e".parse().unwrap(),
+        lsn: Lsn(1),
+        replica: false,
+        pgdata: pgdata.path(),
+    };
+    let progress = Progress::default();
+    let elsewhere = progress.clone();
+    assert_eq!((elsewhere.bytes(), elsewhere.phase()), (0, Phase::Idle));
+    let seen = async {
+        let mut most = 0;
+        // Only the second try stays at its number, so the last look is at that.
+        while server.seen("query ").len() < 2 || elsewhere.bytes() != less.len() as u64 {
+            most = most.max(elsewhere.bytes());
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(elsewhere.phase(), Phase::Receiving);
+        most
+    };
+    let most = tokio::select! {
+        outcome = get_basebackup(request, None, LIMITS, &progress) => panic!("{outcome:?}"),
+        most = seen => most,
+    };
+    assert!((1..=more.len() as u64).contains(&most), "{most}");
+}
+
 #[tokio::test]
 async fn dropping_the_future_leaves_nothing_running() {
     let big = gzip(&tar(&[("big", &vec![0; 4 << 20])]));

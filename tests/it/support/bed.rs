@@ -1,10 +1,9 @@
 //! Everything a compute needs around it, on loopback and in a folder of its own.
 
-use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process::Command;
 
 use compute_ctl::dev::pageserver::{PageserverOptions, StandInPageserver};
 use compute_ctl::dev::safekeeper::{SafekeeperBehaviour, StandInSafekeeper};
@@ -13,17 +12,15 @@ use compute_ctl::dev::spec::SpecBuilder;
 use compute_ctl::dev::sync_wrapper::SyncWrapper;
 use compute_ctl::dev::template::{RunAs, Template};
 use compute_ctl::os::children::Children;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::Mutex;
 
-use super::Compute;
+use super::{Compute, free_port};
 
 /// What the safekeepers answer unless told otherwise.
 pub const LSN_TEXT: &str = "0/1F30EC8";
 const LSN: u64 = 0x1F3_0EC8;
-/// `mode` of a primary.
-pub const MODE_PRIMARY: &str = "Primary";
 
 /// Stand-in storage, a wrapped Postgres, a spec that points at them.
 pub struct Bed {
@@ -36,6 +33,9 @@ pub struct Bed {
     pub port: u16,
     pub external_port: u16,
     pub internal_port: u16,
+    /// Program for `--pgbin`; the wrapper's unless changed.
+    pub pgbin: PathBuf,
+    pgdata: PathBuf,
     dir: TempDir,
 }
 
@@ -48,23 +48,28 @@ pub(super) fn run_as() -> Option<RunAs> {
     Some(RunAs { uid: user.uid.as_raw(), gid: user.gid.as_raw() })
 }
 
-/// One template per server version and process: initdb takes a second.
+/// The template of a server version, made once and kept for later runs: initdb takes seconds. One
+/// folder per user, locked while somebody makes the template.
 pub(super) async fn template(server: &Server) -> Template {
-    static TEMPLATES: Mutex<Option<HashMap<String, Arc<(TempDir, Template)>>>> =
-        Mutex::const_new(None);
-    let mut templates = TEMPLATES.lock().await;
-    let templates = templates.get_or_insert_default();
-    if let Some(made) = templates.get(&server.version) {
-        return made.1.clone();
+    let user = nix::unistd::geteuid();
+    let dir = std::env::temp_dir().join(format!("cctl-templates-{user}"));
+    if !dir.exists() {
+        // Another test may be making it at this very moment.
+        let _ = fs::create_dir(&dir);
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let dir = folder("template");
-    let made = Template::build(server, dir.path(), run_as(), &Children::new()).await.unwrap();
-    templates.insert(server.version.clone(), Arc::new((dir, made.clone())));
-    made
+    let lock = dir.clone();
+    let lock = tokio::task::spawn_blocking(move || {
+        let lock = File::create(lock.join("lock")).unwrap();
+        lock.lock().unwrap();
+        lock
+    });
+    let _lock = lock.await.unwrap();
+    Template::cached(server, &dir, run_as(), &Children::new()).await.unwrap()
 }
 
 /// A folder that the run-as user can use.
-pub(super) fn folder(what: &str) -> TempDir {
+pub fn folder(what: &str) -> TempDir {
     let dir = tempfile::Builder::new().prefix(&format!("cctl-{what}-")).tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     hand_over(dir.path());
@@ -78,9 +83,10 @@ pub fn hand_over(path: &Path) {
     }
 }
 
-/// A port that nobody uses at the moment.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// The name of the user that a compute runs as.
+pub fn run_as_name() -> String {
+    let uid = run_as().map_or(nix::unistd::geteuid(), |user| user.uid.into());
+    nix::unistd::User::from_uid(uid).unwrap().unwrap().name
 }
 
 impl Bed {
@@ -114,13 +120,32 @@ impl Bed {
             server,
             pageserver,
             safekeepers,
-            wrapper,
             spec,
             port,
             external_port: free_port(),
             internal_port: free_port(),
+            pgbin: wrapper.postgres(),
+            wrapper,
+            pgdata: dir.path().join("pgdata"),
             dir,
         }
+    }
+
+    /// The same storage and server for a compute on other ports.
+    pub fn take_other_http_ports(&mut self) {
+        (self.external_port, self.internal_port) = (free_port(), free_port());
+    }
+
+    /// Another place for PGDATA, relative to the bed's folder.
+    pub fn place_pgdata(&mut self, place: &str) {
+        self.pgdata = self.dir.path().join(place);
+    }
+
+    /// Whether the server is Neon's build.
+    pub fn server_has_neon(&self) -> bool {
+        let control = Command::new(self.server.program("pg_config")).arg("--pkglibdir").output();
+        let Ok(output) = control else { return false };
+        Path::new(String::from_utf8_lossy(&output.stdout).trim()).join("neon.so").is_file()
     }
 
     pub fn dir(&self) -> &Path {
@@ -128,7 +153,7 @@ impl Bed {
     }
 
     pub fn pgdata(&self) -> PathBuf {
-        self.dir.path().join("pgdata")
+        self.pgdata.clone()
     }
 
     /// A file of PGDATA as text.
@@ -155,7 +180,7 @@ impl Bed {
     /// Flags that every compute of this bed has; no source of configuration among them.
     pub fn base_args(&self) -> Vec<String> {
         [
-            ("--pgbin", self.wrapper.postgres().display().to_string()),
+            ("--pgbin", self.pgbin.display().to_string()),
             ("--pgdata", self.pgdata().display().to_string()),
             ("--connstr", self.connstr()),
             ("--external-http-port", self.external_port.to_string()),
@@ -180,11 +205,63 @@ impl Bed {
         self.start_with(&["--compute-id", "c1", "--config", &config.display().to_string()])
     }
 
+    /// Writes the configuration as it is now; flags that start a compute on it by `--config`.
+    pub fn config_args(&self) -> Vec<String> {
+        let config = self.write("config.json", &self.spec.config());
+        ["--compute-id", "c1", "--config", &config.display().to_string()].map(str::to_owned).into()
+    }
+
+    /// Starts a compute on the spec as it is now, with these variables in its environment.
+    pub fn start_with_env(&self, env: &[(&str, &str)]) -> Compute {
+        let mut line = self.base_args();
+        line.extend(self.config_args());
+        Compute::spawn(self, &line, env)
+    }
+
+    /// Waits until a compute runs, and forgets the syncs of its start: on a busy machine the
+    /// safekeepers can be too late for the quick check.
+    pub async fn wait_running(&self, compute: &mut Compute) {
+        compute.wait_for("running").await;
+        self.wrapper.clear_journal().unwrap();
+    }
+
     /// Starts a compute with the base flags and these.
     pub fn start_with(&self, args: &[&str]) -> Compute {
         let mut line = self.base_args();
         line.extend(args.iter().map(ToString::to_string));
         Compute::spawn(self, &line, &[])
+    }
+
+    /// Starts a compute and waits for `running`; again if a safekeeper that was to answer was
+    /// later than its 100 ms, as happens on a busy machine: such a run shows nothing about the
+    /// quick check.
+    pub async fn start_with_punctual_safekeepers(&self) -> Compute {
+        for _ in 0..10 {
+            let mut compute = self.start();
+            compute.wait_for("running").await;
+            if !compute.log().contains("no answer within") {
+                return compute;
+            }
+            assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+            compute.forget_log();
+            self.forget_journals();
+        }
+        panic!("this machine is too busy for the quick check");
+    }
+
+    /// Forgets what storage has seen so far.
+    pub fn forget_journals(&self) {
+        self.wrapper.clear_journal().unwrap();
+        self.pageserver.journal().clear();
+        for safekeeper in &self.safekeepers {
+            safekeeper.journal().clear();
+        }
+    }
+
+    /// What the pageserver is asked by a primary, without LSN for the latest.
+    pub fn basebackup_command(&self, lsn: Option<&str>) -> String {
+        let lsn = lsn.map(|lsn| format!(" {lsn}")).unwrap_or_default();
+        format!("basebackup {} {}{lsn} --gzip", self.spec.tenant_id, self.spec.timeline_id)
     }
 
     /// The body of a `/configure` with the spec as it is now.

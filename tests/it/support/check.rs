@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use super::PATIENCE;
+use super::{PATIENCE, program};
 
 #[derive(Debug)]
 pub struct Checked {
@@ -15,7 +15,7 @@ pub struct Checked {
 
 /// Runs `compute_ctl check` with these arguments.
 pub async fn check(args: &[&str]) -> Checked {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_compute_ctl"));
+    let mut command = Command::new(program());
     command.arg("check").args(args).current_dir("/").stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output()).await;
     let output = output.expect("check did not end").unwrap();

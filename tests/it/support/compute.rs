@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use compute_ctl::os::procs;
@@ -12,7 +13,7 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use super::{Bed, PATIENCE};
+use super::{Bed, PATIENCE, program};
 
 /// How often a status is asked for.
 const POLL: Duration = Duration::from_millis(5);
@@ -30,9 +31,21 @@ pub struct Compute {
 impl Compute {
     /// Starts the binary under test; its output goes to a file beside PGDATA.
     pub fn spawn(bed: &Bed, args: &[String], env: &[(&str, &str)]) -> Self {
-        let log = bed.dir().join(format!("compute-{}.log", std::process::id()));
+        Self::spawn_by(bed, Command::new(program()), args, env)
+    }
+
+    /// Starts the binary through another program, which must `exec` its arguments.
+    pub fn spawn_through(bed: &Bed, mut through: Command, args: &[String]) -> Self {
+        through.arg(program());
+        Self::spawn_by(bed, through, args, &[])
+    }
+
+    fn spawn_by(bed: &Bed, mut command: Command, args: &[String], env: &[(&str, &str)]) -> Self {
+        // One file per compute: a bed can have several, one after the other or at once.
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let log = bed.dir().join(format!("compute-{}-{count}.log", std::process::id()));
         let out = File::options().create(true).append(true).open(&log).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_compute_ctl"));
         command
             .args(args)
             .envs(env.iter().copied())
@@ -72,7 +85,38 @@ impl Compute {
 
     /// Everything the process and Postgres wrote so far.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap()).into_owned()
+        String::from_utf8_lossy(&self.log_bytes()).into_owned()
+    }
+
+    /// The same as it is.
+    pub fn log_bytes(&self) -> Vec<u8> {
+        std::fs::read(&self.log).unwrap()
+    }
+
+    /// The log for a message of a failed test: without our own polling.
+    fn log_for_reading(&self) -> String {
+        let log = self.log();
+        let lines = log.lines().filter(|line| !line.contains("method=GET url.path=/status"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Empties the log, which computes on the same bed share.
+    pub fn forget_log(&self) {
+        File::create(&self.log).unwrap();
+    }
+
+    /// The error in `/status`, once the start has failed.
+    pub async fn wait_for_failure(&mut self) -> String {
+        let (status, seen) = self.wait_for_any(&["failed", "running"]).await;
+        assert_eq!(status, "failed", "{seen:?}\n{}", self.log());
+        self.get("/status").await.1["error"].as_str().unwrap().to_owned()
+    }
+
+    /// Ends a compute whose start has failed, without waiting until its time is over.
+    pub async fn dismiss(&mut self) {
+        let (code, answer) = self.post("/terminate?mode=immediate", None).await;
+        assert_eq!((code, answer), (StatusCode::OK, serde_json::json!({"lsn": null})));
+        assert_eq!(self.wait_exit().await.code(), Some(1));
     }
 
     /// `GET` on the external server; none while it does not answer.
@@ -85,7 +129,7 @@ impl Compute {
 
     pub async fn get(&self, path: &str) -> (StatusCode, Value) {
         let answer = self.try_get(path).await;
-        answer.unwrap_or_else(|| panic!("no answer to GET {path}\n{}", self.log()))
+        answer.unwrap_or_else(|| panic!("no answer to GET {path}\n{}", self.log_for_reading()))
     }
 
     /// `POST` on the external server.
@@ -95,7 +139,8 @@ impl Compute {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
         let response = request.send().await;
-        let response = response.unwrap_or_else(|e| panic!("POST {path}: {e:?}\n{}", self.log()));
+        let response =
+            response.unwrap_or_else(|e| panic!("POST {path}: {e:?}\n{}", self.log_for_reading()));
         let status = response.status();
         let text = response.text().await.unwrap();
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
@@ -117,9 +162,16 @@ impl Compute {
                 }
             }
             if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("the process ended with {status}, seen {seen:?}\n{}", self.log());
+                panic!(
+                    "the process ended with {status}, seen {seen:?}\n{}",
+                    self.log_for_reading()
+                );
             }
-            assert!(Instant::now() < deadline, "not {wanted:?} but {seen:?}\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "not {wanted:?} but {seen:?}\n{}",
+                self.log_for_reading()
+            );
             tokio::time::sleep(POLL).await;
         }
     }
@@ -127,7 +179,7 @@ impl Compute {
     /// Waits for exactly this status; `failed` on the way is the end of the test.
     pub async fn wait_for(&mut self, wanted: &str) -> Vec<String> {
         let (status, seen) = self.wait_for_any(&[wanted, "failed"]).await;
-        assert_eq!(status, wanted, "{:?}\n{}", self.get("/status").await, self.log());
+        assert_eq!(status, wanted, "{:?}\n{}", self.get("/status").await, self.log_for_reading());
         seen
     }
 
@@ -135,9 +187,33 @@ impl Compute {
     pub async fn wait_for_log(&mut self, text: &str) {
         let deadline = Instant::now() + PATIENCE;
         while !self.log().contains(text) {
-            assert!(Instant::now() < deadline, "no {text:?} in\n{}", self.log());
+            assert!(Instant::now() < deadline, "no {text:?} in\n{}", self.log_for_reading());
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// How often the log holds a text.
+    pub fn count_in_log(&self, text: &str) -> usize {
+        self.log().matches(text).count()
+    }
+
+    /// The status in `/metrics`, which needs no token.
+    pub async fn status_metric(&self) -> Option<String> {
+        let (_, text) = self.try_get("/metrics").await?;
+        let text = text.as_str()?;
+        let up = text.lines().find(|line| line.starts_with("compute_ctl_up{"))?;
+        Some(up.split_once("status=\"")?.1.split_once('"')?.0.to_owned())
+    }
+
+    /// The number in `postmaster.pid`.
+    pub fn postmaster(&self) -> i32 {
+        let text = std::fs::read_to_string(self.pgdata.join("postmaster.pid")).unwrap();
+        text.lines().next().unwrap().trim().parse().unwrap()
+    }
+
+    /// Whether the process has not ended yet.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// Waits until the process has ended by itself.
@@ -148,7 +224,9 @@ impl Compute {
     pub async fn wait_exit_within(&mut self, limit: Duration) -> ExitStatus {
         match tokio::time::timeout(limit, self.child.wait()).await {
             Ok(status) => status.unwrap(),
-            Err(_) => panic!("the process did not end within {limit:?}\n{}", self.log()),
+            Err(_) => {
+                panic!("the process did not end within {limit:?}\n{}", self.log_for_reading())
+            }
         }
     }
 

@@ -3,18 +3,35 @@
 use std::future::Future;
 use std::sync::OnceLock;
 
-use compute_ctl::dev::servers::{Server, find_servers};
+use compute_ctl::dev::servers::{PG_PATH_VARIABLE, Places, Server};
 
-/// All servers of 14 to 17 on this machine: `COMPUTE_CTL_PG_PATH` (folders with the programs,
-/// separated by colons), PATH, the usual places. There must be one; a run without a server proves
-/// nothing.
+/// Where `deploy/prepare --tests` puts servers: `.pg/<major>/bin`.
+const PREPARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.pg");
+
+/// The servers of 14 to 17 in the folders of `COMPUTE_CTL_PG_PATH`; without that variable the
+/// newest of each major version on this machine, those of `deploy/prepare --tests` included. There
+/// must be one; a run without a server proves nothing.
 fn servers() -> &'static [Server] {
     static SERVERS: OnceLock<Vec<Server>> = OnceLock::new();
     SERVERS.get_or_init(|| {
-        let servers = find_servers(None);
+        let servers = match std::env::var_os(PG_PATH_VARIABLE) {
+            Some(given) => {
+                let folders = std::env::split_paths(&given).collect();
+                Places { explicit: None, folders }.find()
+            }
+            None => {
+                let mut places = Places::from_env(None);
+                let prepared = std::fs::read_dir(PREPARED).into_iter().flatten().flatten();
+                places.folders.extend(prepared.map(|entry| entry.path().join("bin")));
+                let mut servers = places.find();
+                // Newest first, so the first one of a major version stays.
+                servers.dedup_by_key(|server| server.major);
+                servers
+            }
+        };
         assert!(
             !servers.is_empty(),
-            "no PostgreSQL 14 to 17 found; the README says how to get one"
+            "no PostgreSQL 14 to 17 found, deploy/prepare --tests installs some"
         );
         for server in &servers {
             println!("testing on PostgreSQL {} in {}", server.version, server.bin_dir.display());

@@ -14,8 +14,8 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio_postgres::{Client, NoTls};
 
-use super::PATIENCE;
-use super::bed::{folder, free_port, hand_over_tree, run_as, template};
+use super::bed::{folder, hand_over_tree, run_as, template};
+use super::{PATIENCE, free_port};
 
 pub struct Vanilla {
     child: Child,

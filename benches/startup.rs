@@ -1,3 +1,0 @@
-//! Start-up benchmarks.
-
-fn main() {}

@@ -1,0 +1,91 @@
+//! The basebackups that are served.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+use compute_ctl::dev::archive::{self, ArchiveOptions};
+use compute_ctl::dev::servers::Server;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tar::{Builder, EntryType, Header};
+
+use super::bed::Owner;
+
+/// A cluster as initdb leaves it, with WAL segments of the usual 16 MiB: about 40 MB.
+pub fn initdb(server: &Server, dir: &Path, owner: Owner) -> anyhow::Result<PathBuf> {
+    let data = dir.join("initdb");
+    let mut command = Command::new(server.program("initdb"));
+    command.args(["-U", "cloud_admin", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]);
+    command.args(["--no-sync", "--no-instructions", "-D"]).arg(&data).current_dir("/");
+    owner.run_as(&mut command);
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+    ensure!(status.success(), "initdb failed: {status}");
+    let target = dir.join("initdb.tar.gz");
+    archive::build(&data, &target, &ArchiveOptions::default())?;
+    std::fs::remove_dir_all(data)?;
+    Ok(target)
+}
+
+/// One file: what is left is the daemon's own work.
+pub fn one_file(dir: &Path) -> anyhow::Result<PathBuf> {
+    build(&dir.join("one-file.tar.gz"), least)
+}
+
+/// 512 MiB in files of 1 MiB, half of them such that nothing can be packed, half such that nearly
+/// everything can.
+pub fn large(dir: &Path) -> anyhow::Result<PathBuf> {
+    const FILE: usize = 1 << 20;
+    build(&dir.join("large.tar.gz"), |tar| {
+        let mut random = fastrand::Rng::with_seed(1);
+        least(tar)?;
+        for number in 0..512 {
+            let mut content = vec![b'x'; FILE];
+            if number % 2 == 0 {
+                random.fill(&mut content);
+            }
+            append(tar, &format!("base/1/{number}"), &content)?;
+        }
+        Ok(())
+    })
+}
+
+type Packer = Builder<GzEncoder<File>>;
+
+fn build(
+    target: &Path,
+    fill: impl FnOnce(&mut Packer) -> anyhow::Result<()>,
+) -> anyhow::Result<PathBuf> {
+    let mut tar = Builder::new(GzEncoder::new(File::create(target)?, Compression::fast()));
+    fill(&mut tar)?;
+    tar.into_inner()?.finish()?;
+    Ok(target.to_owned())
+}
+
+/// Without these two the daemon takes no archive for a cluster.
+fn least(tar: &mut Packer) -> anyhow::Result<()> {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::Directory);
+    header.set_mode(0o700);
+    header.set_size(0);
+    tar.append_data(&mut header, "pg_dynshmem", std::io::empty())?;
+    append(tar, "pg_hba.conf", b"# empty\n")
+}
+
+fn append(tar: &mut Packer, name: &str, content: &[u8]) -> anyhow::Result<()> {
+    let mut header = Header::new_gnu();
+    header.set_mode(0o600);
+    header.set_size(content.len() as u64);
+    tar.append_data(&mut header, name, content)?;
+    Ok(())
+}
+
+/// Size of the archive, and of the tar in it.
+pub fn sizes(archive: &Path) -> anyhow::Result<(usize, usize)> {
+    let packed = std::fs::read(archive).with_context(|| archive.display().to_string())?;
+    let mut tar = Vec::new();
+    flate2::bufread::MultiGzDecoder::new(packed.as_slice()).read_to_end(&mut tar)?;
+    Ok((packed.len(), tar.len()))
+}

@@ -1,0 +1,241 @@
+//! What all cases share: a server, stand-in storage, a folder, a way to start the daemon.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use compute_ctl::dev::pageserver::{PageserverOptions, StandInPageserver};
+use compute_ctl::dev::safekeeper::{SafekeeperBehaviour, StandInSafekeeper};
+use compute_ctl::dev::servers::{self, Server};
+use compute_ctl::dev::spec::SpecBuilder;
+use nix::sys::signal::Signal;
+use nix::unistd::{User, geteuid};
+use tempfile::TempDir;
+
+use super::process::{Process, get};
+use super::{archives, process};
+
+/// Any will do: the data directory is whole as it is.
+const LSN: u64 = 0x1F3_0EC8;
+/// As many as in production.
+const SAFEKEEPERS: usize = 3;
+/// Said once, right after the status has become `running`.
+const RUNNING: &str = "compute start finished";
+
+/// Stands for a server whose start costs nothing. Says what the real one says.
+const FAKE: &str = r#"#!/bin/sh
+[ "$1" = -D ] || { echo "postgres (PostgreSQL) 15.0 (fake)"; exit; }
+echo ready > "$2/postmaster.pid"
+echo 'database system is ready to accept connections' >&2
+exec sleep 600
+"#;
+
+/// The user that Postgres runs as, when that is not ours.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner(Option<(u32, u32)>);
+
+impl Owner {
+    fn find() -> anyhow::Result<Self> {
+        if !geteuid().is_root() {
+            return Ok(Self(None));
+        }
+        let user = User::from_name("postgres")?.context("there is no user `postgres`")?;
+        Ok(Self(Some((user.uid.as_raw(), user.gid.as_raw()))))
+    }
+
+    pub fn run_as(self, command: &mut Command) {
+        if let Some((uid, gid)) = self.0 {
+            command.uid(uid).gid(gid);
+        }
+    }
+
+    /// Gives it a file or a whole folder.
+    pub fn hand_over(self, path: &Path) -> anyhow::Result<()> {
+        let Some((uid, gid)) = self.0 else { return Ok(()) };
+        if path.is_symlink() {
+            return Ok(());
+        }
+        chown(path, Some(uid), Some(gid))?;
+        if path.is_dir() {
+            for entry in fs::read_dir(path)? {
+                self.hand_over(&entry?.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The basebackups.
+pub struct Archives {
+    pub initdb: PathBuf,
+    pub one_file: PathBuf,
+    pub large: PathBuf,
+}
+
+pub struct Bed {
+    pub server: Server,
+    pub archives: Archives,
+    pub owner: Owner,
+    /// Stands in for a server that starts at once.
+    pub fake: PathBuf,
+    pageserver: StandInPageserver,
+    _safekeepers: Vec<StandInSafekeeper>,
+    binary: PathBuf,
+    config: PathBuf,
+    ports: [u16; 3],
+    dir: TempDir,
+}
+
+impl Bed {
+    pub async fn new(binary: PathBuf) -> anyhow::Result<Self> {
+        let server = servers::choose(None)?;
+        let owner = Owner::find()?;
+        let dir = tempfile::Builder::new().prefix("cctl-bench-").tempdir()?;
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+        owner.hand_over(dir.path())?;
+        let archives = Archives {
+            initdb: archives::initdb(&server, dir.path(), owner)?,
+            one_file: archives::one_file(dir.path())?,
+            large: archives::large(dir.path())?,
+        };
+        let fake = fake_server(&server, &dir.path().join("fake"))?;
+
+        let archive = archives.initdb.clone();
+        let options = PageserverOptions { archive, port: 0, password: None };
+        let pageserver = StandInPageserver::start(options).await?;
+        let mut safekeepers = Vec::new();
+        for _ in 0..SAFEKEEPERS {
+            safekeepers.push(StandInSafekeeper::start(0, SafekeeperBehaviour::at(LSN)).await?);
+        }
+        let ports = free_ports()?;
+        let addresses = safekeepers.iter().map(StandInSafekeeper::address).collect();
+        let mut spec = SpecBuilder::new(pageserver.connstring(), addresses, ports[0], dir.path());
+        spec.durable(false).skip_pg_catalog_updates = true;
+        let config = dir.path().join("config.json");
+        fs::write(&config, spec.config().to_string())?;
+        owner.hand_over(&config)?;
+        Ok(Self {
+            server,
+            archives,
+            owner,
+            fake,
+            pageserver,
+            _safekeepers: safekeepers,
+            binary,
+            config,
+            ports,
+            dir,
+        })
+    }
+
+    pub fn who(&self) -> &'static str {
+        if self.owner.0.is_some() { "as root, stepping down" } else { "as an ordinary user" }
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The one that the daemon fills.
+    pub fn pgdata(&self) -> PathBuf {
+        self.dir.path().join("pgdata")
+    }
+
+    /// One that is filled by hand, for comparison.
+    pub fn other_pgdata(&self) -> PathBuf {
+        self.dir.path().join("other")
+    }
+
+    /// No data directory, nor trash of one.
+    pub fn clear(&self) -> anyhow::Result<()> {
+        for entry in fs::read_dir(self.dir.path())? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with(".pgdata") || path == self.pgdata() || path == self.other_pgdata() {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the daemon on an archive, with the server given.
+    pub fn daemon(&self, archive: &Path, postgres: &Path) -> anyhow::Result<Process> {
+        self.pageserver.set_archive(archive);
+        let [port, external, internal] = self.ports;
+        let mut command = Command::new(&self.binary);
+        command.env_remove("RUST_LOG").arg("--pgbin").arg(postgres);
+        command.arg("--pgdata").arg(self.pgdata());
+        command.args(["--dev", "--compute-id", "bench", "--connstr"]);
+        command.arg(format!("postgresql://cloud_admin@127.0.0.1:{port}/postgres"));
+        command.args(["--external-http-port", &external.to_string()]);
+        command.args(["--internal-http-port", &internal.to_string()]);
+        command.arg("--config").arg(&self.config);
+        Process::start(command, RUNNING)
+    }
+
+    /// Starts the daemon, waits for `running`, ends it.
+    pub fn time_daemon(&self, archive: &Path, postgres: &Path) -> anyhow::Result<Duration> {
+        let daemon = self.daemon(archive, postgres)?;
+        let time = daemon.reached()?;
+        self.assert_running()?;
+        daemon.stop(Signal::SIGTERM)?;
+        Ok(time)
+    }
+
+    /// What the log said must be what the API says.
+    pub fn assert_running(&self) -> anyhow::Result<()> {
+        let answer = get(self.ports[1], "/status")?;
+        ensure!(answer.contains(r#""status":"running""#), "not running: {answer}");
+        Ok(())
+    }
+
+    /// Touches the API as a scraper would.
+    pub fn ask_everything(&self) -> anyhow::Result<()> {
+        for path in ["/status", "/metrics", "/metrics.json"] {
+            get(self.ports[1], path)?;
+        }
+        Ok(())
+    }
+}
+
+/// `remove_dir_all` of what a daemon may still be deleting.
+fn remove(path: &Path) -> anyhow::Result<()> {
+    for _ in 0..10 {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                process::pause(Duration::from_millis(20));
+            }
+            _ => return Ok(()),
+        }
+    }
+    fs::remove_dir_all(path).with_context(|| path.display().to_string())
+}
+
+fn fake_server(server: &Server, dir: &Path) -> anyhow::Result<PathBuf> {
+    fs::create_dir(dir)?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
+    let pg_config = server.program("pg_config");
+    if pg_config.is_file() {
+        std::os::unix::fs::symlink(pg_config, dir.join("pg_config"))?;
+    }
+    let fake = dir.join("postgres");
+    fs::write(&fake, FAKE)?;
+    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755))?;
+    Ok(fake)
+}
+
+fn free_ports() -> anyhow::Result<[u16; 3]> {
+    let listen = || TcpListener::bind("127.0.0.1:0");
+    // All open at once, so that they differ.
+    let open = [listen()?, listen()?, listen()?];
+    let mut ports = [0; 3];
+    for (port, listener) in ports.iter_mut().zip(&open) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
+}

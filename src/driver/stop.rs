@@ -1,0 +1,107 @@
+//! Signals to the process as the driver and the end of the process see them (01 §18.3).
+//!
+//! `--stop-timeout` bounds everything between the first signal and the exit: the stop ladder, and
+//! all the cleaning up after it. So the clock starts here, with the signal, and every later step
+//! asks for its limit. Each gets at most half of what is left, so that the sum of all of them,
+//! however many there are, stays within the total.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::postgres::stop::StopLadder;
+use crate::timeouts::Timeouts;
+
+/// What a step may take after the second signal: enough to see what has ended already.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// Signals to the process.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// The first one: stop Postgres by the ladder, sync nothing, be gone within `--stop-timeout`.
+    pub requested: CancellationToken,
+    /// The second one: end everything at once.
+    pub at_once: CancellationToken,
+    /// When the first one came.
+    since: Arc<OnceLock<Instant>>,
+}
+
+impl Stop {
+    /// A signal has come.
+    pub fn signal(&self) {
+        if self.since.set(Instant::now()).is_ok() {
+            self.requested.cancel();
+        } else {
+            self.at_once.cancel();
+        }
+    }
+
+    /// What is left of `total` (`--stop-timeout`), all of it before the first signal.
+    fn left(&self, total: Duration) -> Duration {
+        total.saturating_sub(self.since.get().map_or(Duration::ZERO, Instant::elapsed))
+    }
+
+    /// The limit of one step on the way out that usually has `usual`.
+    pub fn limit(&self, usual: Duration, total: Duration) -> Duration {
+        if self.at_once.is_cancelled() {
+            usual.min(AT_ONCE)
+        } else if self.requested.is_cancelled() {
+            usual.min(self.left(total) / 2)
+        } else {
+            usual
+        }
+    }
+
+    /// How Postgres is stopped after a signal, and the deadlines for what comes right after that.
+    /// The ladder has most of what is left; the cleaning up usually takes no time at all.
+    pub fn ladder(&self, timeouts: &Timeouts) -> (StopLadder, Timeouts) {
+        let left = self.left(timeouts.stop_on_signal);
+        let clean_up = left * 3 / 20;
+        let share = clean_up / 4;
+        let hurried = Timeouts {
+            stop_kill: timeouts.stop_kill.min(share),
+            log_drain: timeouts.log_drain.min(share),
+            ..timeouts.clone()
+        };
+        (StopLadder::within(left - clean_up), hurried)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn all_steps_together_fit_the_total() {
+        for total in [SECOND, 7 * SECOND] {
+            let timeouts = Timeouts { stop_on_signal: total, ..Timeouts::default() };
+            let stop = Stop::default();
+            assert_eq!(stop.limit(5 * SECOND, total), 5 * SECOND, "no signal, no hurry");
+            stop.signal();
+            let began = Instant::now();
+            // Every step takes all the time that it may.
+            let (ladder, hurried) = stop.ladder(&timeouts);
+            assert!(ladder.total() >= total * 4 / 5, "{ladder:?}");
+            tokio::time::sleep(ladder.total() + hurried.stop_kill + hurried.log_drain).await;
+            for _ in 0..10 {
+                tokio::time::sleep(stop.limit(5 * SECOND, total)).await;
+            }
+            assert!(began.elapsed() <= total + Duration::from_millis(10), "{:?}", began.elapsed());
+            assert!(!stop.at_once.is_cancelled());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_the_second_signal_there_is_no_time_left() {
+        let stop = Stop::default();
+        stop.signal();
+        assert!(stop.requested.is_cancelled() && !stop.at_once.is_cancelled());
+        stop.signal();
+        assert!(stop.at_once.is_cancelled());
+        assert_eq!(stop.limit(5 * SECOND, 7 * SECOND), AT_ONCE);
+    }
+}

@@ -1,0 +1,156 @@
+//! An empty compute: warm-up before the ports open, then its spec by `/configure`.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+
+use chrono::{DateTime, FixedOffset};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::support::{
+    Bed, assert_nothing_left, eventually, names, on_every_server, on_one_server, put_program,
+    try_start,
+};
+
+/// An `initdb` that waits until it is let go, or until the bed is gone.
+struct Gate {
+    reached: PathBuf,
+    open: PathBuf,
+}
+
+impl Gate {
+    fn put_before_initdb(bed: &Bed) -> Self {
+        let (reached, open) = (bed.dir().join("reached"), bed.dir().join("open"));
+        let initdb = bed.pgbin.with_file_name("initdb");
+        let real = std::fs::read_link(&initdb).unwrap();
+        let script = format!(
+            "touch {reached}\nuntil [ -e {} ]; do [ -e {reached} ] || exit 1; sleep 0.01; done\n\
+             exec {} \"$@\"",
+            open.display(),
+            real.display(),
+            reached = reached.display(),
+        );
+        put_program(&initdb, &script);
+        Self { reached, open }
+    }
+
+    async fn wait(&self) {
+        eventually("the warm-up runs initdb", || self.reached.exists()).await;
+    }
+
+    fn open(&self) {
+        std::fs::write(&self.open, "").unwrap();
+    }
+}
+
+fn start_time(status: &Value) -> DateTime<FixedOffset> {
+    DateTime::parse_from_rfc3339(status["start_time"].as_str().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn warm_up_then_ports_then_a_spec() {
+    on_every_server(|server| async {
+        let bed = Bed::new(server).await;
+        let gate = Gate::put_before_initdb(&bed);
+        let mut compute = bed.start_empty();
+        gate.wait().await;
+        for port in [bed.external_port, bed.internal_port] {
+            assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "open during the warm-up");
+            assert!(TcpListener::bind(("127.0.0.1", port)).is_err(), "not reserved");
+        }
+        gate.open();
+        let seen = compute.wait_for("empty").await;
+        assert_eq!(seen, ["empty"]);
+        assert!(compute.log().contains("warm-up took"), "{}", compute.log());
+        let warm = |name: &String| name.contains("warmup");
+        assert!(!names(bed.dir()).iter().any(warm), "{:?}", names(bed.dir()));
+        let (_, before) = compute.get("/status").await;
+        assert_eq!((&before["tenant"], &before["timeline"]), (&Value::Null, &Value::Null));
+        assert_eq!(compute.status_metric().await.as_deref(), Some("empty"));
+        // The internal server answers, too: there is nothing to refresh yet.
+        let refresh = format!("{}/refresh_configuration", compute.internal);
+        let refused = compute.http.post(refresh).send().await.unwrap();
+        assert_eq!(refused.status(), 500);
+        assert!(refused.text().await.unwrap().contains("in state Empty"));
+
+        let (code, after) = compute.post("/configure", Some(&bed.configure_body())).await;
+        assert_eq!(code, 200, "{after}\n{}", compute.log());
+        assert_eq!(after["status"], "running");
+        assert_eq!(after["tenant"], bed.spec.tenant_id);
+        assert_eq!(after["timeline"], bed.spec.timeline_id);
+        // The answer comes when SQL works.
+        assert_eq!(compute.sql_text("SELECT 40 + 2").await, "42");
+        assert!(start_time(&after) > start_time(&before), "{before} {after}");
+        let (_, metrics) = compute.get("/metrics.json").await;
+        let ms = |name: &str| metrics[name].as_u64().unwrap();
+        assert!(ms("wait_for_spec_ms") > 0, "{metrics}");
+        assert!(ms("total_startup_ms") > 0, "{metrics}");
+
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_signal_during_the_warm_up_ends_it() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let gate = Gate::put_before_initdb(&bed);
+        let mut compute = bed.start_empty();
+        gate.wait().await;
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+        assert!(!names(bed.dir()).iter().any(|name| name.contains("warmup")));
+    })
+    .await;
+}
+
+/// Nobody depends on the warm-up: the compute goes on without.
+#[tokio::test]
+async fn a_failed_warm_up_is_no_failure() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let initdb = bed.pgbin.with_file_name("initdb");
+        put_program(&initdb, "echo cannot today >&2; exit 1");
+        let mut compute = bed.start_empty();
+        compute.wait_for("empty").await;
+        assert!(compute.log().contains("cannot today"), "{}", compute.log());
+        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        assert_eq!(code, 200, "{answer}");
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// The ports of an empty compute are taken from the beginning, not only when it answers.
+#[tokio::test]
+async fn a_compute_that_warms_up_holds_its_ports() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        let gate = Gate::put_before_initdb(&bed);
+        let mut first = bed.start_empty();
+        gate.wait().await;
+        let (external, internal) = (bed.external_port, bed.internal_port);
+        bed.place_pgdata("other");
+        for (taken, flag) in
+            [(external, "--external-http-port"), (internal, "--internal-http-port")]
+        {
+            bed.take_other_http_ports();
+            match flag {
+                "--external-http-port" => bed.external_port = taken,
+                _ => bed.internal_port = taken,
+            }
+            let mut line = bed.base_args();
+            line.extend(bed.config_args());
+            let refusal = try_start(&bed, &line, &[]).await;
+            let error = refusal.error();
+            assert!(error.contains(flag) && error.contains(&taken.to_string()), "{error}");
+        }
+        assert!(first.is_alive());
+        assert_eq!(first.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}

@@ -1,0 +1,100 @@
+//! pgbouncer and local_proxy are told of the end (01 §18.3), unless it is a development set-up (01
+//! §24 no. 31). Their pid files have fixed places, so the compute runs in a mount namespace of its
+//! own, which only root can make.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use compute_ctl::os::procs;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::Signal;
+use nix::unistd::{User, geteuid};
+use tokio::process::{Child, Command};
+
+use crate::support::{Bed, Compute, PATIENCE, assert_nothing_left, on_one_server, until};
+
+/// `$0` is the bed. Gives `/tmp` and `/etc` other contents, with the pid files in them.
+const NAMESPACE: &str = r#"set -e
+mkdir "$0/tmp" "$0/etc"
+mount -t tmpfs tmpfs "$0/etc"
+cp -a /etc/. "$0/etc"
+mkdir -p "$0/etc/local_proxy"
+touch "$0/etc/local_proxy/pid"
+mount --bind "$0/local_proxy.pid" "$0/etc/local_proxy/pid"
+mount --move "$0/etc" /etc
+mount -t tmpfs tmpfs "$0/tmp"
+chmod 1777 "$0/tmp"
+mkdir "$0/tmp/${0##*/}"
+cp "$0/pgbouncer.pid" "$0/tmp"
+mount --bind "$0" "$0/tmp/${0##*/}"
+mount --move "$0/tmp" /tmp
+exec "$@""#;
+
+/// A program of this name that sleeps, of the user whom the daemon becomes; its pid file is `pid`.
+async fn neighbour(bed: &Bed, name: &str) -> Child {
+    let program = bed.dir().join(name);
+    let copied = Command::new("cp").arg("/bin/sleep").arg(&program).status().await.unwrap();
+    assert!(copied.success());
+    let user = User::from_name("postgres").unwrap().unwrap();
+    let mut command = Command::new(&program);
+    command.arg("86400").uid(user.uid.as_raw()).gid(user.gid.as_raw()).kill_on_drop(true);
+    #[expect(clippy::disallowed_methods, reason = "it is nobody's child")]
+    let child = command.current_dir("/").stdin(Stdio::null()).spawn().unwrap();
+    let pid = child.id().unwrap().cast_signed();
+    until("it runs under its name", || async { procs::name(pid).as_deref() == Some(name) }).await;
+    fs::write(bed.dir().join(format!("{name}.pid")), pid.to_string()).unwrap();
+    child
+}
+
+/// Runs a compute, ends it by a signal; how the neighbours ended, if they did.
+async fn end_beside(bed: &Bed, dev: bool) -> [Option<ExitStatus>; 2] {
+    let mut pgbouncer = neighbour(bed, "pgbouncer").await;
+    let mut local_proxy = neighbour(bed, "local_proxy").await;
+    let pid_file = fs::File::open(bed.dir().join("local_proxy.pid")).unwrap();
+    let _held = Flock::lock(pid_file, FlockArg::LockExclusive).unwrap();
+
+    let mut args = bed.base_args();
+    args.retain(|flag| dev || flag != "--dev");
+    args.extend(bed.config_args());
+    let mut namespace = Command::new("unshare");
+    namespace.args(["--mount", "--propagation", "private", "/bin/sh", "-c", NAMESPACE]);
+    namespace.arg(bed.dir());
+    let mut compute = Compute::spawn_through(bed, namespace, &args);
+    compute.wait_for_log("changed from init to running").await;
+    assert_eq!(compute.stop(Signal::SIGTERM).await, 1, "{}", compute.log());
+    if !dev {
+        // The signals are sent; a hang here is a signal that was not.
+        let both = async { (pgbouncer.wait().await, local_proxy.wait().await) };
+        tokio::time::timeout(PATIENCE, both).await.expect("a neighbour was not told").0.unwrap();
+    }
+    let ended = [pgbouncer.try_wait().unwrap(), local_proxy.try_wait().unwrap()];
+    for neighbour in [&mut pgbouncer, &mut local_proxy] {
+        let _ = neighbour.kill().await;
+    }
+    ended
+}
+
+#[tokio::test]
+async fn neighbours_go_unless_it_is_for_development() {
+    if !geteuid().is_root() {
+        println!("skipped: needs root");
+        return;
+    }
+    on_one_server(|server| async move {
+        for dev in [false, true] {
+            let bed = Bed::new(server.clone()).await;
+            if bed.dir().parent() != Some(Path::new("/tmp")) {
+                println!("skipped: the beds are not in /tmp");
+                return;
+            }
+            let ended = end_beside(&bed, dev).await;
+            let signals = ended.map(|status| status.and_then(|status| status.signal()));
+            let told = [Some(Signal::SIGKILL as i32), Some(Signal::SIGTERM as i32)];
+            assert_eq!(signals, if dev { [None, None] } else { told });
+            assert_nothing_left(&bed);
+        }
+    })
+    .await;
+}

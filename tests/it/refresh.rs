@@ -1,0 +1,125 @@
+//! `/refresh_configuration` (01 §13.3, 03 §6.4): the configuration file is read again.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{Bed, Compute, assert_nothing_left, on_one_server, until};
+
+async fn refresh(compute: &Compute) {
+    let url = format!("{}/refresh_configuration", compute.internal);
+    let answer = compute.http.post(url).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 200);
+    assert_eq!(answer.text().await.unwrap(), "");
+}
+
+async fn status(compute: &Compute) -> Value {
+    compute.get("/status").await.1
+}
+
+#[tokio::test]
+async fn an_unchanged_file_changes_nothing_and_a_changed_one_is_applied() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        let mut compute = bed.start();
+        bed.wait_running(&mut compute).await;
+        let postmaster = compute.postmaster();
+        refresh(&compute).await;
+        compute.wait_for_log("changed from refresh-configuration to running").await;
+        assert_eq!(compute.count_in_log("received SIGHUP"), 0, "{}", compute.log());
+
+        bed.spec.pageserver_connstring = "postgresql://no_user@127.0.0.1:1".to_owned();
+        bed.write("config.json", &bed.spec.config());
+        refresh(&compute).await;
+        let show = "SHOW neon.pageserver_connstring";
+        let shown = || async { compute.sql_text(show).await == bed.spec.pageserver_connstring };
+        until("the new pageserver is in force", shown).await;
+        bed.wait_running(&mut compute).await;
+        assert_eq!(compute.postmaster(), postmaster);
+
+        // Other differences count, too (01 §24 no. 22).
+        bed.spec.typed("work_mem", "9216", "integer");
+        bed.write("config.json", &bed.spec.config());
+        refresh(&compute).await;
+        until("the setting is in force", || async {
+            compute.sql_text("SHOW work_mem").await == "9MB"
+        })
+        .await;
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_broken_file_is_tried_again() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        let mut compute = bed.start();
+        bed.wait_running(&mut compute).await;
+        bed.write_text("config.json", "{");
+        refresh(&compute).await;
+        compute.wait_for("refresh_configuration_pending").await;
+        until("the reason is shown", || async { !status(&compute).await["error"].is_null() }).await;
+        let error = status(&compute).await["error"].as_str().unwrap().to_owned();
+        assert!(error.contains("config.json"), "{error}");
+        assert_eq!(compute.sql_text("SELECT 40 + 2").await, "42");
+        let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let text = "invalid compute status: refresh-configuration-pending";
+        assert_eq!((code.as_u16(), body), (412, json!({"error": text})));
+
+        // Nobody has to ask again; who does is heard, too.
+        bed.spec.typed("work_mem", "9216", "integer");
+        bed.write("config.json", &bed.spec.config());
+        refresh(&compute).await;
+        bed.wait_running(&mut compute).await;
+        until("the setting is in force", || async {
+            compute.sql_text("SHOW work_mem").await == "9MB"
+        })
+        .await;
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// The original refuses it for ever (03 W8).
+#[tokio::test]
+async fn a_pending_refresh_can_be_terminated() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let mut compute = bed.start();
+        bed.wait_running(&mut compute).await;
+        bed.write_text("config.json", "{");
+        refresh(&compute).await;
+        until("the refresh has failed", || async { !status(&compute).await["error"].is_null() })
+            .await;
+        let (code, body) = compute.post("/terminate?mode=immediate", None).await;
+        assert_eq!(code.as_u16(), 200, "{body}");
+        assert!(body["lsn"].is_string(), "{body}");
+        assert_eq!(compute.wait_exit().await.code(), Some(0));
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// The compute has been detached. The original leaves Postgres behind (01 §24 no. 10).
+#[tokio::test]
+async fn without_a_spec_the_process_ends_with_1() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let mut compute = bed.start();
+        bed.wait_running(&mut compute).await;
+        bed.write(
+            "config.json",
+            &json!({"spec": null, "compute_ctl_config": {"jwks": {"keys": []}}}),
+        );
+        refresh(&compute).await;
+        assert_eq!(compute.wait_exit_within(Duration::from_secs(20)).await.code(), Some(1));
+        assert!(compute.log().contains("received fast shutdown request"), "{}", compute.log());
+        assert_eq!(bed.wrapper.calls().unwrap(), [], "another compute has the timeline now");
+        assert_nothing_left(&bed);
+    })
+    .await;
+}

@@ -1,0 +1,145 @@
+//! Started as root: the user that everything runs as and belongs to. Started as anybody else:
+//! nothing changes, and nobody else can be named.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use nix::unistd::{User, geteuid, getgrouplist};
+
+use crate::support::{
+    Bed, Compute, Marked, assert_nothing_left, on_every_server, on_one_server, put, run_as_name,
+    try_start,
+};
+
+fn line(bed: &Bed, more: &[&str]) -> Vec<String> {
+    let mut line = bed.base_args();
+    line.extend(bed.config_args());
+    line.extend(more.iter().map(ToString::to_string));
+    line
+}
+
+/// Owners of everything below, links themselves and not where they lead.
+fn assert_all_belong_to(path: &Path, user: &User) {
+    let meta = fs::symlink_metadata(path).unwrap();
+    let owner = (meta.uid(), meta.gid());
+    assert_eq!(owner, (user.uid.as_raw(), user.gid.as_raw()), "{}", path.display());
+    if meta.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            assert_all_belong_to(&entry.unwrap().path(), user);
+        }
+    }
+}
+
+/// The numbers behind a key of `/proc/<pid>/status`.
+fn proc_status(pid: i32, key: &str) -> Vec<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    line.unwrap().split_whitespace().map(str::to_owned).collect()
+}
+
+/// All groups of a user, its own among them.
+fn groups_of(user: &User) -> Vec<String> {
+    let name = CString::new(user.name.as_str()).unwrap();
+    let groups = getgrouplist(&name, user.gid).unwrap();
+    let mut groups: Vec<_> = groups.iter().map(ToString::to_string).collect();
+    groups.sort();
+    groups
+}
+
+fn assert_runs_as(pid: i32, user: &User) {
+    let (uid, gid) = (user.uid.to_string(), user.gid.to_string());
+    assert_eq!(proc_status(pid, "Uid"), vec![uid; 4]);
+    assert_eq!(proc_status(pid, "Gid"), vec![gid; 4]);
+    if geteuid().is_root() {
+        assert_eq!(proc_status(pid, "CapEff"), ["0000000000000000"]);
+        assert_eq!(proc_status(pid, "CapPrm"), ["0000000000000000"]);
+        let mut groups = proc_status(pid, "Groups");
+        groups.sort();
+        assert_eq!(groups, groups_of(user));
+    }
+}
+
+async fn assert_compute_of(bed: &Bed, args: &[&str], env: &[(&str, &str)], user: &User) {
+    let mut compute = Compute::spawn(bed, &line(bed, args), env);
+    compute.wait_for("running").await;
+    assert_runs_as(compute.pid(), user);
+    assert_runs_as(compute.postmaster(), user);
+    assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+    assert_all_belong_to(&bed.pgdata(), user);
+    assert_nothing_left(bed);
+}
+
+#[tokio::test]
+async fn everything_belongs_to_the_run_as_user() {
+    on_every_server(|server| async {
+        let bed = Bed::new(server).await;
+        let user = User::from_name(&run_as_name()).unwrap().unwrap();
+        assert_compute_of(&bed, &[], &[], &user).await;
+        // An empty directory of root's is handed over; naming the user changes nothing.
+        fs::remove_dir_all(bed.pgdata()).unwrap();
+        fs::create_dir(bed.pgdata()).unwrap();
+        assert_compute_of(&bed, &["--run-as", &user.name], &[], &user).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn another_user_by_flag_or_environment() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        let marked = Marked::put(&bed);
+        let name = "nobody";
+        let Some(user) = User::from_name(name).unwrap().filter(|_| geteuid().is_root()) else {
+            let error = format!("--run-as {name} needs root");
+            for (args, env) in
+                [(vec!["--run-as", name], vec![]), (vec![], vec![("COMPUTE_CTL_RUN_AS", name)])]
+            {
+                let refusal = try_start(&bed, &line(&bed, &args), &env).await;
+                assert!(refusal.error().contains(&error), "{}", refusal.stderr);
+            }
+            marked.assert_untouched();
+            return assert_nothing_left(&bed);
+        };
+        for folder in ["home", "sockets"] {
+            put(&bed.dir().join(folder).join("x"), "");
+            let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
+            chown(bed.dir().join(folder), Some(uid), Some(gid)).unwrap();
+        }
+        bed.place_pgdata("home/pgdata");
+        let sockets = bed.dir().join("sockets").display().to_string();
+        bed.spec.set("unix_socket_directories", &sockets);
+        assert_compute_of(&bed, &["--run-as", name], &[], &user).await;
+        assert_compute_of(&bed, &[], &[("COMPUTE_CTL_RUN_AS", name)], &user).await;
+        // The flag wins.
+        let env = [("COMPUTE_CTL_RUN_AS", "no-such-user-here")];
+        assert_compute_of(&bed, &["--run-as", name], &env, &user).await;
+        marked.assert_untouched();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn users_that_will_not_do() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let marked = Marked::put(&bed);
+        let root = if geteuid().is_root() { "refuses to run as root" } else { "needs root" };
+        for (name, text) in [("no-such-user-here", "there is no user"), ("root", root)] {
+            for (args, env) in
+                [(vec!["--run-as", name], vec![]), (vec![], vec![("COMPUTE_CTL_RUN_AS", name)])]
+            {
+                let refusal = try_start(&bed, &line(&bed, &args), &env).await;
+                let error = refusal.error();
+                for part in [text, name, "--run-as"] {
+                    assert!(error.contains(part), "no {part:?} in {error}");
+                }
+            }
+        }
+        marked.assert_untouched();
+        assert_nothing_left(&bed);
+    })
+    .await;
+}

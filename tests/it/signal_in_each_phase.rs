@@ -1,0 +1,122 @@
+//! SIGTERM while the start is in each of its phases. The loop goes over [`Phase::ALL`], so a new
+//! phase is covered, or does not compile, by itself.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use compute_ctl::dev::pageserver::Fault;
+use compute_ctl::dev::sync_wrapper::SyncMode;
+use compute_ctl::node::phase::Phase;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{Bed, assert_nothing_left, free_port, last_position, on_one_server, until};
+
+/// The default `--stop-timeout` and some slack.
+const PROMPT: Duration = Duration::from_secs(10);
+
+/// What keeps the start in a phase, as long as it is held.
+enum Hold {
+    /// The stand-ins or the wrapper do.
+    Storage,
+    /// A stopped postmaster of a killed predecessor, which is not the daemon's to leave or end.
+    Stale(Pid),
+    /// Listens in the place of Postgres and says nothing.
+    Silence(#[expect(dead_code, reason = "held")] TcpListener),
+    /// Nothing: it is over too soon.
+    None,
+}
+
+async fn hold(bed: &mut Bed, phase: Phase) -> Hold {
+    match phase {
+        Phase::StaleProcesses => {
+            let mut killed = bed.start();
+            killed.wait_for("running").await;
+            let postmaster = Pid::from_raw(killed.postmaster());
+            killed.signal(Signal::SIGKILL);
+            killed.wait_exit().await;
+            kill(postmaster, Signal::SIGSTOP).unwrap();
+            return Hold::Stale(postmaster);
+        }
+        Phase::PrepareDirectory => return Hold::None,
+        Phase::SafekeeperCheck => {
+            bed.safekeepers[0].behave(|safekeeper| safekeeper.delay = 10 * PROMPT);
+            bed.wrapper.set_mode(SyncMode::Hang).unwrap();
+        }
+        Phase::SafekeeperSync => {
+            bed.safekeepers[0].behave(|safekeeper| safekeeper.flush_lsn += 8);
+            bed.wrapper.set_mode(SyncMode::Hang).unwrap();
+        }
+        Phase::Basebackup => bed.pageserver.set_fault(Fault::StallAfter(100_000), None),
+        Phase::StartPostgres => bed.before_server("cd \"$2\"; exec sleep 86400"),
+        Phase::ApplyCatalog => {
+            let silence = TcpListener::bind(("127.0.0.1", bed.port)).unwrap();
+            let elsewhere = free_port().to_string();
+            bed.spec.typed("port", &elsewhere, "integer").skip_pg_catalog_updates = false;
+            return Hold::Silence(silence);
+        }
+    }
+    Hold::Storage
+}
+
+#[tokio::test]
+async fn sigterm_in_each_phase() {
+    on_one_server(|server| async move {
+        for phase in Phase::ALL {
+            println!("phase {phase}");
+            let mut bed = Bed::new(server.clone()).await;
+            let hold = hold(&mut bed, phase).await;
+            let mut compute = bed.start_with_env(&[("RUST_LOG", "debug")]);
+            compute.wait_for_log(&format!("phase {phase} begins")).await;
+            if phase == Phase::SafekeeperSync {
+                until("the sync runs", || async { bed.wrapper.calls().unwrap().len() == 1 }).await;
+            }
+            compute.signal(Signal::SIGTERM);
+            let status = compute.wait_exit_within(PROMPT).await;
+            assert_eq!(status.code(), Some(1), "{phase}: {status}\n{}", compute.log());
+            let log = compute.log();
+            let after = &log[last_position(&log, "received SIGTERM")..];
+            assert!(!after.contains("starting safekeepers syncing"), "{phase}\n{log}");
+            assert!(!after.contains("sending SIGKILL"), "{phase}\n{log}");
+            if phase == Phase::ApplyCatalog {
+                assert!(after.contains("received fast shutdown request"), "{log}");
+            }
+            if !matches!(hold, Hold::None) {
+                assert!(
+                    !log.contains("changed from init to running"),
+                    "{phase} was not held\n{log}"
+                );
+            }
+            if let Hold::Stale(postmaster) = hold {
+                kill(postmaster, Signal::SIGKILL).unwrap();
+            }
+            assert_nothing_left(&bed);
+        }
+    })
+    .await;
+}
+
+/// What is too short to be held is met by chance, from the first instruction on.
+#[tokio::test]
+async fn sigterm_at_any_moment() {
+    on_one_server(|server| async move {
+        let bed = Bed::new(server).await;
+        for delay in (0..200).step_by(13) {
+            let mut compute = bed.start();
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+            compute.signal(Signal::SIGTERM);
+            let status = compute.wait_exit_within(PROMPT).await;
+            let log = compute.log();
+            if log.contains("received SIGTERM") {
+                assert_eq!(status.code(), Some(1), "after {delay} ms\n{log}");
+                let after = &log[last_position(&log, "received SIGTERM")..];
+                assert!(!after.contains("starting safekeepers syncing"), "after {delay} ms\n{log}");
+            } else {
+                // Before there was a handler, and so before anything was begun.
+                assert!(!log.contains("starting compute"), "after {delay} ms: {status}\n{log}");
+            }
+            assert_nothing_left(&bed);
+        }
+    })
+    .await;
+}

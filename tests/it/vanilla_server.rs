@@ -1,0 +1,154 @@
+//! A Postgres without Neon's parts: what needs them is skipped with one line, or is an error that
+//! says so.
+
+use compute_ctl::dev::spec::SpecBuilder;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{Bed, Marked, assert_nothing_left, on_every_server, on_one_server};
+
+/// The server itself, without the wrapper that knows `--sync-safekeepers`.
+fn use_bare_server(bed: &mut Bed) {
+    bed.pgbin = bed.server.program("postgres");
+}
+
+async fn error_of_failed_start(bed: &Bed) -> String {
+    let mut compute = bed.start();
+    let (status, _) = compute.wait_for_any(&["failed", "running"]).await;
+    assert_eq!(status, "failed", "{}", compute.log());
+    let (_, status) = compute.get("/status").await;
+    assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+    status["error"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_missing_preload_library_is_named() {
+    on_every_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        if bed.server_has_neon() {
+            return println!("skipped: this server has the library");
+        }
+        let marked = Marked::put(&bed);
+        for libraries in ["neon", "pg_stat_statements, neon"] {
+            bed.spec.set("shared_preload_libraries", libraries);
+            let error = error_of_failed_start(&bed).await;
+            for part in ["shared_preload_libraries", "`neon`", "no such library", "--pgbin"] {
+                assert!(error.contains(part), "no {part:?} in {error}");
+            }
+        }
+        // Nothing was done for a start that cannot work.
+        marked.assert_untouched();
+        assert_eq!(bed.pageserver.journal().commands(), Vec::<String>::new());
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn safekeepers_that_need_a_sync_are_an_error() {
+    on_every_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        if bed.server_has_neon() {
+            return println!("skipped: this server can sync");
+        }
+        use_bare_server(&mut bed);
+        bed.safekeepers[0].behave(|safekeeper| safekeeper.commit_lsn -= 8);
+        let error = error_of_failed_start(&bed).await;
+        let program = bed.pgbin.display().to_string();
+        for part in ["failed to sync safekeepers", "--sync-safekeepers", "--pgbin", &program] {
+            assert!(error.contains(part), "no {part:?} in {error}");
+        }
+        assert_eq!(bed.pageserver.journal().commands(), Vec::<String>::new());
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_end_skips_the_sync_with_one_line() {
+    on_every_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        if bed.server_has_neon() {
+            return println!("skipped: this server can sync");
+        }
+        use_bare_server(&mut bed);
+        let mut compute = bed.start();
+        compute.wait_for("running").await;
+        let (code, answer) = compute.post("/terminate?mode=immediate", None).await;
+        assert_eq!((code.as_u16(), &answer["lsn"]), (200, &Value::Null), "{answer}");
+        assert!(answer.get("lsn").is_some(), "{answer}");
+        assert_eq!(compute.wait_exit().await.code(), Some(0), "{}", compute.log());
+        assert_eq!(compute.count_in_log("the safekeepers were not synced"), 1);
+        assert_eq!(compute.count_in_log("--sync-safekeepers"), 1, "{}", compute.log());
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+const SCRAM: &str = "SCRAM-SHA-256$4096:lydLg2iQKcvKsNhnvZkVcA==$\
+    1nsqRxUj5Rf6Of9Rs6BpPsSgTHtSTRtLcTDYpmvsiAo=:kUyg6WXqRIVC+zCgXRzKzy7Ei/FfDSxHM3RZNiwZYeo=";
+
+fn roles_and_databases(spec: &mut SpecBuilder) {
+    spec.skip_pg_catalog_updates = false;
+    spec.role("ann", Some(SCRAM)).role("o'hara \"x\"", None).database("store", "ann");
+    let database = json!({"name": "quo\"te d", "owner": "o'hara \"x\"", "options": null});
+    spec.databases.push(database);
+}
+
+/// Roles and databases of the spec, after a first start and after another one over what it left.
+#[tokio::test]
+async fn roles_and_databases_without_the_extension() {
+    on_every_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        let vanilla = !bed.server_has_neon();
+        roles_and_databases(&mut bed.spec);
+        for start in 1..=2 {
+            let mut compute = bed.start();
+            compute.wait_for("running").await;
+            for (query, expected) in [
+                ("SELECT rolpassword FROM pg_authid WHERE rolname = 'ann'", SCRAM),
+                ("SELECT rolpassword FROM pg_authid WHERE rolname = 'o''hara \"x\"'", "NULL"),
+                ("SELECT rolsuper::text FROM pg_authid WHERE rolname = 'ann'", "false"),
+                ("SELECT datdba::regrole::text FROM pg_database WHERE datname = 'store'", "ann"),
+                (
+                    "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'quo\"te d'",
+                    "o'hara \"x\"",
+                ),
+                ("SELECT count(*) FROM pg_roles WHERE rolname = 'neon_superuser'", "1"),
+            ] {
+                assert_eq!(compute.sql_text(query).await, expected, "start {start}: {query}");
+            }
+            // Said once, and not found out by a statement that fails.
+            let lines = compute.count_in_log("has no `neon` extension");
+            assert_eq!(lines, usize::from(vanilla), "{}", compute.log());
+            assert_eq!(compute.count_in_log("ERROR"), 0, "{}", compute.log());
+            assert!(!compute.log().contains(SCRAM), "a verifier is in the log");
+
+            // The same spec again: nothing to do.
+            let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+            assert_eq!((code.as_u16(), &answer["status"]), (200, &json!("running")), "{answer}");
+            assert!(compute.log().contains("as the spec says, 0 statements"), "{}", compute.log());
+            assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        }
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// With catalog updates skipped nobody asks for the extension, and no role is made.
+#[tokio::test]
+async fn nothing_is_applied_when_updates_are_skipped() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        roles_and_databases(&mut bed.spec);
+        bed.spec.skip_pg_catalog_updates = true;
+        let mut compute = bed.start();
+        compute.wait_for("running").await;
+        let made = "SELECT count(*) FROM pg_roles WHERE rolname IN ('ann', 'neon_superuser')";
+        assert_eq!(compute.sql_text(made).await, "0");
+        assert_eq!(compute.count_in_log("has no `neon` extension"), 0);
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}

@@ -1,0 +1,82 @@
+//! PGDATA as a mount point: its content goes, the mount stays.
+
+use std::path::PathBuf;
+use std::process::Output;
+
+use nix::sys::signal::Signal;
+use tokio::process::Command;
+
+use crate::support::{
+    Bed, Compute, assert_nothing_left, eventually, names, on_one_server, run_as_name,
+};
+
+/// In a mount namespace of its own, so that nothing outside sees the mount and nothing is left of
+/// it: mounts, prepares, then becomes the program of the arguments.
+fn private_mount(bed: &Bed, prepare: &str) -> Command {
+    let script =
+        format!("mount -t tmpfs tmpfs \"$0\" && cd \"$0\" && {prepare} && cd / && exec \"$@\"");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", &script]).arg(bed.pgdata());
+    command
+}
+
+/// Mounting takes root, and in a container more than that.
+async fn may_mount(bed: &Bed) -> bool {
+    let output = private_mount(bed, "true").arg("true").output().await;
+    match output {
+        Ok(Output { status, .. }) if status.success() => true,
+        why => {
+            println!("skipped: this user may not mount here: {why:?}");
+            false
+        }
+    }
+}
+
+/// What the process sees in PGDATA.
+fn inside(bed: &Bed, compute: &Compute) -> PathBuf {
+    let path = bed.pgdata();
+    PathBuf::from(format!("/proc/{}/root{}", compute.pid(), path.display()))
+}
+
+async fn run_on_mount(prepare: &str) {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        std::fs::create_dir(bed.pgdata()).unwrap();
+        if !may_mount(&bed).await {
+            return;
+        }
+        let mut line = bed.base_args();
+        line.extend(bed.config_args());
+        let mut compute = Compute::spawn_through(&bed, private_mount(&bed, prepare), &line);
+        compute.wait_for("running").await;
+        assert_eq!(compute.sql_text("SELECT 40 + 2").await, "42");
+
+        let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", compute.pid())).unwrap();
+        let here = format!(" {} ", bed.pgdata().display());
+        assert!(mounts.contains(&here), "the mount is gone\n{mounts}");
+        let pgdata = inside(&bed, &compute);
+        assert!(pgdata.join("PG_VERSION").is_file());
+        assert!(!pgdata.join("marker").exists() && !pgdata.join("base/marker").exists());
+        eventually("the old content is deleted", || {
+            !names(&pgdata).iter().any(|name| name.contains("trash"))
+        })
+        .await;
+        assert!(names(&bed.pgdata()).is_empty(), "written beside the mount");
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// As a fresh volume is: of root, with nothing but the file system's own directory.
+#[tokio::test]
+async fn a_fresh_volume() {
+    run_on_mount("mkdir lost+found").await;
+}
+
+#[tokio::test]
+async fn a_volume_that_was_used_before() {
+    let user = run_as_name();
+    let content = "mkdir base && touch PG_VERSION marker base/marker && chmod 700 .";
+    run_on_mount(&format!("{content} && chown -R {user} .")).await;
+}
