@@ -22,9 +22,10 @@ pub fn table(settings: &[EffectiveSetting], server: Option<&ServerSettings>) -> 
         "postgresql.conf (of several settings of one name the last one counts):\n".to_owned();
     for setting in settings {
         let (name, value) = (&setting.name, setting.value.expose());
-        let value = match setting.state {
-            SettingState::Unreadable => without_secrets(name, value),
-            _ => shown(name, value),
+        let right_side = match setting.state {
+            SettingState::Unreadable if value.is_empty() => String::new(),
+            SettingState::Unreadable => format!(" = {}", without_secrets(name, value)),
+            _ => format!(" = {}", shown(name, value)),
         };
         let mark = match setting.state {
             SettingState::Include => String::new(),
@@ -36,7 +37,7 @@ pub fn table(settings: &[EffectiveSetting], server: Option<&ServerSettings>) -> 
             }
         };
         // Writing to a string does not fail.
-        let _ = writeln!(text, "  {:<9}  {name} = {value}{mark}", label(setting.origin));
+        let _ = writeln!(text, "  {:<9}  {name}{right_side}{mark}", label(setting.origin));
     }
     text
 }
@@ -68,12 +69,14 @@ mod tests {
             row(Origin::BaseText, "port", "1", SettingState::Overridden),
             row(Origin::Program, "neon.x", "postgres://u:pw@h", SettingState::InForce),
             row(Origin::SpecList, "port", "2 x", SettingState::Unreadable),
+            row(Origin::SpecList, "fsync", "", SettingState::Unreadable),
             row(Origin::Override, "include_if_exists", "f", SettingState::Include),
         ];
         let expected = "postgresql.conf (of several settings of one name the last one counts):\n\
             \x20 base text  port = 1  (overridden)\n\
             \x20 program    neon.x = 'postgres://u:[secret]@h'\n\
             \x20 spec list  port = 2 x  (Postgres refuses this)\n\
+            \x20 spec list  fsync  (Postgres refuses this)\n\
             \x20 override   include_if_exists = f\n";
         assert_eq!(table(&settings, None), expected);
     }

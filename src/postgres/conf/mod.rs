@@ -112,7 +112,8 @@ pub struct ConfFile {
 /// out as it is) and that Postgres will not read. It then refuses the whole file.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error(
-    "setting {name}, written as it is because its vartype is not `string`: {error}; Postgres will refuse its configuration"
+    "setting {name} is written as the spec has it and cannot be read: {error}; Postgres will refuse \
+     its configuration"
 )]
 pub struct Unreadable {
     /// The setting.
