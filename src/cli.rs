@@ -41,6 +41,8 @@ pub struct Cli {
 pub enum Command {
     /// Try it out: a compute on storage that lives in this process
     Dev(DevArgs),
+    /// Check a configuration without touching anything: exit code 0 if a compute can use it
+    Check(CheckArgs),
 }
 
 const CONFIGURATION: &str = "Configuration (one of these is needed)";
@@ -236,6 +238,39 @@ pub struct DevArgs {
     pub verbose: bool,
 }
 
+/// Flags of `compute_ctl check`.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("document").args(["config", "spec"]).required(true)))]
+pub struct CheckArgs {
+    /// JSON configuration file
+    #[arg(short = 'c', long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// JSON file with a bare spec, without compute_ctl_config (older form)
+    #[arg(short = 'S', long, value_name = "FILE")]
+    pub spec: Option<PathBuf>,
+
+    /// Print the settings that postgresql.conf would hold, with their origin
+    #[arg(long)]
+    pub show_conf: bool,
+
+    /// A running Postgres, as a URL: settings that would need its restart are marked
+    #[arg(short = 'C', long, value_name = "DATABASE_URL", requires = "show_conf")]
+    pub connstr: Option<String>,
+
+    /// Also reach the pageserver and the safekeepers
+    #[arg(long)]
+    pub probe: bool,
+
+    /// Name of the weak superuser role, as the compute gets it
+    #[arg(long, default_value = "neon_superuser", value_parser = role_name)]
+    pub privileged_role_name: String,
+
+    /// Port of the internal HTTP server, as the compute gets it
+    #[arg(long, default_value_t = 3081)]
+    pub internal_http_port: u16,
+}
+
 fn version() -> &'static str {
     static VERSION: LazyLock<String> =
         LazyLock::new(|| format!("{} (build tag {BUILD_TAG})", env!("CARGO_PKG_VERSION")));
@@ -395,6 +430,22 @@ mod tests {
         ] {
             let error = parse(line).unwrap_err();
             assert_eq!((error.kind(), error.exit_code()), (kind, 0));
+        }
+    }
+
+    #[test]
+    fn check_needs_one_document() {
+        for (line, fits) in [
+            ("check -c /c", true),
+            ("check -S /s --show-conf -C postgresql://h --probe", true),
+            ("check", false),
+            ("check -c /c -S /s", false),
+            ("check -c /c -C postgresql://h", false),
+            ("check -c /c -D /d", false),
+        ] {
+            let command = parse(line).map(|cli| cli.command);
+            assert_eq!(matches!(command, Ok(Some(Command::Check(_)))), fits, "{line}");
+            assert!(fits || command.is_err_and(|error| error.exit_code() == 2), "{line}");
         }
     }
 

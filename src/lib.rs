@@ -27,6 +27,7 @@
 //! | [`catalog`] | roles and databases |
 //! | [`http`] | the two servers |
 //! | [`services`] | programs beside Postgres: pgbouncer, local_proxy, rsyslog, swap and quota |
+//! | [`check`] | `compute_ctl check`: what a compute would make of a configuration |
 //! | [`errors`] | errors as text |
 //! | [`os`] | signals, children, privileges, limits |
 //! | [`telemetry`] | log, metrics, secrets |
@@ -37,6 +38,7 @@
 //! `startup`, and `spec` knows nobody.
 
 pub mod catalog;
+pub mod check;
 pub mod cli;
 pub mod dev;
 pub mod driver;

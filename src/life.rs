@@ -128,6 +128,9 @@ impl Compute {
             side,
             timeouts,
         };
+        if let Some(spec) = &spec {
+            params.conf(&spec.spec).context("the spec cannot be used")?;
+        }
         let authenticator = authenticator(args, &compute_ctl_config);
         let (node, requests) = ComputeNode::new(
             params,

@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use compute_ctl::check;
 use compute_ctl::cli::{Cli, Command, RunArgs};
 use compute_ctl::dev;
 use compute_ctl::driver::Stop;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let result = match command {
         None => run_compute(run),
         Some(Command::Dev(args)) => dev::command::run(args),
+        Some(Command::Check(args)) => check::run(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -37,6 +37,9 @@ pub struct Timeouts {
     pub log_flush: Duration,
     /// One safekeeper, connect and answer, in the quick check (01 §9.1).
     pub safekeeper_answer: Duration,
+    /// The same in `compute_ctl check --probe`, where nobody waits for the start: a safekeeper that
+    /// is only slow can be told from one that is not there. Also for the pageserver.
+    pub probe: Duration,
     /// One run of `--sync-safekeepers` at start. The child waits for a quorum for ever; a start
     /// that waits this long tells the control plane instead.
     pub sync: Duration,
@@ -93,6 +96,7 @@ impl Default for Timeouts {
             log_drain: Duration::from_secs(1),
             log_flush: Duration::from_secs(1),
             safekeeper_answer: Duration::from_millis(100),
+            probe: Duration::from_secs(5),
             sync: Duration::from_secs(300),
             shutdown_sync: Duration::from_secs(30),
             basebackup: BasebackupLimits::default(),

@@ -7,6 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::node::ComputeNode;
+use crate::postgres::files;
 use crate::spec::ParsedSpec;
 use crate::startup::{catalog, configuration};
 use crate::tls::{Installed, TlsPair, TlsState};
@@ -21,6 +22,8 @@ pub enum Refreshed {
 }
 
 /// Applies a spec. With `skip_pg_catalog_updates`: exactly one rewrite and one reload, no SQL.
+/// Subscribers that `drop_subscriptions_before_start` stops for the time of the catalog changes
+/// run again afterwards; where nothing is dropped they are not stopped (04 W10).
 pub async fn apply(
     node: &ComputeNode,
     spec: &ParsedSpec,
@@ -29,18 +32,25 @@ pub async fn apply(
 ) -> anyhow::Result<()> {
     let operation = spec.spec.operation_uuid.as_deref().unwrap_or("unknown");
     tracing::info!("applying the new spec, operation {operation}");
-    let conf = configuration::render(node, spec)?;
+    let mut conf = configuration::render(node, spec)?;
+    let (pgdata, skip) = (&node.params.pgdata, spec.spec.skip_pg_catalog_updates);
+    if skip && files::subscribers_enabled(pgdata)? {
+        conf.keep_subscribers();
+    }
     node.side.check(&spec.spec)?;
     node.side.in_background(&spec.spec, node.params.active_tls(&spec.spec));
     node.side.before_rewrite(&spec.spec).await?;
     tls.follow(&spec.spec);
-    tls.install_present(&node.params.pgdata).await;
+    tls.install_present(pgdata).await;
     let written = configuration::write(node, &conf);
     // Whatever became of the file: the certificate may be another one.
     reload(postmaster)?;
     written?;
-    if !spec.spec.skip_pg_catalog_updates {
+    if !skip {
         catalog::apply(node, spec, || reload(postmaster)).await?;
+        if spec.is_primary() {
+            files::enable_subscribers(pgdata)?;
+        }
         reload(postmaster)?;
     }
     tracing::info!("applied the new spec, operation {operation}");
@@ -63,6 +73,7 @@ pub async fn refresh(
         return Ok(Refreshed::Done(Arc::clone(applied)));
     }
     let spec = Arc::new(ParsedSpec::try_from(spec).context("the fetched spec cannot be used")?);
+    node.params.conf(&spec.spec).context("the fetched spec cannot be used")?;
     node.replace_spec(Arc::clone(&spec));
     apply(node, &spec, tls, postmaster).await?;
     Ok(Refreshed::Done(spec))

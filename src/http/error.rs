@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::body::BodyError;
 use super::claims::ClaimsError;
 use crate::node::{ConfigureError, WrongStatus};
+use crate::postgres::conf::ConfError;
 use crate::spec::SpecError;
 
 /// An error as the client sees it.
@@ -74,6 +75,12 @@ impl From<ConfigureError> for ApiError {
 
 impl From<SpecError> for ApiError {
     fn from(error: SpecError) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error.to_string())
+    }
+}
+
+impl From<ConfError> for ApiError {
+    fn from(error: ConfError) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error.to_string())
     }
 }

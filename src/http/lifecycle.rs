@@ -42,6 +42,7 @@ async fn configure(
     JsonBody(request): JsonBody<ConfigureRequest>,
 ) -> Result<Json<StatusDocument>, ApiError> {
     let spec = ParsedSpec::try_from(request.spec)?;
+    api.node.params.conf(&spec.spec)?;
     Ok(Json(api.node.configure(spec).await?))
 }
 

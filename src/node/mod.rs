@@ -17,12 +17,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use url::Url;
 
 use crate::os::children::Children;
+use crate::postgres::conf::{ConfError, ConfFile, ConfInputs};
+use crate::postgres::files;
 use crate::postgres::install::PgInstall;
 use crate::services::SideDaemons;
 use crate::services::side::SideParams;
-use crate::spec::{ComputeSpec, ParsedSpec};
 use crate::spec::source::ConfigSource;
 use crate::spec::wire::TlsConfig;
+use crate::spec::{ComputeSpec, ParsedSpec};
 use crate::state::{ComputeStatus, Event, TerminateMode, transition};
 use crate::storage::Progress;
 use crate::telemetry::metrics::Metrics;
@@ -102,6 +104,18 @@ impl ComputeParams {
     /// The certificate's files, if TLS is active for a spec (04 §7.1).
     pub fn active_tls(&self, spec: &ComputeSpec) -> Option<&TlsConfig> {
         tls::active_config(self.tls.as_ref(), spec)
+    }
+
+    /// `postgresql.conf` of this compute for a spec, as a value. Whatever cannot be written is
+    /// found here, while nothing is touched: before the start, and before a new spec is accepted.
+    pub fn conf(&self, spec: &ComputeSpec) -> Result<ConfFile, ConfError> {
+        let inputs = ConfInputs {
+            privileged_role_name: &self.privileged_role_name,
+            internal_http_port: self.internal_http_port,
+            overcommit_strict: files::overcommit_is_strict(),
+            tls: self.active_tls(spec).is_some(),
+        };
+        ConfFile::build(spec, &inputs)
     }
 }
 

@@ -107,12 +107,25 @@ pub fn touch_up_hba(pgdata: &Path) -> Result<LineOutcome, FilesError> {
 /// were dropped (04 §3.4). The last line that names the setting decides, as it does for Postgres;
 /// an equal line further up, say in the base text, is not enough (04 W10).
 pub fn enable_subscribers(pgdata: &Path) -> Result<LineOutcome, FilesError> {
+    append_unless(&pgdata.join("postgresql.conf"), SUBSCRIBERS_ON_LINE, |text| {
+        subscribers_line(text) == Some(SUBSCRIBERS_ON_LINE)
+    })
+}
+
+/// Whether subscribers run under the file as it stands. Then whatever subscriptions there are
+/// belong to this timeline, and a reconfiguration that drops none must not stop them (04 W10).
+pub fn subscribers_enabled(pgdata: &Path) -> Result<bool, FilesError> {
+    let path = pgdata.join("postgresql.conf");
+    let text = fs::read_to_string(&path).map_err(failed("read", &path))?;
+    Ok(subscribers_line(&text) == Some(SUBSCRIBERS_ON_LINE))
+}
+
+/// The line about subscribers that Postgres goes by.
+fn subscribers_line(text: &str) -> Option<&str> {
     let names_it = |line: &&str| {
         parse_line(line).is_some_and(|(name, _)| name.eq_ignore_ascii_case(SUBSCRIBERS_SETTING))
     };
-    append_unless(&pgdata.join("postgresql.conf"), SUBSCRIBERS_ON_LINE, |text| {
-        text.lines().rfind(names_it) == Some(SUBSCRIBERS_ON_LINE)
-    })
+    text.lines().rfind(names_it)
 }
 
 /// Puts a link to `/dev/shm/` in the place of the directory `pg_dynshmem` (01 §9 step 6). With
@@ -208,14 +221,15 @@ mod tests {
         .unwrap()
     }
 
+    const INPUTS: ConfInputs<'_> = ConfInputs {
+        privileged_role_name: "neon_superuser",
+        internal_http_port: 3081,
+        overcommit_strict: false,
+        tls: false,
+    };
+
     fn conf(spec: &ComputeSpec) -> ConfFile {
-        let inputs = ConfInputs {
-            privileged_role_name: "neon_superuser",
-            internal_http_port: 3081,
-            overcommit_strict: false,
-            tls: false,
-        };
-        ConfFile::build(spec, &inputs).unwrap()
+        ConfFile::build(spec, &INPUTS).unwrap()
     }
 
     fn names(dir: &Path) -> Vec<String> {
@@ -236,15 +250,11 @@ mod tests {
     }
 
     #[test]
-    fn a_spec_that_cannot_be_rendered_leaves_the_old_file_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("postgresql.conf"), "old").unwrap();
+    fn a_spec_that_cannot_be_rendered_does_not_become_a_file() {
         let mut spec = spec(false);
-        spec.endpoint_id = Some("a\nb".to_owned());
-        let error = write_conf(dir.path(), &conf(&spec)).unwrap_err();
+        spec.endpoint_id = Some("a\0b".to_owned());
+        let error = ConfFile::build(&spec, &INPUTS).unwrap_err();
         assert!(error.to_string().contains("neon.endpoint_id"), "{error}");
-        assert_eq!(fs::read_to_string(dir.path().join("postgresql.conf")).unwrap(), "old");
-        assert_eq!(names(dir.path()), ["postgresql.conf"]);
     }
 
     /// 04 §3.6 and the helper checks of 04 §15.
@@ -299,7 +309,9 @@ mod tests {
         let mut spec = spec(false);
         spec.cluster.postgresql_conf = Some(SUBSCRIBERS_ON_LINE.to_owned());
         write_conf(dir.path(), &conf(&spec)).unwrap();
+        assert!(!subscribers_enabled(dir.path()).unwrap());
         assert_eq!(enable_subscribers(dir.path()).unwrap(), LineOutcome::Added);
+        assert!(subscribers_enabled(dir.path()).unwrap());
         assert_eq!(enable_subscribers(dir.path()).unwrap(), LineOutcome::AlreadyThere);
         let text = fs::read_to_string(dir.path().join("postgresql.conf")).unwrap();
         assert_eq!(text.lines().last(), Some(SUBSCRIBERS_ON_LINE));

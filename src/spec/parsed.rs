@@ -335,6 +335,20 @@ mod tests {
         assert_eq!(parsed.endpoint_storage_token.unwrap().expose(), "tok");
     }
 
+    /// 04 W11: what the program looks up is what Postgres will have.
+    #[test]
+    fn of_several_settings_of_one_name_the_last_one_counts() {
+        let mut spec = base();
+        spec["timeline_id"] = Value::Null;
+        spec["cluster"]["settings"] = json!([
+            setting("neon.timeline_id", "00998877665544332211ffeeddccbbaa"),
+            setting("Neon.Timeline_Id", "fb268001932eeb95b7ff235056309689"),
+            setting("neon.timeline_id2", "xyz")
+        ]);
+        let timeline = parse(&spec).unwrap().timeline_id.to_string();
+        assert_eq!(timeline, "fb268001932eeb95b7ff235056309689");
+    }
+
     #[test]
     fn a_generation_in_the_safekeeper_setting_is_not_part_of_the_first_address() {
         let mut spec = base();

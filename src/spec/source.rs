@@ -46,21 +46,28 @@ pub enum SourceError {
 impl ConfigSource {
     /// Reads the configuration once and logs members that nobody knows.
     pub async fn load(&self) -> Result<ConfigDocument, SourceError> {
-        match self {
-            Self::ConfigFile(path) => {
-                let Parsed { value, unknown_members } = read(path)?;
-                document::log_unknown_members(&path.display().to_string(), &unknown_members);
-                Ok(value)
+        let (path, parsed) = match self {
+            Self::ConfigFile(path) => (path, read_config(path)?),
+            Self::SpecFile(path) => (path, read_spec(path)?),
+            Self::ControlPlane(control_plane) => {
+                return Ok(control_plane::fetch(control_plane).await?);
             }
-            Self::SpecFile(path) => {
-                let Parsed { value, unknown_members } = read::<ComputeSpec>(path)?;
-                document::log_unknown_members(&path.display().to_string(), &unknown_members);
-                let compute_ctl_config = ComputeCtlConfig::default();
-                Ok(ConfigDocument { spec: Some(value), compute_ctl_config })
-            }
-            Self::ControlPlane(control_plane) => Ok(control_plane::fetch(control_plane).await?),
-        }
+        };
+        document::log_unknown_members(&path.display().to_string(), &parsed.unknown_members);
+        Ok(parsed.value)
     }
+}
+
+/// Reads a `--config` document.
+pub fn read_config(path: &Path) -> Result<Parsed<ConfigDocument>, SourceError> {
+    read(path)
+}
+
+/// Reads a bare spec; the configuration around it is the default.
+pub fn read_spec(path: &Path) -> Result<Parsed<ConfigDocument>, SourceError> {
+    let Parsed { value, unknown_members } = read::<ComputeSpec>(path)?;
+    let compute_ctl_config = ComputeCtlConfig::default();
+    Ok(Parsed { value: ConfigDocument { spec: Some(value), compute_ctl_config }, unknown_members })
 }
 
 /// Reads the file whole, then parses it (02 W12). Start-up and refresh wait for the answer and

@@ -189,11 +189,11 @@ impl ComputeSpec {
         self.features.iter().any(|text| text == feature.text())
     }
 
-    /// First setting of exactly that name in `cluster.settings`; a null value counts as missing
-    /// (02 §7.1).
+    /// The value of a setting in `cluster.settings` that Postgres would go by: of several entries
+    /// the last one, in any case (04 W11). A null value counts as missing (02 §7.1).
     pub fn setting(&self, name: &str) -> Option<&str> {
-        let settings = self.cluster.settings.as_deref().unwrap_or_default();
-        settings.iter().find(|setting| setting.name == name)?.value.as_deref()
+        let mut settings = self.cluster.settings.as_deref().unwrap_or_default().iter().rev();
+        settings.find(|setting| setting.name.eq_ignore_ascii_case(name))?.value.as_deref()
     }
 }
 

@@ -3,23 +3,16 @@
 use anyhow::bail;
 
 use crate::node::ComputeNode;
-use crate::postgres::conf::{ConfFile, ConfInputs, preload_libraries};
+use crate::postgres::conf::{ConfFile, preload_libraries};
 use crate::postgres::files;
 use crate::spec::ParsedSpec;
-use crate::tls;
 
 /// The library of Neon's extension.
 const NEON: &str = "neon";
 
-/// The file as a value; nothing is touched.
+/// The file as a value, with what there is to say about it in the log; nothing is touched.
 pub fn render(node: &ComputeNode, spec: &ParsedSpec) -> anyhow::Result<ConfFile> {
-    let inputs = ConfInputs {
-        privileged_role_name: &node.params.privileged_role_name,
-        internal_http_port: node.params.internal_http_port,
-        overcommit_strict: files::overcommit_is_strict(),
-        tls: tls::is_active(node.params.tls.as_ref(), &spec.spec),
-    };
-    let conf = ConfFile::build(&spec.spec, &inputs)?;
+    let conf = node.params.conf(&spec.spec)?;
     for remark in conf.remarks() {
         tracing::warn!("{remark}");
     }

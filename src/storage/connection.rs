@@ -57,6 +57,21 @@ impl PageserverConnection {
         Self::open_endpoint(target.endpoint(0), limit).await
     }
 
+    /// As [`Self::open`], to the pageserver that a try counted from 0 would ask
+    /// ([`PageserverTarget::pageservers`] of them).
+    pub async fn open_for(
+        target: &PageserverTarget,
+        attempt: u32,
+        limit: Duration,
+    ) -> Result<Self, FetchError> {
+        Self::open_endpoint(target.endpoint(attempt), limit).await
+    }
+
+    /// Who it goes to, as `host:port` or the path of a socket.
+    pub fn peer(&self) -> &str {
+        &self.peer
+    }
+
     pub(super) async fn open_endpoint(
         endpoint: &Endpoint,
         limit: Duration,

@@ -104,6 +104,23 @@ pub async fn check_safekeepers(request: SyncCheckRequest<'_>, limit: Duration) -
     check
 }
 
+/// Asks all safekeepers at once and waits for every answer, for those who want to know about each
+/// of them. `limit` as in [`check_safekeepers`].
+pub async fn ask_each(request: SyncCheckRequest<'_>, limit: Duration) -> Vec<SafekeeperReport> {
+    let asked = request.safekeepers.iter().map(|address| async move {
+        let answer = Some(ask(request, address, limit).await);
+        SafekeeperReport { address: address.clone(), answer }
+    });
+    futures_util::future::join_all(asked).await
+}
+
+async fn ask(request: SyncCheckRequest<'_>, address: &str, limit: Duration) -> Answer {
+    match tokio::time::timeout(limit, probe(request, address)).await {
+        Ok(answer) => answer.unwrap_or_else(Answer::Failed),
+        Err(_) => Answer::Failed(format!("no answer within {} ms", limit.as_millis())),
+    }
+}
+
 async fn ask_all(
     request: SyncCheckRequest<'_>,
     limit: Duration,
@@ -118,13 +135,7 @@ async fn ask_all(
         .safekeepers
         .iter()
         .enumerate()
-        .map(|(at, address)| async move {
-            let answer = match tokio::time::timeout(limit, probe(request, address)).await {
-                Ok(answer) => answer.unwrap_or_else(Answer::Failed),
-                Err(_) => Answer::Failed(format!("no answer within {} ms", limit.as_millis())),
-            };
-            (at, answer)
-        })
+        .map(|(at, address)| async move { (at, ask(request, address, limit).await) })
         .collect();
 
     let mut result = Verdict::Undecided;
@@ -229,6 +240,29 @@ mod tests {
         assert_eq!(ask(acts, LIMIT).await.0, SyncCheck::InSync(Lsn(9)));
         let acts = vec![at("0/0", "0/0"), Act::Hangup, at("0/0", "0/0")];
         assert_eq!(ask(acts, LIMIT).await.0, SyncCheck::InSync(Lsn::INVALID));
+    }
+
+    #[tokio::test]
+    async fn each_of_them_can_be_asked() {
+        let mut servers = Vec::new();
+        for act in [at("0/9", "0/8"), at("0/9", "0/9"), Act::Hangup] {
+            servers.push(Server::start(vec![act]).await);
+        }
+        let addresses: Vec<String> =
+            servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+        let token = Secret::new("tok".to_owned());
+        let request = SyncCheckRequest {
+            safekeepers: &addresses,
+            tenant_id: "51b0c7e2a94d4c06b3f7d1e8a2640f9c".parse().unwrap(),
+            timeline_id: "e7d25a1c90b84f3fa6120c4b8d93f57e".parse().unwrap(),
+            token: Some(&token),
+        };
+        let reports = ask_each(request, LIMIT).await;
+        assert!(reports.iter().map(|report| &report.address).eq(&addresses));
+        let answers: Vec<_> = reports.into_iter().filter_map(|report| report.answer).collect();
+        let lsns = |flush, commit| Answer::Status { flush: Lsn(flush), commit: Lsn(commit) };
+        assert_eq!(answers[..2], [lsns(9, 8), lsns(9, 9)]);
+        assert!(matches!(answers[2], Answer::Failed(_)), "{answers:?}");
     }
 
     #[tokio::test]

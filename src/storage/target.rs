@@ -80,6 +80,11 @@ impl PageserverTarget {
         Ok(Self { first, others: endpoints.collect::<Result<_, _>>()? })
     }
 
+    /// How many pageservers the tries go round.
+    pub fn pageservers(&self) -> u32 {
+        u32::try_from(self.others.len().saturating_add(1)).unwrap_or(u32::MAX)
+    }
+
     /// Whom to ask in a try, counted from 0.
     pub(super) fn endpoint(&self, attempt: u32) -> &Endpoint {
         let count = self.others.len().saturating_add(1);

@@ -39,7 +39,10 @@ pub fn is_active(config: Option<&TlsConfig>, spec: &ComputeSpec) -> bool {
 }
 
 /// The files, if TLS is active.
-pub fn active_config<'a>(config: Option<&'a TlsConfig>, spec: &ComputeSpec) -> Option<&'a TlsConfig> {
+pub fn active_config<'a>(
+    config: Option<&'a TlsConfig>,
+    spec: &ComputeSpec,
+) -> Option<&'a TlsConfig> {
     config.filter(|_| spec.has_feature(Feature::TlsExperimental))
 }
 

@@ -6,16 +6,21 @@
 //! still stands. In Postgres the later line wins; the order is therefore the contract.
 
 mod audit;
+pub mod lexer;
 mod read;
 mod render;
 mod rows;
+mod settings;
 
 pub use read::{apply_concurrency, max_connections, parse_line, preload_libraries};
+pub use render::literal;
+pub use settings::{EffectiveSetting, SettingState};
 
 use thiserror::Error;
 
 use crate::spec::pageserver::PageserverInfoError;
 use crate::telemetry::secret::Secret;
+use lexer::{SyntaxError, TextError};
 
 /// First line of the file. It is also how a data directory whose preparation was cut short is told
 /// from a directory that belongs to somebody else.
@@ -102,6 +107,21 @@ pub enum Value {
 pub struct ConfFile {
     lines: Vec<Line>,
     remarks: Vec<String>,
+    unreadable: Vec<Unreadable>,
+}
+
+/// An entry of the settings list that is written as documented (02 §8.4: what is no `string` goes
+/// out as it is) and that Postgres will not read. It then refuses the whole file.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error(
+    "setting {name} is written as the spec has it and cannot be read: {error}; Postgres will refuse \
+     its configuration"
+)]
+pub struct Unreadable {
+    /// The setting.
+    pub name: String,
+    /// What Postgres will stumble over.
+    pub error: SyntaxError,
 }
 
 impl ConfFile {
@@ -114,6 +134,11 @@ impl ConfFile {
     /// their sender may expect.
     pub fn remarks(&self) -> &[String] {
         &self.remarks
+    }
+
+    /// Entries that will keep Postgres from reading the file; each is among the remarks too.
+    pub fn unreadable(&self) -> &[Unreadable] {
+        &self.unreadable
     }
 
     fn push(&mut self, origin: Origin, body: Body) {
@@ -138,15 +163,24 @@ impl ConfFile {
 /// Why there can be no `postgresql.conf` for a spec. No text repeats a value.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum ConfError {
-    /// A name that would become more than one line (02 W7).
-    #[error("setting name {0:?} holds a control character")]
+    /// A name that no file can hold, or that would become more than one line (02 W7, 04 W11).
+    #[error(
+        "{0:?} in cluster.settings is not the name of a setting: a word of letters, digits and \
+         underscores, or two with a dot in between"
+    )]
     BadName(String),
-    /// A value that would become more than one line, or none at all (02 W7).
-    #[error("the value of setting {0} holds a control character")]
-    BadValue(String),
-    /// Postgres cannot read such a file.
-    #[error("cluster.postgresql_conf holds a NUL byte")]
-    BadBaseText,
+    /// A value that no file can hold.
+    #[error("the value of setting {0} holds a NUL byte")]
+    NulInValue(String),
+    /// A value that is written as it is and would become more than one line (02 W7).
+    #[error(
+        "the value of setting {0} holds a control character, which only values of vartype \
+         `string` can"
+    )]
+    ControlInRawValue(String),
+    /// Postgres would refuse the file.
+    #[error("cluster.postgresql_conf, {0}")]
+    BaseText(TextError),
     /// A shard is not described.
     #[error(transparent)]
     Pageserver(#[from] PageserverInfoError),

@@ -1,11 +1,12 @@
 //! From the list of lines to the text. The only place that knows how a value is quoted.
 
+use super::lexer::is_guc_name;
 use super::{Body, ConfError, ConfFile, Line, Origin, Value};
 use crate::telemetry::secret::Secret;
 
 impl ConfFile {
     /// The text of the file, ending in a line feed. Secret because connection strings and tokens
-    /// are in it.
+    /// are in it. A file made by [`ConfFile::build`] has one.
     pub fn render(&self) -> Result<Secret<String>, ConfError> {
         let mut text = String::new();
         for line in &self.lines {
@@ -16,11 +17,9 @@ impl ConfFile {
     }
 }
 
-fn render_line(line: &Line, text: &mut String) -> Result<(), ConfError> {
+/// Appends the text of a line, without its line feed.
+pub(super) fn render_line(line: &Line, text: &mut String) -> Result<(), ConfError> {
     let (name, value) = match &line.body {
-        Body::Verbatim(lines) if lines.expose().contains('\0') => {
-            return Err(ConfError::BadBaseText);
-        }
         Body::Verbatim(lines) => {
             text.push_str(lines.expose());
             return Ok(());
@@ -31,7 +30,7 @@ fn render_line(line: &Line, text: &mut String) -> Result<(), ConfError> {
         }
         Body::Setting { name, value } => (name, value),
     };
-    if name.chars().any(char::is_control) {
+    if !is_guc_name(name) {
         return Err(ConfError::BadName(name.clone()));
     }
     text.push_str(name);
@@ -40,8 +39,8 @@ fn render_line(line: &Line, text: &mut String) -> Result<(), ConfError> {
         Value::Raw(value) => (value.expose(), false),
         Value::Missing => return Ok(()),
     };
-    if value.chars().any(|c| c.is_ascii_control() && c != '\t') {
-        return Err(ConfError::BadValue(name.clone()));
+    if value.contains('\0') {
+        return Err(ConfError::NulInValue(name.clone()));
     }
     text.push_str(match line.origin {
         // These exact bytes are looked for later (`SUBSCRIBERS_ON_LINE`).
@@ -50,21 +49,27 @@ fn render_line(line: &Line, text: &mut String) -> Result<(), ConfError> {
     });
     if quoted {
         text.push_str(&literal(value));
+    } else if value.chars().any(|c| c.is_ascii_control() && c != '\t') {
+        return Err(ConfError::ControlInRawValue(name.clone()));
     } else {
         text.push_str(value);
     }
     Ok(())
 }
 
-/// A configuration literal (02 §8.6): `'` and `\` doubled, in quotes, never with an `E`.
-fn literal(value: &str) -> String {
+/// A configuration literal (02 §8.6): `'` and `\` doubled, in quotes, never with an `E`. Line ends
+/// become escapes, so that a value stays on its line (04 W11).
+pub fn literal(value: &str) -> String {
     let mut literal = String::with_capacity(value.len().saturating_add(2));
     literal.push('\'');
     for c in value.chars() {
-        if matches!(c, '\'' | '\\') {
-            literal.push(c);
+        match c {
+            '\'' => literal.push_str("''"),
+            '\\' => literal.push_str(r"\\"),
+            '\n' => literal.push_str(r"\n"),
+            '\r' => literal.push_str(r"\r"),
+            other => literal.push(other),
         }
-        literal.push(c);
     }
     literal.push('\'');
     literal
@@ -112,25 +117,31 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_several_lines_is_refused_by_name() {
-        for bad in ["x\ny = 1", "x\r", "\0", "\u{7f}"] {
-            for value in [quoted(bad), raw(bad)] {
-                let error = one(Origin::SpecList, "work_mem", value).unwrap_err();
-                assert_eq!(error, ConfError::BadValue("work_mem".to_owned()));
-            }
+    fn a_value_stays_on_its_line() {
+        let value = one(Origin::SpecList, "a", quoted("x\ny = 1\r\t\u{1}\u{7f}")).unwrap();
+        assert_eq!(value, "a = 'x\\ny = 1\\r\t\u{1}\u{7f}'\n");
+        let name = || "work_mem".to_owned();
+        for bad in ["x\ny = 1", "x\r", "\u{7f}"] {
+            let error = one(Origin::SpecList, "work_mem", raw(bad)).unwrap_err();
+            assert_eq!(error, ConfError::ControlInRawValue(name()));
         }
-        for name in ["a\nport", "a\0", "a\tb"] {
+        for value in [quoted("\0"), raw("\0")] {
+            let error = one(Origin::SpecList, "work_mem", value).unwrap_err();
+            assert_eq!(error, ConfError::NulInValue(name()));
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        for name in ["a\nport", "a\0", "a\tb", "", "a b", "a = 1 #", "a.b.c", "1a", "a-b", "'a'"] {
             let error = one(Origin::SpecList, name, raw("1")).unwrap_err();
             assert_eq!(error, ConfError::BadName(name.to_owned()));
         }
-        let mut conf = ConfFile::default();
-        conf.push(Origin::BaseText, Body::Verbatim(Secret::new("a=1\0".to_owned())));
-        assert_eq!(conf.render().unwrap_err(), ConfError::BadBaseText);
     }
 
     #[test]
     fn nothing_prints_a_value() {
-        let error = one(Origin::Program, "a", quoted("planted\n")).unwrap_err();
+        let error = one(Origin::Program, "a", quoted("planted\0")).unwrap_err();
         assert!(!error.to_string().contains("planted"));
         let mut conf = ConfFile::default();
         conf.quoted(Origin::Program, "a", "planted");
@@ -140,7 +151,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn postgres_reads_back_what_was_given(value in "[^\\x00-\\x08\\x0a-\\x1f\\x7f]*") {
+        fn postgres_reads_back_what_was_given(value in "[^\\x00]*") {
             let text = one(Origin::Program, "a.b", quoted(&value)).unwrap();
             prop_assert_eq!(text.lines().count(), 1);
             let (name, read) = parse_line(text.trim_end_matches('\n')).unwrap();
@@ -149,7 +160,7 @@ mod tests {
         }
 
         #[test]
-        fn quotes_and_backslashes_read_back(value in "['\\\\\"#=tn0-7 ]*") {
+        fn quotes_and_backslashes_read_back(value in "['\\\\\"#=tn0-7 \n\r]*") {
             let text = one(Origin::SpecList, "a", quoted(&value)).unwrap();
             let (_, read) = parse_line(text.trim_end_matches('\n')).unwrap();
             prop_assert_eq!(read, value);

@@ -1,9 +1,11 @@
 //! From the spec to the list of lines, row by row of 04 §3.2.
 
 use super::audit::push_audit;
+use super::lexer::{read_line, read_text};
+use super::render::render_line;
 use super::{
     Body, CONF_HEADING, ConfError, ConfFile, ConfInputs, Origin, SUBSCRIBERS_SETTING,
-    TEMP_OVERRIDE_FILE, Value,
+    TEMP_OVERRIDE_FILE, Unreadable, Value,
 };
 use crate::spec::pageserver::PageserverConnectionInfo;
 use crate::spec::wire::{ComputeMode, ComputeSpec, PgOption};
@@ -25,7 +27,7 @@ impl ConfFile {
     /// the effective values: what a spec gives only in its settings list is written from there.
     pub fn build(spec: &ComputeSpec, inputs: &ConfInputs<'_>) -> Result<Self, ConfError> {
         let mut conf = Self::default();
-        conf.base_text(spec);
+        conf.base_text(spec)?;
         match &spec.pageserver_connection_info {
             Some(info) => conf.pageservers(info)?,
             None => conf.legacy_pageservers(spec)?,
@@ -47,17 +49,49 @@ impl ConfFile {
         push_audit(&mut conf, spec);
         conf.appended(spec, inputs);
         conf.quoted(Origin::Override, "include_if_exists", TEMP_OVERRIDE_FILE);
+        conf.check_lines()?;
         Ok(conf)
+    }
+
+    /// Row 19 as `false` whatever the spec says: for a compute whose subscribers run already, and
+    /// which is not going to drop any (04 W10).
+    pub fn keep_subscribers(&mut self) {
+        for line in &mut self.lines {
+            if let Body::Setting { name, value } = &mut line.body
+                && name == SUBSCRIBERS_SETTING
+                && line.origin == Origin::Appended
+            {
+                *value = Value::Raw(Secret::new("false".to_owned()));
+            }
+        }
+    }
+
+    /// Finds what cannot be rendered, and what Postgres will not read, while nothing is written
+    /// yet.
+    fn check_lines(&mut self) -> Result<(), ConfError> {
+        for line in &self.lines {
+            let Body::Setting { name, .. } = &line.body else { continue };
+            let mut text = String::new();
+            render_line(line, &mut text)?;
+            if let Err(error) = read_line(&text) {
+                let unreadable = Unreadable { name: name.clone(), error };
+                self.remarks.push(unreadable.to_string());
+                self.unreadable.push(unreadable);
+            }
+        }
+        Ok(())
     }
 
     /// Rows 1 and 2. The heading comes first, before a text of any length: the next start reads no
     /// further to know whose directory this is.
-    fn base_text(&mut self, spec: &ComputeSpec) {
+    fn base_text(&mut self, spec: &ComputeSpec) -> Result<(), ConfError> {
         self.comment(Origin::Program, CONF_HEADING);
         if let Some(text) = &spec.cluster.postgresql_conf {
+            read_text(text).map_err(ConfError::BaseText)?;
             self.push(Origin::BaseText, Body::Verbatim(Secret::new(text.clone())));
         }
         self.comment(Origin::Program, "");
+        Ok(())
     }
 
     /// Rows 3a and 3b. The stripe size comes first: on a reload the extension takes the stripe
@@ -167,9 +201,6 @@ impl ConfFile {
                 Some(value) if vartype == "string" => self.quoted(origin, name, value),
                 Some(value) => self.raw(origin, name, value),
                 None => {
-                    self.remarks.push(format!(
-                        "setting {name:?} has no value; Postgres will refuse its configuration"
-                    ));
                     let name = name.clone();
                     self.push(origin, Body::Setting { name, value: Value::Missing });
                 }
@@ -205,3 +236,7 @@ fn check_limit(
 #[cfg(test)]
 #[path = "rows_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "examples_tests.rs"]
+mod examples;

@@ -43,79 +43,6 @@ fn value_of(lines: &[String], name: &str) -> Option<String> {
     lines.iter().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned)
 }
 
-/// 04 §5.1 without its TLS lines.
-#[test]
-fn example_primary() {
-    let spec = json!({
-        "format_version": 1.0,
-        "suspend_timeout_seconds": 300,
-        "cluster": {
-            "roles": [], "databases": [],
-            "postgresql_conf":
-                "max_wal_senders=10\nwal_level=logical\nshared_preload_libraries=neon\n",
-            "settings": [
-                {"name": "max_connections", "value": "112", "vartype": "integer"},
-                {"name": "shared_buffers", "value": "128MB", "vartype": "string"},
-                {"name": "shared_preload_libraries", "value": "neon,pg_stat_statements", "vartype": "string"},
-                {"name": "neon.max_cluster_size", "value": "4096", "vartype": "integer"},
-                {"name": "synchronous_standby_names", "value": "walproposer", "vartype": "string"},
-                {"name": "app.motto", "value": "it's C:\\here", "vartype": "string"}
-            ]
-        },
-        "tenant_id": "5ae1c0d2b3f44e6798a1b2c3d4e5f601",
-        "timeline_id": "0c9f8e7d6b5a49382716f5e4d3c2b1a0",
-        "project_id": "prj-amber-otter-118",
-        "branch_id": "br-quiet-fern-77",
-        "endpoint_id": "ep-still-lake-42",
-        "mode": "Primary",
-        "pageserver_connection_info": {
-            "shard_count": 2, "stripe_size": 2048, "prefer_protocol": "libpq",
-            "shards": {
-                "0002": {"pageservers": [{"id": 11, "libpq_url": "postgres://no_user@ps-11.local:6400"}]},
-                "0102": {"pageservers": [{"id": 12, "libpq_url": "postgres://no_user@ps-12.local:6400"}]}
-            }
-        },
-        "safekeepers_generation": 7,
-        "safekeeper_connstrings": ["sk-1.local:5454", "sk-2.local:5454", "sk-3.local:5454"],
-        "drop_subscriptions_before_start": true,
-        "audit_log_level": "Extended",
-        "logs_export_host": "otel-collector.telemetry.svc:10514"
-    });
-    let expected = r"max_wal_senders=10
-wal_level=logical
-shared_preload_libraries=neon
-neon.stripe_size=2048
-neon.pageserver_connstring='postgres://no_user@ps-11.local:6400,postgres://no_user@ps-12.local:6400'
-neon.safekeepers='g#7:sk-1.local:5454,sk-2.local:5454,sk-3.local:5454'
-neon.tenant_id='5ae1c0d2b3f44e6798a1b2c3d4e5f601'
-neon.timeline_id='0c9f8e7d6b5a49382716f5e4d3c2b1a0'
-neon.project_id='prj-amber-otter-118'
-neon.branch_id='br-quiet-fern-77'
-neon.endpoint_id='ep-still-lake-42'
-lc_messages='C.UTF-8'
-lc_monetary='C.UTF-8'
-lc_time='C.UTF-8'
-lc_numeric='C.UTF-8'
-neon.compute_mode=primary
-neon.privileged_role_name='neon_superuser'
-max_connections = 112
-shared_buffers = '128MB'
-shared_preload_libraries = 'neon,pg_stat_statements'
-neon.max_cluster_size = 4096
-synchronous_standby_names = 'walproposer'
-app.motto = 'it''s C:\\here'
-pgaudit.log_parameter=off
-pgaudit.log='all, -misc'
-pgaudit.log_catalog=off
-pgaudit.log_rotation_age=5
-shared_preload_libraries='neon,pg_stat_statements,pgaudit,pgauditlogtofile'
-neon.extension_server_port=3081
-neon.disable_logical_replication_subscribers=true
-log_destination='stderr,syslog'
-include_if_exists = 'compute_ctl_temp_override.conf'";
-    assert_eq!(normal(spec), expected.lines().collect::<Vec<_>>());
-}
-
 #[test]
 fn the_smallest_spec() {
     let spec = base();
@@ -241,7 +168,7 @@ fn settings_are_written_by_their_vartype() {
     );
     let own = lines.iter().position(|line| line == "neon.compute_mode=primary").unwrap();
     assert!(own < from, "the list overrides the program's line");
-    assert_eq!(build(spec).unwrap().remarks().len(), 1);
+    assert_eq!(build(spec).unwrap().remarks().len(), 2, "a.S and a.n");
 }
 
 #[test]
@@ -249,8 +176,83 @@ fn a_list_entry_cannot_add_lines() {
     let mut spec = base();
     spec["cluster"]["settings"] =
         json!([{"name": "work_mem", "value": "1\nport = 1", "vartype": "integer"}]);
-    let error = build(spec).unwrap().render().unwrap_err();
-    assert_eq!(error, ConfError::BadValue("work_mem".to_owned()));
+    let error = build(spec.clone()).unwrap_err();
+    assert_eq!(error, ConfError::ControlInRawValue("work_mem".to_owned()));
+    spec["cluster"]["settings"][0]["vartype"] = json!("string");
+    let lines = normal(spec);
+    assert!(lines.contains(&r"work_mem = '1\nport = 1'".to_owned()), "{lines:?}");
+}
+
+#[test]
+fn what_cannot_be_rendered_is_found_while_building() {
+    for (settings, text) in [
+        (
+            json!([{"name": "a b", "value": "1", "vartype": "integer"}]),
+            "\"a b\" in cluster.settings is not the name of a setting",
+        ),
+        (
+            json!([{"name": "a\nport", "value": null, "vartype": "integer"}]),
+            "\"a\\nport\" in cluster.settings is not the name of a setting",
+        ),
+        (
+            json!([{"name": "a.b", "value": "planted\0", "vartype": "string"}]),
+            "the value of setting a.b holds a NUL byte",
+        ),
+    ] {
+        let mut spec = base();
+        spec["cluster"]["settings"] = settings;
+        let error = build(spec).unwrap_err().to_string();
+        assert!(error.starts_with(text) && !error.contains("planted"), "{error}");
+    }
+}
+
+#[test]
+fn a_base_text_that_postgres_would_refuse_is_refused() {
+    for (base_text, text) in [
+        (
+            "port=1\n\nwork_mem = '4MB\nfsync=on\n",
+            "cluster.postgresql_conf, line 3 (setting work_mem): a quote is not closed",
+        ),
+        ("a = 1\0", "cluster.postgresql_conf, line 1 (setting a): it holds a NUL byte"),
+        ("= 1", "cluster.postgresql_conf, line 1: it does not begin with the name of a setting"),
+        (
+            "a = b c",
+            "cluster.postgresql_conf, line 1 (setting a): something follows the value, which must \
+             be in quotes if it belongs to it",
+        ),
+    ] {
+        let mut spec = base();
+        spec["cluster"]["postgresql_conf"] = json!(base_text);
+        assert_eq!(build(spec).unwrap_err().to_string(), text);
+    }
+}
+
+/// 04 §5.4 and 02 §14.11: such lines go out as documented, and it is said what they do.
+#[test]
+fn lines_that_postgres_refuses_are_named() {
+    let mut spec = base();
+    spec["cluster"]["settings"] = json!([
+        {"name": "fsync", "value": null, "vartype": "bool"},
+        {"name": "test.esc", "value": "here's a \\ and a \"", "vartype": "integer"},
+        {"name": "fine", "value": "'quoted'", "vartype": "enum"}
+    ]);
+    let lines = normal(spec.clone());
+    assert!(lines.contains(&"fsync".to_owned()), "{lines:?}");
+    assert!(lines.contains(&r#"test.esc = here's a \ and a ""#.to_owned()), "{lines:?}");
+    let conf = build(spec).unwrap();
+    let names: Vec<_> = conf.unreadable().iter().map(|entry| entry.name.as_str()).collect();
+    assert_eq!(names, ["fsync", "test.esc"]);
+    assert!(conf.remarks()[0].contains("setting fsync"), "{:?}", conf.remarks());
+}
+
+#[test]
+fn subscribers_can_be_kept() {
+    let mut conf = build(with(json!({"drop_subscriptions_before_start": true}))).unwrap();
+    let text = |conf: &ConfFile| conf.render().unwrap().expose().clone();
+    assert!(text(&conf).contains("neon.disable_logical_replication_subscribers=true\n"));
+    conf.keep_subscribers();
+    assert!(text(&conf).contains(&format!("{SUBSCRIBERS_ON_LINE}\n")));
+    assert!(!text(&conf).contains("subscribers=true"));
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub struct Bed {
 }
 
 /// The user that Postgres runs as when the tests run as root.
-fn run_as() -> Option<RunAs> {
+pub(super) fn run_as() -> Option<RunAs> {
     if !nix::unistd::geteuid().is_root() {
         return None;
     }
@@ -50,7 +50,7 @@ fn run_as() -> Option<RunAs> {
 
 /// The template of a server version, made once and kept for later runs: initdb takes seconds. One
 /// folder per user, locked while somebody makes the template.
-async fn template(server: &Server) -> Template {
+pub(super) async fn template(server: &Server) -> Template {
     let user = nix::unistd::geteuid();
     let dir = std::env::temp_dir().join(format!("cctl-templates-{user}"));
     if !dir.exists() {
@@ -270,7 +270,7 @@ impl Bed {
     }
 }
 
-fn hand_over_tree(path: &Path) {
+pub fn hand_over_tree(path: &Path) {
     hand_over(path);
     if path.is_dir() && !path.is_symlink() {
         for entry in fs::read_dir(path).unwrap() {

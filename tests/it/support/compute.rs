@@ -250,6 +250,19 @@ impl Compute {
         client
     }
 
+    /// Waits until a query gives this; a reload needs a moment to reach a session.
+    pub async fn wait_for_sql(&self, query: &str, wanted: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let seen = self.sql_text(query).await;
+            if seen == wanted {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{query}: {seen}, not {wanted}\n{}", self.log());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// First column of the first row, as text.
     pub async fn sql_text(&self, query: &str) -> String {
         let rows = self.sql().await.simple_query(query).await.unwrap();

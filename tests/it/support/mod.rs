@@ -3,6 +3,7 @@
 
 mod archives;
 mod bed;
+mod check;
 mod compute;
 mod daemon;
 mod dev;
@@ -15,10 +16,12 @@ mod private_mount;
 mod refusal;
 mod servers;
 mod tls;
+mod vanilla;
 mod wait;
 
 pub use archives::{Entry, gzip_tar};
 pub use bed::{Bed, LSN_TEXT, hand_over, run_as_name};
+pub use check::check;
 pub use compute::Compute;
 pub use daemon::{Collector, Daemon, Respawned, debian_program};
 pub use dev::DevBed;
@@ -31,6 +34,7 @@ pub use private_mount::{may_mount, private_mount};
 pub use refusal::{Marked, try_start};
 pub use servers::{on_every_server, on_one_server};
 pub use tls::{Pair, TlsFiles, copies, served};
+pub use vanilla::Vanilla;
 pub use wait::{eventually, last_position, until};
 
 use std::path::PathBuf;

@@ -1,0 +1,143 @@
+//! `compute_ctl check`: what a compute would make of a configuration, found out without one.
+//!
+//! The document goes through the same reading, validation and building of `postgresql.conf` as at
+//! a start and at `/configure`; then the ways to storage may be tried. Invariant: nothing is
+//! written or changed anywhere, and no secret of the document is printed.
+
+mod probe;
+mod redact;
+mod restart;
+mod table;
+mod units;
+
+use std::fmt::Display;
+use std::io::Write;
+
+use anyhow::{Context, bail};
+
+use crate::cli::CheckArgs;
+use crate::errors;
+use crate::postgres::conf::{ConfFile, ConfInputs};
+use crate::postgres::files;
+use crate::services::side::{SideDaemons, SideParams};
+use crate::spec::ParsedSpec;
+use crate::spec::document::Parsed;
+use crate::spec::source::{read_config, read_spec};
+use crate::spec::wire::TlsConfig;
+use crate::timeouts::Timeouts;
+use crate::tls::{self, TlsPair};
+use restart::ServerSettings;
+
+/// What was found: text for people, and what keeps a compute from using the document.
+#[derive(Debug, Default)]
+struct Report {
+    text: String,
+    problems: Vec<String>,
+}
+
+impl Report {
+    fn line(&mut self, line: impl Display) {
+        self.text.push_str(&format!("{line}\n"));
+    }
+
+    fn problem(&mut self, problem: impl Display) {
+        self.problems.push(problem.to_string());
+    }
+}
+
+/// Runs the command. What was found goes to stdout, what is wrong to stderr. Returns the exit
+/// code: 0, or 1 if a compute could not use the document.
+pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut report = Report::default();
+    if let Err(error) = runtime.block_on(check(args, &Timeouts::default(), &mut report)) {
+        report.problem(errors::report(&error));
+    }
+    std::io::stdout().write_all(report.text.as_bytes()).context("could not write to stdout")?;
+    for problem in &report.problems {
+        eprintln!("Error: {problem}");
+    }
+    Ok(u8::from(!report.problems.is_empty()))
+}
+
+async fn check(args: &CheckArgs, timeouts: &Timeouts, report: &mut Report) -> anyhow::Result<()> {
+    let (path, parsed) = match (&args.config, &args.spec) {
+        (Some(path), _) => (path, read_config(path)?),
+        (_, Some(path)) => (path, read_spec(path)?),
+        // The command line makes sure that there is one.
+        _ => bail!("one of --config and --spec is needed"),
+    };
+    let Parsed { value: document, unknown_members } = parsed;
+    for member in unknown_members {
+        report.line(format_args!("unknown member: {member}"));
+    }
+    match document.spec {
+        None => report.line("there is no spec: a compute would start empty, for /configure"),
+        Some(spec) => {
+            let spec = ParsedSpec::try_from(spec).context("the spec cannot be used")?;
+            let tls = document.compute_ctl_config.tls.as_ref();
+            check_spec(args, timeouts, &spec, tls, report).await?;
+        }
+    }
+    if report.problems.is_empty() {
+        report.line(format_args!("{} can be used", path.display()));
+    }
+    Ok(())
+}
+
+async fn check_spec(
+    args: &CheckArgs,
+    timeouts: &Timeouts,
+    spec: &ParsedSpec,
+    tls: Option<&TlsConfig>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    report.line(format_args!(
+        "mode {}, tenant {}, timeline {}, {} shard(s), {} safekeeper(s)",
+        spec.mode(),
+        spec.tenant_id,
+        spec.timeline_id,
+        spec.pageserver.indexes().count(),
+        spec.safekeepers.len()
+    ));
+    let inputs = ConfInputs {
+        privileged_role_name: &args.privileged_role_name,
+        internal_http_port: args.internal_http_port,
+        overcommit_strict: files::overcommit_is_strict(),
+        tls: tls::is_active(tls, &spec.spec),
+    };
+    let conf = ConfFile::build(&spec.spec, &inputs).context("the spec cannot be used")?;
+    for unreadable in conf.unreadable() {
+        report.problem(unreadable);
+    }
+    let is_problem = |remark: &str| conf.unreadable().iter().any(|u| u.to_string() == remark);
+    for remark in conf.remarks().iter().filter(|remark| !is_problem(remark)) {
+        report.line(format_args!("remark: {remark}"));
+    }
+    check_surroundings(spec, tls, report);
+    if args.probe {
+        probe::probe(spec, timeouts.probe, report).await;
+    }
+    if args.show_conf {
+        let server = match &args.connstr {
+            Some(connstr) => Some(ServerSettings::ask(connstr, timeouts).await?),
+            None => None,
+        };
+        report.text.push_str(&table::table(&conf.settings(), server.as_ref()));
+    }
+    Ok(())
+}
+
+/// What the spec needs besides storage: a certificate is a problem if it cannot be used, a collector
+/// of audit records only a remark, since the compute may have another environment than this command.
+fn check_surroundings(spec: &ParsedSpec, tls: Option<&TlsConfig>, report: &mut Report) {
+    if let Some(files) = tls::active_config(tls, &spec.spec)
+        && let Err(error) = TlsPair::load(files)
+    {
+        report.problem(error);
+    }
+    let side = SideDaemons::new(SideParams::from_env(false), &Timeouts::default());
+    if let Err(error) = side.check(&spec.spec) {
+        report.line(format_args!("remark: {error}"));
+    }
+}
