@@ -218,6 +218,13 @@ impl Bed {
         Compute::spawn(self, &line, env)
     }
 
+    /// Waits until a compute runs, and forgets the syncs of its start: on a busy machine the
+    /// safekeepers can be too late for the quick check.
+    pub async fn wait_running(&self, compute: &mut Compute) {
+        compute.wait_for("running").await;
+        self.wrapper.clear_journal().unwrap();
+    }
+
     /// Starts a compute with the base flags and these.
     pub fn start_with(&self, args: &[&str]) -> Compute {
         let mut line = self.base_args();
