@@ -66,11 +66,11 @@ impl Process {
 /// The first signal asks for the end, the second one for an immediate end.
 async fn forward_signals(mut signals: TerminationSignals, stop: Stop) {
     let signal = signals.recv().await;
+    stop.signal();
     tracing::info!("received {}, signal {}, stopping", signal.as_str(), signal as i32);
-    stop.signal();
     let signal: Signal = signals.recv().await;
-    tracing::warn!("received {}, ending everything at once", signal.as_str());
     stop.signal();
+    tracing::warn!("received {}, ending everything at once", signal.as_str());
 }
 
 /// A compute that is ready to run: everything is checked, nothing but the lock is taken.
@@ -164,8 +164,9 @@ async fn warm_up_and_serve(
 ) -> u8 {
     if node.spec().is_none() {
         tokio::select! {
-            () = warmup::run(node) => {}
+            biased;
             () = stop.requested.cancelled() => return node.params.signal_exit_code,
+            () = warmup::run(node) => {}
         }
     }
     let runtime = tokio::runtime::Handle::current();

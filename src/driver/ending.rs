@@ -136,8 +136,9 @@ impl Driver {
     async fn stop(&self, postgres: &mut PostgresProcess, ladder: &StopLadder) -> Stopped {
         let timeouts = &self.node.params.timeouts;
         let outcome = tokio::select! {
-            outcome = postgres.stop(ladder, std::future::pending(), timeouts) => Some(outcome),
+            biased;
             () = self.stop.requested.cancelled() => None,
+            outcome = postgres.stop(ladder, std::future::pending(), timeouts) => Some(outcome),
         };
         match outcome {
             Some(Ok(outcome)) => Stopped::ByLadder(Ok(outcome.status)),
@@ -233,11 +234,12 @@ impl Driver {
         }
     }
 
-    /// `None` if a signal came first.
+    /// `None` if a signal came first; then the work is not even begun.
     async fn or_signal<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
-            done = work => Some(done),
+            biased;
             () = self.stop.requested.cancelled() => None,
+            done = work => Some(done),
         }
     }
 
@@ -256,8 +258,9 @@ impl Driver {
         let mut until = tokio::time::Instant::now() + how_long;
         loop {
             let request = tokio::select! {
-                () = tokio::time::sleep_until(until) => return code,
+                biased;
                 () = self.stop.requested.cancelled() => return self.signalled(),
+                () = tokio::time::sleep_until(until) => return code,
                 Some(request) = self.requests.recv() => request,
             };
             if let Request::Terminate { reply } = request {

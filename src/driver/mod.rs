@@ -3,6 +3,8 @@
 //! It takes a compute through its life: wait for a spec, start, supervise (Postgres' own exit, new
 //! specs, refreshes), end. One thing at a time; whatever is being done is given up when a signal
 //! comes, and everything that waits inside it has a deadline. How it ends is in [`ending`].
+//!
+//! Every `select!` looks for a signal first, so that nothing new is begun after one.
 
 pub mod ending;
 pub mod reconfigure;
@@ -72,8 +74,9 @@ impl Driver {
         tracing::info!("no spec yet, waiting for /configure");
         loop {
             let request = tokio::select! {
-                request = self.requests.recv() => request,
+                biased;
                 () = self.stop.requested.cancelled() => None,
+                request = self.requests.recv() => request,
             };
             match request {
                 Some(Request::Configure { spec, reply }) => {
@@ -95,8 +98,9 @@ impl Driver {
     ) -> Ending {
         let mut postgres = None;
         let outcome = tokio::select! {
-            outcome = startup::start(&self.node, &spec, &mut self.leftovers, &mut postgres) => outcome,
+            biased;
             () = self.stop.requested.cancelled() => return Ending::Signal { postgres },
+            outcome = startup::start(&self.node, &spec, &mut self.leftovers, &mut postgres) => outcome,
         };
         let outcome = outcome.and_then(|()| postgres.take().context("Postgres was not started"));
         match outcome {
@@ -117,10 +121,11 @@ impl Driver {
     async fn supervise(&mut self, mut postgres: PostgresProcess) -> Ending {
         loop {
             let turn = tokio::select! {
+                biased;
+                () = self.stop.requested.cancelled() => Turn::Stopped,
                 status = postgres.wait() => Turn::Exited(status),
                 // The node holds a sender, so this ends only with the node.
                 Some(request) = self.requests.recv() => Turn::Asked(request),
-                () = self.stop.requested.cancelled() => Turn::Stopped,
             };
             let done = match turn {
                 Turn::Exited(status) => return Ending::PostgresExited { status, postgres },
@@ -154,9 +159,10 @@ impl Driver {
         }
         let postmaster = postgres.pid();
         let result = tokio::select! {
-            result = reconfigure::apply(&self.node, spec, postmaster) => result,
-            status = postgres.wait() => return Done::Exited(status),
+            biased;
             () = self.stop.requested.cancelled() => return Done::Stopped,
+            status = postgres.wait() => return Done::Exited(status),
+            result = reconfigure::apply(&self.node, spec, postmaster) => result,
         };
         let answer = match result {
             Ok(()) => {
@@ -187,10 +193,11 @@ impl Driver {
                 return Done::GoOn;
             }
             let result = tokio::select! {
-                result = reconfigure::refresh(&self.node, self.applied.as_ref(), postmaster) => result,
-                status = postgres.wait() => return Done::Exited(status),
+                biased;
                 () = self.stop.requested.cancelled() => return Done::Stopped,
+                status = postgres.wait() => return Done::Exited(status),
                 () = self.ending() => return Done::GoOn,
+                result = reconfigure::refresh(&self.node, self.applied.as_ref(), postmaster) => result,
             };
             match result {
                 Ok(reconfigure::Refreshed::Done(spec)) => {
@@ -207,10 +214,11 @@ impl Driver {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                status = postgres.wait() => return Done::Exited(status),
+                biased;
                 () = self.stop.requested.cancelled() => return Done::Stopped,
+                status = postgres.wait() => return Done::Exited(status),
                 () = self.ending() => return Done::GoOn,
+                () = tokio::time::sleep(pause) => {}
             }
             pause = (pause * 2).min(self.node.params.timeouts.refresh_pause_max);
         }

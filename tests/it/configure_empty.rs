@@ -12,7 +12,7 @@ use crate::support::{
     try_start,
 };
 
-/// An `initdb` that waits until it is let go.
+/// An `initdb` that waits until it is let go, or until the bed is gone.
 struct Gate {
     reached: PathBuf,
     open: PathBuf,
@@ -24,10 +24,11 @@ impl Gate {
         let initdb = bed.pgbin.with_file_name("initdb");
         let real = std::fs::read_link(&initdb).unwrap();
         let script = format!(
-            "touch {}\nuntil [ -e {} ]; do sleep 0.01; done\nexec {} \"$@\"",
-            reached.display(),
+            "touch {reached}\nuntil [ -e {} ]; do [ -e {reached} ] || exit 1; sleep 0.01; done\n\
+             exec {} \"$@\"",
             open.display(),
             real.display(),
+            reached = reached.display(),
         );
         put_program(&initdb, &script);
         Self { reached, open }

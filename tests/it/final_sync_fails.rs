@@ -12,8 +12,7 @@ use crate::support::{Bed, Compute, assert_nothing_left, on_one_server, until};
 /// A running compute whose next sync does this.
 async fn running(bed: &Bed, mode: SyncMode) -> Compute {
     let mut compute = bed.start();
-    compute.wait_for("running").await;
-    bed.wrapper.clear_journal().unwrap();
+    bed.wait_running(&mut compute).await;
     bed.wrapper.set_mode(mode).unwrap();
     compute
 }

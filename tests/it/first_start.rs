@@ -29,12 +29,14 @@ async fn a_primary_comes_up_and_goes_down() {
         for part in ["compute_ctl", "-c neon.compute_mode=primary", "no_user"] {
             assert!(startups[0].contains(part), "{startups:?}");
         }
-        assert_eq!(bed.wrapper.calls().unwrap(), [], "the quick check was enough");
-        for safekeeper in &bed.safekeepers {
-            let seen = format!("{:?}", safekeeper.journal().startups());
-            let options = format!("-c timeline_id={timeline} tenant_id={tenant}");
-            assert!(seen.contains(&options), "{seen}");
+        // On a busy machine the safekeepers can be too late for the quick check.
+        if !compute.log().contains("no answer within") {
+            assert_eq!(bed.wrapper.calls().unwrap(), [], "the quick check was enough");
         }
+        // The third is not waited for.
+        let options = format!("-c timeline_id={timeline} tenant_id={tenant}");
+        let asked = bed.safekeepers.iter().map(|it| format!("{:?}", it.journal().startups()));
+        assert!(asked.filter(|startups| startups.contains(&options)).count() >= 2);
 
         let pgdata = bed.pgdata();
         let meta = std::fs::metadata(&pgdata).unwrap();

@@ -48,7 +48,7 @@ async fn as_a_subreaper() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = bed.start();
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         let daemon = compute.pid();
         an_orphan_is_reaped(&compute, daemon).await;
         assert!(compute.zombies().is_empty());
@@ -73,7 +73,7 @@ async fn as_pid_1() {
         let mut args = bed.base_args();
         args.extend(bed.config_args());
         let mut compute = Compute::spawn_through(&bed, namespace, &args);
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         let daemon = children(compute.pid()).first().unwrap().pid;
         let status = std::fs::read_to_string(format!("/proc/{daemon}/status")).unwrap();
         let numbers = status.lines().find(|line| line.starts_with("NSpid:")).unwrap();
@@ -89,7 +89,7 @@ async fn as_pid_1() {
         let mut namespace = Command::new("unshare");
         namespace.args(["--fork", "--pid", "--mount-proc", "--kill-child"]);
         let mut compute = Compute::spawn_through(&bed, namespace, &args);
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         let daemon = children(compute.pid()).first().unwrap().pid;
         kill(Pid::from_raw(daemon), Signal::SIGTERM).unwrap();
         assert_eq!(compute.wait_exit().await.code(), Some(1));

@@ -7,17 +7,17 @@ use std::process::Command;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_every_server, position};
+use crate::support::{Bed, Compute, assert_nothing_left, last_position, on_every_server, until};
 
 /// The safekeepers were synced once, and only after Postgres was reaped.
 #[track_caller]
 fn assert_synced_after_the_end(bed: &Bed, compute: &Compute) {
     assert_eq!(bed.wrapper.calls().unwrap().len(), 1);
     let log = compute.log();
-    let ended = position(&log, "Postgres ended by itself with");
-    assert!(ended < position(&log, "starting safekeepers syncing"), "{log}");
-    let left_running = position(&log, "changed from running to termination-pending-immediate");
-    assert!(left_running < position(&log, "starting safekeepers syncing"), "{log}");
+    let ended = last_position(&log, "Postgres ended by itself with");
+    assert!(ended < last_position(&log, "starting safekeepers syncing"), "{log}");
+    let left_running = last_position(&log, "changed from running to termination-pending-immediate");
+    assert!(left_running < last_position(&log, "starting safekeepers syncing"), "{log}");
 }
 
 #[tokio::test]
@@ -25,12 +25,12 @@ async fn a_killed_postmaster_ends_the_compute_with_1() {
     on_every_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = bed.start();
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         // Backends outlive their postmaster for a while; one of them even holds a query.
         let session = compute.sql().await;
         let busy = tokio::spawn(async move { session.simple_query("SELECT pg_sleep(100)").await });
         let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'";
-        while compute.sql_text(sleeping).await != "1" {}
+        until("it sleeps", || async { compute.sql_text(sleeping).await == "1" }).await;
         kill(Pid::from_raw(compute.postmaster()), Signal::SIGKILL).unwrap();
         assert_eq!(compute.wait_exit().await.code(), Some(1));
         assert!(busy.await.unwrap().is_err());
@@ -45,7 +45,7 @@ async fn a_stop_from_outside_ends_the_compute_with_0() {
     on_every_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = bed.start();
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         let mut stop = Command::new(bed.server.program("pg_ctl"));
         stop.args(["stop", "-m", "fast", "-s", "-D"]).arg(bed.pgdata()).current_dir("/");
         if geteuid().is_root() {

@@ -37,6 +37,7 @@ async fn a_signal_ends_the_wait_for_one_that_never_gets_ready() {
         let mut compute = bed.start_with_env(&[("RUST_LOG", "debug")]);
         compute.wait_for_log("phase start_postgres begins").await;
         assert_eq!(compute.get("/status").await.1["status"], "init");
+        bed.wrapper.clear_journal().unwrap();
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_eq!(bed.wrapper.calls().unwrap(), []);
         assert_nothing_left(&bed);

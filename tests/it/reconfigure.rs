@@ -27,10 +27,10 @@ async fn with_skip_it_is_one_rewrite_and_one_reload() {
     on_every_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = bed.start();
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         let postmaster = compute.postmaster();
-        let requests = bed.pageserver.journal().entries().len();
-        let asked = bed.safekeepers[0].journal().entries().len();
+        let requests = bed.pageserver.journal().connections();
+        let asked = bed.safekeepers[0].journal().connections();
         let reloaded = reloads(&compute);
 
         bed.spec.typed("work_mem", "7168", "integer");
@@ -39,8 +39,8 @@ async fn with_skip_it_is_one_rewrite_and_one_reload() {
         assert_eq!((code, &status["status"]), (200, &json!("running")), "{status}");
         until_shown(&compute, "work_mem", "7MB").await;
         assert_eq!(compute.postmaster(), postmaster);
-        assert_eq!(bed.pageserver.journal().entries().len(), requests);
-        assert_eq!(bed.safekeepers[0].journal().entries().len(), asked);
+        assert_eq!(bed.pageserver.journal().connections(), requests);
+        assert_eq!(bed.safekeepers[0].journal().connections(), asked);
         assert_eq!(bed.wrapper.calls().unwrap(), []);
         assert_eq!(reloads(&compute), reloaded + 1, "{}", compute.log());
         let made = "SELECT count(*) FROM pg_roles WHERE rolname = 'nobody_makes_me'";
@@ -56,7 +56,7 @@ async fn without_skip_the_catalog_follows() {
     on_every_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = bed.start();
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         let postmaster = compute.postmaster();
         bed.spec.skip_pg_catalog_updates = false;
         bed.spec.role("ann", None).database("store", "ann");
@@ -82,7 +82,7 @@ async fn a_failure_says_why_and_leaves_postgres_serving() {
     on_every_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = bed.start();
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         let postmaster = compute.postmaster();
         bed.spec.skip_pg_catalog_updates = false;
         bed.spec.database("store", "nobody");
@@ -120,7 +120,7 @@ async fn postgres_dies_meanwhile() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = bed.start();
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         // Statements on roles wait for this lock, and so does the request.
         let session = compute.sql().await;
         session.batch_execute("BEGIN; LOCK TABLE pg_authid IN EXCLUSIVE MODE").await.unwrap();

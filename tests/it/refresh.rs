@@ -23,7 +23,7 @@ async fn an_unchanged_file_changes_nothing_and_a_changed_one_is_applied() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = bed.start();
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         let postmaster = compute.postmaster();
         refresh(&compute).await;
         compute.wait_for_log("changed from refresh-configuration to running").await;
@@ -35,7 +35,7 @@ async fn an_unchanged_file_changes_nothing_and_a_changed_one_is_applied() {
         let show = "SHOW neon.pageserver_connstring";
         let shown = || async { compute.sql_text(show).await == bed.spec.pageserver_connstring };
         until("the new pageserver is in force", shown).await;
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         assert_eq!(compute.postmaster(), postmaster);
 
         // Other differences count, too (01 §24 no. 22).
@@ -57,7 +57,7 @@ async fn a_broken_file_is_tried_again() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = bed.start();
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         bed.write_text("config.json", "{");
         refresh(&compute).await;
         compute.wait_for("refresh_configuration_pending").await;
@@ -73,7 +73,7 @@ async fn a_broken_file_is_tried_again() {
         bed.spec.typed("work_mem", "9216", "integer");
         bed.write("config.json", &bed.spec.config());
         refresh(&compute).await;
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         until("the setting is in force", || async {
             compute.sql_text("SHOW work_mem").await == "9MB"
         })
@@ -90,7 +90,7 @@ async fn a_pending_refresh_can_be_terminated() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = bed.start();
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         bed.write_text("config.json", "{");
         refresh(&compute).await;
         until("the refresh has failed", || async { !status(&compute).await["error"].is_null() })
@@ -110,7 +110,7 @@ async fn without_a_spec_the_process_ends_with_1() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = bed.start();
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         bed.write(
             "config.json",
             &json!({"spec": null, "compute_ctl_config": {"jwks": {"keys": []}}}),

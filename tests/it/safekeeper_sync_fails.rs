@@ -25,21 +25,24 @@ async fn without_a_quorum_the_error_names_who_is_missing_and_stays_readable() {
         let error = compute.wait_for_failure().await;
         let failed_at = Instant::now();
         assert!(error.starts_with("failed to sync safekeepers"), "{error}");
-        // The first one may have been late on a busy machine.
-        assert!(error.contains(" of 3 safekeepers answered, 2 are needed"), "{error}");
+        let good = bed.safekeepers[0].address();
+        // On a busy machine even the good one can be too late.
+        if !error.contains(&format!("{good}: no answer within")) {
+            for part in [
+                "1 of 3 safekeepers answered, 2 are needed",
+                &format!("{good}: flush_lsn {LSN_TEXT}, commit_lsn {LSN_TEXT}"),
+            ] {
+                assert!(error.contains(part), "{part}: {error}");
+            }
+        }
         for part in [
-            format!(
-                "{}: flush_lsn {LSN_TEXT}, commit_lsn {LSN_TEXT}",
-                bed.safekeepers[0].address()
-            )
-            .as_str(),
-            &format!("{}: ", closed.address()),
+            format!("{}: ", closed.address()).as_str(),
             "Connection refused",
             &format!("{}: no answer within 100 ms", silent.address()),
             "exit status: 7",
             "sync-safekeepers stand-in: exit",
         ] {
-            assert!(error.contains(part) || error.contains("0 of 3"), "{part}: {error}");
+            assert!(error.contains(part), "{part}: {error}");
         }
         assert!(compute.log().contains("failed to sync safekeepers"), "{}", compute.log());
         assert_eq!(bed.wrapper.calls().unwrap().len(), 6, "one try and five retries");

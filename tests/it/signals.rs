@@ -31,7 +31,7 @@ async fn each_of_them_stops_postgres_cleanly_and_syncs_nothing() {
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
             let bed = Bed::new(server.clone()).await;
             let mut compute = bed.start();
-            compute.wait_for("running").await;
+            bed.wait_running(&mut compute).await;
             compute.signal(signal);
             assert_eq!(exit_code(&mut compute).await, Some(1));
             let log = compute.log();
@@ -52,7 +52,7 @@ async fn the_exit_code_can_be_chosen() {
         for wanted in [0, 7] {
             let flags = ["--signal-exit-code", &wanted.to_string()];
             let mut compute = start_with(&bed, &flags);
-            compute.wait_for("running").await;
+            bed.wait_running(&mut compute).await;
             assert_eq!(compute.stop(Signal::SIGTERM).await, wanted);
         }
         assert_nothing_left(&bed);
@@ -66,7 +66,7 @@ async fn a_postgres_that_ignores_signals_is_killed_in_time() {
         let bed = Bed::new(server).await;
         bed.before_server(IMMORTAL);
         let mut compute = start_with(&bed, &["--stop-timeout", "1"]);
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         compute.signal(Signal::SIGTERM);
         let limit = Duration::from_secs(5);
         assert_eq!(compute.wait_exit_within(limit).await.code(), Some(1));
@@ -86,7 +86,7 @@ async fn a_second_signal_ends_everything_at_once() {
         bed.before_server(IMMORTAL);
         // Long enough that only the second signal can be what ends it.
         let mut compute = start_with(&bed, &["--stop-timeout", "600"]);
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         compute.signal(Signal::SIGTERM);
         compute.wait_for_log("sending SIGINT").await;
         assert!(compute.is_alive());
@@ -105,7 +105,7 @@ async fn a_signal_shortens_a_terminate() {
         let bed = Bed::new(server).await;
         bed.before_server(IMMORTAL);
         let mut compute = start_with(&bed, &["--stop-timeout", "1"]);
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         let request = compute.http.post(format!("{}/terminate", compute.external)).send();
         let request = tokio::spawn(request);
         compute.wait_for_log("sending SIGINT").await;
@@ -169,7 +169,7 @@ async fn a_signal_cuts_the_sync_after_postgres_own_end() {
     on_one_server(|server| async move {
         let bed = Bed::new(server).await;
         let mut compute = bed.start();
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         bed.wrapper.set_mode(SyncMode::Hang).unwrap();
         let postmaster = nix::unistd::Pid::from_raw(compute.postmaster());
         nix::sys::signal::kill(postmaster, Signal::SIGINT).unwrap();

@@ -7,7 +7,8 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Bed, Compute, LSN_TEXT, assert_nothing_left, on_every_server, on_one_server, position, until,
+    Bed, Compute, LSN_TEXT, assert_nothing_left, last_position, on_every_server, on_one_server,
+    until,
 };
 
 async fn terminate(compute: &Compute, query: &str) -> (u16, Value) {
@@ -20,15 +21,15 @@ async fn fast_answers_with_the_lsn_and_stays() {
     on_every_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = bed.start();
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         let answer = json!({"lsn": LSN_TEXT});
         assert_eq!(terminate(&compute, "").await, (200, answer.clone()));
         assert_eq!(compute.get("/status").await.1["status"], "terminated");
         assert_eq!(terminate(&compute, "?mode=immediate").await, (201, answer));
         assert_eq!(bed.wrapper.calls().unwrap().len(), 1);
         let log = compute.log();
-        let down = position(&log, "database system is shut down");
-        assert!(down < position(&log, "starting safekeepers syncing"), "{log}");
+        let down = last_position(&log, "database system is shut down");
+        assert!(down < last_position(&log, "starting safekeepers syncing"), "{log}");
         let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
         assert_eq!(code.as_u16(), 412, "{body}");
         assert!(compute.is_alive());
@@ -46,7 +47,7 @@ async fn fast_stays_for_30_seconds() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = bed.start();
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         assert_eq!(terminate(&compute, "?mode=fast").await.0, 200);
         let answered = Instant::now();
         tokio::time::sleep(Duration::from_secs(25)).await;
@@ -63,7 +64,7 @@ async fn immediate_answers_and_goes() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = bed.start();
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         assert_eq!(terminate(&compute, "?mode=immediate").await, (200, json!({"lsn": LSN_TEXT})));
         assert_eq!(compute.wait_exit_within(Duration::from_secs(10)).await.code(), Some(0));
         assert_nothing_left(&bed);
@@ -76,7 +77,7 @@ async fn of_two_at_once_one_is_told_to_wait() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = bed.start();
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         let (one, other) =
             tokio::join!(terminate(&compute, "?mode=immediate"), terminate(&compute, ""));
         let mut answers = [one, other];
@@ -141,7 +142,7 @@ async fn a_failed_reconfiguration_can_be_terminated() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = bed.start();
-        compute.wait_for("running").await;
+        bed.wait_running(&mut compute).await;
         bed.spec.skip_pg_catalog_updates = false;
         bed.spec.database("store", "nobody");
         let (code, _) = compute.post("/configure", Some(&bed.configure_body())).await;

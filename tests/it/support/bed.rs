@@ -1,11 +1,9 @@
 //! Everything a compute needs around it, on loopback and in a folder of its own.
 
-use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
 use compute_ctl::dev::pageserver::{PageserverOptions, StandInPageserver};
 use compute_ctl::dev::safekeeper::{SafekeeperBehaviour, StandInSafekeeper};
@@ -17,7 +15,6 @@ use compute_ctl::os::children::Children;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::Mutex;
 
 use super::{Compute, free_port};
 
@@ -51,21 +48,24 @@ fn run_as() -> Option<RunAs> {
     Some(RunAs { uid: user.uid.as_raw(), gid: user.gid.as_raw() })
 }
 
-/// By version; the folder lives as long as the template in it.
-type Templates = HashMap<String, Arc<(TempDir, Template)>>;
-
-/// One template per server version and process: initdb takes a second.
+/// The template of a server version, made once and kept for later runs: initdb takes seconds. One
+/// folder per user, locked while somebody makes the template.
 async fn template(server: &Server) -> Template {
-    static TEMPLATES: Mutex<Option<Templates>> = Mutex::const_new(None);
-    let mut templates = TEMPLATES.lock().await;
-    let templates = templates.get_or_insert_default();
-    if let Some(made) = templates.get(&server.version) {
-        return made.1.clone();
+    let user = nix::unistd::geteuid();
+    let dir = std::env::temp_dir().join(format!("cctl-templates-{user}"));
+    if !dir.exists() {
+        // Another test may be making it at this very moment.
+        let _ = fs::create_dir(&dir);
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let dir = folder("template");
-    let made = Template::build(server, dir.path(), run_as(), &Children::new()).await.unwrap();
-    templates.insert(server.version.clone(), Arc::new((dir, made.clone())));
-    made
+    let lock = dir.clone();
+    let lock = tokio::task::spawn_blocking(move || {
+        let lock = File::create(lock.join("lock")).unwrap();
+        lock.lock().unwrap();
+        lock
+    });
+    let _lock = lock.await.unwrap();
+    Template::cached(server, &dir, run_as(), &Children::new()).await.unwrap()
 }
 
 /// A folder that the run-as user can use.
@@ -216,6 +216,13 @@ impl Bed {
         let mut line = self.base_args();
         line.extend(self.config_args());
         Compute::spawn(self, &line, env)
+    }
+
+    /// Waits until a compute runs, and forgets the syncs of its start: on a busy machine the
+    /// safekeepers can be too late for the quick check.
+    pub async fn wait_running(&self, compute: &mut Compute) {
+        compute.wait_for("running").await;
+        self.wrapper.clear_journal().unwrap();
     }
 
     /// Starts a compute with the base flags and these.

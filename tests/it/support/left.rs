@@ -9,6 +9,7 @@ use super::Bed;
 
 /// The kernel may take a moment to take down what was killed.
 const MOMENT: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Fails if a process runs in the bed's folder or names it on its command line.
 #[track_caller]
@@ -26,7 +27,7 @@ pub fn assert_nothing_left_in(dir: &Path) {
             return;
         }
         assert!(Instant::now() < deadline, "left behind: {left:?}");
-        std::thread::yield_now();
+        std::thread::park_timeout(LOOK_AGAIN);
     }
 }
 

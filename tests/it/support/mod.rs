@@ -25,7 +25,7 @@ pub use left::assert_nothing_left;
 pub use ports::{ClosedPort, SilentPort};
 pub use refusal::{Marked, try_start};
 pub use servers::{on_every_server, on_one_server};
-pub use wait::{eventually, position, until};
+pub use wait::{eventually, last_position, until};
 
 use std::path::PathBuf;
 use std::time::Duration;

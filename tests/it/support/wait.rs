@@ -25,8 +25,8 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Where a text is in a log; panics if it is not there.
+/// Where a text is in a log for the last time; panics if it is not there.
 #[track_caller]
-pub fn position(log: &str, text: &str) -> usize {
-    log.find(text).unwrap_or_else(|| panic!("no {text:?} in\n{log}"))
+pub fn last_position(log: &str, text: &str) -> usize {
+    log.rfind(text).unwrap_or_else(|| panic!("no {text:?} in\n{log}"))
 }
