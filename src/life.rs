@@ -98,8 +98,13 @@ impl Compute {
         let source = source(args)?;
         let timeouts = Timeouts { stop_on_signal: args.stop_timeout, ..Timeouts::default() };
 
-        let ConfigDocument { spec, compute_ctl_config } = source.load().await?;
-        let install = PgInstall::discover(&args.pgbin, &process.children, timeouts.helper).await?;
+        // The one may ask the control plane, the other runs a program.
+        let (document, install) = tokio::join!(
+            source.load(),
+            PgInstall::discover(&args.pgbin, &process.children, timeouts.helper)
+        );
+        let ConfigDocument { spec, compute_ctl_config } = document?;
+        let install = install?;
         let spec = spec.map(ParsedSpec::try_from).transpose().context("the spec cannot be used")?;
 
         let (external_port, internal_port) = args.http_ports();

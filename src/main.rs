@@ -50,17 +50,22 @@ fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     let stop = Stop::default();
-    let code = runtime.block_on(async {
-        let process = Process::start(log.clone(), stop.clone())?;
-        let stopped = process.stop.requested.clone();
-        let compute = tokio::select! {
-            compute = Compute::prepare(&args, &process) => compute?,
-            () = stopped.cancelled() => return Ok(args.signal_exit_code),
-        };
-        Ok(compute.run().await)
-    });
+    let (stop_timeout, life) = (args.stop_timeout, live(args, log.clone(), stop.clone()));
+    // On a worker, which also waits for the network: on this thread, each chunk of a basebackup
+    // would cost a switch between the two.
+    let code = runtime.block_on(async { tokio::spawn(life).await? });
     // Threads that still delete the old data directory are not waited for.
     runtime.shutdown_background();
-    log.flush(stop.limit(Timeouts::default().log_flush, args.stop_timeout));
+    log.flush(stop.limit(Timeouts::default().log_flush, stop_timeout));
     code
+}
+
+async fn live(args: RunArgs, log: LogSink, stop: Stop) -> anyhow::Result<u8> {
+    let process = Process::start(log, stop)?;
+    let stopped = process.stop.requested.clone();
+    let compute = tokio::select! {
+        compute = Compute::prepare(&args, &process) => compute?,
+        () = stopped.cancelled() => return Ok(args.signal_exit_code),
+    };
+    Ok(compute.run().await)
 }

@@ -1,5 +1,6 @@
 //! What all cases share: a server, stand-in storage, a folder, a way to start the daemon.
 
+use std::cell::Cell;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -88,6 +89,8 @@ pub struct Bed {
     binary: PathBuf,
     config: PathBuf,
     ports: [u16; 3],
+    /// Number of the data directories in use.
+    round: Cell<u32>,
     dir: TempDir,
 }
 
@@ -129,6 +132,7 @@ impl Bed {
             binary,
             config,
             ports,
+            round: Cell::new(0),
             dir,
         })
     }
@@ -143,23 +147,30 @@ impl Bed {
 
     /// The one that the daemon fills.
     pub fn pgdata(&self) -> PathBuf {
-        self.dir.path().join("pgdata")
+        self.dir.path().join(format!("pgdata-{}", self.round.get()))
     }
 
     /// One that is filled by hand, for comparison.
     pub fn other_pgdata(&self) -> PathBuf {
-        self.dir.path().join("other")
+        self.dir.path().join(format!("other-{}", self.round.get()))
     }
 
-    /// No data directory, nor trash of one.
+    /// From here on both are new. The old ones stay: ext4 creates files slowly for some seconds
+    /// after others were deleted, as it looks for inodes that it may use again.
+    pub fn next_round(&self) {
+        self.round.set(self.round.get() + 1);
+    }
+
+    /// Deletes all data directories, and the trash of the daemon.
     pub fn clear(&self) -> anyhow::Result<()> {
         for entry in fs::read_dir(self.dir.path())? {
-            let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with(".pgdata") || path == self.pgdata() || path == self.other_pgdata() {
-                remove(&path)?;
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if ["pgdata-", ".pgdata-", "other-"].iter().any(|prefix| name.starts_with(prefix)) {
+                remove(&entry.path())?;
             }
         }
+        self.next_round();
         Ok(())
     }
 

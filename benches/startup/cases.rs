@@ -28,13 +28,12 @@ pub fn first_start(bed: &Bed, runs: usize) -> anyhow::Result<()> {
     let [mut inflate, mut write, mut server, mut sum, mut running, mut ratio] =
         std::array::from_fn(|_| Samples::default());
     for _ in 0..runs {
-        bed.clear()?;
+        bed.next_round();
         let pgdata = bed.other_pgdata();
         let inflated = parts.inflate()?;
         let written = parts.write(&pgdata)?;
         configuration.put(&pgdata, bed.owner)?;
         let ready = parts::bare_server(bed, postgres, &pgdata)?;
-        bed.clear()?;
         let daemon = bed.time_daemon(archive, postgres)?;
 
         let avoidable = inflated + written + ready;
@@ -49,6 +48,7 @@ pub fn first_start(bed: &Bed, runs: usize) -> anyhow::Result<()> {
         }
         ratio.push(milliseconds(daemon) / milliseconds(avoidable));
     }
+    bed.clear()?;
     let (packed, unpacked) = archives::sizes(archive)?;
     let megabytes = |bytes: usize| bytes as f64 / 1e6;
     let (packed, unpacked) = (megabytes(packed), megabytes(unpacked));
@@ -69,7 +69,7 @@ pub fn own_share(bed: &Bed, runs: usize) -> anyhow::Result<()> {
     let [mut fake, mut pg_config, mut running, mut own] =
         std::array::from_fn(|_| Samples::default());
     for _ in 0..runs {
-        bed.clear()?;
+        bed.next_round();
         let pgdata = bed.other_pgdata();
         fs::create_dir(&pgdata)?;
         bed.owner.hand_over(&pgdata)?;
@@ -80,6 +80,7 @@ pub fn own_share(bed: &Bed, runs: usize) -> anyhow::Result<()> {
         running.push_time(daemon);
         own.push(milliseconds(daemon) - milliseconds(ready));
     }
+    bed.clear()?;
     heading("Own share: an archive of one file, a server that is ready at once");
     fake.print("that server alone, exec to ready", "ms");
     running.print("compute_ctl, exec to running", "ms");
@@ -92,12 +93,17 @@ pub fn own_share(bed: &Bed, runs: usize) -> anyhow::Result<()> {
 /// A start that finds an old data directory, against one that finds none.
 pub fn restart(bed: &Bed, runs: usize) -> anyhow::Result<()> {
     let archive = &bed.archives.one_file;
+    let files = bed.dir().join("files");
+    fs::create_dir(&files)?;
+    for number in 0..OLD_FILES {
+        fs::write(files.join(number.to_string()), "x")?;
+    }
     let [mut first, mut again, mut more] = std::array::from_fn(|_| Samples::default());
     for _ in 0..runs {
-        bed.clear()?;
+        bed.next_round();
         let without = bed.time_daemon(archive, &bed.fake)?;
-        bed.clear()?;
-        old_directory(&bed.pgdata())?;
+        bed.next_round();
+        old_directory(&bed.pgdata(), &files)?;
         bed.owner.hand_over(&bed.pgdata())?;
         let with = bed.time_daemon(archive, &bed.fake)?;
         first.push_time(without);
@@ -105,6 +111,7 @@ pub fn restart(bed: &Bed, runs: usize) -> anyhow::Result<()> {
         more.push(milliseconds(with) - milliseconds(without));
     }
     bed.clear()?;
+    fs::remove_dir_all(files)?;
     heading(&format!("Restart over a data directory of {OLD_FILES} files"));
     first.print("no old data directory, exec to running", "ms");
     again.print("with it, exec to running", "ms");
@@ -113,18 +120,20 @@ pub fn restart(bed: &Bed, runs: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The usual top level, and all files in `base`.
-fn old_directory(pgdata: &Path) -> anyhow::Result<()> {
+/// The usual top level, and all files in `base`; links, so that making the directory anew in each
+/// round costs little.
+fn old_directory(pgdata: &Path, files: &Path) -> anyhow::Result<()> {
     for name in ["base", "global", "pg_wal", "pg_xact", "pg_multixact", "pg_dynshmem"] {
         fs::create_dir_all(pgdata.join(name))?;
     }
     fs::write(pgdata.join("PG_VERSION"), "15\n")?;
-    for database in 0..20 {
-        let database = pgdata.join("base").join(database.to_string());
-        fs::create_dir(&database)?;
-        for relation in 0..OLD_FILES / 20 {
-            fs::write(database.join(relation.to_string()), "x")?;
+    for number in 0..OLD_FILES {
+        let database = pgdata.join("base").join((number / 1000).to_string());
+        if number % 1000 == 0 {
+            fs::create_dir(&database)?;
         }
+        let name = number.to_string();
+        fs::hard_link(files.join(&name), database.join(&name))?;
     }
     Ok(())
 }

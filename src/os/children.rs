@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{self, Signal};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
@@ -182,19 +182,21 @@ impl Children {
 
     /// Reaps ended children that nobody waits for: orphans that the kernel gave us, and children
     /// whose handle was dropped. Returns how many.
+    ///
+    /// Costs a call per zombie, however many processes the machine has. The kernel shows one
+    /// zombie at a time; if that one is registered, whoever waits for it sweeps again after
+    /// taking its status, so what may be behind it is not forgotten.
     pub fn reap_orphans(&self) -> usize {
         let mut registry = self.lock();
-        let buried = registry.bury_abandoned();
-        // One cheap call tells the usual case, that there is no zombie at all.
+        let mut reaped = registry.bury_abandoned();
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        if matches!(waitid(Id::All, peek), Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD)) {
-            return buried;
+        while let Some(pid) = waitid(Id::All, peek).ok().and_then(|zombie| zombie.pid())
+            && !registry.entries.contains_key(&pid.as_raw())
+            && waitpid(pid, Some(WaitPidFlag::WNOHANG)).is_ok()
+        {
+            reaped += 1;
         }
-        buried
-            + our_children()
-                .filter(|p| p.zombie && !registry.entries.contains_key(&p.pid))
-                .filter(|p| waitpid(Pid::from_raw(p.pid), Some(WaitPidFlag::WNOHANG)).is_ok())
-                .count()
+        reaped
     }
 
     /// The very end of the process: every child that is still there, ours or given to us, gets
@@ -303,6 +305,8 @@ impl RegisteredChild {
         let status = child.wait().await?;
         self.status = Some(status);
         self.children.lock().remove(self.pid, self.entry);
+        // A sweep that met this zombie has left it, and what came behind it, to us.
+        self.children.reap_orphans();
         Ok(status)
     }
 
@@ -392,6 +396,31 @@ mod tests {
         children.reap_orphans();
         assert!(!children.is_registered(pid));
         assert!(procs::get(pid).is_none_or(|p| p.ppid != Pid::this().as_raw()));
+    }
+
+    #[tokio::test]
+    async fn an_orphan_behind_a_waited_child_is_reaped() {
+        nix::sys::prctl::set_child_subreaper(true).unwrap();
+        let children = Children::new();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let script = format!("sleep 1000 & echo $! > {}", file.path().display());
+        let mut child = children.spawn(sh(&script)).unwrap();
+        // Both are zombies, in this order, when the sweep looks.
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(Pid::from_raw(child.pid())), flags).unwrap();
+        let orphan: i32 = std::fs::read_to_string(file.path()).unwrap().trim().parse().unwrap();
+        signal::kill(Pid::from_raw(orphan), Signal::SIGKILL).unwrap();
+        // Fails if another test's sweep has reaped it.
+        let _ = waitid(Id::Pid(Pid::from_raw(orphan)), flags);
+        children.reap_orphans();
+        assert!(child.wait().await.unwrap().success());
+        // The zombie of another test can stand before it; that test sweeps, too.
+        let gone = async {
+            while procs::get(orphan).is_some_and(|p| p.ppid == Pid::this().as_raw()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONG, gone).await.unwrap();
     }
 
     #[tokio::test]
