@@ -37,7 +37,6 @@ pub async fn apply(
     if skip && files::subscribers_enabled(pgdata)? {
         conf.keep_subscribers();
     }
-    node.side.check(&spec.spec)?;
     node.side.in_background(&spec.spec, node.params.active_tls(&spec.spec));
     node.side.before_rewrite(&spec.spec).await?;
     tls.follow(&spec.spec);
