@@ -40,7 +40,9 @@ pub async fn show(node: &Arc<ComputeNode>, archive_bytes: u64) -> ComputeStatus 
             match record.took {
                 Some(took) if shown.insert(n) => {
                     let millis = took.as_secs_f64() * 1e3;
-                    bar.suspend(|| say(format_args!("  {:<18} {millis:8.1} ms", record.phase)));
+                    bar.suspend(|| {
+                        say(format_args!("  {:<18} {millis:8.1} ms", record.phase.to_string()))
+                    });
                 }
                 Some(_) => {}
                 None => fetching |= record.phase == Phase::Basebackup,

@@ -1,6 +1,7 @@
 //! Teaches a vanilla Postgres `--sync-safekeepers` (06 §11.6).
 //!
-//! Layout: `<dir>/bin/postgres` is a shell script, the other programs beside it are links;
+//! Layout: `<dir>/bin/postgres` is a shell script, the other programs beside it are links, and so
+//! are `<dir>/lib` and `<dir>/share`;
 //! `<dir>/{lsn,mode,journal}` are read and written by the script at each call, so behaviour can be
 //! switched while a daemon runs. For everything but the sync the script `exec`s the real server,
 //! so that the process the daemon knows is the postmaster itself.
@@ -117,6 +118,13 @@ impl SyncWrapper {
             let name = entry?.file_name();
             if name != "postgres" && name != "postmaster" {
                 symlink(server.bin_dir.join(&name), bin.join(&name))?;
+            }
+        }
+        // As in the installation, libraries and extensions are found beside the programs.
+        for kind in ["lib", "share"] {
+            let original = server.bin_dir.with_file_name(kind);
+            if original.is_dir() {
+                symlink(original, dir.join(kind))?;
             }
         }
         let wrapper = Self { dir };

@@ -20,7 +20,7 @@ async fn it_runs_answers_and_ends_with_0() {
             &*format!("PostgreSQL {} from ", server.version),
             "initdb",
             "  safekeeper_check ",
-            "  basebackup ",
+            "  basebackup           ",
             "  start_postgres ",
             "running after ",
             "Ctrl-C; everything is temporary",

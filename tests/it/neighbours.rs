@@ -15,8 +15,11 @@ use tokio::process::{Child, Command};
 
 use crate::support::{Bed, Compute, PATIENCE, assert_nothing_left, on_one_server, until};
 
-/// `$0` is the bed. Gives `/tmp` and `/etc` other contents, with the pid files in them.
+/// `$0` is the bed, `$1` the program to run. Gives `/tmp` and `/etc` other contents, with the pid
+/// files in them. The program is copied into the bed: where it was built may be below `/tmp`.
 const NAMESPACE: &str = r#"set -e
+cp "$1" "$0/compute_ctl"
+shift
 mkdir "$0/tmp" "$0/etc"
 mount -t tmpfs tmpfs "$0/etc"
 cp -a /etc/. "$0/etc"
@@ -30,7 +33,7 @@ mkdir "$0/tmp/${0##*/}"
 cp "$0/pgbouncer.pid" "$0/tmp"
 mount --bind "$0" "$0/tmp/${0##*/}"
 mount --move "$0/tmp" /tmp
-exec "$@""#;
+exec "$0/compute_ctl" "$@""#;
 
 /// A program of this name that sleeps, of the user whom the daemon becomes; its pid file is `pid`.
 async fn neighbour(bed: &Bed, name: &str) -> Child {
