@@ -99,9 +99,16 @@ impl TlsState {
             tokio::time::sleep_until(moment).await;
             self.not_before = None;
         }
-        match &mut self.watch {
-            Some(watch) => watch.changed(self.installer.digest()).await,
-            None => std::future::pending().await,
+        let (Some(watch), Some(config)) = (&mut self.watch, &self.config) else {
+            return std::future::pending().await;
+        };
+        loop {
+            let pair = watch.changed(self.installer.digest()).await;
+            // What the watch has seen may be older than what a reconfiguration has installed.
+            match load(config).await {
+                Some(Ok(now)) if now.digest() != pair.digest() => watch.read_meanwhile(now),
+                _ => return pair,
+            }
         }
     }
 
@@ -127,15 +134,14 @@ impl TlsState {
     /// For a reconfiguration: puts what is in the files right now into PGDATA, if it can be used.
     /// If not, what is in PGDATA stays, and the watch goes on trying (04 W2).
     pub async fn install_present(&mut self, pgdata: &Path) {
-        let (Some(watch), Some(config)) = (&self.watch, self.config.clone()) else { return };
-        let loaded = tokio::task::spawn_blocking(move || TlsPair::load(&config)).await;
-        let pair = match loaded {
+        let (Some(watch), Some(config)) = (&self.watch, &self.config) else { return };
+        let pair = match load(config).await {
             // Without a check of its own it has to be one that the watch has looked at twice.
-            Ok(Ok(pair)) if pair.doubt().is_some() => watch.latest(),
-            Ok(Ok(pair)) => Some(Arc::new(pair)),
+            Some(Ok(pair)) if pair.doubt().is_some() => watch.latest(),
+            Some(Ok(pair)) => Some(Arc::new(pair)),
             // The watch says it in the log.
-            Ok(Err(_)) => None,
-            Err(_) => return,
+            Some(Err(_)) => None,
+            None => return,
         };
         let Some(pair) = pair else {
             tracing::warn!("the TLS certificate stays as it is until there is a usable pair");
@@ -162,6 +168,12 @@ impl TlsState {
         }
         self.metrics.set_certificate_expiry(pair.not_after());
     }
+}
+
+/// Reads the files off the workers. `None`: the runtime is going down.
+async fn load(config: &TlsConfig) -> Option<Result<TlsPair, PairError>> {
+    let config = config.clone();
+    tokio::task::spawn_blocking(move || TlsPair::load(&config)).await.ok()
 }
 
 #[cfg(test)]

@@ -65,6 +65,7 @@ struct Seen {
 #[derive(Debug)]
 pub struct PairWatch {
     seen: watch::Receiver<Seen>,
+    sender: Arc<watch::Sender<Seen>>,
     task: JoinHandle<()>,
     limits: WatchLimits,
 }
@@ -79,8 +80,14 @@ impl PairWatch {
     /// Starts to follow the files. The first look is at once.
     pub fn start(config: TlsConfig, limits: WatchLimits) -> Self {
         let (sender, seen) = watch::channel(Seen::default());
-        let task = tokio::spawn(follow(config, limits, sender));
-        Self { seen, task, limits }
+        let sender = Arc::new(sender);
+        let task = tokio::spawn(follow(config, limits, Arc::clone(&sender)));
+        Self { seen, sender, task, limits }
+    }
+
+    /// Somebody else has read the files later than the watch.
+    pub fn read_meanwhile(&self, pair: TlsPair) {
+        offer(&self.sender, pair);
     }
 
     /// The newest usable pair.
@@ -113,7 +120,7 @@ impl PairWatch {
 }
 
 /// The task.
-async fn follow(config: TlsConfig, limits: WatchLimits, out: watch::Sender<Seen>) {
+async fn follow(config: TlsConfig, limits: WatchLimits, out: Arc<watch::Sender<Seen>>) {
     let paths = [&config.key_path, &config.cert_path].map(|path| absolute(path));
     let mut places = Places::new(paths.into());
     let changed = places.changed();

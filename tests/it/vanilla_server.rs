@@ -127,7 +127,7 @@ async fn roles_and_databases_without_the_extension() {
             // The same spec again: nothing to do.
             let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
             assert_eq!((code.as_u16(), &answer["status"]), (200, &json!("running")), "{answer}");
-            assert!(compute.log().contains("as the spec says, 0 statements"), "{}", compute.log());
+            compute.wait_for_log("as the spec says, 0 statements").await;
             assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         }
         assert_nothing_left(&bed);

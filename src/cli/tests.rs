@@ -1,0 +1,138 @@
+use super::*;
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("compute_ctl").chain(line.split_whitespace()))
+}
+
+const BASE: &str = "-D /d -C postgresql://cloud_admin@localhost/postgres -i c1";
+
+#[test]
+fn the_definition_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn short_and_long_forms_are_the_same() {
+    let short = "-D /d -C u -c /c -i c1 -b /pg/postgres -r http://gw";
+    let long = "--pgdata=/d --connstr u --config=/c --compute-id c1 --pgbin /pg/postgres \
+                --remote-ext-base-url=http://gw";
+    for line in [short, long, "-D/d -Cu -c/c -ic1 -b/pg/postgres -rhttp://gw"] {
+        let run = parse(line).unwrap().run;
+        assert_eq!(run.pgdata.unwrap(), PathBuf::from("/d"));
+        assert_eq!(run.connstr.unwrap(), "u");
+        assert_eq!(run.config.unwrap(), PathBuf::from("/c"));
+        assert_eq!(run.compute_id.unwrap(), "c1");
+        assert_eq!(run.pgbin, PathBuf::from("/pg/postgres"));
+        assert_eq!(run.remote_ext_base_url.unwrap().as_str(), "http://gw/");
+    }
+}
+
+#[test]
+fn documented_defaults() {
+    let run = parse(&format!("{BASE} -c /c")).unwrap().run;
+    assert_eq!(run.http_ports(), (3080, 3081));
+    assert_eq!(run.privileged_role_name, "neon_superuser");
+    assert_eq!(run.cgroup, "neon-postgres");
+    assert_eq!(run.vm_monitor_addr.to_string(), "0.0.0.0:10301");
+    assert_eq!(run.installed_extensions_collection_interval, 3600);
+    assert_eq!(run.stop_timeout, Duration::from_secs(7));
+    assert_eq!(run.signal_exit_code, 1);
+    assert!(!run.dev && !run.lakebase_mode && !run.force_wipe);
+}
+
+#[test]
+fn the_older_form_needs_no_compute_id() {
+    let line = "-D /var/db/postgres/compute -C postgresql://cloud_admin@localhost/postgres \
+                -S /var/db/postgres/specs/current.json -b /usr/local/bin/postgres";
+    let run = parse(line).unwrap().run;
+    assert_eq!(run.spec.unwrap(), PathBuf::from("/var/db/postgres/specs/current.json"));
+}
+
+#[test]
+fn usage_errors() {
+    let cases = [
+        (String::new(), ErrorKind::MissingRequiredArgument),
+        (BASE.to_owned(), ErrorKind::MissingRequiredArgument),
+        ("-D /d -C u -c /c".to_owned(), ErrorKind::MissingRequiredArgument),
+        (format!("{BASE} -c /c -p http://cp"), ErrorKind::ArgumentConflict),
+        (format!("{BASE} -c /c -S /s"), ErrorKind::ArgumentConflict),
+        (format!("{BASE} -S /s -p http://cp"), ErrorKind::ArgumentConflict),
+        (format!("{BASE} -c /c --http-port 1 --external-http-port 2"), ErrorKind::ArgumentConflict),
+        (format!("{BASE} -c /c --http-port 1 --internal-http-port 2"), ErrorKind::ArgumentConflict),
+        (format!("{BASE} -c /c --privileged-role-name Abc"), ErrorKind::ValueValidation),
+        (format!("{BASE} -c /c --privileged-role-name a1"), ErrorKind::ValueValidation),
+        (format!("{BASE} -c /c --privileged-role-name="), ErrorKind::ValueValidation),
+        (format!("{BASE} -c /c --external-http-port 65536"), ErrorKind::ValueValidation),
+        (format!("{BASE} -c /c --lakebase-mode"), ErrorKind::InvalidValue),
+        (format!("{BASE} -c /c --lakebase-mode yes"), ErrorKind::InvalidValue),
+        (format!("{BASE} -c /c -r http://gw?a=b"), ErrorKind::ValueValidation),
+        (format!("{BASE} -c /c --stop-timeout 0"), ErrorKind::ValueValidation),
+        (format!("{BASE} -c /c --stop-timeout inf"), ErrorKind::ValueValidation),
+        (format!("{BASE} -c /c --nonsense"), ErrorKind::UnknownArgument),
+        (format!("{BASE} -c /c extra"), ErrorKind::ArgumentConflict),
+    ];
+    for (line, kind) in cases {
+        let error = parse(&line).unwrap_err();
+        assert_eq!(error.kind(), kind, "{line}: {error}");
+        assert_eq!(error.exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn a_default_port_does_not_conflict() {
+    let run = parse(&format!("{BASE} -c /c --http-port 7000")).unwrap().run;
+    assert_eq!(run.http_ports(), (3080, 3081), "ignored outside Lakebase mode");
+    let run = parse(&format!("{BASE} -c /c --http-port 7000 --lakebase-mode true")).unwrap().run;
+    assert_eq!(run.http_ports(), (7000, 7001));
+}
+
+#[test]
+fn gateway_urls_end_in_one_slash() {
+    for (given, kept) in [
+        ("https://e.test/sub", "https://e.test/sub/"),
+        ("https://e.test//", "https://e.test/"),
+        ("https://e.test/a/b///", "https://e.test/a/b/"),
+    ] {
+        assert_eq!(gateway_url(given).unwrap().as_str(), kept);
+    }
+}
+
+#[test]
+fn help_and_version_end_well() {
+    for (line, kind) in [
+        ("--help", ErrorKind::DisplayHelp),
+        ("-h", ErrorKind::DisplayHelp),
+        ("--version", ErrorKind::DisplayVersion),
+        ("dev --help", ErrorKind::DisplayHelp),
+    ] {
+        let error = parse(line).unwrap_err();
+        assert_eq!((error.kind(), error.exit_code()), (kind, 0));
+    }
+}
+
+#[test]
+fn check_needs_one_document() {
+    for (line, fits) in [
+        ("check -c /c", true),
+        ("check -S /s --show-conf -C postgresql://h --probe", true),
+        ("check", false),
+        ("check -c /c -S /s", false),
+        ("check -c /c -C postgresql://h", false),
+        ("check -c /c -D /d", false),
+    ] {
+        let command = parse(line).map(|cli| cli.command);
+        assert_eq!(matches!(command, Ok(Some(Command::Check(_)))), fits, "{line}");
+        assert!(fits || command.is_err_and(|error| error.exit_code() == 2), "{line}");
+    }
+}
+
+#[test]
+fn dev_needs_none_of_the_flags_of_a_compute() {
+    let Some(Command::Dev(dev)) = parse("dev --safekeepers 3").unwrap().command else {
+        panic!("not the dev command")
+    };
+    assert_eq!(dev.safekeepers, 3);
+    assert!(parse("dev --safekeepers 2").is_err());
+}
