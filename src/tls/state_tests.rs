@@ -96,3 +96,19 @@ async fn an_installation_that_failed_is_tried_again_later() {
     assert_eq!(again.digest(), pair.digest());
     assert!(began.elapsed() >= state.limits.poll);
 }
+
+#[tokio::test]
+async fn what_the_watch_saw_before_a_reconfiguration_does_not_come_back() {
+    let (files, pgdata, mut state) = place();
+    // The watch looks once, and then no more.
+    let never = Duration::from_secs(3600);
+    state.limits = WatchLimits { settle: never, poll: never, ..state.limits };
+    state.follow(&on());
+    let pair = state.wait_for_pair().await.unwrap().unwrap();
+    state.install(pgdata.path(), &pair).unwrap();
+    let next = new_pair();
+    put(files.path(), &next);
+    state.install_present(pgdata.path()).await;
+    let nothing_new = tokio::time::timeout(Duration::from_millis(500), state.changed());
+    assert!(nothing_new.await.is_err());
+}
