@@ -38,8 +38,6 @@ pub fn run(args: DevArgs) -> anyhow::Result<u8> {
     privileges::step_down(args.run_as.as_deref(), args.data.as_deref())?;
     // Before the reaper: it looks into programs with plain children.
     let server = servers::choose(args.pgbin.as_deref())?;
-    say(format_args!("PostgreSQL {} from {}", server.version, server.bin_dir.display()));
-
     let store = Store::open(args.data.as_deref())?;
     let log = if args.verbose {
         LogSink::new(std::io::stderr())?
@@ -54,6 +52,8 @@ pub fn run(args: DevArgs) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(async {
         let process = Process::start(log.clone(), Stop::default())?;
+        // The first line comes when Ctrl-C is understood.
+        say(format_args!("PostgreSQL {} from {}", server.version, server.bin_dir.display()));
         let stopped = process.stop.requested.clone();
         let session = tokio::select! {
             session = Session::set_up(&args, server, &store, &process) => session?,

@@ -157,7 +157,7 @@ fn distribution_folders(usr: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// Reads the version; the error completes the sentence "<program> ...".
+/// Reads the version; the error completes the sentence "`program` ...".
 fn inspect(folder: &Path, postgres: &Path) -> Result<Server, String> {
     // A link in /usr/local/bin may have no initdb beside it, but the program it points at has.
     let home = postgres.parent().filter(|home| home.join("initdb").is_file());

@@ -8,8 +8,8 @@
 //!              └──► body ──► lifecycle, metrics ──► node
 //! ```
 //!
-//! Each group of routes is one file that lists its [`Routes`]; it is added in [`external`] or
-//! [`internal`]. Handlers ask the node and turn what it says into answers; [`error`] maps errors
+//! Each group of routes is one file that lists its `Routes`; it is added in `external` or
+//! `internal`. Handlers ask the node and turn what it says into answers; `error` maps errors
 //! to statuses. Nothing below this module knows HTTP.
 
 mod auth;

@@ -9,7 +9,7 @@ use crate::spec::{Lsn, ParsedSpec};
 use crate::state::ComputeStatus;
 
 /// A request that was found legal and has already changed the status. Each carries the sender of
-/// its answer; a driver that ends drops it, which the asker sees as [`Interrupted`].
+/// its answer; a driver that ends drops it, which the asker sees as `Interrupted`.
 #[derive(Debug)]
 pub enum Request {
     /// Apply a spec: the first one of an empty compute, or a new one of a running compute.

@@ -74,7 +74,7 @@ impl Joiner {
         completed
     }
 
-    /// No line came for [`SILENCE`]: the message is complete. An unfinished line stays.
+    /// No line came for `SILENCE`: the message is complete. An unfinished line stays.
     pub fn tick(&mut self, emit: &mut impl FnMut(Vec<u8>)) {
         self.flush(emit);
     }
