@@ -5,10 +5,10 @@
 //! ```
 //!
 //! Inflating takes the most time, so it has a thread of its own, and overlaps with the network
-//! and the disk. All that is between the three stages has a fixed size, below 1 MiB in all.
+//! and the disk. All that is between the three stages has a fixed size, below 2 MiB in all.
 //!
 //! Invariant: no thread outlives its [`Unpacker`]. Dropping it cuts both threads short and waits
-//! for them, which takes one write of at most 128 KiB; so whoever cleans the directory after a
+//! for them, which takes the work on one buffer; so whoever cleans the directory after a
 //! failed or cancelled try does not race with a writer.
 
 use std::io::{self, BufRead, Read};
@@ -27,9 +27,11 @@ use super::tree::{Tree, clean_for_retry};
 /// Chunks of at most 64 KiB that may wait for the inflater.
 const COMPRESSED_CHUNKS: usize = 4;
 /// Buffers between inflating and writing.
-const BUFFERS: usize = 8;
-/// Size of each.
-const BUFFER_SIZE: usize = 64 * 1024;
+const BUFFERS: usize = 4;
+/// Size of each. Handing one over wakes the other thread, which costs as much as inflating several
+/// KiB; smaller buffers make that felt, larger ones gain nothing more. From 128 KiB on they go
+/// back to the system when they are freed.
+const BUFFER_SIZE: usize = 256 * 1024;
 
 /// Why an archive could not be unpacked.
 #[derive(Debug, Error)]
