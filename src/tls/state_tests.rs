@@ -105,7 +105,7 @@ async fn what_the_watch_saw_before_a_reconfiguration_does_not_come_back() {
     state.limits = WatchLimits { settle: never, poll: never, ..state.limits };
     state.follow(&on());
     let pair = state.wait_for_pair().await.unwrap().unwrap();
-    state.install(pgdata.path(), &pair).unwrap();
+    let _ = state.install(pgdata.path(), &pair).unwrap();
     let next = new_pair();
     put(files.path(), &next);
     state.install_present(pgdata.path()).await;
