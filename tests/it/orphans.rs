@@ -9,7 +9,7 @@ use tokio::process::Command;
 use crate::support::{Bed, Compute, assert_nothing_left, on_one_server, until};
 
 /// What the orphan runs, so that it can be told from everything else.
-const ORPHAN: &str = "sleep 0.765";
+const ORPHAN: &str = "sleep 76.543";
 
 fn children(parent: i32) -> Vec<procs::Process> {
     procs::all().unwrap().into_iter().filter(|p| p.ppid == parent).collect()
@@ -26,8 +26,10 @@ async fn an_orphan_is_reaped(compute: &Compute, daemon: i32) {
     let program = format!("{ORPHAN} >/dev/null 2>&1 & cat >/dev/null");
     let copy = format!("COPY (SELECT 1) TO PROGRAM '{program}'");
     compute.sql().await.batch_execute(&copy).await.unwrap();
-    let orphan = children(daemon).into_iter().find(|p| is_orphan(p.pid));
-    let orphan = orphan.expect("the daemon has not inherited the orphan").pid;
+    let find = || children(daemon).into_iter().find(|p| is_orphan(p.pid));
+    until("the daemon has inherited the orphan", || async { find().is_some() }).await;
+    let orphan = find().unwrap().pid;
+    kill(Pid::from_raw(orphan), Signal::SIGKILL).unwrap();
     until("the orphan is reaped", || async move { procs::get(orphan).is_none() }).await;
 }
 
