@@ -59,7 +59,7 @@ impl Store {
             }
         };
         let lock = PgDataLock::acquire(&dir)
-            .with_context(|| format!("the folder {} cannot be used", dir.display()))?;
+            .with_context(|| format!("the folder {} cannot be used by {}", dir.display(), me()))?;
         sweep(&dir)?;
         Ok(Self { dir, _temporary: temporary, _lock: lock })
     }
@@ -113,6 +113,15 @@ impl Store {
         let options = ArchiveOptions { durable: true, ..ArchiveOptions::default() };
         tokio::task::spawn_blocking(move || archive::build(&pgdata, &archive, &options)).await??;
         Ok(())
+    }
+}
+
+/// Who we are by now; often not who typed the command.
+fn me() -> String {
+    let uid = nix::unistd::geteuid();
+    match nix::unistd::User::from_uid(uid) {
+        Ok(Some(user)) => format!("user `{}`", user.name),
+        _ => format!("user {uid}"),
     }
 }
 
