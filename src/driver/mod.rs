@@ -2,7 +2,7 @@
 //!
 //! It takes a compute through its life: wait for a spec, start, supervise (Postgres' own exit, new
 //! specs, refreshes), end. One thing at a time; whatever is being done is given up when a signal
-//! comes, and everything that waits inside it has a deadline. How it ends is in [`ending`].
+//! comes, and everything that waits inside it has a deadline. How it ends is in [`mod@ending`].
 //!
 //! Every `select!` looks for a signal first, so that nothing new is begun after one.
 

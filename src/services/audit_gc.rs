@@ -3,7 +3,7 @@
 //! `pgauditlogtofile` starts a new file every few minutes and never deletes one; rsyslogd has read
 //! them long before they are this old. Runs for the rest of the process once audit forwarding is
 //! set up. Invariant: only files named `audit*.log` go, and none that was written to within
-//! [`MAX_AGE`].
+//! `MAX_AGE`.
 
 use std::ffi::OsStr;
 use std::fs;
