@@ -53,6 +53,10 @@ pub struct Timeouts {
     pub sql_connect: Duration,
     /// One statement; creating a database copies its template.
     pub sql_statement: Duration,
+    /// How long an apply goes on while the server has no connection left for it.
+    pub sql_no_slot: Duration,
+    /// Between two tries meanwhile: there is no event to wait for.
+    pub sql_no_slot_pause: Duration,
     /// Waiting for the TLS certificate and looking at it again (01 §15).
     pub tls: WatchLimits,
     /// First pause after a failed refresh; doubles each time (03 W8).
@@ -103,6 +107,8 @@ impl Default for Timeouts {
             progress_log: Duration::from_secs(5),
             sql_connect: Duration::from_secs(10),
             sql_statement: Duration::from_secs(120),
+            sql_no_slot: Duration::from_secs(60),
+            sql_no_slot_pause: Duration::from_millis(100),
             tls: WatchLimits::default(),
             refresh_pause: Duration::from_secs(5),
             refresh_pause_max: Duration::from_secs(60),

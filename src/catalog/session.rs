@@ -101,6 +101,16 @@ pub enum SessionError {
     Answer(String),
 }
 
+impl SessionError {
+    /// The server's own word on it, if it said anything.
+    pub fn sqlstate(&self) -> Option<&SqlState> {
+        match self {
+            Self::Connect(error) | Self::Statement(error) => error.sqlstate.as_ref(),
+            _ => None,
+        }
+    }
+}
+
 /// Connection settings for one use, from the URL in `--connstr`: hardened options first, then the
 /// operator's own, so that these win. TLS is never used.
 pub fn session_config(connstr: &str, application_name: &str) -> Result<Config, SessionError> {
@@ -197,7 +207,7 @@ impl Session {
 
     /// A statement that nobody waits for must not change anything later on, when the lock that it
     /// waits for is free.
-    async fn cancel(&self) {
+    pub async fn cancel(&self) {
         let token = self.client.cancel_token();
         match timeout(CANCEL_DEADLINE, token.cancel_query(NoTls)).await {
             Ok(Ok(())) => {}

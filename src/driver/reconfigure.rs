@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 use crate::node::ComputeNode;
 use crate::postgres::files;
 use crate::spec::ParsedSpec;
+use crate::startup::catalog::Occasion;
 use crate::startup::{catalog, configuration};
 use crate::tls::{Installed, TlsPair, TlsState};
 
@@ -46,7 +47,7 @@ pub async fn apply(
     reload(postmaster)?;
     written?;
     if !skip {
-        catalog::apply(node, spec, || reload(postmaster)).await?;
+        catalog::apply(node, spec, Occasion::Reconfiguration, || reload(postmaster)).await?;
         if spec.is_primary() {
             files::enable_subscribers(pgdata)?;
         }

@@ -2,18 +2,28 @@
 //! the size limit is lifted while the catalog is changed, and back afterwards on every path.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 
 use crate::catalog::neon_extension::{self, Upgrade};
-use crate::catalog::roles_and_databases;
-use crate::catalog::session::{
-    self, APPLY_CONFIG, MaintenanceSession, POST_APPLY_CONFIG, SessionDeadlines,
-};
-use crate::node::ComputeNode;
+use crate::catalog::plan::Wanted;
+use crate::catalog::pool::Sessions;
+use crate::catalog::session::{self, APPLY_CONFIG, POST_APPLY_CONFIG, SessionDeadlines};
+use crate::catalog::{apply, concurrency};
 use crate::node::phase::Phase;
+use crate::node::{ComputeNode, millis};
 use crate::postgres::files::{self, TempOverride};
 use crate::spec::ParsedSpec;
+
+/// When roles and databases are applied (05 §1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// The first time after Postgres was started.
+    Start,
+    /// Users may be connected.
+    Reconfiguration,
+}
 
 /// After the start of a primary.
 pub async fn after_start(
@@ -23,7 +33,7 @@ pub async fn after_start(
 ) -> anyhow::Result<()> {
     if !spec.spec.skip_pg_catalog_updates {
         let _phase = node.phase(Phase::ApplyCatalog);
-        apply(node, spec, &reload).await?;
+        apply(node, spec, Occasion::Start, &reload).await?;
         files::enable_subscribers(&node.params.pgdata)?;
         reload()?;
     }
@@ -35,12 +45,13 @@ pub async fn after_start(
 pub async fn apply(
     node: &ComputeNode,
     spec: &ParsedSpec,
+    occasion: Occasion,
     reload: impl Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let lifted = TempOverride::begin(&node.params.pgdata, &spec.spec)?;
     reload()?;
     let applied =
-        if spec.is_primary() { apply_roles_and_databases(node, spec).await } else { Ok(()) };
+        if spec.is_primary() { apply_catalog(node, spec, occasion).await } else { Ok(()) };
     if let Some(lifted) = lifted {
         lifted.end()?;
     }
@@ -50,17 +61,34 @@ pub async fn apply(
     applied
 }
 
-async fn apply_roles_and_databases(node: &ComputeNode, spec: &ParsedSpec) -> anyhow::Result<()> {
-    let config = session::session_config(node.params.connstr.as_str(), APPLY_CONFIG)?;
-    let session = MaintenanceSession::connect(&config, deadlines(node)).await?;
-    if !neon_extension::has_neon_extension(session.session()).await? {
-        tracing::info!("this server has no `neon` extension; what needs it is skipped");
-    }
-    let role = &node.params.privileged_role_name;
-    let statements = roles_and_databases::apply(&session, &spec.spec, role)
-        .await
-        .context("failed to apply roles and databases")?;
-    tracing::info!("roles and databases are as the spec says, {statements} statements");
+async fn apply_catalog(
+    node: &ComputeNode,
+    spec: &ParsedSpec,
+    occasion: Occasion,
+) -> anyhow::Result<()> {
+    let timeouts = &node.params.timeouts;
+    let sessions = Sessions {
+        config: session::session_config(node.params.connstr.as_str(), APPLY_CONFIG)?,
+        deadlines: deadlines(node),
+        no_slot: timeouts.sql_no_slot,
+        pause: timeouts.sql_no_slot_pause,
+    };
+    let timeline = spec.timeline_id.to_string();
+    let privileged_role = &node.params.privileged_role_name;
+    let wanted = Wanted { spec: &spec.spec, timeline: &timeline, privileged_role };
+    let limit = match occasion {
+        Occasion::Start => concurrency::at_start(&spec.spec),
+        Occasion::Reconfiguration => concurrency::at_reconfiguration(&spec.spec),
+    };
+    let began = Instant::now();
+    let (report, result) = apply::apply(&sessions, &wanted, limit).await;
+    result.context("failed to apply roles and databases")?;
+    tracing::info!(
+        "roles and databases are as the spec says, {} statements, {} objects as they were, {} ms",
+        report.done(),
+        report.unchanged.len(),
+        millis(began.elapsed())
+    );
     Ok(())
 }
 
