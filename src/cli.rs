@@ -240,7 +240,10 @@ pub struct DevArgs {
 
 /// Flags of `compute_ctl check`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("document").args(["config", "spec"]).required(true)))]
+#[command(
+    group(ArgGroup::new("document").args(["config", "spec"]).required(true)),
+    group(ArgGroup::new("comparison").args(["show_conf", "plan"]).multiple(true))
+)]
 pub struct CheckArgs {
     /// JSON configuration file
     #[arg(short = 'c', long, value_name = "FILE")]
@@ -254,8 +257,13 @@ pub struct CheckArgs {
     #[arg(long)]
     pub show_conf: bool,
 
-    /// A running Postgres, as a URL: settings that would need its restart are marked
-    #[arg(short = 'C', long, value_name = "DATABASE_URL", requires = "show_conf")]
+    /// Print what would be done to roles and databases of the Postgres at --connstr
+    #[arg(long, requires = "connstr")]
+    pub plan: bool,
+
+    /// A running Postgres, as a URL: with --show-conf settings that would need its restart are
+    /// marked, with --plan it is compared with the spec
+    #[arg(short = 'C', long, value_name = "DATABASE_URL", requires = "comparison")]
     pub connstr: Option<String>,
 
     /// Also reach the pageserver and the safekeepers

@@ -3,13 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::telemetry::secret::Secret;
 
 /// The phases of an apply, in the order of their effects (05 §6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// Before phase 1: which subscriptions are inherited is written down, so that an interrupted
     /// run is finished without touching those that users make meanwhile.
@@ -48,6 +47,37 @@ pub enum Phase {
     AuditFile,
     /// 17: no audit of the system database.
     SilenceAudit,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RememberSubscriptions => "remember_subscriptions",
+            Self::PreDrop => "pre_drop",
+            Self::PrivilegedRole => "privileged_role",
+            Self::InvalidDatabases => "invalid_databases",
+            Self::RenameRoles => "rename_roles",
+            Self::Roles => "roles",
+            Self::RemoveDatabases => "remove_databases",
+            Self::Databases => "databases",
+            Self::NeonSchema => "neon_schema",
+            Self::InsideDatabases => "inside_databases",
+            Self::StatementStatistics => "statement_statistics",
+            Self::NeonExtension => "neon_extension",
+            Self::AvailabilityCheck => "availability_check",
+            Self::DropRoles => "drop_roles",
+            Self::RecordSubscriptions => "record_subscriptions",
+            Self::Audit => "audit",
+            Self::AuditFile => "audit_file",
+            Self::SilenceAudit => "silence_audit",
+        })
+    }
+}
+
+impl Serialize for Phase {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// What kind of thing is changed.
