@@ -3,6 +3,7 @@
 
 mod archives;
 mod bed;
+mod catalog;
 mod check;
 mod compute;
 mod daemon;
@@ -11,6 +12,7 @@ mod fake_server;
 mod folder;
 mod free_port;
 mod left;
+mod neon_stub;
 mod ports;
 mod private_mount;
 mod refusal;
@@ -21,6 +23,7 @@ mod wait;
 
 pub use archives::{Entry, gzip_tar};
 pub use bed::{Bed, LSN_TEXT, hand_over, run_as_name};
+pub use catalog::{SCRAM, delta, rename, running_for_catalog};
 pub use check::check;
 pub use compute::Compute;
 pub use daemon::{Collector, Daemon, Respawned, debian_program};
@@ -29,6 +32,7 @@ pub use fake_server::IMMORTAL;
 pub use folder::{names, put, put_program};
 pub use free_port::free_port;
 pub use left::assert_nothing_left;
+pub use neon_stub::NeonStub;
 pub use ports::{ClosedPort, SilentPort};
 pub use private_mount::{may_mount, private_mount};
 pub use refusal::{Marked, try_start};
