@@ -24,6 +24,9 @@ use super::session::{BatchError, Session, SessionError};
 /// template, and a few of them keep a machine busy.
 const HELPERS: usize = 3;
 
+/// Between the statements of a message.
+const SEPARATOR: &str = ";\n";
+
 /// Why the catalog is not as the spec wants it.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum ApplyError {
@@ -207,7 +210,7 @@ impl<'a> Execution<'a> {
     async fn send(&self, session: &Session, message: &[Operation]) -> bool {
         let statements: Vec<&str> =
             message.iter().map(|operation| operation.sql.expose().as_str()).collect();
-        let sql = statements.join(";\n");
+        let sql = statements.join(SEPARATOR);
         let mut batch = pin!(session.batch(&sql));
         let done = tokio::select! {
             biased;
@@ -223,12 +226,39 @@ impl<'a> Execution<'a> {
             message.iter().for_each(|operation| outcome.report.note_done(operation));
             return true;
         };
+        let blamed = error.position().map_or(completed, |position| at(&statements, position));
         // All done and then an error: the commit failed.
-        let Some(failed) = message.get(completed).or_else(|| message.last()) else { return false };
+        let Some(failed) = message.get(blamed).or_else(|| message.last()) else { return false };
         outcome.report.note_failed(failed, &error);
         drop(outcome);
         let (what, database) = (failed.to_string(), failed.database.to_string());
         self.fail(ApplyError::Operation { what, database, error });
         false
+    }
+}
+
+/// Which of the statements of a message has its character of this number, counted from 1.
+fn at(statements: &[&str], position: usize) -> usize {
+    let mut end = 0_usize;
+    let ends = statements.iter().map(|statement| {
+        end = end.saturating_add(statement.chars().count()).saturating_add(SEPARATOR.len());
+        end
+    });
+    ends.take_while(|end| *end < position).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_statement_at_a_position() {
+        let statements = ["ab", "é", "c"];
+        let all = statements.join(SEPARATOR);
+        for (position, c) in (1..).zip(all.chars()) {
+            let found = statements[at(&statements, position)];
+            assert!(SEPARATOR.contains(c) || found.contains(c), "{position} {c} {found}");
+        }
+        assert_eq!(at(&statements, 100), 3);
     }
 }

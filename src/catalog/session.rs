@@ -12,7 +12,7 @@ use futures_util::TryStreamExt;
 use thiserror::Error;
 use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{ErrorPosition, SqlState};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -57,6 +57,9 @@ pub struct PgError {
     pub sqlstate: Option<SqlState>,
     /// Severity, message, SQLSTATE, detail and hint in one line.
     pub text: String,
+    /// Which character of the message it is about, counted from 1. A message that cannot even be
+    /// parsed fails before its first statement, and only this tells which one is to blame.
+    pub position: Option<usize>,
 }
 
 impl From<tokio_postgres::Error> for PgError {
@@ -64,7 +67,7 @@ impl From<tokio_postgres::Error> for PgError {
         let Some(answer) = error.as_db_error() else {
             let cause = std::error::Error::source(&error);
             let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
-            return Self { sqlstate: None, text: format!("{error}{cause}") };
+            return Self { sqlstate: None, text: format!("{error}{cause}"), position: None };
         };
         let code = answer.code();
         let mut text =
@@ -74,7 +77,11 @@ impl From<tokio_postgres::Error> for PgError {
                 text.push_str(&format!("; {label}: {more}"));
             }
         }
-        Self { sqlstate: Some(code.clone()), text }
+        let position = match answer.position() {
+            Some(ErrorPosition::Original(position)) => usize::try_from(*position).ok(),
+            _ => None,
+        };
+        Self { sqlstate: Some(code.clone()), text, position }
     }
 }
 
@@ -106,6 +113,14 @@ impl SessionError {
     pub fn sqlstate(&self) -> Option<&SqlState> {
         match self {
             Self::Connect(error) | Self::Statement(error) => error.sqlstate.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Which character of a message the error is about, counted from 1.
+    pub const fn position(&self) -> Option<usize> {
+        match self {
+            Self::Statement(error) => error.position,
             _ => None,
         }
     }

@@ -10,14 +10,14 @@ const MD5: &str = "0cc175b9c0f1b6a831c399e269772661";
 const ROLES: &str = "SELECT rolname, rolpassword, rolcanlogin, rolinherit, rolcreaterole, \
     rolcreatedb, rolreplication, rolbypassrls, rolsuper, \
     (SELECT string_agg(m.roleid::regrole::text, ',') FROM pg_auth_members m WHERE m.member = r.oid) \
-    FROM pg_authid r WHERE rolname IN ('scram', 'md5', 'none', 'web') ORDER BY 1";
+    FROM pg_authid r WHERE rolname IN ('scram', 'md5', 'plain', 'web') ORDER BY 1";
 
 #[tokio::test]
 async fn passwords_and_attributes() {
     on_every_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = running_for_catalog(&mut bed).await;
-        bed.spec.role("scram", Some(SCRAM)).role("md5", Some(MD5)).role("none", None);
+        bed.spec.role("scram", Some(SCRAM)).role("md5", Some(MD5)).role("plain", None);
         bed.spec.role("web", None).role("cloud_admin", Some(MD5));
         bed.spec.member(
             "local_proxy_config",
@@ -27,7 +27,7 @@ async fn passwords_and_attributes() {
         compute.apply(&bed).await;
         let expected = [
             format!("md5|md5{MD5}|t|t|t|t|t|t|f|neon_superuser"),
-            "none|NULL|t|t|t|t|t|t|f|neon_superuser".to_owned(),
+            "plain|NULL|t|t|t|t|t|t|f|neon_superuser".to_owned(),
             format!("scram|{SCRAM}|t|t|t|t|t|t|f|neon_superuser"),
             "web|NULL|t|t|f|f|f|f|f|NULL".to_owned(),
         ];
@@ -84,7 +84,7 @@ async fn a_role_that_postgres_refuses() {
         let mut compute = running_for_catalog(&mut bed).await;
         bed.spec.role("r1", None).role("pg_bad", None).role("r2", None).database("d", "r1");
         let error = compute.apply_fails(&bed).await;
-        for part in ["could not create role", "pg_bad", "is reserved"] {
+        for part in ["could not create role", "\\\"pg_bad\\\" in database", "is reserved"] {
             assert!(error.contains(part), "no {part:?} in {error}");
         }
         let made = "SELECT 1 FROM pg_database WHERE datname = 'd' \

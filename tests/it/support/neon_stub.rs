@@ -21,12 +21,7 @@ pub struct NeonStub {
 
 impl NeonStub {
     pub fn new(server: &Server) -> Self {
-        let asked = |what: &str| -> PathBuf {
-            let output = Command::new(server.program("pg_config")).arg(what).output().unwrap();
-            let path = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
-            path.canonicalize().unwrap()
-        };
-        let (bin, lib, share) = (asked("--bindir"), asked("--pkglibdir"), asked("--sharedir"));
+        let [bin, lib, share] = places(server);
         let root = common_ancestor(&bin, &share);
         let dir = folder("neon-stub");
         let place = |path: &Path| dir.path().join(path.strip_prefix(&root).unwrap());
@@ -53,6 +48,24 @@ impl NeonStub {
         let server = Server { postgres: bin_dir.join("postgres"), bin_dir, ..server.clone() };
         Self { server, _dir: dir }
     }
+}
+
+/// Where an installation has its programs, its libraries and its shared files.
+fn places(server: &Server) -> [PathBuf; 3] {
+    let pg_config = server.program("pg_config");
+    ["bin", "lib", "share"].map(|kind| {
+        let place = if pg_config.exists() {
+            let flag =
+                if kind == "lib" { "--pkglibdir".to_owned() } else { format!("--{kind}dir") };
+            let output = Command::new(&pg_config).arg(flag).output().unwrap();
+            PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+        } else if kind == "share" {
+            server.bin_dir.with_file_name("share/postgresql")
+        } else {
+            server.bin_dir.with_file_name(kind)
+        };
+        place.canonicalize().unwrap()
+    })
 }
 
 fn common_ancestor(a: &Path, b: &Path) -> PathBuf {
