@@ -72,8 +72,15 @@ mod tests {
         for text in ["https://ps:1", "grpcs://ps:1"] {
             assert_eq!(text.parse::<GrpcAddress>(), Err(GrpcUrlError::Tls), "{text}");
         }
-        let bad =
-            ["", "ps:51051", "127.0.0.1:51051", "grpc://", "grpc:///x", "postgres://ps:1", "grpc://ps:70000"];
+        let bad = [
+            "",
+            "ps:51051",
+            "127.0.0.1:51051",
+            "grpc://",
+            "grpc:///x",
+            "postgres://ps:1",
+            "grpc://ps:70000",
+        ];
         for text in bad {
             assert_eq!(text.parse::<GrpcAddress>(), Err(GrpcUrlError::Form), "{text}");
         }

@@ -55,7 +55,8 @@ impl GrpcConnection {
     pub(super) async fn open(endpoint: &GrpcEndpoint, limit: Duration) -> Result<Self, FetchError> {
         let started = Instant::now();
         let peer = endpoint.address.to_string();
-        let invalid = |_| FetchError::Protocol("the address of the pageserver is no HTTP authority");
+        let invalid =
+            |_| FetchError::Protocol("the address of the pageserver is no HTTP authority");
         // Neither the scheme `grpc` nor a user: some servers refuse both (06 §5.1).
         let transport = Endpoint::from_shared(format!("http://{peer}"))
             .map_err(invalid)?

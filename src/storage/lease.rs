@@ -90,9 +90,8 @@ impl Task {
         // There was one when this began, and a spec is only ever replaced.
         while let Some(plan) = self.plan() {
             let mut specs = self.specs.clone();
-            let replaced = specs.wait_for(|spec| {
-                spec.as_deref().is_some_and(|spec| self.plan_of(spec) != plan)
-            });
+            let replaced = specs
+                .wait_for(|spec| spec.as_deref().is_some_and(|spec| self.plan_of(spec) != plan));
             tokio::select! {
                 never = self.hold_all(&plan) => match never {},
                 changed = replaced => if changed.is_err() {
@@ -123,8 +122,7 @@ impl Task {
         let lessors: Vec<Lessor> = lessors.collect();
         let leases = plan.pins.iter().flat_map(|pin| {
             let Pin { tenant_id, timeline_id, lsn } = *pin;
-            let span =
-                tracing::info_span!("lsn_lease_bg_task", %tenant_id, %timeline_id, %lsn);
+            let span = tracing::info_span!("lsn_lease_bg_task", %tenant_id, %timeline_id, %lsn);
             lessors.iter().map(move |lessor| self.hold(lessor, *pin).instrument(span.clone()))
         });
         future::join_all(leases).await;

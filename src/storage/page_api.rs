@@ -25,8 +25,12 @@ mod tests {
     #[test]
     fn bytes_as_documented() {
         let gzip = BaseBackupCompression::Gzip.into();
-        let primary =
-            GetBaseBackupRequest { lsn: 0x2A3_B4C8, replica: false, full: false, compression: gzip };
+        let primary = GetBaseBackupRequest {
+            lsn: 0x2A3_B4C8,
+            replica: false,
+            full: false,
+            compression: gzip,
+        };
         assert_eq!(hex(&primary.encode_to_vec()), "08c8e98e152002");
         let replica = GetBaseBackupRequest { lsn: 0, replica: true, ..primary };
         assert_eq!(hex(&replica.encode_to_vec()), "10012002");

@@ -90,16 +90,17 @@ impl PageserverTarget {
         if pageservers.is_empty() {
             return Err(FetchError::NoPageserver);
         }
-        let mut endpoints = pageservers.iter().filter_map(|pageserver| match info.prefer_protocol {
-            PageserverProtocol::Libpq => pageserver
-                .libpq_url
-                .as_ref()
-                .map(|url| LibpqEndpoint::parse(url, token, mode, shard).map(Endpoint::Libpq)),
-            PageserverProtocol::Grpc => pageserver
-                .grpc_url
-                .as_ref()
-                .map(|url| GrpcEndpoint::parse(url, token, shard).map(Endpoint::Grpc)),
-        });
+        let mut endpoints =
+            pageservers.iter().filter_map(|pageserver| match info.prefer_protocol {
+                PageserverProtocol::Libpq => pageserver
+                    .libpq_url
+                    .as_ref()
+                    .map(|url| LibpqEndpoint::parse(url, token, mode, shard).map(Endpoint::Libpq)),
+                PageserverProtocol::Grpc => pageserver
+                    .grpc_url
+                    .as_ref()
+                    .map(|url| GrpcEndpoint::parse(url, token, shard).map(Endpoint::Grpc)),
+            });
         let first = endpoints.next().ok_or(match info.prefer_protocol {
             PageserverProtocol::Libpq => FetchError::NoLibpqUrl(shard),
             PageserverProtocol::Grpc => FetchError::NoGrpcUrl(shard),
@@ -312,12 +313,19 @@ mod tests {
         assert_eq!(target.pageservers(), 2);
         assert!(!format!("{target:?}").contains("planted"), "{target:?}");
         let Endpoint::Grpc(first) = target.endpoint(2) else { panic!("{target:?}") };
-        assert_eq!((first.address.to_string(), first.shard.to_string()), ("ps-1:51051".into(), "0002".into()));
+        assert_eq!(
+            (first.address.to_string(), first.shard.to_string()),
+            ("ps-1:51051".into(), "0002".into())
+        );
         assert_eq!(first.authorization.as_ref().unwrap().expose(), "Bearer planted");
 
         for (urls, token, text) in [
             (&[None][..], None, "no grpc_url for shard 0000"),
-            (&[Some("https://u:planted@ps")], None, "the grpc_url of shard 0000 cannot be used: it demands TLS"),
+            (
+                &[Some("https://u:planted@ps")],
+                None,
+                "the grpc_url of shard 0000 cannot be used: it demands TLS",
+            ),
             (&[Some("grpc://ps:1")], Some("plan\nted"), "storage_auth_token has characters"),
         ] {
             let error = grpc(0, urls, token).unwrap_err();
