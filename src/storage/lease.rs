@@ -145,13 +145,13 @@ impl Task {
                     let sleep = renewal(left, limits);
                     if left.is_zero() {
                         tracing::warn!(
-                            "the LSN lease of shard {shard} at {whom} ends in the past: either \
-                             clock is wrong"
+                            "the LSN lease of shard {shard} at {whom} ends in the past: one of \
+                             the two clocks is wrong"
                         );
                     }
                     tracing::info!(
-                        "Request succeeded, sleeping for {} seconds (shard {shard} at {whom})",
-                        sleep.as_secs()
+                        "Request succeeded, sleeping for {:.0} seconds (shard {shard} at {whom})",
+                        sleep.as_secs_f64()
                     );
                     sleep
                 }

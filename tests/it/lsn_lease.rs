@@ -125,10 +125,6 @@ async fn a_short_lease_is_renewed_before_it_ends() {
                 assert!(gap >= Duration::from_millis(1900), "{gap:?}: after half of it");
             }
             compute.wait_for_log_times(SUCCEEDED, 3).await;
-            assert!(
-                compute.log().contains(&format!("{SUCCEEDED}2 seconds"))
-                    || compute.log().contains(&format!("{SUCCEEDED}1 seconds"))
-            );
             end(&bed, compute).await;
         }
     })
