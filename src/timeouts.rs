@@ -49,10 +49,13 @@ pub struct Timeouts {
     pub basebackup: BasebackupLimits,
     /// How often a basebackup in progress is mentioned in the log.
     pub progress_log: Duration,
-    /// One session's connect, and one statement, while roles and databases are applied.
+    /// One session's connect.
     pub sql_connect: Duration,
     /// One statement; creating a database copies its template.
     pub sql_statement: Duration,
+    /// One lock that a statement of ours waits for. Users' transactions are usually short; where
+    /// they are not, waiting longer also makes other users wait, behind us in the queue.
+    pub sql_lock: Duration,
     /// Waiting for the TLS certificate and looking at it again (01 §15).
     pub tls: WatchLimits,
     /// First pause after a failed refresh; doubles each time (03 W8).
@@ -103,6 +106,7 @@ impl Default for Timeouts {
             progress_log: Duration::from_secs(5),
             sql_connect: Duration::from_secs(10),
             sql_statement: Duration::from_secs(120),
+            sql_lock: Duration::from_secs(30),
             tls: WatchLimits::default(),
             refresh_pause: Duration::from_secs(5),
             refresh_pause_max: Duration::from_secs(60),

@@ -51,7 +51,11 @@ pub async fn apply(
 }
 
 async fn apply_roles_and_databases(node: &ComputeNode, spec: &ParsedSpec) -> anyhow::Result<()> {
-    let config = session::session_config(node.params.connstr.as_str(), APPLY_CONFIG)?;
+    let config = session::session_config(
+        node.params.connstr.as_str(),
+        APPLY_CONFIG,
+        node.params.install.version,
+    )?;
     let session = MaintenanceSession::connect(&config, deadlines(node)).await?;
     if !neon_extension::has_neon_extension(session.session()).await? {
         tracing::info!("this server has no `neon` extension; what needs it is skipped");
@@ -66,7 +70,11 @@ async fn apply_roles_and_databases(node: &ComputeNode, spec: &ParsedSpec) -> any
 
 /// `ALTER EXTENSION neon UPDATE`, which must not hold up the start (01 §11 step 6).
 fn upgrade_neon_in_background(node: &Arc<ComputeNode>) -> anyhow::Result<()> {
-    let config = session::session_config(node.params.connstr.as_str(), POST_APPLY_CONFIG)?;
+    let config = session::session_config(
+        node.params.connstr.as_str(),
+        POST_APPLY_CONFIG,
+        node.params.install.version,
+    )?;
     let deadlines = deadlines(node);
     tokio::spawn(async move {
         match neon_extension::upgrade_neon_extension(&config, deadlines).await {
@@ -79,6 +87,5 @@ fn upgrade_neon_in_background(node: &Arc<ComputeNode>) -> anyhow::Result<()> {
 }
 
 fn deadlines(node: &ComputeNode) -> SessionDeadlines {
-    let timeouts = &node.params.timeouts;
-    SessionDeadlines { connect: timeouts.sql_connect, statement: timeouts.sql_statement }
+    SessionDeadlines::from(&node.params.timeouts)
 }
