@@ -56,6 +56,10 @@ pub struct Timeouts {
     /// One lock that a statement of ours waits for. Users' transactions are usually short; where
     /// they are not, waiting longer also makes other users wait, behind us in the queue.
     pub sql_lock: Duration,
+    /// The turn at the catalogs: one step of somebody else's work, with its connect.
+    pub catalog_turn: Duration,
+    /// Ending what runs in the background.
+    pub background_end: Duration,
     /// Waiting for the TLS certificate and looking at it again (01 §15).
     pub tls: WatchLimits,
     /// First pause after a failed refresh; doubles each time (03 W8).
@@ -107,6 +111,8 @@ impl Default for Timeouts {
             sql_connect: Duration::from_secs(10),
             sql_statement: Duration::from_secs(120),
             sql_lock: Duration::from_secs(30),
+            catalog_turn: Duration::from_secs(150),
+            background_end: Duration::from_secs(1),
             tls: WatchLimits::default(),
             refresh_pause: Duration::from_secs(5),
             refresh_pause_max: Duration::from_secs(60),

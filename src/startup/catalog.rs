@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::catalog::neon_extension::{self, Upgrade};
+use crate::catalog::neon_extension;
 use crate::catalog::roles_and_databases;
-use crate::catalog::session::{
-    self, APPLY_CONFIG, MaintenanceSession, POST_APPLY_CONFIG, SessionDeadlines,
-};
+use crate::catalog::session::{self, APPLY_CONFIG, MaintenanceSession, SessionDeadlines};
 use crate::node::ComputeNode;
 use crate::node::phase::Phase;
 use crate::postgres::files::{self, TempOverride};
 use crate::spec::ParsedSpec;
+use crate::startup::background;
 
 /// After the start of a primary.
 pub async fn after_start(
@@ -27,7 +26,8 @@ pub async fn after_start(
         files::enable_subscribers(&node.params.pgdata)?;
         reload()?;
     }
-    upgrade_neon_in_background(node)
+    background::begin(node, !spec.spec.skip_pg_catalog_updates);
+    Ok(())
 }
 
 /// Brings roles and databases to what the spec says. The caller reloads afterwards, which takes
@@ -37,6 +37,7 @@ pub async fn apply(
     spec: &ParsedSpec,
     reload: impl Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    let _turn = node.catalog.enter(node.params.timeouts.catalog_turn).await?;
     let lifted = TempOverride::begin(&node.params.pgdata, &spec.spec)?;
     reload()?;
     let applied =
@@ -65,24 +66,6 @@ async fn apply_roles_and_databases(node: &ComputeNode, spec: &ParsedSpec) -> any
         .await
         .context("failed to apply roles and databases")?;
     tracing::info!("roles and databases are as the spec says, {statements} statements");
-    Ok(())
-}
-
-/// `ALTER EXTENSION neon UPDATE`, which must not hold up the start (01 §11 step 6).
-fn upgrade_neon_in_background(node: &Arc<ComputeNode>) -> anyhow::Result<()> {
-    let config = session::session_config(
-        node.params.connstr.as_str(),
-        POST_APPLY_CONFIG,
-        node.params.install.version,
-    )?;
-    let deadlines = deadlines(node);
-    tokio::spawn(async move {
-        match neon_extension::upgrade_neon_extension(&config, deadlines).await {
-            Ok(Upgrade::Done) => tracing::info!("the neon extension is up to date"),
-            Ok(Upgrade::NotInstalled) => {}
-            Err(error) => tracing::error!("could not update the neon extension: {error}"),
-        }
-    });
     Ok(())
 }
 

@@ -10,9 +10,15 @@ use crate::postgres::install::PgVersion;
 
 /// A setting and its value, as text.
 type Setting = (&'static str, &'static str);
+/// Settings, and the first version that has them: an older server refuses a session that names them.
+type Settings = (PgVersion, &'static [Setting]);
 
-/// Any login may give these. The first three go with `role` in the documented order.
-const ANYBODY: &[Setting] = &[
+/// Any login may give these.
+const ANYBODY: &[Settings] =
+    &[(PgVersion::V14, ANYBODY_14), (PgVersion::V16, ANYBODY_16), (PgVersion::V17, ANYBODY_17)];
+
+/// The first three go with `role` in the documented order.
+const ANYBODY_14: &[Setting] = &[
     ("default_transaction_read_only", "off"),
     // Postgres does not interpret the quotes, so the path is one schema that does not exist: only
     // `pg_catalog` is visible, and everything else must be qualified.
@@ -56,7 +62,12 @@ const ANYBODY: &[Setting] = &[
     ("max_parallel_workers_per_gather", "0"),
 ];
 
-/// From PostgreSQL 17 on; older servers refuse a session that names them.
+const ANYBODY_16: &[Setting] = &[
+    // An entry that is no hash is hashed by the server, with 2^31 rounds if a user wants it so.
+    ("scram_iterations", "4096"),
+    ("icu_validation_level", "warning"),
+];
+
 const ANYBODY_17: &[Setting] = &[("transaction_timeout", "0")];
 
 /// These take a superuser.
@@ -68,7 +79,10 @@ const SUPERUSER: &[Setting] = &[
 ];
 
 /// For sessions that change catalogs; after the operator's own options, which must not undo them.
-const MAINTENANCE: &[Setting] = &[
+const MAINTENANCE: &[Settings] =
+    &[(PgVersion::V14, MAINTENANCE_14), (PgVersion::V17, MAINTENANCE_17)];
+
+const MAINTENANCE_14: &[Setting] = &[
     // Statements may hold password verifiers, and must neither be logged nor kept.
     ("log_statement", "none"),
     ("log_min_duration_statement", "-1"),
@@ -106,9 +120,9 @@ impl Hardening<'_> {
     /// The text of the start-up parameter `options`: `own` are those of the operator.
     pub fn startup_options(&self, own: Option<&str>) -> String {
         let mut words = self.for_anybody();
-        words.extend(SUPERUSER.iter().map(option));
+        words.extend(SUPERUSER.iter().copied().map(option));
         words.extend(own.map(str::to_owned));
-        words.extend(self.for_maintenance().map(|setting| option(&setting)));
+        words.extend(self.for_maintenance().map(option));
         words.join(" ")
     }
 
@@ -127,26 +141,26 @@ impl Hardening<'_> {
     }
 
     fn for_anybody(&self) -> Vec<String> {
-        let newer = if self.version >= PgVersion::V17 { ANYBODY_17 } else { &[] };
         // Setting the login resets the role, so it comes first.
-        let login = self.user.map(|user| ("session_authorization", user));
-        login
-            .into_iter()
-            .chain([("role", self.role)])
-            .chain(ANYBODY.iter().chain(newer).copied())
-            .map(|setting| option(&setting))
-            .collect()
+        let login = self.user.map(|user| option(("session_authorization", user)));
+        let role = option(("role", self.role));
+        login.into_iter().chain([role]).chain(known(self.version, ANYBODY).map(option)).collect()
     }
 
     fn for_maintenance(&self) -> impl Iterator<Item = Setting> {
-        let newer = if self.version >= PgVersion::V17 { MAINTENANCE_17 } else { &[] };
         let wanted = self.maintenance;
-        MAINTENANCE.iter().chain(newer).copied().chain([FORWARDING]).filter(move |_| wanted)
+        known(self.version, MAINTENANCE).chain([FORWARDING]).filter(move |_| wanted)
     }
 }
 
+/// Those that a server of this version has.
+fn known(version: PgVersion, settings: &'static [Settings]) -> impl Iterator<Item = Setting> {
+    let known = settings.iter().filter(move |(since, _)| *since <= version);
+    known.flat_map(|(_, settings)| settings.iter().copied())
+}
+
 /// One option as the server's splitter of words reads it: blanks and backslashes are escaped.
-fn option((name, value): &(&str, &str)) -> String {
+fn option((name, value): (&str, &str)) -> String {
     let mut text = format!("-c {name}=");
     for c in value.chars() {
         if c.is_ascii_whitespace() || c == '\\' {
@@ -192,6 +206,7 @@ mod tests {
             for name in [" transaction_timeout", "event_triggers"] {
                 assert!(!options.contains(name), "{version} {options}");
             }
+            assert_eq!(options.contains("scram_iterations"), version == PgVersion::V16);
         }
     }
 
@@ -207,7 +222,7 @@ mod tests {
 
     #[test]
     fn blanks_and_backslashes_are_escaped() {
-        assert_eq!(option(&("a", r"b c\d")), r"-c a=b\ c\\d");
-        assert_eq!(option(&("a", "")), "-c a=");
+        assert_eq!(option(("a", r"b c\d")), r"-c a=b\ c\\d");
+        assert_eq!(option(("a", "")), "-c a=");
     }
 }
