@@ -6,7 +6,6 @@
 //! from there. Numbers are never used again and never change their order; new ones are appended.
 
 use thiserror::Error;
-use tokio_postgres::error::SqlState;
 
 use super::quote::{identifier, literal};
 use super::session::{Session, SessionConfig, SessionDeadlines, SessionError};
@@ -48,7 +47,9 @@ const PREPARE: &str = include_str!("migrations/00_prepare.sql");
 /// Key of the advisory lock: the letters "migratio". There is one compute per timeline, but a
 /// session of a killed predecessor may still be at work.
 const LOCK: &str = "SELECT FROM pg_catalog.pg_advisory_lock(7883946363647715695)";
-const READ: &str = "SELECT id FROM neon_migration.migration_id";
+
+/// Has a row if there is a table; a query of a missing one would be an error in the server's log.
+const LOOK: &str = "SELECT true WHERE to_regclass('neon_migration.migration_id') IS NOT NULL";
 
 /// Why migrations did not all run.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -78,14 +79,16 @@ pub struct Migrations {
 }
 
 impl Migrations {
-    /// Connects and reads how far the cluster is, in one round trip where it is at the end.
+    /// Connects and reads how far the cluster is.
     pub async fn begin(
         config: &SessionConfig,
         deadlines: SessionDeadlines,
     ) -> Result<Self, MigrationError> {
         let session = Session::connect(config, deadlines).await.map_err(MigrationError::Connect)?;
         let lost = MigrationError::Bookkeeping;
-        let mut done = read(&session).await.map_err(lost)?;
+        let rows = session.query(&format!("{LOCK}; {LOOK}")).await.map_err(lost)?;
+        let found = rows.iter().any(|row| row.try_get(0).ok().flatten().is_some());
+        let mut done = if found { read(&session).await.map_err(lost)? } else { None };
         // Whatever is left to do: an older release may have left less behind.
         if done.is_none_or(|done| done < MIGRATIONS.len()) {
             session.query(PREPARE).await.map_err(lost)?;
@@ -127,20 +130,9 @@ impl Migrations {
     }
 }
 
-/// Number of the last migration that was done; `None` where there is no table or no row yet.
+/// Number of the last migration that was done; `None` where there is no row.
 async fn read(session: &Session) -> Result<Option<usize>, SessionError> {
-    // Together with the lock it would be one transaction, which the missing table makes fail; the
-    // lock is the session's and stays.
-    let rows = match session.query(&format!("{LOCK}; {READ}")).await {
-        Ok(rows) => rows,
-        Err(SessionError::Statement(error))
-            if error.is(&SqlState::UNDEFINED_TABLE) || error.is(&SqlState::INVALID_SCHEMA_NAME) =>
-        {
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
-    };
-    // The lock's own answer has no columns.
+    let rows = session.query("SELECT id FROM neon_migration.migration_id").await?;
     let mut ids = rows.iter().filter_map(|row| row.try_get(0).ok().flatten());
     let Some(id) = ids.next() else { return Ok(None) };
     if ids.next().is_some() {

@@ -48,14 +48,16 @@ mod tests {
         let (done, seen) = tokio::sync::oneshot::channel::<()>();
         background.spawn(async move {
             std::future::pending::<()>().await;
-            drop(done.send(()));
+            let _ = done.send(());
         });
         tokio::task::yield_now().await;
         background.end(LIMIT).await;
         assert!(seen.await.is_err(), "dropped");
 
-        let (done, seen) = tokio::sync::oneshot::channel();
-        background.spawn(async move { drop(done.send(())) });
+        let (done, seen) = tokio::sync::oneshot::channel::<()>();
+        background.spawn(async move {
+            let _ = done.send(());
+        });
         assert!(seen.await.is_err(), "never begun");
     }
 }

@@ -15,6 +15,9 @@
 
 mod support;
 
+mod apply_blocked;
+mod apply_hardened;
+mod apply_in_turns;
 mod bad_input;
 mod basebackup_archives;
 mod basebackup_retries;
@@ -33,7 +36,9 @@ mod dev_start;
 mod failed_start_stays;
 mod final_sync_fails;
 mod first_start;
+mod migrations;
 mod neighbours;
+mod old_admin;
 mod orphans;
 mod pgbouncer;
 mod ports_taken;
@@ -49,6 +54,7 @@ mod safekeepers_in_sync;
 mod safekeepers_out_of_sync;
 mod secrets;
 mod server_log;
+mod sessions;
 mod sharded_pageserver;
 mod signal_in_each_phase;
 mod signals;
