@@ -7,6 +7,7 @@
 //! password verifiers.
 
 mod blocked;
+mod config;
 mod maintenance;
 mod options;
 
@@ -19,16 +20,14 @@ use futures_util::future::join;
 use thiserror::Error;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::postgres::install::PgVersion;
 use crate::timeouts::Timeouts;
 pub use blocked::{Activity, Blocker};
+pub use config::{SessionConfig, session_config};
 pub use maintenance::MaintenanceSession;
-use options::Hardening;
 
 /// `application_name` of sessions that change catalogs.
 pub const APPLY_CONFIG: &str = "compute_ctl:apply_config";
@@ -36,9 +35,6 @@ pub const APPLY_CONFIG: &str = "compute_ctl:apply_config";
 pub const MIGRATIONS: &str = "compute_ctl:migrations";
 /// `application_name` of the upgrade of the `neon` extension after the start.
 pub const POST_APPLY_CONFIG: &str = "compute_ctl:post_apply_config";
-
-/// The role that all sessions have, a superuser.
-const ADMIN: &str = "cloud_admin";
 
 /// For telling the server that nobody waits any more, and for its last answer after that.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(1);
@@ -142,88 +138,6 @@ pub enum SessionError {
     Answer(String),
 }
 
-/// How to open sessions: where, as whom, and hardened for which server.
-#[derive(Debug, Clone)]
-pub struct SessionConfig {
-    /// Everything but `options`.
-    config: Config,
-    /// Options of the operator's own.
-    own: Option<String>,
-    /// None for sessions that are opened as they come.
-    hardened: Option<Hardened>,
-}
-
-/// What [`Hardening`] needs to know besides the login.
-#[derive(Debug, Clone, Copy)]
-struct Hardened {
-    version: PgVersion,
-    role: &'static str,
-    maintenance: bool,
-}
-
-/// Connection settings for one use, from the URL in `--connstr`. TLS is never used. The version is
-/// that of the server: a session that names a setting of a newer one is refused.
-pub fn session_config(
-    connstr: &str,
-    application_name: &str,
-    version: PgVersion,
-) -> Result<SessionConfig, SessionError> {
-    let bad = |error: &dyn std::error::Error| {
-        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-        SessionError::BadUrl(format!("{error}{cause}"))
-    };
-    // Keyword strings are good enough for the client library, but not for those who take the port
-    // from the URL.
-    url::Url::parse(connstr).map_err(|error| bad(&error))?;
-    let mut config: Config = connstr.parse().map_err(|error: tokio_postgres::Error| bad(&error))?;
-    config.application_name(application_name).ssl_mode(SslMode::Disable);
-    let own = config.get_options().map(str::to_owned);
-    let hardened = Some(Hardened { version, role: ADMIN, maintenance: false });
-    Ok(SessionConfig { config, own, hardened })
-}
-
-impl SessionConfig {
-    /// Settings as somebody else made them, for a session that only looks at a foreign server.
-    pub const fn plain(config: Config) -> Self {
-        Self { config, own: None, hardened: None }
-    }
-
-    /// Another database. The name goes into the start-up packet as it is.
-    pub fn dbname(&mut self, name: &str) -> &mut Self {
-        self.config.dbname(name);
-        self
-    }
-
-    /// Another use.
-    pub fn application_name(&mut self, name: &str) -> &mut Self {
-        self.config.application_name(name);
-        self
-    }
-
-    /// Adds the options of sessions that change catalogs.
-    fn for_maintenance(&mut self) -> &mut Self {
-        if let Some(hardened) = &mut self.hardened {
-            hardened.maintenance = true;
-        }
-        self
-    }
-
-    /// Another login, with no options but the hardening, and with its own role.
-    fn log_in_as(&mut self, user: &'static str) -> &mut Self {
-        self.config.user(user);
-        self.own = None;
-        if let Some(hardened) = &mut self.hardened {
-            hardened.role = user;
-        }
-        self
-    }
-
-    fn hardening(&self) -> Option<Hardening<'_>> {
-        let Hardened { version, role, maintenance } = self.hardened?;
-        Some(Hardening { user: self.config.get_user(), role, version, maintenance })
-    }
-}
-
 /// An open connection. Dropping it closes it, and a statement in progress ends soon after.
 #[derive(Debug)]
 pub struct Session {
@@ -253,10 +167,10 @@ impl Session {
         deadlines: SessionDeadlines,
     ) -> Result<Self, SessionError> {
         let Some(hardening) = config.hardening() else {
-            return Self::open(config, &config.config, deadlines).await;
+            return Self::open(config, config.client(), deadlines).await;
         };
-        let own = config.own.as_deref();
-        let mut client = config.config.clone();
+        let own = config.own_options();
+        let mut client = config.client().clone();
         client.options(hardening.startup_options(own));
         let denied = match Self::open(config, &client, deadlines).await {
             Err(SessionError::Connect(error)) if error.is(&SqlState::INSUFFICIENT_PRIVILEGE) => {
@@ -443,6 +357,7 @@ fn text(row: &SimpleQueryRow, column: usize) -> Result<Option<&str>, SessionErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres::install::PgVersion;
 
     fn config(url: &str) -> Result<SessionConfig, SessionError> {
         session_config(url, APPLY_CONFIG, PgVersion::V17)
@@ -450,27 +365,6 @@ mod tests {
 
     const fn deadlines(each: Duration) -> SessionDeadlines {
         SessionDeadlines { connect: each, statement: each, lock: each }
-    }
-
-    #[test]
-    fn the_url_says_where_and_not_how() {
-        let url = "postgresql://u:pw@h:55/d?options=-c%20work_mem%3D1MB&application_name=x&sslmode=require";
-        let SessionConfig { config, own, .. } = config(url).unwrap();
-        assert_eq!(own.as_deref(), Some("-c work_mem=1MB"));
-        assert_eq!(config.get_application_name(), Some(APPLY_CONFIG));
-        assert_eq!(config.get_ssl_mode(), SslMode::Disable);
-        assert_eq!(config.get_ports(), [55]);
-    }
-
-    #[test]
-    fn errors_do_not_repeat_the_url() {
-        for url in
-            ["host=localhost password=planted", "http://u:planted@h", "postgresql://u:planted@h:x"]
-        {
-            let error = config(url).unwrap_err().to_string();
-            assert!(error.starts_with("--connstr is not a Postgres connection URL"), "{error}");
-            assert!(!error.contains("planted"), "{error}");
-        }
     }
 
     #[tokio::test]
