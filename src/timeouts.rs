@@ -52,7 +52,7 @@ pub struct Timeouts {
     pub lease: LeaseLimits,
     /// How often a basebackup in progress is mentioned in the log.
     pub progress_log: Duration,
-    /// One session's connect, and one statement, while roles and databases are applied.
+    /// One session's connect.
     pub sql_connect: Duration,
     /// One statement; creating a database copies its template.
     pub sql_statement: Duration,
@@ -60,6 +60,13 @@ pub struct Timeouts {
     pub sql_no_slot: Duration,
     /// Between two tries meanwhile: there is no event to wait for.
     pub sql_no_slot_pause: Duration,
+    /// One lock that a statement of ours waits for. Users' transactions are usually short; where
+    /// they are not, waiting longer also makes other users wait, behind us in the queue.
+    pub sql_lock: Duration,
+    /// The turn at the catalogs: one step of somebody else's work, with its connect.
+    pub catalog_turn: Duration,
+    /// Ending what runs in the background.
+    pub background_end: Duration,
     /// Waiting for the TLS certificate and looking at it again (01 §15).
     pub tls: WatchLimits,
     /// First pause after a failed refresh; doubles each time (03 W8).
@@ -113,6 +120,9 @@ impl Default for Timeouts {
             sql_statement: Duration::from_secs(120),
             sql_no_slot: Duration::from_secs(60),
             sql_no_slot_pause: Duration::from_millis(100),
+            sql_lock: Duration::from_secs(30),
+            catalog_turn: Duration::from_secs(150),
+            background_end: Duration::from_secs(1),
             tls: WatchLimits::default(),
             refresh_pause: Duration::from_secs(5),
             refresh_pause_max: Duration::from_secs(60),

@@ -9,13 +9,14 @@
 //! [`session`] connects in a way that no user setting can break, [`quote`] turns names and options
 //! into SQL. [`snapshot`] reads the cluster at once, [`plan`] compares it with the spec, [`execute`]
 //! carries the plan out with the sessions of a [`pool`], and [`report`] says what became of each
-//! object; [`mod@apply`] is all of this in order. [`neon_extension`] looks after the extension.
-//! Knows the spec and nothing of start-up.
+//! object; [`mod@apply`] is all of this in order. [`migrations`] does what older releases left to
+//! do, [`neon_extension`] updates the extension. Knows the spec and nothing of start-up.
 
 pub mod apply;
 pub mod concurrency;
 pub mod execute;
 pub mod look;
+pub mod migrations;
 pub mod neon_extension;
 pub mod operation;
 pub mod plan;

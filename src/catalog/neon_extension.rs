@@ -1,8 +1,6 @@
 //! The `neon` extension: whether the server has it, and its upgrade (05 §14.1, §18).
 
-use tokio_postgres::Config;
-
-use super::session::{POST_APPLY_CONFIG, Session, SessionDeadlines, SessionError};
+use super::session::{POST_APPLY_CONFIG, Session, SessionConfig, SessionDeadlines, SessionError};
 
 /// Whether the server's packages offer the extension. A vanilla Postgres does not; the steps that
 /// need it are then skipped.
@@ -23,7 +21,7 @@ pub enum Upgrade {
 /// Brings the extension of the system database to the default version of the installed package.
 /// Runs in the background of every start as primary; errors are for the log only.
 pub async fn upgrade_neon_extension(
-    config: &Config,
+    config: &SessionConfig,
     deadlines: SessionDeadlines,
 ) -> Result<Upgrade, SessionError> {
     let mut config = config.clone();

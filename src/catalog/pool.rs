@@ -10,16 +10,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 
-use super::session::{MaintenanceSession, SessionDeadlines, SessionError};
+use super::session::{MaintenanceSession, SessionConfig, SessionDeadlines, SessionError};
 
 /// How sessions are opened for one apply.
 #[derive(Debug, Clone)]
 pub struct Sessions {
     /// Where and as whom.
-    pub config: Config,
+    pub config: SessionConfig,
     /// For each session.
     pub deadlines: SessionDeadlines,
     /// How long the server may have no connection left for us.

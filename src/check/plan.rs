@@ -4,7 +4,6 @@
 //! write. Statements are not shown, because they may hold password verifiers.
 
 use anyhow::Context;
-use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 
 use super::Report;
@@ -12,8 +11,11 @@ use crate::catalog::look::look;
 use crate::catalog::operation::Operation;
 use crate::catalog::plan::{Chain, ClusterPlan, DatabaseState, Look, Permissions, Wanted};
 use crate::catalog::plan::{plan_cluster, plan_database};
-use crate::catalog::session::{Session, SessionDeadlines, SessionError, session_config};
+use crate::catalog::session::{
+    Session, SessionConfig, SessionDeadlines, SessionError, session_config,
+};
 use crate::catalog::snapshot;
+use crate::postgres::install::PgVersion;
 use crate::spec::ParsedSpec;
 use crate::timeouts::Timeouts;
 
@@ -22,7 +24,7 @@ const READ_ONLY: &str = "SET default_transaction_read_only = on";
 
 /// Opens sessions that only look.
 struct Looker {
-    config: Config,
+    config: SessionConfig,
     deadlines: SessionDeadlines,
 }
 
@@ -66,8 +68,9 @@ pub async fn plan(
         report.line("plan: nothing, no roles and databases are applied for this spec");
         return Ok(());
     }
-    let config = session_config(connstr, NAME)?;
-    let deadlines = SessionDeadlines { connect: timeouts.sql_connect, statement: timeouts.helper };
+    // The version is not known yet; this is what every one understands.
+    let config = session_config(connstr, NAME, PgVersion::V14)?;
+    let deadlines = SessionDeadlines { statement: timeouts.helper, ..timeouts.into() };
     let looker = Looker { config, deadlines };
     let timeline = spec.timeline_id.to_string();
     let wanted = Wanted { spec: &spec.spec, timeline: &timeline, privileged_role };

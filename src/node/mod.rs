@@ -4,7 +4,9 @@
 //! changes the status: it puts an event through the transition table, logs the change, sets the
 //! metric and wakes everybody who waits, so none of these can be forgotten (01 §24 no. 21).
 
+pub mod background;
 pub mod documents;
+pub mod gate;
 pub mod phase;
 pub mod requests;
 
@@ -31,7 +33,9 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::LogSink;
 use crate::timeouts::Timeouts;
 use crate::tls;
+use background::Background;
 pub use documents::{StartupMetrics, StatusDocument, millis};
+use gate::CatalogGate;
 use phase::{Phase, PhaseRecord};
 pub use requests::{ConfigureError, TerminateAnswer, WrongStatus};
 use requests::{Request, Terminated};
@@ -147,6 +151,10 @@ pub struct ComputeNode {
     pub basebackup: Progress,
     /// Programs beside Postgres.
     pub side: SideDaemons,
+    /// Whoever changes catalogs takes a turn.
+    pub catalog: CatalogGate,
+    /// What runs beside the driver while Postgres does.
+    pub background: Background,
     state: Arc<Mutex<ComputeState>>,
     /// Replaced under the lock of the state only.
     spec: watch::Sender<Option<Arc<ParsedSpec>>>,
@@ -186,6 +194,8 @@ impl ComputeNode {
             metrics,
             basebackup: Progress::default(),
             side,
+            catalog: CatalogGate::default(),
+            background: Background::default(),
             state: Arc::new(Mutex::new(state)),
             spec: watch::Sender::new(spec),
             changed: watch::Sender::new(status),

@@ -6,15 +6,15 @@ use std::time::Instant;
 
 use anyhow::Context;
 
-use crate::catalog::neon_extension::{self, Upgrade};
 use crate::catalog::plan::Wanted;
 use crate::catalog::pool::Sessions;
-use crate::catalog::session::{self, APPLY_CONFIG, POST_APPLY_CONFIG, SessionDeadlines};
+use crate::catalog::session::{APPLY_CONFIG, SessionDeadlines, session_config};
 use crate::catalog::{apply, concurrency};
 use crate::node::phase::Phase;
 use crate::node::{ComputeNode, millis};
 use crate::postgres::files::{self, TempOverride};
 use crate::spec::ParsedSpec;
+use crate::startup::background;
 
 /// When roles and databases are applied (05 §1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,8 @@ pub async fn after_start(
         files::enable_subscribers(&node.params.pgdata)?;
         reload()?;
     }
-    upgrade_neon_in_background(node)
+    background::begin(node, !spec.spec.skip_pg_catalog_updates);
+    Ok(())
 }
 
 /// Brings roles and databases to what the spec says. The caller reloads afterwards, which takes
@@ -48,6 +49,7 @@ pub async fn apply(
     occasion: Occasion,
     reload: impl Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    let _turn = node.catalog.enter(node.params.timeouts.catalog_turn).await?;
     let lifted = TempOverride::begin(&node.params.pgdata, &spec.spec)?;
     reload()?;
     let applied =
@@ -66,10 +68,10 @@ async fn apply_catalog(
     spec: &ParsedSpec,
     occasion: Occasion,
 ) -> anyhow::Result<()> {
-    let timeouts = &node.params.timeouts;
+    let (params, timeouts) = (&node.params, &node.params.timeouts);
     let sessions = Sessions {
-        config: session::session_config(node.params.connstr.as_str(), APPLY_CONFIG)?,
-        deadlines: deadlines(node),
+        config: session_config(params.connstr.as_str(), APPLY_CONFIG, params.install.version)?,
+        deadlines: SessionDeadlines::from(timeouts),
         no_slot: timeouts.sql_no_slot,
         pause: timeouts.sql_no_slot_pause,
     };
@@ -90,23 +92,4 @@ async fn apply_catalog(
         millis(began.elapsed())
     );
     Ok(())
-}
-
-/// `ALTER EXTENSION neon UPDATE`, which must not hold up the start (01 §11 step 6).
-fn upgrade_neon_in_background(node: &Arc<ComputeNode>) -> anyhow::Result<()> {
-    let config = session::session_config(node.params.connstr.as_str(), POST_APPLY_CONFIG)?;
-    let deadlines = deadlines(node);
-    tokio::spawn(async move {
-        match neon_extension::upgrade_neon_extension(&config, deadlines).await {
-            Ok(Upgrade::Done) => tracing::info!("the neon extension is up to date"),
-            Ok(Upgrade::NotInstalled) => {}
-            Err(error) => tracing::error!("could not update the neon extension: {error}"),
-        }
-    });
-    Ok(())
-}
-
-fn deadlines(node: &ComputeNode) -> SessionDeadlines {
-    let timeouts = &node.params.timeouts;
-    SessionDeadlines { connect: timeouts.sql_connect, statement: timeouts.sql_statement }
 }

@@ -9,9 +9,12 @@
 //!                      running ◄─ roles and databases ◄─ ready ◄─ Postgres spawned ◄┘
 //! ```
 //!
+//! Migrations and the upgrade of the `neon` extension follow in the background.
+//!
 //! What stands one above the other runs at the same time. Invariant: dropping [`start`] stops
 //! everything it began, except a Postgres that it has put into the caller's hands.
 
+pub mod background;
 pub mod catalog;
 pub mod configuration;
 pub mod leftovers;

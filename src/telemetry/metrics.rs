@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
-use prometheus::{GaugeVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::lease_metrics::LeaseMetrics;
 use crate::state::ComputeStatus;
@@ -25,6 +25,8 @@ pub struct Metrics {
     basebackup_bytes: IntGauge,
     certificate_days: GaugeVec,
     certificate_expiry: Arc<Mutex<Option<DateTime<Utc>>>>,
+    /// Migrations that failed, by number (05 §13.1).
+    pub migrations_failed: IntCounterVec,
     /// Bytes of log files in `PGDATA/log` (04 §10.4).
     pub audit_log_dir_size: IntGauge,
     /// LSN leases of a static compute.
@@ -60,12 +62,21 @@ impl Metrics {
         )?;
         registry.register(Box::new(audit_log_dir_size.clone()))?;
         let leases = LeaseMetrics::register(&registry)?;
+        let migrations_failed = IntCounterVec::new(
+            Opts::new(
+                "compute_ctl_db_migration_failed_total",
+                "Number of failed database migrations, by number of the migration",
+            ),
+            &["migration_id"],
+        )?;
+        registry.register(Box::new(migrations_failed.clone()))?;
         Ok(Self {
             registry,
             up,
             basebackup_bytes,
             certificate_days,
             certificate_expiry: Arc::default(),
+            migrations_failed,
             audit_log_dir_size,
             leases,
         })

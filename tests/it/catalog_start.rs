@@ -8,7 +8,7 @@ const PRIVILEGED: &str = "SELECT rolsuper, rolcanlogin, rolcreaterole, rolcreate
 #[tokio::test]
 async fn an_empty_spec_makes_what_every_compute_has() {
     on_every_server(|server| async move {
-        let stub = NeonStub::new(&server);
+        let stub = NeonStub::new(&server).await;
         let mut bed = Bed::new(stub.server.clone()).await;
         bed.spec.skip_pg_catalog_updates = false;
         let mut compute = bed.start();

@@ -15,6 +15,9 @@
 
 mod support;
 
+mod apply_blocked;
+mod apply_hardened;
+mod apply_in_turns;
 mod bad_input;
 mod basebackup_archives;
 mod basebackup_retries;
@@ -44,7 +47,9 @@ mod first_start;
 mod grpc_basebackup;
 mod lsn_lease;
 mod lsn_lease_follows_spec;
+mod migrations;
 mod neighbours;
+mod old_admin;
 mod orphans;
 mod pgbouncer;
 mod ports_taken;
@@ -61,6 +66,7 @@ mod safekeepers_in_sync;
 mod safekeepers_out_of_sync;
 mod secrets;
 mod server_log;
+mod sessions;
 mod sharded_pageserver;
 mod signal_in_each_phase;
 mod signals;

@@ -18,6 +18,7 @@ mod ports;
 mod private_mount;
 mod refusal;
 mod servers;
+mod taken;
 mod tls;
 mod vanilla;
 mod wait;

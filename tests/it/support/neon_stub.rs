@@ -1,84 +1,87 @@
-//! A server that offers a `neon` extension: a copy of an installation, because Postgres looks for
-//! extensions beside its own program, with an extension that holds nothing.
+//! A server that offers an extension `neon`, which on a vanilla Postgres is an empty one: a copy of
+//! the server's tree, made of links where nothing differs.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use compute_ctl::dev::servers::Server;
+use compute_ctl::os::children::Children;
+use compute_ctl::postgres::install::PgInstall;
 use tempfile::TempDir;
 
-use super::bed::folder;
+use super::{PATIENCE, bed::folder};
 
-/// As in Neon's packages.
-const CONTROL: &str = "default_version = '1.6'\nrelocatable = true\ntrusted = true\n";
+/// Versions that the stub has, with updates between neighbours.
+const VERSIONS: [&str; 2] = ["1.5", "1.6"];
 
 pub struct NeonStub {
+    /// The server with the extension.
     pub server: Server,
     _dir: TempDir,
 }
 
 impl NeonStub {
-    pub fn new(server: &Server) -> Self {
-        let [bin, lib, share] = places(server);
-        let root = common_ancestor(&bin, &share);
-        let dir = folder("neon-stub");
-        let place = |path: &Path| dir.path().join(path.strip_prefix(&root).unwrap());
+    pub async fn new(server: &Server) -> Self {
+        let install = PgInstall::discover(&server.postgres, &Children::new(), PATIENCE).await;
+        let shared = install.unwrap().sharedir.expect("no share folder of the server");
+        let extensions = shared.join("extension").canonicalize().unwrap();
+        let programs = server.bin_dir.canonicalize().unwrap();
+        // A server finds its files relative to its own program, so both must move together.
+        let common = programs.ancestors().find(|dir| extensions.starts_with(dir)).unwrap();
 
-        // The program finds everything else relative to where it is.
-        fs::create_dir_all(place(&bin)).unwrap();
-        for entry in fs::read_dir(&bin).unwrap() {
-            let entry = entry.unwrap();
-            let real = entry.path().canonicalize().unwrap();
-            fs::copy(real, place(&bin).join(entry.file_name())).unwrap();
-        }
-        let all_libraries = root.join("lib");
-        let lib = if bin.starts_with(&all_libraries) { lib } else { all_libraries };
-        symlink(&lib, place(&lib)).unwrap();
-        let extensions = place(&share).join("extension");
-        fs::create_dir_all(&extensions).unwrap();
-        link_all(&share, &place(&share));
-        link_all(&share.join("extension"), &extensions);
-        fs::write(extensions.join("neon.control"), CONTROL).unwrap();
-        for script in ["neon--1.5.sql", "neon--1.5--1.6.sql", "neon--1.6.sql"] {
-            fs::write(extensions.join(script), "-- nothing\n").unwrap();
-        }
-        let bin_dir = place(&bin);
-        let server = Server { postgres: bin_dir.join("postgres"), bin_dir, ..server.clone() };
-        Self { server, _dir: dir }
+        let dir = folder("neon-stub");
+        let root = dir.path().join("tree");
+        mirror(common, &root, &[&programs, &extensions]);
+        let place = |path: &Path| root.join(path.strip_prefix(common).unwrap());
+        let bin_dir = place(&programs);
+        let postgres = bin_dir.join("postgres");
+        fs::remove_file(&postgres).unwrap();
+        fs::copy(&server.postgres, &postgres).unwrap();
+        write_extension(&place(&extensions));
+        open_to_everybody(dir.path());
+        Self { server: Server { bin_dir, postgres, ..server.clone() }, _dir: dir }
     }
 }
 
-/// Where an installation has its programs, its libraries and its shared files.
-fn places(server: &Server) -> [PathBuf; 3] {
-    let pg_config = server.program("pg_config");
-    ["bin", "lib", "share"].map(|kind| {
-        let place = if pg_config.exists() {
-            let flag =
-                if kind == "lib" { "--pkglibdir".to_owned() } else { format!("--{kind}dir") };
-            let output = Command::new(&pg_config).arg(flag).output().unwrap();
-            PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
-        } else if kind == "share" {
-            server.bin_dir.with_file_name("share/postgresql")
-        } else {
-            server.bin_dir.with_file_name(kind)
-        };
-        place.canonicalize().unwrap()
-    })
+fn write_extension(dir: &Path) {
+    let last = VERSIONS[VERSIONS.len() - 1];
+    let control = format!("default_version = '{last}'\nrelocatable = true\ntrusted = true\n");
+    put(dir.join("neon.control"), &control);
+    for version in VERSIONS {
+        put(dir.join(format!("neon--{version}.sql")), "-- nothing\n");
+    }
+    for pair in VERSIONS.windows(2) {
+        put(dir.join(format!("neon--{}--{}.sql", pair[0], pair[1])), "-- nothing\n");
+    }
 }
 
-fn common_ancestor(a: &Path, b: &Path) -> PathBuf {
-    a.ancestors().find(|ancestor| b.starts_with(ancestor)).unwrap().to_owned()
+/// Replaces a link to the real extension, if there is one.
+fn put(path: PathBuf, text: &str) {
+    let _ = fs::remove_file(&path);
+    fs::write(path, text).unwrap();
 }
 
-/// Links what is in a folder, except what is there already.
-fn link_all(from: &Path, to: &Path) {
+/// Makes a folder whose entries are links, except the folders that lead to `real` ones.
+fn mirror(from: &Path, to: &Path, real: &[&Path]) {
+    fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if !target.exists() {
-            symlink(entry.path(), target).unwrap();
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if real.iter().any(|real| real.starts_with(&path)) {
+            mirror(&path, &target, real);
+        } else {
+            symlink(&path, &target).unwrap();
+        }
+    }
+}
+
+fn open_to_everybody(dir: &Path) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.is_symlink() {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            open_to_everybody(&path);
         }
     }
 }
