@@ -18,6 +18,7 @@ use crate::node::{ComputeNode, ComputeParams};
 use crate::os::children::Children;
 use crate::os::reaper;
 use crate::os::signals::TerminationSignals;
+use crate::postgres::conf::{ConfFile, ConfInputs};
 use crate::postgres::install::PgInstall;
 use crate::services::side::SideParams;
 use crate::spec::ParsedSpec;
@@ -194,6 +195,23 @@ async fn warm_up_and_serve(
     let timeouts = &node.params.timeouts;
     servers.shutdown(stop.limit(timeouts.http_shutdown, timeouts.stop_on_signal)).await;
     code
+}
+
+/// Reads a configuration file ahead of everything else. Root has to make a missing PGDATA before it
+/// steps down, and a configuration that cannot be used must not leave an empty one behind.
+pub fn check_configuration(args: &RunArgs) -> anyhow::Result<()> {
+    let Some(document) = source(args)?.read_file()? else { return Ok(()) };
+    if let Some(spec) = document.value.spec {
+        let spec = ParsedSpec::try_from(spec).context("the spec cannot be used")?;
+        let inputs = ConfInputs {
+            privileged_role_name: &args.privileged_role_name,
+            internal_http_port: args.http_ports().1,
+            overcommit_strict: false,
+            tls: false,
+        };
+        ConfFile::build(&spec.spec, &inputs).context("the spec cannot be used")?;
+    }
+    Ok(())
 }
 
 /// `--connstr` must be a URL, and one that the Postgres driver understands (01 §1.2). The text is

@@ -11,7 +11,7 @@ use compute_ctl::cli::{Cli, Command, RunArgs};
 use compute_ctl::dev;
 use compute_ctl::driver::Stop;
 use compute_ctl::errors;
-use compute_ctl::life::{Compute, Process};
+use compute_ctl::life::{self, Compute, Process};
 use compute_ctl::os::{limits, privileges};
 use compute_ctl::telemetry::{logging, sink::LogSink};
 use compute_ctl::timeouts::Timeouts;
@@ -38,6 +38,9 @@ fn main() -> ExitCode {
 
 fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
     let core_limit = limits::raise_core_limit();
+    if privileges::will_step_down() {
+        life::check_configuration(&args)?;
+    }
     // While there is one thread: which user a process is belongs to all of its threads.
     let stepped_down = privileges::step_down(args.run_as.as_deref(), args.pgdata.as_deref())?;
     let log = LogSink::new(std::io::stderr())?;

@@ -8,13 +8,14 @@ pub mod documents;
 pub mod phase;
 pub mod requests;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot, watch};
-use url::Url;
+use url::{Host, Url};
 
 use crate::os::children::Children;
 use crate::postgres::conf::{ConfError, ConfFile, ConfInputs};
@@ -35,6 +36,9 @@ pub use documents::{StartupMetrics, StatusDocument, millis};
 use phase::{Phase, PhaseRecord};
 pub use requests::{ConfigureError, TerminateAnswer, WrongStatus};
 use requests::{Request, Terminated};
+
+/// Where Postgres listens unless told otherwise.
+const POSTGRES_PORT: u16 = 5432;
 
 /// Fixed for the life of the process.
 #[derive(Debug)]
@@ -104,6 +108,18 @@ impl ComputeParams {
     /// The certificate's files, if TLS is active for a spec (04 §7.1).
     pub fn active_tls(&self, spec: &ComputeSpec) -> Option<&TlsConfig> {
         tls::active_config(self.tls.as_ref(), spec)
+    }
+
+    /// Where Postgres is reached over TCP, by `--connstr`; none if that names a socket.
+    pub async fn server_address(&self) -> Option<SocketAddr> {
+        let host = match self.connstr.host()? {
+            // Of a URL whose scheme is not one of the web's, as it was written.
+            Host::Domain(name) => name.to_owned(),
+            Host::Ipv4(address) => address.to_string(),
+            Host::Ipv6(address) => address.to_string(),
+        };
+        let port = self.connstr.port().unwrap_or(POSTGRES_PORT);
+        tokio::net::lookup_host((host, port)).await.ok()?.next()
     }
 
     /// `postgresql.conf` of this compute for a spec, as a value. Whatever cannot be written is

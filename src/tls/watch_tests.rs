@@ -14,9 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(10);
 
 const EVENTS_ONLY: WatchLimits =
-    WatchLimits { start: PATIENCE, poll: NEVER, retry: NEVER, settle: SHORT };
+    WatchLimits { start: PATIENCE, poll: NEVER, retry: NEVER, settle: SHORT, served: SHORT };
 const POLL_ONLY: WatchLimits =
-    WatchLimits { start: PATIENCE, poll: SHORT, retry: SHORT, settle: SHORT };
+    WatchLimits { start: PATIENCE, poll: SHORT, retry: SHORT, settle: SHORT, served: SHORT };
 
 fn text_of(pair: &TlsPair) -> &str {
     std::str::from_utf8(pair.cert()).unwrap()
@@ -24,7 +24,8 @@ fn text_of(pair: &TlsPair) -> &str {
 
 /// The next pair after `known` is the one of `texts`.
 async fn finds(watch: &mut PairWatch, known: &Arc<TlsPair>, texts: &Texts) -> Arc<TlsPair> {
-    let found = tokio::time::timeout(PATIENCE, watch.changed(Some(known.digest())));
+    let digest = known.digest();
+    let found = tokio::time::timeout(PATIENCE, watch.changed(std::slice::from_ref(&digest)));
     let found = found.await.expect("the change was not seen");
     assert_eq!(text_of(&found), texts.cert);
     found

@@ -60,6 +60,7 @@ mod terminate;
 mod tls_inactive;
 mod tls_late;
 mod tls_reconfigure;
+mod tls_refused;
 mod tls_renewal;
 mod tls_start;
 mod usage_errors;

@@ -28,7 +28,7 @@ pub use dev::DevBed;
 pub use fake_server::IMMORTAL;
 pub use folder::{names, put, put_program};
 pub use free_port::free_port;
-pub use left::assert_nothing_left;
+pub use left::{assert_nothing_left, assert_nothing_left_in};
 pub use ports::{ClosedPort, SilentPort};
 pub use private_mount::{may_mount, private_mount};
 pub use refusal::{Marked, try_start};
