@@ -15,6 +15,7 @@
 
 mod support;
 
+mod audit_trail;
 mod bad_input;
 mod basebackup_archives;
 mod basebackup_retries;
