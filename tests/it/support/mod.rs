@@ -30,7 +30,7 @@ pub use folder::{names, put, put_program};
 pub use free_port::free_port;
 pub use left::{assert_nothing_left, assert_nothing_left_in};
 pub use ports::{ClosedPort, SilentPort};
-pub use private_mount::{may_mount, private_mount};
+pub use private_mount::{may_mount, overlaid, private_mount};
 pub use refusal::{Marked, try_start};
 pub use servers::{on_every_server, on_one_server, on_servers_with};
 pub use tls::{Pair, TlsFiles, copies, served};
