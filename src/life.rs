@@ -14,7 +14,7 @@ use url::Url;
 use crate::cli::RunArgs;
 use crate::driver::{Driver, Stop};
 use crate::http::{self, AuthMode, Authenticator, HttpLimits, Reserved};
-use crate::node::{ComputeNode, ComputeParams};
+use crate::node::{ComputeNode, ComputeParams, Lakebase};
 use crate::os::children::Children;
 use crate::os::reaper;
 use crate::os::signals::TerminationSignals;
@@ -113,6 +113,7 @@ impl Compute {
         let lock = PgDataLock::acquire(&pgdata)?;
 
         let autoscaling = std::env::var_os(AUTOSCALING).is_some();
+        let lakebase = args.lakebase_mode.then(|| Lakebase { instance_id: instance_id() });
         let side = SideParams {
             resize_swap: args.resize_swap_on_bind,
             quota_mount_point: args.set_disk_quota_for_fs.clone(),
@@ -129,6 +130,7 @@ impl Compute {
             force_wipe: args.force_wipe,
             dev: args.dev,
             tls: compute_ctl_config.tls.clone(),
+            lakebase,
             autoscaling,
             signal_exit_code: args.signal_exit_code,
             side,
@@ -175,7 +177,7 @@ async fn warm_up_and_serve(
     authenticator: Authenticator,
     stop: &Stop,
 ) -> u8 {
-    if node.spec().is_none() {
+    if node.spec().is_none() && node.params.lakebase.is_none() {
         tokio::select! {
             biased;
             () = stop.requested.cancelled() => return node.params.signal_exit_code,
@@ -208,6 +210,7 @@ pub fn check_configuration(args: &RunArgs) -> anyhow::Result<()> {
             internal_http_port: args.http_ports().1,
             overcommit_strict: false,
             tls: false,
+            lakebase_port: None,
         };
         ConfFile::build(&spec.spec, &inputs).context("the spec cannot be used")?;
     }
@@ -244,10 +247,14 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{} cannot be used", path.display()))
 }
 
+/// Empty when it is not set.
+fn instance_id() -> String {
+    std::env::var(INSTANCE_ID).unwrap_or_default()
+}
+
 /// Authentication is off only in Lakebase mode with an instance id (01 §24 no. 28, 03 W23).
 fn authenticator(args: &RunArgs, config: &ComputeCtlConfig) -> Authenticator {
-    let instance_id = std::env::var(INSTANCE_ID).unwrap_or_default();
-    let off = args.lakebase_mode && !instance_id.is_empty();
+    let off = args.lakebase_mode && !instance_id().is_empty();
     let mode = if off { AuthMode::Off } else { AuthMode::Verify };
     Authenticator::new(&config.jwks, args.compute_id.clone(), args.dev, mode)
 }

@@ -64,6 +64,8 @@ pub struct ComputeParams {
     /// Key and certificate of Postgres and its neighbours, from the configuration that the process
     /// was started with (04 §7.1).
     pub tls: Option<TlsConfig>,
+    /// `--lakebase-mode true`.
+    pub lakebase: Option<Lakebase>,
     /// `AUTOSCALING` is in the environment: children run in the cgroup.
     pub autoscaling: bool,
     /// `--signal-exit-code`.
@@ -72,6 +74,32 @@ pub struct ComputeParams {
     pub side: SideParams,
     /// All deadlines.
     pub timeouts: Timeouts,
+}
+
+/// What belongs to Lakebase mode (04 §16).
+#[derive(Debug, Clone)]
+pub struct Lakebase {
+    /// `INSTANCE_ID`; empty when it is not set.
+    pub instance_id: String,
+}
+
+impl Lakebase {
+    /// Added to the environment of Postgres.
+    pub fn postgres_env(
+        &self,
+        compute_id: Option<&str>,
+        spec: &ComputeSpec,
+    ) -> [(String, String); 2] {
+        let compute_id = compute_id.unwrap_or_default();
+        let endpoint = compute_id.split_once('/').map_or(compute_id, |(endpoint, _)| endpoint);
+        let endpoint = if self.instance_id.is_empty() { endpoint } else { &self.instance_id };
+        let settings = spec.databricks_settings.as_ref();
+        let workspace = settings.map(|it| it.databricks_workspace_host.clone()).unwrap_or_default();
+        [
+            ("DATABRICKS_ENDPOINT_ID".to_owned(), endpoint.to_owned()),
+            ("DATABRICKS_WORKSPACE_HOST".to_owned(), workspace),
+        ]
+    }
 }
 
 #[cfg(test)]
@@ -94,6 +122,7 @@ impl ComputeParams {
             internal_http_port: 0,
             source: ConfigSource::ConfigFile("/nonexistent".into()),
             tls: None,
+            lakebase: None,
             force_wipe: false,
             dev: false,
             autoscaling: false,
@@ -130,6 +159,10 @@ impl ComputeParams {
             internal_http_port: self.internal_http_port,
             overcommit_strict: files::overcommit_is_strict(),
             tls: self.active_tls(spec).is_some(),
+            lakebase_port: self
+                .lakebase
+                .as_ref()
+                .map(|_| self.connstr.port().unwrap_or(POSTGRES_PORT)),
         };
         ConfFile::build(spec, &inputs)
     }
