@@ -47,7 +47,7 @@ pub fn run(args: DevArgs) -> anyhow::Result<u8> {
             .with_context(|| format!("could not write the log {}", path.display()))?;
         LogSink::new(file)?
     };
-    logging::init(log.clone());
+    logging::init(log.clone(), None);
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(async {

@@ -38,6 +38,7 @@ use crate::storage::basebackup::{self, BasebackupRequest, EarlyConnection};
 use crate::storage::safekeepers::{self, SyncCheck, SyncCheckRequest};
 use crate::storage::sync::{self, SyncRequest};
 use crate::storage::target::PageserverTarget;
+use crate::telemetry::log_files;
 use crate::telemetry::secret::Secret;
 use crate::tls::TlsState;
 pub use leftovers::Leftovers;
@@ -51,6 +52,10 @@ pub async fn start(
     leftovers: &mut Leftovers,
     postgres: &mut Option<PostgresProcess>,
 ) -> anyhow::Result<()> {
+    if let Some(lakebase) = &node.params.lakebase {
+        let compute_id = node.params.compute_id.as_deref().unwrap_or_default();
+        log_files::identify(&lakebase.instance_id, compute_id);
+    }
     log_spec(spec);
     // Everything that can fail without touching anything comes first.
     configuration::check_preload_libraries(node, spec)?;

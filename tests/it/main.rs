@@ -34,6 +34,7 @@ mod dev_start;
 mod failed_start_stays;
 mod final_sync_fails;
 mod first_start;
+mod lakebase;
 mod local_proxy;
 mod neighbours;
 mod orphans;
