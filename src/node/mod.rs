@@ -5,6 +5,7 @@
 //! metric and wakes everybody who waits, so none of these can be forgotten (01 §24 no. 21).
 
 pub mod documents;
+mod lakebase;
 pub mod phase;
 pub mod requests;
 
@@ -33,6 +34,7 @@ use crate::telemetry::sink::LogSink;
 use crate::timeouts::Timeouts;
 use crate::tls;
 pub use documents::{StartupMetrics, StatusDocument, millis};
+pub use lakebase::Lakebase;
 use phase::{Phase, PhaseRecord};
 pub use requests::{ConfigureError, TerminateAnswer, WrongStatus};
 use requests::{Request, Terminated};
@@ -74,32 +76,6 @@ pub struct ComputeParams {
     pub side: SideParams,
     /// All deadlines.
     pub timeouts: Timeouts,
-}
-
-/// What belongs to Lakebase mode (04 §16).
-#[derive(Debug, Clone)]
-pub struct Lakebase {
-    /// `INSTANCE_ID`; empty when it is not set.
-    pub instance_id: String,
-}
-
-impl Lakebase {
-    /// Added to the environment of Postgres.
-    pub fn postgres_env(
-        &self,
-        compute_id: Option<&str>,
-        spec: &ComputeSpec,
-    ) -> [(String, String); 2] {
-        let compute_id = compute_id.unwrap_or_default();
-        let endpoint = compute_id.split_once('/').map_or(compute_id, |(endpoint, _)| endpoint);
-        let endpoint = if self.instance_id.is_empty() { endpoint } else { &self.instance_id };
-        let settings = spec.databricks_settings.as_ref();
-        let workspace = settings.map(|it| it.databricks_workspace_host.clone()).unwrap_or_default();
-        [
-            ("DATABRICKS_ENDPOINT_ID".to_owned(), endpoint.to_owned()),
-            ("DATABRICKS_WORKSPACE_HOST".to_owned(), workspace),
-        ]
-    }
 }
 
 #[cfg(test)]

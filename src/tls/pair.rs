@@ -6,7 +6,7 @@
 //! Invariant: a key that can be compared with the first certificate and differs from it never
 //! becomes a [`TlsPair`]. What Postgres may understand and this module does not (P-521, encrypted
 //! keys) is let through and says so ([`TlsPair::doubt`], 04 W3). Texts stay as they are, but for
-//! one form of key that is sound and that OpenSSL 3.0 does not read ([`as_version_1`]).
+//! one form of key that is sound and that OpenSSL 3.0 does not read (`as_version_1`).
 
 use std::fmt;
 use std::fs::{self, File};

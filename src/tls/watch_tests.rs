@@ -112,6 +112,20 @@ async fn without_events_the_poll_finds_it() {
     assert_eq!(text_of(&pair.unwrap()), next.cert);
 }
 
+/// Written to by another name, in a folder that nobody watches: the poll is all there is.
+#[tokio::test]
+async fn a_renewal_without_an_event_is_found_by_the_poll() {
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    put(elsewhere.path(), &new_pair());
+    for name in ["tls.key", "tls.crt"] {
+        fs::hard_link(elsewhere.path().join(name), dir.path().join(name)).unwrap();
+    }
+    let (mut watch, known) = start(dir.path(), POLL_ONLY).await;
+    let next = new_pair();
+    put(elsewhere.path(), &next);
+    finds(&mut watch, &known, &next).await;
+}
+
 /// Waits until the task has looked at files that cannot, or can, be used.
 async fn has_looked(watch: &PairWatch, usable: bool) {
     let deadline = Instant::now() + PATIENCE;

@@ -59,9 +59,8 @@ pub async fn on_servers_with<F: Future<Output = ()>>(
         let told = Command::new(server.program("pg_config")).arg("--pkglibdir").output();
         let Ok(told) = told else { return false };
         let folder = String::from_utf8(told.stdout).unwrap();
-        let there =
-            |library: &&str| Path::new(folder.trim()).join(format!("{library}.so")).exists();
-        libraries.iter().all(|library| there(&library))
+        let there = |library: &str| Path::new(folder.trim()).join(format!("{library}.so")).exists();
+        libraries.iter().all(|library| there(library))
     };
     let mut count = 0;
     for server in servers().iter().filter(has_all) {
