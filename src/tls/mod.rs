@@ -75,8 +75,8 @@ pub struct TlsState {
     installer: Installer,
     /// The pair before the one in PGDATA, until it is known that Postgres has taken that one.
     before: Option<Before>,
-    /// Postgres did not take this one. Another try comes with the next reconfiguration.
-    refused: Option<PairDigest>,
+    /// Postgres did not take this one. Another try comes with the next reconfiguration, or then.
+    refused: Option<(PairDigest, Instant)>,
     /// Present while TLS is active.
     watch: Option<PairWatch>,
     /// After an installation that failed.
@@ -128,8 +128,15 @@ impl TlsState {
             return std::future::pending().await;
         };
         loop {
-            let known: Vec<_> = self.installer.digest().into_iter().chain(self.refused).collect();
-            let pair = watch.changed(&known).await;
+            let (refused, again) = self.refused.unzip();
+            let known: Vec<_> = self.installer.digest().into_iter().chain(refused).collect();
+            let pair = tokio::select! {
+                pair = watch.changed(&known) => pair,
+                () = sleep_until(again) => {
+                    self.refused = None;
+                    continue;
+                }
+            };
             // What the watch has seen may be older than what a reconfiguration has installed.
             match load(config).await {
                 Some(Ok(now)) if now.digest() != pair.digest() => watch.read_meanwhile(now),
@@ -229,7 +236,7 @@ impl TlsState {
             Some(before) => self.install(pgdata, before),
             None => Ok(Installed::Unchanged),
         };
-        self.refused = Some(pair.digest());
+        self.refused = Some((pair.digest(), Instant::now() + self.limits.again));
         match put_back {
             Ok(Installed::Changed) => Confirmed::PutBack,
             Ok(Installed::Unchanged) => Confirmed::AsItIs,
@@ -262,6 +269,14 @@ impl TlsState {
 async fn load(config: &TlsConfig) -> Option<Result<TlsPair, PairError>> {
     let config = config.clone();
     tokio::task::spawn_blocking(move || TlsPair::load(&config)).await.ok()
+}
+
+/// For ever without a moment.
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 #[cfg(test)]

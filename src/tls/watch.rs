@@ -31,6 +31,8 @@ pub struct WatchLimits {
     pub settle: Duration,
     /// From a reload to the moment when Postgres shows the new certificate.
     pub served: Duration,
+    /// From a pair that Postgres did not take to another try with it: it may only have been slow.
+    pub again: Duration,
 }
 
 impl Default for WatchLimits {
@@ -41,6 +43,7 @@ impl Default for WatchLimits {
             retry: Duration::from_secs(1),
             settle: Duration::from_millis(100),
             served: Duration::from_secs(5),
+            again: Duration::from_secs(600),
         }
     }
 }

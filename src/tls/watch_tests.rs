@@ -13,10 +13,19 @@ const NEVER: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(10);
 
+/// The watch itself does not use them.
+const REST: WatchLimits = WatchLimits {
+    start: NEVER,
+    poll: NEVER,
+    retry: NEVER,
+    settle: NEVER,
+    served: NEVER,
+    again: NEVER,
+};
 const EVENTS_ONLY: WatchLimits =
-    WatchLimits { start: PATIENCE, poll: NEVER, retry: NEVER, settle: SHORT, served: SHORT };
+    WatchLimits { start: PATIENCE, poll: NEVER, retry: NEVER, settle: SHORT, ..REST };
 const POLL_ONLY: WatchLimits =
-    WatchLimits { start: PATIENCE, poll: SHORT, retry: SHORT, settle: SHORT, served: SHORT };
+    WatchLimits { start: PATIENCE, poll: SHORT, retry: SHORT, settle: SHORT, ..REST };
 
 fn text_of(pair: &TlsPair) -> &str {
     std::str::from_utf8(pair.cert()).unwrap()

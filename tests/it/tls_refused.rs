@@ -19,7 +19,7 @@ fn unreadable() -> Pair {
 
 #[tokio::test]
 async fn the_last_good_pair_is_put_back() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.member("features", json!(["tls_experimental"]));
         let (files, first) = (TlsFiles::new(&bed), Pair::new());
