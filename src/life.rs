@@ -15,10 +15,11 @@ use crate::cli::RunArgs;
 use crate::driver::{Driver, Stop};
 use crate::failpoints;
 use crate::http::{self, AuthMode, Authenticator, HttpLimits, Reserved};
-use crate::node::{ComputeNode, ComputeParams};
+use crate::node::{ComputeNode, ComputeParams, Lakebase};
 use crate::os::children::Children;
 use crate::os::reaper;
 use crate::os::signals::TerminationSignals;
+use crate::postgres::conf::{ConfFile, ConfInputs};
 use crate::postgres::install::PgInstall;
 use crate::services::side::SideParams;
 use crate::spec::ParsedSpec;
@@ -110,6 +111,7 @@ impl Compute {
         let lock = PgDataLock::acquire(&pgdata)?;
 
         let autoscaling = std::env::var_os(AUTOSCALING).is_some();
+        let lakebase = args.lakebase_mode.then(|| Lakebase { instance_id: instance_id() });
         let side = SideParams {
             resize_swap: args.resize_swap_on_bind,
             quota_mount_point: args.set_disk_quota_for_fs.clone(),
@@ -126,6 +128,7 @@ impl Compute {
             force_wipe: args.force_wipe,
             dev: args.dev,
             tls: compute_ctl_config.tls.clone(),
+            lakebase,
             autoscaling,
             signal_exit_code: args.signal_exit_code,
             side,
@@ -172,7 +175,7 @@ async fn warm_up_and_serve(
     authenticator: Authenticator,
     stop: &Stop,
 ) -> u8 {
-    if node.spec().is_none() {
+    if node.spec().is_none() && node.params.lakebase.is_none() {
         tokio::select! {
             biased;
             () = stop.requested.cancelled() => return node.params.signal_exit_code,
@@ -192,6 +195,24 @@ async fn warm_up_and_serve(
     let timeouts = &node.params.timeouts;
     servers.shutdown(stop.limit(timeouts.http_shutdown, timeouts.stop_on_signal)).await;
     code
+}
+
+/// Reads a configuration file ahead of everything else. Root has to make a missing PGDATA before it
+/// steps down, and a configuration that cannot be used must not leave an empty one behind.
+pub fn check_configuration(args: &RunArgs) -> anyhow::Result<()> {
+    let Some(document) = source(args)?.read_file()? else { return Ok(()) };
+    if let Some(spec) = document.value.spec {
+        let spec = ParsedSpec::try_from(spec).context("the spec cannot be used")?;
+        let inputs = ConfInputs {
+            privileged_role_name: &args.privileged_role_name,
+            internal_http_port: args.http_ports().1,
+            overcommit_strict: false,
+            tls: false,
+            lakebase_port: None,
+        };
+        ConfFile::build(&spec.spec, &inputs).context("the spec cannot be used")?;
+    }
+    Ok(())
 }
 
 /// `--connstr` must be a URL, and one that the Postgres driver understands (01 §1.2). The text is
@@ -224,10 +245,14 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{} cannot be used", path.display()))
 }
 
+/// Empty when it is not set.
+fn instance_id() -> String {
+    std::env::var(INSTANCE_ID).unwrap_or_default()
+}
+
 /// Authentication is off only in Lakebase mode with an instance id (01 §24 no. 28, 03 W23).
 fn authenticator(args: &RunArgs, config: &ComputeCtlConfig) -> Authenticator {
-    let instance_id = std::env::var(INSTANCE_ID).unwrap_or_default();
-    let off = args.lakebase_mode && !instance_id.is_empty();
+    let off = args.lakebase_mode && !instance_id().is_empty();
     let mode = if off { AuthMode::Off } else { AuthMode::Verify };
     Authenticator::new(&config.jwks, args.compute_id.clone(), args.dev, mode)
 }

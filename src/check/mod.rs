@@ -106,6 +106,7 @@ async fn check_spec(
         internal_http_port: args.internal_http_port,
         overcommit_strict: files::overcommit_is_strict(),
         tls: tls::is_active(tls, &spec.spec),
+        lakebase_port: None,
     };
     let conf = ConfFile::build(&spec.spec, &inputs).context("the spec cannot be used")?;
     for unreadable in conf.unreadable() {

@@ -154,10 +154,7 @@ impl Driver {
                     self.configure(&mut postgres, &spec, reply).await
                 }
                 Turn::Asked(Request::Refresh) => self.refresh(&mut postgres).await,
-                Turn::Certificate(pair) => {
-                    self.renew(postgres.pid(), &pair);
-                    Done::GoOn
-                }
+                Turn::Certificate(pair) => self.renew(&mut postgres, &pair).await,
             };
             match done {
                 Done::GoOn => {}
@@ -205,15 +202,26 @@ impl Driver {
 
     /// Another certificate for a running compute (01 §15). When it cannot be installed the compute
     /// runs on with the one it has, and it is tried again later; so it does not become `failed`.
-    fn renew(&mut self, postmaster: i32, pair: &Arc<TlsPair>) {
+    async fn renew(&mut self, postgres: &mut PostgresProcess, pair: &Arc<TlsPair>) -> Done {
+        let Some(spec) = self.node.spec() else { return Done::GoOn };
         let round = self.node.begin_certificate();
-        if let Err(error) = reconfigure::renew(&self.node, &mut self.tls, pair, postmaster) {
+        let postmaster = postgres.pid();
+        let result = tokio::select! {
+            biased;
+            () = self.stop.requested.cancelled() => return Done::Stopped,
+            status = postgres.wait() => return Done::Exited(status),
+            result = reconfigure::renew(
+                &self.node, &spec.spec, &mut self.tls, pair, postmaster,
+            ) => result,
+        };
+        if let Err(error) = result {
             tracing::error!("could not renew the TLS certificate, will retry: {}", report(&error));
         }
         self.node.side.certificate_renewed();
         if round.is_ok() {
             let _ = self.node.apply(Event::Succeeded);
         }
+        Done::GoOn
     }
 
     /// Fetches the configuration again and applies it if it is another one (01 §13.3). Tries again
@@ -249,13 +257,19 @@ impl Driver {
                     let _ = self.node.fail(text);
                 }
             }
-            tokio::select! {
+            let renewed = tokio::select! {
                 biased;
                 () = self.stop.requested.cancelled() => return Done::Stopped,
                 status = postgres.wait() => return Done::Exited(status),
                 () = ending(&self.node) => return Done::GoOn,
-                () = tokio::time::sleep(pause) => {}
-                pair = self.tls.changed() => self.renew(postmaster, &pair),
+                () = tokio::time::sleep(pause) => None,
+                pair = self.tls.changed() => Some(pair),
+            };
+            if let Some(pair) = renewed {
+                match self.renew(postgres, &pair).await {
+                    Done::GoOn => {}
+                    done => return done,
+                }
             }
             pause = (pause * 2).min(self.node.params.timeouts.refresh_pause_max);
         }

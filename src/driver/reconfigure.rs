@@ -8,10 +8,10 @@ use nix::unistd::Pid;
 
 use crate::node::ComputeNode;
 use crate::postgres::files;
-use crate::spec::ParsedSpec;
+use crate::spec::{ComputeSpec, ParsedSpec};
 use crate::startup::catalog::Occasion;
 use crate::startup::{catalog, configuration};
-use crate::tls::{Installed, TlsPair, TlsState};
+use crate::tls::{Confirmed, Installed, TlsPair, TlsState};
 
 /// What a refresh found.
 #[derive(Debug)]
@@ -46,6 +46,7 @@ pub async fn apply(
     // Whatever became of the file: the certificate may be another one.
     reload(postmaster)?;
     written?;
+    confirm_certificate(node, &spec.spec, tls, postmaster).await?;
     if !skip {
         catalog::apply(node, spec, Occasion::Reconfiguration, || reload(postmaster)).await?;
         if spec.is_primary() {
@@ -81,15 +82,37 @@ pub async fn refresh(
 
 /// Puts another pair of key and certificate in force. `postgresql.conf` says the same as before and
 /// is left alone.
-pub fn renew(
+pub async fn renew(
     node: &ComputeNode,
+    spec: &ComputeSpec,
     tls: &mut TlsState,
     pair: &Arc<TlsPair>,
     postmaster: i32,
 ) -> anyhow::Result<()> {
-    match tls.install(&node.params.pgdata, pair)? {
-        Installed::Changed => reload(postmaster),
+    match tls.replace(&node.params.pgdata, pair)? {
+        Installed::Changed => {
+            reload(postmaster)?;
+            confirm_certificate(node, spec, tls, postmaster).await
+        }
         Installed::Unchanged => Ok(()),
+    }
+}
+
+/// Looks whether Postgres has taken a certificate that was installed just now (04 W7).
+async fn confirm_certificate(
+    node: &ComputeNode,
+    spec: &ComputeSpec,
+    tls: &mut TlsState,
+    postmaster: i32,
+) -> anyhow::Result<()> {
+    // The spec may switch it off.
+    if spec.setting("ssl").is_some() {
+        return Ok(());
+    }
+    let Some(server) = node.params.server_address().await else { return Ok(()) };
+    match tls.confirm(&node.params.pgdata, server).await {
+        Confirmed::AsItIs => Ok(()),
+        Confirmed::PutBack => reload(postmaster),
     }
 }
 

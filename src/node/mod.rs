@@ -7,16 +7,18 @@
 pub mod background;
 pub mod documents;
 pub mod gate;
+mod lakebase;
 pub mod phase;
 pub mod requests;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot, watch};
-use url::Url;
+use url::{Host, Url};
 
 use crate::os::children::Children;
 use crate::postgres::conf::{ConfError, ConfFile, ConfInputs};
@@ -36,9 +38,13 @@ use crate::tls;
 use background::Background;
 pub use documents::{StartupMetrics, StatusDocument, millis};
 use gate::CatalogGate;
+pub use lakebase::Lakebase;
 use phase::{Phase, PhaseRecord};
 pub use requests::{ConfigureError, TerminateAnswer, WrongStatus};
 use requests::{Request, Terminated};
+
+/// Where Postgres listens unless told otherwise.
+const POSTGRES_PORT: u16 = 5432;
 
 /// Fixed for the life of the process.
 #[derive(Debug)]
@@ -64,6 +70,8 @@ pub struct ComputeParams {
     /// Key and certificate of Postgres and its neighbours, from the configuration that the process
     /// was started with (04 §7.1).
     pub tls: Option<TlsConfig>,
+    /// `--lakebase-mode true`.
+    pub lakebase: Option<Lakebase>,
     /// `AUTOSCALING` is in the environment: children run in the cgroup.
     pub autoscaling: bool,
     /// `--signal-exit-code`.
@@ -94,6 +102,7 @@ impl ComputeParams {
             internal_http_port: 0,
             source: ConfigSource::ConfigFile("/nonexistent".into()),
             tls: None,
+            lakebase: None,
             force_wipe: false,
             dev: false,
             autoscaling: false,
@@ -110,6 +119,18 @@ impl ComputeParams {
         tls::active_config(self.tls.as_ref(), spec)
     }
 
+    /// Where Postgres is reached over TCP, by `--connstr`; none if that names a socket.
+    pub async fn server_address(&self) -> Option<SocketAddr> {
+        let host = match self.connstr.host()? {
+            // Of a URL whose scheme is not one of the web's, as it was written.
+            Host::Domain(name) => name.to_owned(),
+            Host::Ipv4(address) => address.to_string(),
+            Host::Ipv6(address) => address.to_string(),
+        };
+        let port = self.connstr.port().unwrap_or(POSTGRES_PORT);
+        tokio::net::lookup_host((host, port)).await.ok()?.next()
+    }
+
     /// `postgresql.conf` of this compute for a spec, as a value. Whatever cannot be written is
     /// found here, while nothing is touched: before the start, and before a new spec is accepted.
     pub fn conf(&self, spec: &ComputeSpec) -> Result<ConfFile, ConfError> {
@@ -118,6 +139,10 @@ impl ComputeParams {
             internal_http_port: self.internal_http_port,
             overcommit_strict: files::overcommit_is_strict(),
             tls: self.active_tls(spec).is_some(),
+            lakebase_port: self
+                .lakebase
+                .as_ref()
+                .map(|_| self.connstr.port().unwrap_or(POSTGRES_PORT)),
         };
         ConfFile::build(spec, &inputs)
     }

@@ -8,6 +8,7 @@
 //! Invariant: Postgres is started once per process and never restarted (01 §18.2).
 
 pub mod conf;
+pub mod databricks;
 pub mod files;
 pub mod install;
 pub mod log;

@@ -6,13 +6,14 @@
 //! | [`pgbouncer`], [`ini`] | settings into its INI file, `RELOAD` |
 //! | [`local_proxy`] | its JSON file, SIGHUP |
 //! | [`rsyslog`], [`rsyslog_conf`] | audit forwarding and log export |
-//! | [`audit_gc`] | old audit files |
+//! | [`audit_gc`], [`imfile_state`] | old audit files, and how far they were read |
 //! | [`vm_helpers`] | swap and disk quota |
 //! | [`replace`], [`newest`] | what they share: files in one step, one job at a time |
 //!
 //! None of the programs is a child of ours; what is shared are files, a pid file, a console.
 
 pub mod audit_gc;
+pub mod imfile_state;
 pub mod ini;
 pub mod local_proxy;
 pub mod newest;

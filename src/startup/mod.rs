@@ -31,6 +31,7 @@ use anyhow::Context;
 use crate::node::phase::Phase;
 use crate::node::{ComputeNode, millis};
 use crate::postgres::conf::ConfFile;
+use crate::postgres::databricks;
 use crate::postgres::files;
 use crate::postgres::process::{PostgresProcess, Server};
 use crate::postgres::ready::ReadyWatch;
@@ -40,6 +41,8 @@ use crate::storage::basebackup::{self, BasebackupRequest, EarlyConnection};
 use crate::storage::safekeepers::{self, SyncCheck, SyncCheckRequest};
 use crate::storage::sync::{self, SyncRequest};
 use crate::storage::target::PageserverTarget;
+use crate::telemetry::log_files;
+use crate::telemetry::secret::Secret;
 use crate::tls::TlsState;
 pub use leftovers::Leftovers;
 
@@ -52,6 +55,10 @@ pub async fn start(
     leftovers: &mut Leftovers,
     postgres: &mut Option<PostgresProcess>,
 ) -> anyhow::Result<()> {
+    if let Some(lakebase) = &node.params.lakebase {
+        let compute_id = node.params.compute_id.as_deref().unwrap_or_default();
+        log_files::identify(&lakebase.instance_id, compute_id);
+    }
     log_spec(spec);
     // Everything that can fail without touching anything comes first.
     configuration::check_preload_libraries(node, spec)?;
@@ -133,6 +140,10 @@ async fn prepare_pgdata(
     fetch_basebackup(node, spec, &target, lsn, pageserver).await?;
 
     let pgdata = &node.params.pgdata;
+    if let Some(settings) = &spec.spec.databricks_settings {
+        // Its line comes before the one that lets everybody with a password in.
+        databricks::install(pgdata, settings, node.params.install.version)?;
+    }
     files::touch_up_hba(pgdata)?;
     files::link_dynshmem(pgdata)?;
     if !spec.is_primary() {
@@ -263,13 +274,18 @@ async fn start_postgres(
 }
 
 /// How the server program is run for a spec: with the storage token, if it has one, in the
-/// environment (01 §2).
+/// environment (01 §2), and what Lakebase mode adds to that (04 §16).
 pub fn server(node: &ComputeNode, spec: &ParsedSpec) -> Server {
     let token = spec.storage_token();
+    let token = token.map(|token| ("NEON_AUTH_TOKEN".to_owned(), token.clone()));
+    let compute_id = node.params.compute_id.as_deref();
+    let lakebase = node.params.lakebase.iter();
+    let lakebase = lakebase.flat_map(|it| it.postgres_env(compute_id, &spec.spec));
+    let lakebase = lakebase.map(|(name, value)| (name, Secret::new(value)));
     Server {
         postgres: node.params.install.postgres.clone(),
         cgexec: node.params.autoscaling,
-        env: token.map(|token| ("NEON_AUTH_TOKEN".to_owned(), token.clone())).into_iter().collect(),
+        env: token.into_iter().chain(lakebase).collect(),
     }
 }
 
