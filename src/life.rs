@@ -34,6 +34,7 @@ use crate::timeouts::Timeouts;
 /// Environment variables of 01 §2 that are read here.
 const AUTOSCALING: &str = "AUTOSCALING";
 const CONTROL_PLANE_TOKEN: &str = "NEON_CONTROL_PLANE_TOKEN";
+#[cfg(not(feature = "testing"))]
 const FAILPOINTS: &str = "FAILPOINTS";
 const INSTANCE_ID: &str = "INSTANCE_ID";
 
@@ -52,6 +53,9 @@ impl Process {
     /// Takes over signals and orphans. From here on a SIGTERM has its documented effect, by `stop`.
     pub fn start(log: LogSink, stop: Stop) -> anyhow::Result<Self> {
         tracing::info!("compute_ctl {}, build tag {BUILD_TAG}", env!("CARGO_PKG_VERSION"));
+        #[cfg(feature = "testing")]
+        crate::failpoints::set_up()?;
+        #[cfg(not(feature = "testing"))]
         if std::env::var_os(FAILPOINTS).is_some() {
             tracing::warn!("{FAILPOINTS} is set, this build has no failpoints; ignored");
         }

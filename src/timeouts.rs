@@ -53,6 +53,15 @@ pub struct Timeouts {
     pub sql_connect: Duration,
     /// One statement; creating a database copies its template.
     pub sql_statement: Duration,
+    /// The statement of the writability check, which waits for the safekeepers for as long as the
+    /// write does (03 §5.6); whoever asks gives up long before.
+    pub writability: Duration,
+    /// `pg_dump` without output: it waits for locks that users hold (03 §5.5).
+    pub dump_silence: Duration,
+    /// A client that does not take the next piece of a dump, whose snapshot is held meanwhile.
+    pub dump_client: Duration,
+    /// The communicator in Postgres: connecting, the answer, each piece of it (03 §9).
+    pub communicator: Duration,
     /// Waiting for the TLS certificate and looking at it again (01 §15).
     pub tls: WatchLimits,
     /// First pause after a failed refresh; doubles each time (03 W8).
@@ -103,6 +112,10 @@ impl Default for Timeouts {
             progress_log: Duration::from_secs(5),
             sql_connect: Duration::from_secs(10),
             sql_statement: Duration::from_secs(120),
+            writability: Duration::from_secs(300),
+            dump_silence: Duration::from_secs(300),
+            dump_client: Duration::from_secs(60),
+            communicator: Duration::from_secs(10),
             tls: WatchLimits::default(),
             refresh_pause: Duration::from_secs(5),
             refresh_pause_max: Duration::from_secs(60),

@@ -1,0 +1,178 @@
+//! The external routes that look into Postgres (03 §5.3 to §5.6).
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures_util::stream;
+use serde::{Deserialize, Serialize, Serializer};
+use tokio_postgres::error::SqlState;
+
+use super::error::ApiError;
+use super::sql::{connect, connect_with, to_its_end};
+use super::{Api, Routes};
+use crate::catalog::listing::{self, ListedDatabase, ListedRole, Listing};
+use crate::catalog::session::{self, SessionDeadlines, SessionError};
+use crate::catalog::{insights, writability};
+use crate::postgres::client::Address;
+use crate::postgres::dump::{self, Dump, DumpError, DumpRequest, Piece};
+use crate::state::ComputeStatus;
+use crate::telemetry::secret::Secret;
+
+/// Routes of the external server that ask for a token.
+pub(super) fn protected() -> Routes {
+    vec![
+        ("/check_writability", post(check_writability)),
+        ("/dbs_and_roles", get(dbs_and_roles)),
+        ("/database_schema", get(database_schema)),
+        ("/insights", get(get_insights)),
+    ]
+}
+
+async fn check_writability(State(api): State<Api>) -> Result<Json<bool>, ApiError> {
+    api.node.require(ComputeStatus::Running)?;
+    let timeouts = &api.node.params.timeouts;
+    let deadlines =
+        SessionDeadlines { connect: timeouts.sql_connect, statement: timeouts.writability };
+    to_its_end(async move {
+        let name = writability::APPLICATION_NAME;
+        let session = connect_with(&api, name, None, deadlines).await?;
+        writability::check(&session).await?;
+        Ok(Json(true))
+    })
+    .await
+}
+
+/// The body is a JSON string with JSON in it; clients decode twice.
+async fn get_insights(State(api): State<Api>) -> Result<Json<String>, ApiError> {
+    api.node.require(ComputeStatus::Running)?;
+    let session = connect(&api, insights::APPLICATION_NAME, None).await?;
+    let rows = insights::slowest_statements(&session).await?.join(", ");
+    Ok(Json(format!("{{\"pg_stat_statements\": [{rows}]}}")))
+}
+
+/// Catalog objects (02 §12.6).
+#[derive(Debug, Serialize)]
+struct CatalogObjects {
+    roles: Vec<RoleObject>,
+    databases: Vec<DatabaseObject>,
+}
+
+#[derive(Debug, Serialize)]
+struct RoleObject {
+    name: String,
+    #[serde(serialize_with = "exposed")]
+    encrypted_password: Option<Secret<String>>,
+    options: Option<()>,
+}
+
+#[derive(Debug, Serialize)]
+struct DatabaseObject {
+    name: String,
+    owner: String,
+    options: Option<()>,
+    restrict_conn: bool,
+    invalid: bool,
+}
+
+/// The verifiers are part of the contract (03 W25); this is the place where they leave.
+fn exposed<S: Serializer>(
+    password: &Option<Secret<String>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    password.as_ref().map(Secret::expose).serialize(serializer)
+}
+
+impl From<Listing> for CatalogObjects {
+    fn from(Listing { roles, databases }: Listing) -> Self {
+        let role = |ListedRole { name, password }| RoleObject {
+            name,
+            encrypted_password: password,
+            options: None,
+        };
+        let database = |ListedDatabase { name, owner, restrict_conn, invalid }| DatabaseObject {
+            name,
+            owner,
+            options: None,
+            restrict_conn,
+            invalid,
+        };
+        Self {
+            roles: roles.into_iter().map(role).collect(),
+            databases: databases.into_iter().map(database).collect(),
+        }
+    }
+}
+
+async fn dbs_and_roles(State(api): State<Api>) -> Result<Json<CatalogObjects>, ApiError> {
+    let session = connect(&api, listing::APPLICATION_NAME, None).await?;
+    Ok(Json(listing::list(&session).await?.into()))
+}
+
+#[derive(Debug, Deserialize)]
+struct SchemaQuery {
+    database: String,
+}
+
+/// The status is decided when the first bytes of the dump are there.
+async fn database_schema(
+    State(api): State<Api>,
+    query: Result<Query<SchemaQuery>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let Query(SchemaQuery { database }) = query.map_err(|rejection| {
+        ApiError::new(rejection.status(), rejection.body_text().to_lowercase())
+    })?;
+    let params = &api.node.params;
+    let config = session::session_config(params.connstr.as_str(), listing::APPLICATION_NAME)?;
+    let request = DumpRequest {
+        install: &params.install,
+        children: &api.node.children,
+        address: &Address::of(&params.connstr),
+        database: &database,
+        options: config.get_options().unwrap_or_default(),
+        timeouts: &params.timeouts,
+    };
+    let error = match dump::start(request).await {
+        Ok(dump) => return Ok(streamed(dump)),
+        Err(error) => error,
+    };
+    tracing::error!("no schema of database {database:?}: {error}");
+    let failed = || ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "failed to execute pg_dump");
+    Err(match error {
+        DumpError::Address => {
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "unexpected I/O error")
+        }
+        DumpError::Start { .. } => failed(),
+        DumpError::NoOutput if is_missing(&api, &database).await => {
+            ApiError::new(StatusCode::NOT_FOUND, "database does not exist")
+        }
+        DumpError::NoOutput => failed(),
+    })
+}
+
+/// Asks Postgres itself, whose answer has a code, rather than what `pg_dump` wrote about it.
+async fn is_missing(api: &Api, database: &str) -> bool {
+    match connect(api, listing::APPLICATION_NAME, Some(database)).await {
+        Err(SessionError::Connect(error)) => error.sqlstate == Some(SqlState::INVALID_CATALOG_NAME),
+        _ => false,
+    }
+}
+
+/// SQL text, although the type says JSON: clients know it so. A dump that breaks breaks the
+/// connection, so that it cannot be taken for a whole one (03 W15).
+fn streamed(Dump { first, rest }: Dump) -> Response {
+    let pieces = stream::try_unfold((Some(first), rest), |(first, mut rest)| async move {
+        if let Some(first) = first {
+            return Ok(Some((first, (None, rest))));
+        }
+        match rest.recv().await {
+            Some(Piece::Bytes(bytes)) => Ok(Some((bytes, (None, rest)))),
+            Some(Piece::Complete) => Ok(None),
+            None => Err("pg_dump failed half-way"),
+        }
+    });
+    ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(pieces)).into_response()
+}
