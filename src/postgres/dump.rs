@@ -205,3 +205,71 @@ async fn log_lines(stderr: impl AsyncRead + Unpin) {
         line.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::ComputeParams;
+
+    /// Dumps with a shell script in the place of the program.
+    async fn dump_by(script: &str) -> Result<Dump, DumpError> {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join(PROGRAM);
+        // By a shell, because a program that this process has open cannot be started.
+        let mut write = std::process::Command::new("/bin/sh");
+        let line = r##"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod 755 "$0""##;
+        assert!(write.args(["-c", line]).arg(&program).arg(script).status().unwrap().success());
+        let mut params = ComputeParams::for_tests();
+        params.install.bin_dir = dir.path().to_owned();
+        params.timeouts.dump_silence = Duration::from_secs(1);
+        params.timeouts.dump_client = Duration::from_millis(50);
+        let url = url::Url::parse("postgresql://u@h:1/d").unwrap();
+        let request = DumpRequest {
+            install: &params.install,
+            children: &Children::new(),
+            address: &Address::of(&url),
+            database: "a=b",
+            options: "",
+            timeouts: &params.timeouts,
+        };
+        start(request).await
+    }
+
+    /// Takes everything; whether it was whole.
+    async fn is_whole(mut dump: Dump) -> bool {
+        while let Some(piece) = dump.rest.recv().await {
+            if piece == Piece::Complete {
+                return true;
+            }
+        }
+        false
+    }
+
+    #[tokio::test]
+    async fn whole_or_not() {
+        let name = dump_by("echo \"$PGDATABASE\"").await.unwrap();
+        assert_eq!(name.first, "a=b\n");
+        assert!(is_whole(name).await);
+        assert!(!is_whole(dump_by("echo begun; exit 1").await.unwrap()).await);
+        assert!(!is_whole(dump_by("echo begun; kill -9 $$").await.unwrap()).await);
+        assert!(!is_whole(dump_by("echo begun; exec sleep 100").await.unwrap()).await, "silence");
+        for script in ["exit 0", "exit 1", "echo no >&2; exit 1"] {
+            assert!(matches!(dump_by(script).await, Err(DumpError::NoOutput)), "{script}");
+        }
+    }
+
+    /// Its channel is full, and stays so.
+    #[tokio::test]
+    async fn a_client_that_stalls_gets_no_whole_dump() {
+        let mut dump = dump_by("echo $$; exec cat /dev/zero").await.unwrap();
+        while !dump.rest.is_closed() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let mut pieces = 0;
+        while let Some(piece) = dump.rest.recv().await {
+            assert_ne!(piece, Piece::Complete);
+            pieces += 1;
+        }
+        assert_eq!(pieces, ON_THE_WAY);
+    }
+}

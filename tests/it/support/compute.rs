@@ -134,7 +134,16 @@ impl Compute {
 
     /// `POST` on the external server.
     pub async fn post(&self, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
-        let mut request = self.http.post(format!("{}{path}", self.external));
+        self.post_to(&self.external, path, body).await
+    }
+
+    /// `POST` on the internal server.
+    pub async fn post_internal(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+        self.post_to(&self.internal, path, Some(body)).await
+    }
+
+    async fn post_to(&self, server: &str, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
+        let mut request = self.http.post(format!("{server}{path}"));
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
