@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::query_error::{self, QueryError};
 use super::quote::{identifier, literal};
@@ -16,7 +17,7 @@ use super::session::Session;
 pub const APPLICATION_NAME: &str = "compute_ctl:set_role_grants";
 
 /// A privilege (02 §6.5). Only `USAGE` and `CREATE` apply to schemas; Postgres refuses the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "the names of SQL say it")]
 pub enum Privilege {

@@ -22,7 +22,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorDocument};
+use super::openapi::EXTERNAL;
 use super::{Api, Routes};
 
 /// In the data directory.
@@ -37,6 +38,22 @@ pub(super) fn open() -> Routes {
 }
 
 /// Status, type and body are passed on, nothing else.
+#[utoipa::path(
+    get,
+    path = "/autoscaling_metrics",
+    operation_id = "getAutoscalingMetrics",
+    tag = EXTERNAL,
+    summary = "Metrics of the file cache, from Postgres",
+    responses(
+        (
+            status = 200,
+            description = "Status, type and body are the communicator's",
+            body = String,
+            content_type = "application/text"
+        ),
+        (status = 500, description = "The communicator does not answer", body = ErrorDocument)
+    )
+)]
 async fn autoscaling_metrics(State(api): State<Api>) -> Result<Response, ApiError> {
     let params = &api.node.params;
     let limit = params.timeouts.communicator;

@@ -10,8 +10,10 @@ use axum::routing::{get, post};
 use futures_util::stream;
 use serde::{Deserialize, Serialize, Serializer};
 use tokio_postgres::error::SqlState;
+use utoipa::{IntoParams, ToSchema};
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorDocument};
+use super::openapi::{EXTERNAL, StateErrors, TokenErrors};
 use super::sql::{connect, connect_with, to_its_end};
 use super::{Api, Routes};
 use crate::catalog::listing::{self, ListedDatabase, ListedRole, Listing};
@@ -32,6 +34,19 @@ pub(super) fn protected() -> Routes {
     ]
 }
 
+#[utoipa::path(
+    post,
+    path = "/check_writability",
+    operation_id = "checkComputeWritability",
+    tag = EXTERNAL,
+    summary = "Write one row",
+    security(("JWT" = [])),
+    responses(
+        (status = 200, description = "Written, or the disk is full", body = bool),
+        TokenErrors,
+        StateErrors
+    )
+)]
 async fn check_writability(State(api): State<Api>) -> Result<Json<bool>, ApiError> {
     api.node.require(ComputeStatus::Running)?;
     let timeouts = &api.node.params.timeouts;
@@ -47,6 +62,24 @@ async fn check_writability(State(api): State<Api>) -> Result<Json<bool>, ApiErro
 }
 
 /// The body is a JSON string with JSON in it; clients decode twice.
+#[utoipa::path(
+    get,
+    path = "/insights",
+    operation_id = "getComputeInsights",
+    tag = EXTERNAL,
+    summary = "The statements that take longest",
+    security(("JWT" = [])),
+    responses(
+        (
+            status = 200,
+            description = "JSON in a JSON string: an object with the rows of pg_stat_statements",
+            body = String,
+            content_type = "application/json"
+        ),
+        TokenErrors,
+        StateErrors
+    )
+)]
 async fn get_insights(State(api): State<Api>) -> Result<Json<String>, ApiError> {
     api.node.require(ComputeStatus::Running)?;
     let session = connect(&api, insights::APPLICATION_NAME, None).await?;
@@ -55,26 +88,39 @@ async fn get_insights(State(api): State<Api>) -> Result<Json<String>, ApiError> 
 }
 
 /// Catalog objects (02 §12.6).
-#[derive(Debug, Serialize)]
-struct CatalogObjects {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CatalogObjects {
+    /// Predefined ones included.
     roles: Vec<RoleObject>,
+    /// Templates included.
     databases: Vec<DatabaseObject>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct RoleObject {
+    /// Raw name.
     name: String,
+    /// Verifier as it is stored.
     #[serde(serialize_with = "exposed")]
+    #[schema(value_type = Option<String>, required)]
     encrypted_password: Option<Secret<String>>,
+    /// Not filled.
+    #[schema(value_type = Option<Vec<Object>>, required)]
     options: Option<()>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct DatabaseObject {
+    /// Raw name.
     name: String,
+    /// Raw name of the owner.
     owner: String,
+    /// Not filled.
+    #[schema(value_type = Option<Vec<Object>>, required)]
     options: Option<()>,
+    /// Connections are not allowed.
     restrict_conn: bool,
+    /// A drop was begun and not finished.
     invalid: bool,
 }
 
@@ -107,17 +153,53 @@ impl From<Listing> for CatalogObjects {
     }
 }
 
+#[utoipa::path(
+    get,
+    path = "/dbs_and_roles",
+    operation_id = "getDbsAndRoles",
+    tag = EXTERNAL,
+    summary = "All databases and roles of the catalog",
+    security(("JWT" = [])),
+    responses(
+        (status = 200, description = "In any state", body = CatalogObjects),
+        TokenErrors,
+        (status = 500, description = "Postgres does not answer", body = ErrorDocument)
+    )
+)]
 async fn dbs_and_roles(State(api): State<Api>) -> Result<Json<CatalogObjects>, ApiError> {
     let session = connect(&api, listing::APPLICATION_NAME, None).await?;
     Ok(Json(listing::list(&session).await?.into()))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct SchemaQuery {
+    /// Name of the database.
     database: String,
 }
 
 /// The status is decided when the first bytes of the dump are there.
+#[utoipa::path(
+    get,
+    path = "/database_schema",
+    operation_id = "getDatabaseSchema",
+    tag = EXTERNAL,
+    summary = "The schema of one database, as pg_dump writes it",
+    security(("JWT" = [])),
+    params(SchemaQuery),
+    responses(
+        (
+            status = 200,
+            description = "SQL text, in spite of its type. A connection that breaks means a dump \
+                           that is not whole",
+            content_type = "application/json"
+        ),
+        TokenErrors,
+        (status = 400, description = "Token or query malformed", body = ErrorDocument),
+        (status = 404, description = "There is no such database", body = ErrorDocument),
+        (status = 500, description = "There is no dump", body = ErrorDocument)
+    )
+)]
 async fn database_schema(
     State(api): State<Api>,
     query: Result<Query<SchemaQuery>, QueryRejection>,

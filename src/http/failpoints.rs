@@ -4,9 +4,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::body::JsonBody;
 use super::error::ApiError;
+use super::openapi::{BodyErrors, INTERNAL, INTERNAL_URL};
 use super::{Api, Routes};
 use crate::failpoints;
 
@@ -16,14 +18,26 @@ pub(super) fn internal() -> Routes {
 }
 
 /// One of them (02 §12.10). A test-suite says `action`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 struct FailpointConfig {
+    /// The point.
     name: String,
+    /// `[p%][n*]task[(arg)]`, chained with `->`, or `exit`.
     #[serde(alias = "action")]
     actions: String,
 }
 
 /// The first bad one ends it; those before it stay.
+#[utoipa::path(
+    post,
+    path = "/failpoints",
+    operation_id = "configureFailpoints",
+    tag = INTERNAL,
+    servers((url = INTERNAL_URL)),
+    summary = "Make the program fail at named points",
+    request_body = Vec<FailpointConfig>,
+    responses((status = 200, description = "Set"), BodyErrors)
+)]
 async fn configure(
     State(_): State<Api>,
     JsonBody(points): JsonBody<Vec<FailpointConfig>>,

@@ -26,6 +26,7 @@ mod listen;
 mod metrics;
 mod neighbours;
 mod observe;
+mod openapi;
 mod probe;
 mod serve;
 mod sql;
@@ -65,7 +66,7 @@ fn protected() -> Routes {
 
 /// Routes of the external server that are open to all.
 fn open() -> Routes {
-    [metrics::open(), communicator::open()].into_iter().flatten().collect()
+    [metrics::open(), communicator::open(), openapi::open()].into_iter().flatten().collect()
 }
 
 /// Routes of the internal server.
@@ -73,6 +74,7 @@ fn internal_routes() -> Routes {
     let groups = [
         lifecycle::internal(),
         neighbours::internal(),
+        openapi::open(),
         #[cfg(feature = "testing")]
         failpoints::internal(),
     ];

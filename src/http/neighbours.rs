@@ -6,9 +6,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::body::JsonBody;
 use super::error::ApiError;
+use super::openapi::{BodyErrors, INTERNAL, INTERNAL_URL, StateErrors};
 use super::sql::{connect, to_its_end};
 use super::{Api, Routes};
 use crate::catalog::grants::{self, Privilege};
@@ -32,20 +34,43 @@ fn failed(what: &str, step: &str) -> ApiError {
 }
 
 /// Body of `/extensions` (02 §12.10).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 struct ExtensionInstallRequest {
+    /// Raw name.
     extension: String,
+    /// Raw name of the database that gets it.
     database: String,
+    /// As in its control file.
     version: String,
 }
 
 /// Answer of `/extensions` (02 §12.8).
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ExtensionInstallResponse {
+    /// As in the request.
     extension: String,
+    /// As in the request.
     version: String,
 }
 
+#[utoipa::path(
+    post,
+    path = "/extensions",
+    operation_id = "installExtension",
+    tag = INTERNAL,
+    servers((url = INTERNAL_URL)),
+    summary = "Create or update an extension",
+    request_body = ExtensionInstallRequest,
+    responses(
+        (
+            status = 201,
+            description = "It is there in this version",
+            body = ExtensionInstallResponse
+        ),
+        BodyErrors,
+        StateErrors
+    )
+)]
 async fn install(
     State(api): State<Api>,
     JsonBody(request): JsonBody<ExtensionInstallRequest>,
@@ -66,14 +91,32 @@ async fn install(
 }
 
 /// Body of `/grants`, and its answer (02 §12.8, §12.10).
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct SchemaGrants {
+    /// Raw name.
     database: String,
+    /// Raw name.
     schema: String,
+    /// Only `USAGE` and `CREATE` apply to schemas.
     privileges: Vec<Privilege>,
+    /// Raw name.
     role: String,
 }
 
+#[utoipa::path(
+    post,
+    path = "/grants",
+    operation_id = "setRoleGrants",
+    tag = INTERNAL,
+    servers((url = INTERNAL_URL)),
+    summary = "Grant a role what it lacks on a schema",
+    request_body = SchemaGrants,
+    responses(
+        (status = 201, description = "The role has them", body = SchemaGrants),
+        BodyErrors,
+        StateErrors
+    )
+)]
 async fn grant(
     State(api): State<Api>,
     JsonBody(request): JsonBody<SchemaGrants>,

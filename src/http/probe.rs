@@ -5,7 +5,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorDocument};
+use super::openapi::{EXTERNAL, TokenErrors};
 use super::{Api, Routes};
 use crate::postgres::client::Address;
 
@@ -20,6 +21,19 @@ pub(super) fn protected() -> Routes {
 
 /// Runs `pg_isready`. The host is named as well, because Postgres may not listen in the default
 /// socket directory (03 W24).
+#[utoipa::path(
+    get,
+    path = "/hadron_liveness_probe",
+    operation_id = "hadronLivenessProbe",
+    tag = EXTERNAL,
+    summary = "Whether Postgres answers",
+    security(("JWT" = [])),
+    responses(
+        (status = 200, description = "It does", body = String, content_type = "application/json"),
+        TokenErrors,
+        (status = 500, description = "It does not", body = ErrorDocument)
+    )
+)]
 async fn liveness_probe(State(api): State<Api>) -> Result<Json<&'static str>, ApiError> {
     let failed = |text: String| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, text);
     let params = &api.node.params;
