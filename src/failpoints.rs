@@ -1,55 +1,92 @@
-//! Faults by name, for tests (03 §8.4). Only in builds with the feature `testing`.
+//! Faults that tests inject by name (01 §23, 03 §8.4). Only builds with the feature `testing` have
+//! any; elsewhere nothing here has an effect.
 //!
-//! Code that can be made to fail asks `fail::fail_point!`; here the points get their actions, from
-//! the environment at start and over HTTP later.
+//! Names in use: `compute-migration`, where `return(n)` fails migration `n`.
 
 use thiserror::Error;
 
-/// `name=actions;name=actions`
+/// Whether this build has failpoints.
+pub const ENABLED: bool = cfg!(feature = "testing");
+
+/// Environment variable with the failpoints of the start: `name=actions;name=actions`.
 pub const VARIABLE: &str = "FAILPOINTS";
 
-/// The one action that the library does not know.
+/// The action that the library does not know: the process ends with code 1.
 const EXIT: &str = "exit";
 
-/// A point cannot be configured.
+/// What cannot be set.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[error("failpoint {name:?}: {reason}")]
-pub struct FailpointError {
-    /// The point.
-    pub name: String,
-    /// What is wrong with its actions.
-    pub reason: String,
+pub enum FailpointError {
+    /// An entry that is not `name=actions`.
+    #[error("failpoint {0:?} is not of the form name=actions")]
+    Form(String),
+    /// Actions of another grammar than `[p%][n*]task[(argument)]`, chained with `->`.
+    #[error("failpoint {name:?}: {reason}")]
+    Actions {
+        /// The failpoint.
+        name: String,
+        /// What the library found.
+        reason: String,
+    },
 }
 
-/// Sets the points that the environment names. A malformed one is an error.
-pub fn set_up() -> Result<(), FailpointError> {
-    let text = std::env::var(VARIABLE).unwrap_or_default();
-    for point in text.split(';').map(str::trim).filter(|point| !point.is_empty()) {
-        let Some((name, actions)) = point.split_once('=') else {
-            let reason = format!("{VARIABLE} is not of the form name=actions");
-            return Err(FailpointError { name: point.to_owned(), reason });
-        };
-        configure(name, actions)?;
+/// Sets the failpoints of the environment. Without `testing` it only says that there are none.
+pub fn setup_from_env() -> Result<(), FailpointError> {
+    let Some(text) = std::env::var_os(VARIABLE) else { return Ok(()) };
+    if !ENABLED {
+        tracing::warn!("{VARIABLE} is set, this build has no failpoints; ignored");
+        return Ok(());
+    }
+    setup(&text.to_string_lossy())
+}
+
+fn setup(text: &str) -> Result<(), FailpointError> {
+    for entry in text.split(';').map(str::trim).filter(|entry| !entry.is_empty()) {
+        let form = || FailpointError::Form(entry.to_owned());
+        let (name, actions) = entry.split_once('=').ok_or_else(form)?;
+        configure(name.trim(), actions.trim())?;
     }
     Ok(())
 }
 
-/// Sets one point: `[p%][n*]task[(arg)]`, chained with `->`, or `exit`, which ends the process
-/// with code 1 when the point is hit.
+/// Sets one failpoint; `off` takes it away. Without `testing` nothing is ever hit, so ask
+/// [`ENABLED`] before.
 pub fn configure(name: &str, actions: &str) -> Result<(), FailpointError> {
-    tracing::info!("failpoint {name:?} is set to {actions:?}");
-    let result =
-        if actions == EXIT { fail::cfg_callback(name, exit) } else { fail::cfg(name, actions) };
-    result.map_err(|reason| FailpointError { name: name.to_owned(), reason })
+    if name.is_empty() || actions.is_empty() {
+        return Err(FailpointError::Form(format!("{name}={actions}")));
+    }
+    let set = match actions {
+        EXIT => fail::cfg_callback(name, end_the_process),
+        _ => fail::cfg(name, actions),
+    };
+    set.map_err(|reason| FailpointError::Actions { name: name.to_owned(), reason })?;
+    tracing::warn!("failpoint {name} is set to {actions}");
+    Ok(())
 }
 
-#[expect(
-    clippy::exit,
-    clippy::disallowed_methods,
-    reason = "what is tested is an end without any cleaning up"
-)]
-fn exit() {
+#[expect(clippy::exit, clippy::disallowed_methods, reason = "the fault is that the process ends")]
+fn end_the_process() {
     std::process::exit(1);
+}
+
+/// Does what the failpoint is set to. Returns the argument of `return`, if it is set to that.
+pub async fn hit(name: &'static str) -> Option<String> {
+    if !ENABLED {
+        return None;
+    }
+    // `pause` and `sleep` block the thread.
+    match tokio::task::spawn_blocking(move || evaluate(name)).await {
+        Ok(returned) => returned,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => None,
+    }
+}
+
+fn evaluate(name: &str) -> Option<String> {
+    #[cfg(feature = "testing")]
+    fail::fail_point!(name, |argument: Option<String>| Some(argument.unwrap_or_default()));
+    let _ = name;
+    None
 }
 
 #[cfg(test)]
@@ -57,11 +94,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn actions_are_checked() {
-        configure("test-point", "50%1*return(x)->off").unwrap();
-        configure("test-point", "off").unwrap();
-        configure("test-exit", "exit").unwrap();
-        let error = configure("test-point", "explode").unwrap_err();
-        assert!(error.to_string().starts_with("failpoint \"test-point\": "), "{error}");
+    fn malformed_entries_are_refused() {
+        for text in ["unit-a", "unit-a=", "=return", "unit-a=return(1", "unit-b=off;unit-a=dance"] {
+            assert!(setup(text).is_err(), "{text}");
+        }
+        for text in ["", ";", "unit-c=off", "unit-c=1*return(3)->off; unit-d=exit;"] {
+            assert_eq!(setup(text), Ok(()), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failpoint_is_hit_only_in_testing_builds() {
+        configure("unit-e", "1*return(7)->off").unwrap();
+        assert_eq!(hit("unit-e").await, ENABLED.then(|| "7".to_owned()));
+        assert_eq!(hit("unit-e").await, None);
+        assert_eq!(hit("unit-unknown").await, None);
     }
 }

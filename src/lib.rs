@@ -29,7 +29,7 @@
 //! | [`services`] | programs beside Postgres: pgbouncer, local_proxy, rsyslog, swap and quota |
 //! | [`check`] | `compute_ctl check`: what a compute would make of a configuration |
 //! | [`errors`] | errors as text |
-//! | `failpoints` | faults by name, in testing builds |
+//! | [`failpoints`] | faults that tests inject |
 //! | [`os`] | signals, children, privileges, limits |
 //! | [`telemetry`] | log, metrics, secrets |
 //! | [`tls`] | the server certificate of Postgres |
@@ -44,7 +44,6 @@ pub mod cli;
 pub mod dev;
 pub mod driver;
 pub mod errors;
-#[cfg(feature = "testing")]
 pub mod failpoints;
 pub mod http;
 pub mod life;

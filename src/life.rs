@@ -13,6 +13,7 @@ use url::Url;
 
 use crate::cli::RunArgs;
 use crate::driver::{Driver, Stop};
+use crate::failpoints;
 use crate::http::{self, AuthMode, Authenticator, HttpLimits, Reserved};
 use crate::node::{ComputeNode, ComputeParams};
 use crate::os::children::Children;
@@ -34,8 +35,6 @@ use crate::timeouts::Timeouts;
 /// Environment variables of 01 §2 that are read here.
 const AUTOSCALING: &str = "AUTOSCALING";
 const CONTROL_PLANE_TOKEN: &str = "NEON_CONTROL_PLANE_TOKEN";
-#[cfg(not(feature = "testing"))]
-const FAILPOINTS: &str = "FAILPOINTS";
 const INSTANCE_ID: &str = "INSTANCE_ID";
 
 /// What the process has before it knows what compute it runs.
@@ -53,12 +52,7 @@ impl Process {
     /// Takes over signals and orphans. From here on a SIGTERM has its documented effect, by `stop`.
     pub fn start(log: LogSink, stop: Stop) -> anyhow::Result<Self> {
         tracing::info!("compute_ctl {}, build tag {BUILD_TAG}", env!("CARGO_PKG_VERSION"));
-        #[cfg(feature = "testing")]
-        crate::failpoints::set_up()?;
-        #[cfg(not(feature = "testing"))]
-        if std::env::var_os(FAILPOINTS).is_some() {
-            tracing::warn!("{FAILPOINTS} is set, this build has no failpoints; ignored");
-        }
+        failpoints::setup_from_env().context("FAILPOINTS cannot be used")?;
         let children = Children::new();
         // It runs as long as the runtime.
         drop(reaper::start(children.clone()).context("could not listen for SIGCHLD")?);

@@ -17,7 +17,7 @@ use super::openapi::{EXTERNAL, StateErrors, TokenErrors};
 use super::sql::{connect, connect_with, to_its_end};
 use super::{Api, Routes};
 use crate::catalog::listing::{self, ListedDatabase, ListedRole, Listing};
-use crate::catalog::session::{self, SessionDeadlines, SessionError};
+use crate::catalog::session::{SessionDeadlines, SessionError};
 use crate::catalog::{insights, writability};
 use crate::postgres::client::Address;
 use crate::postgres::dump::{self, Dump, DumpError, DumpRequest, Piece};
@@ -208,13 +208,11 @@ async fn database_schema(
         ApiError::new(rejection.status(), rejection.body_text().to_lowercase())
     })?;
     let params = &api.node.params;
-    let config = session::session_config(params.connstr.as_str(), listing::APPLICATION_NAME)?;
     let request = DumpRequest {
         install: &params.install,
         children: &api.node.children,
         address: &Address::of(&params.connstr),
         database: &database,
-        options: config.get_options().unwrap_or_default(),
         timeouts: &params.timeouts,
     };
     let error = match dump::start(request).await {

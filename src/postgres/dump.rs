@@ -23,6 +23,10 @@ use crate::os::children::{Children, RegisteredChild};
 use crate::timeouts::Timeouts;
 
 const PROGRAM: &str = "pg_dump";
+/// Outrank what users attach to databases and roles (05 §3.1, W28). All other settings that would
+/// get in the way are set by `pg_dump` itself.
+const OPTIONS: &str = "-c role=cloud_admin -c default_transaction_read_only=off \
+     -c search_path='' -c statement_timeout=0 -c pgaudit.log=none";
 /// Bytes of one piece, at most.
 const PIECE: usize = 64 << 10;
 /// Pieces on their way between the child and the client.
@@ -43,8 +47,6 @@ pub struct DumpRequest<'a> {
     pub address: &'a Address,
     /// Name of the database, any.
     pub database: &'a str,
-    /// Options of the session that outrank what users attach to databases (05 W28).
-    pub options: &'a str,
     /// Deadlines.
     pub timeouts: &'a Timeouts,
 }
@@ -105,7 +107,7 @@ pub struct Dump {
 
 /// Starts a dump and waits for its first bytes.
 pub async fn start(request: DumpRequest<'_>) -> Result<Dump, DumpError> {
-    let DumpRequest { install, children, address, database, options, timeouts } = request;
+    let DumpRequest { install, children, address, database, timeouts } = request;
     let (Some(host), Some(port), Some(user)) = (&address.host, address.port, &address.user) else {
         return Err(DumpError::Address);
     };
@@ -115,7 +117,7 @@ pub async fn start(request: DumpRequest<'_>) -> Result<Dump, DumpError> {
         .args(["--schema-only", "--no-password"])
         // Not on the command line, where a name with `=` in it is a connection string.
         .env("PGDATABASE", database)
-        .env("PGOPTIONS", options)
+        .env("PGOPTIONS", OPTIONS)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -229,7 +231,6 @@ mod tests {
             children: &Children::new(),
             address: &Address::of(&url),
             database: "a=b",
-            options: "",
             timeouts: &params.timeouts,
         };
         start(request).await

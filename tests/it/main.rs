@@ -56,6 +56,7 @@ mod run_as;
 mod safekeeper_sync_fails;
 mod safekeepers_in_sync;
 mod safekeepers_out_of_sync;
+mod schemathesis;
 mod secrets;
 mod server_log;
 mod sharded_pageserver;

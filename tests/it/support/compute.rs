@@ -10,6 +10,7 @@ use compute_ctl::os::procs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reqwest::StatusCode;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
@@ -67,6 +68,15 @@ impl Compute {
             log,
             http: reqwest::Client::builder().no_proxy().timeout(2 * PATIENCE).build().unwrap(),
         }
+    }
+
+    /// Sends a token with every request from now on.
+    pub fn authorize(&mut self, token: &str) {
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
+        value.set_sensitive(true);
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+        let client = reqwest::Client::builder().no_proxy().timeout(2 * PATIENCE);
+        self.http = client.default_headers(headers).build().unwrap();
     }
 
     pub fn pid(&self) -> i32 {
