@@ -42,7 +42,12 @@ pub(super) fn protected() -> Routes {
     summary = "Write one row",
     security(("JWT" = [])),
     responses(
-        (status = 200, description = "Written, or the disk is full", body = bool),
+        (
+            status = 200,
+            description = "Written, or the disk is full",
+            body = bool,
+            content_type = "application/json"
+        ),
         TokenErrors,
         StateErrors
     )
@@ -175,6 +180,7 @@ async fn dbs_and_roles(State(api): State<Api>) -> Result<Json<CatalogObjects>, A
 #[into_params(parameter_in = Query)]
 struct SchemaQuery {
     /// Name of the database.
+    #[param(example = "postgres")]
     database: String,
 }
 

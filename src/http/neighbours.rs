@@ -35,6 +35,7 @@ fn failed(what: &str, step: &str) -> ApiError {
 
 /// Body of `/extensions` (02 §12.10).
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(example = json!({"extension": "citext", "database": "postgres", "version": "1.6"}))]
 struct ExtensionInstallRequest {
     /// Raw name.
     extension: String,
@@ -92,6 +93,9 @@ async fn install(
 
 /// Body of `/grants`, and its answer (02 §12.8, §12.10).
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "database": "postgres", "schema": "auth", "privileges": ["USAGE"], "role": "authenticated"
+}))]
 struct SchemaGrants {
     /// Raw name.
     database: String,

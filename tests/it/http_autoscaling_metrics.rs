@@ -12,7 +12,7 @@ use crate::support::{Bed, Compute, assert_nothing_left, hand_over, on_one_server
 const SOCKET: &str = "neon-communicator.socket";
 
 /// A communicator that gives the same answer to all, if it is asked the right thing.
-struct Communicator(AbortHandle);
+pub struct Communicator(AbortHandle);
 
 impl Drop for Communicator {
     fn drop(&mut self) {
@@ -21,7 +21,7 @@ impl Drop for Communicator {
 }
 
 impl Communicator {
-    fn start(pgdata: &Path, answer: &'static str) -> Self {
+    pub fn start(pgdata: &Path, answer: &'static str) -> Self {
         // The path may be too long for an address, so it is bound elsewhere first.
         let short = tempfile::tempdir().unwrap();
         let place = short.path().join(SOCKET);

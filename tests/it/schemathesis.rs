@@ -1,5 +1,5 @@
 //! Schemathesis against the description that both servers serve: requests that fit it and requests
-//! that do not, with all its checks on. Run by `tests/schemathesis`, which knows where it is.
+//! that do not, with all its checks on. Run by `tests/schemathesis/run`, which knows where it is.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,12 +13,14 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{Bed, assert_nothing_left, on_every_server};
+use crate::http_autoscaling_metrics::Communicator;
+use crate::support::{Bed, assert_nothing_left, on_one_server};
 
 /// The program.
 const VARIABLE: &str = "SCHEMATHESIS";
-/// What is left out and why is said there.
-const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schemathesis.toml");
+/// What the API does in another way than the checks want it is said there, with the reason.
+const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schemathesis/rules.toml");
+const HOOKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schemathesis/hooks.py");
 /// Of one run.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -26,6 +28,10 @@ const LIMIT: Duration = Duration::from_secs(120);
 const CATALOG: &str = "CREATE EXTENSION pg_stat_statements; \
     CREATE TABLE public.health_check (id int4 PRIMARY KEY, updated_at timestamptz); \
     CREATE ROLE authenticated LOGIN; CREATE SCHEMA auth";
+
+/// What the communicator answers.
+const METRICS: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/text\r\n\
+    content-length: 11\r\n\r\nlfc_hits 7\n";
 
 /// A key of the configuration and a token of an administrator.
 fn key_and_token() -> (Value, String) {
@@ -48,6 +54,7 @@ async fn run(bed: &Bed, program: &Path, token: &str, server: &str, args: &[&str]
         .args(["--url", server, "--checks", "all"])
         .args(args)
         .env("TOKEN", token)
+        .env("SCHEMATHESIS_HOOKS", HOOKS)
         .env("NO_COLOR", "1")
         .current_dir(bed.dir())
         .stdin(Stdio::null())
@@ -62,15 +69,12 @@ async fn run(bed: &Bed, program: &Path, token: &str, server: &str, args: &[&str]
 }
 
 #[tokio::test]
-#[ignore = "tests/schemathesis runs it"]
+#[ignore = "tests/schemathesis/run runs it"]
 async fn nothing_is_found() {
     let program = std::env::var_os(VARIABLE).map(PathBuf::from);
     let program = &program.expect("SCHEMATHESIS does not name the program");
-    on_every_server(|server| async move {
-        // The schema of a database needs it.
-        if !server.program("pg_dump").exists() {
-            return;
-        }
+    on_one_server(|server| async move {
+        assert!(server.program("pg_dump").exists(), "the schema of a database needs pg_dump");
         let mut bed = Bed::new(server).await;
         let (key, token) = key_and_token();
         bed.spec.jwks = json!({"keys": [key]});
@@ -79,6 +83,8 @@ async fn nothing_is_found() {
         compute.authorize(&token);
         compute.wait_for("running").await;
         compute.sql().await.batch_execute(CATALOG).await.unwrap();
+
+        let _communicator = Communicator::start(&bed.pgdata(), METRICS);
 
         let (external, internal) = (compute.external.clone(), compute.internal.clone());
         let external = async |args: &[&str]| run(&bed, program, &token, &external, args).await;
