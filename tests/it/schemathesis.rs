@@ -59,7 +59,6 @@ async fn run(bed: &Bed, program: &Path, token: &str, server: &str, args: &[&str]
         .current_dir(bed.dir())
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    #[expect(clippy::disallowed_methods, reason = "tests have no registry of children")]
     let output = command.output();
     let output = tokio::time::timeout(LIMIT, output).await.unwrap().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
