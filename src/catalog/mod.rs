@@ -3,8 +3,8 @@
 //!
 //! [`session`] connects in a way that no user setting can break, [`quote`] turns names and options
 //! into SQL, [`roles_and_databases`] compares and changes, [`neon_extension`] looks after the
-//! extension. What the API asks of the catalog is in [`grants`], [`insights`], [`install_extension`],
-//! [`listing`] and [`writability`]. Knows the spec and nothing of start-up.
+//! extension. What the API asks of the catalog is in [`grants`], [`insights`],
+//! [`install_extension`], [`listing`] and [`writability`]. Knows the spec and nothing of start-up.
 
 pub mod grants;
 pub mod insights;

@@ -257,12 +257,17 @@ mod tests {
 
         let api = Api::start();
         let mut routes = BTreeSet::new();
-        for (paths, url, tag) in [
-            (super::super::protected(), api.external(""), EXTERNAL),
-            (super::super::open(), api.external(""), EXTERNAL),
-            (super::super::internal_routes(), api.internal(""), INTERNAL),
+        let (external, internal) = (&api.external(""), &api.internal(""));
+        for (paths, url, other, tag) in [
+            (super::super::protected(), external, internal, EXTERNAL),
+            (super::super::open(), external, internal, EXTERNAL),
+            (super::super::internal_routes(), internal, external, INTERNAL),
         ] {
             for (path, _) in paths {
+                if path != "/openapi.json" {
+                    let answer = Answer::of(api.client.get(format!("{other}{path}"))).await;
+                    assert_eq!((answer.code, &*answer.text), (404, ""), "{path}");
+                }
                 let request = api.client.request(Method::TRACE, format!("{url}{path}"));
                 let answer = Answer::of(request).await;
                 assert_eq!(answer.code, 405, "{path}");
