@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn first_host_and_port() {
-        let found = address("postgresql://u:planted@h1:5501,h2:5502/d");
+        let found = address("postgresql://u:planted@h1:5501/d?host=h2&port=5502");
         assert_eq!(found.host.as_deref(), Some("h1"));
         assert_eq!(found.port, Some(5501));
         assert_eq!(found.user.as_deref(), Some("u"));
