@@ -34,10 +34,13 @@ impl Address {
             Host::Tcp(name) => name.clone(),
             Host::Unix(directory) => directory.to_string_lossy().into_owned(),
         });
+        // The library makes up a port that the URL does not name; who needs one says so instead.
+        let names_port =
+            connstr.port().is_some() || connstr.query_pairs().any(|(name, _)| name == "port");
         let password = config.get_password().map(|bytes| String::from_utf8_lossy(bytes).into());
         Self {
             host,
-            port: config.get_ports().first().copied(),
+            port: config.get_ports().first().copied().filter(|_| names_port),
             user: config.get_user().map(str::to_owned),
             password: password.map(Secret::new),
         }
