@@ -28,10 +28,11 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Status of a compute. JSON in snake case; [`fmt::Display`] is the form of error texts, log lines
 /// and the `compute_ctl_up` label, and is an interface too (01 §14.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ComputeStatus {
     /// No spec yet.
@@ -102,7 +103,7 @@ impl fmt::Display for ComputeStatus {
 }
 
 /// How long the process lives on after `/terminate` (01 §18.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TerminateMode {
     /// 30 s, so that the control plane can still ask.

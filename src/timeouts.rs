@@ -67,6 +67,15 @@ pub struct Timeouts {
     pub catalog_turn: Duration,
     /// Ending what runs in the background.
     pub background_end: Duration,
+    /// The statement of the writability check, which waits for the safekeepers for as long as the
+    /// write does (03 §5.6); whoever asks gives up long before.
+    pub writability: Duration,
+    /// `pg_dump` without output: it waits for locks that users hold (03 §5.5).
+    pub dump_silence: Duration,
+    /// A client that does not take the next piece of a dump, whose snapshot is held meanwhile.
+    pub dump_client: Duration,
+    /// The communicator in Postgres: connecting, the answer, each piece of it (03 §9).
+    pub communicator: Duration,
     /// Waiting for the TLS certificate and looking at it again (01 §15).
     pub tls: WatchLimits,
     /// First pause after a failed refresh; doubles each time (03 W8).
@@ -123,6 +132,10 @@ impl Default for Timeouts {
             sql_lock: Duration::from_secs(30),
             catalog_turn: Duration::from_secs(150),
             background_end: Duration::from_secs(1),
+            writability: Duration::from_secs(300),
+            dump_silence: Duration::from_secs(300),
+            dump_client: Duration::from_secs(60),
+            communicator: Duration::from_secs(10),
             tls: WatchLimits::default(),
             refresh_pause: Duration::from_secs(5),
             refresh_pause_max: Duration::from_secs(60),

@@ -10,9 +10,11 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::body::JsonBody;
-use super::error::ApiError;
+use super::error::{ApiError, ErrorDocument};
+use super::openapi::{BodyErrors, EXTERNAL, INTERNAL, INTERNAL_URL, StateErrors, TokenErrors};
 use super::{Api, Routes};
 use crate::node::requests::Terminated;
 use crate::node::{StatusDocument, TerminateAnswer, WrongStatus};
@@ -30,6 +32,15 @@ pub(super) fn internal() -> Routes {
     vec![("/refresh_configuration", post(refresh_configuration))]
 }
 
+#[utoipa::path(
+    get,
+    path = "/status",
+    operation_id = "getComputeStatus",
+    tag = EXTERNAL,
+    summary = "Where in its life the compute is",
+    security(("JWT" = [])),
+    responses((status = 200, description = "At any time", body = StatusDocument), TokenErrors)
+)]
 async fn status(State(api): State<Api>) -> Json<StatusDocument> {
     Json(api.node.status_document())
 }
@@ -37,6 +48,21 @@ async fn status(State(api): State<Api>) -> Json<StatusDocument> {
 /// Nothing changes before the spec has passed all its checks. Waits without a limit of its own:
 /// every way through the state machine ends with an answer, and a client that leaves changes
 /// nothing.
+#[utoipa::path(
+    post,
+    path = "/configure",
+    operation_id = "configureCompute",
+    tag = EXTERNAL,
+    summary = "Apply a spec and wait until the compute runs with it or has failed",
+    security(("JWT" = [])),
+    request_body = ConfigureRequest,
+    responses(
+        (status = 200, description = "Applied; the status at this moment", body = StatusDocument),
+        TokenErrors,
+        BodyErrors,
+        StateErrors
+    )
+)]
 async fn configure(
     State(api): State<Api>,
     JsonBody(request): JsonBody<ConfigureRequest>,
@@ -52,8 +78,10 @@ struct TerminateQuery {
 }
 
 /// Answer of `/terminate` (02 §12.7).
-#[derive(Debug, Serialize)]
-struct TerminateDocument {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TerminateDocument {
+    /// What the last safekeeper sync printed.
+    #[schema(required)]
     lsn: Option<Lsn>,
 }
 
@@ -72,6 +100,26 @@ fn terminate_mode(uri: &Uri) -> Result<TerminateMode, QueryRejection> {
 }
 
 /// Waits until the compute is `terminated`; the stop ladder and the sync have their deadlines.
+#[utoipa::path(
+    post,
+    path = "/terminate",
+    operation_id = "terminate",
+    tag = EXTERNAL,
+    summary = "End the compute and wait until it is terminated",
+    security(("JWT" = [])),
+    params(("mode" = Option<TerminateMode>, Query, description = "How long the process stays \
+            afterwards: fast 30 s, immediate just long enough to answer")),
+    responses(
+        (status = 200, description = "Terminated by this request", body = TerminateDocument),
+        (status = 201, description = "Terminated before", body = TerminateDocument),
+        TokenErrors,
+        StateErrors,
+        (status = 400, description = "Token or query malformed", content(
+            (ErrorDocument = "application/json"),
+            (String = "text/plain")
+        ))
+    )
+)]
 async fn terminate(State(api): State<Api>, uri: Uri) -> Result<Response, ApiError> {
     let mode = match terminate_mode(&uri) {
         Ok(mode) => mode,
@@ -93,6 +141,18 @@ async fn terminate(State(api): State<Api>, uri: Uri) -> Result<Response, ApiErro
     }
 }
 
+#[utoipa::path(
+    post,
+    path = "/refresh_configuration",
+    operation_id = "refreshConfiguration",
+    tag = INTERNAL,
+    servers((url = INTERNAL_URL)),
+    summary = "Fetch the configuration again, without waiting for it",
+    responses(
+        (status = 200, description = "Noted"),
+        (status = 500, description = "Not possible in the present state", body = ErrorDocument)
+    )
+)]
 async fn refresh_configuration(State(api): State<Api>) -> Result<StatusCode, ApiError> {
     // Postgres takes only 200 for good, so a wrong state is 500 here, with the state's name as
     // the original spells it (03 §6.4).

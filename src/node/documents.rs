@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::spec::{TenantId, TimelineId};
 use crate::state::ComputeStatus;
 
 /// Members of `/metrics.json` (01 §22). 0 until known, never reset.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct StartupMetrics {
     /// Process start to spec, of a compute that started empty.
     pub wait_for_spec_ms: u64,
@@ -40,21 +41,26 @@ pub struct StartupMetrics {
 }
 
 /// `GET /status` (02 §12.2).
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct StatusDocument {
     /// Process start, or the moment the spec came.
     #[serde(serialize_with = "with_z")]
+    #[schema(value_type = String, format = DateTime)]
     pub start_time: DateTime<Utc>,
     /// Effective tenant id.
+    #[schema(required)]
     pub tenant: Option<TenantId>,
     /// Effective timeline id.
+    #[schema(required)]
     pub timeline: Option<TimelineId>,
     /// Where in its life the compute is.
     pub status: ComputeStatus,
     /// Last activity of a user.
     #[serde(serialize_with = "with_offset")]
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     pub last_active: Option<DateTime<Utc>>,
     /// What failed, with causes.
+    #[schema(required)]
     pub error: Option<String>,
 }
 

@@ -263,6 +263,12 @@ impl ComputeNode {
         self.lock().status
     }
 
+    /// For what can be done in one state only (03 §2).
+    pub fn require(&self, wanted: ComputeStatus) -> Result<(), WrongStatus> {
+        let status = self.status();
+        if status == wanted { Ok(()) } else { Err(WrongStatus(status)) }
+    }
+
     /// Follows the status; a change that is undone at once may be missed.
     pub fn watch_status(&self) -> watch::Receiver<ComputeStatus> {
         self.changed.subscribe()
