@@ -98,9 +98,10 @@ impl Compute {
         let source = source(args)?;
         let timeouts = Timeouts { stop_on_signal: args.stop_timeout, ..Timeouts::default() };
 
+        let metrics = Metrics::new().context("could not register the metrics")?;
         // The one may ask the control plane, the other runs a program.
         let (document, install) = tokio::join!(
-            source.load(),
+            source.load(&metrics),
             PgInstall::discover(&args.pgbin, &process.children, timeouts.helper)
         );
         let ConfigDocument { spec, compute_ctl_config } = document?;
@@ -142,7 +143,7 @@ impl Compute {
             spec.map(Arc::new),
             process.children.clone(),
             process.log.clone(),
-            Metrics::new().context("could not register the metrics")?,
+            metrics,
         );
         let stop = process.stop.clone();
         let driver = Driver::new(Arc::clone(&node), requests, stop.clone());
@@ -158,7 +159,11 @@ impl Compute {
     /// is left then, and after a signal all this is over within `--stop-timeout`.
     pub async fn run(self) -> u8 {
         let Self { node, driver, reserved, authenticator, stop, _lock } = self;
-        let code = warm_up_and_serve(&node, driver, reserved, authenticator, &stop).await;
+        // In one task with the driver, so that the ticks stop when it is stuck.
+        let code = tokio::select! {
+            code = warm_up_and_serve(&node, driver, reserved, authenticator, &stop) => code,
+            never = node.heartbeat.keep(node.params.timeouts.heartbeat) => match never {},
+        };
         let timeouts = &node.params.timeouts;
         // It goes three rounds.
         let limit = stop.limit(timeouts.last_children * 3, timeouts.stop_on_signal) / 3;

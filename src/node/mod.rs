@@ -4,8 +4,11 @@
 //! changes the status: it puts an event through the transition table, logs the change, sets the
 //! metric and wakes everybody who waits, so none of these can be forgotten (01 §24 no. 21).
 
+pub mod attribution;
 pub mod documents;
+pub mod heartbeat;
 pub mod phase;
+pub mod progress;
 pub mod requests;
 
 use std::path::PathBuf;
@@ -31,8 +34,10 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::LogSink;
 use crate::timeouts::Timeouts;
 use crate::tls;
-pub use documents::{StartupMetrics, StatusDocument, millis};
-use phase::{Phase, PhaseRecord};
+pub use documents::{FailedOperation, StartupMetrics, StatusDocument, StatusExtra, millis};
+use heartbeat::Heartbeat;
+use phase::PhaseRecord;
+pub use progress::PhaseGuard;
 pub use requests::{ConfigureError, TerminateAnswer, WrongStatus};
 use requests::{Request, Terminated};
 
@@ -130,6 +135,15 @@ pub struct ComputeState {
     last_active: Option<DateTime<Utc>>,
     metrics: StartupMetrics,
     phases: Vec<PhaseRecord>,
+    /// How long the start took, whatever became of it; none before its end.
+    start_took: Option<Duration>,
+    /// What is being done to a running compute.
+    step: Option<&'static str>,
+    /// Phase in which the work in progress failed.
+    failed_phase: Option<&'static str>,
+    last_failure: Option<FailedOperation>,
+    applied_operation: Option<String>,
+    apply_report: Option<serde_json::Value>,
     terminated: Option<Terminated>,
 }
 
@@ -148,6 +162,8 @@ pub struct ComputeNode {
     pub basebackup: Progress,
     /// Programs beside Postgres.
     pub side: SideDaemons,
+    /// Ticks as long as the driver's task is not stuck.
+    pub heartbeat: Heartbeat,
     state: Arc<Mutex<ComputeState>>,
     changed: watch::Sender<ComputeStatus>,
     phase_changed: watch::Sender<usize>,
@@ -175,6 +191,12 @@ impl ComputeNode {
             last_active: None,
             metrics: StartupMetrics::default(),
             phases: Vec::new(),
+            start_took: None,
+            step: None,
+            failed_phase: None,
+            last_failure: None,
+            applied_operation: None,
+            apply_report: None,
             terminated: None,
         };
         let (requests, receiver) = mpsc::unbounded_channel();
@@ -186,6 +208,7 @@ impl ComputeNode {
             metrics,
             basebackup: Progress::default(),
             side,
+            heartbeat: Heartbeat::default(),
             state: Arc::new(Mutex::new(state)),
             changed: watch::Sender::new(status),
             phase_changed: watch::Sender::new(0),
@@ -208,7 +231,15 @@ impl ComputeNode {
     ) -> Result<ComputeStatus, WrongStatus> {
         let from = state.status;
         let to = transition(from, event).ok_or(WrongStatus(from))?;
+        if event == Event::Succeeded {
+            state.step = None;
+            let spec = state.spec.as_ref();
+            state.applied_operation = spec.and_then(|spec| spec.spec.operation_uuid.clone());
+        }
         if to != from {
+            if from == ComputeStatus::Init {
+                state.start_took = Some(state.started.elapsed());
+            }
             state.status = to;
             tracing::info!("compute status changed from {from} to {to}");
             self.metrics.set_status(to);
@@ -247,6 +278,7 @@ impl ComputeNode {
             status: state.status,
             last_active: state.last_active,
             error: state.error.clone(),
+            extra: self.extra(&state),
         }
     }
 
@@ -269,6 +301,7 @@ impl ComputeNode {
     /// nobody sees `failed` without a reason.
     pub fn fail(&self, error: String) -> Result<ComputeStatus, WrongStatus> {
         let mut state = self.lock();
+        state.last_failure = Some(state.failed_operation(error.clone()));
         state.error = Some(error);
         self.apply_locked(&mut state, Event::Failed)
     }
@@ -359,50 +392,5 @@ impl ComputeNode {
     /// that slips in is dropped together with the sender of its answer.
     fn request(&self, request: Request) {
         let _ = self.requests.send(request);
-    }
-
-    /// Notes that a phase of the start begins; it ends when the guard is dropped.
-    pub fn phase(self: &Arc<Self>, phase: Phase) -> PhaseGuard {
-        let index = {
-            let mut state = self.lock();
-            let began = state.started.elapsed();
-            state.phases.push(PhaseRecord { phase, began, took: None });
-            state.phases.len().saturating_sub(1)
-        };
-        tracing::debug!("phase {phase} begins");
-        self.phase_changed.send_modify(|changes| *changes = changes.wrapping_add(1));
-        PhaseGuard { node: Arc::clone(self), index }
-    }
-
-    /// Phases so far, in the order in which they began.
-    pub fn phases(&self) -> Vec<PhaseRecord> {
-        self.lock().phases.clone()
-    }
-
-    /// Wakes whenever a phase begins or ends.
-    pub fn watch_phases(&self) -> watch::Receiver<usize> {
-        self.phase_changed.subscribe()
-    }
-}
-
-/// A phase in progress.
-#[derive(Debug)]
-#[must_use = "the phase ends when the guard is dropped"]
-pub struct PhaseGuard {
-    node: Arc<ComputeNode>,
-    index: usize,
-}
-
-impl Drop for PhaseGuard {
-    fn drop(&mut self) {
-        let mut state = self.node.lock();
-        let now = state.started.elapsed();
-        if let Some(record) = state.phases.get_mut(self.index) {
-            let took = now.saturating_sub(record.began);
-            record.took = Some(took);
-            tracing::info!("phase {} took {:.1} ms", record.phase, took.as_secs_f64() * 1e3);
-        }
-        drop(state);
-        self.node.phase_changed.send_modify(|changes| *changes = changes.wrapping_add(1));
     }
 }
