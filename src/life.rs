@@ -16,6 +16,7 @@ use crate::driver::{Driver, Stop};
 use crate::http::{self, AuthMode, Authenticator, HttpLimits, Reserved};
 use crate::node::{ComputeNode, ComputeParams};
 use crate::os::children::Children;
+use crate::os::limits;
 use crate::os::reaper;
 use crate::os::signals::TerminationSignals;
 use crate::postgres::install::PgInstall;
@@ -109,7 +110,7 @@ impl Compute {
         let spec = spec.map(ParsedSpec::try_from).transpose().context("the spec cannot be used")?;
 
         let (external_port, internal_port) = args.http_ports();
-        let reserved = http::reserve(external_port, internal_port)?;
+        let reserved = http::reserve(external_port, internal_port, args.internal_http_bind)?;
         let lock = PgDataLock::acquire(&pgdata)?;
 
         let autoscaling = std::env::var_os(AUTOSCALING).is_some();
@@ -187,7 +188,7 @@ async fn warm_up_and_serve(
         }
     }
     let runtime = tokio::runtime::Handle::current();
-    let limits = HttpLimits::default();
+    let limits = HttpLimits::for_descriptors(limits::descriptor_limit());
     let servers = match reserved.serve(&runtime, Arc::clone(node), authenticator, limits) {
         Ok(servers) => servers,
         Err(error) => {

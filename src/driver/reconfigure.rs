@@ -67,8 +67,7 @@ pub async fn refresh(
 ) -> anyhow::Result<Refreshed> {
     node.step("fetch_configuration");
     let source = &node.params.source;
-    let document =
-        source.load(&node.metrics).await.context("failed to fetch the configuration")?;
+    let document = source.load(&node.metrics).await.context("failed to fetch the configuration")?;
     let Some(spec) = document.spec else { return Ok(Refreshed::Detached) };
     if let Some(applied) = applied
         && applied.spec == spec

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::body::JsonBody;
 use super::error::ApiError;
+use super::wait::Wait;
 use super::{Api, Routes};
 use crate::node::requests::Terminated;
 use crate::node::{StatusDocument, TerminateAnswer, WrongStatus};
@@ -30,8 +31,12 @@ pub(super) fn internal() -> Routes {
     vec![("/refresh_configuration", post(refresh_configuration))]
 }
 
-async fn status(State(api): State<Api>) -> Json<StatusDocument> {
-    Json(api.node.status_document())
+/// Answers at once, or when the wait that the query asks for is over.
+async fn status(State(api): State<Api>, uri: Uri) -> Result<Json<StatusDocument>, ApiError> {
+    if let Some(wait) = Wait::from_uri(&uri)? {
+        wait.until_over(&api.node).await;
+    }
+    Ok(Json(api.node.status_document()))
 }
 
 /// Nothing changes before the spec has passed all its checks. Waits without a limit of its own:
@@ -94,6 +99,7 @@ async fn terminate(State(api): State<Api>, uri: Uri) -> Result<Response, ApiErro
 }
 
 async fn refresh_configuration(State(api): State<Api>) -> Result<StatusCode, ApiError> {
+    api.node.metrics.pagestream_request_errors.inc();
     // Postgres takes only 200 for good, so a wrong state is 500 here, with the state's name as
     // the original spells it (03 §6.4).
     api.node.refresh().map_err(|WrongStatus(status)| {

@@ -5,7 +5,7 @@
 //!                                                        │
 //!            auth ◄── protected external routes ◄────────┼──► internal routes
 //!              │                                         └──► open external routes
-//!              └──► body ──► lifecycle, metrics ──► node
+//!              └──► body ──► lifecycle, metrics, probes ──► node
 //! ```
 //!
 //! Each group of routes is one file that lists its `Routes`; it is added in `external` or
@@ -20,11 +20,14 @@ mod lifecycle;
 mod listen;
 mod metrics;
 mod observe;
+mod pool;
+mod probes;
 mod serve;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 use std::sync::Arc;
 
@@ -43,6 +46,7 @@ use crate::node::ComputeNode;
 struct Api {
     node: Arc<ComputeNode>,
     limits: HttpLimits,
+    ready: Arc<probes::ReadyProbe>,
 }
 
 /// Routes of one group. A path may appear in several groups, with different methods.
@@ -56,7 +60,7 @@ fn external(api: Api, authenticator: Authenticator) -> Router {
         let asked = middleware::from_fn_with_state(Arc::clone(&authenticator), auth::require_token);
         router = router.route(path, methods.route_layer(asked));
     }
-    for (path, methods) in metrics::open() {
+    for (path, methods) in [metrics::open(), probes::open()].into_iter().flatten() {
         router = router.route(path, methods);
     }
     observe::observed(router.with_state(api))

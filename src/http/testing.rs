@@ -173,7 +173,7 @@ impl Api {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (node, requests) = node();
         tokio::spawn(drive(Arc::clone(&node), requests));
-        let reserved = reserve(0, 0).unwrap();
+        let reserved = reserve(0, 0, None).unwrap();
         let servers =
             reserved.serve(&Handle::current(), Arc::clone(&node), authenticator, limits).unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();

@@ -77,7 +77,11 @@ mod tests {
     fn nothing_yet() {
         assert_eq!(shares(&[], 0), []);
         assert_eq!(shares(&[], 7), [(OTHER, 7)]);
-        assert_eq!(attribute(&[], ms(7)).len(), Phase::ALL.len() + 1, "every series, from the start");
+        assert_eq!(
+            attribute(&[], ms(7)).len(),
+            Phase::ALL.len() + 1,
+            "every series, from the start"
+        );
     }
 
     #[test]
@@ -101,10 +105,8 @@ mod tests {
 
     #[test]
     fn in_progress_and_beyond_the_end() {
-        let records = [
-            record(Phase::Basebackup, 0, None),
-            record(Phase::ApplyCatalog, 500, Some(10)),
-        ];
+        let records =
+            [record(Phase::Basebackup, 0, None), record(Phase::ApplyCatalog, 500, Some(10))];
         assert_eq!(shares(&records, 40), [("basebackup", 40)]);
     }
 

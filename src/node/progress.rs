@@ -96,7 +96,8 @@ impl ComputeNode {
 impl ComputeState {
     /// The work in progress has failed. Where nobody noted the phase it is the one that ended last.
     pub(super) fn failed_operation(&mut self, error: String) -> FailedOperation {
-        let ended = |record: &&PhaseRecord| record.took.map(|took| record.began.saturating_add(took));
+        let ended =
+            |record: &&PhaseRecord| record.took.map(|took| record.began.saturating_add(took));
         let last = self.phases.iter().filter(|record| record.took.is_some()).max_by_key(ended);
         let last = last.filter(|_| self.status == ComputeStatus::Init).map(|it| it.phase.name());
         let phase = self.step.take().or(self.failed_phase.take()).or(last);

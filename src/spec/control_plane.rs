@@ -123,8 +123,7 @@ async fn fetch_once(
     let url = format!("{base}/compute/api/v2/computes/{compute_id}/spec");
     let authorization = format!("Bearer {}", token.expose());
     let transport = |error: reqwest::Error| TryError::Transport(one_line(&error));
-    let answer =
-        client.get(url).header(reqwest::header::AUTHORIZATION, authorization).send().await;
+    let answer = client.get(url).header(reqwest::header::AUTHORIZATION, authorization).send().await;
     metrics.count_cplane_request(RPC, answer.as_ref().ok().map(reqwest::Response::status));
     let response = answer.map_err(transport)?;
     if response.status() != StatusCode::OK {
@@ -180,7 +179,10 @@ mod tests {
         }
 
         let (cp, count) = serve(vec![(502, "")]).await;
-        assert!(matches!(fetch(&cp, &Metrics::new().unwrap()).await, Err(ControlPlaneError::Exhausted(_))));
+        assert!(matches!(
+            fetch(&cp, &Metrics::new().unwrap()).await,
+            Err(ControlPlaneError::Exhausted(_))
+        ));
         assert_eq!(count.load(Ordering::SeqCst), 3);
     }
 
@@ -188,12 +190,18 @@ mod tests {
     async fn permanent_failures_are_not_retried() {
         for status in [401, 404, 500] {
             let (cp, count) = serve(vec![(status, EMPTY)]).await;
-            assert!(matches!(fetch(&cp, &Metrics::new().unwrap()).await, Err(ControlPlaneError::Permanent(_))));
+            assert!(matches!(
+                fetch(&cp, &Metrics::new().unwrap()).await,
+                Err(ControlPlaneError::Permanent(_))
+            ));
             assert_eq!(count.load(Ordering::SeqCst), 1);
         }
         let attached = r#"{"status":"attached","compute_ctl_config":{"jwks":{"keys":[]}}}"#;
         let (cp, count) = serve(vec![(200, attached)]).await;
-        assert!(matches!(fetch(&cp, &Metrics::new().unwrap()).await, Err(ControlPlaneError::AttachedWithoutSpec)));
+        assert!(matches!(
+            fetch(&cp, &Metrics::new().unwrap()).await,
+            Err(ControlPlaneError::AttachedWithoutSpec)
+        ));
         assert_eq!(count.load(Ordering::SeqCst), 1);
     }
 

@@ -90,7 +90,8 @@ pub fn finish(node: &ComputeNode, postmaster: i32) {
     let metrics = serde_json::to_string(&node.startup_metrics()).unwrap_or_default();
     tracing::info!("compute start finished, postmaster {postmaster}, metrics {metrics}");
     let (_, shares) = node.startup_shares();
-    let shares = shares.iter().map(|(phase, took)| format!("{phase} {:.1}", took.as_secs_f64() * 1e3));
+    let shares =
+        shares.iter().map(|(phase, took)| format!("{phase} {:.1}", took.as_secs_f64() * 1e3));
     tracing::info!("where the time went, in ms: {}", shares.collect::<Vec<_>>().join(", "));
 }
 

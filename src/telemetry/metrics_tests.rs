@@ -46,7 +46,9 @@ fn a_collection_of_extensions_replaces_the_one_before() {
     metrics.set_installed_extensions(&[found("1.6", true, 4)]);
     assert_eq!(
         series(&metrics, "compute_installed_extensions"),
-        [r#"compute_installed_extensions{extension_name="citext",owned_by_superuser="1",version="1.6"} 4"#]
+        [
+            r#"compute_installed_extensions{extension_name="citext",owned_by_superuser="1",version="1.6"} 4"#
+        ]
     );
 }
 
@@ -69,24 +71,24 @@ fn labelled_counters() {
     metrics.count_remote_ext_request("x.tar.zst", Some(StatusCode::NOT_FOUND));
     assert_eq!(
         series(&metrics, "compute_ctl_remote_ext_requests_total"),
-        [r#"compute_ctl_remote_ext_requests_total{filename="x.tar.zst",http_status="404 Not Found"} 1"#]
+        [
+            r#"compute_ctl_remote_ext_requests_total{filename="x.tar.zst",http_status="404 Not Found"} 1"#
+        ]
     );
     metrics.count_failed_migration("7");
     assert_eq!(
         series(&metrics, "compute_ctl_db_migration_failed_total"),
         [r#"compute_ctl_db_migration_failed_total{migration_id="7"} 1"#]
     );
-    let to = |compute_id| Attachment {
-        compute_id,
-        instance_id: "i",
-        tenant_id: "t",
-        timeline_id: "l",
-    };
+    let to =
+        |compute_id| Attachment { compute_id, instance_id: "i", tenant_id: "t", timeline_id: "l" };
     metrics.set_attached(to("a"));
     metrics.set_attached(to("b"));
     assert_eq!(
         series(&metrics, "pg_cctl_attached"),
-        [r#"pg_cctl_attached{pg_compute_id="b",pg_instance_id="i",tenant_id="t",timeline_id="l"} 1"#]
+        [
+            r#"pg_cctl_attached{pg_compute_id="b",pg_instance_id="i",tenant_id="t",timeline_id="l"} 1"#
+        ]
     );
 }
 
