@@ -30,6 +30,9 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Tries to find a free port that both loopback addresses have, when any will do.
 const FREE_PORT_TRIES: usize = 16;
 
+/// What `localhost` stands for.
+const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
 /// One of the two servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Server {
@@ -103,8 +106,7 @@ struct Bound {
 ///
 /// The external server gets all interfaces, over IPv4 and IPv6 if the host has both. The internal
 /// one gets `127.0.0.1` and `::1`, of which the one that the host lacks is skipped; with
-/// `internal_bind` that address. An address that is not a loopback one comes in addition to them,
-/// because Postgres and local_proxy look for the server on `localhost`.
+/// `internal_bind` that address. Any other than these two comes in addition to them, because Postgres and local_proxy look for the server on `localhost`.
 pub fn reserve(
     external_port: u16,
     internal_port: u16,
@@ -124,19 +126,22 @@ pub fn reserve(
     })
 }
 
+fn is_usual_loopback(address: IpAddr) -> bool {
+    LOOPBACK.contains(&address)
+}
+
 /// Where the internal server listens. Of these the loopback addresses may be missing on the host,
 /// as long as one is there.
 fn internal_addresses(bind: Option<IpAddr>) -> Vec<IpAddr> {
-    let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
     match bind {
-        None => loopback.into(),
-        Some(address) if address.is_loopback() => vec![address],
+        None => LOOPBACK.into(),
+        Some(address) if is_usual_loopback(address) => vec![address],
         // One socket for all addresses of both families.
         Some(IpAddr::V6(address)) if address.is_unspecified() => vec![address.into()],
         Some(IpAddr::V4(address)) if address.is_unspecified() => {
             vec![address.into(), Ipv6Addr::LOCALHOST.into()]
         }
-        Some(address) => [vec![address], loopback.into()].concat(),
+        Some(address) => [vec![address], LOOPBACK.into()].concat(),
     }
 }
 
@@ -244,7 +249,7 @@ fn bind_each(mut port: u16, addresses: &[IpAddr]) -> io::Result<(u16, Vec<Socket
                 sockets.push(socket);
             }
             // Only what nobody asked for may be missing.
-            Err(error) if is_missing_family(&error) && address.is_loopback() => {
+            Err(error) if is_missing_family(&error) && is_usual_loopback(*address) => {
                 missing = Some(error);
             }
             Err(error) => return Err(error),

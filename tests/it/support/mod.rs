@@ -4,9 +4,11 @@
 mod archives;
 mod bed;
 mod check;
+mod client;
 mod compute;
 mod daemon;
 mod dev;
+mod exposition;
 mod fake_server;
 mod folder;
 mod free_port;
@@ -16,15 +18,18 @@ mod private_mount;
 mod refusal;
 mod servers;
 mod tls;
+mod tokens;
 mod vanilla;
 mod wait;
 
 pub use archives::{Entry, gzip_tar};
 pub use bed::{Bed, LSN_TEXT, hand_over, run_as_name};
 pub use check::check;
+pub use client::{client, client_with_env};
 pub use compute::Compute;
 pub use daemon::{Collector, Daemon, Respawned, debian_program};
 pub use dev::DevBed;
+pub use exposition::{Family, Sample, families};
 pub use fake_server::IMMORTAL;
 pub use folder::{names, put, put_program};
 pub use free_port::free_port;
@@ -34,6 +39,7 @@ pub use private_mount::{may_mount, private_mount};
 pub use refusal::{Marked, try_start};
 pub use servers::{on_every_server, on_one_server};
 pub use tls::{Pair, TlsFiles, copies, served};
+pub use tokens::{EdKey, hs256, part, rs256, rsa_jwk};
 pub use vanilla::Vanilla;
 pub use wait::{eventually, last_position, until};
 
