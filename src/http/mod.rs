@@ -17,6 +17,8 @@ mod body;
 mod claims;
 mod error;
 mod lifecycle;
+#[cfg(test)]
+mod limits_tests;
 mod listen;
 mod metrics;
 mod observe;

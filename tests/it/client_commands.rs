@@ -142,7 +142,7 @@ async fn a_failed_compute_and_one_that_is_not_so_far() {
         let fault = compute_ctl::dev::pageserver::Fault::StallAfter(100_000);
         guarded.bed.pageserver.set_fault(fault, None);
         let mut compute: Compute = guarded.bed.start();
-        compute.wait_for_log("phase basebackup begins").await;
+        compute.wait_for_log("HTTP servers are listening").await;
         let (_, error) = expect(&[&["terminate"][..], &own].concat(), WRONG_STATUS).await;
         assert!(error.contains("invalid compute status: init"), "{error}");
         let args = [&["wait", "--timeout", "200ms"][..], &own].concat();

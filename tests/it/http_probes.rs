@@ -124,7 +124,10 @@ async fn waiting_ends_when_the_start_fails() {
         };
         until("the basebackup stalls", stalled).await;
         assert_eq!(extra().await["phases"], json!(["basebackup"]));
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+
         bed.pageserver.clear_faults();
+        let mut compute = bed.start();
         compute.wait_for("running").await;
         let now = compute.get("/status").await.1["extra"].clone();
         assert_eq!(now, json!({"applied_operation": "8cf8a9a5-0d5b-4cbf-a5c8-d5ab0a7d5f66"}));
