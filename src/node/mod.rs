@@ -130,7 +130,6 @@ pub struct ComputeState {
     status: ComputeStatus,
     start_time: DateTime<Utc>,
     started: Instant,
-    spec: Option<Arc<ParsedSpec>>,
     error: Option<String>,
     last_active: Option<DateTime<Utc>>,
     metrics: StartupMetrics,
@@ -165,6 +164,8 @@ pub struct ComputeNode {
     /// Ticks as long as the driver's task is not stuck.
     pub heartbeat: Heartbeat,
     state: Arc<Mutex<ComputeState>>,
+    /// Replaced under the lock of the state only.
+    spec: watch::Sender<Option<Arc<ParsedSpec>>>,
     changed: watch::Sender<ComputeStatus>,
     phase_changed: watch::Sender<usize>,
     requests: mpsc::UnboundedSender<Request>,
@@ -186,7 +187,6 @@ impl ComputeNode {
             status,
             start_time: Utc::now(),
             started: Instant::now(),
-            spec,
             error: None,
             last_active: None,
             metrics: StartupMetrics::default(),
@@ -210,6 +210,7 @@ impl ComputeNode {
             side,
             heartbeat: Heartbeat::default(),
             state: Arc::new(Mutex::new(state)),
+            spec: watch::Sender::new(spec),
             changed: watch::Sender::new(status),
             phase_changed: watch::Sender::new(0),
             requests,
@@ -233,8 +234,7 @@ impl ComputeNode {
         let to = transition(from, event).ok_or(WrongStatus(from))?;
         if event == Event::Succeeded {
             state.step = None;
-            let spec = state.spec.as_ref();
-            state.applied_operation = spec.and_then(|spec| spec.spec.operation_uuid.clone());
+            state.applied_operation = self.operation();
         }
         if to != from {
             if from == ComputeStatus::Init {
@@ -265,16 +265,22 @@ impl ComputeNode {
 
     /// The spec in force.
     pub fn spec(&self) -> Option<Arc<ParsedSpec>> {
-        self.lock().spec.clone()
+        self.spec.borrow().clone()
+    }
+
+    /// Follows the spec in force.
+    pub fn watch_spec(&self) -> watch::Receiver<Option<Arc<ParsedSpec>>> {
+        self.spec.subscribe()
     }
 
     /// Document of `GET /status`.
     pub fn status_document(&self) -> StatusDocument {
         let state = self.lock();
+        let spec = self.spec();
         StatusDocument {
             start_time: state.start_time,
-            tenant: state.spec.as_ref().map(|spec| spec.tenant_id),
-            timeline: state.spec.as_ref().map(|spec| spec.timeline_id),
+            tenant: spec.as_ref().map(|spec| spec.tenant_id),
+            timeline: spec.as_ref().map(|spec| spec.timeline_id),
             status: state.status,
             last_active: state.last_active,
             error: state.error.clone(),
@@ -301,7 +307,7 @@ impl ComputeNode {
     /// nobody sees `failed` without a reason.
     pub fn fail(&self, error: String) -> Result<ComputeStatus, WrongStatus> {
         let mut state = self.lock();
-        state.last_failure = Some(state.failed_operation(error.clone()));
+        state.last_failure = Some(state.failed_operation(self.operation(), error.clone()));
         state.error = Some(error);
         self.apply_locked(&mut state, Event::Failed)
     }
@@ -345,7 +351,8 @@ impl ComputeNode {
 
     /// A refresh brought another spec; nothing of the old one is kept (01 §5.3).
     pub fn replace_spec(&self, spec: Arc<ParsedSpec>) {
-        self.lock().spec = Some(spec);
+        let _state = self.lock();
+        self.spec.send_replace(Some(spec));
     }
 
     /// Asks for a spec to be applied and waits until the compute runs with it or has failed. The
@@ -356,7 +363,7 @@ impl ComputeNode {
             let mut state = self.lock();
             self.apply_locked(&mut state, Event::Configure)?;
             let spec = Arc::new(spec);
-            state.spec = Some(Arc::clone(&spec));
+            self.spec.send_replace(Some(Arc::clone(&spec)));
             self.request(Request::Configure { spec, reply });
         }
         match answer.await {

@@ -78,6 +78,11 @@ impl ComputeNode {
         }
     }
 
+    /// `operation_uuid` of the spec in force.
+    pub(super) fn operation(&self) -> Option<String> {
+        self.spec()?.spec.operation_uuid.clone()
+    }
+
     /// None if there is nothing to say.
     pub(super) fn extra(&self, state: &ComputeState) -> Option<StatusExtra> {
         let in_progress = state.phases.iter().filter(|record| record.took.is_none());
@@ -95,14 +100,16 @@ impl ComputeNode {
 
 impl ComputeState {
     /// The work in progress has failed. Where nobody noted the phase it is the one that ended last.
-    pub(super) fn failed_operation(&mut self, error: String) -> FailedOperation {
+    pub(super) fn failed_operation(
+        &mut self,
+        operation: Option<String>,
+        error: String,
+    ) -> FailedOperation {
         let ended =
             |record: &&PhaseRecord| record.took.map(|took| record.began.saturating_add(took));
         let last = self.phases.iter().filter(|record| record.took.is_some()).max_by_key(ended);
         let last = last.filter(|_| self.status == ComputeStatus::Init).map(|it| it.phase.name());
         let phase = self.step.take().or(self.failed_phase.take()).or(last);
-        let spec = self.spec.as_ref();
-        let operation = spec.and_then(|spec| spec.spec.operation_uuid.clone());
         FailedOperation { operation, phase, error, at: Utc::now() }
     }
 }

@@ -18,6 +18,7 @@ use prometheus::{
 };
 use reqwest::StatusCode;
 
+use super::lease_metrics::LeaseMetrics;
 use crate::state::ComputeStatus;
 
 /// Set while compiling through the environment variable `BUILD_TAG` (01 §2).
@@ -82,6 +83,8 @@ pub struct Metrics {
     startup_total: Gauge,
     startup_phases: GaugeVec,
     certificate_days: GaugeVec,
+    /// LSN leases of a static compute.
+    pub leases: LeaseMetrics,
 }
 
 #[derive(Debug, Default)]
@@ -159,6 +162,7 @@ impl Metrics {
         let registry = Registry::new();
         let new = Registrar { registry: registry.clone() };
         Ok(Self {
+            leases: LeaseMetrics::register(&registry)?,
             registry,
             exchange: Arc::default(),
             up: new.gauges(
