@@ -27,8 +27,9 @@
 //! | [`catalog`] | roles and databases |
 //! | [`http`] | the two servers |
 //! | [`services`] | programs beside Postgres: pgbouncer, local_proxy, rsyslog, swap and quota |
+//! | [`client`] | `compute_ctl status`, `wait` and `terminate` |
 //! | [`check`] | `compute_ctl check`: what a compute would make of a configuration |
-//! | [`errors`] | errors as text |
+//! | [`duration`], [`errors`] | durations and errors as text |
 //! | [`failpoints`] | faults that tests inject |
 //! | [`os`] | signals, children, privileges, limits |
 //! | [`telemetry`] | log, metrics, secrets |
@@ -41,8 +42,10 @@
 pub mod catalog;
 pub mod check;
 pub mod cli;
+pub mod client;
 pub mod dev;
 pub mod driver;
+pub mod duration;
 pub mod errors;
 pub mod failpoints;
 pub mod http;

@@ -17,6 +17,7 @@ use crate::failpoints;
 use crate::http::{self, AuthMode, Authenticator, HttpLimits, Reserved};
 use crate::node::{ComputeNode, ComputeParams, Lakebase};
 use crate::os::children::Children;
+use crate::os::limits;
 use crate::os::reaper;
 use crate::os::signals::TerminationSignals;
 use crate::postgres::conf::{ConfFile, ConfInputs};
@@ -97,9 +98,10 @@ impl Compute {
         let source = source(args)?;
         let timeouts = Timeouts { stop_on_signal: args.stop_timeout, ..Timeouts::default() };
 
+        let metrics = Metrics::new().context("could not register the metrics")?;
         // The one may ask the control plane, the other runs a program.
         let (document, install) = tokio::join!(
-            source.load(),
+            source.load(&metrics),
             PgInstall::discover(&args.pgbin, &process.children, timeouts.helper)
         );
         let ConfigDocument { spec, compute_ctl_config } = document?;
@@ -107,7 +109,7 @@ impl Compute {
         let spec = spec.map(ParsedSpec::try_from).transpose().context("the spec cannot be used")?;
 
         let (external_port, internal_port) = args.http_ports();
-        let reserved = http::reserve(external_port, internal_port)?;
+        let reserved = http::reserve(external_port, internal_port, args.internal_http_bind)?;
         let lock = PgDataLock::acquire(&pgdata)?;
 
         let autoscaling = std::env::var_os(AUTOSCALING).is_some();
@@ -143,7 +145,7 @@ impl Compute {
             spec.map(Arc::new),
             process.children.clone(),
             process.log.clone(),
-            Metrics::new().context("could not register the metrics")?,
+            metrics,
         );
         let stop = process.stop.clone();
         let driver = Driver::new(Arc::clone(&node), requests, stop.clone());
@@ -159,7 +161,11 @@ impl Compute {
     /// is left then, and after a signal all this is over within `--stop-timeout`.
     pub async fn run(self) -> u8 {
         let Self { node, driver, reserved, authenticator, stop, _lock } = self;
-        let code = warm_up_and_serve(&node, driver, reserved, authenticator, &stop).await;
+        // In one task with the driver, so that the ticks stop when it is stuck.
+        let code = tokio::select! {
+            code = warm_up_and_serve(&node, driver, reserved, authenticator, &stop) => code,
+            never = node.heartbeat.keep(node.params.timeouts.heartbeat) => match never {},
+        };
         let timeouts = &node.params.timeouts;
         // It goes three rounds.
         let limit = stop.limit(timeouts.last_children * 3, timeouts.stop_on_signal) / 3;
@@ -183,7 +189,7 @@ async fn warm_up_and_serve(
         }
     }
     let runtime = tokio::runtime::Handle::current();
-    let limits = HttpLimits::default();
+    let limits = HttpLimits::for_descriptors(limits::descriptor_limit());
     let servers = match reserved.serve(&runtime, Arc::clone(node), authenticator, limits) {
         Ok(servers) => servers,
         Err(error) => {

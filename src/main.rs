@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use compute_ctl::check;
 use compute_ctl::cli::{Cli, Command, RunArgs};
+use compute_ctl::client;
 use compute_ctl::dev;
 use compute_ctl::driver::Stop;
 use compute_ctl::errors;
@@ -26,6 +27,9 @@ fn main() -> ExitCode {
         None => run_compute(run),
         Some(Command::Dev(args)) => dev::command::run(args),
         Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Status(args)) => client::status(&args),
+        Some(Command::Wait(args)) => client::wait(&args),
+        Some(Command::Terminate(args)) => client::terminate(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),
@@ -41,6 +45,7 @@ fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
     if privileges::will_step_down() {
         life::check_configuration(&args)?;
     }
+    let descriptor_limit = limits::raise_descriptor_limit();
     // While there is one thread: which user a process is belongs to all of its threads.
     let stepped_down = privileges::step_down(args.run_as.as_deref(), args.pgdata.as_deref())?;
     let log = LogSink::new(std::io::stderr())?;
@@ -49,7 +54,7 @@ fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
     if let privileges::Outcome::Became(user) = &stepped_down {
         tracing::info!("started as root, running as {user} from here on");
     }
-    tracing::info!("{core_limit}");
+    tracing::info!("{core_limit}; {descriptor_limit}");
 
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;

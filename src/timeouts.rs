@@ -104,6 +104,14 @@ pub struct Timeouts {
     pub vm_helper: Duration,
     /// Between two looks at old audit files (04 §10.4).
     pub audit_gc_every: Duration,
+    /// Between two ticks of the driver's task.
+    pub heartbeat: Duration,
+    /// `/live` says no when the last tick is older than this.
+    pub heartbeat_limit: Duration,
+    /// `/ready`: from connecting to the answer of one `SELECT 1`.
+    pub ready_probe: Duration,
+    /// How long `/ready` repeats what it has found.
+    pub ready_max_age: Duration,
 }
 
 impl Default for Timeouts {
@@ -150,6 +158,10 @@ impl Default for Timeouts {
             rsyslog_restart: Duration::from_secs(8),
             vm_helper: Duration::from_secs(60),
             audit_gc_every: Duration::from_secs(60),
+            heartbeat: Duration::from_secs(1),
+            heartbeat_limit: Duration::from_secs(10),
+            ready_probe: Duration::from_secs(2),
+            ready_max_age: Duration::from_secs(1),
         }
     }
 }

@@ -33,6 +33,7 @@ pub async fn apply(
 ) -> anyhow::Result<()> {
     let operation = spec.spec.operation_uuid.as_deref().unwrap_or("unknown");
     tracing::info!("applying the new spec, operation {operation}");
+    node.step("write_configuration");
     let mut conf = configuration::render(node, spec)?;
     let (pgdata, skip) = (&node.params.pgdata, spec.spec.skip_pg_catalog_updates);
     if skip && files::subscribers_enabled(pgdata)? {
@@ -48,6 +49,7 @@ pub async fn apply(
     written?;
     confirm_certificate(node, &spec.spec, tls, postmaster).await?;
     if !skip {
+        node.step("apply_catalog");
         catalog::apply(node, spec, Occasion::Reconfiguration, || reload(postmaster)).await?;
         if spec.is_primary() {
             files::enable_subscribers(pgdata)?;
@@ -65,7 +67,9 @@ pub async fn refresh(
     tls: &mut TlsState,
     postmaster: i32,
 ) -> anyhow::Result<Refreshed> {
-    let document = node.params.source.load().await.context("failed to fetch the configuration")?;
+    node.step("fetch_configuration");
+    let source = &node.params.source;
+    let document = source.load(&node.metrics).await.context("failed to fetch the configuration")?;
     let Some(spec) = document.spec else { return Ok(Refreshed::Detached) };
     if let Some(applied) = applied
         && applied.spec == spec

@@ -15,12 +15,13 @@ use utoipa::ToSchema;
 use super::body::JsonBody;
 use super::error::{ApiError, ErrorDocument};
 use super::openapi::{BodyErrors, EXTERNAL, INTERNAL, INTERNAL_URL, StateErrors, TokenErrors};
+use super::wait::Wait;
 use super::{Api, Routes};
 use crate::node::requests::Terminated;
 use crate::node::{StatusDocument, TerminateAnswer, WrongStatus};
 use crate::spec::wire::ConfigureRequest;
 use crate::spec::{Lsn, ParsedSpec};
-use crate::state::TerminateMode;
+use crate::state::{ComputeStatus, TerminateMode};
 
 /// Routes of the external server that ask for a token.
 pub(super) fn protected() -> Routes {
@@ -32,17 +33,27 @@ pub(super) fn internal() -> Routes {
     vec![("/refresh_configuration", post(refresh_configuration))]
 }
 
+/// Answers at once, or when the wait that the query asks for is over.
 #[utoipa::path(
     get,
     path = "/status",
     operation_id = "getComputeStatus",
     tag = EXTERNAL,
     summary = "Where in its life the compute is",
+    params(
+        ("wait" = Option<ComputeStatus>, Query, description = "Answer when the status is this one, \
+         or will not become it by itself, or after `timeout`"),
+        ("timeout" = Option<String>, Query, description = "`500ms`, `30s` (the default), `2m`; \
+         5 minutes at most", pattern = "^[0-9]+(ms|s|m)$")
+    ),
     security(("JWT" = [])),
     responses((status = 200, description = "At any time", body = StatusDocument), TokenErrors)
 )]
-async fn status(State(api): State<Api>) -> Json<StatusDocument> {
-    Json(api.node.status_document())
+async fn status(State(api): State<Api>, uri: Uri) -> Result<Json<StatusDocument>, ApiError> {
+    if let Some(wait) = Wait::from_uri(&uri)? {
+        wait.until_over(&api.node).await;
+    }
+    Ok(Json(api.node.status_document()))
 }
 
 /// Nothing changes before the spec has passed all its checks. Waits without a limit of its own:
@@ -154,6 +165,7 @@ async fn terminate(State(api): State<Api>, uri: Uri) -> Result<Response, ApiErro
     )
 )]
 async fn refresh_configuration(State(api): State<Api>) -> Result<StatusCode, ApiError> {
+    api.node.metrics.pagestream_request_errors.inc();
     // Postgres takes only 200 for good, so a wrong state is 500 here, with the state's name as
     // the original spells it (03 §6.4).
     api.node.refresh().map_err(|WrongStatus(status)| {

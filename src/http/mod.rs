@@ -5,7 +5,7 @@
 //!                                                        │
 //!            auth ◄── protected external routes ◄────────┼──► internal routes
 //!              │                                         └──► open external routes
-//!              └──► body ──► lifecycle, metrics ──► node
+//!              └──► body ──► lifecycle, metrics, probes ──► node
 //!                        └──► database, neighbours, probe ──► Postgres
 //! ```
 //!
@@ -22,18 +22,23 @@ mod error;
 #[cfg(feature = "testing")]
 mod failpoints;
 mod lifecycle;
+#[cfg(test)]
+mod limits_tests;
 mod listen;
 mod metrics;
 mod neighbours;
 mod observe;
 mod openapi;
+mod pool;
 mod probe;
+mod probes;
 mod serve;
 mod sql;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 use std::sync::Arc;
 
@@ -52,6 +57,7 @@ use crate::node::ComputeNode;
 struct Api {
     node: Arc<ComputeNode>,
     limits: HttpLimits,
+    ready: Arc<probes::ReadyProbe>,
 }
 
 /// Routes of one group. A path may appear in several groups, with different methods.
@@ -66,7 +72,8 @@ fn protected() -> Routes {
 
 /// Routes of the external server that are open to all.
 fn open() -> Routes {
-    [metrics::open(), communicator::open(), openapi::open()].into_iter().flatten().collect()
+    let groups = [metrics::open(), communicator::open(), probes::open(), openapi::open()];
+    groups.into_iter().flatten().collect()
 }
 
 /// Routes of the internal server.

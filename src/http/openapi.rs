@@ -15,7 +15,7 @@ use utoipa::openapi::{OpenApi as Document, Ref, RefOr};
 use utoipa::{IntoResponses, Modify, OpenApi, PartialSchema, ToSchema};
 
 use super::error::{ApiError, ErrorDocument};
-use super::{Routes, communicator, database, lifecycle, metrics, neighbours, probe};
+use super::{Routes, communicator, database, lifecycle, metrics, neighbours, probe, probes};
 use crate::spec::{Lsn, TenantId, TimelineId};
 use crate::state::TerminateMode;
 
@@ -109,6 +109,8 @@ pub(super) enum StateErrors {
         neighbours::install,
         openapi,
         probe::liveness_probe,
+        probes::live,
+        probes::ready,
     ),
     components(schemas(TerminateMode)),
     modifiers(&Common)

@@ -4,11 +4,14 @@
 //! changes the status: it puts an event through the transition table, logs the change, sets the
 //! metric and wakes everybody who waits, so none of these can be forgotten (01 §24 no. 21).
 
+pub mod attribution;
 pub mod background;
 pub mod documents;
 pub mod gate;
+pub mod heartbeat;
 mod lakebase;
 pub mod phase;
+pub mod progress;
 pub mod requests;
 
 use std::net::SocketAddr;
@@ -36,10 +39,12 @@ use crate::telemetry::sink::LogSink;
 use crate::timeouts::Timeouts;
 use crate::tls;
 use background::Background;
-pub use documents::{StartupMetrics, StatusDocument, millis};
+pub use documents::{FailedOperation, StartupMetrics, StatusDocument, StatusExtra, millis};
 use gate::CatalogGate;
+use heartbeat::Heartbeat;
 pub use lakebase::Lakebase;
-use phase::{Phase, PhaseRecord};
+use phase::PhaseRecord;
+pub use progress::PhaseGuard;
 pub use requests::{ConfigureError, TerminateAnswer, WrongStatus};
 use requests::{Request, Terminated};
 
@@ -158,6 +163,15 @@ pub struct ComputeState {
     last_active: Option<DateTime<Utc>>,
     metrics: StartupMetrics,
     phases: Vec<PhaseRecord>,
+    /// How long the start took, whatever became of it; none before its end.
+    start_took: Option<Duration>,
+    /// What is being done to a running compute.
+    step: Option<&'static str>,
+    /// Phase in which the work in progress failed.
+    failed_phase: Option<&'static str>,
+    last_failure: Option<FailedOperation>,
+    applied_operation: Option<String>,
+    apply_report: Option<serde_json::Value>,
     terminated: Option<Terminated>,
 }
 
@@ -180,6 +194,8 @@ pub struct ComputeNode {
     pub catalog: CatalogGate,
     /// What runs beside the driver while Postgres does.
     pub background: Background,
+    /// Ticks as long as the driver's task is not stuck.
+    pub heartbeat: Heartbeat,
     state: Arc<Mutex<ComputeState>>,
     /// Replaced under the lock of the state only.
     spec: watch::Sender<Option<Arc<ParsedSpec>>>,
@@ -208,6 +224,12 @@ impl ComputeNode {
             last_active: None,
             metrics: StartupMetrics::default(),
             phases: Vec::new(),
+            start_took: None,
+            step: None,
+            failed_phase: None,
+            last_failure: None,
+            applied_operation: None,
+            apply_report: None,
             terminated: None,
         };
         let (requests, receiver) = mpsc::unbounded_channel();
@@ -221,6 +243,7 @@ impl ComputeNode {
             side,
             catalog: CatalogGate::default(),
             background: Background::default(),
+            heartbeat: Heartbeat::default(),
             state: Arc::new(Mutex::new(state)),
             spec: watch::Sender::new(spec),
             changed: watch::Sender::new(status),
@@ -244,7 +267,14 @@ impl ComputeNode {
     ) -> Result<ComputeStatus, WrongStatus> {
         let from = state.status;
         let to = transition(from, event).ok_or(WrongStatus(from))?;
+        if event == Event::Succeeded {
+            state.step = None;
+            state.applied_operation = self.operation();
+        }
         if to != from {
+            if from == ComputeStatus::Init {
+                state.start_took = Some(state.started.elapsed());
+            }
             state.status = to;
             tracing::info!("compute status changed from {from} to {to}");
             self.metrics.set_status(to);
@@ -295,6 +325,7 @@ impl ComputeNode {
             status: state.status,
             last_active: state.last_active,
             error: state.error.clone(),
+            extra: self.extra(&state),
         }
     }
 
@@ -317,6 +348,7 @@ impl ComputeNode {
     /// nobody sees `failed` without a reason.
     pub fn fail(&self, error: String) -> Result<ComputeStatus, WrongStatus> {
         let mut state = self.lock();
+        state.last_failure = Some(state.failed_operation(self.operation(), error.clone()));
         state.error = Some(error);
         self.apply_locked(&mut state, Event::Failed)
     }
@@ -408,50 +440,5 @@ impl ComputeNode {
     /// that slips in is dropped together with the sender of its answer.
     fn request(&self, request: Request) {
         let _ = self.requests.send(request);
-    }
-
-    /// Notes that a phase of the start begins; it ends when the guard is dropped.
-    pub fn phase(self: &Arc<Self>, phase: Phase) -> PhaseGuard {
-        let index = {
-            let mut state = self.lock();
-            let began = state.started.elapsed();
-            state.phases.push(PhaseRecord { phase, began, took: None });
-            state.phases.len().saturating_sub(1)
-        };
-        tracing::debug!("phase {phase} begins");
-        self.phase_changed.send_modify(|changes| *changes = changes.wrapping_add(1));
-        PhaseGuard { node: Arc::clone(self), index }
-    }
-
-    /// Phases so far, in the order in which they began.
-    pub fn phases(&self) -> Vec<PhaseRecord> {
-        self.lock().phases.clone()
-    }
-
-    /// Wakes whenever a phase begins or ends.
-    pub fn watch_phases(&self) -> watch::Receiver<usize> {
-        self.phase_changed.subscribe()
-    }
-}
-
-/// A phase in progress.
-#[derive(Debug)]
-#[must_use = "the phase ends when the guard is dropped"]
-pub struct PhaseGuard {
-    node: Arc<ComputeNode>,
-    index: usize,
-}
-
-impl Drop for PhaseGuard {
-    fn drop(&mut self) {
-        let mut state = self.node.lock();
-        let now = state.started.elapsed();
-        if let Some(record) = state.phases.get_mut(self.index) {
-            let took = now.saturating_sub(record.began);
-            record.took = Some(took);
-            tracing::info!("phase {} took {:.1} ms", record.phase, took.as_secs_f64() * 1e3);
-        }
-        drop(state);
-        self.node.phase_changed.send_modify(|changes| *changes = changes.wrapping_add(1));
     }
 }

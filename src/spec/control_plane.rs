@@ -8,7 +8,11 @@ use thiserror::Error;
 use super::document::{self, DocumentError, Parsed};
 use super::wire::{ConfigDocument, ControlPlaneResponse, ControlPlaneStatus};
 use crate::errors::one_line;
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::secret::Secret;
+
+/// Name of the question in the metrics (03 §10).
+const RPC: &str = "GetConfig";
 
 /// Tries in all; the pause follows each failed one.
 const TRIES: u32 = 3;
@@ -69,13 +73,16 @@ impl TryError {
     }
 }
 
-/// Fetches the configuration, with retries.
-pub async fn fetch(control_plane: &ControlPlane) -> Result<ConfigDocument, ControlPlaneError> {
+/// Fetches the configuration, with retries; each try is counted.
+pub async fn fetch(
+    control_plane: &ControlPlane,
+    metrics: &Metrics,
+) -> Result<ConfigDocument, ControlPlaneError> {
     let client = client().map_err(|error| ControlPlaneError::Permanent(Box::new(error)))?;
     let mut tries_left = TRIES;
     loop {
         tries_left = tries_left.saturating_sub(1);
-        match fetch_once(&client, control_plane).await {
+        match fetch_once(&client, control_plane, metrics).await {
             Ok(Parsed { value, unknown_members }) => {
                 document::log_unknown_members("the control plane's answer", &unknown_members);
                 if value.status == ControlPlaneStatus::Attached && value.spec.is_none() {
@@ -110,17 +117,15 @@ fn client() -> Result<reqwest::Client, TryError> {
 async fn fetch_once(
     client: &reqwest::Client,
     control_plane: &ControlPlane,
+    metrics: &Metrics,
 ) -> Result<Parsed<ControlPlaneResponse>, TryError> {
     let ControlPlane { base, compute_id, token } = control_plane;
     let url = format!("{base}/compute/api/v2/computes/{compute_id}/spec");
     let authorization = format!("Bearer {}", token.expose());
     let transport = |error: reqwest::Error| TryError::Transport(one_line(&error));
-    let response = client
-        .get(url)
-        .header(reqwest::header::AUTHORIZATION, authorization)
-        .send()
-        .await
-        .map_err(transport)?;
+    let answer = client.get(url).header(reqwest::header::AUTHORIZATION, authorization).send().await;
+    metrics.count_cplane_request(RPC, answer.as_ref().ok().map(reqwest::Response::status));
+    let response = answer.map_err(transport)?;
     if response.status() != StatusCode::OK {
         return Err(TryError::Status(response.status()));
     }
@@ -163,11 +168,21 @@ mod tests {
     #[tokio::test]
     async fn transient_failures_are_retried() {
         let (cp, count) = serve(vec![(503, ""), (200, "{"), (200, ATTACHED)]).await;
-        assert!(fetch(&cp).await.unwrap().spec.is_some());
+        let metrics = Metrics::new().unwrap();
+        assert!(fetch(&cp, &metrics).await.unwrap().spec.is_some());
         assert_eq!(count.load(Ordering::SeqCst), 3);
+        let text = metrics.render().unwrap();
+        for (status, tries) in [("503 Service Unavailable", 1), ("200 OK", 2)] {
+            let labels = format!(r#"{{http_status="{status}",rpc="GetConfig"}}"#);
+            let series = format!("compute_ctl_cplane_requests_total{labels} {tries}");
+            assert!(text.contains(&series), "{series} in {text}");
+        }
 
         let (cp, count) = serve(vec![(502, "")]).await;
-        assert!(matches!(fetch(&cp).await, Err(ControlPlaneError::Exhausted(_))));
+        assert!(matches!(
+            fetch(&cp, &Metrics::new().unwrap()).await,
+            Err(ControlPlaneError::Exhausted(_))
+        ));
         assert_eq!(count.load(Ordering::SeqCst), 3);
     }
 
@@ -175,19 +190,25 @@ mod tests {
     async fn permanent_failures_are_not_retried() {
         for status in [401, 404, 500] {
             let (cp, count) = serve(vec![(status, EMPTY)]).await;
-            assert!(matches!(fetch(&cp).await, Err(ControlPlaneError::Permanent(_))));
+            assert!(matches!(
+                fetch(&cp, &Metrics::new().unwrap()).await,
+                Err(ControlPlaneError::Permanent(_))
+            ));
             assert_eq!(count.load(Ordering::SeqCst), 1);
         }
         let attached = r#"{"status":"attached","compute_ctl_config":{"jwks":{"keys":[]}}}"#;
         let (cp, count) = serve(vec![(200, attached)]).await;
-        assert!(matches!(fetch(&cp).await, Err(ControlPlaneError::AttachedWithoutSpec)));
+        assert!(matches!(
+            fetch(&cp, &Metrics::new().unwrap()).await,
+            Err(ControlPlaneError::AttachedWithoutSpec)
+        ));
         assert_eq!(count.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]
     async fn an_empty_compute_gets_no_spec() {
         let (cp, _) = serve(vec![(200, EMPTY)]).await;
-        assert!(fetch(&cp).await.unwrap().spec.is_none());
+        assert!(fetch(&cp, &Metrics::new().unwrap()).await.unwrap().spec.is_none());
     }
 
     #[tokio::test]
@@ -196,7 +217,9 @@ mod tests {
         let base = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
         let cp = ControlPlane { base, compute_id: "c1".to_owned(), token: Secret::default() };
-        let error = fetch(&cp).await.unwrap_err().to_string();
+        let metrics = Metrics::new().unwrap();
+        let error = fetch(&cp, &metrics).await.unwrap_err().to_string();
         assert!(error.contains("refused"), "{error}");
+        assert!(metrics.render().unwrap().contains(r#"{http_status="unknown",rpc="GetConfig"} 3"#));
     }
 }

@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::control_plane::{self, ControlPlane, ControlPlaneError};
 use super::document::{self, DocumentError, Parsed};
 use super::wire::{ComputeCtlConfig, ComputeSpec, ConfigDocument};
+use crate::telemetry::metrics::Metrics;
 
 /// The source that the command line names. A refresh reads the same source again.
 #[derive(Debug, Clone)]
@@ -53,13 +54,13 @@ impl ConfigSource {
         }
     }
 
-    /// Reads the configuration once and logs members that nobody knows.
-    pub async fn load(&self) -> Result<ConfigDocument, SourceError> {
+    /// Reads the configuration once and logs members that nobody knows. Requests are counted.
+    pub async fn load(&self, metrics: &Metrics) -> Result<ConfigDocument, SourceError> {
         let (path, parsed) = match self {
             Self::ConfigFile(path) => (path, read_config(path)?),
             Self::SpecFile(path) => (path, read_spec(path)?),
             Self::ControlPlane(control_plane) => {
-                return Ok(control_plane::fetch(control_plane).await?);
+                return Ok(control_plane::fetch(control_plane, metrics).await?);
             }
         };
         document::log_unknown_members(&path.display().to_string(), &parsed.unknown_members);
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
 
     async fn load(source: ConfigSource) -> Result<ConfigDocument, String> {
-        source.load().await.map_err(|error| error.to_string())
+        source.load(&Metrics::new().unwrap()).await.map_err(|error| error.to_string())
     }
 
     #[tokio::test]

@@ -36,7 +36,7 @@ async fn migrate(node: &ComputeNode) -> anyhow::Result<()> {
         let _turn = node.catalog.enter(limit).await?;
         let step = migrations.step(&node.params.privileged_role_name).await;
         if let Err(MigrationError::Failed { id, .. }) = &step {
-            node.metrics.migrations_failed.with_label_values(&[&id.to_string()]).inc();
+            node.metrics.count_failed_migration(&id.to_string());
         }
         step?;
     }

@@ -68,11 +68,13 @@ pub async fn start(
     tls.follow(&spec.spec);
     node.side.in_background(&spec.spec, node.params.active_tls(&spec.spec));
     let wait = async { tls.wait_for_pair().await.map_err(anyhow::Error::new) };
+    let wait = node.during(Phase::Certificate, wait);
     let (pgdata, children) = (&node.params.pgdata, &node.children);
+    let side = node.side.before_postgres(&spec.spec, pgdata, children, &node.metrics);
     let (pair, (), ()) = tokio::try_join!(
         wait,
         prepare_pgdata(node, spec, conf, leftovers),
-        node.side.before_postgres(&spec.spec, pgdata, children, &node.metrics),
+        node.during(Phase::SideServices, side),
     )?;
     if let Some(pair) = pair {
         // After the basebackup, before which PGDATA is emptied.
@@ -97,6 +99,10 @@ pub fn finish(node: &ComputeNode, postmaster: i32) {
     let _ = node.apply(Event::Succeeded);
     let metrics = serde_json::to_string(&node.startup_metrics()).unwrap_or_default();
     tracing::info!("compute start finished, postmaster {postmaster}, metrics {metrics}");
+    let (_, shares) = node.startup_shares();
+    let shares =
+        shares.iter().map(|(phase, took)| format!("{phase} {:.1}", took.as_secs_f64() * 1e3));
+    tracing::info!("where the time went, in ms: {}", shares.collect::<Vec<_>>().join(", "));
 }
 
 fn log_spec(spec: &ParsedSpec) {
