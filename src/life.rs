@@ -130,6 +130,7 @@ impl Compute {
             tls: compute_ctl_config.tls.clone(),
             autoscaling,
             signal_exit_code: args.signal_exit_code,
+            remote_ext_base_url: args.remote_ext_base_url.clone(),
             side,
             timeouts,
         };

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::services::extensions::DownloadLimits;
 use crate::services::pgbouncer::PgbouncerLimits;
 use crate::storage::BasebackupLimits;
 use crate::tls::WatchLimits;
@@ -79,6 +80,8 @@ pub struct Timeouts {
     pub rsyslog_restart: Duration,
     /// Swap and disk quota helpers (04 §11, W21).
     pub vm_helper: Duration,
+    /// Fetching an extension (07 §3.3).
+    pub extensions: DownloadLimits,
     /// Between two looks at old audit files (04 §10.4).
     pub audit_gc_every: Duration,
 }
@@ -116,6 +119,7 @@ impl Default for Timeouts {
             local_proxy_pid: Duration::from_secs(1),
             rsyslog_restart: Duration::from_secs(8),
             vm_helper: Duration::from_secs(60),
+            extensions: DownloadLimits::default(),
             audit_gc_every: Duration::from_secs(60),
         }
     }

@@ -16,6 +16,7 @@ mod auth;
 mod body;
 mod claims;
 mod error;
+mod extension_server;
 mod lifecycle;
 mod listen;
 mod metrics;
@@ -65,7 +66,8 @@ fn external(api: Api, authenticator: Authenticator) -> Router {
 /// The internal server, for callers on this machine; it asks for no token.
 fn internal(api: Api) -> Router {
     let mut router = Router::new();
-    for (path, methods) in lifecycle::internal() {
+    let groups = [lifecycle::internal(), extension_server::internal()];
+    for (path, methods) in groups.into_iter().flatten() {
         router = router.route(path, methods);
     }
     observe::observed(router.with_state(api))

@@ -21,6 +21,7 @@ use crate::postgres::conf::{ConfError, ConfFile, ConfInputs};
 use crate::postgres::files;
 use crate::postgres::install::PgInstall;
 use crate::services::SideDaemons;
+use crate::services::extensions::ExtensionStore;
 use crate::services::side::SideParams;
 use crate::spec::source::ConfigSource;
 use crate::spec::wire::TlsConfig;
@@ -64,6 +65,8 @@ pub struct ComputeParams {
     pub autoscaling: bool,
     /// `--signal-exit-code`.
     pub signal_exit_code: u8,
+    /// `--remote-ext-base-url`.
+    pub remote_ext_base_url: Option<Url>,
     /// Programs beside Postgres.
     pub side: SideParams,
     /// All deadlines.
@@ -94,6 +97,7 @@ impl ComputeParams {
             dev: false,
             autoscaling: false,
             signal_exit_code: 1,
+            remote_ext_base_url: None,
             side: crate::services::side::SideParams::default(),
             timeouts: Timeouts::default(),
         }
@@ -148,6 +152,8 @@ pub struct ComputeNode {
     pub basebackup: Progress,
     /// Programs beside Postgres.
     pub side: SideDaemons,
+    /// Extensions that are fetched.
+    pub extensions: ExtensionStore,
     state: Arc<Mutex<ComputeState>>,
     changed: watch::Sender<ComputeStatus>,
     phase_changed: watch::Sender<usize>,
@@ -179,6 +185,12 @@ impl ComputeNode {
         };
         let (requests, receiver) = mpsc::unbounded_channel();
         let side = SideDaemons::new(params.side.clone(), &params.timeouts);
+        let extensions = ExtensionStore::new(
+            params.remote_ext_base_url.clone(),
+            &params.install,
+            params.timeouts.extensions.clone(),
+            metrics.remote_ext_requests.clone(),
+        );
         let node = Self {
             params,
             children,
@@ -186,6 +198,7 @@ impl ComputeNode {
             metrics,
             basebackup: Progress::default(),
             side,
+            extensions,
             state: Arc::new(Mutex::new(state)),
             changed: watch::Sender::new(status),
             phase_changed: watch::Sender::new(0),

@@ -8,11 +8,13 @@
 //! | [`rsyslog`], [`rsyslog_conf`] | audit forwarding and log export |
 //! | [`audit_gc`] | old audit files |
 //! | [`vm_helpers`] | swap and disk quota |
+//! | [`extensions`] | extensions that are fetched when they are needed |
 //! | [`replace`], [`newest`] | what they share: files in one step, one job at a time |
 //!
 //! None of the programs is a child of ours; what is shared are files, a pid file, a console.
 
 pub mod audit_gc;
+pub mod extensions;
 pub mod ini;
 pub mod local_proxy;
 pub mod newest;

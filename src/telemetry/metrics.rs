@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
-use prometheus::{GaugeVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::state::ComputeStatus;
 
@@ -26,6 +26,8 @@ pub struct Metrics {
     certificate_expiry: Arc<Mutex<Option<DateTime<Utc>>>>,
     /// Bytes of log files in `PGDATA/log` (04 §10.4).
     pub audit_log_dir_size: IntGauge,
+    /// Requests to the extension gateway, by `http_status` and `filename`.
+    pub remote_ext_requests: IntCounterVec,
 }
 
 impl Metrics {
@@ -56,6 +58,14 @@ impl Metrics {
             "Size in bytes of the log files in the audit log directory",
         )?;
         registry.register(Box::new(audit_log_dir_size.clone()))?;
+        let remote_ext_requests = IntCounterVec::new(
+            Opts::new(
+                "compute_ctl_remote_ext_requests_total",
+                "Requests to the gateway of remote extensions",
+            ),
+            &["http_status", "filename"],
+        )?;
+        registry.register(Box::new(remote_ext_requests.clone()))?;
         Ok(Self {
             registry,
             up,
@@ -63,6 +73,7 @@ impl Metrics {
             certificate_days,
             certificate_expiry: Arc::default(),
             audit_log_dir_size,
+            remote_ext_requests,
         })
     }
 
