@@ -189,7 +189,7 @@ impl ComputeNode {
             params.remote_ext_base_url.clone(),
             &params.install,
             params.timeouts.extensions.clone(),
-            metrics.remote_ext_requests.clone(),
+            &metrics,
         );
         let node = Self {
             params,

@@ -3,7 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
-use prometheus::{GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+use reqwest::StatusCode;
 
 use crate::state::ComputeStatus;
 
@@ -26,8 +29,15 @@ pub struct Metrics {
     certificate_expiry: Arc<Mutex<Option<DateTime<Utc>>>>,
     /// Bytes of log files in `PGDATA/log` (04 §10.4).
     pub audit_log_dir_size: IntGauge,
-    /// Requests to the extension gateway, by `http_status` and `filename`.
-    pub remote_ext_requests: IntCounterVec,
+    remote_ext_requests: IntCounterVec,
+    /// Prewarms of the local file cache that were begun.
+    pub lfc_prewarms: IntCounter,
+    /// Those that ended as `failed`.
+    pub lfc_prewarm_errors: IntCounter,
+    /// Offloads of the state of the local file cache that were begun.
+    pub lfc_offloads: IntCounter,
+    /// Those that ended as `failed`.
+    pub lfc_offload_errors: IntCounter,
 }
 
 impl Metrics {
@@ -59,13 +69,31 @@ impl Metrics {
         )?;
         registry.register(Box::new(audit_log_dir_size.clone()))?;
         let remote_ext_requests = IntCounterVec::new(
-            Opts::new(
-                "compute_ctl_remote_ext_requests_total",
-                "Requests to the gateway of remote extensions",
-            ),
+            Opts::new("compute_ctl_remote_ext_requests_total", "Downloads of extensions"),
             &["http_status", "filename"],
         )?;
         registry.register(Box::new(remote_ext_requests.clone()))?;
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let lfc_prewarms = counter(
+            "compute_ctl_lfc_prewarms_total",
+            "Prewarms of the local file cache that were begun",
+        )?;
+        let lfc_prewarm_errors = counter(
+            "compute_ctl_lfc_prewarm_errors_total",
+            "Prewarms of the local file cache that failed",
+        )?;
+        let lfc_offloads = counter(
+            "compute_ctl_lfc_offloads_total",
+            "Offloads of the state of the local file cache that were begun",
+        )?;
+        let lfc_offload_errors = counter(
+            "compute_ctl_lfc_offload_errors_total",
+            "Offloads of the state of the local file cache that failed",
+        )?;
         Ok(Self {
             registry,
             up,
@@ -74,6 +102,10 @@ impl Metrics {
             certificate_expiry: Arc::default(),
             audit_log_dir_size,
             remote_ext_requests,
+            lfc_prewarms,
+            lfc_prewarm_errors,
+            lfc_offloads,
+            lfc_offload_errors,
         })
     }
 
@@ -81,6 +113,12 @@ impl Metrics {
     pub fn set_status(&self, status: ComputeStatus) {
         self.up.reset();
         self.up.with_label_values(&[BUILD_TAG, &status.to_string()]).set(1);
+    }
+
+    /// Counts one try to download `<extension>.tar.zst`; without a status there was no answer.
+    pub fn count_remote_ext_request(&self, filename: &str, status: Option<StatusCode>) {
+        let status = status.map_or_else(|| "unknown".to_owned(), |status| status.to_string());
+        self.remote_ext_requests.with_label_values(&[status.as_str(), filename]).inc();
     }
 
     /// Shows how far the basebackup is.

@@ -42,6 +42,7 @@ mod postgres_does_not_start;
 mod predecessor;
 mod reconfigure;
 mod refresh;
+mod remote_extensions;
 mod rsyslog;
 mod run_as;
 mod safekeeper_sync_fails;

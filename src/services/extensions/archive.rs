@@ -51,7 +51,19 @@ pub enum ArchiveError {
     /// Nothing in it.
     #[error("the archive has no files below lib/ and share/extension/")]
     NoFiles,
-    /// Permissions, a full disk, entries that contradict each other.
+    /// Not ours to write to.
+    #[error(
+        "could not make a temporary folder in {folder}: {why}; the user that compute_ctl runs as \
+         must be able to write there",
+        folder = folder.display()
+    )]
+    Folder {
+        /// The folder of Postgres.
+        folder: PathBuf,
+        /// Why.
+        why: io::ErrorKind,
+    },
+    /// A full disk, entries that contradict each other.
     #[error("could not write {path:?}: {source}")]
     Write {
         /// Which file.

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use futures_util::StreamExt as _;
-use prometheus::IntCounterVec;
 use reqwest::{Client, Response, StatusCode};
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -24,11 +23,10 @@ use super::index;
 use super::stage::{InstallError, Stage};
 use crate::errors::one_line;
 use crate::postgres::install::PgVersion;
+use crate::telemetry::metrics::Metrics;
 
 /// Pieces of the body that may wait for being unpacked.
 const CHUNKS: usize = 4;
-/// Label of a request without response.
-const NO_RESPONSE: &str = "unknown";
 
 /// What a download may cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,8 +138,8 @@ pub struct Downloader {
     pub extensions: Option<PathBuf>,
     /// What a download may cost.
     pub limits: DownloadLimits,
-    /// By `http_status` and `filename`; one per try.
-    pub requests: IntCounterVec,
+    /// Counts each try.
+    pub metrics: Metrics,
 }
 
 impl Downloader {
@@ -179,9 +177,8 @@ impl Downloader {
         let extensions = self.extensions.clone().ok_or(DownloadError::NoFolder("extensions"))?;
         let url = index::archive_url(&self.gateway, self.version, extension);
         let response = client.get(url).send().await;
-        let label = response.as_ref().map(|response| response.status().to_string());
-        let label = label.unwrap_or_else(|_| NO_RESPONSE.to_owned());
-        self.requests.with_label_values(&[label.as_str(), &index::file_name(extension)]).inc();
+        let status = response.as_ref().map(Response::status).ok();
+        self.metrics.count_remote_ext_request(&index::file_name(extension), status);
         let response = response?;
         match response.status() {
             StatusCode::OK => {}

@@ -23,11 +23,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
-use prometheus::IntCounterVec;
 use url::Url;
 
 use crate::postgres::install::PgInstall;
 use crate::spec::ComputeSpec;
+use crate::telemetry::metrics::Metrics;
 use download::Downloader;
 pub use download::{DownloadError, DownloadLimits};
 
@@ -46,12 +46,12 @@ pub struct ExtensionStore {
 }
 
 impl ExtensionStore {
-    /// Touches nothing. `requests` has the labels `http_status` and `filename`.
+    /// Touches nothing.
     pub fn new(
         gateway: Option<Url>,
         install: &PgInstall,
         limits: DownloadLimits,
-        requests: IntCounterVec,
+        metrics: &Metrics,
     ) -> Self {
         let folder = install.sharedir.as_ref().map(|dir| dir.join("extension"));
         let downloader = gateway.map(|gateway| {
@@ -61,7 +61,7 @@ impl ExtensionStore {
                 libraries: install.pkglibdir.clone(),
                 extensions: folder.clone(),
                 limits,
-                requests,
+                metrics: metrics.clone(),
             })
         });
         Self { downloader, folder, flights: Flights::default() }

@@ -95,7 +95,11 @@ impl Area {
         };
         if self.temp.is_none() {
             let made = tempfile::Builder::new().prefix(TEMP_PREFIX).tempdir_in(&self.target);
-            self.temp = Some(made.map_err(at(&self.target))?);
+            let refused = |source: io::Error| ArchiveError::Folder {
+                folder: self.target.clone(),
+                why: source.kind(),
+            };
+            self.temp = Some(made.map_err(refused)?);
         }
         let staged = self.staged(path);
         if let Some(parent) = staged.parent() {
