@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::services::extensions::DownloadLimits;
+use crate::services::lfc::LfcLimits;
 use crate::services::pgbouncer::PgbouncerLimits;
 use crate::storage::BasebackupLimits;
 use crate::tls::WatchLimits;
@@ -82,6 +83,8 @@ pub struct Timeouts {
     pub vm_helper: Duration,
     /// Fetching an extension (07 §3.3).
     pub extensions: DownloadLimits,
+    /// Prewarm and offload of the local file cache (07 §4).
+    pub lfc: LfcLimits,
     /// Between two looks at old audit files (04 §10.4).
     pub audit_gc_every: Duration,
 }
@@ -120,6 +123,7 @@ impl Default for Timeouts {
             rsyslog_restart: Duration::from_secs(8),
             vm_helper: Duration::from_secs(60),
             extensions: DownloadLimits::default(),
+            lfc: LfcLimits::default(),
             audit_gc_every: Duration::from_secs(60),
         }
     }

@@ -5,6 +5,8 @@
 //! [`session_config`]. Nothing here waits without a deadline, and no error shows SQL text, which
 //! may hold password verifiers.
 
+mod call;
+
 use std::pin::pin;
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
+
+pub use call::CallError;
 
 /// `application_name` of sessions that change catalogs.
 pub const APPLY_CONFIG: &str = "compute_ctl:apply_config";

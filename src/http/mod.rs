@@ -17,6 +17,7 @@ mod body;
 mod claims;
 mod error;
 mod extension_server;
+mod lfc;
 mod lifecycle;
 mod listen;
 mod metrics;
@@ -53,7 +54,8 @@ type Routes = Vec<(&'static str, MethodRouter<Api>)>;
 fn external(api: Api, authenticator: Authenticator) -> Router {
     let authenticator = Arc::new(authenticator);
     let mut router = Router::new();
-    for (path, methods) in [lifecycle::protected(), metrics::protected()].into_iter().flatten() {
+    let groups = [lifecycle::protected(), metrics::protected(), lfc::protected()];
+    for (path, methods) in groups.into_iter().flatten() {
         let asked = middleware::from_fn_with_state(Arc::clone(&authenticator), auth::require_token);
         router = router.route(path, methods.route_layer(asked));
     }

@@ -22,6 +22,7 @@ use crate::postgres::files;
 use crate::postgres::install::PgInstall;
 use crate::services::SideDaemons;
 use crate::services::extensions::ExtensionStore;
+use crate::services::lfc::Lfc;
 use crate::services::side::SideParams;
 use crate::spec::source::ConfigSource;
 use crate::spec::wire::TlsConfig;
@@ -154,6 +155,8 @@ pub struct ComputeNode {
     pub side: SideDaemons,
     /// Extensions that are fetched.
     pub extensions: ExtensionStore,
+    /// Prewarm and offload of the local file cache.
+    pub lfc: Lfc,
     state: Arc<Mutex<ComputeState>>,
     changed: watch::Sender<ComputeStatus>,
     phase_changed: watch::Sender<usize>,
@@ -191,6 +194,7 @@ impl ComputeNode {
             params.timeouts.extensions.clone(),
             &metrics,
         );
+        let lfc = Lfc::new(&params.connstr, &params.timeouts, &metrics);
         let node = Self {
             params,
             children,
@@ -199,6 +203,7 @@ impl ComputeNode {
             basebackup: Progress::default(),
             side,
             extensions,
+            lfc,
             state: Arc::new(Mutex::new(state)),
             changed: watch::Sender::new(status),
             phase_changed: watch::Sender::new(0),

@@ -9,6 +9,7 @@
 //! | [`audit_gc`] | old audit files |
 //! | [`vm_helpers`] | swap and disk quota |
 //! | [`extensions`] | extensions that are fetched when they are needed |
+//! | [`lfc`] | prewarm and offload of the local file cache |
 //! | [`replace`], [`newest`] | what they share: files in one step, one job at a time |
 //!
 //! None of the programs is a child of ours; what is shared are files, a pid file, a console.
@@ -16,6 +17,7 @@
 pub mod audit_gc;
 pub mod extensions;
 pub mod ini;
+pub mod lfc;
 pub mod local_proxy;
 pub mod newest;
 pub mod pgbouncer;

@@ -23,6 +23,8 @@ pub struct Relocated {
     pub extensions: PathBuf,
 }
 
+/// Find their files from where they really are, so links to them would not do.
+const PROGRAMS: [&str; 2] = ["postgres", "pg_config"];
 const LSN: u64 = 0x1F3_0EC8;
 
 impl Bed {
@@ -44,18 +46,13 @@ impl Bed {
         let place = |original: &Path| home.join(original.strip_prefix(&root).unwrap());
 
         copy_tree(&share, &place(&share));
-        link_all(&libraries, &place(&libraries));
-        // What the program itself is linked against lies beside its modules.
-        if let Some(parent) = libraries.parent().filter(|parent| *parent != root) {
-            link_all(parent, &place(parent));
+        // What the program itself is linked against lies beside the folder of its modules.
+        for folder in [Some(libraries.as_path()), libraries.parent()].into_iter().flatten() {
+            link_files(folder, &place(folder), &[]);
         }
-        link_all(bin, &place(bin));
-        for program in ["postgres", "pg_config"] {
-            if bin.join(program).is_file() {
-                let copy = place(bin).join(program);
-                fs::remove_file(&copy).unwrap();
-                fs::copy(bin.join(program), copy).unwrap();
-            }
+        link_files(bin, &place(bin), &PROGRAMS);
+        for program in PROGRAMS.iter().filter(|program| bin.join(program).is_file()) {
+            fs::copy(bin.join(program), place(bin).join(program)).unwrap();
         }
         let server = Server {
             bin_dir: place(bin),
@@ -93,14 +90,15 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-/// Links to everything in a folder that is not there yet.
-fn link_all(from: &Path, to: &Path) {
+/// Links to the files of a folder, in a folder of our own. None to folders: through such a link the
+/// original could be written to.
+fn link_files(from: &Path, to: &Path, except: &[&str]) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if !target.exists() {
-            symlink(entry.path(), target).unwrap();
+        let name = entry.file_name();
+        if entry.path().is_file() && !except.iter().any(|except| name == *except) {
+            symlink(entry.path(), to.join(name)).unwrap();
         }
     }
 }
