@@ -26,7 +26,7 @@
 //! | [`postgres`] | the child process, its configuration, its log |
 //! | [`catalog`] | roles and databases |
 //! | [`http`] | the two servers |
-//! | [`services`] | programs beside Postgres: pgbouncer, local_proxy, rsyslog, swap and quota |
+//! | [`services`] | beside Postgres: pgbouncer, local_proxy, rsyslog, swap and quota; remote extensions, file cache |
 //! | [`check`] | `compute_ctl check`: what a compute would make of a configuration |
 //! | [`errors`] | errors as text |
 //! | [`os`] | signals, children, privileges, limits |

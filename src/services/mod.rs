@@ -1,4 +1,5 @@
-//! Programs and helpers beside Postgres that the spec says something about (04 §8 to §11).
+//! Programs and helpers beside Postgres that the spec says something about (04 §8 to §11), and what
+//! the compute does for Postgres while it runs (07).
 //!
 //! | module | what it is |
 //! |---|---|

@@ -33,6 +33,7 @@ mod dev_start;
 mod failed_start_stays;
 mod final_sync_fails;
 mod first_start;
+mod lfc;
 mod neighbours;
 mod orphans;
 mod pgbouncer;

@@ -96,8 +96,7 @@ pub fn unpack(source: impl Read, stage: &mut Stage, limit: u64) -> Result<(), Ar
     let mut archive = tar::Archive::new(limited);
     let mut count = 0_usize;
     budget.piece.set(HEADERS_LIMIT);
-    let mut entries = archive.entries().map_err(broken)?;
-    while let Some(entry) = entries.next() {
+    for entry in archive.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
         count = count.saturating_add(1);
         if count > ENTRIES_LIMIT {
@@ -108,7 +107,6 @@ pub fn unpack(source: impl Read, stage: &mut Stage, limit: u64) -> Result<(), Ar
         io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
         budget.piece.set(HEADERS_LIMIT);
     }
-    drop(entries);
     budget.piece.set(limit);
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(broken)?;
     if stage.is_empty() {

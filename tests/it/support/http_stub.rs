@@ -17,6 +17,8 @@ pub enum Reply {
     Truncated(Vec<u8>),
     /// `Content-Length` says this, the body is this.
     Lie(u64, Vec<u8>),
+    /// The body stops in the middle, and the connection stays.
+    Stalled(Vec<u8>),
     /// The connection is reset without an answer.
     Reset,
     /// Nothing until [`HttpStub::release`], then what is inside.
@@ -131,9 +133,12 @@ impl HttpStub {
             released.changed().await.ok()?;
             reply = *inside;
         }
+        let stalls = matches!(reply, Reply::Stalled(_));
         let (code, length, body) = match reply {
             Reply::Answer(code, body) => (code, body.len() as u64, body),
-            Reply::Truncated(body) => (200, body.len() as u64, body[..body.len() / 2].to_vec()),
+            Reply::Truncated(body) | Reply::Stalled(body) => {
+                (200, body.len() as u64, body[..body.len() / 2].to_vec())
+            }
             Reply::Lie(length, body) => (200, length, body),
             Reply::Reset => {
                 stream.set_zero_linger().ok()?;
@@ -148,6 +153,9 @@ impl HttpStub {
         );
         stream.write_all(head.as_bytes()).await.ok()?;
         stream.write_all(&body).await.ok()?;
+        if stalls {
+            released.changed().await.ok()?;
+        }
         stream.shutdown().await.ok()?;
         // The client may still write; closing now would reset the connection under the answer.
         let rest = stream.read_to_end(&mut bytes);
