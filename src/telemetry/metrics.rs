@@ -8,6 +8,7 @@ use prometheus::{
 };
 use reqwest::StatusCode;
 
+use super::lease_metrics::LeaseMetrics;
 use crate::state::ComputeStatus;
 
 /// Set while compiling through the environment variable `BUILD_TAG` (01 §2).
@@ -38,6 +39,8 @@ pub struct Metrics {
     pub lfc_offloads: IntCounter,
     /// Those that ended as `failed`.
     pub lfc_offload_errors: IntCounter,
+    /// LSN leases of a static compute.
+    pub leases: LeaseMetrics,
 }
 
 impl Metrics {
@@ -94,6 +97,7 @@ impl Metrics {
             "compute_ctl_lfc_offload_errors_total",
             "Offloads of the state of the local file cache that failed",
         )?;
+        let leases = LeaseMetrics::register(&registry)?;
         Ok(Self {
             registry,
             up,
@@ -106,6 +110,7 @@ impl Metrics {
             lfc_prewarm_errors,
             lfc_offloads,
             lfc_offload_errors,
+            leases,
         })
     }
 
