@@ -26,7 +26,7 @@
 //! | [`postgres`] | the child process, its configuration, its log |
 //! | [`catalog`] | roles and databases |
 //! | [`http`] | the two servers |
-//! | [`services`] | programs beside Postgres: pgbouncer, local_proxy, rsyslog, swap and quota |
+//! | [`services`] | beside Postgres: pgbouncer, local_proxy, rsyslog, swap and quota; remote extensions, file cache |
 //! | [`client`] | `compute_ctl status`, `wait` and `terminate` |
 //! | [`check`] | `compute_ctl check`: what a compute would make of a configuration |
 //! | [`duration`], [`errors`] | durations and errors as text |

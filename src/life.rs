@@ -133,6 +133,7 @@ impl Compute {
             lakebase,
             autoscaling,
             signal_exit_code: args.signal_exit_code,
+            remote_ext_base_url: args.remote_ext_base_url.clone(),
             side,
             timeouts,
         };

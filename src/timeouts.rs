@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use crate::services::extensions::DownloadLimits;
+use crate::services::lfc::LfcLimits;
 use crate::services::pgbouncer::PgbouncerLimits;
 use crate::storage::{BasebackupLimits, LeaseLimits};
 use crate::tls::WatchLimits;
@@ -102,6 +104,10 @@ pub struct Timeouts {
     pub rsyslog_restart: Duration,
     /// Swap and disk quota helpers (04 §11, W21).
     pub vm_helper: Duration,
+    /// Fetching an extension (07 §3.3).
+    pub extensions: DownloadLimits,
+    /// Prewarm and offload of the local file cache (07 §4).
+    pub lfc: LfcLimits,
     /// Between two looks at old audit files (04 §10.4).
     pub audit_gc_every: Duration,
     /// Between two ticks of the driver's task.
@@ -157,6 +163,8 @@ impl Default for Timeouts {
             local_proxy_pid: Duration::from_secs(1),
             rsyslog_restart: Duration::from_secs(8),
             vm_helper: Duration::from_secs(60),
+            extensions: DownloadLimits::default(),
+            lfc: LfcLimits::default(),
             audit_gc_every: Duration::from_secs(60),
             heartbeat: Duration::from_secs(1),
             heartbeat_limit: Duration::from_secs(10),

@@ -7,6 +7,7 @@
 //! password verifiers.
 
 mod blocked;
+mod call;
 mod config;
 mod maintenance;
 mod options;
@@ -26,6 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::timeouts::Timeouts;
 pub use blocked::{Activity, Blocker};
+pub use call::CallError;
 pub use config::{SessionConfig, session_config};
 pub use maintenance::MaintenanceSession;
 

@@ -43,6 +43,7 @@ pub async fn apply(
     node.side.before_rewrite(&spec.spec).await?;
     tls.follow(&spec.spec);
     tls.install_present(pgdata).await;
+    node.extensions.write_control_files(&spec.spec).await;
     let written = configuration::write(node, &conf);
     // Whatever became of the file: the certificate may be another one.
     reload(postmaster)?;

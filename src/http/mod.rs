@@ -19,8 +19,10 @@ mod claims;
 mod communicator;
 mod database;
 mod error;
+mod extension_server;
 #[cfg(feature = "testing")]
 mod failpoints;
+mod lfc;
 mod lifecycle;
 #[cfg(test)]
 mod limits_tests;
@@ -65,8 +67,13 @@ type Routes = Vec<(&'static str, MethodRouter<Api>)>;
 
 /// Routes of the external server that ask for a token.
 fn protected() -> Routes {
-    let groups =
-        [lifecycle::protected(), metrics::protected(), database::protected(), probe::protected()];
+    let groups = [
+        lifecycle::protected(),
+        metrics::protected(),
+        database::protected(),
+        lfc::protected(),
+        probe::protected(),
+    ];
     groups.into_iter().flatten().collect()
 }
 
@@ -81,6 +88,7 @@ fn internal_routes() -> Routes {
     let groups = [
         lifecycle::internal(),
         neighbours::internal(),
+        extension_server::internal(),
         openapi::open(),
         #[cfg(feature = "testing")]
         failpoints::internal(),

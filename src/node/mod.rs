@@ -28,6 +28,8 @@ use crate::postgres::conf::{ConfError, ConfFile, ConfInputs};
 use crate::postgres::files;
 use crate::postgres::install::PgInstall;
 use crate::services::SideDaemons;
+use crate::services::extensions::ExtensionStore;
+use crate::services::lfc::Lfc;
 use crate::services::side::SideParams;
 use crate::spec::source::ConfigSource;
 use crate::spec::wire::TlsConfig;
@@ -81,6 +83,8 @@ pub struct ComputeParams {
     pub autoscaling: bool,
     /// `--signal-exit-code`.
     pub signal_exit_code: u8,
+    /// `--remote-ext-base-url`.
+    pub remote_ext_base_url: Option<Url>,
     /// Programs beside Postgres.
     pub side: SideParams,
     /// All deadlines.
@@ -112,6 +116,7 @@ impl ComputeParams {
             dev: false,
             autoscaling: false,
             signal_exit_code: 1,
+            remote_ext_base_url: None,
             side: crate::services::side::SideParams::default(),
             timeouts: Timeouts::default(),
         }
@@ -196,6 +201,10 @@ pub struct ComputeNode {
     pub background: Background,
     /// Ticks as long as the driver's task is not stuck.
     pub heartbeat: Heartbeat,
+    /// Extensions that are fetched.
+    pub extensions: ExtensionStore,
+    /// Prewarm and offload of the local file cache.
+    pub lfc: Lfc,
     state: Arc<Mutex<ComputeState>>,
     /// Replaced under the lock of the state only.
     spec: watch::Sender<Option<Arc<ParsedSpec>>>,
@@ -234,6 +243,13 @@ impl ComputeNode {
         };
         let (requests, receiver) = mpsc::unbounded_channel();
         let side = SideDaemons::new(params.side.clone(), &params.timeouts);
+        let extensions = ExtensionStore::new(
+            params.remote_ext_base_url.clone(),
+            &params.install,
+            params.timeouts.extensions.clone(),
+            &metrics,
+        );
+        let lfc = Lfc::new(&params.connstr, params.install.version, &params.timeouts, &metrics);
         let node = Self {
             params,
             children,
@@ -244,6 +260,8 @@ impl ComputeNode {
             catalog: CatalogGate::default(),
             background: Background::default(),
             heartbeat: Heartbeat::default(),
+            extensions,
+            lfc,
             state: Arc::new(Mutex::new(state)),
             spec: watch::Sender::new(spec),
             changed: watch::Sender::new(status),

@@ -6,6 +6,7 @@
 //!  pageserver connection opened ─────────────┘                                     │
 //!  TLS key and certificate waited for ─────────────────────────────────────────────┤
 //!  swap, quota, rsyslogd ──────────────────────────────────────────────────────────┤
+//!  control files, preloaded extensions ────────────────────────────────────────────┤
 //!                      running ◄─ roles and databases ◄─ ready ◄─ Postgres spawned ◄┘
 //! ```
 //!
@@ -64,6 +65,7 @@ pub async fn start(
     configuration::check_preload_libraries(node, spec)?;
     let conf = configuration::render(node, spec)?;
     node.side.check(&spec.spec)?;
+    node.extensions.preloaded(&spec.spec).context(PRELOAD)?;
 
     tls.follow(&spec.spec);
     node.side.in_background(&spec.spec, node.params.active_tls(&spec.spec));
@@ -71,10 +73,11 @@ pub async fn start(
     let wait = node.during(Phase::Certificate, wait);
     let (pgdata, children) = (&node.params.pgdata, &node.children);
     let side = node.side.before_postgres(&spec.spec, pgdata, children, &node.metrics);
-    let (pair, (), ()) = tokio::try_join!(
+    let (pair, (), (), ()) = tokio::try_join!(
         wait,
         prepare_pgdata(node, spec, conf, leftovers),
         node.during(Phase::SideServices, side),
+        load_extensions(node, spec),
     )?;
     if let Some(pair) = pair {
         // After the basebackup, before which PGDATA is emptied.
@@ -120,6 +123,20 @@ fn log_spec(spec: &ParsedSpec) {
         spec.mode(),
         spec.spec.features,
     );
+}
+
+const PRELOAD: &str = "shared_preload_libraries names a library that cannot be fetched";
+
+/// Extensions that Postgres loads when it starts (07 §3.6).
+async fn load_extensions(node: &ComputeNode, spec: &ParsedSpec) -> anyhow::Result<()> {
+    let loaded = node.extensions.before_postgres(&spec.spec).await.context(PRELOAD)?;
+    node.update_metrics(|metrics| {
+        metrics.load_ext_ms = millis(loaded.took);
+        metrics.num_ext_downloaded = loaded.count;
+        metrics.largest_ext_size = loaded.largest;
+        metrics.total_ext_download_size = loaded.total;
+    });
+    Ok(())
 }
 
 /// PGDATA as Postgres needs it (01 §9).

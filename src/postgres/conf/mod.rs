@@ -12,7 +12,7 @@ mod render;
 mod rows;
 mod settings;
 
-pub use read::{apply_concurrency, max_connections, parse_line, preload_libraries};
+pub use read::{apply_concurrency, max_connections, parse_line, preload_libraries, preload_texts};
 pub use render::literal;
 pub use settings::{EffectiveSetting, SettingState};
 
