@@ -1,11 +1,14 @@
 //! How many sessions an apply has, and what it does when the server has none left (05 §21 no. 28
 //! to 30).
 
+use std::time::Instant;
+
 use serde_json::json;
+use tokio_postgres::NoTls;
 
 use crate::support::{
-    Bed, Compute, assert_nothing_left, delta, on_every_server, on_one_server, running_for_catalog,
-    until,
+    Bed, Compute, PATIENCE, assert_nothing_left, delta, on_every_server, on_one_server,
+    running_for_catalog, until,
 };
 
 const SESSIONS: &str = "SELECT count(*), count(*) FILTER (WHERE wait_event_type = 'Lock') \
@@ -79,16 +82,12 @@ async fn a_full_server_is_worked_on_with_fewer_sessions() {
         let mut compute = with_databases(&mut bed, 8).await;
         bed.spec.member("reconfigure_concurrency", json!(8));
         let mut users = Vec::new();
-        while users.len() < 12 {
-            users.push(compute.session_in("postgres").await);
-        }
+        take_connections(&compute, &mut users, 12).await;
         compute.apply_changes_nothing(&bed).await;
         assert!(compute.count_in_log("too many clients") > 0, "{}", compute.log());
 
         // None at all for a while.
-        for _ in 0..2 {
-            users.push(compute.session_in("postgres").await);
-        }
+        take_connections(&compute, &mut users, 14).await;
         let release = async {
             compute_waits(&compute).await;
             users.clear();
@@ -164,6 +163,24 @@ async fn a_database_that_vanishes_is_no_error() {
         assert_nothing_left(&bed);
     })
     .await;
+}
+
+/// Sessions that have just ended may count for a moment longer.
+async fn take_connections(
+    compute: &Compute,
+    users: &mut Vec<tokio_postgres::Client>,
+    count: usize,
+) {
+    let deadline = Instant::now() + PATIENCE;
+    while users.len() < count {
+        match tokio_postgres::connect(&compute.connstr, NoTls).await {
+            Ok((user, connection)) => {
+                tokio::spawn(connection);
+                users.push(user);
+            }
+            Err(error) => assert!(Instant::now() < deadline, "{error:?}"),
+        }
+    }
 }
 
 async fn compute_waits(compute: &Compute) {
