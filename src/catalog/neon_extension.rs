@@ -1,13 +1,6 @@
-//! The `neon` extension: whether the server has it, and its upgrade (05 §14.1, §18).
+//! The upgrade of the `neon` extension after a start (05 §14.1).
 
 use super::session::{POST_APPLY_CONFIG, Session, SessionConfig, SessionDeadlines, SessionError};
-
-/// Whether the server's packages offer the extension. A vanilla Postgres does not; the steps that
-/// need it are then skipped.
-pub async fn has_neon_extension(session: &Session) -> Result<bool, SessionError> {
-    let sql = "SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'neon'";
-    Ok(!session.query(sql).await?.is_empty())
-}
 
 /// What [`upgrade_neon_extension`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
