@@ -54,10 +54,13 @@ struct PrewarmQuery {
     security(("JWT" = [])),
     responses(
         (status = 202, description = "Begun"),
-        (status = 400, description = "A query without `from_endpoint`", body = String, content_type = "text/plain"),
         (status = 412, description = "There is no spec yet", body = ErrorDocument),
         (status = 429, description = "One is running", body = ErrorDocument),
-        TokenErrors
+        TokenErrors,
+        (status = 400, description = "Token malformed, or a query without `from_endpoint`", content(
+            (ErrorDocument = "application/json"),
+            (String = "text/plain")
+        ))
     )
 )]
 async fn start_prewarm(State(api): State<Api>, uri: Uri) -> Result<Response, ApiError> {
