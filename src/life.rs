@@ -100,7 +100,7 @@ impl Compute {
 
         // The one may ask the control plane, the other runs a program.
         let (document, install) = tokio::join!(
-            source.load(),
+            source.load(timeouts.control_plane, &|_| ()),
             PgInstall::discover(&args.pgbin, &process.children, timeouts.helper)
         );
         let ConfigDocument { spec, compute_ctl_config } = document?;

@@ -1,99 +1,236 @@
-//! A new spec for a running Postgres (01 §13): rewrite the configuration, reload, apply.
+//! A new spec for a running Postgres (01 §13): check, rewrite, reload, apply; or all of it back.
+//!
+//! ```text
+//!  check_configuration ─► log_export ─► write_configuration ─► reload ─► apply_catalog
+//!          │                  │                  └───────────────┴────────────┤ error
+//!          ▼                  ▼                                               ▼
+//!     nothing touched    old one stays      the old file is put back, Postgres told to load it
+//! ```
+//!
+//! Invariants: success means that Postgres has loaded the new file ([`reload::confirmed`]), and
+//! with `skip_pg_catalog_updates` no SQL was needed for it; after an error the old file is in place,
+//! and the error names the phase. What the catalog changes have done until then stays done.
 
+use std::fmt::{self, Display};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::node::ComputeNode;
-use crate::postgres::files;
+use crate::postgres::conf::{ConfFile, SettingState};
+use crate::postgres::files::{self, POSTGRESQL_CONF};
+use crate::postgres::reload::{self, ReloadError};
+use crate::postgres::staged::{ReplacedConf, StagedConf, same_from_outside};
 use crate::spec::ParsedSpec;
 use crate::startup::{catalog, configuration};
 use crate::tls::{Installed, TlsPair, TlsState};
 
+/// The part of a reconfiguration that failed, as the error text names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// A refresh asks for the configuration.
+    Fetch,
+    /// The new file is built, and Postgres' own program looks at it.
+    Check,
+    /// The log export is set up.
+    LogExport,
+    /// The new file takes the place of the old one.
+    Write,
+    /// Postgres loads it.
+    Reload,
+    /// Roles and databases are applied.
+    Catalog,
+}
+
+impl Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fetch => "fetch_configuration",
+            Self::Check => "check_configuration",
+            Self::LogExport => "log_export",
+            Self::Write => "write_configuration",
+            Self::Reload => "reload",
+            Self::Catalog => "apply_catalog",
+        })
+    }
+}
+
+/// Adds the phase to an error, and that nothing has changed.
+fn failed_in(phase: Phase, error: impl Into<anyhow::Error>) -> anyhow::Error {
+    error.into().context(format!(
+        "the reconfiguration failed in phase {phase}; the configuration before it is in force"
+    ))
+}
+
+/// From one spec to another.
+#[derive(Debug)]
+pub struct Change<'a> {
+    /// The compute.
+    pub node: &'a ComputeNode,
+    /// The spec in force.
+    pub old: &'a ParsedSpec,
+    /// The one that is to be.
+    pub new: &'a ParsedSpec,
+    /// The certificate.
+    pub tls: &'a mut TlsState,
+    /// Process id of the running Postgres, which the caller holds.
+    pub postmaster: i32,
+}
+
+impl Change<'_> {
+    /// Puts the new spec in force. With `skip_pg_catalog_updates`: exactly one rewrite and one
+    /// reload, no SQL.
+    pub async fn apply(mut self) -> anyhow::Result<()> {
+        let operation = self.new.spec.operation_uuid.as_deref().unwrap_or("unknown");
+        tracing::info!("applying the new spec, operation {operation}");
+        let staged = self.stage().await.map_err(|error| failed_in(Phase::Check, error))?;
+        let side = &self.node.side;
+        let export = side.before_rewrite(&self.new.spec).await;
+        export.map_err(|error| failed_in(Phase::LogExport, error))?;
+
+        self.tls.follow(&self.new.spec);
+        self.tls.install_present(&self.node.params.pgdata).await;
+        let replaced = match staged.put_in_place() {
+            Ok(replaced) => replaced,
+            Err(error) => return Err(self.take_back(None, Phase::Write, error.into()).await),
+        };
+        if let Err((phase, error)) = self.put_in_force().await {
+            return Err(self.take_back(Some(replaced), phase, error).await);
+        }
+        tracing::info!("applied the new spec, operation {operation}");
+        Ok(())
+    }
+
+    /// The new file, beside the old one. Subscribers that `drop_subscriptions_before_start` stops
+    /// for the time of the catalog changes run again afterwards; where nothing is dropped they are
+    /// not stopped (04 W10).
+    async fn stage(&self) -> anyhow::Result<StagedConf> {
+        let (params, new) = (&self.node.params, &self.new.spec);
+        let mut conf = configuration::render(self.node, self.new)?;
+        if new.skip_pg_catalog_updates && files::subscribers_enabled(&params.pgdata)? {
+            conf.keep_subscribers();
+        }
+        let staged = StagedConf::new(&params.pgdata, &conf)?;
+        if !same_from_outside(&conf, &params.conf(&self.old.spec)?) {
+            let (install, limit) = (&params.install, params.timeouts.helper);
+            staged.check(install, &self.node.children, limit).await?;
+        }
+        Ok(staged)
+    }
+
+    async fn put_in_force(&mut self) -> Result<(), (Phase, anyhow::Error)> {
+        let (node, new) = (self.node, self.new);
+        let reload_failed = |error: anyhow::Error| (Phase::Reload, error);
+        self.reload().await.map_err(reload_failed)?;
+        node.side.in_background(&new.spec, node.params.active_tls(&new.spec));
+        if new.spec.skip_pg_catalog_updates {
+            return Ok(());
+        }
+        let tell = || Ok(reload::request(self.postmaster)?);
+        catalog::apply(node, new, tell).await.map_err(|error| (Phase::Catalog, error))?;
+        if new.is_primary() {
+            let enabled = files::enable_subscribers(&node.params.pgdata);
+            enabled.map_err(|error| (Phase::Write, error.into()))?;
+        }
+        self.reload().await.map_err(reload_failed)
+    }
+
+    async fn reload(&self) -> anyhow::Result<()> {
+        let conf = self.node.params.conf(&self.old.spec)?;
+        Ok(confirmed_reload(self.node, &conf, self.postmaster).await?)
+    }
+
+    /// Back to the old spec. Returns the error with the phase in it, and with what became of this.
+    async fn take_back(
+        &mut self,
+        replaced: Option<ReplacedConf>,
+        phase: Phase,
+        error: anyhow::Error,
+    ) -> anyhow::Error {
+        let (node, old) = (self.node, &self.old.spec);
+        self.tls.follow(old);
+        node.side.in_background(old, node.params.active_tls(old));
+        if let Err(error) = node.side.before_rewrite(old).await {
+            tracing::error!("could not take the log export back: {error:#}");
+        }
+        let restored = replaced.map_or(Ok(()), |replaced| replaced.restore());
+        let reloaded = match phase {
+            // It did not react before, and will find the old file when it does.
+            Phase::Reload => reload::request(self.postmaster).map_err(anyhow::Error::new),
+            _ => self.reload().await,
+        };
+        match restored.map_err(anyhow::Error::new).and(reloaded) {
+            Ok(()) => failed_in(phase, error),
+            Err(why) => error.context(format!(
+                "the reconfiguration failed in phase {phase}, and the configuration before it \
+                 could not be put back in force: {why:#}"
+            )),
+        }
+    }
+}
+
 /// What a refresh found.
 #[derive(Debug)]
-pub enum Refreshed {
-    /// This spec is in force now, or was already.
-    Done(Arc<ParsedSpec>),
+pub enum Fetched {
+    /// A spec that can be used.
+    Spec(Arc<ParsedSpec>),
     /// The configuration has no spec any more: the compute is detached.
     Detached,
 }
 
-/// Applies a spec. With `skip_pg_catalog_updates`: exactly one rewrite and one reload, no SQL.
-/// Subscribers that `drop_subscriptions_before_start` stops for the time of the catalog changes
-/// run again afterwards; where nothing is dropped they are not stopped (04 W10).
-pub async fn apply(
-    node: &ComputeNode,
-    spec: &ParsedSpec,
-    tls: &mut TlsState,
-    postmaster: i32,
-) -> anyhow::Result<()> {
-    let operation = spec.spec.operation_uuid.as_deref().unwrap_or("unknown");
-    tracing::info!("applying the new spec, operation {operation}");
-    let mut conf = configuration::render(node, spec)?;
-    let (pgdata, skip) = (&node.params.pgdata, spec.spec.skip_pg_catalog_updates);
-    if skip && files::subscribers_enabled(pgdata)? {
-        conf.keep_subscribers();
-    }
-    node.side.in_background(&spec.spec, node.params.active_tls(&spec.spec));
-    node.side.before_rewrite(&spec.spec).await?;
-    tls.follow(&spec.spec);
-    tls.install_present(pgdata).await;
-    let written = configuration::write(node, &conf);
-    // Whatever became of the file: the certificate may be another one.
-    reload(postmaster)?;
-    written?;
-    if !skip {
-        catalog::apply(node, spec, || reload(postmaster)).await?;
-        if spec.is_primary() {
-            files::enable_subscribers(pgdata)?;
+/// Fetches the configuration from where it came from. A spec that equals `known` is that one.
+pub async fn fetch(node: &ComputeNode, known: &Arc<ParsedSpec>) -> anyhow::Result<Fetched> {
+    let fetched = async {
+        let patience = node.params.timeouts.control_plane_refresh;
+        let document = node.params.source.load(patience, &|_| ()).await?;
+        let Some(spec) = document.spec else { return Ok(Fetched::Detached) };
+        if known.spec == spec {
+            return Ok(Fetched::Spec(Arc::clone(known)));
         }
-        reload(postmaster)?;
-    }
-    tracing::info!("applied the new spec, operation {operation}");
-    Ok(())
-}
-
-/// Fetches the configuration from where it came from and applies it unless it is in force.
-pub async fn refresh(
-    node: &ComputeNode,
-    applied: Option<&Arc<ParsedSpec>>,
-    tls: &mut TlsState,
-    postmaster: i32,
-) -> anyhow::Result<Refreshed> {
-    let document = node.params.source.load().await.context("failed to fetch the configuration")?;
-    let Some(spec) = document.spec else { return Ok(Refreshed::Detached) };
-    if let Some(applied) = applied
-        && applied.spec == spec
-    {
-        tracing::info!("the configuration has not changed");
-        return Ok(Refreshed::Done(Arc::clone(applied)));
-    }
-    let spec = Arc::new(ParsedSpec::try_from(spec).context("the fetched spec cannot be used")?);
-    node.params.conf(&spec.spec).context("the fetched spec cannot be used")?;
-    node.replace_spec(Arc::clone(&spec));
-    apply(node, &spec, tls, postmaster).await?;
-    Ok(Refreshed::Done(spec))
+        let spec = ParsedSpec::try_from(spec).context("the fetched spec cannot be used")?;
+        node.params.conf(&spec.spec).context("the fetched spec cannot be used")?;
+        Ok(Fetched::Spec(Arc::new(spec)))
+    };
+    fetched.await.map_err(|error: anyhow::Error| failed_in(Phase::Fetch, error))
 }
 
 /// Puts another pair of key and certificate in force. `postgresql.conf` says the same as before and
 /// is left alone.
-pub fn renew(
+pub async fn renew(
     node: &ComputeNode,
+    in_force: &ParsedSpec,
     tls: &mut TlsState,
     pair: &Arc<TlsPair>,
     postmaster: i32,
 ) -> anyhow::Result<()> {
     match tls.install(&node.params.pgdata, pair)? {
-        Installed::Changed => reload(postmaster),
+        Installed::Changed => {
+            let conf = node.params.conf(&in_force.spec)?;
+            Ok(confirmed_reload(node, &conf, postmaster).await?)
+        }
         Installed::Unchanged => Ok(()),
     }
 }
 
-/// Has Postgres read its configuration again. The postmaster is a child that this process has not
-/// reaped (the driver holds it), so the number cannot belong to another process.
-fn reload(postmaster: i32) -> anyhow::Result<()> {
-    kill(Pid::from_raw(postmaster), Signal::SIGHUP).context("could not signal Postgres to reload")
+/// `in_force` is what Postgres goes by until then.
+async fn confirmed_reload(
+    node: &ComputeNode,
+    in_force: &ConfFile,
+    postmaster: i32,
+) -> Result<(), ReloadError> {
+    let pgdata = &node.params.pgdata;
+    let (conf, hba) = (pgdata.join(POSTGRESQL_CONF), hba_file(pgdata, in_force));
+    reload::confirmed(postmaster, &conf, &hba, node.params.timeouts.reload).await
+}
+
+/// Usually in PGDATA; only a start can change that.
+fn hba_file(pgdata: &Path, conf: &ConfFile) -> PathBuf {
+    let elsewhere = conf.settings().into_iter().find(|setting| {
+        setting.state == SettingState::InForce && setting.name.eq_ignore_ascii_case("hba_file")
+    });
+    match elsewhere {
+        Some(setting) => pgdata.join(setting.value.expose()),
+        None => pgdata.join("pg_hba.conf"),
+    }
 }

@@ -143,7 +143,6 @@ async fn drive(node: Arc<ComputeNode>, mut requests: UnboundedReceiver<Request>)
                 node.end(terminated, None).unwrap();
                 let _ = reply.send(terminated);
             }
-            Request::Refresh => {}
         }
     }
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use url::Url;
 
 use crate::os::children::Children;
@@ -152,6 +152,8 @@ pub struct ComputeNode {
     changed: watch::Sender<ComputeStatus>,
     phase_changed: watch::Sender<usize>,
     requests: mpsc::UnboundedSender<Request>,
+    /// Not a request in the queue: several that nobody has served yet are one.
+    refresh_asked: Notify,
 }
 
 impl ComputeNode {
@@ -190,6 +192,7 @@ impl ComputeNode {
             changed: watch::Sender::new(status),
             phase_changed: watch::Sender::new(0),
             requests,
+            refresh_asked: Notify::new(),
         };
         (Arc::new(node), receiver)
     }
@@ -265,11 +268,24 @@ impl ComputeNode {
         self.lock().started.elapsed()
     }
 
-    /// The start failed or a reconfiguration did: status and error text change together, so that
-    /// nobody sees `failed` without a reason.
+    /// The start failed: status and error text change together, so that nobody sees `failed`
+    /// without a reason.
     pub fn fail(&self, error: String) -> Result<ComputeStatus, WrongStatus> {
         let mut state = self.lock();
         state.error = Some(error);
+        self.apply_locked(&mut state, Event::Failed)
+    }
+
+    /// A reconfiguration failed: as [`Self::fail`], and the spec that is in force is the one from
+    /// before.
+    pub fn fail_back(
+        &self,
+        error: String,
+        spec: Arc<ParsedSpec>,
+    ) -> Result<ComputeStatus, WrongStatus> {
+        let mut state = self.lock();
+        state.error = Some(error);
+        state.spec = Some(spec);
         self.apply_locked(&mut state, Event::Failed)
     }
 
@@ -350,9 +366,14 @@ impl ComputeNode {
     /// Asks for the configuration to be fetched again; does not wait.
     pub fn refresh(&self) -> Result<(), WrongStatus> {
         if self.apply(Event::Refresh)? == ComputeStatus::RefreshConfigurationPending {
-            self.request(Request::Refresh);
+            self.refresh_asked.notify_one();
         }
         Ok(())
+    }
+
+    /// Waits until somebody has asked for a refresh; for the driver alone.
+    pub async fn refresh_asked(&self) {
+        self.refresh_asked.notified().await;
     }
 
     /// The receiver lives as long as the driver; after that nobody asks any more, and a request

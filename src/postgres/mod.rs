@@ -1,16 +1,20 @@
 //! Postgres as a child: which one is installed, its start, readiness, log and end.
 //!
 //! ```text
-//! install ─► process ─► ready ─► (serving) ─► stop
+//! install ─► process ─► ready ─► (serving) ─► stop ─► crash
+//!               │                staged ─► reload
 //!               └─► log ─► telemetry::sink
 //! ```
 //!
 //! Invariant: Postgres is started once per process and never restarted (01 §18.2).
 
 pub mod conf;
+pub mod crash;
 pub mod files;
 pub mod install;
 pub mod log;
 pub mod process;
 pub mod ready;
+pub mod reload;
+pub mod staged;
 pub mod stop;
