@@ -21,7 +21,7 @@ const OUTPUT_LIMIT: usize = 4096;
 
 /// Postgres would refuse the file: all of it on a reload, and to start at all.
 #[derive(Debug, thiserror::Error)]
-#[error("Postgres refuses the new postgresql.conf, the old one stays in place:\n{said}")]
+#[error("Postgres refuses the new postgresql.conf: {said}")]
 pub struct ConfRefused {
     /// What the server said.
     said: String,
@@ -67,7 +67,7 @@ impl StagedConf {
                 let said = String::from_utf8_lossy(&output.stderr);
                 let temporary = self.file.path().display().to_string();
                 let said = said.trim().replace(&temporary, POSTGRESQL_CONF);
-                Err(ConfRefused { said: format!("{said}\n({})", output.status) })
+                Err(ConfRefused { said: format!("{}\n{said}", output.status) })
             }
             Err(error) => {
                 tracing::warn!("could not have the new postgresql.conf checked: {error}");
