@@ -43,16 +43,23 @@ pub enum Phase {
     Catalog,
 }
 
-impl Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Phase {
+    /// As people see it.
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Fetch => "fetch_configuration",
             Self::Check => "check_configuration",
             Self::LogExport => "log_export",
             Self::Write => "write_configuration",
             Self::Reload => "reload",
             Self::Catalog => "apply_catalog",
-        })
+        }
+    }
+}
+
+impl Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

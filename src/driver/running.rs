@@ -145,7 +145,8 @@ impl<'d> Running<'d> {
     }
 
     /// Another certificate (01 §15). When it cannot be put in force the compute runs on with the
-    /// one it has, and it is tried again later; so it does not become `failed`.
+    /// one it has, so it does not become `failed`. What could not be installed is offered again
+    /// later; what Postgres has not loaded in time is in place, and loaded when it comes to it.
     async fn renew(&mut self, pair: &Arc<TlsPair>) -> Done {
         let driver = &mut *self.driver;
         let node = Arc::clone(&driver.node);
@@ -158,7 +159,7 @@ impl<'d> Running<'d> {
             result = reconfigure::renew(&node, &self.in_force, tls, pair, postmaster) => result,
         };
         if let Err(error) = result {
-            tracing::error!("could not renew the TLS certificate, will retry: {}", report(&error));
+            tracing::error!("the new TLS certificate is not in force: {}", report(&error));
         }
         node.side.certificate_renewed();
         if round.is_ok() {

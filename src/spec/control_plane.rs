@@ -25,8 +25,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 const MAX_MALFORMED: u32 = 3;
 /// A larger answer is no configuration.
 const MAX_BODY: usize = 32 << 20;
-/// Label of a try without an answer (09 §1.2).
-const NO_ANSWER: &str = "unknown";
 
 /// Address and credentials of a control plane.
 #[derive(Debug, Clone)]
@@ -50,9 +48,9 @@ pub struct Patience {
     pub total: Duration,
 }
 
-/// Hears of each try: the status line's code and reason (`200 OK`), or `unknown` without an answer.
-/// Made for the labels of `compute_ctl_cplane_requests_total`.
-pub type Observer<'a> = &'a (dyn Fn(&str) + Sync);
+/// Hears of each try: the status, or none without an answer. Made for
+/// `compute_ctl_cplane_requests_total` (09 §1.2).
+pub type Observer<'a> = &'a (dyn Fn(Option<StatusCode>) + Sync);
 
 /// Why the control plane gave no configuration.
 #[derive(Debug, Error)]
@@ -190,7 +188,7 @@ async fn fetch_once(
         request = request.bearer_auth(token.expose());
     }
     let response = request.send().await;
-    observer(&response.as_ref().map_or(NO_ANSWER.to_owned(), |it| it.status().to_string()));
+    observer(response.as_ref().ok().map(reqwest::Response::status));
     let mut response = response.map_err(transport)?;
     if response.status() != StatusCode::OK {
         return Err(TryError::Status(response.status()));

@@ -55,7 +55,9 @@ impl Run {
         let args = control_plane.args(&bed);
         let mut compute = Compute::spawn(&bed, &args, &ControlPlane::ENV);
         compute.wait_for(if attached { "running" } else { "empty" }).await;
-        let (waiting, must_end, may_end) = Default::default();
+        let (waiting, must_end) = Default::default();
+        // To the control plane it is still detached, which a refresh would find out.
+        let may_end = if attached { HashSet::new() } else { HashSet::from([1]) };
         Self { bed, files, control_plane, compute, specs: 0, waiting, must_end, may_end }
     }
 
