@@ -65,21 +65,19 @@ impl Driver {
             return Ok((spec, None));
         }
         tracing::info!("no spec yet, waiting for /configure");
-        loop {
-            let request = tokio::select! {
-                biased;
-                () = self.stop.requested.cancelled() => None,
-                request = self.requests.recv() => request,
-            };
-            match request {
-                Some(Request::Configure { spec, reply }) => {
-                    // Fails only if a signal came in between, which is noticed right after.
-                    let _ = self.node.begin_start();
-                    return Ok((spec, Some(reply)));
-                }
-                Some(Request::Terminate { reply }) => return Err(Ending::NeverStarted { reply }),
-                None => return Err(Ending::Signal { postgres: None }),
+        let request = tokio::select! {
+            biased;
+            () = self.stop.requested.cancelled() => None,
+            request = self.requests.recv() => request,
+        };
+        match request {
+            Some(Request::Configure { spec, reply }) => {
+                // Fails only if a signal came in between, which is noticed right after.
+                let _ = self.node.begin_start();
+                Ok((spec, Some(reply)))
             }
+            Some(Request::Terminate { reply }) => Err(Ending::NeverStarted { reply }),
+            None => Err(Ending::Signal { postgres: None }),
         }
     }
 
