@@ -85,7 +85,7 @@ pub enum TryError {
     /// An answer that is not 200.
     #[error("the control plane answered {0}")]
     Status(StatusCode),
-    /// More than [`MAX_BODY`].
+    /// More than a configuration can have.
     #[error("its answer has more than {MAX_BODY} bytes")]
     TooLarge,
     /// A 200 with another document in it.
