@@ -20,6 +20,7 @@ use crate::node::ComputeNode;
 use crate::node::requests::{ConfigureFailed, Request, Terminated};
 use crate::spec::ParsedSpec;
 use crate::startup::{self, Leftovers};
+use crate::storage::lease;
 use crate::tls::TlsState;
 use ending::Ending;
 use running::Running;
@@ -53,7 +54,15 @@ impl Driver {
     /// From the first spec to the end of the compute. Returns the exit code of the process.
     pub async fn run(mut self) -> u8 {
         let ending = match self.first_spec().await {
-            Ok((spec, reply)) => self.start_and_supervise(spec, reply).await,
+            Ok((spec, reply)) => {
+                let node = &self.node;
+                let _leases = lease::start(
+                    node.watch_spec(),
+                    node.params.timeouts.lease,
+                    node.metrics.leases.clone(),
+                );
+                self.start_and_supervise(spec, reply).await
+            }
             Err(ending) => ending,
         };
         self.end(ending).await

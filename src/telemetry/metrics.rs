@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, Utc};
 use prometheus::{GaugeVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use super::lease_metrics::LeaseMetrics;
 use crate::state::ComputeStatus;
 
 /// Set while compiling through the environment variable `BUILD_TAG` (01 §2).
@@ -26,6 +27,8 @@ pub struct Metrics {
     certificate_expiry: Arc<Mutex<Option<DateTime<Utc>>>>,
     /// Bytes of log files in `PGDATA/log` (04 §10.4).
     pub audit_log_dir_size: IntGauge,
+    /// LSN leases of a static compute.
+    pub leases: LeaseMetrics,
 }
 
 impl Metrics {
@@ -56,6 +59,7 @@ impl Metrics {
             "Size in bytes of the log files in the audit log directory",
         )?;
         registry.register(Box::new(audit_log_dir_size.clone()))?;
+        let leases = LeaseMetrics::register(&registry)?;
         Ok(Self {
             registry,
             up,
@@ -63,6 +67,7 @@ impl Metrics {
             certificate_days,
             certificate_expiry: Arc::default(),
             audit_log_dir_size,
+            leases,
         })
     }
 
