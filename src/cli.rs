@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use url::Url;
 
+use crate::client::args::{StatusArgs, TerminateArgs, WaitArgs};
 use crate::spec::pageserver::PageserverProtocol;
 use crate::telemetry::metrics::BUILD_TAG;
 
@@ -44,6 +45,12 @@ pub enum Command {
     Dev(DevArgs),
     /// Check a configuration without touching anything: exit code 0 if a compute can use it
     Check(CheckArgs),
+    /// Ask a running compute for its status: exit code 0 unless it has failed
+    Status(StatusArgs),
+    /// Wait until a compute has a status
+    Wait(WaitArgs),
+    /// End a running compute
+    Terminate(TerminateArgs),
 }
 
 const CONFIGURATION: &str = "Configuration (one of these is needed)";
@@ -107,6 +114,11 @@ pub struct RunArgs {
     /// Port of the internal HTTP server; also in postgresql.conf as neon.extension_server_port
     #[arg(long, default_value_t = 3081, help_heading = HTTP)]
     pub internal_http_port: u16,
+
+    /// Address of the internal HTTP server, which asks for no token [default: 127.0.0.1 and ::1];
+    /// any but a loopback one is served in addition to these
+    #[arg(long, value_name = "ADDR", help_heading = HTTP)]
+    pub internal_http_bind: Option<std::net::IpAddr>,
 
     /// Older flag: external port, internal is the next one. Ignored unless in Lakebase mode
     #[arg(
@@ -245,7 +257,10 @@ pub struct DevArgs {
 
 /// Flags of `compute_ctl check`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("document").args(["config", "spec"]).required(true)))]
+#[command(
+    group(ArgGroup::new("document").args(["config", "spec"]).required(true)),
+    group(ArgGroup::new("comparison").args(["show_conf", "plan"]).multiple(true))
+)]
 pub struct CheckArgs {
     /// JSON configuration file
     #[arg(short = 'c', long, value_name = "FILE")]
@@ -259,8 +274,13 @@ pub struct CheckArgs {
     #[arg(long)]
     pub show_conf: bool,
 
-    /// A running Postgres, as a URL: settings that would need its restart are marked
-    #[arg(short = 'C', long, value_name = "DATABASE_URL", requires = "show_conf")]
+    /// Print what would be done to roles and databases of the Postgres at --connstr
+    #[arg(long, requires = "connstr")]
+    pub plan: bool,
+
+    /// A running Postgres, as a URL: with --show-conf settings that would need its restart are
+    /// marked, with --plan it is compared with the spec
+    #[arg(short = 'C', long, value_name = "DATABASE_URL", requires = "comparison")]
     pub connstr: Option<String>,
 
     /// Also reach the pageserver and the safekeepers

@@ -26,9 +26,11 @@
 //! | [`postgres`] | the child process, its configuration, its log |
 //! | [`catalog`] | roles and databases |
 //! | [`http`] | the two servers |
-//! | [`services`] | programs beside Postgres: pgbouncer, local_proxy, rsyslog, swap and quota |
+//! | [`services`] | beside Postgres: pgbouncer, local_proxy, rsyslog, swap and quota; remote extensions, file cache |
+//! | [`client`] | `compute_ctl status`, `wait` and `terminate` |
 //! | [`check`] | `compute_ctl check`: what a compute would make of a configuration |
-//! | [`errors`] | errors as text |
+//! | [`duration`], [`errors`] | durations and errors as text |
+//! | [`failpoints`] | faults that tests inject |
 //! | [`os`] | signals, children, privileges, limits |
 //! | [`telemetry`] | log, metrics, secrets |
 //! | [`tls`] | the server certificate of Postgres |
@@ -40,9 +42,12 @@
 pub mod catalog;
 pub mod check;
 pub mod cli;
+pub mod client;
 pub mod dev;
 pub mod driver;
+pub mod duration;
 pub mod errors;
+pub mod failpoints;
 pub mod http;
 pub mod life;
 pub mod node;

@@ -13,15 +13,18 @@ use url::Url;
 
 use crate::cli::RunArgs;
 use crate::driver::{Driver, Stop};
+use crate::failpoints;
 use crate::http::{self, AuthMode, Authenticator, HttpLimits, Reserved};
-use crate::node::{ComputeNode, ComputeParams};
+use crate::node::{ComputeNode, ComputeParams, Lakebase};
 use crate::os::children::Children;
+use crate::os::limits;
 use crate::os::reaper;
 use crate::os::signals::TerminationSignals;
+use crate::postgres::conf::{ConfFile, ConfInputs};
 use crate::postgres::install::PgInstall;
 use crate::services::side::SideParams;
 use crate::spec::ParsedSpec;
-use crate::spec::control_plane::ControlPlane;
+use crate::spec::control_plane::{ControlPlane, RPC};
 use crate::spec::source::ConfigSource;
 use crate::spec::wire::{ComputeCtlConfig, ConfigDocument};
 use crate::startup::pgdata::PgDataLock;
@@ -34,7 +37,6 @@ use crate::timeouts::Timeouts;
 /// Environment variables of 01 §2 that are read here.
 const AUTOSCALING: &str = "AUTOSCALING";
 const CONTROL_PLANE_TOKEN: &str = "NEON_CONTROL_PLANE_TOKEN";
-const FAILPOINTS: &str = "FAILPOINTS";
 const INSTANCE_ID: &str = "INSTANCE_ID";
 
 /// What the process has before it knows what compute it runs.
@@ -52,9 +54,7 @@ impl Process {
     /// Takes over signals and orphans. From here on a SIGTERM has its documented effect, by `stop`.
     pub fn start(log: LogSink, stop: Stop) -> anyhow::Result<Self> {
         tracing::info!("compute_ctl {}, build tag {BUILD_TAG}", env!("CARGO_PKG_VERSION"));
-        if std::env::var_os(FAILPOINTS).is_some() {
-            tracing::warn!("{FAILPOINTS} is set, this build has no failpoints; ignored");
-        }
+        failpoints::setup_from_env().context("FAILPOINTS cannot be used")?;
         let children = Children::new();
         // It runs as long as the runtime.
         drop(reaper::start(children.clone()).context("could not listen for SIGCHLD")?);
@@ -98,9 +98,11 @@ impl Compute {
         let source = source(args)?;
         let timeouts = Timeouts { stop_on_signal: args.stop_timeout, ..Timeouts::default() };
 
+        let metrics = Metrics::new().context("could not register the metrics")?;
+        let count = |status| metrics.count_cplane_request(RPC, status);
         // The one may ask the control plane, the other runs a program.
         let (document, install) = tokio::join!(
-            source.load(timeouts.control_plane, &|_| ()),
+            source.load(timeouts.control_plane, &count),
             PgInstall::discover(&args.pgbin, &process.children, timeouts.helper)
         );
         let ConfigDocument { spec, compute_ctl_config } = document?;
@@ -108,10 +110,11 @@ impl Compute {
         let spec = spec.map(ParsedSpec::try_from).transpose().context("the spec cannot be used")?;
 
         let (external_port, internal_port) = args.http_ports();
-        let reserved = http::reserve(external_port, internal_port)?;
+        let reserved = http::reserve(external_port, internal_port, args.internal_http_bind)?;
         let lock = PgDataLock::acquire(&pgdata)?;
 
         let autoscaling = std::env::var_os(AUTOSCALING).is_some();
+        let lakebase = args.lakebase_mode.then(|| Lakebase { instance_id: instance_id() });
         let side = SideParams {
             resize_swap: args.resize_swap_on_bind,
             quota_mount_point: args.set_disk_quota_for_fs.clone(),
@@ -128,8 +131,10 @@ impl Compute {
             force_wipe: args.force_wipe,
             dev: args.dev,
             tls: compute_ctl_config.tls.clone(),
+            lakebase,
             autoscaling,
             signal_exit_code: args.signal_exit_code,
+            remote_ext_base_url: args.remote_ext_base_url.clone(),
             side,
             timeouts,
         };
@@ -142,7 +147,7 @@ impl Compute {
             spec.map(Arc::new),
             process.children.clone(),
             process.log.clone(),
-            Metrics::new().context("could not register the metrics")?,
+            metrics,
         );
         let stop = process.stop.clone();
         let driver = Driver::new(Arc::clone(&node), requests, stop.clone());
@@ -158,7 +163,11 @@ impl Compute {
     /// is left then, and after a signal all this is over within `--stop-timeout`.
     pub async fn run(self) -> u8 {
         let Self { node, driver, reserved, authenticator, stop, _lock } = self;
-        let code = warm_up_and_serve(&node, driver, reserved, authenticator, &stop).await;
+        // In one task with the driver, so that the ticks stop when it is stuck.
+        let code = tokio::select! {
+            code = warm_up_and_serve(&node, driver, reserved, authenticator, &stop) => code,
+            never = node.heartbeat.keep(node.params.timeouts.heartbeat) => match never {},
+        };
         let timeouts = &node.params.timeouts;
         // It goes three rounds.
         let limit = stop.limit(timeouts.last_children * 3, timeouts.stop_on_signal) / 3;
@@ -174,7 +183,7 @@ async fn warm_up_and_serve(
     authenticator: Authenticator,
     stop: &Stop,
 ) -> u8 {
-    if node.spec().is_none() {
+    if node.spec().is_none() && node.params.lakebase.is_none() {
         tokio::select! {
             biased;
             () = stop.requested.cancelled() => return node.params.signal_exit_code,
@@ -182,7 +191,7 @@ async fn warm_up_and_serve(
         }
     }
     let runtime = tokio::runtime::Handle::current();
-    let limits = HttpLimits::default();
+    let limits = HttpLimits::for_descriptors(limits::descriptor_limit());
     let servers = match reserved.serve(&runtime, Arc::clone(node), authenticator, limits) {
         Ok(servers) => servers,
         Err(error) => {
@@ -194,6 +203,24 @@ async fn warm_up_and_serve(
     let timeouts = &node.params.timeouts;
     servers.shutdown(stop.limit(timeouts.http_shutdown, timeouts.stop_on_signal)).await;
     code
+}
+
+/// Reads a configuration file ahead of everything else. Root has to make a missing PGDATA before it
+/// steps down, and a configuration that cannot be used must not leave an empty one behind.
+pub fn check_configuration(args: &RunArgs) -> anyhow::Result<()> {
+    let Some(document) = source(args)?.read_file()? else { return Ok(()) };
+    if let Some(spec) = document.value.spec {
+        let spec = ParsedSpec::try_from(spec).context("the spec cannot be used")?;
+        let inputs = ConfInputs {
+            privileged_role_name: &args.privileged_role_name,
+            internal_http_port: args.http_ports().1,
+            overcommit_strict: false,
+            tls: false,
+            lakebase_port: None,
+        };
+        ConfFile::build(&spec.spec, &inputs).context("the spec cannot be used")?;
+    }
+    Ok(())
 }
 
 /// `--connstr` must be a URL, and one that the Postgres driver understands (01 §1.2). The text is
@@ -226,10 +253,14 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{} cannot be used", path.display()))
 }
 
+/// Empty when it is not set.
+fn instance_id() -> String {
+    std::env::var(INSTANCE_ID).unwrap_or_default()
+}
+
 /// Authentication is off only in Lakebase mode with an instance id (01 §24 no. 28, 03 W23).
 fn authenticator(args: &RunArgs, config: &ComputeCtlConfig) -> Authenticator {
-    let instance_id = std::env::var(INSTANCE_ID).unwrap_or_default();
-    let off = args.lakebase_mode && !instance_id.is_empty();
+    let off = args.lakebase_mode && !instance_id().is_empty();
     let mode = if off { AuthMode::Off } else { AuthMode::Verify };
     Authenticator::new(&config.jwks, args.compute_id.clone(), args.dev, mode)
 }

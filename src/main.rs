@@ -8,12 +8,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use compute_ctl::check;
 use compute_ctl::cli::{Cli, Command, RunArgs};
+use compute_ctl::client;
 use compute_ctl::dev;
 use compute_ctl::driver::Stop;
 use compute_ctl::errors;
-use compute_ctl::life::{Compute, Process};
+use compute_ctl::life::{self, Compute, Process};
 use compute_ctl::os::{limits, privileges};
-use compute_ctl::telemetry::{logging, sink::LogSink};
+use compute_ctl::telemetry::{log_files, logging, sink::LogSink};
 use compute_ctl::timeouts::Timeouts;
 
 /// The work of the daemon is waiting; two threads serve the API while an archive is unpacked.
@@ -26,6 +27,9 @@ fn main() -> ExitCode {
         None => run_compute(run),
         Some(Command::Dev(args)) => dev::command::run(args),
         Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Status(args)) => client::status(&args),
+        Some(Command::Wait(args)) => client::wait(&args),
+        Some(Command::Terminate(args)) => client::terminate(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),
@@ -38,14 +42,19 @@ fn main() -> ExitCode {
 
 fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
     let core_limit = limits::raise_core_limit();
+    if privileges::will_step_down() {
+        life::check_configuration(&args)?;
+    }
+    let descriptor_limit = limits::raise_descriptor_limit();
     // While there is one thread: which user a process is belongs to all of its threads.
     let stepped_down = privileges::step_down(args.run_as.as_deref(), args.pgdata.as_deref())?;
     let log = LogSink::new(std::io::stderr())?;
-    logging::init(log.clone());
+    let files = if args.lakebase_mode { log_files::from_env()? } else { None };
+    logging::init(log.clone(), files.clone());
     if let privileges::Outcome::Became(user) = &stepped_down {
         tracing::info!("started as root, running as {user} from here on");
     }
-    tracing::info!("{core_limit}");
+    tracing::info!("{core_limit}; {descriptor_limit}");
 
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
@@ -56,7 +65,9 @@ fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
     let code = runtime.block_on(async { tokio::spawn(life).await? });
     // Threads that still delete the old data directory are not waited for.
     runtime.shutdown_background();
-    log.flush(stop.limit(Timeouts::default().log_flush, stop_timeout));
+    for log in files.iter().chain([&log]) {
+        log.flush(stop.limit(Timeouts::default().log_flush, stop_timeout));
+    }
     code
 }
 

@@ -28,10 +28,11 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Status of a compute. JSON in snake case; [`fmt::Display`] is the form of error texts, log lines
 /// and the `compute_ctl_up` label, and is an interface too (01 §14.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ComputeStatus {
     /// No spec yet.
@@ -74,6 +75,23 @@ impl ComputeStatus {
         Self::RefreshConfiguration,
     ];
 
+    /// Name in JSON documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::ConfigurationPending => "configuration_pending",
+            Self::Init => "init",
+            Self::Running => "running",
+            Self::Configuration => "configuration",
+            Self::Failed => "failed",
+            Self::TerminationPendingFast => "termination_pending_fast",
+            Self::TerminationPendingImmediate => "termination_pending_immediate",
+            Self::Terminated => "terminated",
+            Self::RefreshConfigurationPending => "refresh_configuration_pending",
+            Self::RefreshConfiguration => "refresh_configuration",
+        }
+    }
+
     /// On the way out or out: no request changes anything any more.
     pub const fn is_ending(self) -> bool {
         matches!(
@@ -102,7 +120,7 @@ impl fmt::Display for ComputeStatus {
 }
 
 /// How long the process lives on after `/terminate` (01 §18.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TerminateMode {
     /// 30 s, so that the control plane can still ask.
@@ -314,6 +332,7 @@ mod tests {
         for status in ComputeStatus::ALL {
             let json = serde_json::to_value(status).unwrap();
             let text = json.as_str().unwrap();
+            assert_eq!(text, status.name());
             assert_eq!(text.replace('_', "-"), status.to_string());
             assert_eq!(serde_json::from_value::<ComputeStatus>(json.clone()).unwrap(), status);
         }

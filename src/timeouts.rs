@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use crate::services::extensions::DownloadLimits;
+use crate::services::lfc::LfcLimits;
 use crate::services::pgbouncer::PgbouncerLimits;
 use crate::spec::control_plane::Patience;
 use crate::storage::{BasebackupLimits, LeaseLimits};
@@ -53,10 +55,30 @@ pub struct Timeouts {
     pub lease: LeaseLimits,
     /// How often a basebackup in progress is mentioned in the log.
     pub progress_log: Duration,
-    /// One session's connect, and one statement, while roles and databases are applied.
+    /// One session's connect.
     pub sql_connect: Duration,
     /// One statement; creating a database copies its template.
     pub sql_statement: Duration,
+    /// How long an apply goes on while the server has no connection left for it.
+    pub sql_no_slot: Duration,
+    /// Between two tries meanwhile: there is no event to wait for.
+    pub sql_no_slot_pause: Duration,
+    /// One lock that a statement of ours waits for. Users' transactions are usually short; where
+    /// they are not, waiting longer also makes other users wait, behind us in the queue.
+    pub sql_lock: Duration,
+    /// The turn at the catalogs: one step of somebody else's work, with its connect.
+    pub catalog_turn: Duration,
+    /// Ending what runs in the background.
+    pub background_end: Duration,
+    /// The statement of the writability check, which waits for the safekeepers for as long as the
+    /// write does (03 §5.6); whoever asks gives up long before.
+    pub writability: Duration,
+    /// `pg_dump` without output: it waits for locks that users hold (03 §5.5).
+    pub dump_silence: Duration,
+    /// A client that does not take the next piece of a dump, whose snapshot is held meanwhile.
+    pub dump_client: Duration,
+    /// The communicator in Postgres: connecting, the answer, each piece of it (03 §9).
+    pub communicator: Duration,
     /// Waiting for the TLS certificate and looking at it again (01 §15).
     pub tls: WatchLimits,
     /// Asking the control plane at the start: a restart of it is outlasted (09 §10 no. 1).
@@ -94,8 +116,20 @@ pub struct Timeouts {
     pub rsyslog_restart: Duration,
     /// Swap and disk quota helpers (04 §11, W21).
     pub vm_helper: Duration,
+    /// Fetching an extension (07 §3.3).
+    pub extensions: DownloadLimits,
+    /// Prewarm and offload of the local file cache (07 §4).
+    pub lfc: LfcLimits,
     /// Between two looks at old audit files (04 §10.4).
     pub audit_gc_every: Duration,
+    /// Between two ticks of the driver's task.
+    pub heartbeat: Duration,
+    /// `/live` says no when the last tick is older than this.
+    pub heartbeat_limit: Duration,
+    /// `/ready`: from connecting to the answer of one `SELECT 1`.
+    pub ready_probe: Duration,
+    /// How long `/ready` repeats what it has found.
+    pub ready_max_age: Duration,
 }
 
 impl Default for Timeouts {
@@ -119,6 +153,15 @@ impl Default for Timeouts {
             progress_log: Duration::from_secs(5),
             sql_connect: Duration::from_secs(10),
             sql_statement: Duration::from_secs(120),
+            sql_no_slot: Duration::from_secs(60),
+            sql_no_slot_pause: Duration::from_millis(100),
+            sql_lock: Duration::from_secs(30),
+            catalog_turn: Duration::from_secs(150),
+            background_end: Duration::from_secs(1),
+            writability: Duration::from_secs(300),
+            dump_silence: Duration::from_secs(300),
+            dump_client: Duration::from_secs(60),
+            communicator: Duration::from_secs(10),
             tls: WatchLimits::default(),
             control_plane: Patience {
                 connect: Duration::from_secs(5),
@@ -144,7 +187,13 @@ impl Default for Timeouts {
             local_proxy_pid: Duration::from_secs(1),
             rsyslog_restart: Duration::from_secs(8),
             vm_helper: Duration::from_secs(60),
+            extensions: DownloadLimits::default(),
+            lfc: LfcLimits::default(),
             audit_gc_every: Duration::from_secs(60),
+            heartbeat: Duration::from_secs(1),
+            heartbeat_limit: Duration::from_secs(10),
+            ready_probe: Duration::from_secs(2),
+            ready_max_age: Duration::from_secs(1),
         }
     }
 }

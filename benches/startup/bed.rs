@@ -18,8 +18,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::{User, geteuid};
 use tempfile::TempDir;
 
+use super::archives;
 use super::process::{Process, get};
-use super::{archives, process};
 
 /// Any will do: the data directory is whole as it is.
 const LSN: u64 = 0x1F3_0EC8;
@@ -155,23 +155,10 @@ impl Bed {
         self.dir.path().join(format!("other-{}", self.round.get()))
     }
 
-    /// From here on both are new. The old ones stay: ext4 creates files slowly for some seconds
-    /// after others were deleted, as it looks for inodes that it may use again.
+    /// From here on both are new. The old ones stay to the end: ext4 creates files slowly for some
+    /// seconds after others were deleted, as it looks for inodes that it may use again.
     pub fn next_round(&self) {
         self.round.set(self.round.get() + 1);
-    }
-
-    /// Deletes all data directories, and the trash of the daemon.
-    pub fn clear(&self) -> anyhow::Result<()> {
-        for entry in fs::read_dir(self.dir.path())? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if ["pgdata-", ".pgdata-", "other-"].iter().any(|prefix| name.starts_with(prefix)) {
-                remove(&entry.path())?;
-            }
-        }
-        self.next_round();
-        Ok(())
     }
 
     /// Starts the daemon on an archive, with the server given.
@@ -212,19 +199,6 @@ impl Bed {
         }
         Ok(())
     }
-}
-
-/// `remove_dir_all` of what a daemon may still be deleting.
-fn remove(path: &Path) -> anyhow::Result<()> {
-    for _ in 0..10 {
-        match fs::remove_dir_all(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                process::pause(Duration::from_millis(20));
-            }
-            _ => return Ok(()),
-        }
-    }
-    fs::remove_dir_all(path).with_context(|| path.display().to_string())
 }
 
 fn fake_server(server: &Server, dir: &Path) -> anyhow::Result<PathBuf> {

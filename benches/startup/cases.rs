@@ -48,7 +48,6 @@ pub fn first_start(bed: &Bed, runs: usize) -> anyhow::Result<()> {
         }
         ratio.push(milliseconds(daemon) / milliseconds(avoidable));
     }
-    bed.clear()?;
     let (packed, unpacked) = archives::sizes(archive)?;
     let megabytes = |bytes: usize| bytes as f64 / 1e6;
     let (packed, unpacked) = (megabytes(packed), megabytes(unpacked));
@@ -80,7 +79,6 @@ pub fn own_share(bed: &Bed, runs: usize) -> anyhow::Result<()> {
         running.push_time(daemon);
         own.push(milliseconds(daemon) - milliseconds(ready));
     }
-    bed.clear()?;
     heading("Own share: an archive of one file, a server that is ready at once");
     fake.print("that server alone, exec to ready", "ms");
     running.print("compute_ctl, exec to running", "ms");
@@ -110,8 +108,6 @@ pub fn restart(bed: &Bed, runs: usize) -> anyhow::Result<()> {
         again.push_time(with);
         more.push(milliseconds(with) - milliseconds(without));
     }
-    bed.clear()?;
-    fs::remove_dir_all(files)?;
     heading(&format!("Restart over a data directory of {OLD_FILES} files"));
     first.print("no old data directory, exec to running", "ms");
     again.print("with it, exec to running", "ms");
@@ -148,7 +144,7 @@ pub fn memory(bed: &Bed, _runs: usize) -> anyhow::Result<()> {
         ("after an initdb-sized basebackup", &archives.initdb, &bed.server.postgres),
         ("after a basebackup of 512 MiB", &archives.large, &bed.fake),
     ] {
-        bed.clear()?;
+        bed.next_round();
         let daemon = bed.daemon(archive, postgres)?;
         daemon.reached()?;
         bed.assert_running()?;
@@ -161,7 +157,6 @@ pub fn memory(bed: &Bed, _runs: usize) -> anyhow::Result<()> {
         largest = largest.max(resident);
         daemon.stop(Signal::SIGTERM)?;
     }
-    bed.clear()?;
     verdict("VmRSS", largest, 14.0, "MiB");
     Ok(())
 }

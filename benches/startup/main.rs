@@ -1,4 +1,5 @@
-//! Start-up and memory figures: `cargo bench --bench startup [-- [--runs N] [--binary PATH] [CASE]]`.
+//! Start-up and memory figures:
+//! `cargo bench --bench startup [-- [--runs N] [--binary PATH] [CASE...]]`.
 //!
 //! The real binary against the stand-in storage on loopback, on the newest Postgres of the machine.
 //! Speed depends on the machine, so everything is compared with something measured in the same run:

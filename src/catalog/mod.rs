@@ -1,11 +1,35 @@
 //! The catalog of the running Postgres: what the spec says about it is brought into it over SQL
 //! (05).
 //!
+//! ```text
+//!  snapshot ─► plan ─► execute ──────────────► report
+//!                       └─► look, plan (inside each database)
+//! ```
+//!
 //! [`session`] connects in a way that no user setting can break, [`quote`] turns names and options
-//! into SQL, [`roles_and_databases`] compares and changes, [`neon_extension`] looks after the
-//! extension. Knows the spec and nothing of start-up.
+//! into SQL. [`snapshot`] reads the cluster at once, [`plan`] compares it with the spec, [`execute`]
+//! carries the plan out with the sessions of a [`pool`], and [`report`] says what became of each
+//! object; [`mod@apply`] is all of this in order. [`migrations`] does what older releases left to
+//! do, [`neon_extension`] updates the extension. What the API asks of the catalog is in [`grants`],
+//! [`insights`], [`install_extension`], [`listing`] and [`writability`]. Knows the spec and nothing of
+//! start-up.
 
+pub mod apply;
+pub mod concurrency;
+pub mod execute;
+pub mod grants;
+pub mod insights;
+pub mod install_extension;
+pub mod listing;
+pub mod look;
+pub mod migrations;
 pub mod neon_extension;
+pub mod operation;
+pub mod plan;
+pub mod pool;
+pub mod query_error;
 pub mod quote;
-pub mod roles_and_databases;
+pub mod report;
 pub mod session;
+pub mod snapshot;
+pub mod writability;

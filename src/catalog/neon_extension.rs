@@ -1,15 +1,6 @@
-//! The `neon` extension: whether the server has it, and its upgrade (05 §14.1, §18).
+//! The upgrade of the `neon` extension after a start (05 §14.1).
 
-use tokio_postgres::Config;
-
-use super::session::{POST_APPLY_CONFIG, Session, SessionDeadlines, SessionError};
-
-/// Whether the server's packages offer the extension. A vanilla Postgres does not; the steps that
-/// need it are then skipped.
-pub async fn has_neon_extension(session: &Session) -> Result<bool, SessionError> {
-    let sql = "SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'neon'";
-    Ok(!session.query(sql).await?.is_empty())
-}
+use super::session::{POST_APPLY_CONFIG, Session, SessionConfig, SessionDeadlines, SessionError};
 
 /// What [`upgrade_neon_extension`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +14,7 @@ pub enum Upgrade {
 /// Brings the extension of the system database to the default version of the installed package.
 /// Runs in the background of every start as primary; errors are for the log only.
 pub async fn upgrade_neon_extension(
-    config: &Config,
+    config: &SessionConfig,
     deadlines: SessionDeadlines,
 ) -> Result<Upgrade, SessionError> {
     let mut config = config.clone();

@@ -1,6 +1,6 @@
 //! Names, literals and options as SQL text (02 §8.2 to §8.6, 05 §16).
 
-use crate::spec::wire::{Database, PgOption, Role};
+use crate::spec::wire::{PgOption, Role};
 
 /// A SQL literal: `'` and `\` doubled, in quotes, with an `E` in front when there was a backslash.
 pub fn literal(text: &str) -> String {
@@ -47,6 +47,27 @@ pub fn options(options: Option<&[PgOption]>) -> String {
     options.unwrap_or_default().iter().map(option).collect::<Vec<_>>().join(" ")
 }
 
+/// Whether a text that is written into a statement as it is stays one piece of it: words, numbers,
+/// and quotes that are closed. What could end the statement or hide its rest is left out: `;`,
+/// comments, `$`, `\\`, control characters.
+pub fn is_one_piece(text: &str) -> bool {
+    let mut open = None;
+    let mut before = ' ';
+    for c in text.chars() {
+        match open {
+            _ if c.is_control() || c == '\\' => return false,
+            Some(quote) if c == quote => open = None,
+            Some(_) => {}
+            None if matches!(c, '\'' | '"') => open = Some(c),
+            None if c == '-' && before == '-' => return false,
+            None if c.is_alphanumeric() || " _.,:=+-()".contains(c) => {}
+            None => return false,
+        }
+        before = c;
+    }
+    open.is_none()
+}
+
 /// The password text that the catalog holds once the spec is applied: a SCRAM verifier as it is,
 /// anything else with the prefix that marks an MD5 hash (02 §8.2).
 pub fn stored_password(role: &Role) -> Option<String> {
@@ -64,12 +85,6 @@ pub fn role_options(role: &Role) -> String {
     let password =
         stored_password(role).map_or_else(|| "NULL".to_owned(), |password| literal(&password));
     format!("{} LOGIN PASSWORD {password}", options(role.options.as_deref()))
-}
-
-/// What follows the name in `CREATE DATABASE`: options, owner.
-pub fn database_options(database: &Database) -> String {
-    let owner = identifier(&database.owner);
-    format!("{} OWNER {owner}", options(database.options.as_deref()))
 }
 
 #[cfg(test)]
@@ -164,19 +179,36 @@ mod tests {
     }
 
     #[test]
-    fn database_form() {
-        let database = Database {
-            name: "d".to_owned(),
-            owner: "ann".to_owned(),
-            options: Some(vec![
-                an_option("LC_COLLATE", Some("C"), "string"),
-                an_option("TEMPLATE", Some("template0"), "enum"),
-            ]),
-        };
-        let expected = r#"LC_COLLATE 'C' TEMPLATE template0 OWNER "ann""#;
-        assert_eq!(database_options(&database), expected);
-        let database = Database { options: None, ..database };
-        assert_eq!(database_options(&database), " OWNER \"ann\"");
+    fn raw_texts_stay_one_piece() {
+        for good in [
+            "",
+            "CONNECTION LIMIT",
+            "5",
+            "-1",
+            "template0",
+            "'C.UTF-8'",
+            "= \"My Template\"",
+            "'a;b -- c'",
+            "'it''s'",
+            "utf8 LC_COLLATE 'C' LC_CTYPE 'C'",
+        ] {
+            assert!(is_one_piece(good), "{good}");
+        }
+        for bad in [
+            "x; DROP ROLE y",
+            "x -- y",
+            "x --",
+            "/* x",
+            "'x",
+            "\"x",
+            "'it's'",
+            "$x$",
+            "E'\\'",
+            "a\nb",
+            "a\0",
+        ] {
+            assert!(!is_one_piece(bad), "{bad}");
+        }
     }
 
     /// What Postgres makes of a literal, as far as this module writes them.

@@ -4,6 +4,7 @@
 //! a start and at `/configure`; then the ways to storage may be tried. Invariant: nothing is
 //! written or changed anywhere, and no secret of the document is printed.
 
+mod plan;
 mod probe;
 mod redact;
 mod restart;
@@ -105,6 +106,7 @@ async fn check_spec(
         internal_http_port: args.internal_http_port,
         overcommit_strict: files::overcommit_is_strict(),
         tls: tls::is_active(tls, &spec.spec),
+        lakebase_port: None,
     };
     let conf = ConfFile::build(&spec.spec, &inputs).context("the spec cannot be used")?;
     for unreadable in conf.unreadable() {
@@ -117,6 +119,11 @@ async fn check_spec(
     check_surroundings(spec, tls, report);
     if args.probe {
         probe::probe(spec, timeouts.probe, report).await;
+    }
+    if args.plan
+        && let Some(connstr) = &args.connstr
+    {
+        plan::plan(spec, &args.privileged_role_name, connstr, timeouts, report).await?;
     }
     if args.show_conf {
         let server = match &args.connstr {

@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio_postgres::Config;
 
 use super::units;
-use crate::catalog::session::{Session, SessionDeadlines};
+use crate::catalog::session::{Session, SessionConfig, SessionDeadlines};
 use crate::timeouts::Timeouts;
 
 /// `current_setting` gives values with a unit that people use.
@@ -51,9 +51,8 @@ impl ServerSettings {
         let mut config: Config =
             connstr.parse().context("--connstr is not a Postgres connection string")?;
         config.application_name("compute_ctl:check");
-        let deadlines =
-            SessionDeadlines { connect: timeouts.sql_connect, statement: timeouts.helper };
-        let session = Session::connect(&config, deadlines).await?;
+        let deadlines = SessionDeadlines { statement: timeouts.helper, ..timeouts.into() };
+        let session = Session::connect(&SessionConfig::plain(config), deadlines).await?;
         let rows = session.query(QUERY).await?;
         let settings = rows.iter().map(|row| {
             let text = |at: usize| row.try_get(at).ok().flatten();

@@ -48,11 +48,12 @@ pub fn run(args: DevArgs) -> anyhow::Result<u8> {
             .with_context(|| format!("could not write the log {}", path.display()))?;
         LogSink::new(file)?
     };
-    logging::init(log.clone());
+    logging::init(log.clone(), None);
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(async {
         let process = Process::start(log.clone(), Stop::default())?;
+        process.children.end_with_us();
         // The first line comes when Ctrl-C is understood.
         say(format_args!("PostgreSQL {} from {}", server.version, server.bin_dir.display()));
         let stopped = process.stop.requested.clone();
@@ -87,7 +88,7 @@ impl Session {
     ) -> anyhow::Result<Self> {
         let pgdata = store.pgdata();
         if pgdata.exists() {
-            // A run that was killed has left its Postgres on the port.
+            // That of a run that was killed may not have ended yet.
             stale::stop_stale(&pgdata, &Timeouts::default()).await?;
         }
         let port = free_port(args.port)?;

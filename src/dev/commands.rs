@@ -2,7 +2,7 @@
 //!
 //! Strict on purpose: a client that sends what a real pageserver would refuse is refused here too.
 
-use super::parse_lsn;
+use crate::spec::Lsn;
 
 /// The commands a compute sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) fn parse(command: &str) -> Result<Verb, String> {
         ("basebackup", [tenant, timeline, rest @ ..]) if is_id(tenant) && is_id(timeline) => {
             let flags = match rest {
                 [lsn, flags @ ..] if !lsn.starts_with("--") => {
-                    if *lsn != "latest" && parse_lsn(lsn).is_none() {
+                    if *lsn != "latest" && lsn.parse::<Lsn>().is_err() {
                         return Err(format!("invalid LSN for basebackup command: {lsn}"));
                     }
                     flags
@@ -49,7 +49,7 @@ pub(super) fn parse(command: &str) -> Result<Verb, String> {
             if what.eq_ignore_ascii_case("lsn")
                 && shard.split('-').next().is_some_and(is_id)
                 && is_id(timeline)
-                && parse_lsn(lsn).is_some() =>
+                && lsn.parse::<Lsn>().is_ok() =>
         {
             Ok(Verb::Lease)
         }

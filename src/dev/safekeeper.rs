@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use super::framing::Peer;
 use super::journal::Journal;
+use super::lock;
 use super::wire::{Handler, Outcome, Server, Session};
-use super::{format_lsn, lock};
+use crate::spec::Lsn;
 
 /// Everything that can be switched while the server runs.
 #[derive(Clone, Default)]
@@ -45,8 +46,8 @@ impl SafekeeperBehaviour {
 impl fmt::Debug for SafekeeperBehaviour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SafekeeperBehaviour")
-            .field("flush_lsn", &format_lsn(self.flush_lsn))
-            .field("commit_lsn", &format_lsn(self.commit_lsn))
+            .field("flush_lsn", &Lsn(self.flush_lsn))
+            .field("commit_lsn", &Lsn(self.commit_lsn))
             .field("unknown_timeline", &self.unknown_timeline)
             .field("delay", &self.delay)
             .field("error", &self.error)
@@ -148,7 +149,7 @@ impl Handler for Responder {
         }
         peer.row_description(&["flush_lsn", "commit_lsn"]);
         if !behaviour.unknown_timeline {
-            let value = |lsn| behaviour.garbage.clone().unwrap_or_else(|| format_lsn(lsn));
+            let value = |lsn| behaviour.garbage.clone().unwrap_or_else(|| Lsn(lsn).to_string());
             let (flush, commit) = (value(behaviour.flush_lsn), value(behaviour.commit_lsn));
             peer.data_row(&[Some(&flush), Some(&commit)]);
         }

@@ -13,8 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::format_lsn;
 use super::servers::Server;
+use crate::spec::Lsn;
 
 /// POSIX shell. `@DIR@` and `@REAL@` are replaced by quoted paths.
 const SCRIPT: &str = r#"#!/bin/sh
@@ -151,7 +151,7 @@ impl SyncWrapper {
     /// # Errors
     /// The file cannot be written.
     pub fn set_lsn(&self, lsn: u64) -> io::Result<()> {
-        self.put("lsn", &format_lsn(lsn))
+        self.put("lsn", &Lsn(lsn).to_string())
     }
 
     /// What the sync does from now on.

@@ -76,6 +76,8 @@ impl Driver {
     /// Brings the compute to its end. Returns the exit code of the process.
     pub(super) async fn end(&mut self, ending: Ending) -> u8 {
         let timeouts = self.node.params.timeouts.clone();
+        let limit = self.stop.limit(timeouts.background_end, timeouts.stop_on_signal);
+        self.node.background.end(limit).await;
         match ending {
             Ending::Signal { postgres } => self.end_by_signal(postgres).await,
             Ending::NeverStarted { reply } => {

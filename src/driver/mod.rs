@@ -107,6 +107,8 @@ impl Driver {
         match outcome {
             Ok(running) => {
                 startup::finish(&self.node, running.pid());
+                let node = Arc::clone(&self.node);
+                let _offloads = self.node.lfc.start_by_itself(&spec, move || node.spec());
                 if let Some(reply) = reply.take() {
                     let _ = reply.send(Ok(()));
                 }

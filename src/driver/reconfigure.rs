@@ -20,11 +20,13 @@ use anyhow::Context;
 use crate::node::ComputeNode;
 use crate::postgres::conf::{ConfFile, SettingState};
 use crate::postgres::files::{self, POSTGRESQL_CONF};
-use crate::postgres::reload::{self, ReloadError};
+use crate::postgres::reload;
 use crate::postgres::staged::{ReplacedConf, StagedConf, same_from_outside};
-use crate::spec::ParsedSpec;
+use crate::spec::control_plane::RPC;
+use crate::spec::{ComputeSpec, ParsedSpec};
+use crate::startup::catalog::Occasion;
 use crate::startup::{catalog, configuration};
-use crate::tls::{Installed, TlsPair, TlsState};
+use crate::tls::{Confirmed, Installed, TlsPair, TlsState};
 
 /// The part of a reconfiguration that failed, as the error text names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,13 +93,17 @@ impl Change<'_> {
     pub async fn apply(mut self) -> anyhow::Result<()> {
         let operation = self.new.spec.operation_uuid.as_deref().unwrap_or("unknown");
         tracing::info!("applying the new spec, operation {operation}");
+        self.enter(Phase::Check);
         let staged = self.stage().await.map_err(|error| failed_in(Phase::Check, error))?;
+        self.enter(Phase::LogExport);
         let side = &self.node.side;
         let export = side.before_rewrite(&self.new.spec).await;
         export.map_err(|error| failed_in(Phase::LogExport, error))?;
 
+        self.enter(Phase::Write);
         self.tls.follow(&self.new.spec);
         self.tls.install_present(&self.node.params.pgdata).await;
+        self.node.extensions.write_control_files(&self.new.spec).await;
         let replaced = match staged.put_in_place() {
             Ok(replaced) => replaced,
             Err(error) => return Err(self.take_back(None, Phase::Write, error.into()).await),
@@ -107,6 +113,11 @@ impl Change<'_> {
         }
         tracing::info!("applied the new spec, operation {operation}");
         Ok(())
+    }
+
+    /// For `/status`, which names it as the one that failed, too.
+    fn enter(&self, phase: Phase) {
+        self.node.step(phase.name());
     }
 
     /// The new file, beside the old one. Subscribers that `drop_subscriptions_before_start` stops
@@ -129,23 +140,33 @@ impl Change<'_> {
     async fn put_in_force(&mut self) -> Result<(), (Phase, anyhow::Error)> {
         let (node, new) = (self.node, self.new);
         let reload_failed = |error: anyhow::Error| (Phase::Reload, error);
+        self.enter(Phase::Reload);
         self.reload().await.map_err(reload_failed)?;
+        self.confirm_certificate(new).await.map_err(reload_failed)?;
         node.side.in_background(&new.spec, node.params.active_tls(&new.spec));
         if new.spec.skip_pg_catalog_updates {
             return Ok(());
         }
+        self.enter(Phase::Catalog);
         let tell = || Ok(reload::request(self.postmaster)?);
-        catalog::apply(node, new, tell).await.map_err(|error| (Phase::Catalog, error))?;
+        let applied = catalog::apply(node, new, Occasion::Reconfiguration, tell).await;
+        applied.map_err(|error| (Phase::Catalog, error))?;
         if new.is_primary() {
+            self.enter(Phase::Write);
             let enabled = files::enable_subscribers(&node.params.pgdata);
             enabled.map_err(|error| (Phase::Write, error.into()))?;
         }
+        self.enter(Phase::Reload);
         self.reload().await.map_err(reload_failed)
     }
 
     async fn reload(&self) -> anyhow::Result<()> {
-        let conf = self.node.params.conf(&self.old.spec)?;
-        Ok(confirmed_reload(self.node, &conf, self.postmaster).await?)
+        confirmed_reload(self.node, &self.old.spec, self.postmaster).await
+    }
+
+    /// `loaded` is what Postgres goes by now.
+    async fn confirm_certificate(&mut self, loaded: &ParsedSpec) -> anyhow::Result<()> {
+        confirm_certificate(self.node, &loaded.spec, self.tls, self.postmaster).await
     }
 
     /// Back to the old spec. Returns the error with the phase in it, and with what became of this.
@@ -165,7 +186,11 @@ impl Change<'_> {
         let reloaded = match phase {
             // It did not react before, and will find the old file when it does.
             Phase::Reload => reload::request(self.postmaster).map_err(anyhow::Error::new),
-            _ => self.reload().await,
+            // The certificate is not taken back.
+            _ => match self.reload().await {
+                Ok(()) => self.confirm_certificate(self.old).await,
+                error => error,
+            },
         };
         match restored.map_err(anyhow::Error::new).and(reloaded) {
             Ok(()) => failed_in(phase, error),
@@ -188,9 +213,11 @@ pub enum Fetched {
 
 /// Fetches the configuration from where it came from. A spec that equals `known` is that one.
 pub async fn fetch(node: &ComputeNode, known: &Arc<ParsedSpec>) -> anyhow::Result<Fetched> {
+    node.step(Phase::Fetch.name());
     let fetched = async {
         let patience = node.params.timeouts.control_plane_refresh;
-        let document = node.params.source.load(patience, &|_| ()).await?;
+        let count = |status| node.metrics.count_cplane_request(RPC, status);
+        let document = node.params.source.load(patience, &count).await?;
         let Some(spec) = document.spec else { return Ok(Fetched::Detached) };
         if known.spec == spec {
             return Ok(Fetched::Spec(Arc::clone(known)));
@@ -211,24 +238,43 @@ pub async fn renew(
     pair: &Arc<TlsPair>,
     postmaster: i32,
 ) -> anyhow::Result<()> {
-    match tls.install(&node.params.pgdata, pair)? {
+    match tls.replace(&node.params.pgdata, pair)? {
         Installed::Changed => {
-            let conf = node.params.conf(&in_force.spec)?;
-            Ok(confirmed_reload(node, &conf, postmaster).await?)
+            confirmed_reload(node, &in_force.spec, postmaster).await?;
+            confirm_certificate(node, &in_force.spec, tls, postmaster).await
         }
         Installed::Unchanged => Ok(()),
+    }
+}
+
+/// Looks whether Postgres has taken a certificate that was installed just now (04 W7). It goes by
+/// `loaded`.
+async fn confirm_certificate(
+    node: &ComputeNode,
+    loaded: &ComputeSpec,
+    tls: &mut TlsState,
+    postmaster: i32,
+) -> anyhow::Result<()> {
+    // The spec may switch it off.
+    if loaded.setting("ssl").is_some() || node.params.active_tls(loaded).is_none() {
+        return Ok(());
+    }
+    let Some(server) = node.params.server_address().await else { return Ok(()) };
+    match tls.confirm(&node.params.pgdata, server).await {
+        Confirmed::AsItIs => Ok(()),
+        Confirmed::PutBack => confirmed_reload(node, loaded, postmaster).await,
     }
 }
 
 /// `in_force` is what Postgres goes by until then.
 async fn confirmed_reload(
     node: &ComputeNode,
-    in_force: &ConfFile,
+    in_force: &ComputeSpec,
     postmaster: i32,
-) -> Result<(), ReloadError> {
-    let pgdata = &node.params.pgdata;
-    let (conf, hba) = (pgdata.join(POSTGRESQL_CONF), hba_file(pgdata, in_force));
-    reload::confirmed(postmaster, &conf, &hba, node.params.timeouts.reload).await
+) -> anyhow::Result<()> {
+    let (pgdata, in_force) = (&node.params.pgdata, node.params.conf(in_force)?);
+    let (conf, hba) = (pgdata.join(POSTGRESQL_CONF), hba_file(pgdata, &in_force));
+    Ok(reload::confirmed(postmaster, &conf, &hba, node.params.timeouts.reload).await?)
 }
 
 /// Usually in PGDATA; only a start can change that.

@@ -8,6 +8,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::body::BodyError;
 use super::claims::ClaimsError;
@@ -23,9 +24,10 @@ pub(super) struct ApiError {
 }
 
 /// Error document (02 §12.1).
-#[derive(Debug, Serialize)]
-struct ErrorDocument<'a> {
-    error: &'a str,
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ErrorDocument {
+    /// What is wrong.
+    error: String,
 }
 
 impl ApiError {
@@ -52,7 +54,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         // Debug form: the text may quote what a stranger sent, line breaks included.
         tracing::error!("answering {}: {:?}", self.status.as_u16(), self.text);
-        (self.status, Json(ErrorDocument { error: &self.text })).into_response()
+        (self.status, Json(ErrorDocument { error: self.text })).into_response()
     }
 }
 

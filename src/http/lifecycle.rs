@@ -10,15 +10,18 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::body::JsonBody;
-use super::error::ApiError;
+use super::error::{ApiError, ErrorDocument};
+use super::openapi::{BodyErrors, EXTERNAL, INTERNAL, INTERNAL_URL, StateErrors, TokenErrors};
+use super::wait::Wait;
 use super::{Api, Routes};
 use crate::node::requests::Terminated;
 use crate::node::{StatusDocument, TerminateAnswer, WrongStatus};
 use crate::spec::wire::ConfigureRequest;
 use crate::spec::{Lsn, ParsedSpec};
-use crate::state::TerminateMode;
+use crate::state::{ComputeStatus, TerminateMode};
 
 /// Routes of the external server that ask for a token.
 pub(super) fn protected() -> Routes {
@@ -30,13 +33,47 @@ pub(super) fn internal() -> Routes {
     vec![("/refresh_configuration", post(refresh_configuration))]
 }
 
-async fn status(State(api): State<Api>) -> Json<StatusDocument> {
-    Json(api.node.status_document())
+/// Answers at once, or when the wait that the query asks for is over.
+#[utoipa::path(
+    get,
+    path = "/status",
+    operation_id = "getComputeStatus",
+    tag = EXTERNAL,
+    summary = "Where in its life the compute is",
+    params(
+        ("wait" = Option<ComputeStatus>, Query, description = "Answer when the status is this one, \
+         or will not become it by itself, or after `timeout`"),
+        ("timeout" = Option<String>, Query, description = "`500ms`, `30s` (the default), `2m`; \
+         5 minutes at most", pattern = "^[0-9]+(ms|s|m)$")
+    ),
+    security(("JWT" = [])),
+    responses((status = 200, description = "At any time", body = StatusDocument), TokenErrors)
+)]
+async fn status(State(api): State<Api>, uri: Uri) -> Result<Json<StatusDocument>, ApiError> {
+    if let Some(wait) = Wait::from_uri(&uri)? {
+        wait.until_over(&api.node).await;
+    }
+    Ok(Json(api.node.status_document()))
 }
 
 /// Nothing changes before the spec has passed all its checks. Waits without a limit of its own:
 /// every way through the state machine ends with an answer, and a client that leaves changes
 /// nothing.
+#[utoipa::path(
+    post,
+    path = "/configure",
+    operation_id = "configureCompute",
+    tag = EXTERNAL,
+    summary = "Apply a spec and wait until the compute runs with it or has failed",
+    security(("JWT" = [])),
+    request_body = ConfigureRequest,
+    responses(
+        (status = 200, description = "Applied; the status at this moment", body = StatusDocument),
+        TokenErrors,
+        BodyErrors,
+        StateErrors
+    )
+)]
 async fn configure(
     State(api): State<Api>,
     JsonBody(request): JsonBody<ConfigureRequest>,
@@ -52,8 +89,10 @@ struct TerminateQuery {
 }
 
 /// Answer of `/terminate` (02 §12.7).
-#[derive(Debug, Serialize)]
-struct TerminateDocument {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TerminateDocument {
+    /// What the last safekeeper sync printed.
+    #[schema(required)]
     lsn: Option<Lsn>,
 }
 
@@ -72,6 +111,26 @@ fn terminate_mode(uri: &Uri) -> Result<TerminateMode, QueryRejection> {
 }
 
 /// Waits until the compute is `terminated`; the stop ladder and the sync have their deadlines.
+#[utoipa::path(
+    post,
+    path = "/terminate",
+    operation_id = "terminate",
+    tag = EXTERNAL,
+    summary = "End the compute and wait until it is terminated",
+    security(("JWT" = [])),
+    params(("mode" = Option<TerminateMode>, Query, description = "How long the process stays \
+            afterwards: fast 30 s, immediate just long enough to answer")),
+    responses(
+        (status = 200, description = "Terminated by this request", body = TerminateDocument),
+        (status = 201, description = "Terminated before", body = TerminateDocument),
+        TokenErrors,
+        StateErrors,
+        (status = 400, description = "Token or query malformed", content(
+            (ErrorDocument = "application/json"),
+            (String = "text/plain")
+        ))
+    )
+)]
 async fn terminate(State(api): State<Api>, uri: Uri) -> Result<Response, ApiError> {
     let mode = match terminate_mode(&uri) {
         Ok(mode) => mode,
@@ -93,7 +152,20 @@ async fn terminate(State(api): State<Api>, uri: Uri) -> Result<Response, ApiErro
     }
 }
 
+#[utoipa::path(
+    post,
+    path = "/refresh_configuration",
+    operation_id = "refreshConfiguration",
+    tag = INTERNAL,
+    servers((url = INTERNAL_URL)),
+    summary = "Fetch the configuration again, without waiting for it",
+    responses(
+        (status = 200, description = "Noted"),
+        (status = 500, description = "Not possible in the present state", body = ErrorDocument)
+    )
+)]
 async fn refresh_configuration(State(api): State<Api>) -> Result<StatusCode, ApiError> {
+    api.node.metrics.pagestream_request_errors.inc();
     // Postgres takes only 200 for good, so a wrong state is 500 here, with the state's name as
     // the original spells it (03 §6.4).
     api.node.refresh().map_err(|WrongStatus(status)| {

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Tries to find a free port that both loopback addresses have, when any will do.
 const FREE_PORT_TRIES: usize = 16;
+
+/// What `localhost` stands for.
+const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// One of the two servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,17 +104,45 @@ struct Bound {
 
 /// Binds the ports of both servers; 0 takes any free one.
 ///
-/// The external server gets all interfaces, over IPv4 and IPv6 if the host has both; the internal
-/// one `127.0.0.1` and `::1`, of which the one that the host lacks is skipped.
-pub fn reserve(external_port: u16, internal_port: u16) -> Result<Reserved, BindError> {
+/// The external server gets all interfaces, over IPv4 and IPv6 if the host has both. The internal
+/// one gets `127.0.0.1` and `::1`, of which the one that the host lacks is skipped; with
+/// `internal_bind` that address. Any other than these two comes in addition to them, because Postgres and local_proxy look for the server on `localhost`.
+pub fn reserve(
+    external_port: u16,
+    internal_port: u16,
+    internal_bind: Option<IpAddr>,
+) -> Result<Reserved, BindError> {
     let bound = |server, port, result: io::Result<(u16, Vec<Socket>)>| match result {
         Ok((port, sockets)) => Ok(Bound { server, port, sockets }),
         Err(source) => Err(BindError { server, port, source }),
     };
     Ok(Reserved {
         external: bound(Server::External, external_port, bind_all_interfaces(external_port))?,
-        internal: bound(Server::Internal, internal_port, bind_loopback(internal_port))?,
+        internal: bound(
+            Server::Internal,
+            internal_port,
+            bind_internal(internal_port, &internal_addresses(internal_bind)),
+        )?,
     })
+}
+
+fn is_usual_loopback(address: IpAddr) -> bool {
+    LOOPBACK.contains(&address)
+}
+
+/// Where the internal server listens. Of these the loopback addresses may be missing on the host,
+/// as long as one is there.
+fn internal_addresses(bind: Option<IpAddr>) -> Vec<IpAddr> {
+    match bind {
+        None => LOOPBACK.into(),
+        Some(address) if is_usual_loopback(address) => vec![address],
+        // One socket for all addresses of both families.
+        Some(IpAddr::V6(address)) if address.is_unspecified() => vec![address.into()],
+        Some(IpAddr::V4(address)) if address.is_unspecified() => {
+            vec![address.into(), Ipv6Addr::LOCALHOST.into()]
+        }
+        Some(address) => [vec![address], LOOPBACK.into()].concat(),
+    }
 }
 
 impl Reserved {
@@ -136,11 +167,18 @@ impl Reserved {
     ) -> Result<Servers, BindError> {
         let _entered = runtime.enter();
         let (external_port, internal_port) = (self.external_port(), self.internal_port());
+        for address in self.internal.addresses_outside_loopback() {
+            tracing::warn!(
+                "the internal HTTP server asks for no token and is reachable from outside, on \
+                 {address} port {internal_port}: whoever reaches it can install extensions, grant \
+                 privileges and have the configuration fetched again"
+            );
+        }
         // Both are opened before either is served: a failure leaves nothing half open.
-        let external_listeners = self.external.listen()?;
-        let internal_listeners = self.internal.listen()?;
+        let external_listeners = self.external.listen(&limits)?;
+        let internal_listeners = self.internal.listen(&limits)?;
         let mut servers = Servers::new(external_port, internal_port, limits);
-        let api = Api { node, limits };
+        let api = Api { node, limits, ready: Arc::default() };
         servers.serve(external_listeners, external(api.clone(), authenticator));
         servers.serve(internal_listeners, internal(api));
         tracing::info!(
@@ -152,13 +190,22 @@ impl Reserved {
 }
 
 impl Bound {
+    fn addresses_outside_loopback(&self) -> impl Iterator<Item = IpAddr> {
+        let addresses = self.sockets.iter().filter_map(|socket| socket.local_addr().ok());
+        let addresses = addresses.filter_map(|address| Some(address.as_socket()?.ip()));
+        addresses.filter(|address| !address.is_loopback())
+    }
+
     /// Must be called inside a runtime.
-    fn listen(self) -> Result<Vec<TcpListener>, BindError> {
+    fn listen(self, limits: &HttpLimits) -> Result<Vec<TcpListener>, BindError> {
         let Self { server, port, sockets } = self;
         let listen = |socket: Socket| {
             // From now on, so that the port is free for a successor at once.
             socket.set_reuse_address(true)?;
+            // These two are inherited by the connections.
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+            // Also ends a connection whose client acknowledges, but reads nothing.
+            socket.set_tcp_user_timeout(Some(limits.unread))?;
             socket.listen(BACKLOG)?;
             TcpListener::from_std(socket.into())
         };
@@ -178,10 +225,10 @@ fn bind_all_interfaces(port: u16) -> io::Result<(u16, Vec<Socket>)> {
     Ok((local_port(&socket)?, vec![socket]))
 }
 
-fn bind_loopback(port: u16) -> io::Result<(u16, Vec<Socket>)> {
+fn bind_internal(port: u16, addresses: &[IpAddr]) -> io::Result<(u16, Vec<Socket>)> {
     let mut tries = 1..=FREE_PORT_TRIES;
     loop {
-        match bind_both_loopbacks(port) {
+        match bind_each(port, addresses) {
             // The port that was free on one address is taken on the other.
             Err(error)
                 if port == 0
@@ -192,16 +239,19 @@ fn bind_loopback(port: u16) -> io::Result<(u16, Vec<Socket>)> {
     }
 }
 
-fn bind_both_loopbacks(mut port: u16) -> io::Result<(u16, Vec<Socket>)> {
+fn bind_each(mut port: u16, addresses: &[IpAddr]) -> io::Result<(u16, Vec<Socket>)> {
     let mut sockets = Vec::new();
     let mut missing = None;
-    for address in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
-        match bind(SocketAddr::new(address, port)) {
+    for address in addresses {
+        match bind(SocketAddr::new(*address, port)) {
             Ok(socket) => {
                 port = local_port(&socket)?;
                 sockets.push(socket);
             }
-            Err(error) if is_missing_family(&error) => missing = Some(error),
+            // Only what nobody asked for may be missing.
+            Err(error) if is_missing_family(&error) && is_usual_loopback(*address) => {
+                missing = Some(error);
+            }
             Err(error) => return Err(error),
         }
     }
@@ -249,12 +299,12 @@ mod tests {
     use std::net::{TcpListener as StdListener, TcpStream};
 
     fn error(external_port: u16, internal_port: u16) -> String {
-        reserve(external_port, internal_port).unwrap_err().to_string()
+        reserve(external_port, internal_port, None).unwrap_err().to_string()
     }
 
     #[test]
     fn reserved_ports_refuse_clients_and_other_owners() {
-        let reserved = reserve(0, 0).unwrap();
+        let reserved = reserve(0, 0, None).unwrap();
         let (external, internal) = (reserved.external_port(), reserved.internal_port());
         assert_ne!(external, internal);
         for port in [external, internal] {
@@ -268,7 +318,7 @@ mod tests {
         assert!(text.contains(&format!("internal HTTP server cannot use port {internal}")));
         assert!(text.contains("--internal-http-port"), "{text}");
         drop(reserved);
-        reserve(external, internal).unwrap();
+        reserve(external, internal, None).unwrap();
     }
 
     #[test]
@@ -283,7 +333,7 @@ mod tests {
 
     #[test]
     fn one_port_cannot_serve_both() {
-        let port = reserve(0, 0).unwrap().external_port();
+        let port = reserve(0, 0, None).unwrap().external_port();
         assert!(error(port, port).contains("internal"));
     }
 
@@ -301,7 +351,7 @@ mod tests {
 
     #[test]
     fn ports_of_closed_connections_are_free() {
-        reserve(port_of_closed_connection(), port_of_closed_connection()).unwrap();
+        reserve(port_of_closed_connection(), port_of_closed_connection(), None).unwrap();
     }
 
     /// The one case in which two processes can reserve the same port: the slower one learns it
@@ -309,10 +359,10 @@ mod tests {
     #[tokio::test]
     async fn a_port_reserved_twice_opens_once() {
         let port = port_of_closed_connection();
-        let first = reserve(port, 0).unwrap();
-        let Ok(second) = reserve(port, 0) else { return };
-        let _listening = first.external.listen().unwrap();
-        let text = second.external.listen().unwrap_err().to_string();
+        let first = reserve(port, 0, None).unwrap();
+        let Ok(second) = reserve(port, 0, None) else { return };
+        let _listening = first.external.listen(&HttpLimits::default()).unwrap();
+        let text = second.external.listen(&HttpLimits::default()).unwrap_err().to_string();
         assert!(text.contains(&format!("external HTTP server cannot use port {port}")), "{text}");
         assert!(text.contains("--external-http-port"), "{text}");
     }

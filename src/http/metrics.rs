@@ -6,7 +6,8 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorDocument};
+use super::openapi::{EXTERNAL, TokenErrors};
 use super::{Api, Routes};
 use crate::node::StartupMetrics;
 use crate::telemetry::metrics::CONTENT_TYPE;
@@ -21,12 +22,34 @@ pub(super) fn open() -> Routes {
     vec![("/metrics", get(metrics))]
 }
 
+#[utoipa::path(
+    get,
+    path = "/metrics.json",
+    operation_id = "getComputeMetricsJSON",
+    tag = EXTERNAL,
+    summary = "How long the parts of the start took",
+    security(("JWT" = [])),
+    responses((status = 200, description = "0 until known", body = StartupMetrics), TokenErrors)
+)]
 async fn startup_metrics(State(api): State<Api>) -> Json<StartupMetrics> {
     Json(api.node.startup_metrics())
 }
 
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "getComputeMetrics",
+    tag = EXTERNAL,
+    summary = "Metrics in the text format of Prometheus",
+    responses(
+        (status = 200, description = "At any time", body = String, content_type = "text/plain"),
+        (status = 500, description = "Should not happen", body = ErrorDocument)
+    )
+)]
 async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse, ApiError> {
     api.node.metrics.set_basebackup_bytes(api.node.basebackup.bytes());
+    let (total, shares) = api.node.startup_shares();
+    api.node.metrics.set_startup(total, shares);
     let text = api.node.metrics.render().map_err(|error| {
         tracing::error!("could not render the metrics: {error}");
         ApiError::internal()

@@ -5,7 +5,8 @@
 //!                                                        │
 //!            auth ◄── protected external routes ◄────────┼──► internal routes
 //!              │                                         └──► open external routes
-//!              └──► body ──► lifecycle, metrics ──► node
+//!              └──► body ──► lifecycle, metrics, probes ──► node
+//!                        └──► database, neighbours, probe ──► Postgres
 //! ```
 //!
 //! Each group of routes is one file that lists its `Routes`; it is added in `external` or
@@ -15,16 +16,31 @@
 mod auth;
 mod body;
 mod claims;
+mod communicator;
+mod database;
 mod error;
+mod extension_server;
+#[cfg(feature = "testing")]
+mod failpoints;
+mod lfc;
 mod lifecycle;
+#[cfg(test)]
+mod limits_tests;
 mod listen;
 mod metrics;
+mod neighbours;
 mod observe;
+mod openapi;
+mod pool;
+mod probe;
+mod probes;
 mod serve;
+mod sql;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 use std::sync::Arc;
 
@@ -43,20 +59,52 @@ use crate::node::ComputeNode;
 struct Api {
     node: Arc<ComputeNode>,
     limits: HttpLimits,
+    ready: Arc<probes::ReadyProbe>,
 }
 
 /// Routes of one group. A path may appear in several groups, with different methods.
 type Routes = Vec<(&'static str, MethodRouter<Api>)>;
 
+/// Routes of the external server that ask for a token.
+fn protected() -> Routes {
+    let groups = [
+        lifecycle::protected(),
+        metrics::protected(),
+        database::protected(),
+        lfc::protected(),
+        probe::protected(),
+    ];
+    groups.into_iter().flatten().collect()
+}
+
+/// Routes of the external server that are open to all.
+fn open() -> Routes {
+    let groups = [metrics::open(), communicator::open(), probes::open(), openapi::open()];
+    groups.into_iter().flatten().collect()
+}
+
+/// Routes of the internal server.
+fn internal_routes() -> Routes {
+    let groups = [
+        lifecycle::internal(),
+        neighbours::internal(),
+        extension_server::internal(),
+        openapi::open(),
+        #[cfg(feature = "testing")]
+        failpoints::internal(),
+    ];
+    groups.into_iter().flatten().collect()
+}
+
 /// The external server. The token is asked for inside the routes, so that 404 and 405 need none.
 fn external(api: Api, authenticator: Authenticator) -> Router {
     let authenticator = Arc::new(authenticator);
     let mut router = Router::new();
-    for (path, methods) in [lifecycle::protected(), metrics::protected()].into_iter().flatten() {
+    for (path, methods) in protected() {
         let asked = middleware::from_fn_with_state(Arc::clone(&authenticator), auth::require_token);
         router = router.route(path, methods.route_layer(asked));
     }
-    for (path, methods) in metrics::open() {
+    for (path, methods) in open() {
         router = router.route(path, methods);
     }
     observe::observed(router.with_state(api))
@@ -65,7 +113,7 @@ fn external(api: Api, authenticator: Authenticator) -> Router {
 /// The internal server, for callers on this machine; it asks for no token.
 fn internal(api: Api) -> Router {
     let mut router = Router::new();
-    for (path, methods) in lifecycle::internal() {
+    for (path, methods) in internal_routes() {
         router = router.route(path, methods);
     }
     observe::observed(router.with_state(api))

@@ -1,9 +1,12 @@
 //! Accepts connections and speaks HTTP/1.1 on them.
 //!
-//! Invariant: nothing that a client does or omits holds a resource for ever. Connections are
-//! limited in number, headers in size and time, bodies by [`super::body`]; accepting goes on
-//! after every error; the end is bounded.
+//! Invariant: nothing that a client does or omits holds a resource for ever, or keeps others out.
+//! Connections are limited in number, and the longest idle one makes room ([`super::pool`]);
+//! headers are limited in size and time, bodies by [`super::body`], unread answers by
+//! [`super::listen`]; accepting goes on after every error; the end is bounded.
 
+use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,19 +19,32 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-/// Pause after an error of accept, such as too many open files.
+use super::pool::{BusyBody, Pool, Seat};
+
+/// Pause after an error of accept that nothing can be done about.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Pause after the table of descriptors was full: time for dropped connections to close.
+const ROOM_BACKOFF: Duration = Duration::from_millis(10);
+
+/// Connections dropped at once when the table of descriptors is full.
+const ROOM: usize = 32;
+
+/// Of the table of descriptors each server may use so much; the rest is for Postgres' pipes, the
+/// archive and SQL sessions.
+const SHARE_OF_DESCRIPTORS: u64 = 4;
 
 /// What a client may use up.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpLimits {
-    /// Open connections per server; more wait in the queue of the system.
+    /// Open connections per server. For one more the longest idle one is dropped; if none is idle,
+    /// it waits in the queue of the system.
     pub connections: usize,
     /// Time for the headers of a request, from the moment the connection is idle.
     pub header_read: Duration,
@@ -40,6 +56,8 @@ pub struct HttpLimits {
     pub body_idle: Duration,
     /// Time for a whole body.
     pub body_total: Duration,
+    /// How long a client may leave an answer unread.
+    pub unread: Duration,
 }
 
 impl Default for HttpLimits {
@@ -51,7 +69,17 @@ impl Default for HttpLimits {
             body_bytes: 32 * 1024 * 1024,
             body_idle: Duration::from_secs(30),
             body_total: Duration::from_secs(300),
+            unread: Duration::from_secs(60),
         }
+    }
+}
+
+impl HttpLimits {
+    /// Limits for a process that may have so many descriptors open.
+    pub fn for_descriptors(descriptors: u64) -> Self {
+        let usual = Self::default();
+        let share = usize::try_from(descriptors / SHARE_OF_DESCRIPTORS).unwrap_or(usize::MAX);
+        Self { connections: share.clamp(1, usual.connections), ..usual }
     }
 }
 
@@ -97,10 +125,12 @@ impl Servers {
     /// Serves one router on some listeners. Must be called inside a runtime.
     pub(super) fn serve(&mut self, listeners: Vec<TcpListener>, router: Router) {
         let slots = Arc::new(Semaphore::new(self.limits.connections));
+        let pool = Pool::default();
         for listener in listeners {
             let acceptor = Acceptor {
                 router: router.clone(),
                 slots: Arc::clone(&slots),
+                pool: pool.clone(),
                 limits: self.limits,
                 tasks: self.tasks.clone(),
                 closing: self.closing.clone(),
@@ -130,6 +160,7 @@ impl Servers {
 struct Acceptor {
     router: Router,
     slots: Arc<Semaphore>,
+    pool: Pool,
     limits: HttpLimits,
     tasks: TaskTracker,
     closing: CancellationToken,
@@ -139,27 +170,62 @@ struct Acceptor {
 impl Acceptor {
     async fn accept_all(&self, listener: TcpListener) {
         loop {
-            // The semaphore is never closed.
-            let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return };
             let (stream, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!("could not accept an HTTP connection: {error}");
-                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                    tokio::time::sleep(self.make_room_after(&error)).await;
                     continue;
                 }
             };
-            let connection = self.connection(stream, peer);
+            let Some(slot) = self.slot().await else { return };
+            let seat = self.pool.join();
+            let connection = self.connection(stream, peer, seat.clone());
             let aborting = self.aborting.clone();
             self.tasks.spawn(async move {
-                aborting.run_until_cancelled(connection).await;
+                tokio::select! {
+                    () = aborting.cancelled() => {}
+                    () = seat.dropped.cancelled() => {
+                        tracing::debug!("dropped the idle HTTP connection of {peer}: no room");
+                    }
+                    () = connection => {}
+                }
+                seat.leave();
                 drop(slot);
             });
         }
     }
 
+    /// Room for one more connection, at the expense of the longest idle one. Where all are busy it
+    /// is looked again for one, until there is room. None is never seen: nobody closes the semaphore.
+    async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Some(slot);
+        }
+        loop {
+            self.pool.drop_longest_waiting(1);
+            let slot = Arc::clone(&self.slots).acquire_owned();
+            if let Ok(slot) = timeout(ACCEPT_BACKOFF, slot).await {
+                return slot.ok();
+            }
+        }
+    }
+
+    /// What can be done about an error of accept; returns how long to wait before the next try,
+    /// so that an error that stays does not keep a processor busy.
+    fn make_room_after(&self, error: &io::Error) -> Duration {
+        use nix::libc::{EMFILE, ENFILE};
+        let full = matches!(error.raw_os_error(), Some(EMFILE | ENFILE));
+        if full && self.pool.drop_longest_waiting(ROOM) > 0 { ROOM_BACKOFF } else { ACCEPT_BACKOFF }
+    }
+
     /// All requests of one connection.
-    fn connection(&self, stream: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> + use<> {
+    fn connection(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        seat: Seat,
+    ) -> impl Future<Output = ()> + use<> {
         let router = self.router.clone();
         let limits = self.limits;
         let closing = self.closing.clone();
@@ -169,9 +235,13 @@ impl Acceptor {
                 tracing::debug!("could not set TCP_NODELAY for {peer}: {error}");
             }
             let service = service_fn(move |request: Request<Incoming>| {
+                let busy = seat.busy();
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(Peer(peer));
-                router.clone().oneshot(request)
+                let answer = router.clone().oneshot(request);
+                async move {
+                    Ok::<_, Infallible>(answer.await?.map(|body| BusyBody { body, _busy: busy }))
+                }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -191,5 +261,43 @@ impl Acceptor {
                 tracing::debug!("HTTP connection of {peer} ended: {error}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_most_descriptors_to_others() {
+        let connections = |descriptors| HttpLimits::for_descriptors(descriptors).connections;
+        assert_eq!(connections(0), 1);
+        assert_eq!(connections(256), 64);
+        assert_eq!(connections(1024), 256);
+        assert_eq!(connections(20_000), 1024);
+        assert_eq!(connections(u64::MAX), 1024);
+    }
+
+    /// Either somebody is dropped, or there is a pause that keeps the loop from spinning.
+    #[test]
+    fn a_full_table_of_descriptors_drops_idle_connections() {
+        let acceptor = Acceptor {
+            router: Router::new(),
+            slots: Arc::new(Semaphore::new(1)),
+            pool: Pool::default(),
+            limits: HttpLimits::default(),
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            aborting: CancellationToken::new(),
+        };
+        let full = io::Error::from_raw_os_error(nix::libc::EMFILE);
+        let other = io::Error::from_raw_os_error(nix::libc::ECONNABORTED);
+        assert_eq!(acceptor.make_room_after(&full), ACCEPT_BACKOFF, "nobody to drop");
+        let seats: Vec<_> = (0..=ROOM).map(|_| acceptor.pool.join()).collect();
+        assert_eq!(acceptor.make_room_after(&other), ACCEPT_BACKOFF);
+        assert!(seats.iter().all(|seat| !seat.dropped.is_cancelled()));
+        assert_eq!(acceptor.make_room_after(&full), ROOM_BACKOFF);
+        let dropped = seats.iter().map(|seat| seat.dropped.is_cancelled()).collect::<Vec<_>>();
+        assert_eq!(dropped, [vec![true; ROOM], vec![false]].concat());
     }
 }

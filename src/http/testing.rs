@@ -40,31 +40,10 @@ pub(super) const OTHER_ED_KEY: EdKey = EdKey {
 };
 
 /// PKCS #1, DER, base64.
-const RSA_PRIVATE: &str = "MIIEowIBAAKCAQEA2bwsnB9+S/eNH43d12a61dNq5IJKKiNa2oetWYoKKTlsdqd0g1185E/qpg6CQM2ntl90Xmz/9r\
-     tQ2eEcmcPpnzmTHkQTLauIpZnfVmEQy7SBzgfLal9KjoX9g2nJq4544RTGnFuBnKCiq2mf7gpLBJ3ixrQmtRAjfL6V\
-     TT3r4OAiKnYXVZxs2EQpbQzvwSq52B+sm3NElNBkUqlf3PJa7zxvBVIwYtdYfaIndjFw2t9l6QmaAZAsIv6vndj/iS\
-     ct4vplb6hAeUHxvg4X9gJlmXF4cely9kwq9CxOliTaQIy8jmAzvJioBtvswEPT4mQvRmMleMTuTKjPVV+ehgLU3QID\
-     AQABAoIBAARU7eRF7MrRHXx5Djv4qL3pS1v0IEqZ/SGSMnIwwLFU7vdQrzeP1r9qEZvad7VCAioALdNVGCXjUHaijQ\
-     xIGAVEGCJcLgTUv/lfctCH9NVrUsEeaZRvrzmKU+KslPJgpBSs8k3uX3PrbuEPJGXldtxG0doB1S/5UWNsHTygqekw\
-     MvCHnmtxHC+TmyUBVzgVh7nYLfuTO+ZuQ5T9glRLLGGC9Z4TexabRFZaMiUJ43Zq8Y/dVeXiF3VgixE+Xi0DEkr4ax\
-     Ip4hfxUnYgVuCyC5lYF4t+EVsz/YcoJLIL2BLfZrrf0+7mUo0RnRligqC+oerldg+qzoxM5qVcObQqRFcCgYEA+Eq0\
-     iIJtEeDRptQ9mbr3YjGuj380pAxYFhoUPA3e2+yjBjQKQxP8Vxuez5CTUl0QuriK/OEwjnG6RHKPXcaXOqFv0R6TCd\
-     r44m4iwEX5q7Xv1l7h80d46USX9RnwTaXOp1uMq+GQlpfviJgJFjDVuMBa6CV7nC/f5D4l67eqiKMCgYEA4H6eprv6\
-     UT5eTwjkf0VwmzeXZusdtin/ByCT9urkHDZ3J5/Qz986xFRDMEE9BtZYHRLupFkm1pKrgpvONnLlblKlsw+tMttETQ\
-     ow2Pkv+EhKpVSFSXBR2mmluOdmwc3MAMpC/mcbBmTYRAW/5Hyn9LOj+0NXztXZY5g/rKSHhH8CgYEA7Ug/haHXaFmJ\
-     Ijz87biPCGlgYER54zjkyaJ8qfO7gkOAfMIo+HfWFM0RlV2eXP0RqtAIC6mNhOPM1fMBbeYGyoJTYO8uKCH67jHAxi\
-     1ZcC78GMsudhdcxtjFu/fg/eOyPaAxLGXxjul+gfSB4pIi/V/ewLJpkhbyiaaXCNDKia8CgYBSaqncFI7lXLxKz7zz\
-     bI7WrSYMRqz1v509BJzNvZZZNTWxel6ysgVlJno0MP8yj2Zx5g1ukLxNcjM9E+401yGbywPCJTM0xILitacRQQp3YD\
-     LnV4xHVdD3GmoY4/s5k1AdyiOmOjwVsNgkwOed/pW6pGjDSgnmiWPxyGc3/n8yCQKBgAWVSTyR8FpGUUrlZRtMswC1\
-     DFpuVUEgAJjrjkgwQNIBbf/rptCz8sD4RRMdFZuCRX18Vv+EUlInt3gySwF9QbSjK5wvg1Av03ye3oiHviBzbswNWr\
-     2VP7PaALXQxHrsbVKCNThxdlniVRXFUfxvReqzD8pDry+AHDZyRDEwW7pl";
+const RSA_PRIVATE: &str = include_str!("../../tests/keys/rs256.pkcs1.base64");
 
 /// Modulus as in a JWK.
-const RSA_MODULUS: &str = "2bwsnB9-S_eNH43d12a61dNq5IJKKiNa2oetWYoKKTlsdqd0g1185E_qpg6CQM2ntl90Xmz_9rtQ2eEcmcPpn\
-     zmTHkQTLauIpZnfVmEQy7SBzgfLal9KjoX9g2nJq4544RTGnFuBnKCiq2mf7gpLBJ3ixrQmtRAjfL6VTT3r4O\
-     AiKnYXVZxs2EQpbQzvwSq52B-sm3NElNBkUqlf3PJa7zxvBVIwYtdYfaIndjFw2t9l6QmaAZAsIv6vndj_iSc\
-     t4vplb6hAeUHxvg4X9gJlmXF4cely9kwq9CxOliTaQIy8jmAzvJioBtvswEPT4mQvRmMleMTuTKjPVV-ehgLU\
-     3Q";
+const RSA_MODULUS: &str = include_str!("../../tests/keys/rs256.modulus.base64url");
 
 impl EdKey {
     pub(super) fn private(&self) -> EncodingKey {
@@ -79,8 +58,12 @@ impl EdKey {
     }
 }
 
+fn in_one_line(text: &str) -> String {
+    text.split_whitespace().collect()
+}
+
 pub(super) fn rsa_jwk() -> Value {
-    json!({"alg": "RS256", "kty": "RSA", "n": RSA_MODULUS, "e": "AQAB"})
+    json!({"alg": "RS256", "kty": "RSA", "n": in_one_line(RSA_MODULUS), "e": "AQAB"})
 }
 
 /// A token with any header, signed with any algorithm.
@@ -101,7 +84,7 @@ pub(super) fn sign(key: &EdKey, payload: &Value) -> String {
 }
 
 pub(super) fn rs256(payload: &Value) -> String {
-    let key = EncodingKey::from_rsa_der(&STANDARD.decode(RSA_PRIVATE).unwrap());
+    let key = EncodingKey::from_rsa_der(&STANDARD.decode(in_one_line(RSA_PRIVATE)).unwrap());
     sign_with(&key, json!({"alg": "RS256", "typ": "JWT"}), Algorithm::RS256, payload)
 }
 
@@ -110,6 +93,11 @@ fn node() -> (Arc<ComputeNode>, UnboundedReceiver<Request>) {
     let params = ComputeParams::for_tests();
     let log = LogSink::new(std::io::sink()).unwrap();
     ComputeNode::new(params, None, Children::new(), log, Metrics::new().unwrap())
+}
+
+/// What handlers get, without servers around them.
+pub(super) fn api() -> super::Api {
+    super::Api { node: node().0, limits: HttpLimits::default(), ready: Arc::default() }
 }
 
 /// Answers as a driver does, at once. The spec's `operation_uuid` says how a configuration ends;
@@ -172,7 +160,7 @@ impl Api {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (node, requests) = node();
         tokio::spawn(drive(Arc::clone(&node), requests));
-        let reserved = reserve(0, 0).unwrap();
+        let reserved = reserve(0, 0, None).unwrap();
         let servers =
             reserved.serve(&Handle::current(), Arc::clone(&node), authenticator, limits).unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();

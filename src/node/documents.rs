@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::spec::{TenantId, TimelineId};
 use crate::state::ComputeStatus;
 
 /// Members of `/metrics.json` (01 §22). 0 until known, never reset.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct StartupMetrics {
     /// Process start to spec, of a compute that started empty.
     pub wait_for_spec_ms: u64,
@@ -40,22 +41,65 @@ pub struct StartupMetrics {
 }
 
 /// `GET /status` (02 §12.2).
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct StatusDocument {
     /// Process start, or the moment the spec came.
     #[serde(serialize_with = "with_z")]
+    #[schema(value_type = String, format = DateTime)]
     pub start_time: DateTime<Utc>,
     /// Effective tenant id.
+    #[schema(required)]
     pub tenant: Option<TenantId>,
     /// Effective timeline id.
+    #[schema(required)]
     pub timeline: Option<TimelineId>,
     /// Where in its life the compute is.
     pub status: ComputeStatus,
     /// Last activity of a user.
     #[serde(serialize_with = "with_offset")]
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     pub last_active: Option<DateTime<Utc>>,
     /// What failed, with causes.
+    #[schema(required)]
     pub error: Option<String>,
+    /// What the document of the original does not have; left out when there is nothing to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extra: Option<StatusExtra>,
+}
+
+/// Member `extra` of `/status`. Members without a value are left out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+pub struct StatusExtra {
+    /// What is being done right now: phases of the start, or the step of a reconfiguration.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<&'static str>,
+    /// Compressed bytes received so far, while the compute starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basebackup_bytes: Option<u64>,
+    /// `operation_uuid` of the spec that was last applied without an error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub applied_operation: Option<String>,
+    /// The last start, reconfiguration or refresh that failed; stays when a later one succeeds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<FailedOperation>,
+    /// What became of each object when the catalog was last applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub apply_report: Option<serde_json::Value>,
+}
+
+/// Work that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FailedOperation {
+    /// `operation_uuid` of the spec that was to be applied.
+    pub operation: Option<String>,
+    /// The phase or step that failed.
+    pub phase: Option<&'static str>,
+    /// With causes, as in the member `error`.
+    pub error: String,
+    /// When.
+    #[serde(serialize_with = "with_z")]
+    #[schema(value_type = String, format = DateTime)]
+    pub at: DateTime<Utc>,
 }
 
 fn with_z<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -92,6 +136,7 @@ mod tests {
                 status: ComputeStatus::Empty,
                 last_active: active,
                 error: None,
+                extra: None,
             })
             .unwrap()
         };
@@ -103,6 +148,7 @@ mod tests {
         for member in ["tenant", "timeline", "last_active", "error"] {
             assert!(value[member].is_null(), "{member} is there and null");
         }
+        assert_eq!(value.as_object().unwrap().len(), 6, "no extra without anything to say");
     }
 
     #[test]

@@ -4,23 +4,32 @@
 //! changes the status: it puts an event through the transition table, logs the change, sets the
 //! metric and wakes everybody who waits, so none of these can be forgotten (01 §24 no. 21).
 
+pub mod attribution;
+pub mod background;
 pub mod documents;
+pub mod gate;
+pub mod heartbeat;
+mod lakebase;
 pub mod phase;
+pub mod progress;
 pub mod requests;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use url::Url;
+use url::{Host, Url};
 
 use crate::os::children::Children;
 use crate::postgres::conf::{ConfError, ConfFile, ConfInputs};
 use crate::postgres::files;
 use crate::postgres::install::PgInstall;
 use crate::services::SideDaemons;
+use crate::services::extensions::ExtensionStore;
+use crate::services::lfc::Lfc;
 use crate::services::side::SideParams;
 use crate::spec::source::ConfigSource;
 use crate::spec::wire::TlsConfig;
@@ -31,10 +40,18 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::LogSink;
 use crate::timeouts::Timeouts;
 use crate::tls;
-pub use documents::{StartupMetrics, StatusDocument, millis};
-use phase::{Phase, PhaseRecord};
+use background::Background;
+pub use documents::{FailedOperation, StartupMetrics, StatusDocument, StatusExtra, millis};
+use gate::CatalogGate;
+use heartbeat::Heartbeat;
+pub use lakebase::Lakebase;
+use phase::PhaseRecord;
+pub use progress::PhaseGuard;
 pub use requests::{ConfigureError, TerminateAnswer, WrongStatus};
 use requests::{Request, Terminated};
+
+/// Where Postgres listens unless told otherwise.
+const POSTGRES_PORT: u16 = 5432;
 
 /// Fixed for the life of the process.
 #[derive(Debug)]
@@ -60,10 +77,14 @@ pub struct ComputeParams {
     /// Key and certificate of Postgres and its neighbours, from the configuration that the process
     /// was started with (04 §7.1).
     pub tls: Option<TlsConfig>,
+    /// `--lakebase-mode true`.
+    pub lakebase: Option<Lakebase>,
     /// `AUTOSCALING` is in the environment: children run in the cgroup.
     pub autoscaling: bool,
     /// `--signal-exit-code`.
     pub signal_exit_code: u8,
+    /// `--remote-ext-base-url`.
+    pub remote_ext_base_url: Option<Url>,
     /// Programs beside Postgres.
     pub side: SideParams,
     /// All deadlines.
@@ -90,10 +111,12 @@ impl ComputeParams {
             internal_http_port: 0,
             source: ConfigSource::ConfigFile("/nonexistent".into()),
             tls: None,
+            lakebase: None,
             force_wipe: false,
             dev: false,
             autoscaling: false,
             signal_exit_code: 1,
+            remote_ext_base_url: None,
             side: crate::services::side::SideParams::default(),
             timeouts: Timeouts::default(),
         }
@@ -106,6 +129,18 @@ impl ComputeParams {
         tls::active_config(self.tls.as_ref(), spec)
     }
 
+    /// Where Postgres is reached over TCP, by `--connstr`; none if that names a socket.
+    pub async fn server_address(&self) -> Option<SocketAddr> {
+        let host = match self.connstr.host()? {
+            // Of a URL whose scheme is not one of the web's, as it was written.
+            Host::Domain(name) => name.to_owned(),
+            Host::Ipv4(address) => address.to_string(),
+            Host::Ipv6(address) => address.to_string(),
+        };
+        let port = self.connstr.port().unwrap_or(POSTGRES_PORT);
+        tokio::net::lookup_host((host, port)).await.ok()?.next()
+    }
+
     /// `postgresql.conf` of this compute for a spec, as a value. Whatever cannot be written is
     /// found here, while nothing is touched: before the start, and before a new spec is accepted.
     pub fn conf(&self, spec: &ComputeSpec) -> Result<ConfFile, ConfError> {
@@ -114,6 +149,10 @@ impl ComputeParams {
             internal_http_port: self.internal_http_port,
             overcommit_strict: files::overcommit_is_strict(),
             tls: self.active_tls(spec).is_some(),
+            lakebase_port: self
+                .lakebase
+                .as_ref()
+                .map(|_| self.connstr.port().unwrap_or(POSTGRES_PORT)),
         };
         ConfFile::build(spec, &inputs)
     }
@@ -129,6 +168,15 @@ pub struct ComputeState {
     last_active: Option<DateTime<Utc>>,
     metrics: StartupMetrics,
     phases: Vec<PhaseRecord>,
+    /// How long the start took, whatever became of it; none before its end.
+    start_took: Option<Duration>,
+    /// What is being done to a running compute.
+    step: Option<&'static str>,
+    /// Phase in which the work in progress failed.
+    failed_phase: Option<&'static str>,
+    last_failure: Option<FailedOperation>,
+    applied_operation: Option<String>,
+    apply_report: Option<serde_json::Value>,
     terminated: Option<Terminated>,
 }
 
@@ -147,6 +195,16 @@ pub struct ComputeNode {
     pub basebackup: Progress,
     /// Programs beside Postgres.
     pub side: SideDaemons,
+    /// Whoever changes catalogs takes a turn.
+    pub catalog: CatalogGate,
+    /// What runs beside the driver while Postgres does.
+    pub background: Background,
+    /// Ticks as long as the driver's task is not stuck.
+    pub heartbeat: Heartbeat,
+    /// Extensions that are fetched.
+    pub extensions: ExtensionStore,
+    /// Prewarm and offload of the local file cache.
+    pub lfc: Lfc,
     state: Arc<Mutex<ComputeState>>,
     /// Replaced under the lock of the state only.
     spec: watch::Sender<Option<Arc<ParsedSpec>>>,
@@ -177,10 +235,23 @@ impl ComputeNode {
             last_active: None,
             metrics: StartupMetrics::default(),
             phases: Vec::new(),
+            start_took: None,
+            step: None,
+            failed_phase: None,
+            last_failure: None,
+            applied_operation: None,
+            apply_report: None,
             terminated: None,
         };
         let (requests, receiver) = mpsc::unbounded_channel();
         let side = SideDaemons::new(params.side.clone(), &params.timeouts);
+        let extensions = ExtensionStore::new(
+            params.remote_ext_base_url.clone(),
+            &params.install,
+            params.timeouts.extensions.clone(),
+            &metrics,
+        );
+        let lfc = Lfc::new(&params.connstr, params.install.version, &params.timeouts, &metrics);
         let node = Self {
             params,
             children,
@@ -188,6 +259,11 @@ impl ComputeNode {
             metrics,
             basebackup: Progress::default(),
             side,
+            catalog: CatalogGate::default(),
+            background: Background::default(),
+            heartbeat: Heartbeat::default(),
+            extensions,
+            lfc,
             state: Arc::new(Mutex::new(state)),
             spec: watch::Sender::new(spec),
             changed: watch::Sender::new(status),
@@ -212,7 +288,14 @@ impl ComputeNode {
     ) -> Result<ComputeStatus, WrongStatus> {
         let from = state.status;
         let to = transition(from, event).ok_or(WrongStatus(from))?;
+        if event == Event::Succeeded {
+            state.step = None;
+            state.applied_operation = self.operation();
+        }
         if to != from {
+            if from == ComputeStatus::Init {
+                state.start_took = Some(state.started.elapsed());
+            }
             state.status = to;
             tracing::info!("compute status changed from {from} to {to}");
             self.metrics.set_status(to);
@@ -229,6 +312,12 @@ impl ComputeNode {
     /// Present status.
     pub fn status(&self) -> ComputeStatus {
         self.lock().status
+    }
+
+    /// For what can be done in one state only (03 §2).
+    pub fn require(&self, wanted: ComputeStatus) -> Result<(), WrongStatus> {
+        let status = self.status();
+        if status == wanted { Ok(()) } else { Err(WrongStatus(status)) }
     }
 
     /// Follows the status; a change that is undone at once may be missed.
@@ -257,6 +346,7 @@ impl ComputeNode {
             status: state.status,
             last_active: state.last_active,
             error: state.error.clone(),
+            extra: self.extra(&state),
         }
     }
 
@@ -279,6 +369,7 @@ impl ComputeNode {
     /// without a reason.
     pub fn fail(&self, error: String) -> Result<ComputeStatus, WrongStatus> {
         let mut state = self.lock();
+        state.last_failure = Some(state.failed_operation(self.operation(), error.clone()));
         state.error = Some(error);
         self.apply_locked(&mut state, Event::Failed)
     }
@@ -291,6 +382,8 @@ impl ComputeNode {
         spec: Arc<ParsedSpec>,
     ) -> Result<ComputeStatus, WrongStatus> {
         let mut state = self.lock();
+        // The operation is that of the spec that failed.
+        state.last_failure = Some(state.failed_operation(self.operation(), error.clone()));
         state.error = Some(error);
         self.spec.send_replace(Some(spec));
         self.apply_locked(&mut state, Event::Failed)
@@ -388,50 +481,5 @@ impl ComputeNode {
     /// that slips in is dropped together with the sender of its answer.
     fn request(&self, request: Request) {
         let _ = self.requests.send(request);
-    }
-
-    /// Notes that a phase of the start begins; it ends when the guard is dropped.
-    pub fn phase(self: &Arc<Self>, phase: Phase) -> PhaseGuard {
-        let index = {
-            let mut state = self.lock();
-            let began = state.started.elapsed();
-            state.phases.push(PhaseRecord { phase, began, took: None });
-            state.phases.len().saturating_sub(1)
-        };
-        tracing::debug!("phase {phase} begins");
-        self.phase_changed.send_modify(|changes| *changes = changes.wrapping_add(1));
-        PhaseGuard { node: Arc::clone(self), index }
-    }
-
-    /// Phases so far, in the order in which they began.
-    pub fn phases(&self) -> Vec<PhaseRecord> {
-        self.lock().phases.clone()
-    }
-
-    /// Wakes whenever a phase begins or ends.
-    pub fn watch_phases(&self) -> watch::Receiver<usize> {
-        self.phase_changed.subscribe()
-    }
-}
-
-/// A phase in progress.
-#[derive(Debug)]
-#[must_use = "the phase ends when the guard is dropped"]
-pub struct PhaseGuard {
-    node: Arc<ComputeNode>,
-    index: usize,
-}
-
-impl Drop for PhaseGuard {
-    fn drop(&mut self) {
-        let mut state = self.node.lock();
-        let now = state.started.elapsed();
-        if let Some(record) = state.phases.get_mut(self.index) {
-            let took = now.saturating_sub(record.began);
-            record.took = Some(took);
-            tracing::info!("phase {} took {:.1} ms", record.phase, took.as_secs_f64() * 1e3);
-        }
-        drop(state);
-        self.node.phase_changed.send_modify(|changes| *changes = changes.wrapping_add(1));
     }
 }

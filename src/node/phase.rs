@@ -6,6 +6,10 @@ use std::time::Duration;
 /// A part of the start that takes time of its own. Some overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
+    /// Key and certificate of Postgres are waited for.
+    Certificate,
+    /// Swap, disk quota and rsyslogd are set up.
+    SideServices,
     /// A postmaster left behind by a killed predecessor is stopped.
     StaleProcesses,
     /// PGDATA is wiped and `postgresql.conf` written.
@@ -24,7 +28,9 @@ pub enum Phase {
 
 impl Phase {
     /// All phases, in the order in which they begin.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
+        Self::Certificate,
+        Self::SideServices,
         Self::StaleProcesses,
         Self::PrepareDirectory,
         Self::SafekeeperCheck,
@@ -33,11 +39,12 @@ impl Phase {
         Self::StartPostgres,
         Self::ApplyCatalog,
     ];
-}
 
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    /// Name in the log, in metrics and in `/status`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+            Self::SideServices => "side_services",
             Self::StaleProcesses => "stale_processes",
             Self::PrepareDirectory => "prepare_directory",
             Self::SafekeeperCheck => "safekeeper_check",
@@ -45,7 +52,13 @@ impl fmt::Display for Phase {
             Self::Basebackup => "basebackup",
             Self::StartPostgres => "start_postgres",
             Self::ApplyCatalog => "apply_catalog",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

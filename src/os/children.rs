@@ -18,6 +18,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{self, Signal};
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
+use rustix::process::set_parent_process_death_signal;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
@@ -43,6 +44,8 @@ struct Registry {
     spawned: u64,
     /// Dropped without a wait; reaped by the next sweep after their end.
     abandoned: Vec<(i32, u64, Child)>,
+    /// Children do not outlive us, see [`Children::end_with_us`].
+    end_with_us: bool,
 }
 
 /// A child of ours. Dropping it neither kills the process (unless
@@ -116,6 +119,13 @@ impl Children {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// From here on the kernel ends every child when we are killed: for a process that nobody
+    /// starts again, as `compute_ctl dev`. A supervisor of a compute has a successor, which finds
+    /// what is left.
+    pub fn end_with_us(&self) {
+        self.lock().end_with_us = true;
+    }
+
     /// Starts `command` in a process group of its own, so that a Ctrl-C on our terminal reaches
     /// us only and the order of the ends stays ours.
     ///
@@ -125,6 +135,9 @@ impl Children {
         command.process_group(0);
         let mut registry = self.lock();
         registry.bury_abandoned();
+        if registry.end_with_us {
+            die_with_parent(&mut command);
+        }
         #[expect(clippy::disallowed_methods, reason = "the one place: it registers the child")]
         let child = command.spawn()?;
         let pid = child
@@ -240,6 +253,26 @@ impl Children {
 fn our_children() -> impl Iterator<Item = Process> {
     let me = Pid::this().as_raw();
     procs::all().unwrap_or_default().into_iter().filter(move |p| p.ppid == me)
+}
+
+/// SIGINT when the thread that spawns it ends: Postgres then stops all its processes. Threads of
+/// the runtime live as long as the process.
+#[expect(unsafe_code, reason = "there is no other way to do something in the new process")]
+fn die_with_parent(command: &mut Command) {
+    let parent = rustix::process::getpid();
+    let prepare = move || {
+        set_parent_process_death_signal(Some(rustix::process::Signal::INT))?;
+        // It may have ended before that.
+        if rustix::process::getppid() != Some(parent) {
+            return Err(io::Error::from(io::ErrorKind::Interrupted));
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed: these are two plain
+    // system calls, and an error without allocation.
+    unsafe {
+        command.pre_exec(prepare);
+    }
 }
 
 /// Reads to the end of file and keeps the first `max_bytes`. An error ends it like an end of

@@ -1,7 +1,8 @@
-//! The core-dump limit (01 §19.4): raised early, so that Postgres inherits it.
+//! Limits that are raised early, so that Postgres inherits them: core dumps (01 §19.4) and open
+//! descriptors.
 //!
-//! Never fatal: an unprivileged container cannot raise the hard limit, and a compute without
-//! core dumps is still a compute.
+//! Never fatal: an unprivileged container cannot raise the hard limits, and a compute without
+//! core dumps, or with few connections, is still a compute.
 
 use std::fmt;
 
@@ -46,9 +47,54 @@ pub fn raise_core_limit() -> CoreLimit {
     }
 }
 
+/// More descriptors than this are of no use here, and some programs look at every possible one
+/// when they start.
+const ENOUGH_DESCRIPTORS: rlim_t = 65_536;
+
+/// What came of raising the limit of open descriptors; `Display` is a line for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DescriptorLimit {
+    /// So many now; as many as before, if that was enough or all there is.
+    Now(rlim_t),
+    /// Nothing could be changed.
+    Unchanged(Errno),
+}
+
+impl fmt::Display for DescriptorLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Now(descriptors) => write!(f, "{descriptors} descriptors may be open"),
+            Self::Unchanged(errno) => write!(f, "could not raise the descriptor limit: {errno}"),
+        }
+    }
+}
+
+/// Raises the soft limit of open descriptors to the hard one, 65,536 at most.
+pub fn raise_descriptor_limit() -> DescriptorLimit {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        let wanted = soft.max(hard.min(ENOUGH_DESCRIPTORS));
+        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).map(|()| wanted)
+    });
+    raised.map_or_else(DescriptorLimit::Unchanged, DescriptorLimit::Now)
+}
+
+/// How many descriptors may be open; few, if that cannot be found out.
+pub fn descriptor_limit() -> u64 {
+    const FEW: rlim_t = 256;
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(FEW, |(soft, _)| soft)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn enough_descriptors_if_there_are() {
+        let (before, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let wanted = before.max(hard.min(ENOUGH_DESCRIPTORS));
+        assert_eq!(raise_descriptor_limit(), DescriptorLimit::Now(wanted));
+        assert_eq!(descriptor_limit(), wanted);
+    }
 
     #[test]
     fn the_soft_limit_reaches_the_hard_one() {

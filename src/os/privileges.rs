@@ -84,12 +84,17 @@ pub enum StepDownError {
     Reversible(String),
 }
 
+/// Whether [`step_down`] has something to do: we are root.
+pub fn will_step_down() -> bool {
+    Uid::effective().is_root()
+}
+
 /// Steps down if we are root; see the module's head. Without `pgdata` no directory is prepared.
 ///
 /// # Errors
 /// See [`StepDownError`]; the daemon must not go on after any of them.
 pub fn step_down(run_as: Option<&str>, pgdata: Option<&Path>) -> Result<Outcome, StepDownError> {
-    if !Uid::effective().is_root() {
+    if !will_step_down() {
         return stay(run_as);
     }
     let user = choose(run_as)?;

@@ -241,6 +241,7 @@ mod tests {
         internal_http_port: 3081,
         overcommit_strict: false,
         tls: false,
+        lakebase_port: None,
     };
 
     fn conf(spec: &ComputeSpec) -> ConfFile {

@@ -144,6 +144,7 @@ mod tests {
             internal_http_port: 3081,
             overcommit_strict: false,
             tls: false,
+            lakebase_port: None,
         };
         ConfFile::build(&spec, &inputs).unwrap()
     }

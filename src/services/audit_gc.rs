@@ -1,20 +1,24 @@
 //! Removes old audit files and shows how much there is (04 §10.4).
 //!
 //! `pgauditlogtofile` starts a new file every few minutes and never deletes one; rsyslogd has read
-//! them long before they are this old. Runs for the rest of the process once audit forwarding is
-//! set up. Invariant: only files named `audit*.log` go, and none that was written to within
-//! `MAX_AGE`.
+//! them long before they are this old. If it has not, because no collector can be reached, they go
+//! all the same, since the disk is finite, and that records are lost is said as an error (04 W20).
+//! Runs for the rest of the process once audit forwarding is set up. Invariant: only files named
+//! `audit*.log` go, and none that was written to within `MAX_AGE`.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use prometheus::IntGauge;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
+
+use super::imfile_state::ReadPositions;
 
 /// How old a file gets.
 const MAX_AGE: Duration = Duration::from_secs(15 * 60);
@@ -24,21 +28,28 @@ const MAX_AGE: Duration = Duration::from_secs(15 * 60);
 pub struct Swept {
     /// Files removed.
     pub removed: usize,
+    /// Those among them that rsyslogd had not read to the end.
+    pub unread: usize,
     /// Bytes in the regular files directly in the folder whose name ends in `log`, afterwards.
     pub bytes: u64,
 }
 
 /// Sweeps `folder` at once and then every `every`, for as long as the runtime runs; `size` shows
-/// the bytes. Needs a runtime.
-pub fn start(folder: PathBuf, size: IntGauge, every: Duration) -> JoinHandle<()> {
+/// the bytes. In `work_folder` rsyslogd keeps how far it has read. Needs a runtime.
+pub fn start(
+    folder: PathBuf,
+    work_folder: PathBuf,
+    size: IntGauge,
+    every: Duration,
+) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut healthy = true;
         loop {
             ticks.tick().await;
-            let path = folder.clone();
-            let swept = tokio::task::spawn_blocking(move || sweep(&path, SystemTime::now()));
+            let (path, work) = (folder.clone(), work_folder.clone());
+            let swept = tokio::task::spawn_blocking(move || sweep(&path, &work, SystemTime::now()));
             let swept = swept.await.unwrap_or_else(|_| Ok(Swept::default()));
             if let Err(error) = &swept
                 && healthy
@@ -47,10 +58,16 @@ pub fn start(folder: PathBuf, size: IntGauge, every: Duration) -> JoinHandle<()>
                 tracing::warn!("could not look at audit files in {}: {error}", folder.display());
             }
             healthy = swept.is_ok();
-            let Swept { removed, bytes } = swept.unwrap_or_default();
+            let Swept { removed, unread, bytes } = swept.unwrap_or_default();
             size.set(i64::try_from(bytes).unwrap_or(i64::MAX));
             if removed > 0 {
                 tracing::info!("removed {removed} old audit files from {}", folder.display());
+            }
+            if unread > 0 {
+                tracing::error!(
+                    "{unread} of them had not been read to the end by rsyslogd, their audit \
+                     records are lost: does rsyslogd run, and can it reach the collector?"
+                );
             }
         }
     })
@@ -61,22 +78,29 @@ pub fn start(folder: PathBuf, size: IntGauge, every: Duration) -> JoinHandle<()>
 /// # Errors
 /// The folder itself cannot be read. What goes wrong with single entries is passed over: the next
 /// round comes.
-pub fn sweep(folder: &Path, now: SystemTime) -> io::Result<Swept> {
+pub fn sweep(folder: &Path, work_folder: &Path, now: SystemTime) -> io::Result<Swept> {
+    let positions = ReadPositions::load(work_folder, folder);
     let mut swept = Swept::default();
     let mut below = Vec::new();
-    sweep_one(folder, now, &mut swept, &mut below)?;
+    // Also when the folder is not there: those of an earlier data directory are of no use.
+    let top = sweep_one(folder, now, positions.as_ref(), &mut swept, &mut below);
     while let Some(folder) = below.pop() {
         let mut uncounted = Swept::default();
         // Gone meanwhile, or not ours.
-        let _ = sweep_one(&folder, now, &mut uncounted, &mut below);
+        let _ = sweep_one(&folder, now, positions.as_ref(), &mut uncounted, &mut below);
         swept.removed += uncounted.removed;
+        swept.unread += uncounted.unread;
     }
-    Ok(swept)
+    if let Some(positions) = &positions {
+        positions.remove_stale();
+    }
+    top.map(|()| swept)
 }
 
 fn sweep_one(
     folder: &Path,
     now: SystemTime,
+    positions: Option<&ReadPositions>,
     swept: &mut Swept,
     below: &mut Vec<PathBuf>,
 ) -> io::Result<()> {
@@ -95,6 +119,8 @@ fn sweep_one(
         let old = age.is_some_and(|age| age > MAX_AGE);
         if old && is_audit_file(&entry.file_name()) && fs::remove_file(entry.path()).is_ok() {
             swept.removed += 1;
+            let is_read = |at: &ReadPositions| at.is_read(&entry.path(), meta.ino(), meta.len());
+            swept.unread += usize::from(positions.is_some_and(|at| !is_read(at)));
         } else if entry.file_name().as_bytes().ends_with(b"log") {
             swept.bytes += meta.len();
         }
@@ -149,8 +175,9 @@ mod tests {
         std::os::unix::fs::symlink("other.log", path("audit-link.log")).unwrap();
         fs::create_dir(path("audit-dir.log")).unwrap();
 
-        let swept = sweep(dir.path(), SystemTime::now()).unwrap();
-        assert_eq!(swept, Swept { removed: 3, bytes: 4 + 8 + 32 + 64 });
+        let nowhere = dir.path().join("no-work-folder");
+        let swept = sweep(dir.path(), &nowhere, SystemTime::now()).unwrap();
+        assert_eq!(swept, Swept { removed: 3, unread: 0, bytes: 4 + 8 + 32 + 64 });
         assert_eq!(
             names(dir.path()),
             [
@@ -166,7 +193,29 @@ mod tests {
         );
         assert_eq!(names(&path("sub")), ["new.log"]);
         // A file from the future stays.
-        assert_eq!(sweep(dir.path(), SystemTime::UNIX_EPOCH).unwrap().removed, 0);
+        let swept = sweep(dir.path(), &nowhere, SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(swept.removed, 0);
+    }
+
+    /// 04 W20: what was not forwarded goes as well, but not silently.
+    #[test]
+    fn removed_before_it_was_read() {
+        let (dir, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for (name, offset) in
+            [("audit-a.log", Some(5)), ("audit-b.log", Some(4)), ("audit-c.log", None)]
+        {
+            let path = dir.path().join(name);
+            file(&path, 5, 16);
+            if let Some(offset) = offset {
+                let inode = fs::metadata(&path).unwrap().ino();
+                let state =
+                    format!(r#"{{"filename": "{}", "curr_offs": {offset}}}"#, path.display());
+                fs::write(work.path().join(format!("imfile-state:{inode}")), state).unwrap();
+            }
+        }
+        let swept = sweep(dir.path(), work.path(), SystemTime::now()).unwrap();
+        assert_eq!(swept, Swept { removed: 3, unread: 2, bytes: 0 });
+        assert!(names(work.path()).is_empty(), "no position for whoever gets the inode next");
     }
 
     #[tokio::test]
@@ -175,7 +224,8 @@ mod tests {
         let folder = dir.path().join("log");
         let size = IntGauge::new("n", "h").unwrap();
         size.set(-1);
-        let task = start(folder.clone(), size.clone(), Duration::from_millis(1));
+        let work = dir.path().join("work");
+        let task = start(folder.clone(), work, size.clone(), Duration::from_millis(1));
         while size.get() != 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

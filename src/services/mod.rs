@@ -1,4 +1,5 @@
-//! Programs and helpers beside Postgres that the spec says something about (04 §8 to §11).
+//! Programs and helpers beside Postgres that the spec says something about (04 §8 to §11), and what
+//! the compute does for Postgres while it runs (07).
 //!
 //! | module | what it is |
 //! |---|---|
@@ -6,14 +7,19 @@
 //! | [`pgbouncer`], [`ini`] | settings into its INI file, `RELOAD` |
 //! | [`local_proxy`] | its JSON file, SIGHUP |
 //! | [`rsyslog`], [`rsyslog_conf`] | audit forwarding and log export |
-//! | [`audit_gc`] | old audit files |
+//! | [`audit_gc`], [`imfile_state`] | old audit files, and how far they were read |
 //! | [`vm_helpers`] | swap and disk quota |
+//! | [`extensions`] | extensions that are fetched when they are needed |
+//! | [`lfc`] | prewarm and offload of the local file cache |
 //! | [`replace`], [`newest`] | what they share: files in one step, one job at a time |
 //!
 //! None of the programs is a child of ours; what is shared are files, a pid file, a console.
 
 pub mod audit_gc;
+pub mod extensions;
+pub mod imfile_state;
 pub mod ini;
+pub mod lfc;
 pub mod local_proxy;
 pub mod newest;
 pub mod pgbouncer;

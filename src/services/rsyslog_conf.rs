@@ -112,7 +112,10 @@ pub struct AuditInputs<'a> {
 }
 
 /// Text of the audit file: RFC 5424 frames around a JSON body, which is what the collector reads;
-/// a record begins with a time in GMT and may have several lines. Both actions are always there; `$.remote_syslog_tls` chooses.
+/// a record begins with a time in GMT and may have several lines. Both actions are always there;
+/// `$.remote_syslog_tls` chooses. How far it has read is written down all the time, not only at its
+/// end: the removal of old files looks at that (04 W20), and a daemon that is killed sends nothing
+/// twice.
 pub fn audit(collector: &Collector, inputs: &AuditInputs<'_>) -> String {
     let files = inputs.log_folder.join("*.log");
     let host = quoted(&collector.host);
@@ -127,6 +130,7 @@ pub fn audit(collector: &Collector, inputs: &AuditInputs<'_>) -> String {
 module(load="imfile")
 global(workDirectory={work} DefaultNetstreamDriverCAFile={ca})
 input(type="imfile" File={files} Tag="pgaudit_log" Severity="info" Facility="local5"
+      persistStateAfterSubmission="on"
       startmsg.regex="^[[:digit:]]{{4}}-[[:digit:]]{{2}}-[[:digit:]]{{2}} [[:digit:]]{{2}}:[[:digit:]]{{2}}:[[:digit:]]{{2}}.[[:digit:]]{{3}} GMT,")
 template(name="PgAuditLog" type="string"
          string="<%PRI%>1 %TIMESTAMP:::date-rfc3339% %HOSTNAME% - - - - %$.json_log%")

@@ -186,6 +186,7 @@ impl SideDaemons {
         if forwards {
             drop(audit_gc::start(
                 log_folder,
+                self.params.rsyslog.work_folder.clone(),
                 metrics.audit_log_dir_size.clone(),
                 self.timeouts.audit_gc_every,
             ));

@@ -17,6 +17,9 @@ use super::wire::{ConfigDocument, ControlPlaneResponse, ControlPlaneStatus};
 use crate::errors::one_line;
 use crate::telemetry::secret::Secret;
 
+/// Name of the question in the metrics (03 §10).
+pub const RPC: &str = "GetConfig";
+
 /// First pause after a failed try (09 §1.2); doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause.

@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use thiserror::Error;
+use utoipa::ToSchema;
 
 use super::grpc_url::{GrpcAddress, GrpcUrlError};
 use super::ids::ShardIndex;
 use crate::telemetry::secret::Secret;
 
 /// `pageserver_connection_info` of the spec, or what the older members were converted to.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 pub struct PageserverConnectionInfo {
     /// 0 for an unsharded tenant.
     pub shard_count: u8,
     /// Pages of 8 KiB; absent for an unsharded tenant.
     pub stripe_size: Option<u32>,
     /// All shards by index.
+    #[schema(value_type = BTreeMap<String, Shard>)]
     pub shards: BTreeMap<ShardIndex, Shard>,
     /// Decides alone which protocol is used.
     #[serde(default)]
@@ -24,25 +26,27 @@ pub struct PageserverConnectionInfo {
 }
 
 /// The pageservers of one shard.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 pub struct Shard {
     /// The first one serves the base backup; leases go to all.
     pub pageservers: Vec<Pageserver>,
 }
 
 /// One pageserver of a shard. The URLs may carry passwords.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 pub struct Pageserver {
     /// Not used.
     pub id: Option<u64>,
     /// URL or keyword string.
+    #[schema(value_type = Option<String>)]
     pub libpq_url: Option<Secret<String>>,
     /// `grpc://host:port`.
+    #[schema(value_type = Option<String>)]
     pub grpc_url: Option<Secret<String>>,
 }
 
 /// Protocol towards the pageservers (02 §6.4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PageserverProtocol {
     /// Postgres protocol.

@@ -44,6 +44,15 @@ pub enum SourceError {
 }
 
 impl ConfigSource {
+    /// Reads the configuration if it is in a file.
+    pub fn read_file(&self) -> Result<Option<Parsed<ConfigDocument>>, SourceError> {
+        match self {
+            Self::ConfigFile(path) => read_config(path).map(Some),
+            Self::SpecFile(path) => read_spec(path).map(Some),
+            Self::ControlPlane(_) => Ok(None),
+        }
+    }
+
     /// Reads the configuration once and logs members that nobody knows. A control plane is asked
     /// with this patience, and the observer hears of each try.
     pub async fn load(

@@ -10,6 +10,7 @@ use std::num::NonZeroU64;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::ids::{Lsn, TenantId, TimelineId};
 use super::pageserver::PageserverConnectionInfo;
@@ -25,7 +26,7 @@ pub struct ConfigDocument {
 }
 
 /// Body of `POST /configure` (02 D2).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 pub struct ConfigureRequest {
     /// The complete new spec.
     pub spec: ComputeSpec,
@@ -56,7 +57,7 @@ pub enum ControlPlaneStatus {
 }
 
 /// What concerns the program and not the compute (02 §4.1).
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub struct ComputeCtlConfig {
     /// Keys that verify bearer tokens on the external server.
     pub jwks: Jwks,
@@ -65,14 +66,15 @@ pub struct ComputeCtlConfig {
 }
 
 /// A JSON web key set. The keys' own shape is checked where they are used for verification.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub struct Jwks {
     /// May be empty, then nobody is let in.
+    #[schema(value_type = Vec<Object>)]
     pub keys: Vec<jsonwebtoken::jwk::Jwk>,
 }
 
 /// Absolute paths of PEM files.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct TlsConfig {
     /// Private key.
     pub key_path: String,
@@ -81,7 +83,7 @@ pub struct TlsConfig {
 }
 
 /// The compute spec (02 §5).
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 pub struct ComputeSpec {
     /// Not used; 1.0 today. Required so that other JSON is not taken for a spec.
     pub format_version: f32,
@@ -110,6 +112,7 @@ pub struct ComputeSpec {
     /// Preferred source of pageserver information.
     pub pageserver_connection_info: Option<PageserverConnectionInfo>,
     /// Older source: connection strings in shard order, joined by commas.
+    #[schema(value_type = Option<String>)]
     pub pageserver_connstring: Option<Secret<String>>,
     /// Pages of 8 KiB; goes with `pageserver_connstring`.
     pub shard_stripe_size: Option<u32>,
@@ -128,10 +131,12 @@ pub struct ComputeSpec {
     #[serde(default)]
     pub mode: ComputeMode,
     /// Password towards pageserver and safekeepers.
+    #[schema(value_type = Option<String>)]
     pub storage_auth_token: Option<Secret<String>>,
     /// Extensions that can be downloaded (02 §10).
     pub remote_extensions: Option<RemoteExtensions>,
     /// Options of `[pgbouncer]`, in order. Values may hold passwords.
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
     pub pgbouncer_settings: Option<IndexMap<String, Secret<String>>>,
     /// Configuration of the local proxy.
     pub local_proxy_config: Option<LocalProxyConfig>,
@@ -149,11 +154,13 @@ pub struct ComputeSpec {
     /// `host:port` of the endpoint storage.
     pub endpoint_storage_addr: Option<String>,
     /// Bearer token for it.
+    #[schema(value_type = Option<String>)]
     pub endpoint_storage_token: Option<Secret<String>>,
     /// Prewarm the file cache as soon as the compute runs.
     #[serde(default)]
     pub autoprewarm: bool,
     /// Offload the file cache state every n seconds.
+    #[schema(value_type = Option<u64>, minimum = 1)]
     pub offload_lfc_interval_seconds: Option<NonZeroU64>,
     /// Tunes the extension statistics; values up to 0 mean the default (02 W13).
     pub suspend_timeout_seconds: i64,
@@ -198,7 +205,7 @@ impl ComputeSpec {
 }
 
 /// Mode of a compute (02 §6.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
 pub enum ComputeMode {
     /// Read-write.
     #[default]
@@ -220,7 +227,7 @@ impl fmt::Display for ComputeMode {
 }
 
 /// Level of audit logging (02 §6.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
 pub enum AuditLogLevel {
     /// None.
     #[default]
@@ -236,7 +243,7 @@ pub enum AuditLogLevel {
 }
 
 /// Roles, databases, settings (02 §8).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 pub struct Cluster {
     /// Shown in log lines.
     pub cluster_id: Option<String>,
@@ -255,18 +262,19 @@ pub struct Cluster {
 }
 
 /// A role (02 §8.2).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 pub struct Role {
     /// Raw catalog name.
     pub name: String,
     /// SCRAM verifier, bare MD5 hash, or none.
+    #[schema(value_type = Option<String>)]
     pub encrypted_password: Option<Secret<String>>,
     /// Role options in SQL form.
     pub options: Option<Vec<PgOption>>,
 }
 
 /// A database (02 §8.3). `restrict_conn` and `invalid` are output-only members and ignored here.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 pub struct Database {
     /// Raw catalog name.
     pub name: String,
@@ -277,7 +285,7 @@ pub struct Database {
 }
 
 /// The generic name/value item (02 §8.4).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 pub struct PgOption {
     /// Option or setting name, raw.
     pub name: String,
@@ -288,7 +296,7 @@ pub struct PgOption {
 }
 
 /// A rename or deletion (02 §9).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 pub struct DeltaOperation {
     /// `delete_db`, `rename_db`, `delete_role`, `rename_role`; others are ignored.
     pub action: String,
@@ -299,7 +307,7 @@ pub struct DeltaOperation {
 }
 
 /// Extensions that can be downloaded (02 §10.1).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 pub struct RemoteExtensions {
     /// Names open to all.
     pub public_extensions: Option<Vec<String>>,
@@ -312,7 +320,7 @@ pub struct RemoteExtensions {
 }
 
 /// Data of one extension that can be downloaded.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 pub struct ExtensionData {
     /// File name to content, for `<sharedir>/extension/`.
     pub control_data: BTreeMap<String, String>,
@@ -321,7 +329,7 @@ pub struct ExtensionData {
 }
 
 /// Configuration of the local proxy (02 §11.1).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct LocalProxyConfig {
     /// Key sets and the roles they stand for.
     pub jwks: Option<Vec<LocalProxyJwks>>,
@@ -330,7 +338,7 @@ pub struct LocalProxyConfig {
 }
 
 /// One key set of the local proxy.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct LocalProxyJwks {
     /// Id of the key set.
     pub id: String,
@@ -345,7 +353,7 @@ pub struct LocalProxyJwks {
 }
 
 /// Lakebase settings (02 §15).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 pub struct DatabricksSettings {
     /// Certificate, key and authority of Postgres.
     pub pg_compute_tls_settings: DatabricksTls,
@@ -358,7 +366,7 @@ pub struct DatabricksSettings {
 }
 
 /// Absolute paths of PEM files.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 pub struct DatabricksTls {
     /// Certificate.
     pub cert_file: String,

@@ -2,18 +2,28 @@
 //! the size limit is lifted while the catalog is changed, and back afterwards on every path.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 
-use crate::catalog::neon_extension::{self, Upgrade};
-use crate::catalog::roles_and_databases;
-use crate::catalog::session::{
-    self, APPLY_CONFIG, MaintenanceSession, POST_APPLY_CONFIG, SessionDeadlines,
-};
-use crate::node::ComputeNode;
+use crate::catalog::plan::Wanted;
+use crate::catalog::pool::Sessions;
+use crate::catalog::session::{APPLY_CONFIG, SessionDeadlines, session_config};
+use crate::catalog::{apply, concurrency};
 use crate::node::phase::Phase;
+use crate::node::{ComputeNode, millis};
 use crate::postgres::files::{self, TempOverride};
 use crate::spec::ParsedSpec;
+use crate::startup::background;
+
+/// When roles and databases are applied (05 §1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// The first time after Postgres was started.
+    Start,
+    /// Users may be connected.
+    Reconfiguration,
+}
 
 /// After the start of a primary.
 pub async fn after_start(
@@ -23,11 +33,12 @@ pub async fn after_start(
 ) -> anyhow::Result<()> {
     if !spec.spec.skip_pg_catalog_updates {
         let _phase = node.phase(Phase::ApplyCatalog);
-        apply(node, spec, &reload).await?;
+        apply(node, spec, Occasion::Start, &reload).await?;
         files::enable_subscribers(&node.params.pgdata)?;
         reload()?;
     }
-    upgrade_neon_in_background(node)
+    background::begin(node, !spec.spec.skip_pg_catalog_updates);
+    Ok(())
 }
 
 /// Brings roles and databases to what the spec says. The caller reloads afterwards, which takes
@@ -35,12 +46,14 @@ pub async fn after_start(
 pub async fn apply(
     node: &ComputeNode,
     spec: &ParsedSpec,
+    occasion: Occasion,
     reload: impl Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    let _turn = node.catalog.enter(node.params.timeouts.catalog_turn).await?;
     let lifted = TempOverride::begin(&node.params.pgdata, &spec.spec)?;
     reload()?;
     let applied =
-        if spec.is_primary() { apply_roles_and_databases(node, spec).await } else { Ok(()) };
+        if spec.is_primary() { apply_catalog(node, spec, occasion).await } else { Ok(()) };
     if let Some(lifted) = lifted {
         lifted.end()?;
     }
@@ -50,35 +63,34 @@ pub async fn apply(
     applied
 }
 
-async fn apply_roles_and_databases(node: &ComputeNode, spec: &ParsedSpec) -> anyhow::Result<()> {
-    let config = session::session_config(node.params.connstr.as_str(), APPLY_CONFIG)?;
-    let session = MaintenanceSession::connect(&config, deadlines(node)).await?;
-    if !neon_extension::has_neon_extension(session.session()).await? {
-        tracing::info!("this server has no `neon` extension; what needs it is skipped");
-    }
-    let role = &node.params.privileged_role_name;
-    let statements = roles_and_databases::apply(&session, &spec.spec, role)
-        .await
-        .context("failed to apply roles and databases")?;
-    tracing::info!("roles and databases are as the spec says, {statements} statements");
+async fn apply_catalog(
+    node: &ComputeNode,
+    spec: &ParsedSpec,
+    occasion: Occasion,
+) -> anyhow::Result<()> {
+    let (params, timeouts) = (&node.params, &node.params.timeouts);
+    let sessions = Sessions {
+        config: session_config(params.connstr.as_str(), APPLY_CONFIG, params.install.version)?,
+        deadlines: SessionDeadlines::from(timeouts),
+        no_slot: timeouts.sql_no_slot,
+        pause: timeouts.sql_no_slot_pause,
+    };
+    let timeline = spec.timeline_id.to_string();
+    let privileged_role = &node.params.privileged_role_name;
+    let wanted = Wanted { spec: &spec.spec, timeline: &timeline, privileged_role };
+    let limit = match occasion {
+        Occasion::Start => concurrency::at_start(&spec.spec),
+        Occasion::Reconfiguration => concurrency::at_reconfiguration(&spec.spec),
+    };
+    let began = Instant::now();
+    let (report, result) = apply::apply(&sessions, &wanted, limit).await;
+    node.set_apply_report(&report);
+    result.context("failed to apply roles and databases")?;
+    tracing::info!(
+        "roles and databases are as the spec says, {} statements, {} objects as they were, {} ms",
+        report.done(),
+        report.unchanged.len(),
+        millis(began.elapsed())
+    );
     Ok(())
-}
-
-/// `ALTER EXTENSION neon UPDATE`, which must not hold up the start (01 §11 step 6).
-fn upgrade_neon_in_background(node: &Arc<ComputeNode>) -> anyhow::Result<()> {
-    let config = session::session_config(node.params.connstr.as_str(), POST_APPLY_CONFIG)?;
-    let deadlines = deadlines(node);
-    tokio::spawn(async move {
-        match neon_extension::upgrade_neon_extension(&config, deadlines).await {
-            Ok(Upgrade::Done) => tracing::info!("the neon extension is up to date"),
-            Ok(Upgrade::NotInstalled) => {}
-            Err(error) => tracing::error!("could not update the neon extension: {error}"),
-        }
-    });
-    Ok(())
-}
-
-fn deadlines(node: &ComputeNode) -> SessionDeadlines {
-    let timeouts = &node.params.timeouts;
-    SessionDeadlines { connect: timeouts.sql_connect, statement: timeouts.sql_statement }
 }

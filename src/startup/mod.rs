@@ -6,12 +6,16 @@
 //!  pageserver connection opened ─────────────┘                                     │
 //!  TLS key and certificate waited for ─────────────────────────────────────────────┤
 //!  swap, quota, rsyslogd ──────────────────────────────────────────────────────────┤
+//!  control files, preloaded extensions ────────────────────────────────────────────┤
 //!                      running ◄─ roles and databases ◄─ ready ◄─ Postgres spawned ◄┘
 //! ```
+//!
+//! Migrations and the upgrade of the `neon` extension follow in the background.
 //!
 //! What stands one above the other runs at the same time. Invariant: dropping [`start`] stops
 //! everything it began, except a Postgres that it has put into the caller's hands.
 
+pub mod background;
 pub mod catalog;
 pub mod configuration;
 pub mod leftovers;
@@ -28,6 +32,7 @@ use anyhow::Context;
 use crate::node::phase::Phase;
 use crate::node::{ComputeNode, millis};
 use crate::postgres::conf::ConfFile;
+use crate::postgres::databricks;
 use crate::postgres::files;
 use crate::postgres::process::{PostgresProcess, Server};
 use crate::postgres::ready::ReadyWatch;
@@ -37,6 +42,8 @@ use crate::storage::basebackup::{self, BasebackupRequest, EarlyConnection};
 use crate::storage::safekeepers::{self, SyncCheck, SyncCheckRequest};
 use crate::storage::sync::{self, SyncRequest};
 use crate::storage::target::PageserverTarget;
+use crate::telemetry::log_files;
+use crate::telemetry::secret::Secret;
 use crate::tls::TlsState;
 pub use leftovers::Leftovers;
 
@@ -49,20 +56,28 @@ pub async fn start(
     leftovers: &mut Leftovers,
     postgres: &mut Option<PostgresProcess>,
 ) -> anyhow::Result<()> {
+    if let Some(lakebase) = &node.params.lakebase {
+        let compute_id = node.params.compute_id.as_deref().unwrap_or_default();
+        log_files::identify(&lakebase.instance_id, compute_id);
+    }
     log_spec(spec);
     // Everything that can fail without touching anything comes first.
     configuration::check_preload_libraries(node, spec)?;
     let conf = configuration::render(node, spec)?;
     node.side.check(&spec.spec)?;
+    node.extensions.preloaded(&spec.spec).context(PRELOAD)?;
 
     tls.follow(&spec.spec);
     node.side.in_background(&spec.spec, node.params.active_tls(&spec.spec));
     let wait = async { tls.wait_for_pair().await.map_err(anyhow::Error::new) };
+    let wait = node.during(Phase::Certificate, wait);
     let (pgdata, children) = (&node.params.pgdata, &node.children);
-    let (pair, (), ()) = tokio::try_join!(
+    let side = node.side.before_postgres(&spec.spec, pgdata, children, &node.metrics);
+    let (pair, (), (), ()) = tokio::try_join!(
         wait,
         prepare_pgdata(node, spec, conf, leftovers),
-        node.side.before_postgres(&spec.spec, pgdata, children, &node.metrics),
+        node.during(Phase::SideServices, side),
+        load_extensions(node, spec),
     )?;
     if let Some(pair) = pair {
         // After the basebackup, before which PGDATA is emptied.
@@ -87,6 +102,10 @@ pub fn finish(node: &ComputeNode, postmaster: i32) {
     let _ = node.apply(Event::Succeeded);
     let metrics = serde_json::to_string(&node.startup_metrics()).unwrap_or_default();
     tracing::info!("compute start finished, postmaster {postmaster}, metrics {metrics}");
+    let (_, shares) = node.startup_shares();
+    let shares =
+        shares.iter().map(|(phase, took)| format!("{phase} {:.1}", took.as_secs_f64() * 1e3));
+    tracing::info!("where the time went, in ms: {}", shares.collect::<Vec<_>>().join(", "));
 }
 
 fn log_spec(spec: &ParsedSpec) {
@@ -104,6 +123,20 @@ fn log_spec(spec: &ParsedSpec) {
         spec.mode(),
         spec.spec.features,
     );
+}
+
+const PRELOAD: &str = "shared_preload_libraries names a library that cannot be fetched";
+
+/// Extensions that Postgres loads when it starts (07 §3.6).
+async fn load_extensions(node: &ComputeNode, spec: &ParsedSpec) -> anyhow::Result<()> {
+    let loaded = node.extensions.before_postgres(&spec.spec).await.context(PRELOAD)?;
+    node.update_metrics(|metrics| {
+        metrics.load_ext_ms = millis(loaded.took);
+        metrics.num_ext_downloaded = loaded.count;
+        metrics.largest_ext_size = loaded.largest;
+        metrics.total_ext_download_size = loaded.total;
+    });
+    Ok(())
 }
 
 /// PGDATA as Postgres needs it (01 §9).
@@ -130,6 +163,10 @@ async fn prepare_pgdata(
     fetch_basebackup(node, spec, &target, lsn, pageserver).await?;
 
     let pgdata = &node.params.pgdata;
+    if let Some(settings) = &spec.spec.databricks_settings {
+        // Its line comes before the one that lets everybody with a password in.
+        databricks::install(pgdata, settings, node.params.install.version)?;
+    }
     files::touch_up_hba(pgdata)?;
     files::link_dynshmem(pgdata)?;
     if !spec.is_primary() {
@@ -260,13 +297,18 @@ async fn start_postgres(
 }
 
 /// How the server program is run for a spec: with the storage token, if it has one, in the
-/// environment (01 §2).
+/// environment (01 §2), and what Lakebase mode adds to that (04 §16).
 pub fn server(node: &ComputeNode, spec: &ParsedSpec) -> Server {
     let token = spec.storage_token();
+    let token = token.map(|token| ("NEON_AUTH_TOKEN".to_owned(), token.clone()));
+    let compute_id = node.params.compute_id.as_deref();
+    let lakebase = node.params.lakebase.iter();
+    let lakebase = lakebase.flat_map(|it| it.postgres_env(compute_id, &spec.spec));
+    let lakebase = lakebase.map(|(name, value)| (name, Secret::new(value)));
     Server {
         postgres: node.params.install.postgres.clone(),
         cgexec: node.params.autoscaling,
-        env: token.map(|token| ("NEON_AUTH_TOKEN".to_owned(), token.clone())).into_iter().collect(),
+        env: token.into_iter().chain(lakebase).collect(),
     }
 }
 

@@ -1,22 +1,23 @@
 //! The program's own log (01 §20.1): one line per event on stderr, no colours, no module path.
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt, registry};
 
+use super::log_files::JsonLine;
 use super::sink::LogSink;
 
-/// Sends all events to the sink. `RUST_LOG` sets the levels; unset or unparsable means `info`.
-pub fn init(sink: LogSink) {
+/// Sends all events to the sink, and as lines of JSON to that of the log files, if there are any.
+/// `RUST_LOG` sets the levels; unset or unparsable means `info`.
+pub fn init(sink: LogSink, files: Option<LogSink>) {
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .from_env()
         .unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_target(false)
-        .with_writer(sink)
-        .init();
+    let lines = fmt::layer().with_ansi(false).with_target(false).with_writer(sink);
+    let files = files.map(|files| fmt::layer().event_format(JsonLine).with_writer(files));
+    registry().with(filter).with(lines).with(files).init();
     log_panics();
 }
 

@@ -1,9 +1,22 @@
 //! The Prometheus registry (03 §10).
+//!
+//! Every family of the document is registered at once, those included whose events come from
+//! services that a compute may not have: readers rely on counters that are 0 from the first scrape
+//! on. Whoever counts something gets a method or a counter here; names and labels are nowhere else.
+//!
+//! Invariant: families whose series change their labels (status, extensions, start) are exchanged
+//! under the lock that a scrape holds, so that no scrape sees half an exchange.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use prometheus::{GaugeVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+use prometheus::{
+    Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+use reqwest::StatusCode;
 
 use super::lease_metrics::LeaseMetrics;
 use crate::state::ComputeStatus;
@@ -17,64 +30,280 @@ pub const BUILD_TAG: &str = match option_env!("BUILD_TAG") {
 /// Content type of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
-/// All metric families of the process.
+/// The order of the document; what it does not know comes after.
+const ORDER: [&str; 15] = [
+    "compute_ctl_up",
+    "compute_installed_extensions",
+    "compute_ctl_cplane_requests_total",
+    "compute_ctl_remote_ext_requests_total",
+    "compute_ctl_db_migration_failed_total",
+    "compute_audit_log_dir_size",
+    "compute_pg_current_downtime_ms",
+    "compute_pg_downtime_ms_total",
+    "compute_ctl_lfc_prewarms_total",
+    "compute_ctl_lfc_prewarm_errors_total",
+    "compute_ctl_lfc_offloads_total",
+    "compute_ctl_lfc_offload_errors_total",
+    "pg_cctl_pagestream_request_errors_total",
+    "pg_cctl_configure_statement_timeout_errors_total",
+    "pg_cctl_attached",
+];
+
+/// All metric families of the process. Clones count into the same ones.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
+    /// Taken by a scrape and by whoever exchanges series; holds what is computed at a scrape.
+    exchange: Arc<Mutex<AtScrape>>,
     up: IntGaugeVec,
-    basebackup_bytes: IntGauge,
-    certificate_days: GaugeVec,
-    certificate_expiry: Arc<Mutex<Option<DateTime<Utc>>>>,
+    installed_extensions: IntGaugeVec,
+    cplane_requests: IntCounterVec,
+    remote_ext_requests: IntCounterVec,
+    db_migration_failed: IntCounterVec,
     /// Bytes of log files in `PGDATA/log` (04 §10.4).
     pub audit_log_dir_size: IntGauge,
+    /// Milliseconds since Postgres was last seen to answer; 0 after each good check.
+    pub pg_current_downtime_ms: IntGauge,
+    /// Milliseconds in which Postgres did not answer, all together.
+    pub pg_downtime_ms: IntCounter,
+    /// Prewarms of the local file cache that were begun.
+    pub lfc_prewarms: IntCounter,
+    /// Those that ended as `failed`.
+    pub lfc_prewarm_errors: IntCounter,
+    /// Offloads of the state of the local file cache that were begun.
+    pub lfc_offloads: IntCounter,
+    /// Those that ended as `failed`.
+    pub lfc_offload_errors: IntCounter,
+    /// Calls of `/refresh_configuration`, whatever they were answered.
+    pub pagestream_request_errors: IntCounter,
+    /// Statements of a configuration that SQLSTATE 57014 ended; counted in Lakebase mode.
+    pub configure_statement_timeouts: IntCounter,
+    attached: IntGaugeVec,
+    basebackup_bytes: IntGauge,
+    startup_total: Gauge,
+    startup_phases: GaugeVec,
+    certificate_days: GaugeVec,
     /// LSN leases of a static compute.
     pub leases: LeaseMetrics,
+}
+
+#[derive(Debug, Default)]
+struct AtScrape {
+    certificate_expiry: Option<DateTime<Utc>>,
+}
+
+/// One version of an extension, over all databases (02 §12.9).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstalledExtension {
+    /// `extname`.
+    pub name: String,
+    /// `extversion`.
+    pub version: String,
+    /// Whether its owner is the bootstrap superuser.
+    pub owned_by_superuser: bool,
+    /// Number of databases that have it.
+    pub databases: u32,
+}
+
+/// Labels of [`Metrics::set_attached`].
+#[derive(Debug, Clone, Copy)]
+pub struct Attachment<'a> {
+    /// `--compute-id`.
+    pub compute_id: &'a str,
+    /// `INSTANCE_ID`.
+    pub instance_id: &'a str,
+    /// Effective tenant id.
+    pub tenant_id: &'a str,
+    /// Effective timeline id.
+    pub timeline_id: &'a str,
+}
+
+/// Makes families and registers them.
+struct Registrar {
+    registry: Registry,
+}
+
+impl Registrar {
+    fn keep<C: Collector + Clone + 'static>(&self, family: C) -> Result<C, prometheus::Error> {
+        self.registry.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.keep(IntGauge::new(name, help)?)
+    }
+
+    fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntGaugeVec, prometheus::Error> {
+        self.keep(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.keep(IntCounter::new(name, help)?)
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        self.keep(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
 }
 
 impl Metrics {
     /// Registers all families. Fails only if two families share a name.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let up = IntGaugeVec::new(
-            Opts::new("compute_ctl_up", "Always 1; the labels tell the build and the status"),
-            &["build_tag", "status"],
-        )?;
-        let basebackup_bytes = IntGauge::new(
-            "compute_ctl_basebackup_received_bytes",
-            "Compressed bytes of the basebackup so far, of the present or last try",
-        )?;
-        registry.register(Box::new(up.clone()))?;
-        registry.register(Box::new(basebackup_bytes.clone()))?;
-        // Without labels; a vector all the same, so that there is no series without a certificate.
-        let certificate_days = GaugeVec::new(
-            Opts::new(
-                "compute_ctl_tls_certificate_expiry_days",
-                "Days until the TLS certificate that Postgres was given expires, negative after",
-            ),
-            &[],
-        )?;
-        registry.register(Box::new(certificate_days.clone()))?;
-        let audit_log_dir_size = IntGauge::new(
-            "compute_audit_log_dir_size",
-            "Size in bytes of the log files in the audit log directory",
-        )?;
-        registry.register(Box::new(audit_log_dir_size.clone()))?;
-        let leases = LeaseMetrics::register(&registry)?;
+        let new = Registrar { registry: registry.clone() };
         Ok(Self {
+            leases: LeaseMetrics::register(&registry)?,
             registry,
-            up,
-            basebackup_bytes,
-            certificate_days,
-            certificate_expiry: Arc::default(),
-            audit_log_dir_size,
-            leases,
+            exchange: Arc::default(),
+            up: new.gauges(
+                "compute_ctl_up",
+                "Always 1; the labels tell the build and the status",
+                &["build_tag", "status"],
+            )?,
+            installed_extensions: new.gauges(
+                "compute_installed_extensions",
+                "Databases that have this version of an extension",
+                &["extension_name", "version", "owned_by_superuser"],
+            )?,
+            cplane_requests: new.counters(
+                "compute_ctl_cplane_requests_total",
+                "Requests to the control plane, one for each try",
+                &["rpc", "http_status"],
+            )?,
+            remote_ext_requests: new.counters(
+                "compute_ctl_remote_ext_requests_total",
+                "Downloads of extensions",
+                &["http_status", "filename"],
+            )?,
+            db_migration_failed: new.counters(
+                "compute_ctl_db_migration_failed_total",
+                "Migrations that failed",
+                &["migration_id"],
+            )?,
+            audit_log_dir_size: new.gauge(
+                "compute_audit_log_dir_size",
+                "Size in bytes of the log files in the audit log directory",
+            )?,
+            pg_current_downtime_ms: new.gauge(
+                "compute_pg_current_downtime_ms",
+                "Milliseconds for which Postgres has not answered, 0 when it does",
+            )?,
+            pg_downtime_ms: new.counter(
+                "compute_pg_downtime_ms_total",
+                "Milliseconds in which Postgres did not answer",
+            )?,
+            lfc_prewarms: new.counter(
+                "compute_ctl_lfc_prewarms_total",
+                "Prewarms of the local file cache that were begun",
+            )?,
+            lfc_prewarm_errors: new.counter(
+                "compute_ctl_lfc_prewarm_errors_total",
+                "Prewarms of the local file cache that failed",
+            )?,
+            lfc_offloads: new.counter(
+                "compute_ctl_lfc_offloads_total",
+                "Offloads of the state of the local file cache that were begun",
+            )?,
+            lfc_offload_errors: new.counter(
+                "compute_ctl_lfc_offload_errors_total",
+                "Offloads of the state of the local file cache that failed",
+            )?,
+            pagestream_request_errors: new.counter(
+                "pg_cctl_pagestream_request_errors_total",
+                "Calls of /refresh_configuration, made when pageservers do not answer Postgres",
+            )?,
+            configure_statement_timeouts: new.counter(
+                "pg_cctl_configure_statement_timeout_errors_total",
+                "Statements of a configuration that met the statement timeout",
+            )?,
+            attached: new.gauges(
+                "pg_cctl_attached",
+                "Always 1; the labels tell what the compute is attached to",
+                &["pg_compute_id", "pg_instance_id", "tenant_id", "timeline_id"],
+            )?,
+            basebackup_bytes: new.gauge(
+                "compute_ctl_basebackup_received_bytes",
+                "Compressed bytes of the basebackup so far, of the present or last try",
+            )?,
+            startup_total: new.keep(Gauge::new(
+                "compute_ctl_startup_seconds",
+                "Time since the start began, or that it took",
+            )?)?,
+            startup_phases: new.keep(GaugeVec::new(
+                Opts::new(
+                    "compute_ctl_startup_phase_seconds",
+                    "Parts of compute_ctl_startup_seconds, which they add up to",
+                ),
+                &["phase"],
+            )?)?,
+            // Without labels; a vector all the same, so that there is no series without a
+            // certificate.
+            certificate_days: new.keep(GaugeVec::new(
+                Opts::new(
+                    "compute_ctl_tls_certificate_expiry_days",
+                    "Days until the TLS certificate that Postgres was given expires, negative after",
+                ),
+                &[],
+            )?)?,
         })
+    }
+
+    /// What is behind it is whole at any moment.
+    fn exchange(&self) -> MutexGuard<'_, AtScrape> {
+        self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Shows a status: exactly one series of `compute_ctl_up` at a time (01 §14.4).
     pub fn set_status(&self, status: ComputeStatus) {
+        let _no_scrape = self.exchange();
         self.up.reset();
         self.up.with_label_values(&[BUILD_TAG, &status.to_string()]).set(1);
+    }
+
+    /// Shows what a collection has found, in place of what the one before found (03 W13).
+    pub fn set_installed_extensions(&self, found: &[InstalledExtension]) {
+        let _no_scrape = self.exchange();
+        self.installed_extensions.reset();
+        for extension in found {
+            let owned = if extension.owned_by_superuser { "1" } else { "0" };
+            self.installed_extensions
+                .with_label_values(&[extension.name.as_str(), extension.version.as_str(), owned])
+                .set(extension.databases.into());
+        }
+    }
+
+    /// Counts one try to reach the control plane; without a status there was no answer.
+    pub fn count_cplane_request(&self, rpc: &str, status: Option<StatusCode>) {
+        self.cplane_requests.with_label_values(&[rpc, &status_label(status)]).inc();
+    }
+
+    /// Counts one try to download `<extension>.tar.zst`; without a status there was no answer.
+    pub fn count_remote_ext_request(&self, filename: &str, status: Option<StatusCode>) {
+        let status = status_label(status);
+        self.remote_ext_requests.with_label_values(&[status.as_str(), filename]).inc();
+    }
+
+    /// Counts the migration that failed.
+    pub fn count_failed_migration(&self, migration_id: &str) {
+        self.db_migration_failed.with_label_values(&[migration_id]).inc();
+    }
+
+    /// Shows what the compute is attached to; Lakebase mode with an instance id only.
+    pub fn set_attached(&self, to: Attachment<'_>) {
+        let _no_scrape = self.exchange();
+        self.attached.reset();
+        let labels = [to.compute_id, to.instance_id, to.tenant_id, to.timeline_id];
+        self.attached.with_label_values(&labels).set(1);
     }
 
     /// Shows how far the basebackup is.
@@ -82,24 +311,53 @@ impl Metrics {
         self.basebackup_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    /// Shows how long the start has taken so far, and its parts.
+    pub fn set_startup<'a>(
+        &self,
+        total: Duration,
+        phases: impl IntoIterator<Item = (&'a str, Duration)>,
+    ) {
+        let _no_scrape = self.exchange();
+        self.startup_total.set(total.as_secs_f64());
+        for (phase, took) in phases {
+            self.startup_phases.with_label_values(&[phase]).set(took.as_secs_f64());
+        }
+    }
+
     /// Shows how many days are left until this moment, counted anew at each scrape; nothing for
     /// `None`.
     pub fn set_certificate_expiry(&self, not_after: Option<DateTime<Utc>>) {
-        *self.certificate_expiry.lock().unwrap_or_else(PoisonError::into_inner) = not_after;
+        self.exchange().certificate_expiry = not_after;
     }
 
-    /// All families in the text format.
+    /// All families in the text format, in the order of the document.
     pub fn render(&self) -> Result<String, prometheus::Error> {
-        let expiry = *self.certificate_expiry.lock().unwrap_or_else(PoisonError::into_inner);
-        match expiry {
-            Some(end) => self
-                .certificate_days
-                .get_metric_with_label_values::<&str>(&[])?
-                .set(days_until(end, Utc::now())),
-            None => self.certificate_days.reset(),
-        }
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        let families = {
+            let at_scrape = self.exchange();
+            match at_scrape.certificate_expiry {
+                Some(end) => self
+                    .certificate_days
+                    .get_metric_with_label_values::<&str>(&[])?
+                    .set(days_until(end, Utc::now())),
+                None => self.certificate_days.reset(),
+            }
+            self.registry.gather()
+        };
+        TextEncoder::new().encode_to_string(&in_order(families))
     }
+}
+
+/// Families come sorted by name, and stay so after those of the document.
+fn in_order(mut families: Vec<MetricFamily>) -> Vec<MetricFamily> {
+    families.sort_by_key(|family| {
+        ORDER.iter().position(|name| *name == family.name()).unwrap_or(ORDER.len())
+    });
+    families
+}
+
+/// `200 OK`, or `unknown` where there was no answer.
+fn status_label(status: Option<StatusCode>) -> String {
+    status.map_or_else(|| "unknown".to_owned(), |status| status.to_string())
 }
 
 /// Days until a moment, with their fraction; negative when it is over.
@@ -108,40 +366,5 @@ fn days_until(moment: DateTime<Utc>, now: DateTime<Utc>) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_series_tells_the_status() {
-        let metrics = Metrics::new().unwrap();
-        for status in ComputeStatus::ALL {
-            metrics.set_status(status);
-            let text = metrics.render().unwrap();
-            let series: Vec<_> =
-                text.lines().filter(|line| line.starts_with("compute_ctl_up")).collect();
-            let expected =
-                format!(r#"compute_ctl_up{{build_tag="{BUILD_TAG}",status="{status}"}} 1"#);
-            assert_eq!(series, [expected]);
-        }
-    }
-
-    #[test]
-    fn days_of_the_certificate_only_while_there_is_one() {
-        let metrics = Metrics::new().unwrap();
-        let days = || {
-            let text = metrics.render().unwrap();
-            let mut lines = text.lines().map(str::to_owned);
-            lines.find_map(|line| {
-                let days = line.strip_prefix("compute_ctl_tls_certificate_expiry_days ")?;
-                days.parse::<f64>().ok()
-            })
-        };
-        assert_eq!(days(), None);
-        metrics.set_certificate_expiry(Some(Utc::now() + chrono::TimeDelta::days(30)));
-        assert_eq!(days().unwrap().round(), 30.0);
-        metrics.set_certificate_expiry(Some(Utc::now() - chrono::TimeDelta::days(2)));
-        assert_eq!(days().unwrap().round(), -2.0);
-        metrics.set_certificate_expiry(None);
-        assert_eq!(days(), None);
-    }
-}
+#[path = "metrics_tests.rs"]
+mod tests;

@@ -55,6 +55,11 @@ pub struct Installer {
 
 impl Installer {
     /// What is in PGDATA.
+    pub fn installed(&self) -> Option<&Arc<TlsPair>> {
+        self.installed.as_ref()
+    }
+
+    /// What identifies it.
     pub fn digest(&self) -> Option<PairDigest> {
         self.installed.as_ref().map(|pair| pair.digest())
     }

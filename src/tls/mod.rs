@@ -5,6 +5,9 @@
 //!                                                                        └─reload──► Postgres
 //! ```
 //!
+//! After a reload [`served`] looks, as a client would, whether Postgres has taken the new pair; if
+//! not, the one before is put back.
+//!
 //! The driver owns a [`TlsState`]; nothing else writes `server.key` and `server.crt`. Invariant:
 //! the files are read, compared and installed as one value, the [`pair::TlsPair`], and Postgres is
 //! reloaded only when the content is another one.
@@ -12,11 +15,13 @@
 pub mod install;
 pub mod pair;
 mod places;
+pub mod served;
 pub mod watch;
 
 #[cfg(test)]
 mod testing;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,6 +30,7 @@ use tokio::time::Instant;
 use install::Installer;
 pub use install::{InstallError, Installed};
 pub use pair::{PairDigest, PairError, TlsPair};
+use served::Served;
 pub use watch::{NoPair, PairWatch, WatchLimits};
 
 use crate::errors::one_line;
@@ -46,6 +52,20 @@ pub fn active_config<'a>(
     config.filter(|_| spec.has_feature(Feature::TlsExperimental))
 }
 
+/// What was in PGDATA before an installation.
+#[derive(Debug)]
+struct Before(Option<Arc<TlsPair>>);
+
+/// What [`TlsState::confirm`] left in PGDATA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "Postgres has to be reloaded after a change"]
+pub enum Confirmed {
+    /// What was there.
+    AsItIs,
+    /// The pair before; Postgres has to be reloaded.
+    PutBack,
+}
+
 /// The driver's side of TLS: what is followed, and what is in PGDATA.
 #[derive(Debug)]
 pub struct TlsState {
@@ -53,6 +73,10 @@ pub struct TlsState {
     limits: WatchLimits,
     metrics: Metrics,
     installer: Installer,
+    /// The pair before the one in PGDATA, until it is known that Postgres has taken that one.
+    before: Option<Before>,
+    /// Postgres did not take this one. Another try comes with the next reconfiguration, or then.
+    refused: Option<(PairDigest, Instant)>,
     /// Present while TLS is active.
     watch: Option<PairWatch>,
     /// After an installation that failed.
@@ -63,7 +87,8 @@ impl TlsState {
     /// `config` is the one that the process was started with (04 §7.1).
     pub fn new(config: Option<TlsConfig>, limits: WatchLimits, metrics: Metrics) -> Self {
         let installer = Installer::default();
-        Self { config, limits, metrics, installer, watch: None, not_before: None }
+        let (before, refused) = (None, None);
+        Self { config, limits, metrics, installer, before, refused, watch: None, not_before: None }
     }
 
     /// Follows the files if a spec makes TLS active, and stops following them if not (04 W5). Needs
@@ -103,13 +128,40 @@ impl TlsState {
             return std::future::pending().await;
         };
         loop {
-            let pair = watch.changed(self.installer.digest()).await;
+            let (refused, again) = self.refused.unzip();
+            let known: Vec<_> = self.installer.digest().into_iter().chain(refused).collect();
+            let pair = tokio::select! {
+                pair = watch.changed(&known) => pair,
+                () = sleep_until(again) => {
+                    self.refused = None;
+                    continue;
+                }
+            };
             // What the watch has seen may be older than what a reconfiguration has installed.
             match load(config).await {
                 Some(Ok(now)) if now.digest() != pair.digest() => watch.read_meanwhile(now),
                 _ => return pair,
             }
         }
+    }
+
+    /// As [`Self::install`], below a Postgres that runs. After the reload: [`Self::confirm`].
+    ///
+    /// # Errors
+    /// See [`InstallError`].
+    pub fn replace(
+        &mut self,
+        pgdata: &Path,
+        pair: &Arc<TlsPair>,
+    ) -> Result<Installed, InstallError> {
+        let before = self.installer.installed().cloned();
+        let installed = self.install(pgdata, pair)?;
+        if installed == Installed::Changed {
+            // Of several that nobody has looked at, the first one is what Postgres may still have.
+            self.before.get_or_insert(Before(before));
+            self.refused = None;
+        }
+        Ok(installed)
     }
 
     /// Puts a pair into PGDATA. After a failure what was there is still there, and
@@ -147,8 +199,51 @@ impl TlsState {
             tracing::warn!("the TLS certificate stays as it is until there is a usable pair");
             return;
         };
-        if let Err(error) = self.install(pgdata, &pair) {
+        if let Err(error) = self.replace(pgdata, &pair) {
             tracing::error!("could not install the TLS certificate: {}", one_line(&error));
+        }
+    }
+
+    /// After a reload: whether Postgres shows what was installed. If it goes on with what it had
+    /// before, it could not read the new pair; then the one before is put back, and the caller has
+    /// to reload again. What was installed at a start needs no look: Postgres would not run.
+    pub async fn confirm(&mut self, pgdata: &Path, server: SocketAddr) -> Confirmed {
+        let (Some(Before(before)), Some(pair)) = (self.before.take(), self.installer.installed())
+        else {
+            return Confirmed::AsItIs;
+        };
+        let pair = Arc::clone(pair);
+        let goes_on_with = before.as_ref().map(|before| before.leaf());
+        match served::wait_for(server, pair.leaf(), self.limits.served).await {
+            Served::Wanted => return Confirmed::AsItIs,
+            Served::Other(shown) if shown.as_deref() == goes_on_with => {}
+            Served::Other(_) => {
+                // By a setting that outranks ours.
+                tracing::warn!("Postgres shows a TLS certificate that is not from here");
+                return Confirmed::AsItIs;
+            }
+            Served::Unknown(error) => {
+                tracing::warn!("could not see whether Postgres has the new certificate: {error}");
+                return Confirmed::AsItIs;
+            }
+        }
+        tracing::error!(
+            "Postgres could not use the TLS certificate {}, its log says why; it goes on {}",
+            pair.digest(),
+            if before.is_some() { "with the one before" } else { "without TLS" }
+        );
+        let put_back = match &before {
+            Some(before) => self.install(pgdata, before),
+            None => Ok(Installed::Unchanged),
+        };
+        self.refused = Some((pair.digest(), Instant::now() + self.limits.again));
+        match put_back {
+            Ok(Installed::Changed) => Confirmed::PutBack,
+            Ok(Installed::Unchanged) => Confirmed::AsItIs,
+            Err(error) => {
+                tracing::error!("could not put the old certificate back: {}", one_line(&error));
+                Confirmed::AsItIs
+            }
         }
     }
 
@@ -174,6 +269,14 @@ impl TlsState {
 async fn load(config: &TlsConfig) -> Option<Result<TlsPair, PairError>> {
     let config = config.clone();
     tokio::task::spawn_blocking(move || TlsPair::load(&config)).await.ok()
+}
+
+/// For ever without a moment.
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 #[cfg(test)]

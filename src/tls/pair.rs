@@ -5,13 +5,16 @@
 //!
 //! Invariant: a key that can be compared with the first certificate and differs from it never
 //! becomes a [`TlsPair`]. What Postgres may understand and this module does not (P-521, encrypted
-//! keys) is let through and says so ([`TlsPair::doubt`], 04 W3).
+//! keys) is let through and says so ([`TlsPair::doubt`], 04 W3). Texts stay as they are, but for
+//! one form of key that is sound and that OpenSSL 3.0 does not read (`as_version_1`).
 
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use rustls::crypto::ring::sign::any_supported_type;
@@ -19,7 +22,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::der::asn1::AnyRef;
-use x509_cert::der::{Decode, Reader, SliceReader, Tag, Tagged};
+use x509_cert::der::{self, Decode, Encode, Reader, SliceReader, Tag, Tagged};
 use x509_cert::spki::{
     AlgorithmIdentifierRef, ObjectIdentifier, SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef,
 };
@@ -31,6 +34,8 @@ use crate::telemetry::secret::Secret;
 const MAX_FILE: u64 = 1 << 20;
 /// First byte of an elliptic curve point in the usual, uncompressed form.
 const UNCOMPRESSED: u8 = 4;
+/// Length of the lines of a PEM text.
+const PEM_LINE: usize = 64;
 
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
@@ -150,6 +155,7 @@ impl fmt::Debug for PairDigest {
 pub struct TlsPair {
     key: Secret<Vec<u8>>,
     cert: Vec<u8>,
+    leaf: Vec<u8>,
     digest: PairDigest,
     doubt: Option<&'static str>,
     not_after: Option<DateTime<Utc>>,
@@ -165,11 +171,17 @@ impl TlsPair {
         let key = read(What::Key, key_path)?;
         let cert = read(What::Certificate, cert_path)?;
 
-        let leaf = leaf_of(&cert, cert_path)?;
+        let leaf_der = leaf_of(&cert, cert_path)?;
+        let leaf = CertificateInner::<Raw>::from_der(&leaf_der).ok();
+        let digest = PairDigest::of(&key, &cert);
+        let mut readable = None;
         let doubt = match parse_key(&key, key_path)? {
             Key::Unknown(doubt) => Some(doubt),
             Key::Plain(der) => match compare(&der, leaf.as_ref(), key_path)? {
-                Comparison::Same => None,
+                Comparison::Same => {
+                    readable = as_version_1(&der);
+                    None
+                }
                 Comparison::Doubt(doubt) => Some(doubt),
                 Comparison::Different => {
                     let (key, cert) = (key_path.to_owned(), cert_path.to_owned());
@@ -178,11 +190,11 @@ impl TlsPair {
             },
         };
         let not_after = leaf.as_ref().and_then(not_after);
-        let digest = PairDigest::of(&key, &cert);
-        Ok(Self { key: Secret::new(key), cert, digest, doubt, not_after })
+        let key = Secret::new(readable.unwrap_or(key));
+        Ok(Self { key, cert, leaf: leaf_der, digest, doubt, not_after })
     }
 
-    /// Text of the key file.
+    /// Text of the key file, or the same key as OpenSSL 3.0 reads it.
     pub fn key(&self) -> &Secret<Vec<u8>> {
         &self.key
     }
@@ -190,6 +202,11 @@ impl TlsPair {
     /// Text of the certificate file, the full chain.
     pub fn cert(&self) -> &[u8] {
         &self.cert
+    }
+
+    /// The server's own certificate, as it is shown to clients.
+    pub fn leaf(&self) -> &[u8] {
+        &self.leaf
     }
 
     /// What identifies the content.
@@ -224,8 +241,8 @@ fn read(what: What, path: &Path) -> Result<Vec<u8>, PairError> {
 }
 
 /// Looks at every certificate of the chain, since Postgres refuses the whole file for one that is
-/// damaged. Returns the first, the server's own; none if it is not understood.
-fn leaf_of(text: &[u8], path: &Path) -> Result<Option<CertificateInner<Raw>>, PairError> {
+/// damaged. Returns the first, the server's own.
+fn leaf_of(text: &[u8], path: &Path) -> Result<Vec<u8>, PairError> {
     let damaged = |reason| {
         let path = path.to_owned();
         PairError::Damaged { what: What::Certificate, path, reason }
@@ -236,7 +253,7 @@ fn leaf_of(text: &[u8], path: &Path) -> Result<Option<CertificateInner<Raw>>, Pa
         if !is_sequence(&certificate) {
             return Err(damaged("a certificate is cut short or no certificate at all"));
         }
-        leaf.get_or_insert(CertificateInner::<Raw>::from_der(&certificate).ok());
+        leaf.get_or_insert_with(|| certificate.to_vec());
     }
     leaf.ok_or_else(|| PairError::Nothing { what: What::Certificate, path: path.to_owned() })
 }
@@ -336,6 +353,34 @@ fn algorithm(key: &PrivateKeyDer<'_>) -> Option<ObjectIdentifier> {
         }
         _ => None,
     }
+}
+
+/// A PKCS#8 key of version 2 (RFC 5958), as ring and what is built on it write Ed25519 keys, as one
+/// of version 1: without the copy of the public key, at which OpenSSL 3.0 gives up. `None` for
+/// all other keys.
+fn as_version_1(key: &PrivateKeyDer<'_>) -> Option<Vec<u8>> {
+    let PrivateKeyDer::Pkcs8(key) = key else { return None };
+    let whole = AnyRef::from_der(key.secret_pkcs8_der()).ok()?;
+    let mut members = SliceReader::new(whole.value()).ok()?;
+    let version = members.decode::<AnyRef<'_>>().ok()?;
+    if version.value() != [1] {
+        return None;
+    }
+    let mut plain = || -> der::Result<Vec<u8>> {
+        let mut content = AnyRef::new(Tag::Integer, &[0])?.to_der()?;
+        for _ in ["algorithm", "key"] {
+            content.extend(members.decode::<AnyRef<'_>>()?.to_der()?);
+        }
+        AnyRef::new(Tag::Sequence, &content)?.to_der()
+    };
+    let base64 = STANDARD.encode(plain().ok()?);
+    let mut text = b"-----BEGIN PRIVATE KEY-----\n".to_vec();
+    for line in base64.as_bytes().chunks(PEM_LINE) {
+        text.extend_from_slice(line);
+        text.push(b'\n');
+    }
+    text.extend_from_slice(b"-----END PRIVATE KEY-----\n");
+    Some(text)
 }
 
 fn not_after(leaf: &CertificateInner<Raw>) -> Option<DateTime<Utc>> {

@@ -112,3 +112,21 @@ async fn what_the_watch_saw_before_a_reconfiguration_does_not_come_back() {
     let nothing_new = tokio::time::timeout(Duration::from_millis(500), state.changed());
     assert!(nothing_new.await.is_err());
 }
+
+/// Postgres may only have been slow.
+#[tokio::test(start_paused = true)]
+async fn a_pair_that_was_refused_is_offered_again_much_later() {
+    let (files, pgdata, mut state) = place();
+    state.follow(&on());
+    let first = state.wait_for_pair().await.unwrap().unwrap();
+    let _ = state.install(pgdata.path(), &first).unwrap();
+    let next = new_pair();
+    put(files.path(), &next);
+    let offered = state.changed().await;
+    assert_eq!(offered.cert(), next.cert.as_bytes());
+    let again = state.limits.again;
+    state.refused = Some((offered.digest(), Instant::now() + again));
+    let began = Instant::now();
+    assert_eq!(state.changed().await.digest(), offered.digest());
+    assert!(began.elapsed() >= again);
+}

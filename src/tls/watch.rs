@@ -29,6 +29,10 @@ pub struct WatchLimits {
     pub retry: Duration,
     /// From an event to the look: a renewal is several events.
     pub settle: Duration,
+    /// From a reload to the moment when Postgres shows the new certificate.
+    pub served: Duration,
+    /// From a pair that Postgres did not take to another try with it: it may only have been slow.
+    pub again: Duration,
 }
 
 impl Default for WatchLimits {
@@ -38,6 +42,8 @@ impl Default for WatchLimits {
             poll: Duration::from_secs(60),
             retry: Duration::from_secs(1),
             settle: Duration::from_millis(100),
+            served: Duration::from_secs(5),
+            again: Duration::from_secs(600),
         }
     }
 }
@@ -101,16 +107,15 @@ impl PairWatch {
     /// There was none within [`WatchLimits::start`].
     pub async fn wait_for_pair(&mut self) -> Result<Arc<TlsPair>, NoPair> {
         let limit = self.limits.start;
-        match tokio::time::timeout(limit, self.changed(None)).await {
+        match tokio::time::timeout(limit, self.changed(&[])).await {
             Ok(pair) => Ok(pair),
             Err(_) => Err(NoPair { limit, cause: self.seen.borrow().failure.clone() }),
         }
     }
 
-    /// Waits for a usable pair that is another one than `known`. Nothing is lost when it is
-    /// dropped before.
-    pub async fn changed(&mut self, known: Option<PairDigest>) -> Arc<TlsPair> {
-        let other = |seen: &Seen| seen.pair.as_ref().is_some_and(|p| Some(p.digest()) != known);
+    /// Waits for a usable pair that is none of `known`. Nothing is lost when it is dropped before.
+    pub async fn changed(&mut self, known: &[PairDigest]) -> Arc<TlsPair> {
+        let other = |seen: &Seen| seen.pair.as_ref().is_some_and(|p| !known.contains(&p.digest()));
         // The sender goes away only with the runtime.
         match self.seen.wait_for(other).await.map(|seen| seen.pair.clone()) {
             Ok(Some(pair)) => pair,

@@ -13,10 +13,19 @@ const NEVER: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(10);
 
+/// The watch itself does not use them.
+const REST: WatchLimits = WatchLimits {
+    start: NEVER,
+    poll: NEVER,
+    retry: NEVER,
+    settle: NEVER,
+    served: NEVER,
+    again: NEVER,
+};
 const EVENTS_ONLY: WatchLimits =
-    WatchLimits { start: PATIENCE, poll: NEVER, retry: NEVER, settle: SHORT };
+    WatchLimits { start: PATIENCE, poll: NEVER, retry: NEVER, settle: SHORT, ..REST };
 const POLL_ONLY: WatchLimits =
-    WatchLimits { start: PATIENCE, poll: SHORT, retry: SHORT, settle: SHORT };
+    WatchLimits { start: PATIENCE, poll: SHORT, retry: SHORT, settle: SHORT, ..REST };
 
 fn text_of(pair: &TlsPair) -> &str {
     std::str::from_utf8(pair.cert()).unwrap()
@@ -24,7 +33,8 @@ fn text_of(pair: &TlsPair) -> &str {
 
 /// The next pair after `known` is the one of `texts`.
 async fn finds(watch: &mut PairWatch, known: &Arc<TlsPair>, texts: &Texts) -> Arc<TlsPair> {
-    let found = tokio::time::timeout(PATIENCE, watch.changed(Some(known.digest())));
+    let digest = known.digest();
+    let found = tokio::time::timeout(PATIENCE, watch.changed(std::slice::from_ref(&digest)));
     let found = found.await.expect("the change was not seen");
     assert_eq!(text_of(&found), texts.cert);
     found
@@ -109,6 +119,20 @@ async fn without_events_the_poll_finds_it() {
         put(&late, &next);
     });
     assert_eq!(text_of(&pair.unwrap()), next.cert);
+}
+
+/// Written to by another name, in a folder that nobody watches: the poll is all there is.
+#[tokio::test]
+async fn a_renewal_without_an_event_is_found_by_the_poll() {
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    put(elsewhere.path(), &new_pair());
+    for name in ["tls.key", "tls.crt"] {
+        fs::hard_link(elsewhere.path().join(name), dir.path().join(name)).unwrap();
+    }
+    let (mut watch, known) = start(dir.path(), POLL_ONLY).await;
+    let next = new_pair();
+    put(elsewhere.path(), &next);
+    finds(&mut watch, &known, &next).await;
 }
 
 /// Waits until the task has looked at files that cannot, or can, be used.

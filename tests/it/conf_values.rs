@@ -39,6 +39,7 @@ fn build(settings: &[Value]) -> Result<ConfFile, String> {
         internal_http_port: 3081,
         overcommit_strict: false,
         tls: false,
+        lakebase_port: None,
     };
     ConfFile::build(&spec, &inputs).map_err(|error| error.to_string())
 }

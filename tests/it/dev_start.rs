@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{DevBed, on_every_server, on_one_server};
+use crate::support::{DevBed, assert_nothing_left_in, eventually, on_every_server, on_one_server};
 
 #[tokio::test]
 async fn it_runs_answers_and_ends_with_0() {
@@ -69,6 +69,22 @@ async fn an_interrupted_start_ends_with_0() {
             bed.assert_nothing_left();
             std::fs::remove_dir_all(bed.data()).unwrap();
         }
+    })
+    .await;
+}
+
+/// Killed with SIGKILL, it can stop nothing any more; the kernel tells its Postgres.
+#[tokio::test]
+async fn postgres_does_not_outlive_it() {
+    on_one_server(|server| async {
+        let bed = DevBed::new(server);
+        let mut dev = bed.start(&[]);
+        let port: u16 = dev.sql("SHOW port").await.parse().unwrap();
+        assert_eq!(dev.stop(Signal::SIGKILL).await, -1);
+        eventually("Postgres has left its port", || TcpListener::bind(("127.0.0.1", port)).is_ok())
+            .await;
+        // Its temporary folder stays, of course.
+        assert_nothing_left_in(bed.dir());
     })
     .await;
 }

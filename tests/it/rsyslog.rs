@@ -1,7 +1,7 @@
 //! A real rsyslogd forwards what Postgres writes (04 §10).
 //!
-//! What is not real: pgaudit and pgauditlogtofile, which a stock Postgres lacks. Its own log
-//! collector writes files of the same name and the same form in their place.
+//! What is not real here: pgaudit and pgauditlogtofile, see `audit_trail` for them. The server's own
+//! log collector writes files of the same name and the same form in their place.
 
 use std::path::{Path, PathBuf};
 
@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::support::{
-    Bed, Collector, Compute, Respawned, assert_nothing_left, debian_program, eventually, hand_over,
-    may_mount, names, on_one_server, private_mount, put,
+    Bed, Collector, Compute, Daemon, ONE_RSYSLOGD, Respawned, assert_nothing_left, debian_program,
+    eventually, hand_over, may_mount, names, on_one_server, private_mount, put,
 };
 
 /// Says something in every language in between.
@@ -44,10 +44,11 @@ fn init(dir: &Path, name: &str) -> Respawned {
     let link = dir.join(name);
     std::os::unix::fs::symlink(debian_program("rsyslogd", "rsyslog"), &link).unwrap();
     let pid_file = dir.join("rsyslogd.pid");
-    Respawned::start(dir, move || {
+    let dir = dir.to_owned();
+    Respawned::start(move || {
         let mut command = Command::new(&link);
         command.arg("-n").arg("-i").arg(&pid_file).arg("-f").arg(&conf);
-        command
+        Daemon::start(&dir, command)
     })
 }
 
@@ -184,6 +185,7 @@ async fn the_whole_way_of_a_log_export() {
             debian_program("rsyslogd", "rsyslog");
         }
         std::fs::create_dir(dir.join("rsyslog.d")).unwrap();
+        let _alone = ONE_RSYSLOGD.lock().await;
         let may_mount = may_mount(&own_etc_and_dev(&bed)).await;
         std::fs::remove_dir(dir.join("rsyslog.d")).unwrap();
         if !may_mount {

@@ -123,6 +123,26 @@ async fn another_user_by_flag_or_environment() {
     .await;
 }
 
+/// Root makes a missing PGDATA before it steps down, so it looks at the configuration before that.
+#[tokio::test]
+async fn a_bad_configuration_leaves_no_empty_directory() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        let bad_document = bed.write_text("bad.json", "{\"spec\": 7}").display().to_string();
+        bed.spec.set("a b", "1");
+        let bad_setting = bed.write("setting.json", &bed.spec.config()).display().to_string();
+        for (path, text) in [(bad_document, "could not parse"), (bad_setting, "\"a b\"")] {
+            let mut line = bed.base_args();
+            line.extend(["--compute-id", "c1", "--config", &path].map(str::to_owned));
+            let refusal = try_start(&bed, &line, &[]).await;
+            assert!(refusal.error().contains(text), "{}", refusal.stderr);
+            assert!(!bed.pgdata().exists());
+        }
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn users_that_will_not_do() {
     on_one_server(|server| async {

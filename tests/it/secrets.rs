@@ -3,8 +3,11 @@
 use compute_ctl::dev::pageserver::Fault;
 use compute_ctl::dev::sync_wrapper::SyncMode;
 use nix::sys::signal::Signal;
+use serde_json::json;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_every_server, on_one_server};
+use crate::support::{
+    Bed, Compute, EdKey, assert_nothing_left, client_with_env, on_every_server, on_one_server,
+};
 
 /// In every secret, so that one search finds any of them.
 const MARK: &str = "PLANTED";
@@ -116,6 +119,84 @@ async fn failed_starts_tell_none() {
         compute = bed.start_with_env(&TALKATIVE);
         compute.wait_exit().await;
         assert_clean_of_secrets(&compute);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// Tokens of every kind: accepted, refused, forged, malformed, in the wrong place; those that come
+/// in and those that go out.
+#[tokio::test]
+async fn tokens_at_trace_level() {
+    on_one_server(|server| async {
+        let mut bed = plant(server).await;
+        let (key, stranger) = (EdKey::new(), EdKey::new());
+        bed.spec.jwks = json!({"keys": [key.jwk()]});
+        let document = json!({
+            "status": "attached", "spec": bed.spec.config()["spec"],
+            "compute_ctl_config": bed.spec.config()["compute_ctl_config"]
+        });
+        let app = axum::Router::new().fallback(async move || document.to_string());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}/cp", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let mut line = bed.base_args();
+        line.extend(["-p", &base, "-i", "c1"].map(str::to_owned));
+        let env = [TALKATIVE[0], ("NEON_CONTROL_PLANE_TOKEN", "PLANTED-cplane-token")];
+        let mut compute = Compute::spawn(&bed, &line, &env);
+        compute.wait_for_log("compute start finished").await;
+
+        let own = json!({"compute_id": "c1", "PLANTED": "PLANTED"});
+        let good = key.sign(&own);
+        let forged = stranger.sign(&own);
+        let other = key.sign(&json!({"compute_id": "PLANTED-other"}));
+        let url = |path: &str| format!("{}{path}", compute.external);
+        let ask = async |path: &str, authorizations: &[String]| {
+            let mut request = compute.http.get(url(path));
+            for authorization in authorizations {
+                request = request.header("authorization", authorization);
+            }
+            request.send().await.unwrap().status().as_u16()
+        };
+        let bearer = |token: &str| format!("Bearer {token}");
+        assert_eq!(ask("/status", &[bearer(&good)]).await, 200);
+        assert_eq!(ask("/status?wait=running", &[bearer(&good)]).await, 200);
+        assert_eq!(ask("/status", &[bearer(&forged)]).await, 401);
+        assert_eq!(ask("/status", &[bearer(&other)]).await, 403);
+        assert_eq!(ask("/status", &[bearer("PLANTED")]).await, 401);
+        assert_eq!(ask("/status", &["PLANTED".to_owned()]).await, 400);
+        assert_eq!(ask("/status", &["Basic UExBTlRFRA== PLANTED".to_owned()]).await, 400);
+        assert_eq!(ask("/status", &[bearer(&good), bearer(&good)]).await, 400);
+        assert_eq!(ask("/status", &[bearer(&"PLANTED".repeat(4000))]).await, 400);
+        assert_eq!(ask("/nope", &[bearer(&good)]).await, 404);
+        let refresh = format!("{}/refresh_configuration", compute.internal);
+        let refresh = compute.http.post(refresh).header("authorization", bearer(&good));
+        assert_eq!(refresh.send().await.unwrap().status().as_u16(), 200);
+        let configure = |token: &str, body: String| {
+            let request = compute.http.post(url("/configure")).bearer_auth(token);
+            request.header("content-type", "application/json").body(body)
+        };
+        // A document of another shape, with a secret where the error is.
+        let mut wrong = bed.configure_body();
+        wrong["spec"]["cluster"]["roles"] = json!([{"name": "x", "encrypted_password": 1}]);
+        wrong["spec"]["storage_auth_token"] = json!(["PLANTED"]);
+        let answer = configure(&good, wrong.to_string()).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 422);
+        assert!(!answer.text().await.unwrap().contains(MARK));
+
+        // Our own client says as little.
+        let token_file = bed.write_text("token", &good).display().to_string();
+        let args = ["status", "--url", &compute.external, "--token-file", &token_file];
+        let ran = client_with_env(&args, &TALKATIVE).await;
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let signatures = [&good, &forged, &other].map(|token| token.rsplit_once('.').unwrap().1);
+        for signature in signatures {
+            assert!(!compute.log().contains(signature), "a token is in the log");
+            assert!(!format!("{ran:?}").contains(signature), "a token is in the client's output");
+        }
+        assert_clean(&compute);
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_clean(&compute);
         assert_nothing_left(&bed);
     })
     .await;

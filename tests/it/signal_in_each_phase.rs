@@ -38,7 +38,7 @@ async fn hold(bed: &mut Bed, phase: Phase) -> Hold {
             kill(postmaster, Signal::SIGSTOP).unwrap();
             return Hold::Stale(postmaster);
         }
-        Phase::PrepareDirectory => return Hold::None,
+        Phase::Certificate | Phase::SideServices | Phase::PrepareDirectory => return Hold::None,
         Phase::SafekeeperCheck => {
             bed.safekeepers[0].behave(|safekeeper| safekeeper.delay = 10 * PROMPT);
             bed.wrapper.set_mode(SyncMode::Hang).unwrap();

@@ -1,6 +1,6 @@
 //! `storage_auth_token` reaches everybody who needs it.
 
-use compute_ctl::dev::format_lsn;
+use compute_ctl::spec::Lsn;
 use serde_json::json;
 
 use crate::support::{Bed, LSN_TEXT, assert_nothing_left, on_every_server};
@@ -43,7 +43,7 @@ async fn check_basebackup_sync_and_server_get_it() {
         let end = 0x2_0000_0010;
         bed.wrapper.set_lsn(end).unwrap();
         let (code, answer) = compute.post("/terminate?mode=immediate", None).await;
-        assert_eq!((code.as_u16(), answer), (200, json!({"lsn": format_lsn(end)})));
+        assert_eq!((code.as_u16(), answer), (200, json!({"lsn": Lsn(end)})));
         assert_eq!(compute.wait_exit().await.code(), Some(0));
         let calls = bed.wrapper.calls().unwrap();
         assert_eq!(calls.len(), 2, "at the start and at the end");

@@ -35,6 +35,10 @@ async fn usage_errors_end_with_2() {
             (with(&["-i", "c1", "-c", &config, "--lakebase-mode"]), "--lakebase-mode"),
             (with(&["-i", "c1", "-c", &config, "-r", "http://gw?a=b"]), "query"),
             (with(&["-i", "c1", "-c", &config, "--stop-timeout", "0"]), "--stop-timeout"),
+            (
+                with(&["-i", "c1", "-c", &config, "--internal-http-bind", "localhost"]),
+                "--internal-http-bind",
+            ),
             (with(&["-i", "c1", "-c", &config, "--signal-exit-code", "256"]), "--signal-exit-code"),
             (
                 without_port

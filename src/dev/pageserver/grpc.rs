@@ -18,7 +18,8 @@ use tonic::{Request, Response, Status};
 use super::{Fault, LeaseAnswer, SharedBehaviour, read_archive};
 use crate::dev::commands::is_id;
 use crate::dev::journal::{Event, Journal};
-use crate::dev::{format_lsn, lock};
+use crate::dev::lock;
+use crate::spec::Lsn;
 use crate::storage::page_api::page_service_server::PageService;
 use crate::storage::page_api::{
     BaseBackupCompression, GetBaseBackupRequest, GetBaseBackupResponseChunk, LeaseLsnRequest,
@@ -85,7 +86,7 @@ impl PageService for GrpcSession {
         request: Request<LeaseLsnRequest>,
     ) -> Result<Response<LeaseLsnResponse>, Status> {
         let lsn = request.get_ref().lsn;
-        self.greet(request.metadata(), format!("LeaseLsn {}", format_lsn(lsn))).await?;
+        self.greet(request.metadata(), format!("LeaseLsn {}", Lsn(lsn))).await?;
         if lsn == 0 {
             return Err(Status::invalid_argument("LSN 0 cannot be leased"));
         }
@@ -163,7 +164,7 @@ impl GrpcSession {
 
 /// The request as the journal has it.
 fn describe(request: &GetBaseBackupRequest) -> String {
-    let mut text = format!("GetBaseBackup {}", format_lsn(request.lsn));
+    let mut text = format!("GetBaseBackup {}", Lsn(request.lsn));
     for (given, word) in [(request.replica, " replica"), (request.full, " full")] {
         if given {
             text.push_str(word);

@@ -8,6 +8,7 @@ const INPUTS: ConfInputs<'_> = ConfInputs {
     internal_http_port: 3081,
     overcommit_strict: false,
     tls: false,
+    lakebase_port: None,
 };
 
 /// The lines that need the key pair (04 §3.2 row 10): present in the example, written only by an

@@ -12,7 +12,7 @@ mod render;
 mod rows;
 mod settings;
 
-pub use read::{apply_concurrency, max_connections, parse_line, preload_libraries};
+pub use read::{apply_concurrency, max_connections, parse_line, preload_libraries, preload_texts};
 pub use render::literal;
 pub use settings::{EffectiveSetting, SettingState};
 
@@ -48,6 +48,8 @@ pub struct ConfInputs<'a> {
     pub overcommit_strict: bool,
     /// Whether TLS is active ([`crate::tls::is_active`]).
     pub tls: bool,
+    /// Lakebase mode: the port of `--connstr`, on which Postgres has to listen (04 §16).
+    pub lakebase_port: Option<u16>,
 }
 
 /// Where a line comes from. It decides the blanks around `=`, and tells a reader of the list who

@@ -18,6 +18,13 @@ pub fn preload_libraries(spec: &ComputeSpec) -> Vec<String> {
 
 const PRELOAD: &str = "shared_preload_libraries";
 
+/// What the settings list and the base text say about preloading, in this order. Postgres goes by
+/// the first one; extensions are fetched for both (02 §10.5).
+pub fn preload_texts(spec: &ComputeSpec) -> Vec<String> {
+    let setting = preload_setting(spec).map(str::to_owned);
+    setting.into_iter().chain(preload_base_text(spec)).collect()
+}
+
 /// The value in the settings list that Postgres goes by.
 pub(super) fn preload_setting(spec: &ComputeSpec) -> Option<&str> {
     spec.setting(PRELOAD)

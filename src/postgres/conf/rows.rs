@@ -209,7 +209,19 @@ impl ConfFile {
         self.comment(origin, "# Settings of the spec: end.");
     }
 
-    /// Rows 18 to 20: what the settings list must not override.
+    /// Row 21 (04 §16).
+    fn lakebase(&mut self, spec: &ComputeSpec, port: u16) {
+        let origin = Origin::Appended;
+        self.raw(origin, "port", port.to_string());
+        let Some(settings) = &spec.databricks_settings else { return };
+        let host = &settings.databricks_workspace_host;
+        self.quoted(origin, "ssl_ca_file", &settings.pg_compute_tls_settings.ca_file);
+        self.quoted(origin, "databricks.workspace_url", host);
+        self.raw(origin, "databricks.enable_databricks_identity_login", "true");
+        self.raw(origin, "databricks.enable_sql_restrictions", "true");
+    }
+
+    /// Rows 18 to 21: what the settings list must not override.
     fn appended(&mut self, spec: &ComputeSpec, inputs: &ConfInputs<'_>) {
         let origin = Origin::Appended;
         let port = inputs.internal_http_port.to_string();
@@ -217,6 +229,9 @@ impl ConfFile {
         self.raw(origin, SUBSCRIBERS_SETTING, spec.drop_subscriptions_before_start.to_string());
         if spec.logs_export_host.is_some() {
             self.quoted(origin, "log_destination", "stderr,syslog");
+        }
+        if let Some(port) = inputs.lakebase_port {
+            self.lakebase(spec, port);
         }
     }
 }

@@ -9,6 +9,7 @@ const INPUTS: ConfInputs<'_> = ConfInputs {
     internal_http_port: 3081,
     overcommit_strict: false,
     tls: false,
+    lakebase_port: None,
 };
 
 fn base() -> Json {
@@ -262,6 +263,7 @@ fn inputs_show_up() {
         internal_http_port: 4000,
         overcommit_strict: true,
         tls: false,
+        lakebase_port: None,
     };
     let spec = serde_json::from_value(base()).unwrap();
     let text = ConfFile::build(&spec, &inputs).unwrap().render().unwrap();
@@ -308,4 +310,32 @@ fn origins_go_from_weak_to_strong() {
     let lines = conf.lines().iter().filter(says_something);
     let ranks: Vec<u8> = lines.map(|line| line.origin as u8).collect();
     assert!(ranks.is_sorted(), "{ranks:?}");
+}
+
+/// 04 §16: after the log export, and stronger than the settings list.
+#[test]
+fn lakebase_mode() {
+    let spec = with(json!({
+        "logs_export_host": "h:1",
+        "databricks_settings": {
+            "pg_compute_tls_settings":
+                {"cert_file": "/t/c.crt", "key_file": "/t/k.key", "ca_file": "/t/it's.ca"},
+            "databricks_pg_hba": "/t/hba", "databricks_pg_ident": "/t/ident",
+            "databricks_workspace_host": "w.example"
+        }
+    }));
+    let spec: ComputeSpec = serde_json::from_value(spec).unwrap();
+    let text = |lakebase_port| {
+        let inputs = ConfInputs { lakebase_port, ..INPUTS };
+        ConfFile::build(&spec, &inputs).unwrap().render().unwrap().expose().clone()
+    };
+    assert!(text(Some(6001)).ends_with(
+        "log_destination='stderr,syslog'\nport=6001\nssl_ca_file='/t/it''s.ca'\n\
+         databricks.workspace_url='w.example'\n\
+         databricks.enable_databricks_identity_login=true\n\
+         databricks.enable_sql_restrictions=true\n\
+         include_if_exists = 'compute_ctl_temp_override.conf'\n"
+    ));
+    // The object alone does not reach this file.
+    assert!(!text(None).contains("databricks") && !text(None).contains("port=6001"));
 }

@@ -10,6 +10,7 @@ use compute_ctl::os::procs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reqwest::StatusCode;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
@@ -67,6 +68,15 @@ impl Compute {
             log,
             http: reqwest::Client::builder().no_proxy().timeout(2 * PATIENCE).build().unwrap(),
         }
+    }
+
+    /// Sends a token with every request from now on.
+    pub fn authorize(&mut self, token: &str) {
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
+        value.set_sensitive(true);
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+        let client = reqwest::Client::builder().no_proxy().timeout(2 * PATIENCE);
+        self.http = client.default_headers(headers).build().unwrap();
     }
 
     pub fn pid(&self) -> i32 {
@@ -134,7 +144,16 @@ impl Compute {
 
     /// `POST` on the external server.
     pub async fn post(&self, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
-        let mut request = self.http.post(format!("{}{path}", self.external));
+        self.post_to(&self.external, path, body).await
+    }
+
+    /// `POST` on the internal server.
+    pub async fn post_internal(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+        self.post_to(&self.internal, path, Some(body)).await
+    }
+
+    async fn post_to(&self, server: &str, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
+        let mut request = self.http.post(format!("{server}{path}"));
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }

@@ -7,12 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use super::{PATIENCE, run_as_name};
+use super::{PATIENCE, Pair, run_as_name};
 
 /// Where a program of a Debian package is; the test cannot do without.
 pub fn debian_program(name: &str, package: &str) -> PathBuf {
@@ -20,6 +23,10 @@ pub fn debian_program(name: &str, package: &str) -> PathBuf {
     let found = places.iter().map(|place| Path::new(place).join(name)).find(|path| path.is_file());
     found.unwrap_or_else(|| panic!("no {name} on this machine: apt-get install {package}"))
 }
+
+/// Held while a daemon has the name `rsyslogd`: a compute restarts all of this name that its user
+/// has, also those of another test.
+pub static ONE_RSYSLOGD: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// A program that runs as the user that computes run as; killed when dropped.
 pub struct Daemon {
@@ -35,6 +42,11 @@ impl Daemon {
         if nix::unistd::geteuid().is_root() {
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }
+        Self::start_as_it_is(folder, command)
+    }
+
+    /// The same for a command that sees to its user itself.
+    pub fn start_as_it_is(folder: &Path, mut command: Command) -> Self {
         let output = folder.join("daemon.log");
         let out = std::fs::File::options().create(true).append(true).open(&output).unwrap();
         command.current_dir("/").stdin(Stdio::null()).kill_on_drop(true);
@@ -61,12 +73,13 @@ pub struct Respawned {
 }
 
 impl Respawned {
-    pub fn start(folder: &Path, make: impl Fn() -> Command + Send + 'static) -> Self {
+    /// `start` starts the daemon, as it is to be started each time.
+    pub fn start(start: impl Fn() -> Daemon + Send + 'static) -> Self {
         let starts = Arc::new(AtomicUsize::new(0));
-        let (folder, count) = (folder.to_owned(), Arc::clone(&starts));
+        let count = Arc::clone(&starts);
         let task = tokio::spawn(async move {
             loop {
-                let mut daemon = Daemon::start(&folder, make());
+                let mut daemon = start();
                 count.fetch_add(1, Ordering::SeqCst);
                 daemon.child.wait().await.unwrap();
             }
@@ -105,6 +118,37 @@ impl Collector {
                 tokio::spawn(async move {
                     let mut stream = BufReader::new(stream).lines();
                     while let Ok(Some(line)) = stream.next_line().await {
+                        kept.lock().unwrap().push(line);
+                    }
+                });
+            }
+        });
+        Self { port, lines }
+    }
+
+    /// One that talks TLS, with this certificate.
+    pub fn start_tls(pair: &Pair) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![pair.leaf().into()],
+                PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap(),
+            );
+        let (config, kept) = (Arc::new(config.unwrap()), Arc::clone(&lines));
+        // These threads end with the tests.
+        std::thread::spawn(move || {
+            while let Ok((socket, _)) = listener.accept() {
+                let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+                let kept = Arc::clone(&kept);
+                std::thread::spawn(move || {
+                    let stream = std::io::BufReader::new(StreamOwned::new(session, socket));
+                    for line in std::io::BufRead::lines(stream).map_while(Result::ok) {
                         kept.lock().unwrap().push(line);
                     }
                 });

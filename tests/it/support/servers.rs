@@ -1,6 +1,8 @@
 //! Which Postgres servers the tests run on.
 
 use std::future::Future;
+use std::path::Path;
+use std::process::Command;
 use std::sync::OnceLock;
 
 use compute_ctl::dev::servers::{PG_PATH_VARIABLE, Places, Server};
@@ -45,6 +47,29 @@ pub async fn on_every_server<F: Future<Output = ()>>(scenario: impl Fn(Server) -
     for server in servers() {
         println!("--- PostgreSQL {}", server.version);
         scenario(server.clone()).await;
+    }
+}
+
+/// Runs a scenario on every server that has these libraries, which not every distribution has.
+pub async fn on_servers_with<F: Future<Output = ()>>(
+    libraries: &[&str],
+    scenario: impl Fn(Server) -> F,
+) {
+    let has_all = |server: &&Server| {
+        let told = Command::new(server.program("pg_config")).arg("--pkglibdir").output();
+        let Ok(told) = told else { return false };
+        let folder = String::from_utf8(told.stdout).unwrap();
+        let there = |library: &str| Path::new(folder.trim()).join(format!("{library}.so")).exists();
+        libraries.iter().all(|library| there(library))
+    };
+    let mut count = 0;
+    for server in servers().iter().filter(has_all) {
+        println!("--- PostgreSQL {}", server.version);
+        scenario(server.clone()).await;
+        count += 1;
+    }
+    if count == 0 {
+        println!("skipped: no server has {libraries:?}");
     }
 }
 

@@ -1,0 +1,264 @@
+//! Carries a plan out: stage after stage, the chains of a stage at the same time, one message per
+//! transaction.
+//!
+//! The first error ends it: nothing more is begun, statements in progress are cancelled, and only
+//! when all have ended is the error returned, so nobody changes the catalog afterwards (05
+//! weaknesses 15 and 21).
+
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::{join, join_all};
+use thiserror::Error;
+use tokio_postgres::error::SqlState;
+use tokio_util::sync::CancellationToken;
+
+use super::look::look;
+use super::operation::Operation;
+use super::plan::{Chain, Permissions, PlanError, Stage, plan_database};
+use super::pool::{Queue, Sessions, is_full};
+use super::report::ApplyReport;
+use super::session::{BatchError, Session, SessionError};
+
+/// Sessions that create or drop databases at the same time, besides the main one: each copies a
+/// template, and a few of them keep a machine busy.
+const HELPERS: usize = 3;
+
+/// Between the statements of a message.
+const SEPARATOR: &str = ";\n";
+
+/// Why the catalog is not as the spec wants it.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum ApplyError {
+    /// The spec cannot be applied; nothing was changed.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// No session for the whole of it; nothing was changed.
+    #[error("{0}")]
+    Connect(SessionError),
+    /// The state could not be read; nothing was changed.
+    #[error("could not read roles and databases: {0}")]
+    Snapshot(SessionError),
+    /// No session in a database.
+    #[error("could not work in database {database:?}: {error}")]
+    Database {
+        /// Which.
+        database: String,
+        /// Why.
+        error: SessionError,
+    },
+    /// One operation failed; later ones were not tried.
+    #[error("could not {what} in database {database:?}: {error}")]
+    Operation {
+        /// What was tried, with the name of the object.
+        what: String,
+        /// Database of the session.
+        database: String,
+        /// Why it failed.
+        error: SessionError,
+    },
+}
+
+/// One plan being carried out.
+#[derive(Debug)]
+pub struct Execution<'a> {
+    sessions: &'a Sessions,
+    main: &'a Session,
+    /// Its database.
+    system: &'a str,
+    permissions: &'a Permissions,
+    /// Sessions in other databases at a time.
+    limit: usize,
+    /// Somebody has met an error.
+    stop: CancellationToken,
+    outcome: Mutex<Outcome>,
+}
+
+#[derive(Debug, Default)]
+struct Outcome {
+    report: ApplyReport,
+    error: Option<ApplyError>,
+}
+
+impl<'a> Execution<'a> {
+    /// `main` is a session in the database `system`.
+    pub fn new(
+        sessions: &'a Sessions,
+        main: &'a Session,
+        system: &'a str,
+        permissions: &'a Permissions,
+        limit: usize,
+    ) -> Self {
+        let (stop, outcome) = (CancellationToken::new(), Mutex::default());
+        Self { sessions, main, system, permissions, limit, stop, outcome }
+    }
+
+    /// Carries the stages out. The report is there whatever happens.
+    pub async fn run(self, stages: Vec<Stage>) -> (ApplyReport, Result<(), ApplyError>) {
+        for stage in stages {
+            let (system, inside): (Vec<_>, Vec<_>) =
+                stage.into_iter().partition(|chain| *chain.database == *self.system);
+            // Whoever is idle there would only take connections from those who are not.
+            let helpers = if inside.is_empty() { HELPERS.min(self.limit) } else { 0 };
+            let system = Queue::new(system, helpers.saturating_add(1));
+            let inside = Queue::new(inside, self.limit);
+            let helping = (1..system.workers()).map(|_| self.help(&system));
+            let working = (0..inside.workers()).map(|_| self.work_inside(&inside));
+            let on_main = join(self.work_on(self.main, &system), join_all(helping));
+            join(on_main, join_all(working)).await;
+            if self.stop.is_cancelled() {
+                break;
+            }
+        }
+        let Outcome { report, error } =
+            self.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (report, error.map_or(Ok(()), Err))
+    }
+
+    /// Never held across an await; the report is whole at any moment.
+    fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first error is the one that is told; the others may be our own cancelling.
+    fn fail(&self, error: ApplyError) {
+        self.outcome().error.get_or_insert(error);
+        self.stop.cancel();
+    }
+
+    fn next(&self, queue: &Queue<Chain>) -> Option<Chain> {
+        if self.stop.is_cancelled() { None } else { queue.take() }
+    }
+
+    /// Chains of the system database, on a session that is there.
+    async fn work_on(&self, session: &Session, queue: &Queue<Chain>) {
+        while let Some(chain) = self.next(queue) {
+            self.run_chain(session, chain).await;
+        }
+    }
+
+    /// Chains of the system database on a session of their own. Without one the others do it all.
+    async fn help(&self, queue: &Queue<Chain>) {
+        match self.sessions.open(None).await {
+            Ok(session) => self.work_on(session.session(), queue).await,
+            Err(error) => tracing::debug!("one session less to create databases: {error}"),
+        }
+    }
+
+    /// Chains of other databases, each on a session of its own.
+    async fn work_inside(&self, queue: &Queue<Chain>) {
+        while let Some(mut chain) = self.next(queue) {
+            let mut session = self.sessions.open(Some(&chain.database)).await;
+            if session.as_ref().is_err_and(is_full) {
+                tracing::info!("the server has too many clients, going on with fewer sessions");
+                let Some(mine) = queue.give_back(chain) else { return };
+                chain = mine;
+                session = tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return,
+                    session = self.sessions.open_patiently(Some(&chain.database)) => session,
+                };
+            }
+            match session {
+                Ok(session) => self.run_chain(session.session(), chain).await,
+                Err(error) if error.sqlstate() == Some(&SqlState::UNDEFINED_DATABASE) => {
+                    self.note_vanished(&chain);
+                }
+                Err(error) => {
+                    let database = chain.database.to_string();
+                    self.fail(ApplyError::Database { database, error });
+                }
+            }
+        }
+    }
+
+    /// Somebody dropped it after it was listed; there is nothing left to do in it.
+    fn note_vanished(&self, chain: &Chain) {
+        tracing::warn!("database {:?} was dropped meanwhile, going on without it", chain.database);
+        self.outcome().report.vanished.push(chain.database.to_string());
+    }
+
+    async fn run_chain(&self, session: &Session, chain: Chain) {
+        let Chain { database, first, look: wanted, then } = chain;
+        let mut operations = first;
+        if let Some(wanted) = &wanted {
+            let state = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                state = look(session, self.permissions) => state,
+            };
+            match state {
+                Ok(state) => {
+                    operations.extend(plan_database(&database, wanted, self.permissions, &state));
+                }
+                Err(error) => {
+                    let (what, database) =
+                        ("read the schema public".to_owned(), database.to_string());
+                    return self.fail(ApplyError::Operation { what, database, error });
+                }
+            }
+        }
+        operations.extend(then);
+        for message in operations.chunk_by(|a, b| !a.alone && !b.alone) {
+            if self.stop.is_cancelled() || !self.send(session, message).await {
+                return;
+            }
+        }
+    }
+
+    /// Sends operations as one message, which Postgres runs as one transaction.
+    async fn send(&self, session: &Session, message: &[Operation]) -> bool {
+        let statements: Vec<&str> =
+            message.iter().map(|operation| operation.sql.expose().as_str()).collect();
+        let sql = statements.join(SEPARATOR);
+        let mut batch = pin!(session.batch(&sql));
+        let done = tokio::select! {
+            biased;
+            done = &mut batch => done,
+            () = self.stop.cancelled() => {
+                session.cancel().await;
+                // It has a deadline of its own.
+                batch.await
+            }
+        };
+        let mut outcome = self.outcome();
+        let Err(BatchError { completed, error }) = done else {
+            message.iter().for_each(|operation| outcome.report.note_done(operation));
+            return true;
+        };
+        let blamed = error.position().map_or(completed, |position| at(&statements, position));
+        // All done and then an error: the commit failed.
+        let Some(failed) = message.get(blamed).or_else(|| message.last()) else { return false };
+        outcome.report.note_failed(failed, &error);
+        drop(outcome);
+        let (what, database) = (failed.to_string(), failed.database.to_string());
+        self.fail(ApplyError::Operation { what, database, error });
+        false
+    }
+}
+
+/// Which of the statements of a message has its character of this number, counted from 1.
+fn at(statements: &[&str], position: usize) -> usize {
+    let mut end = 0_usize;
+    let ends = statements.iter().map(|statement| {
+        end = end.saturating_add(statement.chars().count()).saturating_add(SEPARATOR.len());
+        end
+    });
+    ends.take_while(|end| *end < position).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_statement_at_a_position() {
+        let statements = ["ab", "é", "c"];
+        let all = statements.join(SEPARATOR);
+        for (position, c) in (1..).zip(all.chars()) {
+            let found = statements[at(&statements, position)];
+            assert!(SEPARATOR.contains(c) || found.contains(c), "{position} {c} {found}");
+        }
+        assert_eq!(at(&statements, 100), 3);
+    }
+}

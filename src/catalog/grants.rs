@@ -1,0 +1,147 @@
+//! Privileges of a role on a schema (05 §15.3).
+//!
+//! What the role has already is read first and nothing is executed when nothing is missing, so
+//! that asking again succeeds on a read-only replica.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::query_error::{self, QueryError};
+use super::quote::{identifier, literal};
+use super::session::Session;
+
+/// `application_name` of the session.
+pub const APPLICATION_NAME: &str = "compute_ctl:set_role_grants";
+
+/// A privilege (02 §6.5). Only `USAGE` and `CREATE` apply to schemas; Postgres refuses the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "the names of SQL say it")]
+pub enum Privilege {
+    Select,
+    Insert,
+    Update,
+    Delete,
+    Truncate,
+    References,
+    Trigger,
+    Usage,
+    Create,
+    Connect,
+    Temporary,
+    Execute,
+}
+
+impl fmt::Display for Privilege {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Select => "SELECT",
+            Self::Insert => "INSERT",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Truncate => "TRUNCATE",
+            Self::References => "REFERENCES",
+            Self::Trigger => "TRIGGER",
+            Self::Usage => "USAGE",
+            Self::Create => "CREATE",
+            Self::Connect => "CONNECT",
+            Self::Temporary => "TEMPORARY",
+            Self::Execute => "EXECUTE",
+        })
+    }
+}
+
+/// Grants what the role does not have. The session is on the schema's database.
+pub async fn grant_on_schema(
+    session: &Session,
+    schema: &str,
+    role: &str,
+    privileges: &[Privilege],
+) -> Result<(), QueryError> {
+    let held = query_error::texts(session, &privileges_held(schema, role)).await?;
+    if let Some(sql) = grant_missing(schema, role, privileges, &held) {
+        query_error::query(session, &sql).await?;
+    }
+    Ok(())
+}
+
+/// What was granted to the role itself; not what it has by membership, to which a grant would add.
+fn privileges_held(schema: &str, role: &str) -> String {
+    format!(
+        "SELECT held.privilege_type \
+         FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) held, \
+              pg_catalog.pg_roles r \
+         WHERE n.nspname = {} AND r.rolname = {} AND held.grantee = r.oid",
+        literal(schema),
+        literal(role)
+    )
+}
+
+/// The statement that grants the rest, in the order of the request; none when nothing is missing.
+fn grant_missing(
+    schema: &str,
+    role: &str,
+    privileges: &[Privilege],
+    held: &[String],
+) -> Option<String> {
+    let mut done: HashSet<String> = held.iter().cloned().collect();
+    let wanted = privileges.iter().map(ToString::to_string);
+    let missing: Vec<_> = wanted.filter(|privilege| done.insert(privilege.clone())).collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let (list, schema, role) = (missing.join(", "), identifier(schema), identifier(role));
+    Some(format!("GRANT {list} ON SCHEMA {schema} TO {role}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_missing_and_once() {
+        use Privilege::{Create, Usage};
+        let grant = |wanted: &[Privilege], held: &[&str]| {
+            let held: Vec<_> = held.iter().map(ToString::to_string).collect();
+            grant_missing("a\"b", "r; --", wanted, &held)
+        };
+        assert_eq!(
+            grant(&[Usage, Create, Usage], &[]).as_deref(),
+            Some(r#"GRANT USAGE, CREATE ON SCHEMA "a""b" TO "r; --""#)
+        );
+        assert_eq!(
+            grant(&[Usage, Create], &["USAGE"]).as_deref(),
+            Some(r#"GRANT CREATE ON SCHEMA "a""b" TO "r; --""#)
+        );
+        assert_eq!(grant(&[Usage], &["CREATE", "USAGE"]), None);
+        assert_eq!(grant(&[], &[]), None);
+        assert!(privileges_held("it's", "c:\\x").contains(r"nspname = 'it''s' AND r.rolname = E'"));
+    }
+
+    #[test]
+    fn the_text_of_sql_is_the_text_of_json() {
+        for text in [
+            "SELECT",
+            "INSERT",
+            "UPDATE",
+            "DELETE",
+            "TRUNCATE",
+            "REFERENCES",
+            "TRIGGER",
+            "USAGE",
+            "CREATE",
+            "CONNECT",
+            "TEMPORARY",
+            "EXECUTE",
+        ] {
+            let privilege: Privilege = serde_json::from_value(text.into()).unwrap();
+            assert_eq!(privilege.to_string(), text);
+            assert_eq!(serde_json::to_value(privilege).unwrap(), text);
+            let lower = text.to_lowercase();
+            assert!(serde_json::from_value::<Privilege>(lower.into()).is_err());
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! All roles and databases as they are (05 §15.1).
+
+use tokio_postgres::SimpleQueryRow;
+
+use super::session::{Session, SessionError};
+use crate::telemetry::secret::Secret;
+
+/// `application_name` of the session.
+pub const APPLICATION_NAME: &str = "compute_ctl:get_dbs_and_roles";
+
+/// All in one answer: what kind of object, its name, the stored password or the owner, whether
+/// connections are not allowed, whether a drop was begun and not finished.
+const ALL: &str = "\
+    SELECT 'role', rolname::text, rolpassword, false, false FROM pg_catalog.pg_authid \
+    UNION ALL \
+    SELECT 'database', datname::text, pg_catalog.pg_get_userbyid(datdba)::text, \
+        NOT datallowconn, datconnlimit = -2 \
+    FROM pg_catalog.pg_database ORDER BY 1, 2";
+
+/// A role of the catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedRole {
+    /// Raw name.
+    pub name: String,
+    /// The stored text, with its `md5` or `SCRAM-SHA-256` prefix.
+    pub password: Option<Secret<String>>,
+}
+
+/// A database of the catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedDatabase {
+    /// Raw name.
+    pub name: String,
+    /// Raw name of the owner.
+    pub owner: String,
+    /// Connections are not allowed.
+    pub restrict_conn: bool,
+    /// A drop was begun and not finished (connection limit -2).
+    pub invalid: bool,
+}
+
+/// All of them, templates and predefined roles included, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Roles.
+    pub roles: Vec<ListedRole>,
+    /// Databases.
+    pub databases: Vec<ListedDatabase>,
+}
+
+/// Reads them in one round trip.
+pub async fn list(session: &Session) -> Result<Listing, SessionError> {
+    let mut listing = Listing::default();
+    for row in session.query(ALL).await? {
+        let name = text(&row, 1)?.unwrap_or_default();
+        let value = text(&row, 2)?;
+        if text(&row, 0)?.as_deref() == Some("role") {
+            listing.roles.push(ListedRole { name, password: value.map(Secret::new) });
+        } else {
+            listing.databases.push(ListedDatabase {
+                name,
+                owner: value.unwrap_or_default(),
+                restrict_conn: is_true(&row, 3)?,
+                invalid: is_true(&row, 4)?,
+            });
+        }
+    }
+    Ok(listing)
+}
+
+fn text(row: &SimpleQueryRow, column: usize) -> Result<Option<String>, SessionError> {
+    let text = row.try_get(column).map_err(|error| SessionError::Answer(error.to_string()))?;
+    Ok(text.map(str::to_owned))
+}
+
+fn is_true(row: &SimpleQueryRow, column: usize) -> Result<bool, SessionError> {
+    Ok(text(row, column)?.as_deref() == Some("t"))
+}

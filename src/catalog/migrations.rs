@@ -1,0 +1,193 @@
+//! Migrations of clusters that older releases made (05 §13): numbered changes, each done once per
+//! timeline, in the background of the start.
+//!
+//! The table `neon_migration.migration_id` holds the number of the last one that was done. Each
+//! migration and its number are one transaction. A failure ends the round; the next start goes on
+//! from there. Numbers are never used again and never change their order; new ones are appended.
+
+use thiserror::Error;
+
+use super::quote::{identifier, literal};
+use super::session::{Session, SessionConfig, SessionDeadlines, SessionError};
+use crate::failpoints;
+
+/// Where failures are injected (05 §13.1): `return(n)` fails migration `n`.
+const FAILPOINT: &str = "compute-migration";
+
+/// What one number stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Migration {
+    /// SQL, with the privileged role as `{privileged}` and, as a literal, `{privileged_literal}`.
+    Run(&'static str),
+    /// Nothing any more; only the number advances.
+    Skip,
+}
+
+/// All migrations; the first one is number 1.
+const MIGRATIONS: &[Migration] = &[
+    Migration::Run(include_str!("migrations/01_bypassrls.sql")),
+    Migration::Run(include_str!("migrations/02_inherit.sql")),
+    Migration::Run(include_str!("migrations/03_create_subscription.sql")),
+    Migration::Run(include_str!("migrations/04_monitor.sql")),
+    // Default privileges in `public`, which every apply sees to now.
+    Migration::Skip,
+    Migration::Skip,
+    Migration::Skip,
+    Migration::Skip,
+    // Took REPLICATION from everybody.
+    Migration::Skip,
+    Migration::Run(include_str!("migrations/10_snapshots.sql")),
+    Migration::Run(include_str!("migrations/11_replication_origins.sql")),
+    Migration::Run(include_str!("migrations/12_signal_backend.sql")),
+];
+
+/// The table in its schema, with its one row.
+const PREPARE: &str = include_str!("migrations/00_prepare.sql");
+
+/// Key of the advisory lock: the letters "migratio". There is one compute per timeline, but a
+/// session of a killed predecessor may still be at work.
+const LOCK: &str = "SELECT FROM pg_catalog.pg_advisory_lock(7883946363647715695)";
+
+/// Has a row if there is a table; a query of a missing one would be an error in the server's log.
+const LOOK: &str = "SELECT true WHERE to_regclass('neon_migration.migration_id') IS NOT NULL";
+
+/// Why migrations did not all run.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum MigrationError {
+    /// No session.
+    #[error("Failed to connect to the compute for running migrations: {0}")]
+    Connect(SessionError),
+    /// The number of the last migration could not be read, or is none.
+    #[error("could not find out which migrations were done: {0}")]
+    Bookkeeping(SessionError),
+    /// One failed; what it did was rolled back.
+    #[error("Failed to run migration id={id}: {error}")]
+    Failed {
+        /// Its number.
+        id: usize,
+        /// Why.
+        error: SessionError,
+    },
+}
+
+/// Migrations that are still to be done, and the session that does them.
+#[derive(Debug)]
+pub struct Migrations {
+    session: Session,
+    /// The last one that was done.
+    done: usize,
+}
+
+impl Migrations {
+    /// Connects and reads how far the cluster is.
+    pub async fn begin(
+        config: &SessionConfig,
+        deadlines: SessionDeadlines,
+    ) -> Result<Self, MigrationError> {
+        let session = Session::connect(config, deadlines).await.map_err(MigrationError::Connect)?;
+        let lost = MigrationError::Bookkeeping;
+        let rows = session.query(&format!("{LOCK}; {LOOK}")).await.map_err(lost)?;
+        let found = rows.iter().any(|row| row.try_get(0).ok().flatten().is_some());
+        let mut done = if found { read(&session).await.map_err(lost)? } else { None };
+        // Whatever is left to do: an older release may have left less behind.
+        if done.is_none_or(|done| done < MIGRATIONS.len()) {
+            session.query(PREPARE).await.map_err(lost)?;
+            done = read(&session).await.map_err(lost)?;
+        }
+        let none = || lost(SessionError::Answer("no neon_migration.migration_id".to_owned()));
+        let done = done.ok_or_else(none)?;
+        Ok(Self { session, done })
+    }
+
+    /// Whether nothing is left to do.
+    pub const fn at_end(&self) -> bool {
+        self.done >= MIGRATIONS.len()
+    }
+
+    /// Does the next one.
+    pub async fn step(&mut self, privileged_role: &str) -> Result<(), MigrationError> {
+        let Some(migration) = MIGRATIONS.get(self.done) else { return Ok(()) };
+        let id = self.done.saturating_add(1);
+        let change = match migration {
+            Migration::Run(template) => {
+                let sql = fill(template, privileged_role);
+                tracing::info!("Running migration id={id}\n{sql}");
+                sql
+            }
+            Migration::Skip => {
+                tracing::info!("Skipping migration id={id}");
+                String::new()
+            }
+        };
+        let fail = failpoints::hit(FAILPOINT).await.is_some_and(|arg| arg == id.to_string());
+        let failed = |error| MigrationError::Failed { id, error };
+        let advance = if fail { FAIL.to_owned() } else { advance(id) };
+        // One message is one transaction.
+        self.session.query(&format!("{change};\n{advance}")).await.map_err(failed)?;
+        self.done = id;
+        tracing::info!("Finished migration id={id}");
+        Ok(())
+    }
+}
+
+/// Number of the last migration that was done; `None` where there is no row.
+async fn read(session: &Session) -> Result<Option<usize>, SessionError> {
+    let rows = session.query("SELECT id FROM neon_migration.migration_id").await?;
+    let mut ids = rows.iter().filter_map(|row| row.try_get(0).ok().flatten());
+    let Some(id) = ids.next() else { return Ok(None) };
+    if ids.next().is_some() {
+        let text = "neon_migration.migration_id has more than one row";
+        return Err(SessionError::Answer(text.to_owned()));
+    }
+    let id = id.parse().ok();
+    id.map(Some)
+        .ok_or_else(|| SessionError::Answer("the number of a migration is negative".to_owned()))
+}
+
+/// What is sent instead of [`advance`] to fail after the change.
+const FAIL: &str = "DO $fail$ BEGIN RAISE 'failpoint'; END $fail$";
+
+/// Notes that a migration is done, unless somebody else has noted another one meanwhile.
+fn advance(id: usize) -> String {
+    let before = id.saturating_sub(1);
+    format!(
+        "DO $advance$ BEGIN \
+         UPDATE neon_migration.migration_id SET id = {id} WHERE id = {before}; \
+         IF NOT FOUND THEN RAISE 'migration {before} is not the last one any more'; END IF; \
+         END $advance$"
+    )
+}
+
+fn fill(template: &str, privileged_role: &str) -> String {
+    template
+        .trim_end()
+        .replace("{privileged}", &identifier(privileged_role))
+        .replace("{privileged_literal}", &literal(privileged_role))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stay() {
+        let run: Vec<_> = MIGRATIONS
+            .iter()
+            .enumerate()
+            .filter(|(_, migration)| matches!(migration, Migration::Run(_)))
+            .map(|(index, _)| index + 1)
+            .collect();
+        assert_eq!(run, [1, 2, 3, 4, 10, 11, 12]);
+        assert_eq!(MIGRATIONS.len(), 12);
+    }
+
+    #[test]
+    fn the_role_is_quoted() {
+        for migration in MIGRATIONS {
+            let Migration::Run(template) = migration else { continue };
+            let sql = fill(template, "my_role");
+            assert!(sql.contains("\"my_role\"") || sql.contains("'my_role'"), "{sql}");
+            assert!(!sql.contains("{privileged"), "{sql}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+DO $migration$
+BEGIN
+    IF pg_catalog.current_setting('server_version_num')::int >= 160000 THEN
+        GRANT pg_create_subscription TO {privileged};
+    END IF;
+END
+$migration$

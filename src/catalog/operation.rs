@@ -1,0 +1,221 @@
+//! One change to a catalog, as a value that can be printed, sent and reported.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use crate::telemetry::secret::Secret;
+
+/// The phases of an apply, in the order of their effects (05 §6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Before phase 1: which subscriptions are inherited is written down, so that an interrupted
+    /// run is finished without touching those that users make meanwhile.
+    RememberSubscriptions,
+    /// 1: subscriptions of databases that will be deleted.
+    PreDrop,
+    /// 2: the role that users are members of.
+    PrivilegedRole,
+    /// 3: what an interrupted DROP DATABASE left.
+    InvalidDatabases,
+    /// 4.
+    RenameRoles,
+    /// 5.
+    Roles,
+    /// 6: databases are renamed and deleted.
+    RemoveDatabases,
+    /// 7: databases are created, owners changed.
+    Databases,
+    /// 8: schema `neon` of the system database.
+    NeonSchema,
+    /// 9: inside every listed database.
+    InsideDatabases,
+    /// 10: `pg_stat_statements`.
+    StatementStatistics,
+    /// 11: extension `neon`.
+    NeonExtension,
+    /// 12: the table of the availability check.
+    AvailabilityCheck,
+    /// 13.
+    DropRoles,
+    /// 14: subscriptions were dropped for this timeline.
+    RecordSubscriptions,
+    /// 15: `pgaudit`.
+    Audit,
+    /// 16: `pgauditlogtofile`.
+    AuditFile,
+    /// 17: no audit of the system database.
+    SilenceAudit,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RememberSubscriptions => "remember_subscriptions",
+            Self::PreDrop => "pre_drop",
+            Self::PrivilegedRole => "privileged_role",
+            Self::InvalidDatabases => "invalid_databases",
+            Self::RenameRoles => "rename_roles",
+            Self::Roles => "roles",
+            Self::RemoveDatabases => "remove_databases",
+            Self::Databases => "databases",
+            Self::NeonSchema => "neon_schema",
+            Self::InsideDatabases => "inside_databases",
+            Self::StatementStatistics => "statement_statistics",
+            Self::NeonExtension => "neon_extension",
+            Self::AvailabilityCheck => "availability_check",
+            Self::DropRoles => "drop_roles",
+            Self::RecordSubscriptions => "record_subscriptions",
+            Self::Audit => "audit",
+            Self::AuditFile => "audit_file",
+            Self::SilenceAudit => "silence_audit",
+        })
+    }
+}
+
+impl Serialize for Phase {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What kind of thing is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectKind {
+    /// A role.
+    Role,
+    /// A database.
+    Database,
+    /// A schema of the session's database.
+    Schema,
+    /// An extension of the session's database.
+    Extension,
+    /// A table of the session's database.
+    Table,
+}
+
+/// What is changed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Object {
+    /// Its kind.
+    pub kind: ObjectKind,
+    /// Its name, as it stands in the catalog.
+    pub name: String,
+}
+
+impl Object {
+    /// An object of a kind.
+    pub fn new(kind: ObjectKind, name: &str) -> Self {
+        Self { kind, name: name.to_owned() }
+    }
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            ObjectKind::Role => "role",
+            ObjectKind::Database => "database",
+            ObjectKind::Schema => "schema",
+            ObjectKind::Extension => "extension",
+            ObjectKind::Table => "table",
+        };
+        write!(f, "{kind} {:?}", self.name)
+    }
+}
+
+/// What is done to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// It was not there.
+    Create,
+    /// Password and options of a role.
+    Alter,
+    /// Another name.
+    Rename,
+    /// Another owner.
+    ChangeOwner,
+    /// Privileges are granted on it.
+    Grant,
+    /// Privileges on objects to come are granted in it.
+    GrantDefaults,
+    /// What a role owns goes to another one.
+    Reassign,
+    /// What others granted to a role is revoked.
+    Revoke,
+    /// Privileges that are left of a role are dropped.
+    DropOwned,
+    /// It goes away.
+    Drop,
+    /// The template flag of a database is cleared.
+    Release,
+    /// Sessions in a database are ended.
+    EndSessions,
+    /// Subscriptions of a database are dropped.
+    DropSubscriptions,
+    /// Something is written into a table.
+    Record,
+    /// An extension is made relocatable.
+    MakeRelocatable,
+    /// An extension goes to another schema.
+    Move,
+    /// An extension goes to its default version.
+    Update,
+    /// A setting of a database.
+    Set,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Create => "create",
+            Self::Alter => "alter",
+            Self::Rename => "rename",
+            Self::ChangeOwner => "change the owner of",
+            Self::Grant => "grant privileges on",
+            Self::GrantDefaults => "grant default privileges in",
+            Self::Reassign => "reassign what is owned by",
+            Self::Revoke => "revoke what others granted to",
+            Self::DropOwned => "drop the remaining privileges of",
+            Self::Drop => "drop",
+            Self::Release => "clear the template flag of",
+            Self::EndSessions => "end sessions in",
+            Self::DropSubscriptions => "drop subscriptions of",
+            Self::Record => "write into",
+            Self::MakeRelocatable => "make relocatable",
+            Self::Move => "move",
+            Self::Update => "update",
+            Self::Set => "change a setting of",
+        })
+    }
+}
+
+/// One statement and everything there is to say about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    /// Where it stands in the order of effects.
+    pub phase: Phase,
+    /// What is done.
+    pub action: Action,
+    /// To what.
+    pub object: Object,
+    /// Database of the session that does it.
+    pub database: Arc<str>,
+    /// Role of that session.
+    pub role: Arc<str>,
+    /// Why it is needed.
+    pub reason: String,
+    /// Exactly one statement. May hold a password verifier.
+    pub sql: Secret<String>,
+    /// Postgres refuses it in a transaction, so it is a message of its own.
+    pub alone: bool,
+}
+
+impl fmt::Display for Operation {
+    /// Fits after "could not" and "done:".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.action, self.object)
+    }
+}

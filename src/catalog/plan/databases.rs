@@ -1,0 +1,197 @@
+//! Databases: what interrupted drops left, deletion and renames, creation and owners (05 §7.3,
+//! §7.6, §7.7).
+
+use super::super::quote::{identifier, literal, options};
+use super::super::snapshot::DatabaseRow;
+use super::{Action, Chain, ObjectKind, Operation, Phase, PlanError, Planner, Stage};
+use crate::spec::wire::Database;
+
+const DATABASE: ObjectKind = ObjectKind::Database;
+
+/// How long sessions may take to end before a rename, in milliseconds. After that Postgres itself
+/// waits another 5 s.
+const END_OF_SESSIONS_MS: u32 = 5_000;
+
+impl Planner<'_> {
+    /// Phase 3. Those that the spec lists are created anew in phase 7.
+    pub(super) fn invalid_databases(&mut self) -> Vec<Operation> {
+        let databases = &self.state.databases;
+        let mut invalid: Vec<String> = databases
+            .iter()
+            .filter(|(_, database)| database.invalid)
+            .map(|(name, _)| name.clone())
+            .collect();
+        invalid.sort_unstable();
+        let mut operations = Vec::new();
+        for name in invalid {
+            self.forget_database(&name);
+            operations.push(self.drop_database(
+                Phase::InvalidDatabases,
+                &name,
+                "a DROP DATABASE was interrupted",
+                "",
+            ));
+        }
+        operations
+    }
+
+    /// Phase 6. In the order of the list: a name may be made free by one operation for another.
+    pub(super) fn remove_databases(&mut self) -> Vec<Operation> {
+        let mut operations = Vec::new();
+        for delta in self.wanted.all_deltas() {
+            match (delta.action.as_str(), &delta.new_name) {
+                ("delete_db", _) => self.delete_database(&delta.name, &mut operations),
+                ("rename_db", Some(new)) => {
+                    self.rename_database(&delta.name, new, &mut operations);
+                }
+                _ => {}
+            }
+        }
+        operations
+    }
+
+    fn delete_database(&mut self, name: &str, operations: &mut Vec<Operation>) {
+        let Some(database) = self.forget_database(name) else {
+            return self.unchanged(DATABASE, name);
+        };
+        if database.template {
+            let sql = format!("ALTER DATABASE {} IS_TEMPLATE false", identifier(name));
+            operations.push(self.op(
+                Phase::RemoveDatabases,
+                Action::Release,
+                (DATABASE, name),
+                "templates cannot be dropped",
+                sql,
+            ));
+        }
+        let drop =
+            self.drop_database(Phase::RemoveDatabases, name, "delta operation", " WITH (FORCE)");
+        operations.push(drop);
+    }
+
+    /// A database goes, with everything that is in it.
+    fn forget_database(&mut self, name: &str) -> Option<DatabaseRow> {
+        self.state.dependencies.retain(|held| held.database.as_deref() != Some(name));
+        self.state.subscriptions.retain(|subscription| subscription.database != name);
+        self.state.databases.remove(name)
+    }
+
+    fn drop_database(&self, phase: Phase, name: &str, reason: &str, how: &str) -> Operation {
+        let sql = format!("DROP DATABASE IF EXISTS {}{how}", identifier(name));
+        Operation { alone: true, ..self.op(phase, Action::Drop, (DATABASE, name), reason, sql) }
+    }
+
+    /// A second run finds the old name gone, which is no error. Postgres renames no database that
+    /// somebody is connected to, so sessions are ended first.
+    fn rename_database(&mut self, old: &str, new: &str, operations: &mut Vec<Operation>) {
+        if self.state.databases.contains_key(old) && self.state.databases.contains_key(new) {
+            self.remarks.push(format!(
+                "database {old:?} is not renamed to {new:?}: there is a database of that name"
+            ));
+            return;
+        }
+        let Some(database) = self.state.databases.remove(old) else {
+            return self.unchanged(DATABASE, old);
+        };
+        self.state.databases.insert(new.to_owned(), database);
+        for held in &mut self.state.dependencies {
+            if held.database.as_deref() == Some(old) {
+                held.database = Some(new.to_owned());
+            }
+        }
+        for subscription in &mut self.state.subscriptions {
+            if subscription.database == old {
+                new.clone_into(&mut subscription.database);
+            }
+        }
+        let end = format!(
+            "SELECT pg_catalog.pg_terminate_backend(pid, {END_OF_SESSIONS_MS}) \
+             FROM pg_catalog.pg_stat_activity \
+             WHERE datname = {} AND pid <> pg_catalog.pg_backend_pid()",
+            literal(old)
+        );
+        let rename = format!("ALTER DATABASE {} RENAME TO {}", identifier(old), identifier(new));
+        let (phase, object) = (Phase::RemoveDatabases, (DATABASE, old));
+        operations.extend([
+            self.op(phase, Action::EndSessions, object, "it is going to be renamed", end),
+            self.op(phase, Action::Rename, object, format!("delta operation, to {new:?}"), rename),
+        ]);
+    }
+
+    /// Phase 7. Owners of existing databases in one message; a session's worth of work for each new
+    /// one.
+    pub(super) fn databases(&mut self) -> Result<Stage, PlanError> {
+        let (mut owners, mut stage) = (Vec::new(), Stage::new());
+        for database in self.wanted.databases() {
+            if !self.state.roles.contains_key(&database.owner) {
+                let (database, owner) = (database.name.clone(), database.owner.clone());
+                return Err(PlanError::NoSuchOwner { database, owner });
+            }
+            match self.state.databases.get(&database.name) {
+                None => stage.extend(Chain::of(self.create_database(database))),
+                Some(row) => {
+                    let row = row.clone();
+                    owners.extend(self.existing_database(database, &row));
+                }
+            }
+            let row = self.state.databases.entry(database.name.clone()).or_default();
+            row.owner = Some(database.owner.clone());
+            row.default_acl = false;
+        }
+        stage.extend(Chain::of(owners));
+        Ok(stage)
+    }
+
+    /// CREATE DATABASE cannot be part of a transaction. Owner and grant are, together: so a
+    /// database that still belongs to the session's role, with no privileges on it, is one whose
+    /// creation was interrupted, and the next apply finishes it.
+    fn create_database(&self, database: &Database) -> Vec<Operation> {
+        let name = database.name.as_str();
+        let options = options(database.options.as_deref());
+        let sql = format!("CREATE DATABASE {} {options}", identifier(name));
+        let create = self.op(Phase::Databases, Action::Create, (DATABASE, name), "not there", sql);
+        let mut operations = vec![Operation { alone: true, ..create }];
+        if database.owner != *self.role {
+            operations.push(self.change_owner(database, "it is new"));
+        }
+        operations.push(self.grant_on(name, "it is new"));
+        operations
+    }
+
+    fn existing_database(&mut self, database: &Database, row: &DatabaseRow) -> Vec<Operation> {
+        let name = database.name.as_str();
+        let mut operations = Vec::new();
+        if row.owner.as_ref() != Some(&database.owner) {
+            let reason = match &row.owner {
+                Some(owner) => format!("its owner is {owner:?}"),
+                None => "it has no owner".to_owned(),
+            };
+            operations.push(self.change_owner(database, reason));
+        }
+        let interrupted =
+            row.default_acl && !row.initial && row.owner.as_deref() == Some(&*self.role);
+        if interrupted {
+            operations.push(self.grant_on(name, "its creation was interrupted"));
+        }
+        if operations.is_empty() {
+            self.unchanged(DATABASE, name);
+        }
+        operations
+    }
+
+    fn change_owner(&self, database: &Database, reason: impl Into<String>) -> Operation {
+        let Database { name, owner, .. } = database;
+        let sql = format!("ALTER DATABASE {} OWNER TO {}", identifier(name), identifier(owner));
+        self.op(Phase::Databases, Action::ChangeOwner, (DATABASE, name), reason, sql)
+    }
+
+    /// Made at creation and at no other time.
+    fn grant_on(&self, name: &str, reason: &str) -> Operation {
+        let sql = format!(
+            "GRANT ALL PRIVILEGES ON DATABASE {} TO {}",
+            identifier(name),
+            identifier(self.wanted.privileged_role)
+        );
+        self.op(Phase::Databases, Action::Grant, (DATABASE, name), reason, sql)
+    }
+}

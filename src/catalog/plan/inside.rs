@@ -1,0 +1,226 @@
+//! Inside the databases: cleaning up after roles that go away, privileges of the schema `public`,
+//! subscriptions (05 §7.9).
+//!
+//! What the shared catalogs tell is planned by the snapshot. Owner and default privileges of the
+//! schema `public` can only be seen from within: [`super::super::look`] looks, [`plan_database`]
+//! says what is missing.
+
+use std::sync::Arc;
+
+use super::super::quote::{DollarQuoted, dollar_quoted, identifier};
+use super::super::snapshot::DatabaseRow;
+use super::{Action, Chain, ObjectKind, Operation, Phase, Planner, Stage};
+use crate::catalog::operation::Object;
+use crate::telemetry::secret::Secret;
+
+/// `@ROLE@` is a literal, `@TAG@` the tag of the block around it.
+const REVOKE: &str = include_str!("../sql/revoke_grants.sql");
+
+/// Owners that the schema `public` has because nobody has given it to anybody.
+const ADMINS: [&str; 2] = ["cloud_admin", "zenith_admin"];
+
+/// What all databases have in common.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Permissions {
+    /// Gets the default privileges.
+    pub privileged_role: String,
+    /// Whose objects they are about.
+    pub session_role: Arc<str>,
+    /// Major version of the server.
+    pub major: u32,
+    /// Whether the role `web_access` may create objects in `public`.
+    pub web_access: bool,
+}
+
+/// What has to be known about the inside of a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// The owner that the spec wants.
+    pub owner: String,
+    /// The name that the database has before the apply; none if it is not there yet.
+    pub before: Option<String>,
+}
+
+/// The inside of a database.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DatabaseState {
+    /// Owner of the schema `public`; none if there is no such schema.
+    pub public_owner: Option<String>,
+    /// `web_access` may create objects in it.
+    pub web_access: bool,
+    /// The privileged role gets everything on tables to come.
+    pub default_tables: bool,
+    /// The same for sequences.
+    pub default_sequences: bool,
+}
+
+impl DatabaseState {
+    /// A database as `template1` usually makes it.
+    pub fn fresh(permissions: &Permissions) -> Self {
+        let owner = if permissions.major >= 15 {
+            "pg_database_owner"
+        } else {
+            permissions.session_role.as_ref()
+        };
+        Self { public_owner: Some(owner.to_owned()), ..Self::default() }
+    }
+}
+
+/// 05 §7.9b: what is missing in a database of the spec.
+pub fn plan_database(
+    database: &Arc<str>,
+    look: &Look,
+    permissions: &Permissions,
+    state: &DatabaseState,
+) -> Vec<Operation> {
+    let op = |action, reason: String, sql: String| Operation {
+        phase: Phase::InsideDatabases,
+        action,
+        object: Object::new(ObjectKind::Schema, "public"),
+        database: Arc::clone(database),
+        role: Arc::clone(&permissions.session_role),
+        reason,
+        sql: Secret::new(sql),
+        alone: false,
+    };
+    let Some(owner) = &state.public_owner else { return Vec::new() };
+    let mut operations = Vec::new();
+    // From 15 on it belongs to whoever owns the database.
+    if ADMINS.contains(&owner.as_str()) && *owner != look.owner {
+        let sql = format!("ALTER SCHEMA public OWNER TO {}", identifier(&look.owner));
+        operations.push(op(Action::ChangeOwner, format!("its owner is {owner:?}"), sql));
+    }
+    if permissions.web_access && !state.web_access {
+        let sql = "GRANT CREATE ON SCHEMA public TO web_access".to_owned();
+        operations.push(op(Action::Grant, "there is a role web_access".to_owned(), sql));
+    }
+    let privileged = identifier(&permissions.privileged_role);
+    for (kind, done) in [("TABLES", state.default_tables), ("SEQUENCES", state.default_sequences)] {
+        if !done {
+            let sql = format!(
+                "ALTER DEFAULT PRIVILEGES IN SCHEMA public \
+                 GRANT ALL ON {kind} TO {privileged} WITH GRANT OPTION"
+            );
+            let reason = format!("missing on {}", kind.to_lowercase());
+            operations.push(op(Action::GrantDefaults, reason, sql));
+        }
+    }
+    operations
+}
+
+impl Planner<'_> {
+    /// Phase 9 in every listed database, and wherever inherited subscriptions are.
+    pub(super) fn inside_databases(&mut self) -> Stage {
+        let mut stage = Stage::new();
+        for database in self.wanted.databases() {
+            let name = database.name.as_str();
+            let connectable = self.state.databases.get(name).is_some_and(DatabaseRow::connectable);
+            if !connectable {
+                self.remarks.push(format!(
+                    "nothing is done inside database {name:?}: nobody can connect to it"
+                ));
+                continue;
+            }
+            let is_system = name == &*self.system;
+            let first = if is_system { Vec::new() } else { self.clean_up(name, &database.owner) };
+            let look = Look { owner: database.owner.clone(), before: self.name_before(name) };
+            let then = self.drop_inherited(name);
+            stage.push(Chain { database: name.into(), first, look: Some(look), then });
+        }
+        for name in self.databases_with_inherited() {
+            let listed = stage.iter().any(|chain| *chain.database == *name);
+            let connectable = self.state.databases.get(&name).is_some_and(DatabaseRow::connectable);
+            if !listed && connectable {
+                stage.extend(Chain::of(self.drop_inherited(&name)));
+            }
+        }
+        self.remark_on_unreachable_dependencies(&stage);
+        stage
+    }
+
+    /// Before the apply a database may have another name, or not be there.
+    fn name_before(&self, name: &str) -> Option<String> {
+        let renamed = self.wanted.deltas("rename_db").find(|delta| {
+            delta.new_name.as_deref() == Some(name) && self.before.contains(&delta.name)
+        });
+        match renamed {
+            _ if self.before.contains(name) => Some(name.to_owned()),
+            Some(delta) => Some(delta.name.clone()),
+            None => None,
+        }
+    }
+
+    /// Phase 9a in the system database, and for what belongs to no database at all.
+    pub(super) fn clean_up_system(&self) -> Vec<Operation> {
+        let system = Arc::clone(&self.system);
+        let mut operations = Vec::new();
+        for role in self.roles_to_delete() {
+            if self.holds(role, None) || self.holds(role, Some(&system)) {
+                operations.extend(self.clean_up_role(&system, role, &self.role));
+            }
+        }
+        operations
+    }
+
+    /// Phase 9a in one database.
+    fn clean_up(&self, database: &str, owner: &str) -> Vec<Operation> {
+        let roles = self.roles_to_delete().into_iter();
+        roles
+            .filter(|role| *role != owner && self.holds(role, Some(database)))
+            .flat_map(|role| self.clean_up_role(database, role, owner))
+            .collect()
+    }
+
+    /// Once each, and only those that there are.
+    fn roles_to_delete(&self) -> Vec<&str> {
+        let mut roles: Vec<&str> = Vec::new();
+        for delta in self.wanted.deltas("delete_role") {
+            if self.state.roles.contains_key(&delta.name) && !roles.contains(&delta.name.as_str()) {
+                roles.push(&delta.name);
+            }
+        }
+        roles
+    }
+
+    /// Whether a role owns or holds anything there; `None` is what belongs to no database.
+    fn holds(&self, role: &str, database: Option<&str>) -> bool {
+        let mut dependencies = self.state.dependencies.iter();
+        dependencies.any(|held| held.role == role && held.database.as_deref() == database)
+    }
+
+    fn clean_up_role(&self, database: &str, role: &str, heir: &str) -> [Operation; 3] {
+        let quoted = identifier(role);
+        let DollarQuoted { literal, outer_tag } = dollar_quoted(role);
+        let revoke = REVOKE.replace("@TAG@", &outer_tag).replace("@ROLE@", &literal);
+        [
+            (Action::Reassign, format!("REASSIGN OWNED BY {quoted} TO {}", identifier(heir))),
+            (Action::Revoke, revoke),
+            (Action::DropOwned, format!("DROP OWNED BY {quoted}")),
+        ]
+        .map(|(action, sql)| {
+            let (phase, object) = (Phase::InsideDatabases, (ObjectKind::Role, role));
+            let reason = "it is going to be dropped";
+            let operation = self.op(phase, action, object, reason, sql);
+            Operation { database: database.into(), ..operation }
+        })
+    }
+
+    /// Postgres will refuse to drop such a role, and say why in its own words.
+    fn remark_on_unreachable_dependencies(&mut self, stage: &Stage) {
+        let mut remarks = Vec::new();
+        for role in self.roles_to_delete() {
+            for held in self.state.dependencies.iter().filter(|held| held.role == role) {
+                let Some(database) = held.database.as_deref() else { continue };
+                let reached = *database == *self.system
+                    || stage.iter().any(|chain| *chain.database == *database);
+                if !reached {
+                    remarks.push(format!(
+                        "role {role:?} owns something or holds privileges in database {database:?}, \
+                         which the spec does not list or nobody can connect to"
+                    ));
+                }
+            }
+        }
+        self.remarks.extend(remarks);
+    }
+}

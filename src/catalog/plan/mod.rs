@@ -1,0 +1,254 @@
+//! What has to be done so that the catalog says what the spec says (05 §6, §7). Pure.
+//!
+//! [`plan_cluster`] compares the spec with the [`ClusterState`] and simulates each change on it, so
+//! that later phases decide by what earlier ones will have done. What depends on the inside of a
+//! database is left open as a [`Look`]: the database is looked at when its turn comes, and
+//! [`plan_database`] says what is missing there. Both write only what differs, so a second apply
+//! of the same spec writes nothing.
+//!
+//! The order of effects is in the [`Stage`]s: one begins when the one before it is done, and the
+//! [`Chain`]s of one run at the same time.
+
+mod databases;
+mod inside;
+mod refuse;
+mod roles;
+mod subscriptions;
+mod system;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::operation::{Action, Object, ObjectKind, Operation, Phase};
+use super::snapshot::{ClusterState, Questions};
+use crate::spec::ComputeSpec;
+use crate::spec::wire::{Database, DeltaOperation, Role};
+use crate::telemetry::secret::Secret;
+pub use inside::{DatabaseState, Look, Permissions, plan_database};
+pub use refuse::PlanError;
+
+/// What the catalog should say.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Roles, databases, delta operations, audit level.
+    pub spec: &'a ComputeSpec,
+    /// The timeline of the compute, as 32 lower-case digits.
+    pub timeline: &'a str,
+    /// `--privileged-role-name`.
+    pub privileged_role: &'a str,
+}
+
+impl<'a> Wanted<'a> {
+    /// What the snapshot must tell besides what it always tells.
+    pub fn questions(&self) -> Questions<'a> {
+        // A role may be deleted by the name that it is going to have.
+        let deltas = self.deltas("delete_role").chain(self.deltas("rename_role"));
+        Questions {
+            deleted_roles: deltas.map(|delta| delta.name.as_str()).collect(),
+            timeline: self.spec.drop_subscriptions_before_start.then(|| self.timeline.to_owned()),
+        }
+    }
+
+    /// Of several entries of one name the last one counts.
+    fn roles(&self) -> Vec<&'a Role> {
+        last_of_each(&self.spec.cluster.roles, |role| &role.name)
+    }
+
+    /// Of several entries of one name the last one counts.
+    fn databases(&self) -> Vec<&'a Database> {
+        last_of_each(&self.spec.cluster.databases, |database| &database.name)
+    }
+
+    fn all_deltas(&self) -> &'a [DeltaOperation] {
+        self.spec.delta_operations.as_deref().unwrap_or_default()
+    }
+
+    fn deltas(&self, action: &'static str) -> impl Iterator<Item = &'a DeltaOperation> + use<'a> {
+        self.all_deltas().iter().filter(move |delta| delta.action == action)
+    }
+}
+
+fn last_of_each<T>(list: &[T], name: impl Fn(&T) -> &str) -> Vec<&T> {
+    let last: HashMap<&str, usize> =
+        list.iter().enumerate().map(|(at, item)| (name(item), at)).collect();
+    let is_last = |at: usize, item: &T| last.get(name(item)) == Some(&at);
+    let kept = list.iter().enumerate().filter(|(at, item)| is_last(*at, item));
+    kept.map(|(_, item)| item).collect()
+}
+
+/// What one session does in one database, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// The session's database.
+    pub database: Arc<str>,
+    /// Known from the snapshot.
+    pub first: Vec<Operation>,
+    /// What the database itself has to tell before the rest is known.
+    pub look: Option<Look>,
+    /// After what the look asks for.
+    pub then: Vec<Operation>,
+}
+
+impl Chain {
+    fn of(operations: Vec<Operation>) -> Option<Self> {
+        let database = Arc::clone(&operations.first()?.database);
+        Some(Self { database, first: operations, look: None, then: Vec::new() })
+    }
+}
+
+/// Chains that may run at the same time.
+pub type Stage = Vec<Chain>;
+
+/// All that is to be done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterPlan {
+    /// One after the other; an error ends the apply with its stage.
+    pub stages: Vec<Stage>,
+    /// What [`plan_database`] needs to know.
+    pub permissions: Permissions,
+    /// Objects of the spec that are as they should be.
+    pub unchanged: Vec<Object>,
+    /// What is left out because the server cannot do it, as sentences.
+    pub notes: Vec<String>,
+    /// What is done, or not done, as documented but looks like a mistake, as sentences.
+    pub remarks: Vec<String>,
+}
+
+impl ClusterPlan {
+    /// The operations that the snapshot alone asks for, in order.
+    pub fn operations(&self) -> impl Iterator<Item = &Operation> {
+        let chains = self.stages.iter().flatten();
+        chains.flat_map(|chain| chain.first.iter().chain(&chain.then))
+    }
+}
+
+/// Compares spec and cluster. An error means that the spec cannot be applied as it is; nothing was
+/// changed then.
+pub fn plan_cluster(wanted: &Wanted<'_>, state: ClusterState) -> Result<ClusterPlan, PlanError> {
+    refuse::check(wanted, &state.system_database)?;
+    let mut planner = Planner::new(wanted, state);
+
+    let remember = planner.remember_subscriptions();
+    let pre_drop = planner.pre_drop();
+    let mut line = planner.privileged_role();
+    line.extend(planner.invalid_databases());
+    line.extend(planner.rename_roles());
+    line.extend(planner.roles());
+    line.extend(planner.remove_databases());
+
+    let mut stages: Vec<Stage> = Vec::new();
+    if pre_drop.is_empty() {
+        line.splice(0..0, remember);
+    } else {
+        stages.extend(in_order(remember));
+        stages.push(pre_drop);
+    }
+    stages.extend(in_order(line));
+    stages.push(planner.databases()?);
+    // Shared objects are cleaned up once, from here, so that the databases do not get into each
+    // other's way: Postgres refuses concurrent changes to one shared row (05 §19.2 item 7).
+    stages.extend(in_order(planner.clean_up_system()));
+    let mut inside = planner.inside_databases();
+    inside.extend(Chain::of(planner.system_objects()));
+    stages.push(inside);
+    for last in [planner.drop_roles(), planner.record_subscriptions(), planner.audit()] {
+        stages.extend(in_order(last));
+    }
+    stages.retain(|stage| !stage.is_empty());
+    let permissions = planner.permissions();
+    let Planner { unchanged, notes, remarks, .. } = planner;
+    Ok(ClusterPlan { stages, permissions, unchanged, notes, remarks })
+}
+
+/// Operations that must follow each other: what fits into a transaction stays together, what must
+/// stand alone is as independent of its neighbours as databases are of each other.
+fn in_order(operations: Vec<Operation>) -> Vec<Stage> {
+    let mut stages: Vec<Stage> = Vec::new();
+    let mut before = None;
+    for operation in operations {
+        let alone = operation.alone;
+        match stages.last_mut() {
+            Some(stage) if before == Some(alone) && alone => {
+                stage.extend(Chain::of(vec![operation]))
+            }
+            Some(stage) if before == Some(alone) => {
+                stage.iter_mut().take(1).for_each(|chain| chain.first.push(operation.clone()));
+            }
+            _ => stages.push(Chain::of(vec![operation]).into_iter().collect()),
+        }
+        before = Some(alone);
+    }
+    stages
+}
+
+/// The comparison in progress.
+#[derive(Debug)]
+struct Planner<'a> {
+    wanted: Wanted<'a>,
+    /// As it will be when everything planned so far is done.
+    state: ClusterState,
+    role: Arc<str>,
+    system: Arc<str>,
+    /// Databases that there are before the apply.
+    before: HashSet<String>,
+    /// Inherited subscriptions that are to be dropped; none when that is over or not wanted.
+    inherited: Option<Vec<u32>>,
+    unchanged: Vec<Object>,
+    notes: Vec<String>,
+    remarks: Vec<String>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(wanted: &Wanted<'a>, state: ClusterState) -> Self {
+        let (role, system) =
+            (state.session_role.as_str().into(), state.system_database.as_str().into());
+        Self {
+            wanted: *wanted,
+            before: state.databases.keys().cloned().collect(),
+            state,
+            role,
+            system,
+            inherited: None,
+            unchanged: Vec::new(),
+            notes: Vec::new(),
+            remarks: Vec::new(),
+        }
+    }
+
+    /// An operation in the system database.
+    fn op(
+        &self,
+        phase: Phase,
+        action: Action,
+        object: (ObjectKind, &str),
+        reason: impl Into<String>,
+        sql: String,
+    ) -> Operation {
+        Operation {
+            phase,
+            action,
+            object: Object::new(object.0, object.1),
+            database: Arc::clone(&self.system),
+            role: Arc::clone(&self.role),
+            reason: reason.into(),
+            sql: Secret::new(sql),
+            alone: false,
+        }
+    }
+
+    fn unchanged(&mut self, kind: ObjectKind, name: &str) {
+        self.unchanged.push(Object::new(kind, name));
+    }
+
+    fn permissions(&self) -> Permissions {
+        Permissions {
+            privileged_role: self.wanted.privileged_role.to_owned(),
+            session_role: Arc::clone(&self.role),
+            major: self.state.major(),
+            web_access: self.state.major() >= 15 && self.state.roles.contains_key("web_access"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! Roles: the privileged one, renames, creation and passwords, deletion (05 §7.2, §7.4, §7.5,
+//! §7.13).
+
+use std::collections::HashSet;
+
+use super::super::quote::{identifier, role_options, stored_password};
+use super::super::snapshot::StoredPassword;
+use super::{Action, ObjectKind, Operation, Phase, Planner};
+use crate::spec::wire::Role;
+use crate::telemetry::secret::Secret;
+
+const ROLE: ObjectKind = ObjectKind::Role;
+
+impl Planner<'_> {
+    /// Phase 2. An existing one is left to the migrations.
+    pub(super) fn privileged_role(&mut self) -> Vec<Operation> {
+        let name = self.wanted.privileged_role;
+        if self.state.roles.contains_key(name) {
+            self.unchanged(ROLE, name);
+            return Vec::new();
+        }
+        self.state.roles.insert(name.to_owned(), StoredPassword::Known(None));
+        let sql = format!(
+            "CREATE ROLE {} CREATEDB CREATEROLE NOLOGIN REPLICATION BYPASSRLS \
+             IN ROLE pg_read_all_data, pg_write_all_data",
+            identifier(name)
+        );
+        let reason = "users are its members";
+        vec![self.op(Phase::PrivilegedRole, Action::Create, (ROLE, name), reason, sql)]
+    }
+
+    /// Phase 4. A second run finds the old name gone, which is no error.
+    pub(super) fn rename_roles(&mut self) -> Vec<Operation> {
+        let mut operations = Vec::new();
+        for delta in self.wanted.deltas("rename_role") {
+            // Checked before.
+            let (old, Some(new)) = (&delta.name, &delta.new_name) else { continue };
+            if !self.state.roles.contains_key(old) {
+                self.remarks
+                    .push(format!("role {old:?} is not there and so not renamed to {new:?}"));
+            } else if self.state.roles.contains_key(new) {
+                self.remarks.push(format!(
+                    "role {old:?} is not renamed to {new:?}: there is a role of that name"
+                ));
+            } else {
+                self.state.roles.remove(old);
+                self.state.roles.insert(new.clone(), StoredPassword::Unknown);
+                for database in self.state.databases.values_mut() {
+                    if database.owner.as_ref() == Some(old) {
+                        database.owner = Some(new.clone());
+                    }
+                }
+                for held in &mut self.state.dependencies {
+                    if held.role == *old {
+                        held.role.clone_from(new);
+                    }
+                }
+                let sql = format!("ALTER ROLE {} RENAME TO {}", identifier(old), identifier(new));
+                let reason = format!("delta operation, to {new:?}");
+                operations.push(self.op(
+                    Phase::RenameRoles,
+                    Action::Rename,
+                    (ROLE, old),
+                    reason,
+                    sql,
+                ));
+            }
+        }
+        operations
+    }
+
+    /// Phase 5.
+    pub(super) fn roles(&mut self) -> Vec<Operation> {
+        let jwt_roles = self.jwt_roles();
+        let mut operations = Vec::new();
+        for role in self.wanted.roles() {
+            operations.extend(self.role(role, jwt_roles.contains(role.name.as_str())));
+        }
+        operations
+    }
+
+    /// Roles that the local proxy hands out: they are created with no rights at all.
+    fn jwt_roles(&self) -> HashSet<String> {
+        let config = self.wanted.spec.local_proxy_config.as_ref();
+        let jwks = config.and_then(|config| config.jwks.as_deref()).unwrap_or_default();
+        jwks.iter().flat_map(|jwks| jwks.role_names.iter().cloned()).collect()
+    }
+
+    /// A role that exists gets no attributes beyond the spec's options: users create roles too,
+    /// and none of them may gain rights here.
+    fn role(&mut self, role: &Role, jwt: bool) -> Option<Operation> {
+        let name = role.name.as_str();
+        let (wanted, options, quoted) =
+            (stored_password(role).map(Secret::new), role_options(role), identifier(name));
+        let (action, reason, sql) = match self.state.roles.get(name) {
+            // Texts as they are stored, so that an MD5 role equals itself (02 W10).
+            Some(StoredPassword::Known(stored)) if *stored == wanted => {
+                self.unchanged(ROLE, name);
+                return None;
+            }
+            Some(stored) => {
+                let reason = match stored {
+                    StoredPassword::Known(_) => "its password differs",
+                    StoredPassword::Unknown => "a rename may have cleared its password",
+                };
+                (Action::Alter, reason, format!("ALTER ROLE {quoted} {options}"))
+            }
+            None if jwt => (
+                Action::Create,
+                "a role of the local proxy",
+                format!("CREATE ROLE {quoted} {options}"),
+            ),
+            None => {
+                let sql = format!(
+                    "CREATE ROLE {quoted} INHERIT CREATEROLE CREATEDB BYPASSRLS REPLICATION \
+                     IN ROLE {} {options}",
+                    identifier(self.wanted.privileged_role)
+                );
+                (Action::Create, "not there", sql)
+            }
+        };
+        if wanted.as_ref().is_some_and(|password| !is_hash(password.expose())) {
+            self.remarks.push(format!(
+                "encrypted_password of role {name:?} is neither a SCRAM verifier nor an MD5 hash \
+                 of 32 lower-case digits; Postgres takes it for a password in plain text"
+            ));
+        }
+        self.state.roles.insert(name.to_owned(), StoredPassword::Known(wanted));
+        Some(self.op(Phase::Roles, action, (ROLE, name), reason, sql))
+    }
+
+    /// Phase 13. Whatever is left of a role in a database that is not ours to touch makes Postgres
+    /// refuse, and its answer names the database.
+    pub(super) fn drop_roles(&mut self) -> Vec<Operation> {
+        let mut operations = Vec::new();
+        for delta in self.wanted.deltas("delete_role") {
+            let name = delta.name.as_str();
+            if self.state.roles.remove(name).is_none() {
+                self.unchanged(ROLE, name);
+                continue;
+            }
+            let sql = format!("DROP ROLE IF EXISTS {}", identifier(name));
+            operations.push(self.op(
+                Phase::DropRoles,
+                Action::Drop,
+                (ROLE, name),
+                "delta operation",
+                sql,
+            ));
+        }
+        operations
+    }
+}
+
+/// Whether Postgres stores a password text as it is instead of hashing it.
+fn is_hash(password: &str) -> bool {
+    match password.strip_prefix("md5") {
+        Some(hash) => hash.len() == 32 && hash.bytes().all(|b| b"0123456789abcdef".contains(&b)),
+        None => {
+            // SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>
+            let parts = password.strip_prefix("SCRAM-SHA-256$").map(|rest| rest.split('$'));
+            parts.is_some_and(|parts| {
+                parts
+                    .map(|part| part.split(':').filter(|piece| !piece.is_empty()).count())
+                    .eq([2, 2])
+            })
+        }
+    }
+}

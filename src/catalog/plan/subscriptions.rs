@@ -1,0 +1,145 @@
+//! Logical replication subscriptions: of databases that go away, and those that a timeline
+//! inherited, dropped exactly once (05 §7.1, §7.9c, §7.14, §12).
+//!
+//! Which ones are inherited is written down before the first is dropped, and forgotten when the
+//! timeline is marked. A run that ends in between is finished by the next one, which drops what is
+//! on the list and nothing else: what users made meanwhile is theirs.
+
+use super::super::quote::literal;
+use super::super::snapshot::DatabaseRow;
+use super::{Action, Chain, ObjectKind, Operation, Phase, Planner, Stage};
+
+/// `@WHICH@` is a further condition.
+const DROP: &str = include_str!("../sql/drop_subscriptions.sql");
+
+impl Planner<'_> {
+    /// Before anything is dropped.
+    pub(super) fn remember_subscriptions(&mut self) -> Vec<Operation> {
+        if !self.wanted.spec.drop_subscriptions_before_start || self.state.subscriptions_done {
+            return Vec::new();
+        }
+        if let Some(todo) = &self.state.subscriptions_todo {
+            self.inherited = Some(todo.clone());
+            return Vec::new();
+        }
+        let all: Vec<u32> =
+            self.state.subscriptions.iter().map(|subscription| subscription.oid).collect();
+        let numbers = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        self.inherited = Some(all);
+        let mut operations = self.neon_schema();
+        let (phase, table) =
+            (Phase::RememberSubscriptions, (ObjectKind::Table, "neon.drop_subscriptions_todo"));
+        let reason = "these are inherited, later ones are not";
+        let create = "CREATE TABLE IF NOT EXISTS neon.drop_subscriptions_todo \
+                      (timeline_id text NOT NULL, subscriptions oid[] NOT NULL)";
+        let record = format!(
+            "WITH older AS (DELETE FROM neon.drop_subscriptions_todo) \
+             INSERT INTO neon.drop_subscriptions_todo (timeline_id, subscriptions) \
+             VALUES ({}, '{{{numbers}}}')",
+            literal(self.wanted.timeline)
+        );
+        operations.extend([
+            self.op(phase, Action::Create, table, reason, create.to_owned()),
+            self.op(phase, Action::Record, table, reason, record),
+        ]);
+        operations
+    }
+
+    /// Phase 1. Postgres drops no database with subscriptions in it.
+    pub(super) fn pre_drop(&mut self) -> Stage {
+        let mut stage = Stage::new();
+        for delta in self.wanted.deltas("delete_db") {
+            let name = delta.name.as_str();
+            let Some(database) = self.state.databases.get(name) else { continue };
+            let connectable = database.connectable();
+            let before = self.state.subscriptions.len();
+            self.state.subscriptions.retain(|subscription| subscription.database != name);
+            if self.state.subscriptions.len() == before {
+                continue;
+            }
+            if connectable {
+                let drop =
+                    self.drop_subscriptions(Phase::PreDrop, name, "it is going to be deleted", "");
+                stage.extend(Chain::of(vec![drop]));
+            } else {
+                self.remarks.push(format!(
+                    "subscriptions of database {name:?} cannot be dropped: nobody can connect to it"
+                ));
+            }
+        }
+        stage
+    }
+
+    /// Phase 9c for one database.
+    pub(super) fn drop_inherited(&self, database: &str) -> Vec<Operation> {
+        let numbers: Vec<String> = self.inherited_in(database).map(|oid| oid.to_string()).collect();
+        if numbers.is_empty() {
+            return Vec::new();
+        }
+        let which = format!("AND s.oid IN ({})", numbers.join(", "));
+        let reason = "drop_subscriptions_before_start";
+        vec![self.drop_subscriptions(Phase::InsideDatabases, database, reason, &which)]
+    }
+
+    fn inherited_in(&self, database: &str) -> impl Iterator<Item = u32> {
+        let inherited = self.inherited.as_deref().unwrap_or_default();
+        let here = self.state.subscriptions.iter().filter(move |s| s.database == database);
+        here.map(|subscription| subscription.oid).filter(move |oid| inherited.contains(oid))
+    }
+
+    /// Databases that have inherited subscriptions, sorted.
+    pub(super) fn databases_with_inherited(&self) -> Vec<String> {
+        let databases = self.state.databases.keys();
+        let mut with: Vec<String> =
+            databases.filter(|name| self.inherited_in(name).next().is_some()).cloned().collect();
+        with.sort_unstable();
+        with
+    }
+
+    fn drop_subscriptions(
+        &self,
+        phase: Phase,
+        database: &str,
+        reason: &str,
+        which: &str,
+    ) -> Operation {
+        let object = (ObjectKind::Database, database);
+        let sql = DROP.replace("@WHICH@", which);
+        let drop = self.op(phase, Action::DropSubscriptions, object, reason, sql);
+        Operation { database: database.into(), ..drop }
+    }
+
+    /// Phase 14, when none is left.
+    pub(super) fn record_subscriptions(&mut self) -> Vec<Operation> {
+        if self.inherited.is_none() {
+            return Vec::new();
+        }
+        let out_of_reach: Vec<String> = self
+            .databases_with_inherited()
+            .into_iter()
+            .filter(|name| !self.state.databases.get(name).is_some_and(DatabaseRow::connectable))
+            .collect();
+        if !out_of_reach.is_empty() {
+            self.remarks.push(format!(
+                "inherited subscriptions are left in {out_of_reach:?}: nobody can connect there; \
+                 the next apply tries again"
+            ));
+            return Vec::new();
+        }
+        let (phase, table) =
+            (Phase::RecordSubscriptions, (ObjectKind::Table, "neon.drop_subscriptions_done"));
+        let reason = "inherited subscriptions are gone";
+        let create = "CREATE TABLE IF NOT EXISTS neon.drop_subscriptions_done \
+            (id int4 PRIMARY KEY GENERATED BY DEFAULT AS IDENTITY, timeline_id text)";
+        let record = "INSERT INTO neon.drop_subscriptions_done (id, timeline_id) \
+            VALUES (1, current_setting('neon.timeline_id')) \
+            ON CONFLICT (id) DO UPDATE SET timeline_id = EXCLUDED.timeline_id";
+        let todo = (ObjectKind::Table, "neon.drop_subscriptions_todo");
+        let forget = "DROP TABLE IF EXISTS neon.drop_subscriptions_todo";
+        vec![
+            self.op(phase, Action::Create, table, reason, create.to_owned()),
+            self.op(phase, Action::Record, table, reason, record.to_owned()),
+            self.op(phase, Action::Drop, todo, reason, forget.to_owned()),
+        ]
+    }
+}

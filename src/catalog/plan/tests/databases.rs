@@ -1,0 +1,211 @@
+//! Phases 1, 3, 6, 7, 9 and 14.
+
+use super::*;
+
+#[test]
+fn databases() {
+    let spec = spec(json!({"databases": [
+        {"name": "new", "owner": "a\"b",
+            "options": [{"name": "TEMPLATE", "value": "template0", "vartype": "enum"}]},
+        {"name": "same", "owner": "\"q"},
+        {"name": "postgres", "owner": "ann"},
+        {"name": "admins", "owner": "cloud_admin"}
+    ]}));
+    let roles = [("a\"b", None), ("\"q", None), ("ann", None)];
+    let state = cluster(&roles, &[("same", "\"q"), ("other", "x")]);
+    let plan = planned(&spec, &state);
+    let all: Vec<Vec<&str>> = plan.stages[0]
+        .iter()
+        .map(|chain| chain.first.iter().map(|op| op.sql.expose().as_str()).collect())
+        .collect();
+    assert_eq!(
+        all,
+        [
+            vec![
+                "CREATE DATABASE \"new\" TEMPLATE template0",
+                "ALTER DATABASE \"new\" OWNER TO \"a\"\"b\"",
+                "GRANT ALL PRIVILEGES ON DATABASE \"new\" TO \"boss\"",
+            ],
+            vec![
+                "CREATE DATABASE \"admins\" ",
+                "GRANT ALL PRIVILEGES ON DATABASE \"admins\" TO \"boss\"",
+            ],
+            vec!["ALTER DATABASE \"postgres\" OWNER TO \"ann\""],
+        ]
+    );
+    let alone: Vec<bool> = plan.stages[0][0].first.iter().map(|op| op.alone).collect();
+    assert_eq!(alone, [true, false, false]);
+    // Every listed database is looked into, the new ones as new ones.
+    let looks: Vec<_> = plan.stages[1].iter().map(|chain| chain.look.clone().unwrap()).collect();
+    assert_eq!(looks.len(), 4);
+    assert_eq!((looks[0].before.as_deref(), looks[1].before.as_deref()), (None, Some("same")));
+}
+
+#[test]
+fn an_interrupted_creation_is_finished() {
+    let spec = spec(json!({"databases": [{"name": "d", "owner": "boss"}]}));
+    let mut state = cluster(&[], &[("d", "cloud_admin")]);
+    state.databases.get_mut("d").unwrap().default_acl = true;
+    assert_eq!(
+        sql(&spec, &state),
+        [
+            "ALTER DATABASE \"d\" OWNER TO \"boss\"",
+            "GRANT ALL PRIVILEGES ON DATABASE \"d\" TO \"boss\""
+        ]
+    );
+    // Somebody has seen to its privileges, or initdb has made it: nobody was interrupted.
+    let grants = |state: &ClusterState| sql(&spec, state).iter().any(|sql| sql.contains("GRANT"));
+    state.databases.get_mut("d").unwrap().default_acl = false;
+    assert!(!grants(&state));
+    *state.databases.get_mut("d").unwrap() =
+        DatabaseRow { default_acl: true, ..state.databases["postgres"].clone() };
+    assert!(!grants(&state));
+}
+
+#[test]
+fn databases_go_and_change_names_in_the_order_of_the_list() {
+    let spec = spec(json!({
+        "databases": [{"name": "b", "owner": "boss"}, {"name": "a", "owner": "boss"}],
+        "delta_operations": [
+            {"action": "delete_db", "name": "gone"},
+            {"action": "delete_db", "name": "b"},
+            {"action": "rename_db", "name": "a", "new_name": "b"},
+            {"action": "rename_db", "name": "gone", "new_name": "c"},
+            {"action": "paint_db", "name": "b"}
+        ]
+    }));
+    let mut state = cluster(&[], &[("a", "boss"), ("b", "boss")]);
+    state.databases.get_mut("b").unwrap().template = true;
+    let plan = planned(&spec, &state);
+    let what: Vec<String> = plan.operations().map(ToString::to_string).collect();
+    assert_eq!(
+        what,
+        [
+            "clear the template flag of database \"b\"",
+            "drop database \"b\"",
+            "end sessions in database \"a\"",
+            "rename database \"a\"",
+            "create database \"a\"",
+            "change the owner of database \"a\"",
+            "grant privileges on database \"a\"",
+        ]
+    );
+    let drop = plan.operations().nth(1).unwrap();
+    assert_eq!(drop.sql.expose(), "DROP DATABASE IF EXISTS \"b\" WITH (FORCE)");
+    let inside = plan.stages.last().unwrap();
+    assert_eq!(inside[0].look.as_ref().unwrap().before.as_deref(), Some("b"));
+}
+
+#[test]
+fn what_interrupted_drops_left_goes_first() {
+    let spec = spec(json!({"databases": [{"name": "listed", "owner": "boss"}]}));
+    let mut state = cluster(&[], &[("listed", "boss"), ("other", "boss")]);
+    for name in ["listed", "other"] {
+        state.databases.get_mut(name).unwrap().invalid = true;
+    }
+    let plan = planned(&spec, &state);
+    assert_eq!(phases(&plan), [Phase::InvalidDatabases, Phase::Databases]);
+    assert_eq!(plan.stages[0].len(), 2, "both at the same time");
+    assert_eq!(plan.stages[2][0].look.as_ref().unwrap().owner, "boss");
+}
+
+#[test]
+fn nothing_is_done_inside_a_database_that_lets_nobody_in() {
+    let spec = spec(json!({"databases": [{"name": "d", "owner": "boss"}]}));
+    let mut state = cluster(&[], &[("d", "ann")]);
+    state.databases.get_mut("d").unwrap().restricted = true;
+    let plan = planned(&spec, &state);
+    assert_eq!(phases(&plan), [Phase::Databases]);
+    assert_eq!((plan.stages.len(), plan.remarks.len()), (1, 1));
+}
+
+fn with_subscriptions(databases: &[&str]) -> ClusterState {
+    let all: Vec<_> = databases.iter().map(|name| (*name, "boss")).collect();
+    let mut state = cluster(&[], &all);
+    let numbered = databases.iter().zip(100..);
+    state.subscriptions =
+        numbered.map(|(name, oid)| SubscriptionRow { oid, database: (*name).to_owned() }).collect();
+    state
+}
+
+#[test]
+fn inherited_subscriptions_are_dropped_once() {
+    let spec = spec(json!({
+        "drop_subscriptions_before_start": true,
+        "databases": [{"name": "listed", "owner": "boss"}]
+    }));
+    let mut state = with_subscriptions(&["listed", "unlisted"]);
+    let plan = planned(&spec, &state);
+    let (remember, inside, record) =
+        (Phase::RememberSubscriptions, Phase::InsideDatabases, Phase::RecordSubscriptions);
+    assert_eq!(phases(&plan), [remember, inside, record]);
+    let written = plan.operations().nth(1).unwrap().sql.expose();
+    assert!(written.ends_with("VALUES ('ab', '{100,101}')"), "{written}");
+    let drops: Vec<_> =
+        plan.operations().filter(|op| op.action == Action::DropSubscriptions).collect();
+    assert_eq!(drops.len(), 2);
+    assert!(drops[0].sql.expose().contains("s.oid IN (100)"));
+    assert_eq!(&*drops[1].database, "unlisted");
+
+    // Interrupted: only what was written down, even though there are others now.
+    state.subscriptions_todo = Some(vec![101]);
+    let plan = planned(&spec, &state);
+    assert_eq!(phases(&plan), [inside, record]);
+    let drops = plan.operations().filter(|op| op.action == Action::DropSubscriptions);
+    assert_eq!(drops.map(|op| &*op.database).collect::<Vec<_>>(), ["unlisted"]);
+
+    // One out of reach: not marked, and the others are not dropped again.
+    state.subscriptions_todo = Some(vec![101]);
+    state.databases.get_mut("unlisted").unwrap().restricted = true;
+    let plan = planned(&spec, &state);
+    assert!(phases(&plan).is_empty());
+    assert!(plan.remarks.iter().any(|remark| remark.contains("unlisted")), "{:?}", plan.remarks);
+
+    state.subscriptions_done = true;
+    assert!(phases(&planned(&spec, &state)).is_empty());
+}
+
+#[test]
+fn databases_to_be_deleted_lose_their_subscriptions_first() {
+    let spec = spec(json!({"delta_operations": [{"action": "delete_db", "name": "d"}]}));
+    let plan = planned(&spec, &with_subscriptions(&["d", "other"]));
+    assert_eq!(phases(&plan), [Phase::PreDrop, Phase::RemoveDatabases]);
+    assert_eq!(&*plan.stages[0][0].database, "d");
+}
+
+#[test]
+fn inside_a_database() {
+    let look = Look { owner: "ann".to_owned(), before: None };
+    let permissions = |major, web_access| Permissions {
+        privileged_role: "boss".to_owned(),
+        session_role: "cloud_admin".into(),
+        major,
+        web_access,
+    };
+    let sql = |permissions: &Permissions, state: &DatabaseState| -> Vec<String> {
+        let operations = plan_database(&"d".into(), &look, permissions, state);
+        operations.iter().map(|op| op.sql.expose().clone()).collect()
+    };
+    let defaults = ["TABLES", "SEQUENCES"].map(|kind| {
+        format!(
+            "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON {kind} TO \"boss\" \
+             WITH GRANT OPTION"
+        )
+    });
+    let old = permissions(14, false);
+    let mut expected = vec!["ALTER SCHEMA public OWNER TO \"ann\"".to_owned()];
+    expected.extend(defaults.clone());
+    assert_eq!(sql(&old, &DatabaseState::fresh(&old)), expected);
+    let new = permissions(16, true);
+    let mut expected = vec!["GRANT CREATE ON SCHEMA public TO web_access".to_owned()];
+    expected.extend(defaults);
+    assert_eq!(sql(&new, &DatabaseState::fresh(&new)), expected);
+    assert!(sql(&new, &DatabaseState::default()).is_empty(), "no schema public");
+    let done = DatabaseState {
+        public_owner: Some("ann".to_owned()),
+        web_access: true,
+        default_tables: true,
+        default_sequences: true,
+    };
+    assert!(sql(&new, &done).is_empty());
+}

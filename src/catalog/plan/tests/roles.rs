@@ -1,0 +1,124 @@
+//! Phases 2, 4, 5 and 13, and the cleaning up of 9a.
+
+use super::*;
+
+#[test]
+fn new_roles() {
+    let spec = spec(json!({"roles": [
+        {"name": "ann", "encrypted_password": SCRAM},
+        {"name": "old \"timer\"", "encrypted_password": MD5,
+            "options": [{"name": "CONNECTION LIMIT", "value": "5", "vartype": "integer"}]},
+        {"name": "web"}
+    ]}));
+    let create = "INHERIT CREATEROLE CREATEDB BYPASSRLS REPLICATION IN ROLE \"boss\"";
+    assert_eq!(
+        sql(&spec, &cluster(&[], &[])),
+        [
+            format!("CREATE ROLE \"ann\" {create}  LOGIN PASSWORD '{SCRAM}'"),
+            format!(
+                "CREATE ROLE \"old \"\"timer\"\"\" {create} CONNECTION LIMIT 5 \
+                 LOGIN PASSWORD 'md5{MD5}'"
+            ),
+            "CREATE ROLE \"web\"  LOGIN PASSWORD NULL".to_owned(),
+        ]
+    );
+    // One message for all of them.
+    assert_eq!(planned(&spec, &cluster(&[], &[])).stages.len(), 1);
+}
+
+#[test]
+fn roles_are_altered_exactly_when_the_password_differs() {
+    let md5 = format!("md5{MD5}");
+    for (stored, wanted, altered) in [
+        (None, Value::Null, false),
+        (Some(SCRAM), json!(SCRAM), false),
+        (Some(md5.as_str()), json!(MD5), false),
+        (Some("x"), Value::Null, true),
+        (None, json!(MD5), true),
+        (Some(md5.as_str()), json!(SCRAM), true),
+        (Some(MD5), json!(MD5), true),
+    ] {
+        for name in ["r", "web", "cloud_admin"] {
+            let spec = spec(json!({"roles": [{"name": name, "encrypted_password": wanted}]}));
+            let plan = sql(&spec, &cluster(&[(name, stored)], &[]));
+            assert_eq!(plan.len(), usize::from(altered), "{stored:?} {wanted}");
+            // Never more than options, LOGIN and password.
+            let prefix = format!("ALTER ROLE \"{name}\"  LOGIN PASSWORD ");
+            assert!(plan.iter().all(|sql| sql.starts_with(&prefix)), "{plan:?}");
+        }
+    }
+}
+
+#[test]
+fn roles_are_renamed_once() {
+    let delta =
+        |old: &str, new: &str| json!({"action": "rename_role", "name": old, "new_name": new});
+    let spec = spec(json!({
+        "roles": [{"name": "new", "encrypted_password": MD5}],
+        "databases": [{"name": "d", "owner": "new"}],
+        "delta_operations": [delta("old", "new"), delta("gone", "x"), delta("boss", "new")]
+    }));
+    let md5 = format!("md5{MD5}");
+    let state = cluster(&[("old", Some(&md5))], &[("d", "old")]);
+    let plan = planned(&spec, &state);
+    assert_eq!(
+        sql(&spec, &state),
+        [
+            "ALTER ROLE \"old\" RENAME TO \"new\"".to_owned(),
+            format!("ALTER ROLE \"new\"  LOGIN PASSWORD '{md5}'"),
+        ]
+    );
+    assert_eq!(plan.remarks.len(), 2, "{:?}", plan.remarks);
+    // The same again, on what that led to.
+    let after = cluster(&[("new", Some(&md5))], &[("d", "new")]);
+    assert!(sql(&spec, &after).is_empty());
+}
+
+#[test]
+fn deleted_roles_are_cleaned_up_where_they_hold_something() {
+    let spec = spec(json!({
+        "databases": [{"name": "a", "owner": "ann"}, {"name": "b", "owner": "ann"}],
+        "delta_operations": [
+            {"action": "delete_role", "name": "g"},
+            {"action": "delete_role", "name": "nobody"},
+        ]
+    }));
+    let mut state =
+        cluster(&[("ann", None), ("g", None)], &[("a", "ann"), ("b", "ann"), ("c", "g")]);
+    let held = |database: Option<&str>| Dependency {
+        role: "g".to_owned(),
+        database: database.map(str::to_owned),
+    };
+    state.dependencies = vec![held(None), held(Some("a")), held(Some("c"))];
+    let plan = planned(&spec, &state);
+    assert_eq!(phases(&plan), [Phase::InsideDatabases, Phase::DropRoles]);
+    let shared = &plan.stages[0][0];
+    assert_eq!((&*shared.database, shared.first.len()), ("postgres", 3));
+    assert_eq!(shared.first[0].sql.expose(), "REASSIGN OWNED BY \"g\" TO \"cloud_admin\"");
+    let inside = &plan.stages[1];
+    assert_eq!(inside[0].first[0].sql.expose(), "REASSIGN OWNED BY \"g\" TO \"ann\"");
+    assert_eq!((inside[0].first.len(), inside[1].first.len()), (3, 0));
+    assert!(plan.remarks.iter().any(|remark| remark.contains("\"c\"")), "{:?}", plan.remarks);
+
+    // Nothing anywhere: it is just dropped. Listed as an owner: not in that database.
+    state.dependencies.clear();
+    assert_eq!(sql(&spec, &state), ["DROP ROLE IF EXISTS \"g\""]);
+}
+
+#[test]
+fn texts_that_postgres_would_hash_are_remarked_upon() {
+    let upper = MD5.to_uppercase();
+    let prefixed = format!("md5{MD5}");
+    for (password, remarks) in [
+        (MD5, 0),
+        (SCRAM, 0),
+        ("", 1),
+        (upper.as_str(), 1),
+        (prefixed.as_str(), 1),
+        ("SCRAM-SHA-256", 1),
+        ("SCRAM-SHA-256$4096:a$b", 1),
+    ] {
+        let spec = spec(json!({"roles": [{"name": "r", "encrypted_password": password}]}));
+        assert_eq!(planned(&spec, &cluster(&[], &[])).remarks.len(), remarks, "{password}");
+    }
+}

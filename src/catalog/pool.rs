@@ -1,0 +1,123 @@
+//! Work for several sessions at a time, which becomes less when the server runs out of connections
+//! (05 §5).
+//!
+//! Workers take from one [`Queue`]. A worker that the server refuses puts its work back and ends,
+//! so that fewer sessions are tried; the last one waits and tries again. Invariant: as long as
+//! there is work and no error, there is a worker.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_postgres::error::SqlState;
+
+use super::session::{MaintenanceSession, SessionConfig, SessionDeadlines, SessionError};
+
+/// How sessions are opened for one apply.
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    /// Where and as whom.
+    pub config: SessionConfig,
+    /// For each session.
+    pub deadlines: SessionDeadlines,
+    /// How long the server may have no connection left for us.
+    pub no_slot: Duration,
+    /// Between two tries while it has none.
+    pub pause: Duration,
+}
+
+impl Sessions {
+    /// A session in a database; in the one of the URL when none is named.
+    pub async fn open(&self, database: Option<&str>) -> Result<MaintenanceSession, SessionError> {
+        let mut config = self.config.clone();
+        if let Some(database) = database {
+            config.dbname(database);
+        }
+        MaintenanceSession::connect(&config, self.deadlines).await
+    }
+
+    /// The same, but waits for a while when there are too many clients.
+    pub async fn open_patiently(
+        &self,
+        database: Option<&str>,
+    ) -> Result<MaintenanceSession, SessionError> {
+        let deadline = Instant::now() + self.no_slot;
+        loop {
+            match self.open(database).await {
+                Err(error) if is_full(&error) && Instant::now() < deadline => {
+                    tracing::info!("the server has no connection left, trying again: {error}");
+                    tokio::time::sleep(self.pause).await;
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+/// The server has too many clients, or keeps what is left for others.
+pub fn is_full(error: &SessionError) -> bool {
+    error.sqlstate() == Some(&SqlState::TOO_MANY_CONNECTIONS)
+}
+
+/// Work that waits, and how many take from it.
+#[derive(Debug)]
+pub struct Queue<T>(Mutex<Waiting<T>>);
+
+#[derive(Debug)]
+struct Waiting<T> {
+    work: VecDeque<T>,
+    workers: usize,
+}
+
+impl<T> Queue<T> {
+    /// Work for so many workers at most; no more than there is work.
+    pub fn new(work: impl IntoIterator<Item = T>, most: usize) -> Self {
+        let work: VecDeque<T> = work.into_iter().collect();
+        let workers = work.len().min(most);
+        Self(Mutex::new(Waiting { work, workers }))
+    }
+
+    /// Never held across an await; the list is whole at any moment.
+    fn lock(&self) -> MutexGuard<'_, Waiting<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Workers that are still at it.
+    pub fn workers(&self) -> usize {
+        self.lock().workers
+    }
+
+    /// The next piece of work.
+    pub fn take(&self) -> Option<T> {
+        self.lock().work.pop_front()
+    }
+
+    /// The server had no connection for this piece: it is given back, and the worker must end. Only
+    /// the last one gets it again, to be patient with it.
+    pub fn give_back(&self, work: T) -> Option<T> {
+        let mut waiting = self.lock();
+        if waiting.workers <= 1 {
+            return Some(work);
+        }
+        waiting.workers = waiting.workers.saturating_sub(1);
+        waiting.work.push_back(work);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_become_fewer_but_never_none() {
+        let queue = Queue::new([1, 2, 3], 2);
+        assert_eq!(queue.workers(), 2);
+        let (one, two) = (queue.take().unwrap(), queue.take().unwrap());
+        assert_eq!(queue.give_back(two), None);
+        assert_eq!((queue.workers(), queue.give_back(one)), (1, Some(1)));
+        assert_eq!([queue.take(), queue.take(), queue.take()], [Some(3), Some(2), None]);
+        assert_eq!(Queue::new([1], 5).workers(), 1);
+    }
+}

@@ -1,0 +1,37 @@
+//! One statement of a neighbour's request, and the statement with its error when it fails.
+//!
+//! Whoever asks over HTTP gets to see both (03 §8.2, §8.3), so only statements without secrets go
+//! this way.
+
+use thiserror::Error;
+use tokio_postgres::SimpleQueryRow;
+
+use super::session::{Session, SessionError};
+
+/// A statement that failed.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error("Failed to execute query: {sql}: {error}")]
+pub struct QueryError {
+    /// The statement.
+    pub sql: String,
+    /// Why it failed.
+    pub error: SessionError,
+}
+
+/// Runs one statement.
+pub(super) async fn query(session: &Session, sql: &str) -> Result<Vec<SimpleQueryRow>, QueryError> {
+    session.query(sql).await.map_err(|error| QueryError { sql: sql.to_owned(), error })
+}
+
+/// The first column of each row; null is left out.
+pub(super) async fn texts(session: &Session, sql: &str) -> Result<Vec<String>, QueryError> {
+    let mut texts = Vec::new();
+    for row in query(session, sql).await? {
+        let text = row.try_get(0).map_err(|error| QueryError {
+            sql: sql.to_owned(),
+            error: SessionError::Answer(error.to_string()),
+        })?;
+        texts.extend(text.map(str::to_owned));
+    }
+    Ok(texts)
+}

@@ -1,0 +1,150 @@
+//! Who holds the lock that a statement of ours waits for (05 weakness 5).
+//!
+//! The server's own `lock_timeout` would end the wait without saying whose lock it was, and
+//! afterwards nobody can tell. So while the statement still waits, another session asks.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{Session, SessionConfig, SessionDeadlines, SessionError, text};
+
+/// `application_name` of the session that asks.
+const LOCK_WATCH: &str = "compute_ctl:lock_watch";
+
+/// A session that another one waits for. Its statement is not shown: it may hold secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocker {
+    /// Its backend; 0 for a prepared transaction, which has none.
+    pub pid: i32,
+    /// The other columns of `pg_stat_activity`, and how long its transaction has been open.
+    pub activity: Option<Activity>,
+}
+
+/// What a blocker is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activity {
+    /// Role that it logged in as; absent for a background process.
+    pub user: Option<String>,
+    /// Database that it is connected to.
+    pub database: Option<String>,
+    /// What the client says about itself.
+    pub application_name: String,
+    /// `active`, `idle in transaction` and so on.
+    pub state: Option<String>,
+    /// Age of its transaction in seconds.
+    pub transaction_seconds: Option<u64>,
+}
+
+impl fmt::Display for Blocker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.pid == 0 {
+            return f.write_str("a prepared transaction");
+        }
+        write!(f, "pid {}", self.pid)?;
+        let Some(activity) = &self.activity else { return Ok(()) };
+        // These names are anything that a client sends, so they are quoted.
+        f.write_str(" (")?;
+        if let Some(user) = &activity.user {
+            write!(f, "user {user:?}, ")?;
+        }
+        if let Some(database) = &activity.database {
+            write!(f, "database {database:?}, ")?;
+        }
+        write!(f, "application {:?}", activity.application_name)?;
+        if let Some(state) = &activity.state {
+            write!(f, ", {state}")?;
+        }
+        if let Some(seconds) = activity.transaction_seconds {
+            write!(f, ", transaction open for {seconds} s")?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// All blockers in one text.
+pub(super) fn list(blockers: &[Blocker]) -> String {
+    blockers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// A backend that waits for a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wait {
+    /// How long it has waited for this lock.
+    pub waited: Duration,
+    /// Who has it, or is before us in the queue for it.
+    pub blockers: Vec<Blocker>,
+}
+
+/// What a backend waits for; `None` if it waits for no lock.
+pub(super) async fn wait_of(
+    pid: i32,
+    config: &SessionConfig,
+    deadlines: SessionDeadlines,
+) -> Result<Option<Wait>, SessionError> {
+    let mut config = config.clone();
+    config.application_name(LOCK_WATCH);
+    // Its own statements are not watched: they are given the time that a look may take.
+    let deadlines = SessionDeadlines { statement: deadlines.connect, ..deadlines };
+    let session = Session::connect(&config, deadlines).await?;
+    let rows = session.unwatched(&query(pid)).await.map_err(|batch| batch.error)?;
+    let mut wait: Option<Wait> = None;
+    for row in &rows {
+        let number =
+            |column| Ok::<_, SessionError>(text(row, column)?.and_then(|t| t.parse().ok()));
+        let waited = Duration::from_millis(number(0)?.unwrap_or_default());
+        let owned = |column| Ok::<_, SessionError>(text(row, column)?.map(str::to_owned));
+        let pid = text(row, 1)?.and_then(|pid| pid.parse().ok()).unwrap_or_default();
+        let activity = match owned(4)? {
+            Some(application_name) => Some(Activity {
+                user: owned(2)?,
+                database: owned(3)?,
+                application_name,
+                state: owned(5)?,
+                transaction_seconds: number(6)?,
+            }),
+            None => None,
+        };
+        let wait = wait.get_or_insert_with(|| Wait { waited, blockers: Vec::new() });
+        wait.blockers.push(Blocker { pid, activity });
+    }
+    Ok(wait)
+}
+
+/// One row per blocker: milliseconds waited, pid, user, database, application, state, seconds.
+fn query(pid: i32) -> String {
+    format!(
+        "SELECT (SELECT greatest(0, extract(epoch FROM \
+                max(pg_catalog.clock_timestamp() - waitstart)) * 1000)::int8 \
+                FROM pg_catalog.pg_locks WHERE pid = {pid} AND NOT granted), \
+            blocker.pid, usename, datname, application_name, state, \
+            greatest(0, extract(epoch FROM pg_catalog.clock_timestamp() - xact_start))::int8 \
+         FROM (SELECT DISTINCT unnest(pg_catalog.pg_blocking_pids({pid})) AS pid) AS blocker \
+         LEFT JOIN pg_catalog.pg_stat_activity AS activity ON activity.pid = blocker.pid \
+         ORDER BY blocker.pid"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blocker_says_who_it_is_and_not_what_it_runs() {
+        let activity = Activity {
+            user: Some("bob".to_owned()),
+            database: Some("shop".to_owned()),
+            application_name: "psql\n".to_owned(),
+            state: Some("idle in transaction".to_owned()),
+            transaction_seconds: Some(61),
+        };
+        let blockers = [
+            Blocker { pid: 0, activity: None },
+            Blocker { pid: 7, activity: Some(activity) },
+            Blocker { pid: 8, activity: None },
+        ];
+        let expected = "a prepared transaction, pid 7 (user \"bob\", database \"shop\", \
+                        application \"psql\\n\", idle in transaction, transaction open for 61 s), \
+                        pid 8";
+        assert_eq!(list(&blockers), expected);
+    }
+}

@@ -1,0 +1,135 @@
+//! Where sessions go, and as whom (05 §3.1). What they are started with is in
+//! [`mod@super::options`].
+
+use tokio_postgres::Config;
+use tokio_postgres::config::SslMode;
+
+use super::SessionError;
+use super::options::Hardening;
+use crate::postgres::install::PgVersion;
+
+/// The role that all sessions have, a superuser.
+const ADMIN: &str = "cloud_admin";
+
+/// How to open sessions: where, as whom, and hardened for which server.
+#[derive(Debug, Clone)]
+pub struct SessionConfig {
+    /// Everything but `options`.
+    config: Config,
+    /// Options of the operator's own.
+    own: Option<String>,
+    /// None for sessions that are opened as they come.
+    hardened: Option<Hardened>,
+}
+
+/// What [`Hardening`] needs to know besides the login.
+#[derive(Debug, Clone, Copy)]
+struct Hardened {
+    version: PgVersion,
+    role: &'static str,
+    maintenance: bool,
+}
+
+/// Connection settings for one use, from the URL in `--connstr`. TLS is never used. The version is
+/// that of the server: a session that names a setting of a newer one is refused.
+pub fn session_config(
+    connstr: &str,
+    application_name: &str,
+    version: PgVersion,
+) -> Result<SessionConfig, SessionError> {
+    let bad = |error: &dyn std::error::Error| {
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        SessionError::BadUrl(format!("{error}{cause}"))
+    };
+    // Keyword strings are good enough for the client library, but not for those who take the port
+    // from the URL.
+    url::Url::parse(connstr).map_err(|error| bad(&error))?;
+    let mut config: Config = connstr.parse().map_err(|error: tokio_postgres::Error| bad(&error))?;
+    config.application_name(application_name).ssl_mode(SslMode::Disable);
+    let own = config.get_options().map(str::to_owned);
+    let hardened = Some(Hardened { version, role: ADMIN, maintenance: false });
+    Ok(SessionConfig { config, own, hardened })
+}
+
+impl SessionConfig {
+    /// Settings as somebody else made them, for a session that only looks at a foreign server.
+    pub const fn plain(config: Config) -> Self {
+        Self { config, own: None, hardened: None }
+    }
+
+    /// Another database. The name goes into the start-up packet as it is.
+    pub fn dbname(&mut self, name: &str) -> &mut Self {
+        self.config.dbname(name);
+        self
+    }
+
+    /// Another use.
+    pub fn application_name(&mut self, name: &str) -> &mut Self {
+        self.config.application_name(name);
+        self
+    }
+
+    /// Adds the options of sessions that change catalogs.
+    pub(super) fn for_maintenance(&mut self) -> &mut Self {
+        if let Some(hardened) = &mut self.hardened {
+            hardened.maintenance = true;
+        }
+        self
+    }
+
+    /// Another login, with no options but the hardening, and with its own role.
+    pub(super) fn log_in_as(&mut self, user: &'static str) -> &mut Self {
+        self.config.user(user);
+        self.own = None;
+        if let Some(hardened) = &mut self.hardened {
+            hardened.role = user;
+        }
+        self
+    }
+
+    pub(super) fn hardening(&self) -> Option<Hardening<'_>> {
+        let Hardened { version, role, maintenance } = self.hardened?;
+        Some(Hardening { user: self.config.get_user(), role, version, maintenance })
+    }
+
+    /// Everything but the options.
+    pub(super) const fn client(&self) -> &Config {
+        &self.config
+    }
+
+    /// Options of the operator's own.
+    pub(super) fn own_options(&self) -> Option<&str> {
+        self.own.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::session::APPLY_CONFIG;
+
+    fn config(url: &str) -> Result<SessionConfig, SessionError> {
+        session_config(url, APPLY_CONFIG, PgVersion::V17)
+    }
+
+    #[test]
+    fn the_url_says_where_and_not_how() {
+        let url = "postgresql://u:pw@h:55/d?options=-c%20work_mem%3D1MB&application_name=x&sslmode=require";
+        let SessionConfig { config, own, .. } = config(url).unwrap();
+        assert_eq!(own.as_deref(), Some("-c work_mem=1MB"));
+        assert_eq!(config.get_application_name(), Some(APPLY_CONFIG));
+        assert_eq!(config.get_ssl_mode(), SslMode::Disable);
+        assert_eq!(config.get_ports(), [55]);
+    }
+
+    #[test]
+    fn errors_do_not_repeat_the_url() {
+        for url in
+            ["host=localhost password=planted", "http://u:planted@h", "postgresql://u:planted@h:x"]
+        {
+            let error = config(url).unwrap_err().to_string();
+            assert!(error.starts_with("--connstr is not a Postgres connection URL"), "{error}");
+            assert!(!error.contains("planted"), "{error}");
+        }
+    }
+}

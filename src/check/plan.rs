@@ -1,0 +1,124 @@
+//! `--plan`: what an apply of the spec would do to a running Postgres, found out without doing it.
+//!
+//! The snapshot and the look into each database are those of a real apply, in sessions that cannot
+//! write. Statements are not shown, because they may hold password verifiers.
+
+use anyhow::Context;
+use tokio_postgres::error::SqlState;
+
+use super::Report;
+use crate::catalog::look::look;
+use crate::catalog::operation::Operation;
+use crate::catalog::plan::{Chain, ClusterPlan, DatabaseState, Look, Permissions, Wanted};
+use crate::catalog::plan::{plan_cluster, plan_database};
+use crate::catalog::session::{
+    Session, SessionConfig, SessionDeadlines, SessionError, session_config,
+};
+use crate::catalog::snapshot;
+use crate::postgres::install::PgVersion;
+use crate::spec::ParsedSpec;
+use crate::timeouts::Timeouts;
+
+const NAME: &str = "compute_ctl:check";
+const READ_ONLY: &str = "SET default_transaction_read_only = on";
+
+/// Opens sessions that only look.
+struct Looker {
+    config: SessionConfig,
+    deadlines: SessionDeadlines,
+}
+
+impl Looker {
+    async fn open(&self, database: Option<&str>) -> Result<Session, SessionError> {
+        let mut config = self.config.clone();
+        if let Some(database) = database {
+            config.dbname(database);
+        }
+        let session = Session::connect(&config, self.deadlines).await?;
+        session.query(READ_ONLY).await?;
+        Ok(session)
+    }
+
+    /// The inside of a database as it is; as a new one would be if it is not there yet.
+    async fn inside(
+        &self,
+        look_for: &Look,
+        permissions: &Permissions,
+    ) -> Result<DatabaseState, SessionError> {
+        let Some(name) = &look_for.before else { return Ok(DatabaseState::fresh(permissions)) };
+        match self.open(Some(name)).await {
+            Ok(session) => look(&session, permissions).await,
+            Err(error) if error.sqlstate() == Some(&SqlState::UNDEFINED_DATABASE) => {
+                Ok(DatabaseState::fresh(permissions))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Adds the plan to the report: a line per operation, in stages of what runs at the same time.
+pub async fn plan(
+    spec: &ParsedSpec,
+    privileged_role: &str,
+    connstr: &str,
+    timeouts: &Timeouts,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    if !spec.is_primary() || spec.spec.skip_pg_catalog_updates {
+        report.line("plan: nothing, no roles and databases are applied for this spec");
+        return Ok(());
+    }
+    // The version is not known yet; this is what every one understands.
+    let config = session_config(connstr, NAME, PgVersion::V14)?;
+    let deadlines = SessionDeadlines { statement: timeouts.helper, ..timeouts.into() };
+    let looker = Looker { config, deadlines };
+    let timeline = spec.timeline_id.to_string();
+    let wanted = Wanted { spec: &spec.spec, timeline: &timeline, privileged_role };
+    let session = looker.open(None).await?;
+    let state = snapshot::read(&session, &wanted.questions()).await?;
+    let (major, role) = (state.major(), state.session_role.clone());
+    let plan = plan_cluster(&wanted, state).context("the spec cannot be applied")?;
+    report.line(format_args!("plan on PostgreSQL {major}, as role {role:?}:"));
+    let ClusterPlan { stages, permissions, unchanged, notes, remarks } = plan;
+    let (mut count, mut number) = (0_usize, 0_usize);
+    for stage in &stages {
+        let mut lines = Vec::new();
+        for chain in stage {
+            for operation in operations(chain, &permissions, &looker).await? {
+                lines.push(line(&operation));
+            }
+        }
+        if !lines.is_empty() {
+            number = number.saturating_add(1);
+            report.line(format_args!(" stage {number}"));
+            lines.iter().for_each(|line| report.line(line));
+            count = count.saturating_add(lines.len());
+        }
+    }
+    report.line(format_args!(" {count} operations, {} objects stay as they are", unchanged.len()));
+    for remark in notes.iter().chain(&remarks) {
+        report.line(format_args!("remark: {remark}"));
+    }
+    Ok(())
+}
+
+async fn operations(
+    chain: &Chain,
+    permissions: &Permissions,
+    looker: &Looker,
+) -> anyhow::Result<Vec<Operation>> {
+    let mut operations = chain.first.clone();
+    if let Some(look_for) = &chain.look {
+        let database = &chain.database;
+        let state = looker.inside(look_for, permissions).await;
+        let state = state.with_context(|| format!("could not look into database {database:?}"))?;
+        operations.extend(plan_database(database, look_for, permissions, &state));
+    }
+    operations.extend(chain.then.iter().cloned());
+    Ok(operations)
+}
+
+fn line(operation: &Operation) -> String {
+    let Operation { phase, database, role, reason, .. } = operation;
+    format!("  {phase}: {operation} ({reason}), in database {database:?} as {role}")
+}

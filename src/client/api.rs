@@ -1,0 +1,180 @@
+//! One request to a compute, with a deadline for all of it.
+
+use std::path::{Path, PathBuf};
+
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+use thiserror::Error;
+use tokio::time::{Instant, timeout_at};
+
+use super::args::Target;
+use crate::errors::one_line;
+
+/// No answer of a compute is larger.
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
+
+/// A compute and the token for it.
+#[derive(Debug)]
+pub struct Api {
+    client: reqwest::Client,
+    base: String,
+    /// Marked as sensitive: its debug form does not show it.
+    authorization: Option<HeaderValue>,
+}
+
+/// Why nothing can be asked at all.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    /// The file cannot be read.
+    #[error("could not read the token file {}: {source}", path.display())]
+    TokenFile {
+        /// `--token-file`.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file holds something else. The text does not repeat it.
+    #[error("{} holds no token", .0.display())]
+    NoToken(PathBuf),
+    /// The library cannot be set up.
+    #[error("could not set up the HTTP client: {0}")]
+    Client(String),
+}
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub enum RequestError {
+    /// The time was over.
+    #[error("the compute did not answer in time")]
+    Deadline,
+    /// No connection.
+    #[error("could not reach the compute: {0}")]
+    NotReached(String),
+    /// The connection broke in the middle, as when the process ends.
+    #[error("the connection broke before the answer was complete: {0}")]
+    Broken(String),
+    /// Something else than a compute.
+    #[error("the answer is larger than an answer of a compute can be")]
+    TooLarge,
+}
+
+/// What a compute answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// Status code.
+    pub code: StatusCode,
+    /// The body; null if it is no JSON.
+    pub document: Value,
+}
+
+impl Answer {
+    /// Member `status` of a status document.
+    pub fn status(&self) -> Option<&str> {
+        self.document.get("status")?.as_str()
+    }
+}
+
+impl Api {
+    /// Reads the token.
+    ///
+    /// # Errors
+    /// There is a token file without a token in it.
+    pub fn new(target: &Target) -> Result<Self, SetupError> {
+        // Installed once per process; a second call reports that it is there already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            // Neither is to see the token: what the environment names as a proxy, and who an
+            // answer points to.
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|error| SetupError::Client(one_line(&error)))?;
+        let base = target.url.as_str().trim_end_matches('/').to_owned();
+        let authorization = target.token_file.as_deref().map(authorization).transpose()?;
+        Ok(Self { client, base, authorization })
+    }
+
+    /// Whether a token is sent.
+    pub fn has_token(&self) -> bool {
+        self.authorization.is_some()
+    }
+
+    /// Sends one request and reads the answer to its end.
+    ///
+    /// # Errors
+    /// There is no complete answer; an answer of any status code is none.
+    pub async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        deadline: Instant,
+    ) -> Result<Answer, RequestError> {
+        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        timeout_at(deadline, exchange(request)).await.unwrap_or(Err(RequestError::Deadline))
+    }
+}
+
+async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, RequestError> {
+    let broken = |error: reqwest::Error| RequestError::Broken(without_url(error));
+    let mut response = request.send().await.map_err(|error| {
+        if error.is_connect() {
+            RequestError::NotReached(without_url(error))
+        } else {
+            broken(error)
+        }
+    })?;
+    let code = response.status();
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(broken)? {
+        if body.len().saturating_add(piece.len()) > MAX_ANSWER {
+            return Err(RequestError::TooLarge);
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(Answer { code, document: serde_json::from_slice(&body).unwrap_or(Value::Null) })
+}
+
+/// Who asked knows the URL; the cause is what counts.
+fn without_url(error: reqwest::Error) -> String {
+    one_line(&error.without_url())
+}
+
+fn authorization(path: &Path) -> Result<HeaderValue, SetupError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| SetupError::TokenFile { path: path.to_owned(), source })?;
+    let no_token = || SetupError::NoToken(path.to_owned());
+    let token = Some(text.trim()).filter(|token| is_one_word(token)).ok_or_else(no_token)?;
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| no_token())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn is_one_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = |text: &[u8]| {
+            let path = dir.path().join("token");
+            std::fs::write(&path, text).unwrap();
+            authorization(&path)
+        };
+        assert_eq!(read(b"a.b.c\n").unwrap(), "Bearer a.b.c");
+        assert!(!format!("{:?}", read(b"a.b.c").unwrap()).contains("a.b.c"));
+        for bad in [&b""[..], b" \n", b"a b", b"a\nb", b"gr\xc3\xbcn"] {
+            let error = read(bad).unwrap_err().to_string();
+            assert!(error.ends_with("token holds no token"), "{error}");
+        }
+        assert!(read(b"\xff").unwrap_err().to_string().contains("could not read the token file"));
+    }
+}

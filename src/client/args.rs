@@ -1,0 +1,130 @@
+//! Flags of `compute_ctl status`, `wait` and `terminate`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error, StrDeserializer};
+use url::Url;
+
+use crate::duration;
+use crate::state::{ComputeStatus, TerminateMode};
+
+/// Which compute, and how to speak to it.
+#[derive(Debug, Clone, Args)]
+pub struct Target {
+    /// Address of the external HTTP server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3080", value_parser = base_url)]
+    pub url: Url,
+
+    /// File that holds a token; without it none is sent
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// Print the document as it is, and errors as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `compute_ctl status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Which compute.
+    #[command(flatten)]
+    pub target: Target,
+
+    /// How long the answer may take
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    pub timeout: Duration,
+}
+
+/// Flags of `compute_ctl wait`.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Which compute.
+    #[command(flatten)]
+    pub target: Target,
+
+    /// The status, as /status shows it
+    #[arg(long = "for", value_name = "STATUS", default_value = "running", value_parser = named::<ComputeStatus>)]
+    pub wanted: Named<ComputeStatus>,
+
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration::parse)]
+    pub timeout: Duration,
+}
+
+/// Flags of `compute_ctl terminate`.
+#[derive(Debug, Args)]
+pub struct TerminateArgs {
+    /// Which compute.
+    #[command(flatten)]
+    pub target: Target,
+
+    /// fast: the process stays for another 30 s; immediate: it ends at once
+    #[arg(long, value_name = "fast|immediate", default_value = "fast", value_parser = named::<TerminateMode>)]
+    pub mode: Named<TerminateMode>,
+
+    /// How long the end may take
+    #[arg(long, value_name = "DURATION", default_value = "120s", value_parser = duration::parse)]
+    pub timeout: Duration,
+}
+
+/// A value that is written as in the API's documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named<T>(pub T);
+
+fn named<T: for<'de> Deserialize<'de>>(text: &str) -> Result<Named<T>, String> {
+    let name: StrDeserializer<'_, Error> = text.into_deserializer();
+    T::deserialize(name).map(Named).map_err(|error| error.to_string())
+}
+
+/// Scheme, host and port, perhaps a path before ours. A password in it would be in the argument
+/// list, where everybody can read it.
+fn base_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err("http://HOST:PORT is needed".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("no user and no password are possible here, use --token-file".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("neither a query nor a fragment is possible here".to_owned());
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        for good in ["http://127.0.0.1:3080", "http://[::1]:3080/", "https://compute-7.example/x"] {
+            base_url(good).unwrap();
+        }
+        for bad in [
+            "127.0.0.1:3080",
+            "localhost",
+            "ftp://h",
+            "http://u@h",
+            "http://:p@h",
+            "http://h?a",
+            "http://h#a",
+        ] {
+            assert!(base_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        let status = named::<ComputeStatus>("refresh_configuration").unwrap();
+        assert_eq!(status, Named(ComputeStatus::RefreshConfiguration));
+        let error = named::<ComputeStatus>("up").unwrap_err();
+        assert!(error.contains("expected one of `empty`"), "{error}");
+        assert!(named::<TerminateMode>("slow").is_err());
+    }
+}

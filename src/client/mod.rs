@@ -1,0 +1,209 @@
+//! `compute_ctl status`, `wait` and `terminate`: a small client of the external server.
+//!
+//! ```text
+//! args ─► api: one request, one deadline ─► this file: what to ask, for how long ─► report
+//! ```
+//!
+//! Exit codes are an interface ([`ExitCode`]); data goes to stdout, errors to stderr. The token
+//! comes from a file, never from the command line, and is never printed.
+
+pub mod api;
+pub mod args;
+pub mod report;
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::state::{ComputeStatus, TerminateMode};
+use api::{Answer, Api, RequestError};
+use args::{StatusArgs, Target, TerminateArgs, WaitArgs};
+
+/// Between two looks at a compute that does not answer, or that knows no `wait`.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What one request asks the compute to wait at most; less than it allows.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// The answer to a wait is under way when its time is over.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// Why the client ends; the numbers are an interface. 2 is a usage error, before anything is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// It was so, or it was done.
+    Ok = 0,
+    /// The compute has failed, or the request has; also: the token file cannot be read.
+    Failed = 1,
+    /// Nobody answered there.
+    NotReached = 3,
+    /// The time was over.
+    Timeout = 4,
+    /// The token was refused, or one is needed.
+    Refused = 5,
+    /// Not possible in the compute's present status.
+    WrongStatus = 6,
+}
+
+/// The end of a command that did not do what it should.
+#[derive(Debug)]
+struct Failure {
+    code: ExitCode,
+    text: String,
+}
+
+impl Failure {
+    fn new(code: ExitCode, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
+
+/// `compute_ctl status`. Returns the exit code of the process.
+pub fn status(args: &StatusArgs) -> anyhow::Result<u8> {
+    run(&args.target, async |api| {
+        let answer = ask_status(&api, "/status", Instant::now() + args.timeout).await?;
+        report::status(&answer.document, args.target.json);
+        match answer.status() {
+            Some("failed") => Err(Failure::new(ExitCode::Failed, "the compute has failed")),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// `compute_ctl wait`. Returns the exit code of the process.
+pub fn wait(args: &WaitArgs) -> anyhow::Result<u8> {
+    run(&args.target, async |api| {
+        let document = wait_for(&api, args.wanted.0, Instant::now() + args.timeout).await?;
+        report::status(&document, args.target.json);
+        Ok(())
+    })
+}
+
+/// `compute_ctl terminate`. Returns the exit code of the process.
+pub fn terminate(args: &TerminateArgs) -> anyhow::Result<u8> {
+    run(&args.target, async |api| {
+        let mode = match args.mode.0 {
+            TerminateMode::Fast => "fast",
+            TerminateMode::Immediate => "immediate",
+        };
+        let deadline = Instant::now() + args.timeout;
+        let answer = api.request(Method::POST, &format!("/terminate?mode={mode}"), deadline).await;
+        let answer = expect(answer?, &[StatusCode::OK, StatusCode::CREATED], &api)?;
+        report::terminated(&answer.document, args.target.json);
+        Ok(())
+    })
+}
+
+fn run(target: &Target, work: impl AsyncFnOnce(Api) -> Result<(), Failure>) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = match Api::new(target) {
+        Ok(api) => runtime.block_on(work(api)),
+        Err(error) => Err(Failure::new(ExitCode::Failed, error.to_string())),
+    };
+    let code = match result {
+        Ok(()) => ExitCode::Ok,
+        Err(failure) => {
+            report::failure(&failure.text, failure.code, target.json);
+            failure.code
+        }
+    };
+    Ok(code as u8)
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        let code = match error {
+            RequestError::Deadline => ExitCode::Timeout,
+            RequestError::NotReached(_) => ExitCode::NotReached,
+            RequestError::Broken(_) | RequestError::TooLarge => ExitCode::Failed,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// Turns answers other than the expected ones into failures.
+fn expect(answer: Answer, expected: &[StatusCode], api: &Api) -> Result<Answer, Failure> {
+    if expected.contains(&answer.code) {
+        return Ok(answer);
+    }
+    let code = match answer.code {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ExitCode::Refused,
+        // What a compute answers when a token is missing (03 §4.2).
+        StatusCode::BAD_REQUEST if !api.has_token() => ExitCode::Refused,
+        StatusCode::PRECONDITION_FAILED => ExitCode::WrongStatus,
+        _ => ExitCode::Failed,
+    };
+    let text = answer.document.get("error").and_then(|error| error.as_str()).unwrap_or("no reason");
+    Err(Failure::new(code, format!("the compute answered {}: {text}", answer.code)))
+}
+
+async fn ask_status(api: &Api, path: &str, deadline: Instant) -> Result<Answer, Failure> {
+    let answer = api.request(Method::GET, path, deadline).await?;
+    let answer = expect(answer, &[StatusCode::OK], api)?;
+    if answer.status().is_none() {
+        return Err(Failure::new(ExitCode::Failed, "the answer is no status document"));
+    }
+    Ok(answer)
+}
+
+/// Waits until the compute shows a status. A compute that does not answer is waited for as well: it
+/// may not have opened its port yet. One that knows no `wait` is asked again and again.
+async fn wait_for(
+    api: &Api,
+    wanted: ComputeStatus,
+    deadline: Instant,
+) -> Result<serde_json::Value, Failure> {
+    let name = wanted.name();
+    let mut seen: Option<Answer> = None;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now()).min(LONGEST_WAIT);
+        let path = format!("/status?wait={name}&timeout={}ms", left.as_millis());
+        match ask_status(api, &path, Instant::now() + left + SLACK).await {
+            Ok(answer) => {
+                let status = answer.status().unwrap_or_default();
+                if status == name {
+                    return Ok(answer.document);
+                }
+                if let Some(text) = never(status, wanted) {
+                    let why = answer.document.get("error").and_then(|error| error.as_str());
+                    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                    return Err(Failure::new(ExitCode::Failed, format!("{text}{why}")));
+                }
+                seen = Some(answer);
+            }
+            Err(failure) if failure.code == ExitCode::NotReached => {
+                // The process ends soon after it has shown this status.
+                if let Some(last) = seen.as_ref().filter(|_| wanted == ComputeStatus::Terminated)
+                    && last.status().is_some_and(|status| status.starts_with("termination_"))
+                {
+                    return Ok(serde_json::json!({"status": name}));
+                }
+                if Instant::now() >= deadline && seen.is_none() {
+                    return Err(failure);
+                }
+            }
+            Err(failure) => return Err(failure),
+        }
+        if Instant::now() >= deadline {
+            let last = seen.as_ref().and_then(Answer::status).unwrap_or("unknown");
+            let text = format!("the compute is not {name} in time, its status is {last}");
+            return Err(Failure::new(ExitCode::Timeout, text));
+        }
+        // Returns early at the deadline.
+        let _ = timeout_at(deadline, sleep_until(Instant::now() + PAUSE)).await;
+    }
+}
+
+/// Why a compute in this status does not get to the wanted one by itself.
+fn never(status: &str, wanted: ComputeStatus) -> Option<&'static str> {
+    match status {
+        "failed" => Some("the compute has failed"),
+        "terminated" => Some("the compute has ended"),
+        _ if status.starts_with("termination_") && !wanted.is_ending() => {
+            Some("the compute is ending")
+        }
+        _ => None,
+    }
+}

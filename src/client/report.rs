@@ -1,0 +1,117 @@
+//! What the client prints: documents on stdout, errors on stderr, for people or as JSON.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use serde_json::{Value, json};
+
+use super::ExitCode;
+
+/// A status document.
+pub(super) fn status(document: &Value, as_json: bool) {
+    print(&if as_json { document.to_string() } else { status_text(document) });
+}
+
+/// The answer to a `/terminate`.
+pub(super) fn terminated(document: &Value, as_json: bool) {
+    let lsn = document.get("lsn").and_then(Value::as_str);
+    print(&match (as_json, lsn) {
+        (true, _) => document.to_string(),
+        (false, Some(lsn)) => format!("terminated at LSN {}", printable(lsn)),
+        (false, None) => "terminated".to_owned(),
+    });
+}
+
+/// An error. With JSON the exit code's meaning is in it, too.
+pub(super) fn failure(text: &str, code: ExitCode, as_json: bool) {
+    // Nobody is left to be told if stderr is closed.
+    let _ = if as_json {
+        let document = json!({"error": text, "code": code as u8});
+        writeln!(std::io::stderr(), "{document}")
+    } else {
+        writeln!(std::io::stderr(), "Error: {}", printable(text))
+    };
+}
+
+fn print(text: &str) {
+    // A reader that has gone away wants no more.
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+}
+
+/// A line for each member that is there.
+fn status_text(document: &Value) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &Value| {
+        let value = match value {
+            Value::Null => return,
+            Value::String(value) => printable(value),
+            other => other.to_string(),
+        };
+        // Further lines of an error stand below the first one.
+        let value = value.replace('\n', "\n             ");
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:<12} {value}");
+    };
+    let extra = &document["extra"];
+    line("status", &document["status"]);
+    line("tenant", &document["tenant"]);
+    line("timeline", &document["timeline"]);
+    line("started", &document["start_time"]);
+    line("last active", &document["last_active"]);
+    line("error", &document["error"]);
+    let phases = extra["phases"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let phases: Vec<_> = phases.collect();
+    if !phases.is_empty() {
+        line("working on", &phases.join(", ").into());
+    }
+    line("basebackup", &extra["basebackup_bytes"]);
+    line("operation", &extra["applied_operation"]);
+    if let Some(failed) = extra["last_failure"].as_object() {
+        let member = |name: &str| failed.get(name).and_then(Value::as_str).unwrap_or("unknown");
+        line("last failure", &format!("{} in {}", member("at"), member("phase")).into());
+    }
+    text
+}
+
+/// What comes over the network must not steer a terminal.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' {
+            printable.extend(c.escape_default());
+        } else {
+            printable.push(c);
+        }
+    }
+    printable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn for_people() {
+        let document = json!({
+            "status": "failed", "tenant": "t", "timeline": null,
+            "start_time": "2001-09-09T01:46:40Z", "last_active": null,
+            "error": "no \u{1b}[31mluck\n\nCaused by:\n  x",
+            "extra": {
+                "phases": ["basebackup", "certificate"], "basebackup_bytes": 7,
+                "last_failure": {"at": "now", "phase": null, "error": "x"}
+            }
+        });
+        let expected = "\
+status       failed
+tenant       t
+started      2001-09-09T01:46:40Z
+error        no \\u{1b}[31mluck
+             \n             Caused by:
+               x
+working on   basebackup, certificate
+basebackup   7
+last failure now in unknown
+";
+        assert_eq!(status_text(&document), expected);
+    }
+}

@@ -1,0 +1,63 @@
+//! Durations as people write them on a command line or in a query: `30`, `30s`, `500ms`, `2m`.
+
+use std::time::Duration;
+
+/// Longest duration that can be written: a day.
+const MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Reads a whole number with the unit `ms`, `s` or `m`; seconds if there is none.
+///
+/// # Errors
+/// A sentence for whoever wrote it: something else, or more than a day.
+pub fn parse(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_lowercase());
+    let unit = text.strip_prefix(digits).unwrap_or_default();
+    let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<u64>());
+    let duration = match (number, unit) {
+        (Some(Ok(number)), "ms") => Some(Duration::from_millis(number)),
+        (Some(Ok(number)), "s" | "") => Some(Duration::from_secs(number)),
+        (Some(Ok(number)), "m") => number.checked_mul(60).map(Duration::from_secs),
+        _ => None,
+    };
+    duration
+        .filter(|duration| *duration <= MAX)
+        .ok_or_else(|| "a duration such as 30s, 500ms or 2m is needed, a day at most".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms() {
+        for (text, millis) in [
+            ("0", 0),
+            ("30", 30_000),
+            ("30s", 30_000),
+            ("500ms", 500),
+            ("2m", 120_000),
+            ("1440m", 86_400_000),
+        ] {
+            assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "-1",
+            "+1",
+            "1.5s",
+            "1 s",
+            " 1s",
+            "1h",
+            "1S",
+            "1441m",
+            "86401",
+            "1s1",
+            "18446744073709551616",
+            "18446744073709551615m",
+            "١s",
+        ] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Faults that tests inject by name (01 §23, 03 §8.4). Only builds with the feature `testing` have
+//! any; elsewhere nothing here has an effect.
+//!
+//! Names in use: `compute-migration`, where `return(n)` fails migration `n`.
+
+use thiserror::Error;
+
+/// Whether this build has failpoints.
+pub const ENABLED: bool = cfg!(feature = "testing");
+
+/// Environment variable with the failpoints of the start: `name=actions;name=actions`.
+pub const VARIABLE: &str = "FAILPOINTS";
+
+/// The action that the library does not know: the process ends with code 1.
+const EXIT: &str = "exit";
+
+/// What cannot be set.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum FailpointError {
+    /// An entry that is not `name=actions`.
+    #[error("failpoint {0:?} is not of the form name=actions")]
+    Form(String),
+    /// Actions of another grammar than `[p%][n*]task[(argument)]`, chained with `->`.
+    #[error("failpoint {name:?}: {reason}")]
+    Actions {
+        /// The failpoint.
+        name: String,
+        /// What the library found.
+        reason: String,
+    },
+}
+
+/// Sets the failpoints of the environment. Without `testing` it only says that there are none.
+pub fn setup_from_env() -> Result<(), FailpointError> {
+    let Some(text) = std::env::var_os(VARIABLE) else { return Ok(()) };
+    if !ENABLED {
+        tracing::warn!("{VARIABLE} is set, this build has no failpoints; ignored");
+        return Ok(());
+    }
+    setup(&text.to_string_lossy())
+}
+
+fn setup(text: &str) -> Result<(), FailpointError> {
+    for entry in text.split(';').map(str::trim).filter(|entry| !entry.is_empty()) {
+        let form = || FailpointError::Form(entry.to_owned());
+        let (name, actions) = entry.split_once('=').ok_or_else(form)?;
+        configure(name.trim(), actions.trim())?;
+    }
+    Ok(())
+}
+
+/// Sets one failpoint; `off` takes it away. Without `testing` nothing is ever hit, so ask
+/// [`ENABLED`] before.
+pub fn configure(name: &str, actions: &str) -> Result<(), FailpointError> {
+    if name.is_empty() || actions.is_empty() {
+        return Err(FailpointError::Form(format!("{name}={actions}")));
+    }
+    let set = match actions {
+        EXIT => fail::cfg_callback(name, end_the_process),
+        _ => fail::cfg(name, actions),
+    };
+    set.map_err(|reason| FailpointError::Actions { name: name.to_owned(), reason })?;
+    tracing::warn!("failpoint {name} is set to {actions}");
+    Ok(())
+}
+
+#[expect(clippy::exit, clippy::disallowed_methods, reason = "the fault is that the process ends")]
+fn end_the_process() {
+    std::process::exit(1);
+}
+
+/// Does what the failpoint is set to. Returns the argument of `return`, if it is set to that.
+pub async fn hit(name: &'static str) -> Option<String> {
+    if !ENABLED {
+        return None;
+    }
+    // `pause` and `sleep` block the thread.
+    match tokio::task::spawn_blocking(move || evaluate(name)).await {
+        Ok(returned) => returned,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => None,
+    }
+}
+
+fn evaluate(name: &str) -> Option<String> {
+    #[cfg(feature = "testing")]
+    fail::fail_point!(name, |argument: Option<String>| Some(argument.unwrap_or_default()));
+    let _ = name;
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn malformed_entries_are_refused() {
+        for text in ["unit-a", "unit-a=", "=return", "unit-a=return(1", "unit-b=off;unit-a=dance"] {
+            assert!(setup(text).is_err(), "{text}");
+        }
+        for text in ["", ";", "unit-c=off", "unit-c=1*return(3)->off; unit-d=exit;"] {
+            assert_eq!(setup(text), Ok(()), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failpoint_is_hit_only_in_testing_builds() {
+        configure("unit-e", "1*return(7)->off").unwrap();
+        assert_eq!(hit("unit-e").await, ENABLED.then(|| "7".to_owned()));
+        assert_eq!(hit("unit-e").await, None);
+        assert_eq!(hit("unit-unknown").await, None);
+    }
+}

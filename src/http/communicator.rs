@@ -1,0 +1,117 @@
+//! `/autoscaling_metrics`: what the communicator in Postgres says, passed on (03 §9).
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, StatusCode, header};
+use axum::response::Response;
+use axum::routing::get;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use nix::libc::{O_DIRECTORY, O_PATH};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::error::{ApiError, ErrorDocument};
+use super::openapi::EXTERNAL;
+use super::{Api, Routes};
+
+/// In the data directory.
+const SOCKET: &str = "neon-communicator.socket";
+const PATH: &str = "/autoscaling_metrics";
+/// The address of a socket ends near 108 bytes (03 §9).
+const LONGEST: usize = 100;
+
+/// Routes of the external server that are open to all.
+pub(super) fn open() -> Routes {
+    vec![(PATH, get(autoscaling_metrics))]
+}
+
+/// Status, type and body are passed on, nothing else.
+#[utoipa::path(
+    get,
+    path = "/autoscaling_metrics",
+    operation_id = "getAutoscalingMetrics",
+    tag = EXTERNAL,
+    summary = "Metrics of the file cache, from Postgres",
+    responses(
+        (
+            status = 200,
+            description = "Status, type and body are the communicator's",
+            body = String,
+            content_type = "application/text"
+        ),
+        (status = 500, description = "The communicator does not answer", body = ErrorDocument)
+    )
+)]
+async fn autoscaling_metrics(State(api): State<Api>) -> Result<Response, ApiError> {
+    let params = &api.node.params;
+    let limit = params.timeouts.communicator;
+    let failed = |what: &str, error: io::Error| {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{what}: {error}"))
+    };
+    let stream = within(limit, connect(&params.pgdata)).await;
+    let stream =
+        stream.map_err(|error| failed("connecting to communicator control socket", error))?;
+    let fetched = within(limit, fetch(stream)).await;
+    let (answer, connection) =
+        fetched.map_err(|error| failed("fetching metrics from Postgres metrics service", error))?;
+
+    let (head, body) = answer.into_parts();
+    let pieces = stream::unfold(body.into_data_stream(), move |mut pieces| async move {
+        let piece = within(limit, async { pieces.try_next().await.map_err(io::Error::other) });
+        piece.await.transpose().map(|piece| (piece, pieces))
+    });
+    // The connection lives as long as the body.
+    let pieces = pieces.inspect(move |_| _ = &connection);
+    let mut response = Response::new(Body::from_stream(pieces));
+    *response.status_mut() = head.status;
+    if let Some(kind) = head.headers.get(header::CONTENT_TYPE) {
+        response.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
+    }
+    Ok(response)
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"));
+    timeout(limit, work).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// A path that is too long for an address is shortened by way of a descriptor of its directory.
+async fn connect(pgdata: &Path) -> io::Result<UnixStream> {
+    let socket = pgdata.join(SOCKET);
+    if socket.as_os_str().len() < LONGEST {
+        return UnixStream::connect(socket).await;
+    }
+    let directory =
+        OpenOptions::new().read(true).custom_flags(O_PATH | O_DIRECTORY).open(pgdata)?;
+    UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd())).await
+}
+
+/// The head of the answer, and the task that moves the bytes of its body.
+async fn fetch(
+    stream: UnixStream,
+) -> io::Result<(hyper::Response<Incoming>, AbortOnDropHandle<()>)> {
+    let handshake = http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(io::Error::other)?;
+    let connection = AbortOnDropHandle::new(tokio::spawn(async move {
+        // Whoever reads the answer gets the same error.
+        if let Err(error) = connection.await {
+            tracing::debug!("the connection to the communicator ended: {error}");
+        }
+    }));
+    let request = Request::get(PATH).header(header::HOST, "localhost");
+    let request = request.body(Empty::<Bytes>::new()).map_err(io::Error::other)?;
+    let answer = sender.send_request(request).await.map_err(io::Error::other)?;
+    Ok((answer, connection))
+}

@@ -1,0 +1,52 @@
+//! `/failpoints`: faults by name, in testing builds (03 §8.4).
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::body::JsonBody;
+use super::error::ApiError;
+use super::openapi::{BodyErrors, INTERNAL, INTERNAL_URL};
+use super::{Api, Routes};
+use crate::failpoints;
+
+/// Routes of the internal server.
+pub(super) fn internal() -> Routes {
+    vec![("/failpoints", post(configure))]
+}
+
+/// One of them (02 §12.10). A test-suite says `action`.
+#[derive(Debug, Deserialize, ToSchema)]
+struct FailpointConfig {
+    /// The point.
+    name: String,
+    /// `[p%][n*]task[(arg)]`, chained with `->`, or `exit`.
+    #[serde(alias = "action")]
+    actions: String,
+}
+
+/// The first bad one ends it; those before it stay.
+#[utoipa::path(
+    post,
+    path = "/failpoints",
+    operation_id = "configureFailpoints",
+    tag = INTERNAL,
+    servers((url = INTERNAL_URL)),
+    summary = "Make the program fail at named points",
+    request_body = Vec<FailpointConfig>,
+    responses((status = 200, description = "Set"), BodyErrors)
+)]
+async fn configure(
+    State(_): State<Api>,
+    JsonBody(points): JsonBody<Vec<FailpointConfig>>,
+) -> Result<StatusCode, ApiError> {
+    for FailpointConfig { name, actions } in points {
+        failpoints::configure(&name, &actions).map_err(|reason| {
+            let text = format!("failed to configure failpoints: {reason}");
+            ApiError::new(StatusCode::BAD_REQUEST, text)
+        })?;
+    }
+    Ok(StatusCode::OK)
+}

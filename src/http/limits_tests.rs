@@ -1,0 +1,114 @@
+//! What clients may use up, over real sockets: room is made for the next one, and nobody is waited
+//! for without an end.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::HttpLimits;
+use super::testing::{Answer, Api};
+use crate::state::Event;
+
+/// Far more than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn connect(api: &Api) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", api.servers.external_port())).await.unwrap()
+}
+
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let read = timeout(PATIENCE, stream.read(&mut [0; 1])).await.unwrap();
+    matches!(read, Ok(0) | Err(_))
+}
+
+/// Sends a request on a kept connection and reads the head of the answer.
+async fn request(stream: &mut TcpStream, head: &str) -> String {
+    stream.write_all(format!("{head}host: x\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = vec![0; 12];
+    timeout(PATIENCE, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn the_longest_idle_connection_makes_room() {
+    let api = Api::start_with(HttpLimits { connections: 2, ..HttpLimits::default() });
+    let mut stalled = connect(&api).await;
+    stalled.write_all(b"G").await.unwrap();
+    let mut kept = connect(&api).await;
+    assert_eq!(request(&mut kept, "HEAD /metrics HTTP/1.1\r\n").await, "HTTP/1.1 200");
+    let answer = Answer::of(api.client.get(api.external("/metrics"))).await;
+    assert_eq!(answer.code, 200);
+    assert!(is_closed(&mut stalled).await);
+    // The kept one was idle for less long.
+    kept.write_all(b"HEAD /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut rest = String::new();
+    timeout(PATIENCE, kept.read_to_string(&mut rest)).await.unwrap().unwrap();
+    assert_eq!(rest.matches("x-request-id").count(), 2, "{rest}");
+}
+
+/// A request in progress is not given up for others; when it is over its connection makes room.
+#[tokio::test]
+async fn a_busy_connection_stays() {
+    let api = Api::start_with(HttpLimits { connections: 1, ..HttpLimits::default() });
+    let mut waiting = connect(&api).await;
+    let token = &api.token;
+    let head = format!(
+        "HEAD /status?wait=running&timeout=5m HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n"
+    );
+    waiting.write_all(head.as_bytes()).await.unwrap();
+    let later = tokio::spawn({
+        let request = api.client.get(api.external("/metrics"));
+        async move { Answer::of(request).await.code }
+    });
+    // Long enough for the server to look for room more than once.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!later.is_finished());
+    api.node.begin_start().unwrap();
+    api.node.apply(Event::Succeeded).unwrap();
+    let mut answer = vec![0; 12];
+    timeout(PATIENCE, waiting.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(answer, b"HTTP/1.1 200");
+    assert_eq!(timeout(PATIENCE, later).await.unwrap().unwrap(), 200);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_in_time() {
+    let short = Duration::from_millis(50);
+    let api = Api::start_with(HttpLimits { header_read: short, ..HttpLimits::default() });
+    let mut kept = connect(&api).await;
+    assert_eq!(request(&mut kept, "HEAD /metrics HTTP/1.1\r\n").await, "HTTP/1.1 200");
+    let mut rest = Vec::new();
+    timeout(PATIENCE, kept.read_to_end(&mut rest)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_body_that_stops_is_answered() {
+    let body_idle = Duration::from_millis(50);
+    let api = Api::start_with(HttpLimits { body_idle, ..HttpLimits::default() });
+    let mut slow = connect(&api).await;
+    let head = format!(
+        "POST /configure HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: 10\r\n\r\n{{",
+        api.token
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, slow.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+}
+
+/// Who asks and asks and never reads is reset by the system.
+#[tokio::test]
+async fn unread_answers_end_the_connection() {
+    let unread = Duration::from_millis(100);
+    let api = Api::start_with(HttpLimits { unread, ..HttpLimits::default() });
+    let mut greedy = connect(&api).await;
+    let requests = "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
+    let flood = async { while greedy.write_all(requests.as_bytes()).await.is_ok() {} };
+    timeout(PATIENCE, flood).await.unwrap();
+    assert_eq!(Answer::of(api.client.get(api.external("/metrics"))).await.code, 200);
+}

@@ -1,0 +1,186 @@
+//! The internal routes that change the catalog for programs beside Postgres, as the local proxy
+//! does (03 §8.2, §8.3).
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::body::JsonBody;
+use super::error::ApiError;
+use super::openapi::{BodyErrors, INTERNAL, INTERNAL_URL, StateErrors};
+use super::sql::{connect, to_its_end};
+use super::{Api, Routes};
+use crate::catalog::grants::{self, Privilege};
+use crate::catalog::install_extension;
+use crate::catalog::session::Session;
+use crate::node::gate::CatalogTurn;
+use crate::state::ComputeStatus;
+
+/// Routes of the internal server.
+pub(super) fn internal() -> Routes {
+    vec![("/extensions", post(install)), ("/grants", post(grant))]
+}
+
+/// Both change catalogs, and what else of ours does so may be at work in the background.
+async fn turn(api: &Api) -> Result<CatalogTurn<'_>, String> {
+    let turn = api.node.catalog.enter(api.node.params.timeouts.catalog_turn).await;
+    turn.map_err(|busy| busy.to_string())
+}
+
+/// A connection, or the first of the two steps that can fail.
+async fn step_connect(api: &Api, name: &str, database: &str) -> Result<Session, String> {
+    let session = connect(api, name, Some(database)).await;
+    session.map_err(|error| format!("Failed to connect to the database: {error}"))
+}
+
+fn failed(what: &str, step: &str) -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{what}: {step}"))
+}
+
+/// Body of `/extensions` (02 §12.10).
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(example = json!({"extension": "citext", "database": "postgres", "version": "1.6"}))]
+struct ExtensionInstallRequest {
+    /// Raw name.
+    extension: String,
+    /// Raw name of the database that gets it.
+    database: String,
+    /// As in its control file.
+    version: String,
+}
+
+/// Answer of `/extensions` (02 §12.8).
+#[derive(Debug, Serialize, ToSchema)]
+struct ExtensionInstallResponse {
+    /// As in the request.
+    extension: String,
+    /// As in the request.
+    version: String,
+}
+
+#[utoipa::path(
+    post,
+    path = "/extensions",
+    operation_id = "installExtension",
+    tag = INTERNAL,
+    servers((url = INTERNAL_URL)),
+    summary = "Create or update an extension",
+    request_body = ExtensionInstallRequest,
+    responses(
+        (
+            status = 201,
+            description = "It is there in this version",
+            body = ExtensionInstallResponse
+        ),
+        BodyErrors,
+        StateErrors
+    )
+)]
+async fn install(
+    State(api): State<Api>,
+    JsonBody(request): JsonBody<ExtensionInstallRequest>,
+) -> Result<(StatusCode, Json<ExtensionInstallResponse>), ApiError> {
+    api.node.require(ComputeStatus::Running)?;
+    to_its_end(async move {
+        let ExtensionInstallRequest { extension, database, version } = request;
+        let work = async {
+            let _turn = turn(&api).await?;
+            let name = install_extension::APPLICATION_NAME;
+            let session = step_connect(&api, name, &database).await?;
+            let installed = install_extension::install(&session, &extension, &version).await;
+            installed.map_err(|error| error.to_string())
+        };
+        work.await.map_err(|step| failed("failed to install extension", &step))?;
+        Ok((StatusCode::CREATED, Json(ExtensionInstallResponse { extension, version })))
+    })
+    .await
+}
+
+/// Body of `/grants`, and its answer (02 §12.8, §12.10).
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "database": "postgres", "schema": "auth", "privileges": ["USAGE"], "role": "authenticated"
+}))]
+struct SchemaGrants {
+    /// Raw name.
+    database: String,
+    /// Raw name.
+    schema: String,
+    /// Only `USAGE` and `CREATE` apply to schemas.
+    privileges: Vec<Privilege>,
+    /// Raw name.
+    role: String,
+}
+
+#[utoipa::path(
+    post,
+    path = "/grants",
+    operation_id = "setRoleGrants",
+    tag = INTERNAL,
+    servers((url = INTERNAL_URL)),
+    summary = "Grant a role what it lacks on a schema",
+    request_body = SchemaGrants,
+    responses(
+        (status = 201, description = "The role has them", body = SchemaGrants),
+        BodyErrors,
+        StateErrors
+    )
+)]
+async fn grant(
+    State(api): State<Api>,
+    JsonBody(request): JsonBody<SchemaGrants>,
+) -> Result<(StatusCode, Json<SchemaGrants>), ApiError> {
+    api.node.require(ComputeStatus::Running)?;
+    to_its_end(async move {
+        let SchemaGrants { database, schema, privileges, role } = &request;
+        let work = async {
+            let _turn = turn(&api).await?;
+            let session = step_connect(&api, grants::APPLICATION_NAME, database).await?;
+            let granted = grants::grant_on_schema(&session, schema, role, privileges).await;
+            granted.map_err(|error| error.to_string())
+        };
+        let what = "failed to grant role privileges to the schema";
+        work.await.map_err(|step| failed(what, &step))?;
+        Ok((StatusCode::CREATED, Json(request)))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+    use crate::state::Event;
+
+    /// What else changes catalogs has the turn and keeps it. Nobody is connected to meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn both_take_their_turn() {
+        let api = testing::api();
+        api.node.begin_start().unwrap();
+        api.node.apply(Event::Succeeded).unwrap();
+        let _turn = turn(&api).await.unwrap();
+
+        let request = ExtensionInstallRequest {
+            extension: "citext".to_owned(),
+            database: "postgres".to_owned(),
+            version: "1.6".to_owned(),
+        };
+        let answer = install(State(api.clone()), JsonBody(request)).await;
+        let busy = "something else of ours has been changing catalogs for 150s";
+        let text = format!("failed to install extension: {busy}");
+        assert_eq!(answer.err().unwrap().parts(), (500, text));
+
+        let request = SchemaGrants {
+            database: "postgres".to_owned(),
+            schema: "auth".to_owned(),
+            privileges: vec![],
+            role: "authenticated".to_owned(),
+        };
+        let answer = grant(State(api.clone()), JsonBody(request)).await;
+        let text = format!("failed to grant role privileges to the schema: {busy}");
+        assert_eq!(answer.err().unwrap().parts(), (500, text));
+    }
+}

@@ -1,0 +1,159 @@
+//! The connections of one server, and which of them goes when there is no room.
+//!
+//! A connection is busy from the head of a request to the last byte of the answer's body; else it
+//! waits for its client. Those that wait are kept in the order in which they began to, and when
+//! another client comes and there is no room, the first of them is dropped. So thousands that send
+//! one byte and stall cost the next client nothing: they push each other out.
+//!
+//! Invariant: a busy connection is never dropped here.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio_util::sync::CancellationToken;
+
+/// Connections that wait for their clients, by the order in which they began to.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pool(Arc<Mutex<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    next: u64,
+    connections: BTreeMap<u64, CancellationToken>,
+}
+
+impl Pool {
+    /// A connection that has just been accepted.
+    pub(super) fn join(&self) -> Seat {
+        let seat = Seat {
+            pool: self.clone(),
+            dropped: CancellationToken::new(),
+            place: Arc::new(Mutex::new(None)),
+        };
+        seat.wait();
+        seat
+    }
+
+    /// Drops the connections that have waited longest, `count` at most. Returns how many.
+    pub(super) fn drop_longest_waiting(&self, count: usize) -> usize {
+        let mut dropped = 0;
+        while dropped < count {
+            let Some((_, connection)) = lock(&self.0).connections.pop_first() else { break };
+            connection.cancel();
+            dropped += 1;
+        }
+        dropped
+    }
+}
+
+/// What is behind these locks is whole at any moment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One connection. Clones are the same one.
+#[derive(Debug, Clone)]
+pub(super) struct Seat {
+    pool: Pool,
+    /// Somebody else needs the room.
+    pub(super) dropped: CancellationToken,
+    /// Where it is among those that wait; none while it is busy.
+    place: Arc<Mutex<Option<u64>>>,
+}
+
+impl Seat {
+    fn wait(&self) {
+        let mut waiting = lock(&self.pool.0);
+        let place = waiting.next;
+        waiting.next = place.wrapping_add(1);
+        waiting.connections.insert(place, self.dropped.clone());
+        drop(waiting);
+        *lock(&self.place) = Some(place);
+    }
+
+    /// Gives up the place among those that wait.
+    pub(super) fn leave(&self) {
+        if let Some(place) = lock(&self.place).take() {
+            lock(&self.pool.0).connections.remove(&place);
+        }
+    }
+
+    /// Busy until the guard is dropped. HTTP/1.1 has one request at a time.
+    pub(super) fn busy(&self) -> Busy {
+        self.leave();
+        Busy(self.clone())
+    }
+}
+
+/// A connection with a request in progress.
+#[derive(Debug)]
+pub(super) struct Busy(Seat);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.wait();
+    }
+}
+
+/// The body of an answer; its connection is busy as long as it is there.
+#[derive(Debug)]
+pub(super) struct BusyBody {
+    pub(super) body: Body,
+    pub(super) _busy: Busy,
+}
+
+impl HttpBody for BusyBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_waited_longest_goes_first_and_nobody_who_is_busy() {
+        let pool = Pool::default();
+        let [first, second, third] = [(); 3].map(|()| pool.join());
+        let busy = first.busy();
+        assert_eq!(pool.drop_longest_waiting(1), 1);
+        assert!(second.dropped.is_cancelled());
+        assert!(!first.dropped.is_cancelled() && !third.dropped.is_cancelled());
+        // Now it has waited less long than the third.
+        drop(busy);
+        assert_eq!(pool.drop_longest_waiting(1), 1);
+        assert!(third.dropped.is_cancelled() && !first.dropped.is_cancelled());
+        assert_eq!(pool.drop_longest_waiting(9), 1);
+        assert!(first.dropped.is_cancelled());
+        assert_eq!(pool.drop_longest_waiting(9), 0);
+    }
+
+    #[test]
+    fn who_has_left_is_forgotten() {
+        let pool = Pool::default();
+        let seat = pool.join();
+        drop(seat.busy());
+        seat.leave();
+        assert!(lock(&pool.0).connections.is_empty());
+    }
+}

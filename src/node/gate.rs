@@ -1,0 +1,81 @@
+//! Taking turns at the catalogs.
+//!
+//! Two sessions of ours that change the same row (a role that both grant to, say) are not both
+//! right: the second one fails with "tuple concurrently updated". So whatever changes catalogs
+//! takes its turn here: an apply as a whole, work in the background step by step, so that an apply
+//! waits for one step at most. Turns are taken in the order in which they were asked for.
+
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+/// One at a time.
+#[derive(Debug)]
+pub struct CatalogGate(Semaphore);
+
+/// The right to change catalogs, until it is dropped.
+#[derive(Debug)]
+#[must_use = "the turn ends when this is dropped"]
+pub struct CatalogTurn<'a>(#[expect(dead_code, reason = "only held")] SemaphorePermit<'a>);
+
+/// The turn did not come.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+#[error("something else of ours has been changing catalogs for {0:?}")]
+pub struct GateBusy(
+    /// How long was waited.
+    pub Duration,
+);
+
+impl Default for CatalogGate {
+    fn default() -> Self {
+        Self(Semaphore::new(1))
+    }
+}
+
+impl CatalogGate {
+    /// Waits for the turn, at most this long.
+    pub async fn enter(&self, limit: Duration) -> Result<CatalogTurn<'_>, GateBusy> {
+        match timeout(limit, self.0.acquire()).await {
+            Ok(Ok(permit)) => Ok(CatalogTurn(permit)),
+            // It is never closed.
+            Ok(Err(_)) | Err(_) => Err(GateBusy(limit)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn one_at_a_time_and_not_for_ever() {
+        let gate = CatalogGate::default();
+        let turn = gate.enter(LIMIT).await.unwrap();
+        assert_eq!(gate.enter(LIMIT).await.unwrap_err(), GateBusy(LIMIT));
+        drop(turn);
+        drop(gate.enter(LIMIT).await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_comes_before_the_next_step_of_the_same_work() {
+        let gate = CatalogGate::default();
+        let order = std::sync::Mutex::new(Vec::new());
+        let work = async {
+            for step in 0..3 {
+                let _turn = gate.enter(LIMIT).await.unwrap();
+                order.lock().unwrap().push(step);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let apply = async {
+            let _turn = gate.enter(LIMIT).await.unwrap();
+            order.lock().unwrap().push(100);
+        };
+        tokio::join!(work, apply);
+        assert_eq!(*order.lock().unwrap(), [0, 100, 1, 2]);
+    }
+}

@@ -1,0 +1,61 @@
+//! The tick behind `/live`.
+//!
+//! It is kept by the task that the driver runs in: a driver that blocks its thread, or a runtime
+//! that has stopped turning, makes the ticks stop. One that waits for something does not; every
+//! such wait has a deadline of its own.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use super::millis;
+
+/// When the last tick was.
+#[derive(Debug)]
+pub struct Heartbeat {
+    since: Instant,
+    /// Milliseconds after `since`.
+    last: AtomicU64,
+}
+
+impl Default for Heartbeat {
+    /// The first tick is now.
+    fn default() -> Self {
+        Self { since: Instant::now(), last: AtomicU64::new(0) }
+    }
+}
+
+impl Heartbeat {
+    /// Ticks for ever.
+    pub async fn keep(&self, every: Duration) -> Infallible {
+        loop {
+            self.last.store(millis(self.since.elapsed()), Relaxed);
+            tokio::time::sleep(every).await;
+        }
+    }
+
+    /// Time since the last tick.
+    pub fn age(&self) -> Duration {
+        self.since.elapsed().saturating_sub(Duration::from_millis(self.last.load(Relaxed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ticks_while_it_is_kept() {
+        let heartbeat = Heartbeat::default();
+        let shortly = Duration::from_millis(30);
+        tokio::time::sleep(shortly).await;
+        let stopped = heartbeat.age();
+        assert!(stopped >= shortly, "{stopped:?}");
+        tokio::select! {
+            biased;
+            never = heartbeat.keep(shortly) => match never {},
+            () = std::future::ready(()) => {}
+        }
+        assert!(heartbeat.age() < stopped);
+    }
+}

@@ -1,0 +1,240 @@
+//! How far the work in progress is: phases of the start, steps of a reconfiguration, and what
+//! became of the last one. Feeds `/status` (member `extra`) and the metrics of the start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::attribution;
+use super::documents::{FailedOperation, StatusExtra};
+use super::phase::{Phase, PhaseRecord};
+use super::{ComputeNode, ComputeState};
+use crate::state::ComputeStatus;
+
+impl ComputeNode {
+    /// Notes that a phase of the start begins; it ends when the guard is dropped.
+    pub fn phase(self: &Arc<Self>, phase: Phase) -> PhaseGuard {
+        let index = {
+            let mut state = self.lock();
+            let began = state.started.elapsed();
+            state.phases.push(PhaseRecord { phase, began, took: None });
+            state.phases.len().saturating_sub(1)
+        };
+        tracing::debug!("phase {phase} begins");
+        self.phase_changed.send_modify(|changes| *changes = changes.wrapping_add(1));
+        PhaseGuard { node: Arc::clone(self), index }
+    }
+
+    /// A phase of the start that runs beside others: should it fail, `/status` names it and not
+    /// those that are given up because of it.
+    pub async fn during<T>(
+        self: &Arc<Self>,
+        phase: Phase,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let _phase = self.phase(phase);
+        let result = work.await;
+        if result.is_err() {
+            self.lock().failed_phase = Some(phase.name());
+        }
+        result
+    }
+
+    /// Notes what is being done to a running compute, until it succeeds or fails.
+    pub fn step(&self, name: &'static str) {
+        self.lock().step = Some(name);
+    }
+
+    /// Phases so far, in the order in which they began.
+    pub fn phases(&self) -> Vec<PhaseRecord> {
+        self.lock().phases.clone()
+    }
+
+    /// Wakes whenever a phase begins or ends.
+    pub fn watch_phases(&self) -> watch::Receiver<usize> {
+        self.phase_changed.subscribe()
+    }
+
+    /// How long the start has taken, or took, and the phases that this time went to; their sum is
+    /// the whole. Nothing before a start has begun.
+    pub fn startup_shares(&self) -> (Duration, Vec<(&'static str, Duration)>) {
+        let state = self.lock();
+        let total = match state.status {
+            ComputeStatus::Init => state.started.elapsed(),
+            _ => state.start_took.unwrap_or_default(),
+        };
+        (total, attribution::attribute(&state.phases, total))
+    }
+
+    /// Shows in `/status` what became of each object when the catalog was applied, in place of the
+    /// report before. A report that is no JSON document is not shown.
+    pub fn set_apply_report(&self, report: &impl Serialize) {
+        match serde_json::to_value(report) {
+            Ok(report) => self.lock().apply_report = Some(report),
+            Err(error) => tracing::warn!("the report on the catalog cannot be shown: {error}"),
+        }
+    }
+
+    /// `operation_uuid` of the spec in force.
+    pub(super) fn operation(&self) -> Option<String> {
+        self.spec()?.spec.operation_uuid.clone()
+    }
+
+    /// None if there is nothing to say.
+    pub(super) fn extra(&self, state: &ComputeState) -> Option<StatusExtra> {
+        let in_progress = state.phases.iter().filter(|record| record.took.is_none());
+        let bytes = Some(self.basebackup.bytes());
+        let extra = StatusExtra {
+            phases: in_progress.map(|record| record.phase.name()).chain(state.step).collect(),
+            basebackup_bytes: bytes.filter(|n| *n > 0 && state.status == ComputeStatus::Init),
+            applied_operation: state.applied_operation.clone(),
+            last_failure: state.last_failure.clone(),
+            apply_report: state.apply_report.clone(),
+        };
+        (extra != StatusExtra::default()).then_some(extra)
+    }
+}
+
+impl ComputeState {
+    /// The work in progress has failed. Where nobody noted the phase it is the one that ended last.
+    pub(super) fn failed_operation(
+        &mut self,
+        operation: Option<String>,
+        error: String,
+    ) -> FailedOperation {
+        let ended =
+            |record: &&PhaseRecord| record.took.map(|took| record.began.saturating_add(took));
+        let last = self.phases.iter().filter(|record| record.took.is_some()).max_by_key(ended);
+        let last = last.filter(|_| self.status == ComputeStatus::Init).map(|it| it.phase.name());
+        let phase = self.step.take().or(self.failed_phase.take()).or(last);
+        FailedOperation { operation, phase, error, at: Utc::now() }
+    }
+}
+
+/// A phase in progress.
+#[derive(Debug)]
+#[must_use = "the phase ends when the guard is dropped"]
+pub struct PhaseGuard {
+    node: Arc<ComputeNode>,
+    index: usize,
+}
+
+impl Drop for PhaseGuard {
+    fn drop(&mut self) {
+        let mut state = self.node.lock();
+        let now = state.started.elapsed();
+        if let Some(record) = state.phases.get_mut(self.index) {
+            let took = now.saturating_sub(record.began);
+            record.took = Some(took);
+            tracing::info!("phase {} took {:.1} ms", record.phase, took.as_secs_f64() * 1e3);
+        }
+        drop(state);
+        self.node.phase_changed.send_modify(|changes| *changes = changes.wrapping_add(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::ComputeParams;
+    use crate::os::children::Children;
+    use crate::spec::{ComputeSpec, ParsedSpec};
+    use crate::state::Event;
+    use crate::telemetry::metrics::Metrics;
+    use crate::telemetry::sink::LogSink;
+
+    fn empty() -> Arc<ComputeNode> {
+        let log = LogSink::new(std::io::sink()).unwrap();
+        let metrics = Metrics::new().unwrap();
+        ComputeNode::new(ComputeParams::for_tests(), None, Children::new(), log, metrics).0
+    }
+
+    #[tokio::test]
+    async fn what_failed_is_named_and_not_what_was_given_up() {
+        let node = empty();
+        assert!(node.status_document().extra.is_none(), "nothing to say yet");
+        node.begin_start().unwrap();
+        let given_up = node.during(Phase::Basebackup, std::future::pending::<anyhow::Result<()>>());
+        let failing = node.during(Phase::Certificate, async {
+            let extra = node.status_document().extra.unwrap();
+            assert_eq!(extra.phases, ["basebackup", "certificate"]);
+            Err::<(), _>(anyhow::anyhow!("no key"))
+        });
+        assert!(tokio::try_join!(given_up, failing).is_err());
+        node.fail("no key".to_owned()).unwrap();
+        let extra = node.status_document().extra.unwrap();
+        let failure = extra.last_failure.unwrap();
+        assert_eq!((failure.phase, failure.error.as_str()), (Some("certificate"), "no key"));
+        assert!(extra.phases.is_empty());
+    }
+
+    #[test]
+    fn steps_of_a_reconfiguration() {
+        let node = empty();
+        node.begin_start().unwrap();
+        drop(node.phase(Phase::StartPostgres));
+        node.apply(Event::Succeeded).unwrap();
+        assert!(node.status_document().extra.is_none());
+        node.apply(Event::Configure).unwrap();
+        node.apply(Event::BeginConfiguration).unwrap();
+        node.step("write_configuration");
+        node.step("apply_catalog");
+        node.set_apply_report(&serde_json::json!({"databases": []}));
+        let extra = node.status_document().extra.unwrap();
+        assert_eq!(extra.phases, ["apply_catalog"]);
+        assert_eq!(extra.apply_report.unwrap()["databases"], serde_json::json!([]));
+        node.fail("x".to_owned()).unwrap();
+        let extra = node.status_document().extra.unwrap();
+        assert_eq!(extra.last_failure.unwrap().phase, Some("apply_catalog"));
+        assert!(extra.phases.is_empty());
+    }
+
+    fn spec(operation: &str) -> Arc<ParsedSpec> {
+        let spec: ComputeSpec = serde_json::from_value(serde_json::json!({
+            "format_version": 1, "suspend_timeout_seconds": 0, "operation_uuid": operation,
+            "tenant_id": "88dfefdb53d20e1b4bb1feae80e8020e",
+            "timeline_id": "a451a43e3c4f981f67181c3e278d7363",
+            "pageserver_connstring": "postgresql://no_user@127.0.0.1:6400",
+            "safekeeper_connstrings": ["127.0.0.1:6500"],
+            "cluster": {"roles": [], "databases": []}
+        }))
+        .unwrap();
+        Arc::new(ParsedSpec::try_from(spec).unwrap())
+    }
+
+    /// The spec that failed is no longer the one of the node when the failure is seen.
+    #[test]
+    fn a_failed_operation_is_the_one_that_was_to_be() {
+        let node = empty();
+        node.begin_start().unwrap();
+        node.replace_spec(spec("old"));
+        node.apply(Event::Succeeded).unwrap();
+        node.apply(Event::Refresh).unwrap();
+        node.apply(Event::BeginRefresh).unwrap();
+        node.replace_spec(spec("new"));
+        node.step("reload");
+        node.fail_back("x".to_owned(), spec("old")).unwrap();
+        let extra = node.status_document().extra.unwrap();
+        let failure = extra.last_failure.unwrap();
+        assert_eq!((failure.operation.as_deref(), failure.phase), (Some("new"), Some("reload")));
+        assert_eq!(extra.applied_operation.as_deref(), Some("old"));
+        assert_eq!(node.spec().unwrap().spec.operation_uuid.as_deref(), Some("old"));
+    }
+
+    /// The clock of the start stops with the start.
+    #[test]
+    fn the_shares_are_those_of_the_start() {
+        let node = empty();
+        assert_eq!(node.startup_shares().0, Duration::ZERO, "waiting for a spec is no start");
+        node.begin_start().unwrap();
+        drop(node.phase(Phase::Basebackup));
+        node.apply(Event::Succeeded).unwrap();
+        let (total, shares) = node.startup_shares();
+        assert!(total > Duration::ZERO);
+        assert_eq!(shares.iter().map(|(_, took)| *took).sum::<Duration>(), total);
+        assert_eq!(node.startup_shares().0, total);
+    }
+}

@@ -1,0 +1,250 @@
+//! Unpacks an archive into a [`Stage`] (07 §3.3 step 3).
+//!
+//! An archive is a zstd-compressed tar with `lib/` and `share/extension/`; everything else in it is
+//! passed over. It is not trusted: no entry leaves its folder, links lead nowhere else, and neither
+//! the size that a header claims nor what a small archive inflates to costs more than the limits.
+
+use std::cell::Cell;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
+
+use tar::EntryType;
+use thiserror::Error;
+
+use super::stage::{Area, Stage};
+
+/// Between two files: headers, long names, padding. Names are held in memory.
+const HEADERS_LIMIT: u64 = 1 << 20;
+/// More than any extension has.
+const ENTRIES_LIMIT: usize = 100_000;
+/// Read at once from the inflater.
+const BUFFER: usize = 64 << 10;
+
+/// Why an archive could not be unpacked.
+#[derive(Debug, Error)]
+pub enum ArchiveError {
+    /// Corrupt or cut off.
+    #[error("the archive is no complete zstd-compressed tar: {0}")]
+    Broken(#[source] io::Error),
+    /// Refused.
+    #[error(
+        "the archive is refused: unpacked it is larger than {0} bytes, or is no archive of files"
+    )]
+    TooLarge(u64),
+    /// Refused.
+    #[error("the archive is refused: it has more than {ENTRIES_LIMIT} entries")]
+    TooMany,
+    /// Refused.
+    #[error("the archive is refused: entry {0:?} leads out of its folder")]
+    Climbing(PathBuf),
+    /// Refused.
+    #[error("the archive is refused: entry {path:?} is {kind}")]
+    Kind {
+        /// Which entry.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// Nothing in it.
+    #[error("the archive has no files below lib/ and share/extension/")]
+    NoFiles,
+    /// Not ours to write to.
+    #[error(
+        "could not make a temporary folder in {folder}: {why}; the user that compute_ctl runs as \
+         must be able to write there",
+        folder = folder.display()
+    )]
+    Folder {
+        /// The folder of Postgres.
+        folder: PathBuf,
+        /// Why.
+        why: io::ErrorKind,
+    },
+    /// A full disk, entries that contradict each other.
+    #[error("could not write {path:?}: {source}")]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl ArchiveError {
+    /// Whether another copy of the same archive may be whole.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Broken(_))
+    }
+}
+
+/// Unpacks into the stage, at most `limit` bytes. Reads the source to its end, so that what follows
+/// the last file, the checksum, is checked too. Blocks.
+///
+/// # Errors
+/// See [`ArchiveError`]; the stage holds a part then.
+pub fn unpack(source: impl Read, stage: &mut Stage, limit: u64) -> Result<(), ArchiveError> {
+    let inflated = zstd::stream::read::Decoder::new(source).map_err(ArchiveError::Broken)?;
+    let budget = Rc::new(Budget { total: Cell::new(limit), piece: Cell::new(0) });
+    let limited = Limited { source: inflated, budget: Rc::clone(&budget) };
+    let broken = |error: io::Error| match error.kind() {
+        io::ErrorKind::FileTooLarge => ArchiveError::TooLarge(limit),
+        _ => ArchiveError::Broken(error),
+    };
+    let mut archive = tar::Archive::new(limited);
+    let mut count = 0_usize;
+    budget.piece.set(HEADERS_LIMIT);
+    for entry in archive.entries().map_err(broken)? {
+        let mut entry = entry.map_err(broken)?;
+        count = count.saturating_add(1);
+        if count > ENTRIES_LIMIT {
+            return Err(ArchiveError::TooMany);
+        }
+        budget.piece.set(entry.size());
+        unpack_entry(&mut entry, stage, broken)?;
+        io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
+        budget.piece.set(HEADERS_LIMIT);
+    }
+    budget.piece.set(limit);
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(broken)?;
+    if stage.is_empty() {
+        return Err(ArchiveError::NoFiles);
+    }
+    // Last, when nothing can be written through a link any more.
+    stage.make_links()
+}
+
+fn unpack_entry(
+    entry: &mut tar::Entry<'_, impl Read>,
+    stage: &mut Stage,
+    broken: impl Fn(io::Error) -> ArchiveError,
+) -> Result<(), ArchiveError> {
+    let header = entry.header();
+    let (kind, mode) = (header.entry_type(), header.mode().unwrap_or(0o644));
+    let whole = entry.path().map_err(&broken)?.into_owned();
+    let Some((area, path)) = place(&whole, stage)? else { return Ok(()) };
+    let refused = |kind| Err(ArchiveError::Kind { path: whole.clone(), kind });
+    match kind {
+        // Made when something is put into them.
+        EntryType::Directory => Ok(()),
+        EntryType::Regular | EntryType::Continuous => {
+            let target = area.place(&path)?;
+            let mut options = OpenOptions::new();
+            // No other bits, and readable for the server whatever the archive says.
+            options.write(true).create(true).truncate(true).mode(mode & 0o755 | 0o644);
+            let at = |source| ArchiveError::Write { path: whole.clone(), source };
+            let mut file = options.open(&target).map_err(at)?;
+            copy(entry, &mut file, &broken, at)
+        }
+        EntryType::Symlink => {
+            let leads_to = link_name(entry, &whole, &broken)?;
+            stays_inside(&path, &leads_to).ok_or(ArchiveError::Climbing(whole))?;
+            area.link_later(path, leads_to);
+            Ok(())
+        }
+        EntryType::Link => {
+            let target = area.place(&path)?;
+            let other = link_name(entry, &whole, &broken)?;
+            let original = place(&other, stage)?.map(|(area, inner)| area.staged(&inner));
+            let original = original.ok_or_else(|| ArchiveError::Climbing(whole.clone()))?;
+            let linked = fs::hard_link(original, target);
+            linked.map_err(|source| ArchiveError::Write { path: whole, source })
+        }
+        EntryType::GNUSparse => refused("a sparse file"),
+        EntryType::Char | EntryType::Block | EntryType::Fifo => refused("a device"),
+        _ => refused("of an unknown kind"),
+    }
+}
+
+fn link_name(
+    entry: &tar::Entry<'_, impl Read>,
+    path: &Path,
+    broken: impl Fn(io::Error) -> ArchiveError,
+) -> Result<PathBuf, ArchiveError> {
+    let name = entry.link_name().map_err(broken)?;
+    Ok(name.ok_or_else(|| ArchiveError::Climbing(path.to_owned()))?.into_owned())
+}
+
+/// Errors of reading and of writing are told apart: they mean different things to do.
+fn copy(
+    entry: &mut impl Read,
+    file: &mut File,
+    broken: impl Fn(io::Error) -> ArchiveError,
+    local: impl Fn(io::Error) -> ArchiveError,
+) -> Result<(), ArchiveError> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match entry.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => {
+                let piece = buffer.get(..read).unwrap_or_default();
+                io::Write::write_all(file, piece).map_err(&local)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(broken(error)),
+        }
+    }
+}
+
+/// Area and place in it of a path in the archive; none for what is passed over.
+fn place<'a>(
+    path: &Path,
+    stage: &'a mut Stage,
+) -> Result<Option<(&'a mut Area, PathBuf)>, ArchiveError> {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => plain.push(name),
+            Component::CurDir => {}
+            _ => return Err(ArchiveError::Climbing(path.to_owned())),
+        }
+    }
+    let areas = [("lib", &mut stage.libraries), ("share/extension", &mut stage.extensions)];
+    Ok(areas.into_iter().find_map(|(prefix, area)| {
+        let inner = plain.strip_prefix(prefix).ok()?;
+        (!inner.as_os_str().is_empty()).then(|| (area, inner.to_owned()))
+    }))
+}
+
+/// Whether a symbolic link at `link`, relative to its area, leads to somewhere in the area.
+fn stays_inside(link: &Path, leads_to: &Path) -> Option<()> {
+    let mut depth = link.components().count().checked_sub(1)?;
+    for component in leads_to.components() {
+        match component {
+            Component::Normal(_) => depth = depth.checked_add(1)?,
+            Component::CurDir => {}
+            Component::ParentDir => depth = depth.checked_sub(1)?,
+            Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(())
+}
+
+/// How many bytes may still be read, in all and until the next entry.
+struct Budget {
+    total: Cell<u64>,
+    piece: Cell<u64>,
+}
+
+/// A reader that ends with an error where its budget does.
+struct Limited<R> {
+    source: R,
+    budget: Rc<Budget>,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(out)?;
+        for left in [&self.budget.total, &self.budget.piece] {
+            let rest = left.get().checked_sub(read as u64).ok_or(io::ErrorKind::FileTooLarge)?;
+            left.set(rest);
+        }
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+#[path = "archive_tests.rs"]
+mod tests;

@@ -1,0 +1,252 @@
+//! Fetches one archive from the gateway and installs it (07 §3.3).
+//!
+//! ```text
+//! gateway ──chunks──► channel ──► blocking thread: zstd, tar ─► stage ─► rename
+//! ```
+//!
+//! The body is unpacked while it arrives; neither it nor a file of it is ever held in memory.
+//! Nothing reaches Postgres' folders before the last byte was checked.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use futures_util::StreamExt as _;
+use reqwest::{Client, Response, StatusCode};
+use thiserror::Error;
+use tokio::sync::mpsc;
+use url::Url;
+
+use super::archive::{self, ArchiveError};
+use super::index;
+use super::stage::{InstallError, Stage};
+use crate::errors::one_line;
+use crate::postgres::install::PgVersion;
+use crate::telemetry::metrics::Metrics;
+
+/// Pieces of the body that may wait for being unpacked.
+const CHUNKS: usize = 4;
+
+/// What a download may cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DownloadLimits {
+    /// One connection.
+    pub connect: Duration,
+    /// Silence of the gateway. Shorter than what Postgres waits for the whole (60 s).
+    pub idle: Duration,
+    /// One try as a whole.
+    pub total: Duration,
+    /// Tries for what may pass.
+    pub tries: u32,
+    /// Before the second try; doubles each time, and varies by half.
+    pub pause: Duration,
+    /// Bytes of an archive.
+    pub compressed_bytes: u64,
+    /// Bytes of what is in it.
+    pub unpacked_bytes: u64,
+}
+
+impl Default for DownloadLimits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            idle: Duration::from_secs(20),
+            total: Duration::from_secs(600),
+            tries: 3,
+            pause: Duration::from_millis(100),
+            compressed_bytes: 1 << 30,
+            unpacked_bytes: 4 << 30,
+        }
+    }
+}
+
+/// Why an extension could not be installed.
+#[derive(Debug, Error)]
+pub enum DownloadError {
+    /// No `--remote-ext-base-url`.
+    #[error("remote storage is not configured")]
+    NoGateway,
+    /// The installation has no such folder.
+    #[error(
+        "it is not known where this Postgres keeps its {0}: pg_config beside --pgbin must tell"
+    )]
+    NoFolder(&'static str),
+    /// No answer, or one that broke off.
+    #[error("could not perform remote extensions server request: {text}")]
+    Transport {
+        /// The chain of causes.
+        text: String,
+        /// Silence; more of it would be waited for too long.
+        timed_out: bool,
+    },
+    /// 503.
+    #[error("remote extensions server is temporarily unavailable")]
+    Unavailable,
+    /// Any other answer than 200.
+    #[error("unexpected remote extensions server response status code: {0}")]
+    Status(StatusCode),
+    /// Refused.
+    #[error("the archive has more than {0} bytes")]
+    TooLarge(u64),
+    /// What came is no archive, or none that is accepted.
+    #[error(transparent)]
+    Archive(ArchiveError),
+    /// The folders of Postgres cannot be written.
+    #[error(transparent)]
+    Install(InstallError),
+    /// The task was lost.
+    #[error("the download was interrupted")]
+    Interrupted,
+}
+
+impl DownloadError {
+    /// Whether another try may end better, and soon.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Unavailable => true,
+            Self::Status(status) => {
+                status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
+            }
+            Self::Transport { timed_out, .. } => !timed_out,
+            Self::Archive(error) => error.is_transient(),
+            Self::NoGateway
+            | Self::NoFolder(_)
+            | Self::TooLarge(_)
+            | Self::Install(_)
+            | Self::Interrupted => false,
+        }
+    }
+}
+
+impl From<reqwest::Error> for DownloadError {
+    fn from(error: reqwest::Error) -> Self {
+        Self::Transport { timed_out: error.is_timeout(), text: one_line(&error) }
+    }
+}
+
+/// Fetches from one gateway for one installation of Postgres.
+#[derive(Debug)]
+pub struct Downloader {
+    /// `--remote-ext-base-url`.
+    pub gateway: Url,
+    /// Major version of the installation.
+    pub version: PgVersion,
+    /// Its folder of libraries.
+    pub libraries: Option<PathBuf>,
+    /// Its folder of control files.
+    pub extensions: Option<PathBuf>,
+    /// What a download may cost.
+    pub limits: DownloadLimits,
+    /// Counts each try.
+    pub metrics: Metrics,
+}
+
+impl Downloader {
+    /// Fetches and installs an extension; tries again where that may help. Returns the size of the
+    /// archive in bytes.
+    ///
+    /// # Errors
+    /// That of the last try.
+    pub async fn install(&self, extension: &str) -> Result<u64, DownloadError> {
+        // Installed once per process; a second call reports that it is there already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let limits = &self.limits;
+        let client = Client::builder()
+            .connect_timeout(limits.connect)
+            .read_timeout(limits.idle)
+            .timeout(limits.total)
+            .build()?;
+        let mut pause = limits.pause;
+        let mut tries_left = limits.tries;
+        loop {
+            tries_left = tries_left.saturating_sub(1);
+            match self.try_install(&client, extension).await {
+                Err(error) if error.is_transient() && tries_left > 0 => {
+                    tracing::warn!("download of extension {extension:?}, will retry: {error}");
+                    tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+                    pause = pause.saturating_mul(2);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_install(&self, client: &Client, extension: &str) -> Result<u64, DownloadError> {
+        let libraries = self.libraries.clone().ok_or(DownloadError::NoFolder("libraries"))?;
+        let extensions = self.extensions.clone().ok_or(DownloadError::NoFolder("extensions"))?;
+        let url = index::archive_url(&self.gateway, self.version, extension);
+        let response = client.get(url).send().await;
+        let status = response.as_ref().map(Response::status).ok();
+        self.metrics.count_remote_ext_request(&index::file_name(extension), status);
+        let response = response?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::SERVICE_UNAVAILABLE => return Err(DownloadError::Unavailable),
+            status => return Err(DownloadError::Status(status)),
+        }
+
+        let (chunks, source) = mpsc::channel(CHUNKS);
+        let limit = self.limits.unpacked_bytes;
+        let unpacked = tokio::task::spawn_blocking(move || {
+            let mut stage = Stage::new(&libraries, &extensions);
+            let source = Chunks { chunks: source, current: Bytes::new() };
+            archive::unpack(source, &mut stage, limit).map(|()| stage)
+        });
+        let received = self.receive(response, chunks).await;
+        let unpacked = unpacked.await.map_err(|_| DownloadError::Interrupted)?;
+        // A body that broke off is a broken archive, too; the first says why.
+        let size = received?;
+        let stage = unpacked.map_err(DownloadError::Archive)?;
+        let installed = tokio::task::spawn_blocking(move || stage.install()).await;
+        installed.map_err(|_| DownloadError::Interrupted)?.map_err(DownloadError::Install)?;
+        Ok(size)
+    }
+
+    /// Hands the body over piece by piece and counts its bytes. What the header says of its length
+    /// is good for refusing it at once, not for anything else.
+    async fn receive(
+        &self,
+        response: Response,
+        chunks: mpsc::Sender<Bytes>,
+    ) -> Result<u64, DownloadError> {
+        let limit = self.limits.compressed_bytes;
+        if response.content_length().is_some_and(|length| length > limit) {
+            return Err(DownloadError::TooLarge(limit));
+        }
+        let mut body = response.bytes_stream();
+        let mut size = 0_u64;
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk?;
+            size = size.saturating_add(chunk.len() as u64);
+            if size > limit {
+                return Err(DownloadError::TooLarge(limit));
+            }
+            // It has failed already, and its own result tells why.
+            if chunks.send(chunk).await.is_err() {
+                break;
+            }
+        }
+        Ok(size)
+    }
+}
+
+/// The body as a reader. Ends when the sender is dropped.
+struct Chunks {
+    chunks: mpsc::Receiver<Bytes>,
+    current: Bytes,
+}
+
+impl Read for Chunks {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            match self.chunks.blocking_recv() {
+                Some(chunk) => self.current = chunk,
+                None => return Ok(0),
+            }
+        }
+        let read = self.current.as_ref().read(out)?;
+        self.current.advance(read);
+        Ok(read)
+    }
+}

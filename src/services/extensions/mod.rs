@@ -1,0 +1,155 @@
+//! Extensions that are fetched when they are needed (07 §3, 02 §10).
+//!
+//! ```text
+//! start ───────► control files, preloaded libraries ─┐
+//! Postgres ────► POST /extension_server/… ───────────┼─► index ─► one flight per archive
+//! reconfigure ─► control files                       ┘              └► download ─► archive ─► stage
+//! ```
+//!
+//! Invariants: an archive is fetched once per process, and by one task at a time, which goes on when
+//! whoever asked goes away; all who wait get its result, and after a failure the next one tries
+//! again (03 W10).
+
+pub mod archive;
+pub mod control;
+pub mod download;
+pub mod index;
+pub mod preload;
+pub mod stage;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use url::Url;
+
+use crate::postgres::install::PgInstall;
+use crate::spec::ComputeSpec;
+use crate::telemetry::metrics::Metrics;
+use download::Downloader;
+pub use download::{DownloadError, DownloadLimits};
+
+/// A download that is going on or went well.
+type Flight = Shared<BoxFuture<'static, Result<u64, Arc<DownloadError>>>>;
+type Flights = Arc<Mutex<HashMap<String, Flight>>>;
+
+/// The extensions that can be fetched for one installation of Postgres.
+#[derive(Debug)]
+pub struct ExtensionStore {
+    /// None without `--remote-ext-base-url`.
+    downloader: Option<Arc<Downloader>>,
+    /// The folder of control files.
+    folder: Option<PathBuf>,
+    flights: Flights,
+}
+
+impl ExtensionStore {
+    /// Touches nothing.
+    pub fn new(
+        gateway: Option<Url>,
+        install: &PgInstall,
+        limits: DownloadLimits,
+        metrics: &Metrics,
+    ) -> Self {
+        let folder = install.sharedir.as_ref().map(|dir| dir.join("extension"));
+        let downloader = gateway.map(|gateway| {
+            Arc::new(Downloader {
+                gateway,
+                version: install.version,
+                libraries: install.pkglibdir.clone(),
+                extensions: folder.clone(),
+                limits,
+                metrics: metrics.clone(),
+            })
+        });
+        Self { downloader, folder, flights: Flights::default() }
+    }
+
+    /// Whether there is a gateway.
+    pub const fn is_enabled(&self) -> bool {
+        self.downloader.is_some()
+    }
+
+    /// Has an extension (its resolved name) fetched and installed, unless that was done already.
+    /// Returns the bytes of the archive, 0 if another call had it fetched.
+    ///
+    /// # Errors
+    /// That of the download, for all who waited for it.
+    pub async fn fetch(&self, extension: &str) -> Result<u64, Arc<DownloadError>> {
+        let Some(downloader) = &self.downloader else {
+            return Err(Arc::new(DownloadError::NoGateway));
+        };
+        let (flight, joined) = {
+            let mut flights = lock(&self.flights);
+            match flights.get(extension) {
+                Some(flight) => (flight.clone(), true),
+                None => {
+                    let flight = begin(downloader, &self.flights, extension);
+                    flights.insert(extension.to_owned(), flight.clone());
+                    (flight, false)
+                }
+            }
+        };
+        flight.await.map(|size| if joined { 0 } else { size })
+    }
+
+    /// Writes the control files of a spec. Errors are logged.
+    pub async fn write_control_files(&self, spec: &ComputeSpec) {
+        let Some(index) = &spec.remote_extensions else { return };
+        let Some(folder) = self.folder.clone() else {
+            return tracing::error!(
+                "no control files are written: {}",
+                DownloadError::NoFolder("extensions")
+            );
+        };
+        let index = index.clone();
+        let write = move || control::write_control_files(&folder, &index);
+        if tokio::task::spawn_blocking(write).await.is_err() {
+            tracing::error!("writing the control files was interrupted");
+        }
+    }
+}
+
+/// A task of its own: whoever asked first may go away. The caller holds the lock of `flights`.
+fn begin(downloader: &Arc<Downloader>, flights: &Flights, extension: &str) -> Flight {
+    let (downloader, extension) = (Arc::clone(downloader), extension.to_owned());
+    let mut failed = Forget { flights: Arc::clone(flights), extension: Some(extension.clone()) };
+    let task = tokio::spawn(async move {
+        let result = downloader.install(&extension).await;
+        match &result {
+            Ok(size) => {
+                failed.extension = None;
+                tracing::info!("installed extension {extension:?}, {size} bytes");
+            }
+            Err(error) => tracing::error!("could not install extension {extension:?}: {error}"),
+        }
+        drop(failed);
+        result.map_err(Arc::new)
+    });
+    let result = task.map(|ended| ended.unwrap_or_else(|_| Err(DownloadError::Interrupted.into())));
+    result.boxed().shared()
+}
+
+/// Forgets a flight before its failure is known, so that whoever hears of it can try again.
+struct Forget {
+    flights: Flights,
+    extension: Option<String>,
+}
+
+impl Drop for Forget {
+    fn drop(&mut self) {
+        if let Some(extension) = &self.extension {
+            lock(&self.flights).remove(extension);
+        }
+    }
+}
+
+fn lock(flights: &Flights) -> MutexGuard<'_, HashMap<String, Flight>> {
+    flights.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,207 @@
+//! Where the files of one archive are until all of them are there (07 §3.3 step 4, W11).
+//!
+//! A stage has a temporary folder inside each of Postgres' two folders, so that the last step is
+//! a rename on one file system. Invariants: Postgres sees a file whole or not at all; libraries come
+//! before the SQL that names them, and control files last, so an extension that can be created is
+//! complete. Dropping a stage removes what was not moved.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use thiserror::Error;
+
+use super::archive::ArchiveError;
+
+/// Prefix of temporary folders and files. Postgres looks at no hidden names.
+pub(super) const TEMP_PREFIX: &str = ".compute_ctl-tmp-";
+
+/// Files that wait for being moved to Postgres' folders.
+#[derive(Debug)]
+pub struct Stage {
+    pub(super) libraries: Area,
+    pub(super) extensions: Area,
+}
+
+/// Files for one folder.
+#[derive(Debug)]
+pub struct Area {
+    target: PathBuf,
+    /// Made when the first file comes: an archive without libraries needs no right to write there.
+    temp: Option<TempDir>,
+    /// Relative to both folders.
+    files: Vec<PathBuf>,
+    links: Vec<(PathBuf, PathBuf)>,
+}
+
+/// A file could not be put where Postgres looks for it.
+#[derive(Debug, Error)]
+#[error(
+    "could not put {path} in place: {source}; the user that compute_ctl runs as must be able to \
+     write to this folder",
+    path = path.display()
+)]
+pub struct InstallError {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+impl Stage {
+    /// For Postgres' folder of libraries and its folder of control files. Touches nothing.
+    pub fn new(libraries: &Path, extensions: &Path) -> Self {
+        Self { libraries: Area::new(libraries), extensions: Area::new(extensions) }
+    }
+
+    /// Whether nothing was put into it.
+    pub(super) fn is_empty(&self) -> bool {
+        let areas = [&self.libraries, &self.extensions];
+        areas.into_iter().all(|area| area.files.is_empty() && area.links.is_empty())
+    }
+
+    /// Makes the symbolic links of the archive.
+    pub(super) fn make_links(&mut self) -> Result<(), ArchiveError> {
+        self.libraries.make_links()?;
+        self.extensions.make_links()
+    }
+
+    /// Moves everything to where it belongs; files of the same name are replaced. Blocks.
+    ///
+    /// # Errors
+    /// The first file that cannot be moved. Those before it stay: they are whole.
+    pub fn install(mut self) -> Result<(), InstallError> {
+        self.libraries.install()?;
+        self.extensions.install()
+    }
+}
+
+impl Area {
+    fn new(target: &Path) -> Self {
+        Self { target: target.to_owned(), temp: None, files: Vec::new(), links: Vec::new() }
+    }
+
+    /// Where to write the file that will be at `path` in the target; its folder is there.
+    ///
+    /// # Errors
+    /// The temporary folder cannot be made.
+    pub(super) fn place(&mut self, path: &Path) -> Result<PathBuf, ArchiveError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ArchiveError::Write { path, source }
+        };
+        if self.temp.is_none() {
+            let made = tempfile::Builder::new().prefix(TEMP_PREFIX).tempdir_in(&self.target);
+            let refused = |source: io::Error| ArchiveError::Folder {
+                folder: self.target.clone(),
+                why: source.kind(),
+            };
+            self.temp = Some(made.map_err(refused)?);
+        }
+        let staged = self.staged(path);
+        if let Some(parent) = staged.parent() {
+            fs::create_dir_all(parent).map_err(at(parent))?;
+        }
+        self.files.push(path.to_owned());
+        Ok(staged)
+    }
+
+    /// Where a file is before it is moved.
+    pub(super) fn staged(&self, path: &Path) -> PathBuf {
+        self.temp.as_ref().map_or(Path::new(""), TempDir::path).join(path)
+    }
+
+    /// Notes a symbolic link.
+    pub(super) fn link_later(&mut self, path: PathBuf, leads_to: PathBuf) {
+        self.links.push((path, leads_to));
+    }
+
+    fn make_links(&mut self) -> Result<(), ArchiveError> {
+        for (path, leads_to) in std::mem::take(&mut self.links) {
+            let staged = self.place(&path)?;
+            symlink(leads_to, staged).map_err(|source| ArchiveError::Write { path, source })?;
+        }
+        Ok(())
+    }
+
+    fn install(&mut self) -> Result<(), InstallError> {
+        let is_control = |path: &PathBuf| path.extension().is_some_and(|ext| ext == "control");
+        // Stable: everything else stays in the order of the archive.
+        self.files.sort_by_key(is_control);
+        // An archive may hold a file twice; the later one is in the stage.
+        let mut seen = HashSet::new();
+        for path in self.files.iter().filter(|path| seen.insert(path.as_path())) {
+            let target = self.target.join(path);
+            let at = |source| InstallError { path: target.clone(), source };
+            if let Some(parent) = target.parent() {
+                fs::create_dir_all(parent).map_err(at)?;
+            }
+            fs::rename(self.staged(path), &target).map_err(at)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folders() -> (TempDir, PathBuf, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let folders = ["lib", "ext"].map(|name| dir.path().join(name));
+        folders.iter().for_each(|folder| fs::create_dir(folder).unwrap());
+        let [libraries, extensions] = folders;
+        (dir, libraries, extensions)
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn files_appear_only_when_installed() {
+        let (_dir, libraries, extensions) = folders();
+        fs::write(extensions.join("x.control"), "old").unwrap();
+        let mut stage = Stage::new(&libraries, &extensions);
+        for name in ["x.control", "x--1.sql", "sub/data"] {
+            fs::write(stage.extensions.place(Path::new(name)).unwrap(), "new").unwrap();
+        }
+        fs::write(stage.libraries.place(Path::new("x.so")).unwrap(), "elf").unwrap();
+        assert_eq!(fs::read_to_string(extensions.join("x.control")).unwrap(), "old");
+        stage.install().unwrap();
+        assert_eq!(names(&libraries), ["x.so"]);
+        assert_eq!(names(&extensions), ["sub", "x--1.sql", "x.control"]);
+        assert_eq!(fs::read_to_string(extensions.join("x.control")).unwrap(), "new");
+        assert_eq!(names(&extensions.join("sub")), ["data"]);
+    }
+
+    #[test]
+    fn what_is_not_installed_leaves_nothing() {
+        let (_dir, libraries, extensions) = folders();
+        let mut stage = Stage::new(&libraries, &extensions);
+        fs::write(stage.libraries.place(Path::new("x.so")).unwrap(), "elf").unwrap();
+        drop(stage);
+        assert!(names(&libraries).is_empty() && names(&extensions).is_empty());
+    }
+
+    /// A control file that cannot work yet must not be seen.
+    #[test]
+    fn the_control_file_comes_last() {
+        let (_dir, libraries, extensions) = folders();
+        fs::create_dir(extensions.join("x--1.sql")).unwrap();
+        let mut stage = Stage::new(&libraries, &extensions);
+        for name in ["x.control", "x--1.sql"] {
+            fs::write(stage.extensions.place(Path::new(name)).unwrap(), "new").unwrap();
+        }
+        let error = stage.install().unwrap_err().to_string();
+        assert!(error.contains("x--1.sql") && error.contains("write to this folder"), "{error}");
+        assert_eq!(names(&extensions), ["x--1.sql"]);
+    }
+}

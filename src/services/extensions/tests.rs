@@ -1,0 +1,218 @@
+use super::*;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::StreamExt as _;
+use tempfile::TempDir;
+use tokio::sync::Notify;
+
+use crate::node::ComputeParams;
+
+/// An archive with one library and one control file.
+fn good_archive() -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for name in ["lib/x.so", "share/extension/x.control"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(4);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, name, b"test".as_slice()).unwrap();
+    }
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.include_checksum(true).unwrap();
+    encoder.write_all(&builder.into_inner().unwrap()).unwrap();
+    encoder.finish().unwrap()
+}
+
+struct Bed {
+    store: Arc<ExtensionStore>,
+    metrics: Metrics,
+    asked: Arc<AtomicUsize>,
+    /// Answers wait for it, if it is to be waited for.
+    gate: Arc<Notify>,
+    dir: TempDir,
+}
+
+impl Bed {
+    /// A gateway that gives answer number n to request number n, the last one again and again.
+    async fn new(gated: bool, answers: Vec<fn() -> Response>) -> Self {
+        let (asked, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let (counter, opened) = (Arc::clone(&asked), Arc::clone(&gate));
+        let handler = move || {
+            let n = counter.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
+            let (answer, opened) = (answers[n], Arc::clone(&opened));
+            async move {
+                if gated {
+                    opened.notified().await;
+                }
+                answer()
+            }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gateway = format!("http://{}/gw/", listener.local_addr().unwrap());
+        let app = axum::Router::new().fallback(handler);
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path(), &gateway);
+        Self { store: Arc::new(store.0), metrics: store.1, asked, gate, dir }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    fn count(&self, status: &str) -> u64 {
+        count(&self.metrics, status)
+    }
+
+    fn installed(&self) -> bool {
+        let has = |name: &str| self.dir.path().join(name).is_file();
+        let (library, control) = (has("lib/x.so"), has("share/extension/x.control"));
+        assert_eq!(library, control);
+        // Nothing but that.
+        let left = ["lib", "share/extension"].map(|dir| fs::read_dir(self.dir.path().join(dir)));
+        let left: usize = left.into_iter().map(|dir| dir.unwrap().count()).sum();
+        assert_eq!(left, if library { 2 } else { 0 });
+        library
+    }
+}
+
+fn count(metrics: &Metrics, status: &str) -> u64 {
+    let series = format!(
+        r#"compute_ctl_remote_ext_requests_total{{filename="x.tar.zst",http_status="{status}"}} "#
+    );
+    let text = metrics.render().unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(&series));
+    value.map_or(0, |value| value.parse().unwrap())
+}
+
+fn store(dir: &Path, gateway: &str) -> (ExtensionStore, Metrics) {
+    let mut install = ComputeParams::for_tests().install;
+    fs::create_dir_all(dir.join("share/extension")).unwrap();
+    fs::create_dir(dir.join("lib")).unwrap();
+    (install.pkglibdir, install.sharedir) = (Some(dir.join("lib")), Some(dir.join("share")));
+    let metrics = Metrics::new().unwrap();
+    let limits = DownloadLimits {
+        pause: Duration::from_millis(1),
+        compressed_bytes: 1 << 20,
+        unpacked_bytes: 1 << 20,
+        ..DownloadLimits::default()
+    };
+    let gateway = Some(Url::parse(gateway).unwrap());
+    (ExtensionStore::new(gateway, &install, limits, &metrics), metrics)
+}
+
+fn good() -> Response {
+    good_archive().into_response()
+}
+
+fn missing() -> Response {
+    StatusCode::NOT_FOUND.into_response()
+}
+
+fn unavailable() -> Response {
+    StatusCode::SERVICE_UNAVAILABLE.into_response()
+}
+
+fn garbage() -> Response {
+    "<html>".into_response()
+}
+
+/// A frame that inflates to nothing and goes on for ever.
+fn too_long() -> Response {
+    let head =
+        futures_util::stream::iter([Bytes::from_static(b"\x50\x2a\x4d\x18\xff\xff\xff\xff")]);
+    let endless = futures_util::stream::repeat(Bytes::from_static(&[0; 4096]));
+    Body::from_stream(head.chain(endless).map(Ok::<_, std::io::Error>)).into_response()
+}
+
+#[tokio::test]
+async fn once_for_all_who_wait() {
+    let bed = Bed::new(true, vec![good]).await;
+    let waiters: Vec<_> = (0..10)
+        .map(|_| {
+            let store = Arc::clone(&bed.store);
+            tokio::spawn(async move { store.fetch("x").await })
+        })
+        .collect();
+    // Not even a start that nobody waits for any more stops it.
+    waiters[0].abort();
+    bed.gate.notify_one();
+    let size = good_archive().len() as u64;
+    let mut sizes = Vec::new();
+    for waiter in waiters {
+        if let Ok(result) = waiter.await {
+            sizes.push(result.unwrap());
+        }
+    }
+    assert!(sizes.iter().all(|seen| *seen == 0 || *seen == size), "{sizes:?}");
+    assert!(bed.installed());
+    assert_eq!(bed.store.fetch("x").await.unwrap(), 0);
+    assert_eq!((bed.asked(), bed.count("200 OK")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_failure_is_told_to_all_and_forgotten() {
+    let bed = Bed::new(false, vec![missing, good]).await;
+    let (first, second) = tokio::join!(bed.store.fetch("x"), bed.store.fetch("x"));
+    for result in [first, second] {
+        let error = result.unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "unexpected remote extensions server response status code: 404 Not Found"
+        );
+    }
+    assert!(!bed.installed());
+    assert_eq!((bed.asked(), bed.count("404 Not Found")), (1, 1));
+    assert!(bed.store.fetch("x").await.unwrap() > 0);
+    assert!(bed.installed());
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again() {
+    let bed = Bed::new(false, vec![unavailable, garbage, good]).await;
+    bed.store.fetch("x").await.unwrap();
+    assert!(bed.installed());
+    assert_eq!((bed.count("503 Service Unavailable"), bed.count("200 OK")), (1, 2));
+
+    let bed = Bed::new(false, vec![unavailable]).await;
+    let error = bed.store.fetch("x").await.unwrap_err().to_string();
+    assert_eq!(error, "remote extensions server is temporarily unavailable");
+    assert_eq!(bed.asked(), 3);
+}
+
+#[tokio::test]
+async fn a_body_has_its_limit_whatever_its_header_says() {
+    let bed = Bed::new(false, vec![too_long]).await;
+    let error = bed.store.fetch("x").await.unwrap_err();
+    // A stream of zeros is no zstd: whichever is noticed first.
+    assert!(matches!(*error, DownloadError::TooLarge(_) | DownloadError::Archive(_)), "{error}");
+    assert!(!bed.installed());
+}
+
+#[tokio::test]
+async fn nobody_there() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let dir = tempfile::tempdir().unwrap();
+    let (store, metrics) = store(dir.path(), &gateway);
+    let error = store.fetch("x").await.unwrap_err().to_string();
+    assert!(error.starts_with("could not perform remote extensions server request: "), "{error}");
+    assert!(error.contains("refused"), "{error}");
+    assert_eq!(count(&metrics, "unknown"), 3);
+}
+
+#[tokio::test]
+async fn folders_that_cannot_be_written_are_named() {
+    let bed = Bed::new(false, vec![good]).await;
+    fs::remove_dir(bed.dir.path().join("lib")).unwrap();
+    let error = bed.store.fetch("x").await.unwrap_err().to_string();
+    assert!(error.contains("temporary folder in") && error.contains("/lib: "), "{error}");
+    assert_eq!(bed.asked(), 1, "not tried again");
+}

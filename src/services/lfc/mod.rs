@@ -1,0 +1,211 @@
+//! The local file cache of Postgres across computes (07 §4): what it holds is written down in the
+//! endpoint storage ("offload"), and loaded again by the next compute ("prewarm").
+//!
+//! ```text
+//! /lfc/prewarm, autoprewarm ─► slot ─► task: storage GET ─► zstd ─► neon.prewarm_local_cache()
+//! /lfc/offload, interval ────► slot ─► task: neon.get_local_cache_state() ─► zstd ─► storage PUT
+//! ```
+//!
+//! Invariants: at most one of each at a time; every run ends, whoever hangs, and its state says how;
+//! nothing of it ever fails the compute.
+
+pub mod slot;
+pub mod states;
+
+mod offload;
+mod prewarm;
+mod storage;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio_util::task::AbortOnDropHandle;
+use url::Url;
+
+use crate::catalog::session::{self, APPLY_CONFIG, MaintenanceSession, SessionDeadlines};
+use crate::errors::one_line;
+use crate::postgres::install::PgVersion;
+use crate::spec::ParsedSpec;
+use crate::telemetry::metrics::Metrics;
+use crate::timeouts::Timeouts;
+use offload::Trigger;
+pub use slot::Busy;
+use slot::Slot;
+use states::{OffloadState, PrewarmState};
+
+/// Bytes of a state, compressed or not. Postgres can take up to 1 GiB, a cache of a terabyte needs
+/// a tenth of this.
+const STATE_LIMIT: usize = 512 << 20;
+
+/// How long the steps of a prewarm and an offload may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LfcLimits {
+    /// One connection to the endpoint storage.
+    pub connect: Duration,
+    /// Its silence.
+    pub idle: Duration,
+    /// One request as a whole.
+    pub transfer: Duration,
+    /// Loading the pages: hundreds of GiB from the pageservers.
+    pub prewarm: Duration,
+}
+
+impl Default for LfcLimits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            transfer: Duration::from_secs(300),
+            prewarm: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// Prewarm and offload of one compute. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Lfc(Arc<Shared>);
+
+/// What the tasks need.
+#[derive(Debug)]
+struct Shared {
+    connstr: Url,
+    version: PgVersion,
+    deadlines: SessionDeadlines,
+    limits: LfcLimits,
+    metrics: Metrics,
+    prewarm: Arc<Slot<PrewarmState>>,
+    offload: Arc<Slot<OffloadState>>,
+}
+
+impl Shared {
+    async fn connect(&self) -> anyhow::Result<MaintenanceSession> {
+        let config = session::session_config(self.connstr.as_str(), APPLY_CONFIG, self.version)?;
+        let session = MaintenanceSession::connect(&config, self.deadlines).await;
+        session.context("connecting to postgres")
+    }
+}
+
+impl Lfc {
+    /// Touches nothing.
+    pub fn new(connstr: &Url, version: PgVersion, timeouts: &Timeouts, metrics: &Metrics) -> Self {
+        Self(Arc::new(Shared {
+            connstr: connstr.clone(),
+            version,
+            deadlines: SessionDeadlines::from(timeouts),
+            limits: timeouts.lfc,
+            metrics: metrics.clone(),
+            prewarm: Slot::new(PrewarmState::NotPrewarmed),
+            offload: Slot::new(OffloadState::NotOffloaded),
+        }))
+    }
+
+    /// State of the prewarm.
+    pub fn prewarm_state(&self) -> PrewarmState {
+        self.0.prewarm.state()
+    }
+
+    /// State of the offload.
+    pub fn offload_state(&self) -> OffloadState {
+        self.0.offload.state()
+    }
+
+    /// Begins a prewarm in the background, from the state of the spec's own endpoint or of another
+    /// one. The state is `prewarming` when this returns.
+    ///
+    /// # Errors
+    /// One is running.
+    pub fn start_prewarm(
+        &self,
+        spec: Arc<ParsedSpec>,
+        from_endpoint: Option<String>,
+    ) -> Result<(), Busy> {
+        let interrupted = PrewarmState::Failed { error: "the prewarm was interrupted".to_owned() };
+        let run = self.0.prewarm.begin(PrewarmState::Prewarming, interrupted)?;
+        self.0.metrics.lfc_prewarms.inc();
+        let shared = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            let endpoint = from_endpoint.as_deref();
+            let ended = prewarm::prewarm(&shared, &spec, endpoint, &run.cancel).await;
+            let state = ended.unwrap_or_else(|error| {
+                let error = one_line(error.as_ref());
+                tracing::error!("could not prewarm the local file cache: {error}");
+                shared.metrics.lfc_prewarm_errors.inc();
+                PrewarmState::Failed { error }
+            });
+            tracing::info!("prewarm of the local file cache: {state:?}");
+            run.end(state);
+        });
+        Ok(())
+    }
+
+    /// Asks a running prewarm to end; without one it has no effect.
+    pub fn cancel_prewarm(&self) {
+        self.0.prewarm.cancel();
+    }
+
+    /// Begins an offload in the background. The state is `offloading` when this returns.
+    ///
+    /// # Errors
+    /// One is running.
+    pub fn start_offload(&self, spec: Arc<ParsedSpec>) -> Result<(), Busy> {
+        self.begin_offload(spec, Trigger::Request)
+    }
+
+    fn begin_offload(&self, spec: Arc<ParsedSpec>, trigger: Trigger) -> Result<(), Busy> {
+        let interrupted = OffloadState::Failed { error: "the offload was interrupted".to_owned() };
+        let run = self.0.offload.begin(OffloadState::Offloading, interrupted)?;
+        self.0.metrics.lfc_offloads.inc();
+        let shared = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            let ended = offload::offload(&shared, &spec, trigger).await;
+            let state = match ended {
+                Ok(Some(state)) => state,
+                Ok(None) => {
+                    tracing::info!("the cache is being prewarmed, its state is not stored");
+                    run.before.clone()
+                }
+                Err(error) => {
+                    let error = one_line(error.as_ref());
+                    tracing::error!("could not offload the local file cache: {error}");
+                    shared.metrics.lfc_offload_errors.inc();
+                    OffloadState::Failed { error }
+                }
+            };
+            tracing::debug!("offload of the local file cache: {state:?}");
+            run.end(state);
+        });
+        Ok(())
+    }
+
+    /// What a spec wants to happen by itself, from the moment when the compute is running: a prewarm
+    /// at once, an offload at each interval, with the spec of that moment. Ends when the handle
+    /// is dropped; a run in progress goes on to its end.
+    pub fn start_by_itself(
+        &self,
+        first: &Arc<ParsedSpec>,
+        spec: impl Fn() -> Option<Arc<ParsedSpec>> + Send + 'static,
+    ) -> Option<AbortOnDropHandle<()>> {
+        // First: nothing must be offloaded before it.
+        if first.spec.autoprewarm && self.start_prewarm(Arc::clone(first), None).is_err() {
+            tracing::info!("no prewarm is begun, one is running already");
+        }
+        let every = Duration::from_secs(first.spec.offload_lfc_interval_seconds?.get());
+        let lfc = self.clone();
+        let task = offload::offload_periodically(every, move || {
+            let prewarm = lfc.prewarm_state();
+            let Some(spec) = spec().filter(|_| prewarm.is_settled()) else {
+                return tracing::debug!("no offload, the prewarm is {prewarm:?}");
+            };
+            if lfc.begin_offload(spec, Trigger::Interval).is_err() {
+                tracing::debug!("no offload, one is running");
+            }
+        });
+        Some(AbortOnDropHandle::new(tokio::spawn(task)))
+    }
+}
+
+/// Whole milliseconds until now.
+fn millis(began: Instant) -> u32 {
+    u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,71 @@
+//! Asks Postgres for the state of its cache and stores it (07 §4.5, §4.6).
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
+
+use super::states::{OffloadState, Offloaded};
+use super::storage::StateObject;
+use super::{Shared, millis};
+use crate::spec::ParsedSpec;
+
+const STATE: &str = "SELECT neon.get_local_cache_state()";
+
+/// Who wants an offload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trigger {
+    /// A request; it is for the client to judge the cache.
+    Request,
+    /// The interval of the spec: only when the cache is settled.
+    Interval,
+}
+
+/// The state that it ends in; `None` if the cache was no longer settled when its state was there:
+/// then nothing is stored. Errors have the documented contexts.
+pub(super) async fn offload(
+    shared: &Shared,
+    spec: &ParsedSpec,
+    trigger: Trigger,
+) -> anyhow::Result<Option<OffloadState>> {
+    let object = StateObject::of(spec, None)?;
+    let began = Instant::now();
+    let session = shared.connect().await?;
+    let (never, limit) = (CancellationToken::new(), shared.deadlines.statement);
+    let rows = session.session().call(STATE, &[], limit, &never).await;
+    let rows = rows.context("querying LFC state")?;
+    let row = rows.first().context("querying LFC state: no row")?;
+    let state: Option<Vec<u8>> = row.try_get(0).context("deserializing LFC state")?;
+    drop((rows, session));
+    let state_query_time_ms = millis(began);
+    let Some(state) = state else { return Ok(Some(OffloadState::Skipped)) };
+
+    let began = Instant::now();
+    let compress =
+        move || zstd::stream::encode_all(state.as_slice(), zstd::DEFAULT_COMPRESSION_LEVEL);
+    let compressed = tokio::task::spawn_blocking(compress).await;
+    let compressed =
+        compressed.context("compressing LFC state")?.context("compressing LFC state")?;
+    let compress_time_ms = millis(began);
+
+    // A prewarm that began meanwhile may have been asked for an empty cache.
+    if trigger == Trigger::Interval && !shared.prewarm.state().is_settled() {
+        return Ok(None);
+    }
+    let began = Instant::now();
+    object.put(compressed, &shared.limits).await?;
+    Ok(Some(OffloadState::Completed(Offloaded {
+        state_query_time_ms,
+        compress_time_ms,
+        state_upload_time_ms: millis(began),
+    })))
+}
+
+/// Offloads whenever the interval is over and the cache is settled: half a cache must not replace
+/// the state of a whole one. What falls into another offload is left out, and never made up for.
+pub(super) async fn offload_periodically(every: Duration, offload: impl Fn()) {
+    loop {
+        tokio::time::sleep(every).await;
+        offload();
+    }
+}

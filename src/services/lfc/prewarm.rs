@@ -1,0 +1,112 @@
+//! Fetches the state of a cache and has Postgres load its pages (07 §4.4).
+//!
+//! Every step ends at once when the run is cancelled; Postgres has stopped by then, too, so that
+//! the next prewarm does not find workers of this one (07 W20).
+
+use std::io::Read as _;
+use std::time::Instant;
+
+use anyhow::{Context as _, ensure};
+use tokio_util::sync::CancellationToken;
+
+use super::states::{PrewarmState, Prewarmed};
+use super::storage::{self, StateObject};
+use super::{STATE_LIMIT, Shared, millis};
+use crate::catalog::session::CallError;
+use crate::spec::ParsedSpec;
+
+const PREWARM: &str = "SELECT neon.prewarm_local_cache($1)";
+const INFO: &str = "SELECT * FROM neon.get_prewarm_info()";
+
+/// The state that it ends in; errors have the documented contexts.
+pub(super) async fn prewarm(
+    shared: &Shared,
+    spec: &ParsedSpec,
+    from_endpoint: Option<&str>,
+    cancel: &CancellationToken,
+) -> anyhow::Result<PrewarmState> {
+    let object = StateObject::of(spec, from_endpoint)?;
+    fail::fail_point!("compute-prewarm", |_| Err(anyhow::anyhow!("compute-prewarm failpoint")));
+    let Some(downloaded) = cancel.run_until_cancelled(download(shared, &object)).await else {
+        return Ok(PrewarmState::Cancelled);
+    };
+    let Some(Downloaded { state, state_download_time_ms, uncompress_time_ms }) = downloaded? else {
+        return Ok(PrewarmState::Skipped);
+    };
+
+    let began = Instant::now();
+    let Some(session) = cancel.run_until_cancelled(shared.connect()).await else {
+        return Ok(PrewarmState::Cancelled);
+    };
+    let (session, limits) = (session?, &shared.limits);
+    let loaded = session.session().call(PREWARM, &[&state], limits.prewarm, cancel).await;
+    match loaded {
+        Err(CallError::Cancelled) => return Ok(PrewarmState::Cancelled),
+        loaded => loaded.context("loading LFC state into postgres")?,
+    };
+    let prewarm_time_ms = millis(began);
+
+    let info = session.session().call(INFO, &[], shared.deadlines.statement, cancel).await;
+    let info = match info {
+        Err(CallError::Cancelled) => return Ok(PrewarmState::Cancelled),
+        info => info.context("querying prewarm info")?,
+    };
+    let pages = |column: usize| {
+        let pages = info.first().and_then(|row| row.try_get::<_, Option<i32>>(column).ok());
+        pages.flatten().unwrap_or_default()
+    };
+    Ok(PrewarmState::Completed(Prewarmed {
+        total: pages(0),
+        prewarmed: pages(1),
+        skipped: pages(2),
+        state_download_time_ms,
+        uncompress_time_ms,
+        prewarm_time_ms,
+    }))
+}
+
+struct Downloaded {
+    state: Vec<u8>,
+    state_download_time_ms: u32,
+    uncompress_time_ms: u32,
+}
+
+/// `None` if there is nothing stored.
+async fn download(shared: &Shared, object: &StateObject) -> anyhow::Result<Option<Downloaded>> {
+    let began = Instant::now();
+    let Some(response) = object.get(&shared.limits).await? else { return Ok(None) };
+    let state_download_time_ms = millis(began);
+    let began = Instant::now();
+    let body = storage::body(response).await?;
+    let decoded = tokio::task::spawn_blocking(move || decode(&body)).await;
+    let state = decoded.context("decoding LFC state")?.context("decoding LFC state")?;
+    let uncompress_time_ms = millis(began);
+    Ok(Some(Downloaded { state, state_download_time_ms, uncompress_time_ms }))
+}
+
+fn decode(body: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut state = Vec::new();
+    let decoder = zstd::stream::read::Decoder::with_buffer(body)?;
+    decoder.take(STATE_LIMIT as u64 + 1).read_to_end(&mut state)?;
+    ensure!(state.len() <= STATE_LIMIT, "it has more than {STATE_LIMIT} bytes");
+    Ok(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_states_of_a_sane_size() {
+        let good = zstd::stream::encode_all(b"state".as_slice(), 3).unwrap();
+        assert_eq!(decode(&good).unwrap(), b"state");
+        for bad in [b"".as_slice(), b"garbage", &good[..good.len() - 2]] {
+            assert!(decode(bad).is_err(), "{bad:?}");
+        }
+        // A bomb: some KiB become more than the limit.
+        let zeros = std::io::repeat(0).take(STATE_LIMIT as u64 + 1);
+        let bomb = zstd::stream::encode_all(zeros, 1).unwrap();
+        assert!(bomb.len() < STATE_LIMIT / 1000);
+        assert!(decode(&bomb).unwrap_err().to_string().contains("more than"));
+    }
+}

@@ -1,0 +1,121 @@
+//! One operation at a time, with a state that outlives it (07 §4.2).
+//!
+//! Invariants: a state that says "running" has a [`Run`], and whatever becomes of the run (a panic
+//! included), its end leaves a state that says so. Cancelling reaches the run that is there, never
+//! one that comes later (03 W9).
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+/// What [`Slot::begin`] says while a run is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy;
+
+/// The state of an operation, and its run if there is one.
+#[derive(Debug)]
+pub struct Slot<S> {
+    inner: Mutex<Inner<S>>,
+}
+
+#[derive(Debug)]
+struct Inner<S> {
+    state: S,
+    run: Option<CancellationToken>,
+}
+
+/// The run of an operation. Dropping it ends it as interrupted.
+#[derive(Debug)]
+pub struct Run<S: Clone> {
+    slot: Arc<Slot<S>>,
+    /// Fires when the run is to end as cancelled.
+    pub cancel: CancellationToken,
+    /// The state before it.
+    pub before: S,
+    end: S,
+}
+
+impl<S: Clone> Slot<S> {
+    /// Nothing was run yet.
+    pub fn new(state: S) -> Arc<Self> {
+        Arc::new(Self { inner: Mutex::new(Inner { state, run: None }) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<S>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The present state.
+    pub fn state(&self) -> S {
+        self.lock().state.clone()
+    }
+
+    /// Begins a run: the state is `running` from here on, and `interrupted` if it ends without a
+    /// result.
+    ///
+    /// # Errors
+    /// There is one already.
+    pub fn begin(self: &Arc<Self>, running: S, interrupted: S) -> Result<Run<S>, Busy> {
+        let mut inner = self.lock();
+        if inner.run.is_some() {
+            return Err(Busy);
+        }
+        let cancel = CancellationToken::new();
+        inner.run = Some(cancel.clone());
+        let before = std::mem::replace(&mut inner.state, running);
+        Ok(Run { slot: Arc::clone(self), cancel, before, end: interrupted })
+    }
+
+    /// Asks the run to end as cancelled; without one it has no effect.
+    pub fn cancel(&self) {
+        if let Some(cancel) = &self.lock().run {
+            cancel.cancel();
+        }
+    }
+}
+
+impl<S: Clone> Run<S> {
+    /// Ends the run with this state.
+    pub fn end(mut self, state: S) {
+        self.end = state;
+    }
+}
+
+impl<S: Clone> Drop for Run<S> {
+    fn drop(&mut self) {
+        let mut inner = self.slot.lock();
+        inner.state = self.end.clone();
+        inner.run = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_and_always_an_end() {
+        let slot = Slot::new("new");
+        let run = slot.begin("running", "interrupted").unwrap();
+        assert_eq!((slot.state(), run.before), ("running", "new"));
+        assert_eq!(slot.begin("running", "interrupted").unwrap_err(), Busy);
+        run.end("done");
+        assert_eq!(slot.state(), "done");
+        drop(slot.begin("running", "interrupted").unwrap());
+        assert_eq!(slot.state(), "interrupted");
+    }
+
+    #[test]
+    fn cancelling_reaches_only_the_run_that_is_there() {
+        let slot = Slot::new(0);
+        slot.cancel();
+        let first = slot.begin(1, 2).unwrap();
+        assert!(!first.cancel.is_cancelled());
+        slot.cancel();
+        assert!(first.cancel.is_cancelled());
+        first.end(3);
+        slot.cancel();
+        let second = slot.begin(1, 2).unwrap();
+        assert!(!second.cancel.is_cancelled());
+    }
+}

@@ -1,0 +1,65 @@
+//! Changes to the catalogs that must not hold up the start (05 §13, §14.1): migrations, then the
+//! upgrade of the `neon` extension. Step by step, so that an apply that comes meanwhile waits for
+//! one step at most. Failures are reported and leave the compute running.
+
+use std::sync::Arc;
+
+use crate::catalog::migrations::{MigrationError, Migrations};
+use crate::catalog::neon_extension::{self, Upgrade};
+use crate::catalog::session::{
+    MIGRATIONS, POST_APPLY_CONFIG, SessionConfig, SessionDeadlines, SessionError, session_config,
+};
+use crate::node::ComputeNode;
+
+/// Begins the work of a primary that has just started; migrations only where roles and databases
+/// were applied.
+pub fn begin(node: &Arc<ComputeNode>, migrations: bool) {
+    let work_of = Arc::clone(node);
+    node.background.spawn(async move {
+        if migrations && let Err(error) = migrate(&work_of).await {
+            tracing::error!("{error:#}");
+        }
+        if let Err(error) = upgrade_neon(&work_of).await {
+            tracing::error!("error while post_apply_config: {error:#}");
+        }
+    });
+}
+
+async fn migrate(node: &ComputeNode) -> anyhow::Result<()> {
+    let config = config(node, MIGRATIONS)?;
+    let limit = node.params.timeouts.catalog_turn;
+    let mut migrations = {
+        let _turn = node.catalog.enter(limit).await?;
+        Migrations::begin(&config, deadlines(node)).await?
+    };
+    while !migrations.at_end() {
+        let _turn = node.catalog.enter(limit).await?;
+        let step = migrations.step(&node.params.privileged_role_name).await;
+        if let Err(MigrationError::Failed { id, .. }) = &step {
+            node.metrics.count_failed_migration(&id.to_string());
+        }
+        step?;
+    }
+    Ok(())
+}
+
+async fn upgrade_neon(node: &ComputeNode) -> anyhow::Result<()> {
+    let config = config(node, POST_APPLY_CONFIG)?;
+    let _turn = node.catalog.enter(node.params.timeouts.catalog_turn).await?;
+    match neon_extension::upgrade_neon_extension(&config, deadlines(node)).await? {
+        Upgrade::Done => tracing::info!("the neon extension is up to date"),
+        Upgrade::NotInstalled => {
+            tracing::warn!("error while post_apply_config: the extension neon is not installed");
+        }
+    }
+    Ok(())
+}
+
+fn config(node: &ComputeNode, application_name: &str) -> Result<SessionConfig, SessionError> {
+    let params = &node.params;
+    session_config(params.connstr.as_str(), application_name, params.install.version)
+}
+
+fn deadlines(node: &ComputeNode) -> SessionDeadlines {
+    SessionDeadlines::from(&node.params.timeouts)
+}

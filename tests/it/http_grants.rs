@@ -1,0 +1,78 @@
+//! `/grants`: what is missing is granted, and nothing else happens (03 §8.3, T19).
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{Bed, Compute, assert_nothing_left, on_every_server, on_one_server};
+
+const ROLE: &str = "auth'enticated \"x\"";
+
+fn request(schema: &str, role: &str, privileges: &[&str]) -> Value {
+    json!({"database": "postgres", "schema": schema, "privileges": privileges, "role": role})
+}
+
+async fn grant(compute: &Compute, body: &Value) -> (u16, Value) {
+    let (code, answer) = compute.post_internal("/grants", body).await;
+    (code.as_u16(), answer)
+}
+
+#[tokio::test]
+async fn only_what_is_missing() {
+    on_every_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        bed.spec.set("log_statement", "all").set("log_line_prefix", "%a: ");
+        let mut compute = bed.start();
+        bed.wait_running(&mut compute).await;
+        let sql = compute.sql().await;
+        sql.batch_execute("CREATE ROLE \"auth'enticated \"\"x\"\"\" LOGIN; CREATE SCHEMA \"a\\b\"")
+            .await
+            .unwrap();
+        let both = request("a\\b", ROLE, &["USAGE", "CREATE", "USAGE"]);
+        assert_eq!(grant(&compute, &both).await, (201, both.clone()));
+        let held = "SELECT nspacl::text FROM pg_namespace WHERE nspname = 'a\\b'";
+        assert!(compute.sql_text(held).await.contains("=UC/cloud_admin"));
+        let granted = "compute_ctl:set_role_grants: LOG:  statement: GRANT USAGE, CREATE ON SCHEMA";
+        compute.wait_for_log(granted).await;
+
+        // Nothing is executed any more. The statement that reads is in the log all the same.
+        assert_eq!(grant(&compute, &both).await, (201, both));
+        let none = request("a\\b", ROLE, &[]);
+        assert_eq!(grant(&compute, &none).await, (201, none));
+        compute.wait_for_log_times("compute_ctl:set_role_grants: LOG:  statement: SELECT", 3).await;
+        assert_eq!(compute.count_in_log("statement: GRANT"), 1);
+
+        let (code, body) = grant(&compute, &request("a\\b", ROLE, &["SELECT"])).await;
+        assert_eq!(code, 500);
+        let error = body["error"].as_str().unwrap();
+        let step = "failed to grant role privileges to the schema: Failed to execute query: \
+                    GRANT SELECT ON SCHEMA \"a\\b\" TO";
+        assert!(error.starts_with(step), "{error}");
+        let (code, body) = grant(&compute, &request("a\\b", ROLE, &["usage"])).await;
+        assert_eq!(code, 422);
+        let error = body["error"].as_str().unwrap();
+        let step = "failed to deserialize the json body into the target type: privileges[0]: ";
+        assert!(error.starts_with(step), "{error}");
+
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// What is in the catalog from the beginning: the superuser holds both on `pg_catalog`.
+#[tokio::test]
+async fn on_a_replica_what_is_there_is_no_write() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        bed.spec.mode = json!("Replica");
+        let mut compute = bed.start();
+        compute.wait_for("running").await;
+        let there = request("pg_catalog", "cloud_admin", &["USAGE", "CREATE"]);
+        assert_eq!(grant(&compute, &there).await, (201, there));
+        let missing = request("pg_catalog", "pg_monitor", &["CREATE"]);
+        assert_eq!(grant(&compute, &missing).await.0, 500);
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}

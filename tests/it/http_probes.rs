@@ -1,0 +1,172 @@
+//! `/live`, `/ready`, waiting in `/status`, and its member `extra`.
+
+use compute_ctl::dev::pageserver::Fault;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::{Bed, assert_nothing_left, on_every_server, on_one_server, until};
+
+const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+
+#[tokio::test]
+async fn probes_follow_the_compute() {
+    on_every_server(|server| async {
+        let bed = Bed::new(server).await;
+        let mut compute = bed.start_empty();
+        compute.wait_for("empty").await;
+        // Alive while it waits for a spec, not ready; nothing is disclosed.
+        assert_eq!(compute.get("/live").await, (StatusCode::OK, json!("ok")));
+        assert_eq!(compute.get("/ready").await, (UNAVAILABLE, json!({"error": "not ready"})));
+        let (code, _) = compute.post("/configure", Some(&bed.configure_body())).await;
+        assert_eq!(code, StatusCode::OK);
+        assert_eq!(compute.get("/ready").await, (StatusCode::OK, json!("ok")));
+
+        // Postgres is there and does not answer: everybody gets the one answer, in time.
+        let postmaster = Pid::from_raw(compute.postmaster());
+        kill(postmaster, Signal::SIGSTOP).unwrap();
+        until("the stopped Postgres is noticed", || async {
+            compute.get("/ready").await.0 == UNAVAILABLE
+        })
+        .await;
+        assert_eq!(compute.get("/live").await.0, StatusCode::OK);
+        kill(postmaster, Signal::SIGCONT).unwrap();
+        until("it is ready again", || async { compute.get("/ready").await.0 == StatusCode::OK })
+            .await;
+
+        let (code, _) = compute.post("/terminate?mode=fast", None).await;
+        assert_eq!(code, StatusCode::OK);
+        assert_eq!(compute.get("/ready").await.0, UNAVAILABLE);
+        assert_eq!(compute.get("/live").await.0, StatusCode::OK);
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// However many ask, Postgres is asked once in a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn ready_asks_postgres_once() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        bed.spec.set("log_connections", "on");
+        let mut compute = bed.start();
+        compute.wait_for("running").await;
+        let asked = || compute.count_in_log("application_name=compute_ctl:ready");
+        let began = std::time::Instant::now();
+        let requests = (0..200).map(|_| compute.get("/ready"));
+        for (code, _) in futures_util::future::join_all(requests).await {
+            assert_eq!(code, StatusCode::OK);
+        }
+        // One for each second that it took, and one that began before.
+        let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
+        until("Postgres has logged it", || async { asked() > 0 }).await;
+        assert!(asked() <= seconds + 2, "{} in {seconds} s", asked());
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn waiting_for_a_status() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let mut compute = bed.start_empty();
+        compute.wait_for("empty").await;
+        // Over at once, and over in time.
+        let (code, document) = compute.get("/status?wait=empty&timeout=5m").await;
+        assert_eq!((code, &document["status"]), (StatusCode::OK, &json!("empty")));
+        let (code, document) = compute.get("/status?wait=running&timeout=20ms").await;
+        assert_eq!((code, &document["status"]), (StatusCode::OK, &json!("empty")));
+        for nonsense in
+            ["wait=up", "wait=running&timeout=x", "wait=running&timeout=6m", "timeout=1"]
+        {
+            let (code, answer) = compute.get(&format!("/status?{nonsense}")).await;
+            assert_eq!(code, StatusCode::BAD_REQUEST, "{nonsense}: {answer}");
+            assert!(answer["error"].is_string());
+        }
+        // Others are nobody's business.
+        assert_eq!(compute.get("/status?x=y&waiting=1").await.0, StatusCode::OK);
+
+        let body = bed.configure_body();
+        let wait = compute.get("/status?wait=running&timeout=30s");
+        let configure = compute.post("/configure", Some(&body));
+        let ((_, document), (code, _)) = tokio::join!(wait, configure);
+        assert_eq!((code, &document["status"]), (StatusCode::OK, &json!("running")));
+
+        let wait = compute.get("/status?wait=terminated&timeout=30s");
+        let terminate = compute.post("/terminate?mode=fast", None);
+        let ((_, document), (code, _)) = tokio::join!(wait, terminate);
+        assert_eq!((code, &document["status"]), (StatusCode::OK, &json!("terminated")));
+        // It will not run any more.
+        let (_, document) = compute.get("/status?wait=running&timeout=5m").await;
+        assert_eq!(document["status"], "terminated");
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// A failed start ends the wait, and `/status` says where it failed.
+#[tokio::test]
+async fn waiting_ends_when_the_start_fails() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        bed.spec.member("operation_uuid", json!("8cf8a9a5-0d5b-4cbf-a5c8-d5ab0a7d5f66"));
+        bed.pageserver.set_fault(Fault::StallAfter(100_000), None);
+        let mut compute = bed.start();
+        let extra = async || compute.get("/status").await.1["extra"].clone();
+        let stalled = || async {
+            let Some((_, document)) = compute.try_get("/status").await else { return false };
+            document["extra"]["basebackup_bytes"] == 100_000
+        };
+        until("the basebackup stalls", stalled).await;
+        assert_eq!(extra().await["phases"], json!(["basebackup"]));
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+
+        bed.pageserver.clear_faults();
+        let mut compute = bed.start();
+        compute.wait_for("running").await;
+        let now = compute.get("/status").await.1["extra"].clone();
+        assert_eq!(now, json!({"applied_operation": "8cf8a9a5-0d5b-4cbf-a5c8-d5ab0a7d5f66"}));
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+
+        bed.spec.set("no_such_setting_anywhere", "x");
+        let mut compute = bed.start();
+        compute.wait_for_log("HTTP servers are listening").await;
+        let (_, document) = compute.get("/status?wait=running&timeout=1m").await;
+        assert_eq!(document["status"], "failed");
+        let failure = &document["extra"]["last_failure"];
+        assert_eq!(failure["phase"], "start_postgres", "{document}");
+        assert_eq!(failure["error"], document["error"]);
+        assert_eq!(failure["operation"], "8cf8a9a5-0d5b-4cbf-a5c8-d5ab0a7d5f66");
+        assert_eq!(document["extra"]["applied_operation"], Value::Null);
+        compute.dismiss().await;
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// A reconfiguration that fails leaves the operation that is in force.
+#[tokio::test]
+async fn what_is_applied_and_what_failed_last() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        bed.spec.skip_pg_catalog_updates = false;
+        bed.spec.member("operation_uuid", json!("a"));
+        let mut compute = bed.start();
+        compute.wait_for("running").await;
+        bed.spec.member("operation_uuid", json!("b")).role("pg_reserved", None);
+        let (code, _) = compute.post("/configure", Some(&bed.configure_body())).await;
+        assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
+        let extra = compute.get("/status").await.1["extra"].clone();
+        assert_eq!(extra["applied_operation"], "a");
+        assert_eq!(extra["last_failure"]["operation"], "b");
+        assert_eq!(extra["last_failure"]["phase"], "apply_catalog");
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}

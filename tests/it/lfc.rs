@@ -1,0 +1,425 @@
+//! Prewarm and offload of the local file cache, with SQL functions in the place of the extension's.
+
+use std::time::{Duration, Instant};
+
+use compute_ctl::dev::sync_wrapper::SyncMode;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{
+    Bed, Compute, HttpStub, Reply, SilentPort, assert_nothing_left, eventually, on_every_server,
+    on_one_server,
+};
+
+const TOKEN: &str = "PLANTED-endpoint-token";
+/// Not compressible to nothing, and with bytes that mean something elsewhere.
+const STATE: &[u8] = b"\x00\xff'\\state of the cache\n";
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// `neon.calls` has a row for each call of the prewarm; its time is taken from `neon.behaviour`.
+const STAND_INS: &str = r"
+    CREATE SCHEMA neon;
+    CREATE TABLE neon.calls (state bytea, workers int, name text);
+    CREATE TABLE neon.behaviour (seconds float8, state bytea);
+    INSERT INTO neon.behaviour VALUES (0, NULL);
+    CREATE FUNCTION neon.prewarm_local_cache(state bytea, n_workers int DEFAULT 1) RETURNS void
+    LANGUAGE sql AS $$
+        INSERT INTO neon.calls VALUES
+            (state, n_workers, pg_catalog.current_setting('application_name'));
+        SELECT pg_catalog.pg_sleep(seconds) FROM neon.behaviour;
+    $$;
+    CREATE FUNCTION neon.get_prewarm_info(
+        OUT total_pages int, OUT prewarmed_pages int, OUT skipped_pages int, OUT active_workers int
+    ) LANGUAGE sql AS 'SELECT 40, 31, 9, NULL::int';
+    CREATE FUNCTION neon.get_local_cache_state(max_chunks int DEFAULT NULL) RETURNS bytea
+    LANGUAGE sql AS 'SELECT state FROM neon.behaviour';
+";
+
+fn compressed() -> Vec<u8> {
+    zstd::encode_all(STATE, 3).unwrap()
+}
+
+fn use_storage(bed: &mut Bed, address: &str) {
+    bed.spec
+        .member("endpoint_id", json!("ep-own"))
+        .member("endpoint_storage_addr", json!(address))
+        .member("endpoint_storage_token", json!(TOKEN));
+}
+
+/// A bed on this storage, and a running compute with the stand-ins.
+async fn start(server: compute_ctl::dev::servers::Server, storage: &HttpStub) -> (Bed, Compute) {
+    let mut bed = Bed::new(server).await;
+    use_storage(&mut bed, &storage.address);
+    let mut compute = bed.start_with_env(&[("RUST_LOG", "debug")]);
+    compute.wait_for("running").await;
+    compute.sql().await.batch_execute(STAND_INS).await.unwrap();
+    (bed, compute)
+}
+
+async fn finish(mut compute: Compute, bed: &Bed) {
+    assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+    assert!(!compute.log().contains("PLANTED"), "{}", compute.log());
+    assert_nothing_left(bed);
+}
+
+async fn set(compute: &Compute, assignment: &str) {
+    let update = format!("UPDATE neon.behaviour SET {assignment}");
+    compute.sql().await.batch_execute(&update).await.unwrap();
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn post(compute: &Compute, path: &str) -> u16 {
+    compute.post(path, None).await.0.as_u16()
+}
+
+async fn cancel(compute: &Compute) -> u16 {
+    let request = compute.http.delete(format!("{}/lfc/prewarm", compute.external));
+    request.send().await.unwrap().status().as_u16()
+}
+
+/// Waits until the operation has ended.
+async fn outcome(compute: &Compute, path: &str) -> Value {
+    let deadline = Instant::now() + crate::support::PATIENCE;
+    loop {
+        let (code, state) = compute.get(path).await;
+        assert_eq!(code.as_u16(), 200);
+        if !["prewarming", "offloading"].contains(&state["status"].as_str().unwrap()) {
+            return state;
+        }
+        assert!(Instant::now() < deadline, "{state}\n{}", compute.log());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn prewarm(compute: &Compute) -> Value {
+    assert_eq!(post(compute, "/lfc/prewarm").await, 202);
+    outcome(compute, "/lfc/prewarm").await
+}
+
+async fn offload(compute: &Compute) -> Value {
+    assert_eq!(post(compute, "/lfc/offload").await, 202);
+    outcome(compute, "/lfc/offload").await
+}
+
+async fn metric(compute: &Compute, name: &str) -> u64 {
+    let (_, text) = compute.get("/metrics").await;
+    let mut lines = text.as_str().unwrap().lines();
+    let value = lines.find_map(|line| line.strip_prefix(&format!("compute_ctl_lfc_{name}_total ")));
+    value.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn what_is_offloaded_can_be_prewarmed() {
+    on_every_server(|server| async {
+        let storage = HttpStub::start(Reply::Answer(404, Vec::new())).await;
+        let (bed, compute) = start(server, &storage).await;
+        for name in ["prewarms", "prewarm_errors", "offloads", "offload_errors"] {
+            assert_eq!(metric(&compute, name).await, 0, "{name}");
+        }
+        assert_eq!(compute.get("/lfc/prewarm").await.1, json!({"status": "not_prewarmed"}));
+        assert_eq!(compute.get("/lfc/offload").await.1, json!({"status": "not_offloaded"}));
+        let object = |endpoint: &str| {
+            format!("/{}/{}/{endpoint}/lfc_state", bed.spec.tenant_id, bed.spec.timeline_id)
+        };
+
+        // Nothing stored yet, and no state to store.
+        assert_eq!(prewarm(&compute).await, json!({"status": "skipped"}));
+        assert_eq!(offload(&compute).await, json!({"status": "skipped"}));
+        assert_eq!(storage.lines(), [format!("GET {}", object("ep-own"))]);
+
+        storage.reply(Reply::Answer(200, Vec::new()));
+        set(&compute, &format!("state = '\\x{}'", hex(STATE))).await;
+        let state = offload(&compute).await;
+        assert_eq!(state["status"], "completed", "{state}");
+        for member in ["state_query_time_ms", "compress_time_ms", "state_upload_time_ms"] {
+            assert!(state[member].is_u64(), "{state}");
+        }
+        let put = storage.wait_for(2).await;
+        assert_eq!(put.line, format!("PUT {}", object("ep-own")));
+        assert_eq!(put.header("authorization").unwrap(), format!("Bearer {TOKEN}"));
+        assert_eq!(put.header("content-type"), None);
+        assert_eq!(put.body[..4], ZSTD_MAGIC);
+        assert_eq!(zstd::decode_all(put.body.as_slice()).unwrap(), STATE);
+
+        storage.reply(Reply::Answer(200, put.body));
+        let state = prewarm(&compute).await;
+        assert_eq!(state["status"], "completed", "{state}");
+        assert_eq!([&state["total"], &state["prewarmed"], &state["skipped"]], [40, 31, 9]);
+        for member in ["state_download_time_ms", "uncompress_time_ms", "prewarm_time_ms"] {
+            assert!(state[member].is_u64(), "{state}");
+        }
+        let get = storage.wait_for(3).await;
+        assert_eq!(get.header("authorization").unwrap(), format!("Bearer {TOKEN}"));
+        let call = "SELECT encode(state, 'hex') || ' ' || workers || ' ' || name FROM neon.calls";
+        let expected = format!("{} 1 compute_ctl:apply_config", hex(STATE));
+        assert_eq!(compute.sql_text(call).await, expected);
+
+        // Of another endpoint, whatever its name.
+        for (query, part) in [("other", "other"), ("..%2Fx%3Fy", "..%2Fx%3Fy")] {
+            let path = format!("/lfc/prewarm?from_endpoint={query}");
+            assert_eq!(post(&compute, &path).await, 202);
+            assert_eq!(outcome(&compute, "/lfc/prewarm").await["status"], "completed");
+            assert_eq!(storage.lines().pop().unwrap(), format!("GET {}", object(part)));
+        }
+        for query in ["?", "?x=1"] {
+            let (code, text) = compute.post(&format!("/lfc/prewarm{query}"), None).await;
+            assert_eq!(code.as_u16(), 400);
+            let text = text.as_str().unwrap().to_owned();
+            assert!(text.contains("missing field `from_endpoint`"), "{text}");
+        }
+        assert_eq!(metric(&compute, "prewarms").await, 4);
+        assert_eq!(metric(&compute, "offloads").await, 2);
+        assert_eq!(metric(&compute, "prewarm_errors").await, 0);
+        assert_eq!(metric(&compute, "offload_errors").await, 0);
+        finish(compute, &bed).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whatever_the_storage_does() {
+    on_one_server(|server| async {
+        let storage = HttpStub::start(Reply::Answer(404, Vec::new())).await;
+        let (bed, mut compute) = start(server, &storage).await;
+        set(&compute, &format!("state = '\\x{}'", hex(STATE))).await;
+        let good = compressed();
+        let bomb = zstd::encode_all(std::io::Read::take(std::io::repeat(0), 600 << 20), 1).unwrap();
+        let cases = [
+            (Reply::Answer(500, Vec::new()), "500 Internal Server Error querying endpoint storage"),
+            (Reply::Answer(503, Vec::new()), "503 Service Unavailable querying endpoint storage"),
+            (Reply::Reset, "querying endpoint storage: "),
+            (Reply::Truncated(good.clone()), "getting request body from endpoint storage: "),
+            (Reply::Lie(2 << 30, good.clone()), "getting request body from endpoint storage: "),
+            (Reply::Answer(200, b"<html>".to_vec()), "decoding LFC state: "),
+            (Reply::Answer(200, good[..good.len() - 3].to_vec()), "decoding LFC state: "),
+            (Reply::Answer(200, bomb), "decoding LFC state: it has more than"),
+        ];
+        for (number, (reply, text)) in cases.into_iter().enumerate() {
+            storage.reply(reply);
+            let state = prewarm(&compute).await;
+            assert_eq!(state["status"], "failed", "{state}");
+            assert!(state["error"].as_str().unwrap().starts_with(text), "{text}: {state}");
+            assert_eq!(metric(&compute, "prewarm_errors").await, number as u64 + 1);
+        }
+        assert_eq!(compute.sql_text("SELECT count(*) FROM neon.calls").await, "0");
+        for (reply, text) in [
+            (Reply::Answer(500, Vec::new()), "request to endpoint storage failed: 500 Internal"),
+            (Reply::Answer(204, Vec::new()), "request to endpoint storage failed: 204 No Content"),
+            (Reply::Reset, "writing to endpoint storage: "),
+        ] {
+            storage.reply(reply);
+            let state = offload(&compute).await;
+            assert_eq!(state["status"], "failed", "{state}");
+            assert!(state["error"].as_str().unwrap().starts_with(text), "{text}: {state}");
+        }
+        assert_eq!(metric(&compute, "offload_errors").await, 3);
+
+        // One of each at a time, and they do not exclude each other.
+        storage.reply(Reply::Answer(200, good).held());
+        let before = storage.count();
+        assert_eq!(post(&compute, "/lfc/prewarm").await, 202);
+        assert_eq!(post(&compute, "/lfc/offload").await, 202);
+        storage.wait_for(before + 2).await;
+        let text = "Multiple requests for prewarm are not allowed";
+        let (code, answer) = compute.post("/lfc/prewarm", None).await;
+        assert_eq!((code.as_u16(), answer), (429, json!({"error": text})));
+        let text = "Multiple requests for prewarm offload are not allowed";
+        let (code, answer) = compute.post("/lfc/offload", None).await;
+        assert_eq!((code.as_u16(), answer), (429, json!({"error": text})));
+        storage.release();
+        assert_eq!(outcome(&compute, "/lfc/prewarm").await["status"], "completed");
+        assert_eq!(outcome(&compute, "/lfc/offload").await["status"], "completed");
+
+        // Without Postgres' part.
+        compute.sql().await.batch_execute("DROP SCHEMA neon CASCADE").await.unwrap();
+        storage.reply(Reply::Answer(200, compressed()));
+        let error = prewarm(&compute).await["error"].as_str().unwrap().to_owned();
+        assert!(error.starts_with("loading LFC state into postgres: "), "{error}");
+        let error = offload(&compute).await["error"].as_str().unwrap().to_owned();
+        assert!(error.starts_with("querying LFC state: "), "{error}");
+        compute.wait_for_log("could not prewarm the local file cache").await;
+        assert_eq!(compute.get("/status").await.1["status"], "running");
+        finish(compute, &bed).await;
+    })
+    .await;
+}
+
+/// A backend of the prewarm.
+const AT_WORK: &str = "SELECT count(*) FROM pg_stat_activity \
+     WHERE state = 'active' AND query LIKE '%neon.prewarm_local_cache%' AND pid <> pg_backend_pid()";
+
+#[tokio::test]
+async fn cancelling_works_at_every_point_and_only_there() {
+    on_every_server(|server| async {
+        let storage = HttpStub::start(Reply::Answer(200, compressed())).await;
+        let (bed, compute) = start(server, &storage).await;
+
+        // With nothing to cancel.
+        assert_eq!(cancel(&compute).await, 202);
+        assert_eq!(prewarm(&compute).await["status"], "completed");
+
+        // While the storage is silent.
+        let before = storage.count();
+        storage.reply(Reply::Answer(200, compressed()).held());
+        assert_eq!(post(&compute, "/lfc/prewarm").await, 202);
+        storage.wait_for(before + 1).await;
+        assert_eq!(cancel(&compute).await, 202);
+        let cancelled = json!({"status": "cancelled"});
+        assert_eq!(outcome(&compute, "/lfc/prewarm").await, cancelled);
+
+        // While the rest of the body does not come.
+        storage.reply(Reply::Stalled(compressed()));
+        assert_eq!(post(&compute, "/lfc/prewarm").await, 202);
+        storage.wait_for(before + 2).await;
+        assert_eq!(cancel(&compute).await, 202);
+        assert_eq!(outcome(&compute, "/lfc/prewarm").await, cancelled);
+        storage.release();
+        storage.reply(Reply::Answer(200, compressed()));
+
+        // While Postgres is at it: it has stopped when the state says so.
+        set(&compute, "seconds = 3600").await;
+        assert_eq!(post(&compute, "/lfc/prewarm").await, 202);
+        compute.wait_for_sql(AT_WORK, "1").await;
+        assert_eq!(cancel(&compute).await, 202);
+        assert_eq!(outcome(&compute, "/lfc/prewarm").await, cancelled);
+        assert_eq!(compute.sql_text(AT_WORK).await, "0");
+
+        // Too late for that one, too early for the next one.
+        set(&compute, "seconds = 0").await;
+        assert_eq!(cancel(&compute).await, 202);
+        assert_eq!(prewarm(&compute).await["status"], "completed");
+        assert_eq!(metric(&compute, "prewarms").await, 5);
+        assert_eq!(metric(&compute, "prewarm_errors").await, 0);
+        finish(compute, &bed).await;
+    })
+    .await;
+}
+
+/// Offloads by themselves never replace a good state with a half one.
+#[tokio::test]
+async fn the_interval_waits_for_the_prewarm() {
+    on_one_server(|server| async {
+        let storage = HttpStub::start(Reply::Answer(200, compressed()).held()).await;
+        let mut bed = Bed::new(server).await;
+        use_storage(&mut bed, &storage.address);
+        bed.spec
+            .member("autoprewarm", json!(true))
+            .member("offload_lfc_interval_seconds", json!(1));
+        let mut compute = bed.start_with_env(&[("RUST_LOG", "debug")]);
+        compute.wait_for("running").await;
+        compute.sql().await.batch_execute(STAND_INS).await.unwrap();
+        set(&compute, &format!("state = '\\x{}'", hex(STATE))).await;
+        assert!(storage.wait_for(1).await.line.starts_with("GET "));
+        assert_eq!(compute.get("/lfc/prewarm").await.1, json!({"status": "prewarming"}));
+        compute.wait_for_log_times("no offload, the prewarm is Prewarming", 2).await;
+        assert_eq!(storage.count(), 1);
+
+        // Prewarmed: the interval is served, from now on with what `/configure` brings.
+        storage.reply(Reply::Answer(200, Vec::new()));
+        storage.release();
+        assert_eq!(outcome(&compute, "/lfc/prewarm").await["status"], "completed");
+        assert!(storage.wait_for(3).await.line.starts_with("PUT "));
+        bed.spec.member("endpoint_id", json!("ep-new"));
+        let (code, _) = compute.post("/configure", Some(&bed.configure_body())).await;
+        assert_eq!(code.as_u16(), 200);
+        eventually("an offload of the new spec", || {
+            storage.lines().iter().any(|line| line.contains("/ep-new/"))
+        })
+        .await;
+
+        // Half prewarmed: only a request stores that.
+        storage.reply(Reply::Answer(500, Vec::new()));
+        assert_eq!(prewarm(&compute).await["status"], "failed");
+        let _ = outcome(&compute, "/lfc/offload").await;
+        let before = storage.count();
+        compute.wait_for_log_times("no offload, the prewarm is Failed", 2).await;
+        assert_eq!(storage.count(), before);
+        storage.reply(Reply::Answer(200, Vec::new()));
+        assert_eq!(offload(&compute).await["status"], "completed");
+        assert_eq!(storage.count(), before + 1);
+        finish(compute, &bed).await;
+    })
+    .await;
+}
+
+/// A prewarm that begins while the interval's offload has its state already.
+#[tokio::test]
+async fn a_state_that_was_asked_for_too_early_is_not_stored() {
+    on_one_server(|server| async {
+        let storage = HttpStub::start(Reply::Answer(200, compressed()).held()).await;
+        let mut bed = Bed::new(server).await;
+        use_storage(&mut bed, &storage.address);
+        bed.spec.member("offload_lfc_interval_seconds", json!(1));
+        let mut compute = bed.start();
+        compute.wait_for("running").await;
+        // The state comes when a lock is free.
+        let slow = "CREATE OR REPLACE FUNCTION neon.get_local_cache_state(max_chunks int DEFAULT NULL) \
+             RETURNS bytea LANGUAGE sql AS \
+             $$SELECT pg_catalog.pg_advisory_xact_lock(7); SELECT '\\x00'::bytea$$";
+        let holder = compute.sql().await;
+        holder.batch_execute("SELECT pg_advisory_lock(7)").await.unwrap();
+        holder.batch_execute(&format!("BEGIN; {STAND_INS}; {slow}; COMMIT")).await.unwrap();
+        let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        compute.wait_for_sql(waits, "1").await;
+        assert_eq!(post(&compute, "/lfc/prewarm").await, 202);
+        storage.wait_for(1).await;
+        holder.batch_execute("SELECT pg_advisory_unlock(7)").await.unwrap();
+        compute.wait_for_log("its state is not stored").await;
+        let state = outcome(&compute, "/lfc/offload").await;
+        // As it was before; ticks before the stand-ins were there have failed.
+        assert!(["not_offloaded", "failed"].contains(&state["status"].as_str().unwrap()), "{state}");
+        assert_eq!(storage.count(), 1, "{:?}", storage.lines());
+        finish(compute, &bed).await;
+    })
+    .await;
+}
+
+/// Whoever asks too early, or too late, gets an answer, and the compute goes on.
+#[tokio::test]
+async fn without_a_spec_and_without_postgres() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        let mut compute = bed.start_empty();
+        compute.wait_for("empty").await;
+        for path in ["/lfc/prewarm", "/lfc/offload"] {
+            let (code, answer) = compute.post(path, None).await;
+            assert_eq!(code.as_u16(), 412);
+            assert_eq!(answer, json!({"error": "invalid compute status: empty"}));
+        }
+        assert_eq!(cancel(&compute).await, 202);
+
+        // What the spec lacks is said in order.
+        let (code, _) = compute.post("/configure", Some(&bed.configure_body())).await;
+        assert_eq!(code.as_u16(), 200);
+        let missing = "pspec.endpoint_id missing, other endpoint_id not provided";
+        assert_eq!(prewarm(&compute).await, json!({"status": "failed", "error": missing}));
+        assert_eq!(offload(&compute).await, json!({"status": "failed", "error": missing}));
+        assert_eq!(metric(&compute, "prewarm_errors").await, 1);
+
+        // A storage that says nothing does not keep the compute from ending.
+        let silent = SilentPort::open();
+        use_storage(&mut bed, &silent.address());
+        let (code, _) = compute.post("/configure", Some(&bed.configure_body())).await;
+        assert_eq!(code.as_u16(), 200);
+        assert_eq!(post(&compute, "/lfc/prewarm").await, 202);
+        finish(compute, &bed).await;
+
+        // A start that has failed.
+        let storage = HttpStub::start(Reply::Answer(200, compressed())).await;
+        use_storage(&mut bed, &storage.address);
+        bed.safekeepers[0].behave(|safekeeper| safekeeper.commit_lsn -= 8);
+        bed.wrapper.set_mode(SyncMode::Exit(7)).unwrap();
+        let mut compute = bed.start();
+        compute.wait_for_failure().await;
+        for state in [prewarm(&compute).await, offload(&compute).await] {
+            let error = state["error"].as_str().unwrap();
+            assert!(error.starts_with("connecting to postgres: "), "{state}");
+        }
+        compute.dismiss().await;
+        assert_nothing_left(&bed);
+    })
+    .await;
+}

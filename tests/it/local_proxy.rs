@@ -1,0 +1,154 @@
+//! local_proxy gets its configuration: the file in one step, then SIGHUP for whoever holds the lock
+//! of its pid file (04 §9). At its real place, in a mount namespace.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use nix::sys::signal::Signal;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::support::{
+    Bed, Compute, Daemon, assert_nothing_left, eventually, hand_over, may_mount, names,
+    on_one_server, overlaid, private_mount, put,
+};
+
+/// What `/etc/local_proxy` is to the compute.
+fn folder(bed: &Bed) -> PathBuf {
+    bed.dir().join("local_proxy")
+}
+
+fn mounts(bed: &Bed) -> String {
+    // The mount point comes from a folder that is laid over /etc.
+    let point = overlaid(&bed.dir().join("etc"), "/etc");
+    format!("{point}; mount --bind '{}' /etc/local_proxy", folder(bed).display())
+}
+
+async fn prepare(bed: &Bed) -> bool {
+    for folder in [bed.dir().join("etc"), bed.dir().join("etc/local_proxy"), folder(bed)] {
+        fs::create_dir(&folder).unwrap();
+        hand_over(&folder);
+    }
+    may_mount(&mounts(bed)).await
+}
+
+fn start(bed: &Bed) -> Compute {
+    let mut line = bed.base_args();
+    line.extend(bed.config_args());
+    Compute::spawn_through(bed, private_mount(&mounts(bed)), &line)
+}
+
+/// Its `tls` is not for local_proxy: TLS is not active here.
+fn config(id: &str) -> Value {
+    json!({
+        "jwks": [{"id": id, "role_names": ["anon"], "jwks_url": "https://idp.example/jwks.json",
+            "provider_name": "example", "jwt_audience": null}],
+        "tls": {"key_path": "/spec.key", "cert_path": "/spec.crt"}
+    })
+}
+
+fn expected(id: &str) -> String {
+    format!(
+        "{{\n  \"jwks\": [\n    {{\n      \"id\": \"{id}\",\n      \"role_names\": [\n        \
+         \"anon\"\n      ],\n      \"jwks_url\": \"https://idp.example/jwks.json\",\n      \
+         \"provider_name\": \"example\",\n      \"jwt_audience\": null\n    }}\n  ]\n}}"
+    )
+}
+
+/// A process that notes each SIGHUP; with `lock` it is the owner of the pid file.
+async fn listener(bed: &Bed, name: &str, lock: bool) -> (Daemon, PathBuf) {
+    let (notes, pid) = (bed.dir().join(name), folder(bed).join("pid"));
+    let script = "trap 'echo hup >> \"$0\"' HUP; printf %s $$ > \"$1\"; echo ready > \"$0\"; \
+                  while :; do sleep 0.02; done";
+    let mut command = Command::new(if lock { "flock" } else { "env" });
+    if lock {
+        command.arg("--nonblock").arg("--no-fork").arg(&pid);
+    }
+    command.args(["sh", "-c", script]).arg(&notes).arg(&pid);
+    let daemon = Daemon::start(bed.dir(), command);
+    eventually("it listens", || fs::read_to_string(&notes).is_ok_and(|text| !text.is_empty()))
+        .await;
+    (daemon, notes)
+}
+
+async fn configure(bed: &mut Bed, compute: &Compute, id: &str) {
+    bed.spec.member("local_proxy_config", config(id));
+    let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+}
+
+#[tokio::test]
+async fn the_owner_of_the_lock_is_told_and_nobody_else() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        if !prepare(&bed).await {
+            return;
+        }
+        let file = folder(&bed).join("config.json");
+        bed.spec.member("local_proxy_config", config("one"));
+        let mut compute = start(&bed);
+        compute.wait_for("running").await;
+        compute.wait_for_log("no local_proxy runs").await;
+        assert_eq!(fs::read_to_string(&file).unwrap(), expected("one"));
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+
+        // Whoever has the old file open goes on reading it, whole.
+        let old = bed.dir().join("old.json");
+        fs::hard_link(&file, &old).unwrap();
+        let (owner, notes) = listener(&bed, "owner", true).await;
+        configure(&mut bed, &compute, "two").await;
+        compute.wait_for_log("has a new configuration").await;
+        eventually("SIGHUP", || fs::read_to_string(&notes).unwrap().ends_with("hup\n")).await;
+        assert_eq!(fs::read_to_string(&file).unwrap(), expected("two"));
+        assert_eq!(fs::read_to_string(&old).unwrap(), expected("one"));
+        owner.stop().await;
+        assert_eq!(fs::read_to_string(&notes).unwrap(), "ready\nhup\n", "exactly one");
+
+        // A number in the file, and no lock: it may be anybody's by now.
+        let (bystander, notes) = listener(&bed, "bystander", false).await;
+        configure(&mut bed, &compute, "three").await;
+        compute.wait_for_log_times("no local_proxy runs", 2).await;
+        assert_eq!(fs::read_to_string(&file).unwrap(), expected("three"));
+        bystander.stop().await;
+        assert_eq!(fs::read_to_string(&notes).unwrap(), "ready\n");
+
+        // Without the member nothing is touched.
+        put(&file, "by hand");
+        bed.spec.member("local_proxy_config", json!(null));
+        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        assert_eq!(code, StatusCode::OK, "{answer}");
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "by hand");
+        assert_eq!(names(&folder(&bed)), ["config.json", "pid"], "no temporary file");
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// Case P3 of 04 §15: said, and tolerated, on every way.
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_holds_up_nothing() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        if !prepare(&bed).await {
+            return;
+        }
+        std::os::unix::fs::chown(folder(&bed), Some(0), Some(0)).unwrap();
+        bed.spec.skip_pg_catalog_updates = false;
+        bed.spec.member("local_proxy_config", config("one"));
+        let mut compute = start(&bed);
+        compute.wait_for("running").await;
+        let said = "error while configuring local_proxy: could not replace \
+                    /etc/local_proxy/config.json";
+        compute.wait_for_log(said).await;
+        configure(&mut bed, &compute, "two").await;
+        compute.wait_for_log_times(said, 2).await;
+        assert_eq!(compute.get("/status").await.1["status"], "running");
+        assert!(names(&folder(&bed)).is_empty());
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}

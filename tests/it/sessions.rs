@@ -1,0 +1,211 @@
+//! Sessions of ours on a server whose users are not friendly (05 §3, §18, weaknesses 5 and 6).
+
+use std::time::Duration;
+
+use compute_ctl::catalog::session::{
+    APPLY_CONFIG, MaintenanceSession, Session, SessionConfig, SessionDeadlines, SessionError,
+    session_config,
+};
+use compute_ctl::dev::servers::Server;
+use compute_ctl::postgres::install::PgVersion;
+
+use crate::support::{PATIENCE, Vanilla, on_every_server, until};
+
+const SHORT: Duration = Duration::from_millis(700);
+
+fn deadlines(lock: Duration) -> SessionDeadlines {
+    SessionDeadlines { connect: PATIENCE, statement: PATIENCE, lock }
+}
+
+fn config(server: &Server, url: &str) -> SessionConfig {
+    let version = match server.major {
+        14 => PgVersion::V14,
+        15 => PgVersion::V15,
+        16 => PgVersion::V16,
+        _ => PgVersion::V17,
+    };
+    session_config(url, "compute_ctl:test", version).unwrap()
+}
+
+async fn shown(session: &Session, setting: &str) -> String {
+    let rows = session.query(&format!("SHOW {setting}")).await.unwrap();
+    rows[0].get(0).unwrap().to_owned()
+}
+
+/// What holds a lock, and what waits for it.
+const LOCKS: [(&str, &str); 6] = [
+    ("ALTER ROLE ann CONNECTION LIMIT 5", "ALTER ROLE ann NOLOGIN"),
+    ("LOCK TABLE pg_authid IN EXCLUSIVE MODE", "CREATE ROLE bob"),
+    (
+        "LOCK TABLE pg_default_acl",
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO ann",
+    ),
+    ("LOCK TABLE pg_subscription", "LOCK TABLE pg_subscription IN ACCESS EXCLUSIVE MODE"),
+    ("ALTER DATABASE postgres CONNECTION LIMIT 50", "ALTER DATABASE postgres OWNER TO ann"),
+    ("CREATE TABLE public.made (x int)", "CREATE TABLE public.made (x int)"),
+];
+
+#[tokio::test]
+async fn who_has_the_lock_is_named() {
+    on_every_server(|server| async move {
+        let vanilla = Vanilla::start(&server, &[]).await;
+        vanilla
+            .client
+            .batch_execute("CREATE ROLE ann; SET application_name = 'greedy'")
+            .await
+            .unwrap();
+        let pid: i32 =
+            vanilla.client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        let config = config(&server, &vanilla.url());
+        let session = MaintenanceSession::connect(&config, deadlines(SHORT)).await.unwrap();
+        let session = session.session();
+        for (lock, statement) in LOCKS {
+            vanilla.client.batch_execute(&format!("BEGIN; {lock}")).await.unwrap();
+            let message = format!("SELECT 1; {statement}");
+            let error = session.batch(&message).await.unwrap_err();
+            assert_eq!(error.completed, 1, "{lock}: {error:?}");
+            let text = error.error.to_string();
+            let SessionError::Blocked { waited, blockers } = error.error else { panic!("{text}") };
+            assert!(waited >= SHORT, "{lock}: {text}");
+            let pids: Vec<_> = blockers.iter().map(|blocker| blocker.pid).collect();
+            assert_eq!(pids, [pid], "{lock}");
+            for part in ["user \"cloud_admin\"", "application \"greedy\"", "idle in transaction"] {
+                assert!(text.contains(part), "{text}");
+            }
+            assert!(!text.contains(lock), "{text}");
+            vanilla.client.batch_execute("ROLLBACK").await.unwrap();
+            // Nothing of it was done or is still waiting, and the session is whole.
+            assert_eq!(shown(session, "search_path").await, "''");
+        }
+        let made = "SELECT count(*) FROM pg_roles WHERE rolname = 'bob'";
+        let made: i64 = vanilla.client.query_one(made, &[]).await.unwrap().get(0);
+        assert_eq!(made, 0);
+        vanilla.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_prepared_transaction_is_named_too() {
+    on_every_server(|server| async move {
+        let vanilla = Vanilla::start(&server, &["max_prepared_transactions=1"]).await;
+        vanilla.client.batch_execute("CREATE TABLE public.kept ()").await.unwrap();
+        let prepare = "BEGIN; LOCK TABLE public.kept; PREPARE TRANSACTION 'forgotten'";
+        vanilla.client.batch_execute(prepare).await.unwrap();
+        let config = config(&server, &vanilla.url());
+        let session = Session::connect(&config, deadlines(SHORT)).await.unwrap();
+        let error = session.query("DROP TABLE public.kept").await.unwrap_err().to_string();
+        assert!(error.ends_with("for a lock held by a prepared transaction"), "{error}");
+        vanilla.stop().await;
+    })
+    .await;
+}
+
+/// What is slow for other reasons goes on, and so does what waits for a lock that becomes free.
+#[tokio::test]
+async fn patience_pays() {
+    on_every_server(|server| async move {
+        let vanilla = Vanilla::start(&server, &[]).await;
+        vanilla.client.batch_execute("BEGIN; CREATE TABLE public.made (x int)").await.unwrap();
+        let config = config(&server, &vanilla.url());
+        let session = Session::connect(&config, deadlines(SHORT)).await.unwrap();
+        session.query("SELECT pg_catalog.pg_sleep(1.5)").await.unwrap();
+
+        let patient = Session::connect(&config, deadlines(PATIENCE)).await.unwrap();
+        let waiting = "SELECT count(*) FROM pg_catalog.pg_locks WHERE NOT granted";
+        let release = async {
+            until("it waits", || async {
+                session.query(waiting).await.unwrap()[0].get(0) != Some("0")
+            })
+            .await;
+            vanilla.client.batch_execute("ROLLBACK").await.unwrap();
+        };
+        let (made, ()) = tokio::join!(patient.query("CREATE TABLE public.made (x int)"), release);
+        made.unwrap();
+        vanilla.stop().await;
+    })
+    .await;
+}
+
+/// A session that is dropped while its statement waits changes nothing later on.
+#[tokio::test]
+async fn nothing_is_done_for_nobody() {
+    on_every_server(|server| async move {
+        let vanilla = Vanilla::start(&server, &[]).await;
+        vanilla.client.batch_execute("CREATE ROLE ann").await.unwrap();
+        let config = config(&server, &vanilla.url());
+        let dropped = Session::connect(&config, deadlines(PATIENCE)).await.unwrap();
+        let watch = Session::connect(&config, deadlines(PATIENCE)).await.unwrap();
+        let waiting = "SELECT count(*) FROM pg_catalog.pg_locks WHERE NOT granted";
+        let locks = || async { watch.query(waiting).await.unwrap()[0].get(0).unwrap().to_owned() };
+        vanilla.client.batch_execute("BEGIN; ALTER ROLE ann NOINHERIT").await.unwrap();
+        tokio::select! {
+            done = dropped.query("ALTER ROLE ann LOGIN") => panic!("{done:?}"),
+            () = until("it waits", || async { locks().await != "0" }) => {}
+        }
+        drop(dropped);
+        until("nobody waits", || async { locks().await == "0" }).await;
+        vanilla.client.batch_execute("COMMIT").await.unwrap();
+        let row =
+            vanilla.client.query_one("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'ann'", &[]);
+        assert!(!row.await.unwrap().get::<_, bool>(0));
+        vanilla.stop().await;
+    })
+    .await;
+}
+
+/// The login may be a member of `cloud_admin` that is no superuser itself (05 §18).
+#[tokio::test]
+async fn a_member_will_do_and_nobody_else() {
+    on_every_server(|server| async move {
+        let vanilla = Vanilla::start(&server, &[]).await;
+        let roles = "CREATE ROLE member LOGIN IN ROLE cloud_admin; CREATE ROLE stranger LOGIN";
+        vanilla.client.batch_execute(roles).await.unwrap();
+        for url in [vanilla.url(), vanilla.url().replace("cloud_admin", "member")] {
+            let config = config(&server, &url);
+            let session = MaintenanceSession::connect(&config, deadlines(PATIENCE)).await.unwrap();
+            let session = session.session();
+            for (setting, value) in [
+                ("role", "cloud_admin"),
+                ("log_statement", "none"),
+                ("pgaudit.log", "none"),
+                ("neon.forward_ddl", "false"),
+            ] {
+                assert_eq!(shown(session, setting).await, value, "{url} {setting}");
+            }
+            session.query("CREATE ROLE made SUPERUSER; DROP ROLE made").await.unwrap();
+        }
+        let url = vanilla.url().replace("cloud_admin", "stranger");
+        let config = config(&server, &url);
+        let session = MaintenanceSession::connect(&config, deadlines(PATIENCE)).await;
+        let error = session.unwrap_err().to_string();
+        assert!(error.contains("(SQLSTATE 42501)"), "{error}");
+        vanilla.stop().await;
+    })
+    .await;
+}
+
+/// Options in the URL win, except over what keeps DDL from being forwarded (05 §3.1, §19.2).
+#[tokio::test]
+async fn the_urls_options_win_except_over_forwarding() {
+    on_every_server(|server| async move {
+        let vanilla = Vanilla::start(&server, &[]).await;
+        let own = "?options=-c%20work_mem%3D1MB%20-c%20statement_timeout%3D12345\
+                   %20-c%20neon.forward_ddl%3Dtrue%20-c%20log_statement%3Dall";
+        let config = config(&server, &format!("{}{own}", vanilla.url()));
+        let session = MaintenanceSession::connect(&config, deadlines(PATIENCE)).await.unwrap();
+        for (setting, value) in [
+            ("work_mem", "1MB"),
+            ("statement_timeout", "12345ms"),
+            ("neon.forward_ddl", "false"),
+            ("log_statement", "none"),
+            ("application_name", APPLY_CONFIG),
+        ] {
+            assert_eq!(shown(session.session(), setting).await, value, "{setting}");
+        }
+        let session = Session::connect(&config, deadlines(PATIENCE)).await.unwrap();
+        assert_eq!(shown(&session, "neon.forward_ddl").await, "true");
+        vanilla.stop().await;
+    })
+    .await;
+}

@@ -1,0 +1,87 @@
+//! A server that offers an extension `neon`, which on a vanilla Postgres is an empty one: a copy of
+//! the server's tree, made of links where nothing differs.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use compute_ctl::dev::servers::Server;
+use compute_ctl::os::children::Children;
+use compute_ctl::postgres::install::PgInstall;
+use tempfile::TempDir;
+
+use super::{PATIENCE, bed::folder};
+
+/// Versions that the stub has, with updates between neighbours.
+const VERSIONS: [&str; 2] = ["1.5", "1.6"];
+
+pub struct NeonStub {
+    /// The server with the extension.
+    pub server: Server,
+    _dir: TempDir,
+}
+
+impl NeonStub {
+    pub async fn new(server: &Server) -> Self {
+        let install = PgInstall::discover(&server.postgres, &Children::new(), PATIENCE).await;
+        let shared = install.unwrap().sharedir.expect("no share folder of the server");
+        let extensions = shared.join("extension").canonicalize().unwrap();
+        let programs = server.bin_dir.canonicalize().unwrap();
+        // A server finds its files relative to its own program, so both must move together.
+        let common = programs.ancestors().find(|dir| extensions.starts_with(dir)).unwrap();
+
+        let dir = folder("neon-stub");
+        let root = dir.path().join("tree");
+        mirror(common, &root, &[&programs, &extensions]);
+        let place = |path: &Path| root.join(path.strip_prefix(common).unwrap());
+        let bin_dir = place(&programs);
+        let postgres = bin_dir.join("postgres");
+        fs::remove_file(&postgres).unwrap();
+        fs::copy(&server.postgres, &postgres).unwrap();
+        write_extension(&place(&extensions));
+        open_to_everybody(dir.path());
+        Self { server: Server { bin_dir, postgres, ..server.clone() }, _dir: dir }
+    }
+}
+
+fn write_extension(dir: &Path) {
+    let last = VERSIONS[VERSIONS.len() - 1];
+    let control = format!("default_version = '{last}'\nrelocatable = true\ntrusted = true\n");
+    put(dir.join("neon.control"), &control);
+    for version in VERSIONS {
+        put(dir.join(format!("neon--{version}.sql")), "-- nothing\n");
+    }
+    for pair in VERSIONS.windows(2) {
+        put(dir.join(format!("neon--{}--{}.sql", pair[0], pair[1])), "-- nothing\n");
+    }
+}
+
+/// Replaces a link to the real extension, if there is one.
+fn put(path: PathBuf, text: &str) {
+    let _ = fs::remove_file(&path);
+    fs::write(path, text).unwrap();
+}
+
+/// Makes a folder whose entries are links, except the folders that lead to `real` ones.
+fn mirror(from: &Path, to: &Path, real: &[&Path]) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if real.iter().any(|real| real.starts_with(&path)) {
+            mirror(&path, &target, real);
+        } else {
+            symlink(&path, &target).unwrap();
+        }
+    }
+}
+
+fn open_to_everybody(dir: &Path) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.is_symlink() {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            open_to_everybody(&path);
+        }
+    }
+}
