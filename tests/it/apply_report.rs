@@ -36,13 +36,14 @@ async fn what_was_done_and_what_failed() {
         assert_eq!(extra["applied_operation"], "good");
         assert_eq!(extra["last_failure"], Value::Null);
 
-        bed.spec.database("store", "nobody");
+        // Nothing but the server itself knows that such names are its own.
+        bed.spec.role("pg_mine", None);
         let (code, extra) = configure(&mut bed, &compute, "bad").await;
         assert_eq!(code, 500, "{extra}");
-        let store = about(&extra, &json!({"kind": "database", "name": "store"}));
-        let failed = &store["outcome"]["failed"];
-        assert_eq!(failed["sqlstate"], "42704", "{extra}");
-        assert!(failed["message"].as_str().unwrap().contains("nobody"), "{extra}");
+        let mine = about(&extra, &json!({"kind": "role", "name": "pg_mine"}));
+        let failed = &mine["outcome"]["failed"];
+        assert_eq!((&mine["action"], &failed["sqlstate"]), (&json!("create"), &json!("42939")));
+        assert!(failed["message"].as_str().unwrap().contains("pg_mine"), "{extra}");
         assert_eq!(extra["applied_operation"], "good");
         let failure = &extra["last_failure"];
         assert_eq!(

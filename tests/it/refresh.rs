@@ -57,6 +57,8 @@ async fn a_broken_file_is_tried_again() {
         until("the reason is shown", || async { !status(&compute).await["error"].is_null() }).await;
         let error = status(&compute).await["error"].as_str().unwrap().to_owned();
         assert!(error.contains("config.json"), "{error}");
+        let extra = &status(&compute).await["extra"];
+        assert_eq!(extra["last_failure"]["phase"], "fetch_configuration", "{extra}");
         assert_eq!(compute.sql_text("SELECT 40 + 2").await, "42");
         let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
         let text = "invalid compute status: refresh-configuration-pending";
