@@ -166,7 +166,10 @@ impl Change<'_> {
 
     /// `loaded` is what Postgres goes by now.
     async fn confirm_certificate(&mut self, loaded: &ParsedSpec) -> anyhow::Result<()> {
-        confirm_certificate(self.node, &loaded.spec, self.tls, self.postmaster).await
+        match confirm_certificate(self.node, &loaded.spec, self.tls).await {
+            Confirmed::AsItIs => Ok(()),
+            Confirmed::PutBack => self.reload().await,
+        }
     }
 
     /// Back to the old spec. Returns the error with the phase in it, and with what became of this.
@@ -241,28 +244,29 @@ pub async fn renew(
     match tls.replace(&node.params.pgdata, pair)? {
         Installed::Changed => {
             confirmed_reload(node, &in_force.spec, postmaster).await?;
-            confirm_certificate(node, &in_force.spec, tls, postmaster).await
+            match confirm_certificate(node, &in_force.spec, tls).await {
+                Confirmed::AsItIs => Ok(()),
+                Confirmed::PutBack => confirmed_reload(node, &in_force.spec, postmaster).await,
+            }
         }
         Installed::Unchanged => Ok(()),
     }
 }
 
-/// Looks whether Postgres has taken a certificate that was installed just now (04 W7). It goes by
-/// `loaded`.
+/// Looks whether Postgres, which goes by `loaded`, has taken a certificate that was installed just
+/// now (04 W7).
 async fn confirm_certificate(
     node: &ComputeNode,
     loaded: &ComputeSpec,
     tls: &mut TlsState,
-    postmaster: i32,
-) -> anyhow::Result<()> {
+) -> Confirmed {
     // The spec may switch it off.
     if loaded.setting("ssl").is_some() || node.params.active_tls(loaded).is_none() {
-        return Ok(());
+        return Confirmed::AsItIs;
     }
-    let Some(server) = node.params.server_address().await else { return Ok(()) };
-    match tls.confirm(&node.params.pgdata, server).await {
-        Confirmed::AsItIs => Ok(()),
-        Confirmed::PutBack => confirmed_reload(node, loaded, postmaster).await,
+    match node.params.server_address().await {
+        Some(server) => tls.confirm(&node.params.pgdata, server).await,
+        None => Confirmed::AsItIs,
     }
 }
 
