@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use url::{Host, Url};
 
 use crate::os::children::Children;
@@ -211,6 +211,8 @@ pub struct ComputeNode {
     changed: watch::Sender<ComputeStatus>,
     phase_changed: watch::Sender<usize>,
     requests: mpsc::UnboundedSender<Request>,
+    /// Not a request in the queue: several that nobody has served yet are one.
+    refresh_asked: Notify,
 }
 
 impl ComputeNode {
@@ -267,6 +269,7 @@ impl ComputeNode {
             changed: watch::Sender::new(status),
             phase_changed: watch::Sender::new(0),
             requests,
+            refresh_asked: Notify::new(),
         };
         (Arc::new(node), receiver)
     }
@@ -362,12 +365,27 @@ impl ComputeNode {
         self.lock().started.elapsed()
     }
 
-    /// The start failed or a reconfiguration did: status and error text change together, so that
-    /// nobody sees `failed` without a reason.
+    /// The start failed: status and error text change together, so that nobody sees `failed`
+    /// without a reason.
     pub fn fail(&self, error: String) -> Result<ComputeStatus, WrongStatus> {
         let mut state = self.lock();
         state.last_failure = Some(state.failed_operation(self.operation(), error.clone()));
         state.error = Some(error);
+        self.apply_locked(&mut state, Event::Failed)
+    }
+
+    /// A reconfiguration failed: as [`Self::fail`], and the spec that is in force is the one from
+    /// before.
+    pub fn fail_back(
+        &self,
+        error: String,
+        spec: Arc<ParsedSpec>,
+    ) -> Result<ComputeStatus, WrongStatus> {
+        let mut state = self.lock();
+        // The operation is that of the spec that failed.
+        state.last_failure = Some(state.failed_operation(self.operation(), error.clone()));
+        state.error = Some(error);
+        self.spec.send_replace(Some(spec));
         self.apply_locked(&mut state, Event::Failed)
     }
 
@@ -449,9 +467,14 @@ impl ComputeNode {
     /// Asks for the configuration to be fetched again; does not wait.
     pub fn refresh(&self) -> Result<(), WrongStatus> {
         if self.apply(Event::Refresh)? == ComputeStatus::RefreshConfigurationPending {
-            self.request(Request::Refresh);
+            self.refresh_asked.notify_one();
         }
         Ok(())
+    }
+
+    /// Waits until somebody has asked for a refresh; for the driver alone.
+    pub async fn refresh_asked(&self) {
+        self.refresh_asked.notified().await;
     }
 
     /// The receiver lives as long as the driver; after that nobody asks any more, and a request
