@@ -24,6 +24,8 @@ mod bad_input;
 mod basebackup_archives;
 mod basebackup_retries;
 mod basebackup_waits;
+mod catalog_any_name;
+mod catalog_beside_users;
 mod catalog_concurrency;
 mod catalog_databases;
 mod catalog_deleted_roles;
