@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use url::Url;
 
+use crate::spec::pageserver::PageserverProtocol;
 use crate::telemetry::metrics::BUILD_TAG;
 
 /// Supervisor of a Neon compute.
@@ -217,6 +218,10 @@ pub struct DevArgs {
     #[arg(long, value_name = "1|3", default_value_t = 1, value_parser = safekeeper_count)]
     pub safekeepers: usize,
 
+    /// Protocol towards the stand-in pageserver
+    #[arg(long, value_name = "libpq|grpc", default_value = "libpq", value_parser = protocol)]
+    pub pageserver_protocol: PageserverProtocol,
+
     /// Port of Postgres, 0 for any free one
     #[arg(long, default_value_t = 55432)]
     pub port: u16,
@@ -290,6 +295,14 @@ fn safekeeper_count(text: &str) -> Result<usize, String> {
         "1" => Ok(1),
         "3" => Ok(3),
         _ => Err("1 or 3 safekeepers are possible".to_owned()),
+    }
+}
+
+fn protocol(text: &str) -> Result<PageserverProtocol, String> {
+    match text {
+        "libpq" => Ok(PageserverProtocol::Libpq),
+        "grpc" => Ok(PageserverProtocol::Grpc),
+        _ => Err("libpq and grpc are possible".to_owned()),
     }
 }
 

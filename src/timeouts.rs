@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::services::pgbouncer::PgbouncerLimits;
-use crate::storage::BasebackupLimits;
+use crate::storage::{BasebackupLimits, LeaseLimits};
 use crate::tls::WatchLimits;
 
 /// The deadlines. `Default` gives the values of production.
@@ -35,7 +35,8 @@ pub struct Timeouts {
     pub log_drain: Duration,
     /// Writing out our own log at the end of the process.
     pub log_flush: Duration,
-    /// One safekeeper, connect and answer, in the quick check (01 §9.1).
+    /// One safekeeper, connect and answer, in the quick check (01 §9.1): four round trips of
+    /// 50 ms and a third of that in reserve, since a hiccup costs a run of the sync child (06 W11).
     pub safekeeper_answer: Duration,
     /// The same in `compute_ctl check --probe`, where nobody waits for the start: a safekeeper that
     /// is only slow can be told from one that is not there. Also for the pageserver.
@@ -47,6 +48,8 @@ pub struct Timeouts {
     pub shutdown_sync: Duration,
     /// Connecting, waiting and retrying towards the pageserver (06 §3.8).
     pub basebackup: BasebackupLimits,
+    /// Asking for LSN leases of a static compute, and renewing them (06 §6.3).
+    pub lease: LeaseLimits,
     /// How often a basebackup in progress is mentioned in the log.
     pub progress_log: Duration,
     /// One session's connect.
@@ -102,11 +105,12 @@ impl Default for Timeouts {
             helper: Duration::from_secs(10),
             log_drain: Duration::from_secs(1),
             log_flush: Duration::from_secs(1),
-            safekeeper_answer: Duration::from_millis(100),
+            safekeeper_answer: Duration::from_millis(300),
             probe: Duration::from_secs(5),
             sync: Duration::from_secs(300),
             shutdown_sync: Duration::from_secs(30),
             basebackup: BasebackupLimits::default(),
+            lease: LeaseLimits::default(),
             progress_log: Duration::from_secs(5),
             sql_connect: Duration::from_secs(10),
             sql_statement: Duration::from_secs(120),

@@ -47,8 +47,9 @@ async fn pageservers(spec: &ParsedSpec, limit: Duration) -> Findings {
     for result in &results {
         findings.lines.push(match result {
             Ok(connection) => format!(
-                "pageserver {}: logged in after {:.1} ms",
+                "pageserver {}: {} after {:.1} ms",
                 connection.peer(),
+                if connection.is_logged_in() { "logged in" } else { "connected (gRPC)" },
                 connection.connect_time().as_secs_f64() * 1e3
             ),
             Err(error) => format!("pageserver: {}", one_line(error)),

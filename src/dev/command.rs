@@ -23,6 +23,7 @@ use crate::cli::{Cli, DevArgs, RunArgs};
 use crate::driver::Stop;
 use crate::life::{Compute, Process};
 use crate::os::privileges;
+use crate::spec::pageserver::PageserverProtocol;
 use crate::startup::stale;
 use crate::state::{ComputeStatus, TerminateMode};
 use crate::telemetry::logging;
@@ -105,6 +106,9 @@ impl Session {
         let mut spec = SpecBuilder::new(pageserver.connstring(), addresses, port, &store.path(""));
         // A socket in a folder of this depth may be longer than a socket address can be.
         spec.set("unix_socket_directories", "").durable(store.is_kept());
+        if args.pageserver_protocol == PageserverProtocol::Grpc {
+            spec.pageserver_over_grpc(&pageserver);
+        }
         let config = store.path(store::CONFIG);
         std::fs::write(&config, serde_json::to_vec_pretty(&spec.config())?)
             .with_context(|| format!("could not write {}", config.display()))?;

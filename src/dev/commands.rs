@@ -58,7 +58,8 @@ pub(super) fn parse(command: &str) -> Result<Verb, String> {
     }
 }
 
-fn is_id(word: impl AsRef<str>) -> bool {
+/// 32 hex digits.
+pub(super) fn is_id(word: impl AsRef<str>) -> bool {
     let word = word.as_ref();
     word.len() == 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

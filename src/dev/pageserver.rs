@@ -1,4 +1,5 @@
-//! Stand-in pageserver: serves one archive file as basebackup over libpq, and can be told to fail.
+//! Stand-in pageserver: serves one archive file as basebackup, over libpq and, on another port, over
+//! gRPC, and can be told to fail.
 //!
 //! The archive is read in chunks while it is sent, so memory does not grow with it. Faults that
 //! concern the stream are used up by `basebackup` commands, [`Fault::Refuse`] by connections, so
@@ -22,9 +23,15 @@ use super::framing::Peer;
 use super::journal::Journal;
 use super::lock;
 use super::wire::{Handler, Outcome, Server, Session};
+use http2::Http2Server;
+
+mod grpc;
+mod http2;
 
 /// Payload of one `CopyData`.
 const CHUNK: usize = 64 * 1024;
+/// Payload of one gRPC message, as of a real pageserver (06 §5.3).
+const GRPC_CHUNK: usize = 256 * 1024;
 /// Chunks read ahead of the socket.
 const READ_AHEAD: usize = 4;
 
@@ -53,8 +60,11 @@ impl fmt::Debug for PageserverOptions {
 #[derive(Debug)]
 pub struct StandInPageserver {
     server: Server,
-    behaviour: Arc<Mutex<PageserverBehaviour>>,
+    grpc: Http2Server,
+    behaviour: SharedBehaviour,
 }
+
+type SharedBehaviour = Arc<Mutex<PageserverBehaviour>>;
 
 impl StandInPageserver {
     /// Listens on 127.0.0.1.
@@ -67,17 +77,31 @@ impl StandInPageserver {
             password: options.password,
             delay: Duration::ZERO,
             lease: LeaseAnswer::For(Duration::from_secs(600)),
+            grpc_chunk: GRPC_CHUNK,
             faults: VecDeque::new(),
         }));
         let handler = Arc::new(Responder(behaviour.clone()));
         let server = Server::start(options.port, handler).await?;
-        Ok(Self { server, behaviour })
+        let grpc = Http2Server::start(Arc::clone(&behaviour)).await?;
+        Ok(Self { server, grpc, behaviour })
     }
 
-    /// The port it listens on.
+    /// The port on which it speaks libpq.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.server.port()
+    }
+
+    /// The port on which it speaks gRPC; always a free one.
+    #[must_use]
+    pub fn grpc_port(&self) -> u16 {
+        self.grpc.port
+    }
+
+    /// The address for gRPC as a spec names it.
+    #[must_use]
+    pub fn grpc_url(&self) -> String {
+        format!("grpc://no_user@127.0.0.1:{}", self.grpc_port())
     }
 
     /// The address as a spec names it, without password.
@@ -86,10 +110,16 @@ impl StandInPageserver {
         format!("postgresql://no_user@127.0.0.1:{}", self.port())
     }
 
-    /// What clients did.
+    /// What clients did over libpq.
     #[must_use]
     pub fn journal(&self) -> Journal {
         self.server.journal()
+    }
+
+    /// What clients did over gRPC: metadata as startup parameters, calls as commands.
+    #[must_use]
+    pub fn grpc_journal(&self) -> Journal {
+        self.grpc.journal.clone()
     }
 
     /// Changes the behaviour from the next connection or command on.
@@ -126,7 +156,7 @@ impl StandInPageserver {
     }
 }
 
-struct Responder(Arc<Mutex<PageserverBehaviour>>);
+struct Responder(SharedBehaviour);
 
 impl Handler for Responder {
     fn admits(&self) -> bool {
@@ -199,28 +229,18 @@ async fn basebackup(
     peer: &mut Peer,
 ) -> io::Result<Outcome> {
     match &fault {
-        Some(Fault::Error(text)) => return Ok(fail(peer, text)),
+        Some(Fault::Error(text) | Fault::Status(_, text)) => return Ok(fail(peer, text)),
         Some(Fault::Silence) => return hangup(peer).await,
         _ => {}
     }
-    let mut chunks = match read_archive(archive, gzip) {
+    let mut chunks = match read_archive(archive, gzip, CHUNK) {
         Ok(chunks) => chunks,
         Err(error) => return Ok(fail(peer, &format!("Not found: no basebackup here: {error}"))),
     };
     peer.copy_out();
     peer.flush().await?;
 
-    let limit = match &fault {
-        Some(
-            Fault::DropAfter(bytes)
-            | Fault::ErrorAfter(bytes, _)
-            | Fault::Truncated(bytes)
-            | Fault::StallAfter(bytes),
-        ) => *bytes,
-        Some(Fault::Garbage | Fault::Empty) => 0,
-        _ => u64::MAX,
-    };
-    let mut left = limit;
+    let mut left = fault.as_ref().map_or(u64::MAX, Fault::limit);
     while left > 0
         && let Some(chunk) = chunks.recv().await
     {
@@ -256,17 +276,21 @@ async fn hangup(peer: &mut Peer) -> io::Result<Outcome> {
     Ok(Outcome::Hangup)
 }
 
-/// Reads the archive on a blocking thread, inflated unless the client takes gzip. The thread ends
+/// Reads the archive in chunks of `size` bytes on a blocking thread, inflated unless the client takes gzip. The thread ends
 /// when the receiver is dropped.
-fn read_archive(path: &Path, gzip: bool) -> io::Result<mpsc::Receiver<io::Result<Bytes>>> {
+fn read_archive(
+    path: &Path,
+    gzip: bool,
+    size: usize,
+) -> io::Result<mpsc::Receiver<io::Result<Bytes>>> {
     let file = File::open(path)?;
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
     tokio::task::spawn_blocking(move || {
         let mut reader: Box<dyn Read> =
             if gzip { Box::new(file) } else { Box::new(GzDecoder::new(io::BufReader::new(file))) };
         loop {
-            let mut chunk = Vec::with_capacity(CHUNK);
-            let read = reader.by_ref().take(CHUNK as u64).read_to_end(&mut chunk);
+            let mut chunk = Vec::with_capacity(size);
+            let read = reader.by_ref().take(size as u64).read_to_end(&mut chunk);
             let last = !matches!(read, Ok(bytes) if bytes > 0);
             if matches!(read, Ok(0)) || sender.blocking_send(read.map(|_| chunk.into())).is_err() {
                 return;

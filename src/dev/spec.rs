@@ -9,6 +9,8 @@ use std::path::Path;
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
+use super::pageserver::StandInPageserver;
+
 /// Tenant used unless told otherwise.
 pub const TENANT_ID: &str = "51b0c7e2a94d4c06b3f7d1e8a2640f9c";
 /// Timeline used unless told otherwise.
@@ -121,6 +123,19 @@ impl SpecBuilder {
     pub fn database(&mut self, name: &str, owner: &str) -> &mut Self {
         self.databases.push(json!({"name": name, "owner": owner, "options": null}));
         self
+    }
+
+    /// Has a pageserver asked over gRPC, for the basebackup and for leases; Postgres itself is
+    /// told of both URLs (06 §2.2).
+    pub fn pageserver_over_grpc(&mut self, pageserver: &StandInPageserver) -> &mut Self {
+        let urls = json!({"libpq_url": pageserver.connstring(), "grpc_url": pageserver.grpc_url()});
+        self.member(
+            "pageserver_connection_info",
+            json!({
+                "shard_count": 0, "prefer_protocol": "grpc",
+                "shards": {"0000": {"pageservers": [urls]}},
+            }),
+        )
     }
 
     /// Adds or replaces a member of the spec; `null` stays as `null`.

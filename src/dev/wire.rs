@@ -27,9 +27,9 @@ const GREETING_LIMIT: Duration = Duration::from_secs(60);
 /// Storage servers drop connections that are idle for ten minutes (06 §3.7).
 const IDLE_LIMIT: Duration = Duration::from_secs(600);
 /// Connections at a time; more are closed at once. A compute needs a handful.
-const MAX_CONNECTIONS: usize = 128;
+pub(super) const MAX_CONNECTIONS: usize = 128;
 /// Pause after a failed accept, which is nearly always a lack of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How a command ended, when the connection itself is well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

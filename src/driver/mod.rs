@@ -23,6 +23,7 @@ use crate::postgres::process::PostgresProcess;
 use crate::spec::ParsedSpec;
 use crate::startup::{self, Leftovers};
 use crate::state::Event;
+use crate::storage::lease;
 use crate::tls::{TlsPair, TlsState};
 use ending::Ending;
 pub use stop::Stop;
@@ -65,7 +66,15 @@ impl Driver {
     /// From the first spec to the end of the compute. Returns the exit code of the process.
     pub async fn run(mut self) -> u8 {
         let ending = match self.first_spec().await {
-            Ok((spec, reply)) => self.start_and_supervise(spec, reply).await,
+            Ok((spec, reply)) => {
+                let node = &self.node;
+                let _leases = lease::start(
+                    node.watch_spec(),
+                    node.params.timeouts.lease,
+                    node.metrics.leases.clone(),
+                );
+                self.start_and_supervise(spec, reply).await
+            }
             Err(ending) => ending,
         };
         self.end(ending).await

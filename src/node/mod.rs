@@ -129,7 +129,6 @@ pub struct ComputeState {
     status: ComputeStatus,
     start_time: DateTime<Utc>,
     started: Instant,
-    spec: Option<Arc<ParsedSpec>>,
     error: Option<String>,
     last_active: Option<DateTime<Utc>>,
     metrics: StartupMetrics,
@@ -157,6 +156,8 @@ pub struct ComputeNode {
     /// What runs beside the driver while Postgres does.
     pub background: Background,
     state: Arc<Mutex<ComputeState>>,
+    /// Replaced under the lock of the state only.
+    spec: watch::Sender<Option<Arc<ParsedSpec>>>,
     changed: watch::Sender<ComputeStatus>,
     phase_changed: watch::Sender<usize>,
     requests: mpsc::UnboundedSender<Request>,
@@ -178,7 +179,6 @@ impl ComputeNode {
             status,
             start_time: Utc::now(),
             started: Instant::now(),
-            spec,
             error: None,
             last_active: None,
             metrics: StartupMetrics::default(),
@@ -197,6 +197,7 @@ impl ComputeNode {
             catalog: CatalogGate::default(),
             background: Background::default(),
             state: Arc::new(Mutex::new(state)),
+            spec: watch::Sender::new(spec),
             changed: watch::Sender::new(status),
             phase_changed: watch::Sender::new(0),
             requests,
@@ -244,16 +245,22 @@ impl ComputeNode {
 
     /// The spec in force.
     pub fn spec(&self) -> Option<Arc<ParsedSpec>> {
-        self.lock().spec.clone()
+        self.spec.borrow().clone()
+    }
+
+    /// Follows the spec in force.
+    pub fn watch_spec(&self) -> watch::Receiver<Option<Arc<ParsedSpec>>> {
+        self.spec.subscribe()
     }
 
     /// Document of `GET /status`.
     pub fn status_document(&self) -> StatusDocument {
         let state = self.lock();
+        let spec = self.spec();
         StatusDocument {
             start_time: state.start_time,
-            tenant: state.spec.as_ref().map(|spec| spec.tenant_id),
-            timeline: state.spec.as_ref().map(|spec| spec.timeline_id),
+            tenant: spec.as_ref().map(|spec| spec.tenant_id),
+            timeline: spec.as_ref().map(|spec| spec.timeline_id),
             status: state.status,
             last_active: state.last_active,
             error: state.error.clone(),
@@ -322,7 +329,8 @@ impl ComputeNode {
 
     /// A refresh brought another spec; nothing of the old one is kept (01 §5.3).
     pub fn replace_spec(&self, spec: Arc<ParsedSpec>) {
-        self.lock().spec = Some(spec);
+        let _state = self.lock();
+        self.spec.send_replace(Some(spec));
     }
 
     /// Asks for a spec to be applied and waits until the compute runs with it or has failed. The
@@ -333,7 +341,7 @@ impl ComputeNode {
             let mut state = self.lock();
             self.apply_locked(&mut state, Event::Configure)?;
             let spec = Arc::new(spec);
-            state.spec = Some(Arc::clone(&spec));
+            self.spec.send_replace(Some(Arc::clone(&spec)));
             self.request(Request::Configure { spec, reply });
         }
         match answer.await {

@@ -6,6 +6,7 @@
 
 pub mod control_plane;
 pub mod document;
+pub mod grpc_url;
 pub mod host_port;
 pub mod ids;
 pub mod pageserver;

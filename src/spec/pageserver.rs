@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::grpc_url::{GrpcAddress, GrpcUrlError};
 use super::ids::ShardIndex;
 use crate::telemetry::secret::Secret;
 
@@ -80,6 +81,14 @@ pub enum PageserverInfoError {
         /// What the parser said; it does not repeat the string.
         reason: String,
     },
+    /// The preferred protocol is gRPC, and the URL for it cannot be used.
+    #[error("the grpc_url of shard {shard} cannot be used: {reason}")]
+    BadGrpcUrl {
+        /// The shard it belongs to.
+        shard: ShardIndex,
+        /// What is wrong.
+        reason: GrpcUrlError,
+    },
 }
 
 impl PageserverConnectionInfo {
@@ -127,14 +136,19 @@ impl PageserverConnectionInfo {
     pub fn validate(&self) -> Result<(), PageserverInfoError> {
         for index in self.indexes() {
             let pageserver = self.first_pageserver(index)?;
-            match self.prefer_protocol {
-                PageserverProtocol::Grpc if pageserver.grpc_url.is_none() => {
+            match (self.prefer_protocol, &pageserver.libpq_url, &pageserver.grpc_url) {
+                (PageserverProtocol::Grpc, _, None) => {
                     return Err(PageserverInfoError::NoGrpcUrl(index));
                 }
-                PageserverProtocol::Libpq if pageserver.libpq_url.is_none() => {
+                (PageserverProtocol::Grpc, _, Some(url)) => {
+                    url.expose().parse::<GrpcAddress>().map_err(|reason| {
+                        PageserverInfoError::BadGrpcUrl { shard: index, reason }
+                    })?;
+                }
+                (PageserverProtocol::Libpq, None, _) => {
                     return Err(PageserverInfoError::NoLibpqUrl(index));
                 }
-                _ => {}
+                (PageserverProtocol::Libpq, Some(_), _) => {}
             }
             if let Some(url) = &pageserver.libpq_url {
                 url.expose().parse::<tokio_postgres::Config>().map_err(|error| {
@@ -214,6 +228,10 @@ mod tests {
             (
                 r#"{"shard_count":0,"shards":{"0000":{"pageservers":[{"libpq_url":"port=x"}]}}}"#,
                 "connection string of shard 0000",
+            ),
+            (
+                r#"{"shard_count":0,"prefer_protocol":"grpc","shards":{"0000":{"pageservers":[{"grpc_url":"https://a"}]}}}"#,
+                "the grpc_url of shard 0000 cannot be used: it demands TLS",
             ),
         ] {
             let error = parse(json).validate().unwrap_err().to_string();

@@ -1,10 +1,11 @@
-//! Fetches the base backup and unpacks it into the data directory, with retries (01 §9.3, 06 §3).
+//! Fetches the base backup and unpacks it into the data directory, with retries (01 §9.3, 06 §3,
+//! §5).
 //!
 //! Comes after the safekeepers have named the LSN. The connection may be opened before that, with
 //! [`EarlyConnection`], while the safekeepers are asked.
 //!
-//! Invariants: a try counts as successful only when the server has said CommandComplete and every
-//! file is written; no try sees files of an earlier one.
+//! Invariants: a try counts as successful only when the server has said that it is complete
+//! (CommandComplete, or status OK) and every file is written; no try sees files of an earlier one.
 
 use std::path::Path;
 use std::time::Duration;
@@ -154,13 +155,13 @@ pub async fn get_basebackup(
 
 /// Pause after a failed try, counted from 0: 500, 750, 1125, 1687 ms ... (06 §3.8), and up to 5 %
 /// more, so that computes that failed together do not come back together.
-fn pause(first: Duration, attempt: u32) -> Duration {
+pub(super) fn pause(first: Duration, attempt: u32) -> Duration {
     let exponent = i32::try_from(attempt).unwrap_or(i32::MAX).min(32);
     first.mul_f64(1.5_f64.powi(exponent)).mul_f64(1.0 + 0.05 * fastrand::f64())
 }
 
-/// The command (06 §3.3). The tenant id is plain even when the tenant has shards.
-fn command(request: &BasebackupRequest<'_>) -> String {
+/// The command over libpq (06 §3.3). The tenant id is plain even when the tenant has shards.
+pub(super) fn command(request: &BasebackupRequest<'_>) -> String {
     let mut text = format!("basebackup {} {}", request.tenant_id, request.timeline_id);
     if request.lsn.is_valid() {
         text.push_str(&format!(" {}", request.lsn));
@@ -221,12 +222,11 @@ impl Try<'_> {
         &self,
         opened: Option<PageserverConnection>,
     ) -> Result<(PageserverConnection, bool), FetchError> {
-        let command = command(&self.request);
         let reopened = opened.is_some();
         if let Some(mut connection) = opened
             && !connection.is_stale()
         {
-            match self.start_copy(&mut connection, &command).await {
+            match self.start(&mut connection).await {
                 Ok(()) => return Ok((connection, false)),
                 // The server closed it while nobody looked (it does so after 10 minutes).
                 Err(FetchError::Lost(_)) => {}
@@ -238,17 +238,13 @@ impl Try<'_> {
         }
         let mut connection =
             PageserverConnection::open_endpoint(self.endpoint, self.limits.connect).await?;
-        self.start_copy(&mut connection, &command).await?;
+        self.start(&mut connection).await?;
         Ok((connection, reopened))
     }
 
-    async fn start_copy(
-        &self,
-        connection: &mut PageserverConnection,
-        command: &str,
-    ) -> Result<(), FetchError> {
+    async fn start(&self, connection: &mut PageserverConnection) -> Result<(), FetchError> {
         self.progress.set(Phase::WaitingForFirstByte);
-        noting_silence(connection.start_copy(command, self.limits.first_byte)).await
+        noting_silence(connection.start_archive(&self.request, self.limits.first_byte)).await
     }
 }
 

@@ -4,9 +4,11 @@ use std::io;
 use std::time::Duration;
 
 use thiserror::Error;
+use tonic::Code;
 
 use super::unpack::UnpackError;
 pub(super) use crate::errors::one_line as chain;
+use crate::spec::grpc_url::GrpcUrlError;
 use crate::spec::{Lsn, ShardIndex};
 
 /// What a failed try means for the next one.
@@ -37,12 +39,6 @@ pub struct BasebackupError {
 /// Why one try failed. Peers are named as `host:port`; no text holds a password.
 #[derive(Debug, Error)]
 pub enum FetchError {
-    /// Only libpq is spoken.
-    #[error(
-        "the spec prefers gRPC for the pageservers, this version speaks libpq only: set \
-         prefer_protocol to \"libpq\" and give each pageserver a libpq_url"
-    )]
-    Grpc,
     /// No shard 0 in the map.
     #[error("shard connection info missing for shard {0}")]
     NoShard(ShardIndex),
@@ -52,6 +48,20 @@ pub enum FetchError {
     /// None of the pageservers has one.
     #[error("no libpq_url for shard {0}")]
     NoLibpqUrl(ShardIndex),
+    /// None of the pageservers has one, and gRPC is preferred.
+    #[error("no grpc_url for shard {0}")]
+    NoGrpcUrl(ShardIndex),
+    /// A `grpc_url` that cannot be used.
+    #[error("the grpc_url of shard {shard} cannot be used: {reason}")]
+    BadGrpcUrl {
+        /// The shard it belongs to.
+        shard: ShardIndex,
+        /// What is wrong.
+        reason: GrpcUrlError,
+    },
+    /// Metadata are HTTP headers.
+    #[error("storage_auth_token has characters that cannot be sent in an HTTP header")]
+    BadToken,
     /// A connection string that cannot be used; the reason does not repeat it.
     #[error("the libpq connection string of shard {shard} cannot be used: {reason}")]
     BadConnectionString {
@@ -93,6 +103,14 @@ pub enum FetchError {
         /// Its own words.
         message: String,
     },
+    /// A gRPC status of the server, or one that the client gave its answer.
+    #[error("the pageserver answers: {message} (gRPC status {code:?})")]
+    Status {
+        /// The status.
+        code: Code,
+        /// The server's words.
+        message: String,
+    },
     /// The connection broke or was closed.
     #[error("the connection to the pageserver was lost")]
     Lost(#[source] io::Error),
@@ -113,19 +131,26 @@ pub enum FetchError {
 impl FetchError {
     /// What it means for the next try. Server errors are told apart by SQLSTATE class only: 28 is
     /// authorization, 42 a command that the server does not understand. Nearly everything else,
-    /// a bad token included, comes as `XX000` and may pass (06 §3.2).
+    /// a bad token included, comes as `XX000` and may pass (06 §3.2). Of the gRPC statuses those
+    /// with the same meanings end it; all others may pass while a tenant moves (06 §5.4).
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Grpc
-            | Self::NoShard(_)
+            Self::NoShard(_)
             | Self::NoPageserver
             | Self::NoLibpqUrl(_)
+            | Self::NoGrpcUrl(_)
             | Self::BadConnectionString { .. }
+            | Self::BadGrpcUrl { .. }
+            | Self::BadToken
             | Self::PasswordMissing(_)
             | Self::Authentication(_) => ErrorClass::Permanent,
             Self::Server { code, .. } if code.starts_with("28") || code.starts_with("42") => {
                 ErrorClass::Permanent
             }
+            Self::Status {
+                code: Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented,
+                ..
+            } => ErrorClass::Permanent,
             Self::Unpack(error) if error.is_permanent() => ErrorClass::Permanent,
             Self::FirstByteTimeout(_) => ErrorClass::Slow,
             _ => ErrorClass::Transient,
@@ -141,6 +166,10 @@ mod tests {
         FetchError::Server { code: code.to_owned(), message: "no such thing".to_owned() }
     }
 
+    fn status(code: Code) -> FetchError {
+        FetchError::Status { code, message: "no such thing".to_owned() }
+    }
+
     #[test]
     fn classes() {
         let local = io::Error::from(io::ErrorKind::StorageFull);
@@ -148,7 +177,11 @@ mod tests {
             (server("XX000"), ErrorClass::Transient),
             (server("57P01"), ErrorClass::Transient),
             (server("28P01"), ErrorClass::Permanent),
-            (FetchError::Grpc, ErrorClass::Permanent),
+            (status(Code::Unauthenticated), ErrorClass::Permanent),
+            (status(Code::Unimplemented), ErrorClass::Permanent),
+            (status(Code::NotFound), ErrorClass::Transient),
+            (status(Code::FailedPrecondition), ErrorClass::Transient),
+            (FetchError::BadToken, ErrorClass::Permanent),
             (FetchError::FirstByteTimeout(Duration::from_secs(330)), ErrorClass::Slow),
             (FetchError::Stalled(Duration::from_secs(60)), ErrorClass::Transient),
             (UnpackError::Climbing("../x".to_owned()).into(), ErrorClass::Permanent),

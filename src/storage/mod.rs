@@ -5,8 +5,10 @@
 //!
 //! basebackup::get_basebackup                           retries and their classes
 //!   └─ target ─► connection ──chunks──► unpack         one try
-//!      (who)     (network task)         inflate ──pipe──► tree
+//!      (who)     libpq | grpc           inflate ──pipe──► tree
 //!                                       (thread)          (thread, writes below PGDATA)
+//!
+//! lease::start ── lease_request                        a static compute: keep its LSN
 //! ```
 //!
 //! Invariant: whatever fails, and whenever a future of this module is dropped, no task, thread or
@@ -15,9 +17,15 @@
 pub mod basebackup;
 pub mod connection;
 pub mod errors;
+mod grpc;
+pub mod lease;
+mod lease_request;
+mod libpq;
+pub mod page_api;
 mod pipe;
 pub mod progress;
 pub mod safekeepers;
+mod simple_query;
 pub mod sync;
 pub mod sync_verdict;
 pub mod target;
@@ -30,6 +38,7 @@ pub use basebackup::{
     BasebackupLimits, BasebackupRequest, BasebackupStats, EarlyConnection, get_basebackup,
 };
 pub use errors::{BasebackupError, FetchError};
+pub use lease::LeaseLimits;
 pub use progress::Progress;
 pub use safekeepers::{SyncCheck, check_safekeepers};
 pub use target::PageserverTarget;

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::Config;
 
 use super::errors::chain;
+use super::simple_query;
 use super::sync_verdict::{Answer, Verdict, quorum, verdict};
 use crate::spec::{Lsn, TenantId, TimelineId};
 use crate::telemetry::secret::Secret;
@@ -82,8 +83,8 @@ impl fmt::Display for SyncCheck {
     }
 }
 
-/// Asks all safekeepers at once. `limit` is what each has for connecting and answering (100 ms is
-/// documented). When a quorum answers and differs, all are asked a second time. Never fails:
+/// Asks all safekeepers at once. `limit` is what each has for connecting and answering (300 ms in
+/// production). When a quorum answers and differs, all are asked a second time. Never fails:
 /// problems are part of the result, which is also logged.
 pub async fn check_safekeepers(request: SyncCheckRequest<'_>, limit: Duration) -> SyncCheck {
     tracing::info!("checking if safekeepers are synced");
@@ -167,20 +168,10 @@ async fn probe(request: SyncCheckRequest<'_>, address: &str) -> Result<Answer, S
         config.password(token.expose());
     }
 
-    let (client, connection) = config.connect(NoTls).await.map_err(|error| chain(&error))?;
-    let mut query = std::pin::pin!(client.simple_query("TIMELINE_STATUS"));
-    let messages = tokio::select! {
-        messages = &mut query => messages,
-        // The answer may have come together with the end of the connection.
-        _ = connection => query.await,
+    let row = simple_query::first_row(&config, "TIMELINE_STATUS").await;
+    let Some(row) = row.map_err(|error| chain(&error))? else {
+        return Ok(Answer::TimelineUnknown);
     };
-    let messages = messages.map_err(|error| chain(&error))?;
-
-    let row = messages.into_iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    });
-    let Some(row) = row else { return Ok(Answer::TimelineUnknown) };
     let lsn = |column: &str| match row.try_get(column) {
         Ok(Some(text)) => {
             text.parse::<Lsn>().map_err(|_| format!("{column} is no LSN in its answer"))

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, Utc};
 use prometheus::{GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use super::lease_metrics::LeaseMetrics;
 use crate::state::ComputeStatus;
 
 /// Set while compiling through the environment variable `BUILD_TAG` (01 §2).
@@ -28,6 +29,8 @@ pub struct Metrics {
     pub migrations_failed: IntCounterVec,
     /// Bytes of log files in `PGDATA/log` (04 §10.4).
     pub audit_log_dir_size: IntGauge,
+    /// LSN leases of a static compute.
+    pub leases: LeaseMetrics,
 }
 
 impl Metrics {
@@ -66,6 +69,7 @@ impl Metrics {
             &["migration_id"],
         )?;
         registry.register(Box::new(migrations_failed.clone()))?;
+        let leases = LeaseMetrics::register(&registry)?;
         Ok(Self {
             registry,
             up,
@@ -74,6 +78,7 @@ impl Metrics {
             certificate_expiry: Arc::default(),
             migrations_failed,
             audit_log_dir_size,
+            leases,
         })
     }
 

@@ -57,6 +57,14 @@ async fn storage_that_would_make_the_start_fail() {
         assert!(checked.stdout.contains("cannot connect to pageserver"), "{checked:?}");
         assert!(!format!("{checked:?}").contains("planted"));
 
+        // Over gRPC the token is seen only with the first call.
+        bed.spec.pageserver_over_grpc(&bed.pageserver);
+        let path = bed.write("config.json", &bed.spec.config()).display().to_string();
+        let checked = check(&["--config", &path, "--probe"]).await;
+        let line = format!("pageserver 127.0.0.1:{}: connected (gRPC)", bed.pageserver.grpc_port());
+        assert!(checked.stdout.contains(&line), "{checked:?}");
+        bed.spec.extra.clear();
+
         // A replica does not ask safekeepers.
         bed.spec.mode = json!("Replica");
         bed.spec.safekeeper_connstrings = Vec::new();

@@ -39,6 +39,23 @@ async fn it_runs_answers_and_ends_with_0() {
     .await;
 }
 
+#[tokio::test]
+async fn the_stand_in_pageserver_speaks_grpc_too() {
+    on_one_server(|server| async {
+        let bed = DevBed::new(server);
+        let mut dev = bed.start_kept(&["--pageserver-protocol", "grpc"]);
+        dev.printed("psql ").await;
+        let config = std::fs::read(bed.data().join("compute.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        let info = &config["spec"]["pageserver_connection_info"];
+        assert_eq!(info["prefer_protocol"], "grpc", "{config}");
+        assert_eq!(dev.sql("SELECT 40 + 2").await, "42");
+        assert_eq!(dev.stop(Signal::SIGINT).await, 0, "{}", dev.output());
+        bed.assert_nothing_left();
+    })
+    .await;
+}
+
 /// Ctrl-C before there is anything to keep is no failure.
 #[tokio::test]
 async fn an_interrupted_start_ends_with_0() {

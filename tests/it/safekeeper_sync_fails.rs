@@ -38,7 +38,7 @@ async fn without_a_quorum_the_error_names_who_is_missing_and_stays_readable() {
         for part in [
             format!("{}: ", closed.address()).as_str(),
             "Connection refused",
-            &format!("{}: no answer within 100 ms", silent.address()),
+            &format!("{}: no answer within 300 ms", silent.address()),
             "exit status: 7",
             "sync-safekeepers stand-in: exit",
         ] {

@@ -233,7 +233,7 @@ impl Bed {
     }
 
     /// Starts a compute and waits for `running`; again if a safekeeper that was to answer was
-    /// later than its 100 ms, as happens on a busy machine: such a run shows nothing about the
+    /// later than its 300 ms, as happens on a busy machine: such a run shows nothing about the
     /// quick check.
     pub async fn start_with_punctual_safekeepers(&self) -> Compute {
         for _ in 0..10 {

@@ -1,0 +1,90 @@
+//! Accepts HTTP/2 connections for the gRPC side of the stand-in pageserver.
+//!
+//! Connections are served one by one, without a server framework around them, so that a fault can
+//! close one of them at any moment.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::grpc::GrpcSession;
+use super::{Fault, SharedBehaviour};
+use crate::dev::journal::{Event, Journal};
+use crate::dev::lock;
+use crate::dev::wire::{ACCEPT_PAUSE, MAX_CONNECTIONS};
+use crate::storage::page_api::page_service_server::PageServiceServer;
+
+/// A running listener. Dropping it ends it and all its connections.
+#[derive(Debug)]
+pub(super) struct Http2Server {
+    pub port: u16,
+    pub journal: Journal,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Http2Server {
+    /// Listens on a free port of 127.0.0.1.
+    pub(super) async fn start(behaviour: SharedBehaviour) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let port = listener.local_addr()?.port();
+        let journal = Journal::default();
+        let task = tokio::spawn(accept(listener, behaviour, journal.clone()));
+        Ok(Self { port, journal, _task: AbortOnDropHandle::new(task) })
+    }
+}
+
+async fn accept(listener: TcpListener, behaviour: SharedBehaviour, journal: Journal) {
+    let mut connections = JoinSet::new();
+    let mut number = 0;
+    loop {
+        let stream = tokio::select! {
+            Some(_ended) = connections.join_next() => continue,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(_) => {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        journal.record(number, Event::Connected);
+        let refused = lock(&behaviour).take(|fault| *fault == Fault::Refuse).is_some();
+        if refused || connections.len() >= MAX_CONNECTIONS {
+            journal.record(number, Event::Refused);
+        } else {
+            let session = GrpcSession {
+                behaviour: Arc::clone(&behaviour),
+                journal: journal.clone(),
+                connection: number,
+                hangup: CancellationToken::new(),
+            };
+            connections.spawn(serve(stream, session));
+        }
+        number += 1;
+    }
+}
+
+async fn serve(stream: TcpStream, session: GrpcSession) {
+    let (hangup, journal, number) =
+        (session.hangup.clone(), session.journal.clone(), session.connection);
+    // Nagle plus delayed ACK would cost 40 ms a turn; without it a test is only slower.
+    let _ = stream.set_nodelay(true);
+    let service = TowerToHyperService::new(PageServiceServer::new(session));
+    let connection =
+        http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        ended = connection => if let Err(error) = ended {
+            tracing::debug!(connection = number, %error, "stand-in server closes a connection");
+        },
+        () = hangup.cancelled() => {}
+    }
+    journal.record(number, Event::Closed);
+}

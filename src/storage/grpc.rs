@@ -1,0 +1,206 @@
+//! A connection to a pageserver over gRPC (06 §5).
+//!
+//! HTTP/2 over plain TCP with prior knowledge, so connecting is one round trip and the first call
+//! goes out with it. No message compression: what is compressed is the archive.
+//!
+//! Deadlines are ours, none is sent to the server. In between, pings find out that it is gone; a
+//! machine that vanished without a word would otherwise be waited for as long as one that waits
+//! for the WAL.
+
+use std::error::Error;
+use std::io;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use tokio::time::timeout;
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status, Streaming};
+
+use super::basebackup::BasebackupRequest;
+use super::errors::{FetchError, chain};
+use super::page_api::page_service_client::PageServiceClient;
+use super::page_api::{
+    BaseBackupCompression, GetBaseBackupRequest, GetBaseBackupResponseChunk, LeaseLsnRequest,
+    Timestamp,
+};
+use super::target::GrpcEndpoint;
+use crate::spec::{Lsn, TenantId, TimelineId};
+
+/// Largest message that is accepted (06 §5.1); servers send 256 KiB.
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+/// Largest piece handed on, so that little waits for the unpacker.
+const PIECE: usize = 64 * 1024;
+/// What the server may send ahead. More than an archive usually has: it would otherwise stop after
+/// every window, for a round trip.
+const WINDOW: u32 = 8 * 1024 * 1024;
+/// A ping after so much silence, and how long its answer may take.
+const PING_AFTER: Duration = Duration::from_secs(15);
+const PING_LIMIT: Duration = Duration::from_secs(15);
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) struct GrpcConnection {
+    client: PageServiceClient<Channel>,
+    metadata: MetadataMap,
+    peer: String,
+    connect_time: Duration,
+    archive: Option<Streaming<GetBaseBackupResponseChunk>>,
+    /// Received and not handed on yet.
+    rest: Bytes,
+}
+
+impl GrpcConnection {
+    /// Connects. Nobody is asked for a password: the token goes along with each call.
+    pub(super) async fn open(endpoint: &GrpcEndpoint, limit: Duration) -> Result<Self, FetchError> {
+        let started = Instant::now();
+        let peer = endpoint.address.to_string();
+        let invalid =
+            |_| FetchError::Protocol("the address of the pageserver is no HTTP authority");
+        // Neither the scheme `grpc` nor a user: some servers refuse both (06 §5.1).
+        let transport = Endpoint::from_shared(format!("http://{peer}"))
+            .map_err(invalid)?
+            .user_agent(concat!("compute_ctl/", env!("CARGO_PKG_VERSION")))
+            .map_err(invalid)?
+            .connect_timeout(limit)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .http2_keep_alive_interval(PING_AFTER)
+            .keep_alive_timeout(PING_LIMIT);
+        let channel = match timeout(limit, transport.connect()).await {
+            Ok(Ok(channel)) => channel,
+            Ok(Err(error)) => return Err(FetchError::Connect { peer, source: io_error(&error) }),
+            Err(_) => return Err(FetchError::ConnectTimeout { peer, limit }),
+        };
+        let mut metadata = MetadataMap::new();
+        metadata.insert("neon-shard-id", ascii(&endpoint.shard.to_string())?);
+        if let Some(authorization) = &endpoint.authorization {
+            metadata.insert("authorization", authorization.expose().clone());
+        }
+        Ok(Self {
+            client: PageServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE),
+            metadata,
+            peer,
+            connect_time: started.elapsed(),
+            archive: None,
+            rest: Bytes::new(),
+        })
+    }
+
+    /// Who it goes to, as `host:port`.
+    pub(super) fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    /// How long connecting took.
+    pub(super) const fn connect_time(&self) -> Duration {
+        self.connect_time
+    }
+
+    /// Sends the call and waits until the server agrees to stream.
+    pub(super) async fn start_archive(
+        &mut self,
+        request: &BasebackupRequest<'_>,
+        limit: Duration,
+    ) -> Result<(), FetchError> {
+        let message = GetBaseBackupRequest {
+            lsn: request.lsn.0,
+            replica: request.replica,
+            full: false,
+            compression: BaseBackupCompression::Gzip.into(),
+        };
+        let message = self.call(message, request.tenant_id, request.timeline_id)?;
+        match timeout(limit, self.client.get_base_backup(message)).await {
+            Ok(Ok(answer)) => {
+                self.archive = Some(answer.into_inner());
+                Ok(())
+            }
+            Ok(Err(status)) => Err(status_error(&status)),
+            Err(_) => Err(FetchError::FirstByteTimeout(limit)),
+        }
+    }
+
+    /// The next bytes of the archive, never none. `None` only after the server has said that all
+    /// went well, so an error that follows the archive is not lost.
+    pub(super) async fn next_chunk(
+        &mut self,
+        limit: Duration,
+        late: fn(Duration) -> FetchError,
+    ) -> Result<Option<Bytes>, FetchError> {
+        let archive = self.archive.as_mut().ok_or(FetchError::Protocol("nothing was asked for"))?;
+        while self.rest.is_empty() {
+            match timeout(limit, archive.message()).await {
+                Ok(Ok(Some(message))) => self.rest = message.chunk,
+                Ok(Ok(None)) => return Ok(None),
+                Ok(Err(status)) => return Err(status_error(&status)),
+                Err(_) => return Err(late(limit)),
+            }
+        }
+        Ok(Some(self.rest.split_to(PIECE.min(self.rest.len()))))
+    }
+
+    /// Asks for a lease. Returns when it ends.
+    pub(super) async fn lease_lsn(
+        &mut self,
+        tenant_id: TenantId,
+        timeline_id: TimelineId,
+        lsn: Lsn,
+    ) -> Result<SystemTime, FetchError> {
+        let message = self.call(LeaseLsnRequest { lsn: lsn.0 }, tenant_id, timeline_id)?;
+        let answer = self.client.lease_lsn(message).await;
+        let expires = answer.map_err(|status| status_error(&status))?.into_inner().expires;
+        let wrong = FetchError::Protocol("the end of the lease is missing or no point in time");
+        expires.and_then(point_in_time).ok_or(wrong)
+    }
+
+    /// A message with its metadata (06 §5.2).
+    fn call<M>(
+        &self,
+        message: M,
+        tenant_id: TenantId,
+        timeline_id: TimelineId,
+    ) -> Result<Request<M>, FetchError> {
+        let mut request = Request::new(message);
+        *request.metadata_mut() = self.metadata.clone();
+        request.metadata_mut().insert("neon-tenant-id", ascii(&tenant_id.to_string())?);
+        request.metadata_mut().insert("neon-timeline-id", ascii(&timeline_id.to_string())?);
+        Ok(request)
+    }
+}
+
+/// Ids are hex digits, so this does not fail.
+fn ascii(id: &str) -> Result<MetadataValue<Ascii>, FetchError> {
+    id.parse().map_err(|_| FetchError::Protocol("an id cannot be sent in an HTTP header"))
+}
+
+/// A timestamp from the epoch on; none for times before it and for what is no time at all.
+fn point_in_time(time: Timestamp) -> Option<SystemTime> {
+    let nanos = u32::try_from(time.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    let since_epoch = Duration::new(u64::try_from(time.seconds).ok()?, nanos);
+    SystemTime::UNIX_EPOCH.checked_add(since_epoch)
+}
+
+/// A status with a cause was made here, of what happened to the connection.
+fn status_error(status: &Status) -> FetchError {
+    match status.source() {
+        Some(cause) => FetchError::Lost(io::Error::other(chain(cause))),
+        None => FetchError::Status { code: status.code(), message: status.message().to_owned() },
+    }
+}
+
+/// The system's error in a chain of causes, or the whole chain as text.
+fn io_error(error: &(dyn Error + 'static)) -> io::Error {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && let Some(code) = error.raw_os_error()
+        {
+            return io::Error::from_raw_os_error(code);
+        }
+        cause = error.source();
+    }
+    io::Error::other(chain(error))
+}
+
+#[cfg(test)]
+mod tests;

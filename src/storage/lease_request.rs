@@ -1,0 +1,168 @@
+//! One request for a lease, to one pageserver (06 §6.2).
+
+use std::time::{Duration, SystemTime};
+
+use thiserror::Error;
+use tokio::time::timeout;
+use tokio_postgres::Config;
+use tokio_postgres::config::SslMode;
+use tonic::Code;
+
+use super::errors::{FetchError, chain};
+use super::grpc::GrpcConnection;
+use super::simple_query;
+use super::target::{GrpcEndpoint, addresses, os_user};
+use crate::spec::grpc_url::GrpcAddress;
+use crate::spec::pageserver::{Pageserver, PageserverProtocol};
+use crate::spec::{Lsn, ShardIndex, TenantId, TimelineId};
+use crate::telemetry::secret::Secret;
+
+/// Column of the answer over libpq.
+const VALID_UNTIL: &str = "valid_until";
+
+/// What must be kept from garbage collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pin {
+    pub tenant_id: TenantId,
+    pub timeline_id: TimelineId,
+    pub lsn: Lsn,
+}
+
+/// Whom to ask.
+#[derive(Debug, Clone)]
+pub(super) struct Lessor {
+    pub shard: ShardIndex,
+    pub pageserver: Pageserver,
+    pub protocol: PageserverProtocol,
+}
+
+/// An answer that is none of the errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lease {
+    /// Granted until then, which may be past.
+    Until(SystemTime),
+    /// The LSN is gone, or about to go.
+    Refused,
+}
+
+/// Why there is no answer. All of these may pass (06 W8).
+#[derive(Debug, Error)]
+pub(super) enum LeaseError {
+    #[error("{0}")]
+    Target(FetchError),
+    #[error("{0}")]
+    Libpq(String),
+    #[error(transparent)]
+    Grpc(FetchError),
+    #[error("error parsing lsn lease response: {0}")]
+    Answer(&'static str),
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+}
+
+impl Lessor {
+    /// `host:port` for the log.
+    pub(super) fn name(&self) -> String {
+        let Pageserver { libpq_url, grpc_url, .. } = &self.pageserver;
+        let name = match self.protocol {
+            PageserverProtocol::Libpq => libpq_url.as_ref().and_then(|url| {
+                let config: Config = url.expose().parse().ok()?;
+                addresses(&config).ok()?.first().map(ToString::to_string)
+            }),
+            PageserverProtocol::Grpc => grpc_url
+                .as_ref()
+                .and_then(|url| url.expose().parse::<GrpcAddress>().ok())
+                .map(|address| address.to_string()),
+        };
+        name.unwrap_or_else(|| "a pageserver without usable URL".to_owned())
+    }
+
+    /// Asks over a connection of its own. `limit` is for connecting and answering.
+    pub(super) async fn ask(
+        &self,
+        pin: Pin,
+        token: Option<&Secret<String>>,
+        limit: Duration,
+    ) -> Result<Lease, LeaseError> {
+        let answer = async {
+            match self.protocol {
+                PageserverProtocol::Libpq => self.ask_libpq(pin, token).await,
+                PageserverProtocol::Grpc => self.ask_grpc(pin, token, limit).await,
+            }
+        };
+        timeout(limit, answer).await.unwrap_or(Err(LeaseError::Timeout(limit)))
+    }
+
+    async fn ask_libpq(
+        &self,
+        pin: Pin,
+        token: Option<&Secret<String>>,
+    ) -> Result<Lease, LeaseError> {
+        let config = self.config(token)?;
+        let row = simple_query::first_row(&config, &self.command(pin))
+            .await
+            .map_err(|error| LeaseError::Libpq(chain(&error)))?
+            .ok_or(LeaseError::Answer("there is no row"))?;
+        match row.try_get(VALID_UNTIL) {
+            Ok(Some(text)) => until(text).map(Lease::Until),
+            Ok(None) => Ok(Lease::Refused),
+            Err(_) => Err(LeaseError::Answer("there is no column valid_until")),
+        }
+    }
+
+    /// The tenant id names the shard, unlike that of a base backup.
+    fn command(&self, pin: Pin) -> String {
+        let Pin { tenant_id, timeline_id, lsn } = pin;
+        match self.shard.count {
+            0 => format!("lease lsn {tenant_id} {timeline_id} {lsn}"),
+            _ => format!("lease lsn {tenant_id}-{} {timeline_id} {lsn}", self.shard),
+        }
+    }
+
+    fn config(&self, token: Option<&Secret<String>>) -> Result<Config, LeaseError> {
+        let shard = self.shard;
+        let url = self.pageserver.libpq_url.as_ref();
+        let url = url.ok_or(LeaseError::Target(FetchError::NoLibpqUrl(shard)))?;
+        let bad = |reason| LeaseError::Target(FetchError::BadConnectionString { shard, reason });
+        let mut config: Config = url.expose().parse().map_err(|error| bad(chain(&error)))?;
+        if config.get_ssl_mode() == SslMode::Require {
+            return Err(bad("it demands TLS, which this version does not speak".to_owned()));
+        }
+        if config.get_user().is_none() {
+            config.user(os_user());
+        }
+        if let Some(token) = token {
+            config.password(token.expose());
+        }
+        Ok(config)
+    }
+
+    async fn ask_grpc(
+        &self,
+        pin: Pin,
+        token: Option<&Secret<String>>,
+        limit: Duration,
+    ) -> Result<Lease, LeaseError> {
+        let url = self.pageserver.grpc_url.as_ref();
+        let url = url.ok_or(LeaseError::Target(FetchError::NoGrpcUrl(self.shard)))?;
+        let endpoint = GrpcEndpoint::parse(url, token, self.shard).map_err(LeaseError::Target)?;
+        let mut connection =
+            GrpcConnection::open(&endpoint, limit).await.map_err(LeaseError::Grpc)?;
+        match connection.lease_lsn(pin.tenant_id, pin.timeline_id, pin.lsn).await {
+            Ok(until) => Ok(Lease::Until(until)),
+            Err(FetchError::Status { code: Code::FailedPrecondition, .. }) => Ok(Lease::Refused),
+            Err(error) => Err(LeaseError::Grpc(error)),
+        }
+    }
+}
+
+/// Milliseconds since the epoch of Unix, decimal.
+fn until(text: &str) -> Result<SystemTime, LeaseError> {
+    let since_epoch = text.parse().ok().map(Duration::from_millis);
+    since_epoch
+        .and_then(|since_epoch| SystemTime::UNIX_EPOCH.checked_add(since_epoch))
+        .ok_or(LeaseError::Answer("valid_until is no number of milliseconds"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,293 @@
+//! A connection to a pageserver over libpq, just enough for one base backup (06 §3).
+//!
+//! Written on the message encoders of `postgres-protocol` instead of using `tokio-postgres`, since
+//! this stream is what the program exists for and three things are out of reach there: seeing what
+//! follows CopyDone (an error after the archive must fail the try), memory that does not depend on
+//! how large the server makes its CopyData messages (a driver collects each one whole), and
+//! separate deadlines for the first byte and for stalls. The simple query protocol also saves the
+//! round trip for preparing the statement; the server accepts both (06 §3.4).
+//!
+//! There is no task behind a connection: dropping it closes the socket.
+
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::FutureExt;
+use postgres_protocol::message::{backend, frontend};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use super::errors::FetchError;
+use super::target::{Address, LibpqEndpoint};
+
+/// Bytes read from the socket at once, and the largest chunk handed on.
+const READ_SIZE: usize = 64 * 1024;
+/// No message but CopyData has a reason to be larger.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
+/// An open, authenticated connection that nothing was asked on yet, or that streams an archive.
+pub(super) struct LibpqConnection {
+    socket: Box<dyn Socket>,
+    peer: String,
+    /// Received and not used yet.
+    buffer: BytesMut,
+    /// Bytes of the current CopyData message that are still to come.
+    in_message: usize,
+    /// CopyDone has been seen; only CommandComplete may follow.
+    copy_done: bool,
+    connect_time: Duration,
+}
+
+impl fmt::Debug for LibpqConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LibpqConnection").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl LibpqConnection {
+    /// Connects and authenticates. `limit` holds for each of the addresses; the URL may ask for
+    /// less.
+    pub(super) async fn open(
+        endpoint: &LibpqEndpoint,
+        limit: Duration,
+    ) -> Result<Self, FetchError> {
+        let limit = endpoint.connect_timeout.map_or(limit, |asked| asked.min(limit));
+        let started = Instant::now();
+        let mut last = FetchError::Protocol("the connection string names no host");
+        for address in &endpoint.addresses {
+            let peer = address.to_string();
+            last = match timeout(limit, Self::handshake(address, endpoint)).await {
+                Ok(Ok(connection)) => {
+                    return Ok(Self { connect_time: started.elapsed(), ..connection });
+                }
+                Ok(Err(error)) => error,
+                Err(_) => FetchError::ConnectTimeout { peer, limit },
+            };
+        }
+        Err(last)
+    }
+
+    /// Who it goes to, as `host:port` or the path of a socket.
+    pub(super) fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    /// How long connecting and authenticating took.
+    pub(super) const fn connect_time(&self) -> Duration {
+        self.connect_time
+    }
+
+    /// Whether the server closed an idle connection, or said something on it, which it does only
+    /// to take leave. Does not wait.
+    pub(super) fn is_stale(&mut self) -> bool {
+        !self.buffer.is_empty() || self.socket.read_buf(&mut self.buffer).now_or_never().is_some()
+    }
+
+    async fn handshake(address: &Address, endpoint: &LibpqEndpoint) -> Result<Self, FetchError> {
+        let peer = address.to_string();
+        let socket = connect(address)
+            .await
+            .map_err(|source| FetchError::Connect { peer: peer.clone(), source })?;
+        let mut connection = Self {
+            socket,
+            peer,
+            buffer: BytesMut::new(),
+            in_message: 0,
+            copy_done: false,
+            connect_time: Duration::ZERO,
+        };
+
+        let mut parameters = vec![
+            ("client_encoding", "UTF8"),
+            ("user", &endpoint.user),
+            ("options", &endpoint.options),
+            ("application_name", "compute_ctl"),
+        ];
+        if let Some(database) = &endpoint.database {
+            parameters.push(("database", database));
+        }
+        let mut message = BytesMut::new();
+        frontend::startup_message(parameters, &mut message).map_err(FetchError::Lost)?;
+        connection.send(&message).await?;
+
+        // Bounded by the caller, together with connecting.
+        let forever = Duration::MAX;
+        loop {
+            let (tag, body) = connection.message(forever, FetchError::Stalled).await?;
+            match (tag, body.get(..4)) {
+                (backend::AUTHENTICATION_TAG, Some([0, 0, 0, 0])) => {}
+                (backend::AUTHENTICATION_TAG, Some([0, 0, 0, 3])) => {
+                    let Some(password) = &endpoint.password else {
+                        return Err(FetchError::PasswordMissing(connection.peer));
+                    };
+                    message.clear();
+                    frontend::password_message(password.expose(), &mut message)
+                        .map_err(FetchError::Lost)?;
+                    connection.send(&message).await?;
+                }
+                (backend::AUTHENTICATION_TAG, _) => {
+                    return Err(FetchError::Authentication(connection.peer));
+                }
+                (backend::BACKEND_KEY_DATA_TAG, _) => {}
+                (backend::READY_FOR_QUERY_TAG, _) => return Ok(connection),
+                _ => return Err(FetchError::Protocol("unexpected message while connecting")),
+            }
+        }
+    }
+
+    /// Sends the command and waits until the server agrees to stream.
+    pub(super) async fn start_copy(
+        &mut self,
+        command: &str,
+        limit: Duration,
+    ) -> Result<(), FetchError> {
+        let mut message = BytesMut::new();
+        frontend::query(command, &mut message).map_err(FetchError::Lost)?;
+        match timeout(limit, self.send(&message)).await {
+            Ok(sent) => sent?,
+            Err(_) => return Err(FetchError::FirstByteTimeout(limit)),
+        }
+        match self.message(limit, FetchError::FirstByteTimeout).await? {
+            (backend::COPY_OUT_RESPONSE_TAG, _) => Ok(()),
+            _ => Err(FetchError::Protocol("the answer to the command is no COPY")),
+        }
+    }
+
+    /// The next bytes of the archive, at most [`READ_SIZE`] and never empty. `None` only after
+    /// CopyDone *and* CommandComplete, so an error that the server sends after the archive is
+    /// not lost. `limit` holds for each wait for the network; `late` makes the error from it.
+    pub(super) async fn next_chunk(
+        &mut self,
+        limit: Duration,
+        late: fn(Duration) -> FetchError,
+    ) -> Result<Option<Bytes>, FetchError> {
+        let mut chunk = BytesMut::new();
+        loop {
+            let room = READ_SIZE.saturating_sub(chunk.len());
+            let n = self.in_message.min(self.buffer.len()).min(room);
+            if n > 0 {
+                if chunk.is_empty() {
+                    chunk.reserve(self.buffer.len().min(READ_SIZE));
+                }
+                chunk.extend_from_slice(&self.buffer.split_to(n));
+                self.in_message = self.in_message.saturating_sub(n);
+                continue;
+            }
+            if self.in_message == 0 && room > 0 {
+                if let Some((backend::COPY_DATA_TAG, length)) = self.header()? {
+                    if self.copy_done {
+                        return Err(FetchError::Protocol("data after the end of the COPY"));
+                    }
+                    self.buffer.advance(5);
+                    self.in_message = length;
+                    continue;
+                }
+                if chunk.is_empty()
+                    && let Some((tag, _)) = self.parse_message()?
+                {
+                    match tag {
+                        backend::COPY_DONE_TAG => self.copy_done = true,
+                        backend::COMMAND_COMPLETE_TAG if self.copy_done => return Ok(None),
+                        _ => return Err(FetchError::Protocol("unexpected message in the COPY")),
+                    }
+                    continue;
+                }
+            }
+            if !chunk.is_empty() {
+                return Ok(Some(chunk.freeze()));
+            }
+            self.fill(limit, late).await?;
+        }
+    }
+
+    async fn send(&mut self, message: &[u8]) -> Result<(), FetchError> {
+        self.socket.write_all(message).await.map_err(FetchError::Lost)?;
+        self.socket.flush().await.map_err(FetchError::Lost)
+    }
+
+    /// Reads what the network has, waiting for it if it must.
+    async fn fill(
+        &mut self,
+        limit: Duration,
+        late: fn(Duration) -> FetchError,
+    ) -> Result<(), FetchError> {
+        self.buffer.reserve(READ_SIZE);
+        match timeout(limit, self.socket.read_buf(&mut self.buffer)).await {
+            Ok(Ok(0)) => Err(FetchError::Lost(io::ErrorKind::UnexpectedEof.into())),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(FetchError::Lost(error)),
+            Err(_) => Err(late(limit)),
+        }
+    }
+
+    /// Tag and length of the body of the next message, once its header is here.
+    fn header(&self) -> Result<Option<(u8, usize)>, FetchError> {
+        let bad = |_| FetchError::Protocol("a message with an impossible length");
+        let Some(header) = backend::Header::parse(&self.buffer).map_err(bad)? else {
+            return Ok(None);
+        };
+        let length = usize::try_from(header.len()).unwrap_or_default().saturating_sub(4);
+        Ok(Some((header.tag(), length)))
+    }
+
+    /// The next message that is not CopyData, once it is here. Errors of the server become
+    /// errors; notices and parameters are passed over.
+    fn parse_message(&mut self) -> Result<Option<(u8, Bytes)>, FetchError> {
+        while let Some((tag, length)) = self.header()? {
+            if length > MAX_MESSAGE {
+                return Err(FetchError::Protocol("a message that is too large"));
+            }
+            if self.buffer.len() < length.saturating_add(5) {
+                return Ok(None);
+            }
+            self.buffer.advance(5);
+            let body = self.buffer.split_to(length).freeze();
+            match tag {
+                backend::ERROR_RESPONSE_TAG => return Err(server_error(&body)),
+                backend::NOTICE_RESPONSE_TAG | backend::PARAMETER_STATUS_TAG => {}
+                _ => return Ok(Some((tag, body))),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn message(
+        &mut self,
+        limit: Duration,
+        late: fn(Duration) -> FetchError,
+    ) -> Result<(u8, Bytes), FetchError> {
+        loop {
+            if let Some(message) = self.parse_message()? {
+                return Ok(message);
+            }
+            self.fill(limit, late).await?;
+        }
+    }
+}
+
+async fn connect(address: &Address) -> io::Result<Box<dyn Socket>> {
+    let stream = match address {
+        Address::Name(host, port) => TcpStream::connect((host.as_str(), *port)).await?,
+        Address::Ip(ip, port) => TcpStream::connect((*ip, *port)).await?,
+        Address::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
+    };
+    // The command is one small packet that must not wait for company.
+    stream.set_nodelay(true)?;
+    Ok(Box::new(stream))
+}
+
+/// Reads the fields of an ErrorResponse: a type byte and a text each, ended by zero bytes.
+fn server_error(body: &[u8]) -> FetchError {
+    let field = |wanted: u8| {
+        body.split(|byte| *byte == 0)
+            .find_map(|field| field.split_first().filter(|(kind, _)| **kind == wanted))
+            .map_or_else(|| "?".to_owned(), |(_, text)| String::from_utf8_lossy(text).into_owned())
+    };
+    FetchError::Server { code: field(b'C'), message: field(b'M') }
+}

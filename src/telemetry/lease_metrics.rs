@@ -1,0 +1,62 @@
+//! LSN leases of a static compute, as metrics (06 W10).
+
+use std::time::SystemTime;
+
+use prometheus::{GaugeVec, IntCounterVec, Opts, Registry};
+
+use crate::spec::{Lsn, ShardIndex};
+
+/// No series before the first request.
+#[derive(Debug, Clone)]
+pub struct LeaseMetrics {
+    expiry: GaugeVec,
+    requests: IntCounterVec,
+}
+
+impl LeaseMetrics {
+    /// Fails only if another family has one of the names.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let expiry = GaugeVec::new(
+            Opts::new(
+                "compute_ctl_lsn_lease_expiry_timestamp_seconds",
+                "When the LSN lease at a pageserver ends; 0 after it was refused for good",
+            ),
+            &["shard", "pageserver", "lsn"],
+        )?;
+        let requests = IntCounterVec::new(
+            Opts::new("compute_ctl_lsn_lease_requests_total", "Requests for LSN leases"),
+            &["result"],
+        )?;
+        registry.register(Box::new(expiry.clone()))?;
+        registry.register(Box::new(requests.clone()))?;
+        Ok(Self { expiry, requests })
+    }
+
+    /// A lease was granted.
+    pub fn granted(&self, shard: ShardIndex, pageserver: &str, lsn: Lsn, until: SystemTime) {
+        self.requests.with_label_values(&["granted"]).inc();
+        let since_epoch = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.set(shard, pageserver, lsn, since_epoch.as_secs_f64());
+    }
+
+    /// A lease was refused for good.
+    pub fn refused(&self, shard: ShardIndex, pageserver: &str, lsn: Lsn) {
+        self.requests.with_label_values(&["refused"]).inc();
+        self.set(shard, pageserver, lsn, 0.0);
+    }
+
+    /// A request failed and will be tried again; a lease that there was runs on.
+    pub fn failed(&self) {
+        self.requests.with_label_values(&["failed"]).inc();
+    }
+
+    /// Other pageservers count from here on.
+    pub fn forget(&self) {
+        self.expiry.reset();
+    }
+
+    fn set(&self, shard: ShardIndex, pageserver: &str, lsn: Lsn, seconds: f64) {
+        let (shard, lsn) = (shard.to_string(), lsn.to_string());
+        self.expiry.with_label_values(&[shard.as_str(), pageserver, lsn.as_str()]).set(seconds);
+    }
+}

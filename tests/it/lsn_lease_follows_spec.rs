@@ -1,0 +1,139 @@
+//! Leases of a static compute and the specs that come later: every pageserver of every shard, and
+//! the new ones at once.
+
+use std::time::Duration;
+
+use compute_ctl::dev::pageserver::{LeaseAnswer, PageserverOptions, StandInPageserver};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{Bed, assert_nothing_left, eventually, on_one_server};
+
+const LSN: &str = "0/1F30EC8";
+const LATER: &str = "0/1F30FF0";
+
+async fn another(bed: &Bed) -> StandInPageserver {
+    let options = PageserverOptions { archive: bed.archive(), port: 0, password: None };
+    StandInPageserver::start(options).await.unwrap()
+}
+
+fn urls(pageserver: &StandInPageserver) -> Value {
+    json!({"libpq_url": pageserver.connstring(), "grpc_url": pageserver.grpc_url()})
+}
+
+fn leases(pageserver: &StandInPageserver) -> Vec<String> {
+    let all = [pageserver.journal(), pageserver.grpc_journal()];
+    let commands = all.iter().flat_map(|journal| journal.commands());
+    commands.filter(|text| text.to_lowercase().starts_with("lease")).collect()
+}
+
+#[tokio::test]
+async fn every_pageserver_of_every_shard_is_asked_by_itself() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        let (first, second, spare) =
+            (another(&bed).await, another(&bed).await, another(&bed).await);
+        // One that is slow and one that fails do not hold up the others (06 W7).
+        first.behave(|it| it.lease = LeaseAnswer::For(Duration::from_secs(2)));
+        second.behave(|it| it.lease = LeaseAnswer::Error("no".to_owned()));
+        bed.spec.mode = json!({"Static": LSN});
+        for protocol in ["libpq", "grpc"] {
+            for pageserver in [&first, &second, &spare] {
+                pageserver.journal().clear();
+                pageserver.grpc_journal().clear();
+            }
+            bed.spec.member(
+                "pageserver_connection_info",
+                json!({
+                    "shard_count": 2, "stripe_size": 2048, "prefer_protocol": protocol,
+                    "shards": {
+                        "0002": {"pageservers": [urls(&first), urls(&spare)]},
+                        "0102": {"pageservers": [urls(&second)]},
+                    }
+                }),
+            );
+            let mut compute = bed.start();
+            compute.wait_for("running").await;
+            eventually("the first one renews", || leases(&first).len() >= 3).await;
+            eventually("the second one is tried again", || leases(&second).len() >= 2).await;
+            assert_eq!(leases(&spare).len(), 1);
+            let (tenant, timeline) = (&bed.spec.tenant_id, &bed.spec.timeline_id);
+            for (pageserver, shard) in [(&first, "0002"), (&spare, "0002"), (&second, "0102")] {
+                let seen = leases(pageserver).remove(0);
+                if protocol == "libpq" {
+                    assert_eq!(seen, format!("lease lsn {tenant}-{shard} {timeline} {LSN}"));
+                } else {
+                    assert_eq!(seen, format!("LeaseLsn {LSN}"));
+                    let shard = ("neon-shard-id".to_owned(), shard.to_owned());
+                    let calls = pageserver.grpc_journal().startups();
+                    assert!(calls.iter().all(|call| call.contains(&shard)), "{calls:?}");
+                }
+            }
+            assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+            compute.forget_log();
+        }
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_moved_tenant_gets_its_lease_at_once() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        bed.spec.mode = json!({"Static": LSN});
+        let mut compute = bed.start();
+        compute.wait_for("running").await;
+        compute.wait_for_log("Request succeeded").await;
+
+        // The same information: nobody is asked again.
+        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        assert_eq!(code.as_u16(), 200, "{answer}");
+        assert_eq!(leases(&bed.pageserver).len(), 1);
+
+        // Another pageserver, with another token; then the same one over gRPC.
+        let moved = another(&bed).await;
+        moved.behave(|it| it.password = Some("new-token".to_owned()));
+        bed.spec.storage_auth_token = Some("new-token".to_owned());
+        bed.spec.pageserver_connstring = moved.connstring();
+        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        assert_eq!(code.as_u16(), 200, "{answer}");
+        compute.wait_for_log_times("Request succeeded", 2).await;
+        assert!(compute.log().contains("Pageserver config changed"));
+        assert_eq!(moved.journal().passwords(), ["new-token"]);
+        bed.spec.pageserver_over_grpc(&moved);
+        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        assert_eq!(code.as_u16(), 200, "{answer}");
+        compute.wait_for_log_times("Request succeeded", 3).await;
+        assert_eq!(moved.grpc_journal().commands(), [format!("LeaseLsn {LSN}")]);
+        assert_eq!(leases(&bed.pageserver).len(), 1, "it is not asked any more");
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// Postgres reads at the LSN that it was started with until it ends.
+#[tokio::test]
+async fn a_later_lsn_is_leased_beside_the_first() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        let mut compute = bed.start_empty();
+        compute.wait_for("empty").await;
+        bed.spec.mode = json!({"Static": LSN});
+        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        assert_eq!(code.as_u16(), 200, "{answer}");
+        compute.wait_for_log("Request succeeded").await;
+
+        bed.spec.mode = json!({"Static": LATER});
+        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        assert_eq!(code.as_u16(), 200, "{answer}");
+        compute.wait_for_log_times("Request succeeded", 3).await;
+        let seen = leases(&bed.pageserver);
+        let of = |lsn: &str| seen.iter().filter(|text| text.ends_with(lsn)).count();
+        assert_eq!((of(LSN), of(LATER)), (2, 1), "{seen:?}");
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
