@@ -1,9 +1,9 @@
 //! Sessions on the managed Postgres (01 §4, 05 §3).
 //!
 //! Users may attach settings to databases and roles that would break or redirect whatever runs
-//! here, so every session starts with options that outrank them, see [`mod@options`]. Nothing here
+//! here, so every session starts with options that outrank them, see `options`. Nothing here
 //! waits without a deadline; a statement that waits for a lock is told apart from a slow one, and
-//! the error says who has the lock ([`mod@blocked`]). No error shows SQL text, which may hold
+//! the error says who has the lock (`blocked`). No error shows SQL text, which may hold
 //! password verifiers.
 
 mod blocked;

@@ -61,7 +61,6 @@ impl Metrics {
             "Size in bytes of the log files in the audit log directory",
         )?;
         registry.register(Box::new(audit_log_dir_size.clone()))?;
-        let leases = LeaseMetrics::register(&registry)?;
         let migrations_failed = IntCounterVec::new(
             Opts::new(
                 "compute_ctl_db_migration_failed_total",
@@ -70,6 +69,7 @@ impl Metrics {
             &["migration_id"],
         )?;
         registry.register(Box::new(migrations_failed.clone()))?;
+        let leases = LeaseMetrics::register(&registry)?;
         Ok(Self {
             registry,
             up,
