@@ -39,17 +39,19 @@ fn spec(bed: &Bed, count: usize, concurrency: usize) -> SpecBuilder {
 
 /// One role and one database: the whole step between a Postgres that is ready and `running`.
 pub fn small(bed: &Bed, runs: usize) -> anyhow::Result<()> {
-    let mut step = Samples::default();
+    let [mut step, mut alone] = std::array::from_fn(|_| Samples::default());
     for _ in 0..runs {
         let compute = bed.start(&spec(bed, 1, ONE_AT_A_TIME))?;
         let metrics = compute.get("/metrics")?;
         let name = "compute_ctl_startup_phase_seconds{phase=\"apply_catalog\"} ";
         let value = metrics.lines().find_map(|line| line.strip_prefix(name));
         step.push(value.context("no such metric")?.trim().parse::<f64>()? * 1e3);
+        alone.push_time(compute.run(["CREATE DATABASE another".to_owned()])?);
         compute.stop()?;
     }
     heading("First start with one role and one database");
     step.print("phase apply_catalog", "ms");
+    alone.print("CREATE DATABASE alone, in an open session", "ms");
     verdict("phase apply_catalog", step.median(), 20.0, "ms");
     Ok(())
 }
@@ -147,7 +149,8 @@ fn clear(compute: &Compute<'_>) -> anyhow::Result<()> {
     let drop_databases =
         databases(HUNDRED).into_iter().map(|name| format!("DROP DATABASE \"{name}\" WITH (FORCE)"));
     let drop_roles = roles(HUNDRED).into_iter().map(|name| format!("DROP ROLE \"{name}\""));
-    compute.run(drop_databases.chain(drop_roles).chain(["CHECKPOINT".to_owned()]))
+    compute.run(drop_databases.chain(drop_roles).chain(["CHECKPOINT".to_owned()]))?;
+    Ok(())
 }
 
 /// How time and memory grow.
