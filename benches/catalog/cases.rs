@@ -16,6 +16,9 @@ const HUNDRED: usize = 100;
 const CONCURRENCY: usize = 33;
 /// What a spec has that says nothing about it.
 const ONE_AT_A_TIME: usize = 1;
+/// What a thousand databases may take, each, of what each of 250 takes. Without growth it is 1, with
+/// growth by the square it is 4; one first apply differs from the next by several per cent.
+const GROWTH: f64 = 1.1;
 /// Before memory is looked at, so that what is freed is free.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -176,8 +179,8 @@ pub fn thousand(bed: &Bed, runs: usize) -> anyhow::Result<()> {
     }
     if let [few, many] = per_database.as_slice() {
         println!("\n  of 1000 databases against 250, per database:");
-        verdict("first apply", many.0 / few.0, 1.0, "times");
-        verdict("unchanged apply", many.1 / few.1, 1.0, "times");
+        verdict("first apply", many.0 / few.0, GROWTH, "times");
+        verdict("unchanged apply", many.1 / few.1, GROWTH, "times");
     }
     Ok(())
 }
