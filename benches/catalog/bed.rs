@@ -141,14 +141,15 @@ impl Compute<'_> {
         Ok(took)
     }
 
-    /// Runs statements one after the other, in a session as the superuser.
-    pub fn run(&self, statements: impl IntoIterator<Item = String>) -> anyhow::Result<()> {
+    /// Runs statements one after the other, in a session as the superuser; how long they took.
+    pub fn run(&self, statements: impl IntoIterator<Item = String>) -> anyhow::Result<Duration> {
         self.bed.runtime.block_on(async {
             let session = session(&self.bed.connstr()).await?;
+            let began = Instant::now();
             for statement in statements {
                 session.simple_query(&statement).await.context(statement)?;
             }
-            Ok(())
+            Ok(began.elapsed())
         })
     }
 

@@ -16,6 +16,9 @@ const HUNDRED: usize = 100;
 const CONCURRENCY: usize = 33;
 /// What a spec has that says nothing about it.
 const ONE_AT_A_TIME: usize = 1;
+/// What a thousand databases may take, each, of what each of 250 takes. Without growth it is 1, with
+/// growth by the square it is 4; one first apply differs from the next by several per cent.
+const GROWTH: f64 = 1.1;
 /// Before memory is looked at, so that what is freed is free.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -39,17 +42,19 @@ fn spec(bed: &Bed, count: usize, concurrency: usize) -> SpecBuilder {
 
 /// One role and one database: the whole step between a Postgres that is ready and `running`.
 pub fn small(bed: &Bed, runs: usize) -> anyhow::Result<()> {
-    let mut step = Samples::default();
+    let [mut step, mut alone] = std::array::from_fn(|_| Samples::default());
     for _ in 0..runs {
         let compute = bed.start(&spec(bed, 1, ONE_AT_A_TIME))?;
         let metrics = compute.get("/metrics")?;
         let name = "compute_ctl_startup_phase_seconds{phase=\"apply_catalog\"} ";
         let value = metrics.lines().find_map(|line| line.strip_prefix(name));
         step.push(value.context("no such metric")?.trim().parse::<f64>()? * 1e3);
+        alone.push_time(compute.run(["CREATE DATABASE another".to_owned()])?);
         compute.stop()?;
     }
     heading("First start with one role and one database");
     step.print("phase apply_catalog", "ms");
+    alone.print("CREATE DATABASE alone, in an open session", "ms");
     verdict("phase apply_catalog", step.median(), 20.0, "ms");
     Ok(())
 }
@@ -147,7 +152,8 @@ fn clear(compute: &Compute<'_>) -> anyhow::Result<()> {
     let drop_databases =
         databases(HUNDRED).into_iter().map(|name| format!("DROP DATABASE \"{name}\" WITH (FORCE)"));
     let drop_roles = roles(HUNDRED).into_iter().map(|name| format!("DROP ROLE \"{name}\""));
-    compute.run(drop_databases.chain(drop_roles).chain(["CHECKPOINT".to_owned()]))
+    compute.run(drop_databases.chain(drop_roles).chain(["CHECKPOINT".to_owned()]))?;
+    Ok(())
 }
 
 /// How time and memory grow.
@@ -173,8 +179,8 @@ pub fn thousand(bed: &Bed, runs: usize) -> anyhow::Result<()> {
     }
     if let [few, many] = per_database.as_slice() {
         println!("\n  of 1000 databases against 250, per database:");
-        verdict("first apply", many.0 / few.0, 1.0, "times");
-        verdict("unchanged apply", many.1 / few.1, 1.0, "times");
+        verdict("first apply", many.0 / few.0, GROWTH, "times");
+        verdict("unchanged apply", many.1 / few.1, GROWTH, "times");
     }
     Ok(())
 }

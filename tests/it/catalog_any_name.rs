@@ -14,7 +14,7 @@ use crate::support::{
 
 /// Specs on one server, and roles and databases in each: a database takes as long as twenty names.
 const SPECS: usize = 2;
-const NAMES: usize = 14;
+const NAMES: usize = 12;
 const LONGEST: usize = 63;
 
 /// What means something to SQL, to dollar quotes, to access control lists, to a shell, to a URL.
