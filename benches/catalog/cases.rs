@@ -112,7 +112,7 @@ fn unchanged(
     let databases = databases(HUNDRED);
     // Not counted: the first session in a new database writes a cache file.
     compute.open_sessions(&databases)?;
-    let (opened, applied) = if round % 2 == 0 {
+    let (opened, applied) = if round.is_multiple_of(2) {
         let opened = compute.open_sessions(&databases)?;
         (opened, compute.apply(spec)?)
     } else {

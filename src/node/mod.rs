@@ -291,6 +291,9 @@ impl ComputeNode {
         if event == Event::Succeeded {
             state.step = None;
             state.applied_operation = self.operation();
+            // What failed before is over; `extra.last_failure` still tells of it.
+            state.error = None;
+            state.failed_phase = None;
         }
         if to != from {
             if from == ComputeStatus::Init {

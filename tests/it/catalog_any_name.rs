@@ -84,10 +84,13 @@ fn set<'a>(names: impl Iterator<Item = &'a String>) -> BTreeSet<String> {
     names.cloned().collect()
 }
 
+/// Names, and what they become.
+type Renames = Vec<(String, String)>;
+
 async fn lives(
     compute: &mut Compute,
     bed: &mut Bed,
-    (roles_of, databases_of): &(Vec<(String, String)>, Vec<(String, String)>),
+    (roles_of, databases_of): &(Renames, Renames),
 ) {
     let both = || databases_of.iter().zip(roles_of);
     bed.spec.member("delta_operations", json!([]));
