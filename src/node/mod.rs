@@ -176,7 +176,7 @@ pub struct ComputeState {
     failed_phase: Option<&'static str>,
     last_failure: Option<FailedOperation>,
     applied_operation: Option<String>,
-    apply_report: Option<serde_json::Value>,
+    apply_report: Option<Arc<serde_json::Value>>,
     terminated: Option<Terminated>,
 }
 

@@ -73,7 +73,7 @@ impl ComputeNode {
     /// report before. A report that is no JSON document is not shown.
     pub fn set_apply_report(&self, report: &impl Serialize) {
         match serde_json::to_value(report) {
-            Ok(report) => self.lock().apply_report = Some(report),
+            Ok(report) => self.lock().apply_report = Some(Arc::new(report)),
             Err(error) => tracing::warn!("the report on the catalog cannot be shown: {error}"),
         }
     }
