@@ -70,7 +70,7 @@ pub fn hundred(bed: &Bed, runs: usize) -> anyhow::Result<()> {
     for round in 0..runs {
         let (mut bare, mut applied) = (Duration::ZERO, Duration::ZERO);
         for turn in 0..2 {
-            if (round + turn) % 2 == 0 {
+            if (round + turn).is_multiple_of(2) {
                 bare = by_psql(&compute)?;
             } else {
                 applied = compute.apply(&parallel)?;
@@ -112,7 +112,7 @@ fn unchanged(
     let databases = databases(HUNDRED);
     // Not counted: the first session in a new database writes a cache file.
     compute.open_sessions(&databases)?;
-    let (opened, applied) = if round % 2 == 0 {
+    let (opened, applied) = if round.is_multiple_of(2) {
         let opened = compute.open_sessions(&databases)?;
         (opened, compute.apply(spec)?)
     } else {
