@@ -70,7 +70,7 @@ pub fn hundred(bed: &Bed, runs: usize) -> anyhow::Result<()> {
     for round in 0..runs {
         let (mut bare, mut applied) = (Duration::ZERO, Duration::ZERO);
         for turn in 0..2 {
-            if (round + turn) % 2 == 0 {
+            if (round + turn).is_multiple_of(2) {
                 bare = by_psql(&compute)?;
             } else {
                 applied = compute.apply(&parallel)?;

@@ -56,8 +56,11 @@ fn is_free(name: &str) -> bool {
     !taken.contains(&name) && !name.starts_with("pg_") && !name.starts_with("template")
 }
 
-/// Old and new names of so many things, all different.
-fn pairs() -> impl Strategy<Value = Vec<(String, String)>> {
+/// Old and new names.
+type Pairs = Vec<(String, String)>;
+
+/// Of so many things, all different.
+fn pairs() -> impl Strategy<Value = Pairs> {
     let free = name().prop_filter("reserved", |name| is_free(name));
     prop::collection::hash_set(free, 2 * NAMES).prop_map(|names| {
         let names: Vec<String> = names.into_iter().collect();
@@ -80,52 +83,35 @@ async fn roles(compute: &Compute) -> BTreeSet<String> {
     rows.into_iter().filter(|name| name != "neon_superuser").collect()
 }
 
-fn set<'a>(names: impl Iterator<Item = &'a String>) -> BTreeSet<String> {
-    names.cloned().collect()
+/// Applies a spec with exactly these databases and their owners, twice.
+async fn becomes(compute: &mut Compute, bed: &mut Bed, wanted: BTreeMap<String, String>) {
+    bed.spec.roles.clear();
+    bed.spec.databases.clear();
+    for (database, owner) in &wanted {
+        bed.spec.role(owner, None).database(database, owner);
+    }
+    compute.apply(bed).await;
+    assert_eq!(roles(compute).await, wanted.values().cloned().collect());
+    assert_eq!(databases(compute).await, wanted);
+    compute.apply_changes_nothing(bed).await;
 }
 
-/// Names, and what they become.
-type Renames = Vec<(String, String)>;
-
-async fn lives(
-    compute: &mut Compute,
-    bed: &mut Bed,
-    (roles_of, databases_of): &(Renames, Renames),
-) {
-    let both = || databases_of.iter().zip(roles_of);
+async fn lives(compute: &mut Compute, bed: &mut Bed, of_roles: &Pairs, of_databases: &Pairs) {
+    let both = || of_databases.iter().zip(of_roles);
+    let old = both().map(|((database, _), (role, _))| (database.clone(), role.clone())).collect();
     bed.spec.member("delta_operations", json!([]));
-    for ((database, _), (role, _)) in both() {
-        bed.spec.role(role, None).database(database, role);
-    }
-    compute.apply(bed).await;
-    assert_eq!(roles(compute).await, set(roles_of.iter().map(|(old, _)| old)));
-    let old = both().map(|((database, _), (role, _))| (database.clone(), role.clone()));
-    assert_eq!(databases(compute).await, old.collect());
-    compute.apply_changes_nothing(bed).await;
+    becomes(compute, bed, old).await;
 
-    bed.spec.roles.clear();
-    bed.spec.databases.clear();
-    let of_databases = databases_of.iter().map(|(old, new)| rename("rename_db", old, new));
-    let of_roles = roles_of.iter().map(|(old, new)| rename("rename_role", old, new));
-    bed.spec.member("delta_operations", of_databases.chain(of_roles).collect());
-    for ((_, database), (_, role)) in both() {
-        bed.spec.role(role, None).database(database, role);
-    }
-    compute.apply(bed).await;
-    assert_eq!(roles(compute).await, set(roles_of.iter().map(|(_, new)| new)));
-    let new = both().map(|((_, database), (_, role))| (database.clone(), role.clone()));
-    assert_eq!(databases(compute).await, new.collect());
-    compute.apply_changes_nothing(bed).await;
+    let renames = of_databases.iter().map(|(old, new)| rename("rename_db", old, new));
+    let renames = renames.chain(of_roles.iter().map(|(old, new)| rename("rename_role", old, new)));
+    bed.spec.member("delta_operations", renames.collect());
+    let new = both().map(|((_, database), (_, role))| (database.clone(), role.clone())).collect();
+    becomes(compute, bed, new).await;
 
-    bed.spec.roles.clear();
-    bed.spec.databases.clear();
-    let of_databases = databases_of.iter().map(|(_, new)| delta("delete_db", new));
-    let of_roles = roles_of.iter().map(|(_, new)| delta("delete_role", new));
-    bed.spec.member("delta_operations", of_databases.chain(of_roles).collect());
-    compute.apply(bed).await;
-    assert_eq!(roles(compute).await, BTreeSet::new());
-    assert_eq!(databases(compute).await, BTreeMap::new());
-    compute.apply_changes_nothing(bed).await;
+    let deleted = of_databases.iter().map(|(_, new)| delta("delete_db", new));
+    let deleted = deleted.chain(of_roles.iter().map(|(_, new)| delta("delete_role", new)));
+    bed.spec.member("delta_operations", deleted.collect());
+    becomes(compute, bed, BTreeMap::new()).await;
 }
 
 /// Nothing is shrunk: after a failed apply the compute takes no other spec. The names are printed.
@@ -136,9 +122,9 @@ async fn any_name_lives_and_dies() {
         let mut compute = running_for_catalog(&mut bed).await;
         let mut runner = TestRunner::default();
         for _ in 0..SPECS {
-            let names = (pairs(), pairs()).new_tree(&mut runner).unwrap().current();
-            println!("roles and databases, from and to: {names:?}");
-            lives(&mut compute, &mut bed, &names).await;
+            let (roles, databases) = (pairs(), pairs()).new_tree(&mut runner).unwrap().current();
+            println!("from and to: roles {roles:?}, databases {databases:?}");
+            lives(&mut compute, &mut bed, &roles, &databases).await;
         }
         compute.end().await;
         assert_nothing_left(&bed);
