@@ -8,6 +8,7 @@
 
 mod blocked;
 mod call;
+mod cancel;
 mod config;
 mod maintenance;
 mod options;
@@ -336,11 +337,10 @@ impl Session {
     /// waits for is free.
     pub async fn cancel(&self) {
         let token = self.client.cancel_token();
-        match timeout(CANCEL_DEADLINE, token.cancel_query(NoTls)).await {
+        let cancelled = cancel::cancel(&token, self.config.client());
+        match timeout(CANCEL_DEADLINE, cancelled).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!("could not cancel a statement: {}", PgError::from(error));
-            }
+            Ok(Err(error)) => tracing::warn!("could not cancel a statement: {error}"),
             Err(_) => tracing::warn!("could not cancel a statement within {CANCEL_DEADLINE:?}"),
         }
     }

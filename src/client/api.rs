@@ -11,8 +11,8 @@ use tokio::time::{Instant, timeout_at};
 use super::args::Target;
 use crate::errors::one_line;
 
-/// No answer of a compute is larger.
-const MAX_ANSWER: usize = 4 * 1024 * 1024;
+/// No answer of a compute is larger; the report on an apply of very many databases is some MiB.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 /// A compute and the token for it.
 #[derive(Debug)]

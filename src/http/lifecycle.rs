@@ -43,8 +43,8 @@ pub(super) fn internal() -> Routes {
     params(
         ("wait" = Option<ComputeStatus>, Query, description = "Answer when the status is this one, \
          or will not become it by itself, or after `timeout`"),
-        ("timeout" = Option<String>, Query, description = "`500ms`, `30s` (the default), `2m`; \
-         5 minutes at most", pattern = "^[0-9]+(ms|s|m)$")
+        ("timeout" = Option<String>, Query, description = "Only with `wait`: `500ms`, `30s` (the default), `2m`; \
+         5 minutes at most", pattern = "^([0-9]{1,5}ms|([12]?[0-9]{1,2}|300)s|[0-5]m)$")
     ),
     security(("JWT" = [])),
     responses((status = 200, description = "At any time", body = StatusDocument), TokenErrors)

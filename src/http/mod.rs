@@ -60,6 +60,7 @@ struct Api {
     node: Arc<ComputeNode>,
     limits: HttpLimits,
     ready: Arc<probes::ReadyProbe>,
+    communicator: communicator::Seats,
 }
 
 /// Routes of one group. A path may appear in several groups, with different methods.

@@ -51,7 +51,7 @@ fn answer(yes: bool, no: &'static str) -> Answer {
     tag = EXTERNAL,
     summary = "Whether the process is not stuck; asks for no token",
     responses(
-        (status = 200, description = "Yes", body = String),
+        (status = 200, description = "Yes", body = String, content_type = "application/json"),
         (status = 503, description = "No", body = ErrorDocument)
     )
 )]
@@ -68,7 +68,7 @@ async fn live(State(api): State<Api>) -> Answer {
     tag = EXTERNAL,
     summary = "Whether clients can be sent here; asks for no token",
     responses(
-        (status = 200, description = "Yes", body = String),
+        (status = 200, description = "Yes", body = String, content_type = "application/json"),
         (status = 503, description = "No", body = ErrorDocument)
     )
 )]
@@ -151,4 +151,23 @@ async fn select_1(node: &ComputeNode) -> Result<(), SessionError> {
     let config = session_config(params.connstr.as_str(), READY, params.install.version)?;
     Session::connect(&config, deadlines).await?.query("SELECT 1").await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::testing::api;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_driver_that_does_not_tick_is_not_live() {
+        let mut api = api();
+        assert!(live(State(api.clone())).await.is_ok(), "its first tick is fresh");
+        let node = Arc::get_mut(&mut api.node).unwrap();
+        node.params.timeouts.heartbeat_limit = Duration::ZERO;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let (code, _) = live(State(api)).await.unwrap_err().parts();
+        assert_eq!(code, 503);
+    }
 }

@@ -97,7 +97,8 @@ fn node() -> (Arc<ComputeNode>, UnboundedReceiver<Request>) {
 
 /// What handlers get, without servers around them.
 pub(super) fn api() -> super::Api {
-    super::Api { node: node().0, limits: HttpLimits::default(), ready: Arc::default() }
+    let (limits, ready, communicator) = Default::default();
+    super::Api { node: node().0, limits, ready, communicator }
 }
 
 /// Answers as a driver does, at once. The spec's `operation_uuid` says how a configuration ends;
