@@ -112,3 +112,20 @@ async fn unread_answers_end_the_connection() {
     timeout(PATIENCE, flood).await.unwrap();
     assert_eq!(Answer::of(api.client.get(api.external("/metrics"))).await.code, 200);
 }
+
+/// Requests that wait behind answers that nobody reads are no requests in progress.
+#[tokio::test]
+async fn unread_answers_keep_no_seat() {
+    let api = Api::start_with(HttpLimits { connections: 2, ..HttpLimits::default() });
+    let requests =
+        "GET /openapi.json HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx".repeat(1000);
+    let mut greedy = [connect(&api).await, connect(&api).await];
+    for client in &mut greedy {
+        // Until the server takes no more, as its answers are not taken.
+        let second = Duration::from_secs(1);
+        let flood = async { while client.write_all(requests.as_bytes()).await.is_ok() {} };
+        assert!(timeout(second, flood).await.is_err(), "it is still taking requests");
+    }
+    let answer = Answer::of(api.client.get(api.external("/metrics")));
+    assert_eq!(timeout(PATIENCE, answer).await.unwrap().code, 200);
+}

@@ -1,6 +1,8 @@
 //! What Lakebase mode adds to the parameters of a compute (04 §16).
 
-use crate::spec::ComputeSpec;
+use super::ComputeParams;
+use crate::spec::{ComputeSpec, ParsedSpec};
+use crate::telemetry::metrics::{Attachment, Metrics};
 
 /// Present in Lakebase mode.
 #[derive(Debug, Clone)]
@@ -28,6 +30,22 @@ impl Lakebase {
     }
 }
 
+impl ComputeParams {
+    /// Shows in the metrics what the compute is attached to, in Lakebase mode with an instance id
+    /// (03 §14).
+    pub(super) fn show_attached(&self, metrics: &Metrics, spec: &ParsedSpec) {
+        let instance_id = self.lakebase.as_ref().map_or("", |lakebase| &*lakebase.instance_id);
+        if !instance_id.is_empty() {
+            metrics.set_attached(Attachment {
+                compute_id: self.compute_id.as_deref().unwrap_or_default(),
+                instance_id,
+                tenant_id: &spec.tenant_id.to_string(),
+                timeline_id: &spec.timeline_id.to_string(),
+            });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -52,5 +70,37 @@ mod tests {
             assert_eq!((&*name, &*value), ("DATABRICKS_ENDPOINT_ID", endpoint));
             assert_eq!(workspace, "", "there is no object");
         }
+    }
+
+    #[test]
+    fn what_it_is_attached_to() {
+        let spec = |timeline: &str| {
+            let spec: ComputeSpec = serde_json::from_value(json!({
+                "format_version": 1, "suspend_timeout_seconds": 0,
+                "tenant_id": "88dfefdb53d20e1b4bb1feae80e8020e", "timeline_id": timeline,
+                "pageserver_connstring": "postgresql://no_user@127.0.0.1:6400",
+                "safekeeper_connstrings": ["127.0.0.1:6500"],
+                "cluster": {"roles": [], "databases": []}
+            }))
+            .unwrap();
+            ParsedSpec::try_from(spec).unwrap()
+        };
+        let shown = |instance_id: &str| {
+            let metrics = Metrics::new().unwrap();
+            let lakebase = Some(Lakebase { instance_id: instance_id.to_owned() });
+            let params = ComputeParams { lakebase, ..ComputeParams::for_tests() };
+            for timeline in ["0".repeat(32), "1".repeat(32)] {
+                params.show_attached(&metrics, &spec(&timeline));
+            }
+            let text = metrics.render().unwrap();
+            let lines = text.lines().filter(|line| line.starts_with("pg_cctl_attached{"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(""), [""; 0]);
+        let labels = format!(
+            r#"pg_compute_id="c1",pg_instance_id="i-1",tenant_id="88dfefdb53d20e1b4bb1feae80e8020e",timeline_id="{}""#,
+            "1".repeat(32)
+        );
+        assert_eq!(shown("i-1"), [format!("pg_cctl_attached{{{labels}}} 1")]);
     }
 }

@@ -227,6 +227,9 @@ impl ComputeNode {
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Request>) {
         let status = if spec.is_some() { ComputeStatus::Init } else { ComputeStatus::Empty };
         metrics.set_status(status);
+        if let Some(spec) = &spec {
+            params.show_attached(&metrics, spec);
+        }
         let state = ComputeState {
             status,
             start_time: Utc::now(),
@@ -368,6 +371,12 @@ impl ComputeNode {
         self.lock().started.elapsed()
     }
 
+    /// Under the lock of the state, which the caller holds.
+    fn set_spec(&self, spec: Arc<ParsedSpec>) {
+        self.params.show_attached(&self.metrics, &spec);
+        self.spec.send_replace(Some(spec));
+    }
+
     /// The start failed: status and error text change together, so that nobody sees `failed`
     /// without a reason.
     pub fn fail(&self, error: String) -> Result<ComputeStatus, WrongStatus> {
@@ -388,7 +397,7 @@ impl ComputeNode {
         // The operation is that of the spec that failed.
         state.last_failure = Some(state.failed_operation(self.operation(), error.clone()));
         state.error = Some(error);
-        self.spec.send_replace(Some(spec));
+        self.set_spec(spec);
         self.apply_locked(&mut state, Event::Failed)
     }
 
@@ -432,7 +441,7 @@ impl ComputeNode {
     /// A refresh brought another spec; nothing of the old one is kept (01 §5.3).
     pub fn replace_spec(&self, spec: Arc<ParsedSpec>) {
         let _state = self.lock();
-        self.spec.send_replace(Some(spec));
+        self.set_spec(spec);
     }
 
     /// Asks for a spec to be applied and waits until the compute runs with it or has failed. The
@@ -443,7 +452,7 @@ impl ComputeNode {
             let mut state = self.lock();
             self.apply_locked(&mut state, Event::Configure)?;
             let spec = Arc::new(spec);
-            self.spec.send_replace(Some(Arc::clone(&spec)));
+            self.set_spec(Arc::clone(&spec));
             self.request(Request::Configure { spec, reply });
         }
         match answer.await {
