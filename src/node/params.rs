@@ -1,0 +1,126 @@
+//! What is fixed for the life of the process: what the command line, the environment and the first
+//! configuration say. Invariant: nothing here changes.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use url::{Host, Url};
+
+use super::Lakebase;
+use crate::postgres::conf::{ConfError, ConfFile, ConfInputs};
+use crate::postgres::files;
+use crate::postgres::install::PgInstall;
+use crate::services::side::SideParams;
+use crate::spec::ComputeSpec;
+use crate::spec::source::ConfigSource;
+use crate::spec::wire::TlsConfig;
+use crate::timeouts::Timeouts;
+use crate::tls;
+
+/// Where Postgres listens unless told otherwise.
+const POSTGRES_PORT: u16 = 5432;
+
+/// Fixed for the life of the process.
+#[derive(Debug)]
+pub struct ComputeParams {
+    /// `--compute-id`; absent only in the older `--spec` form.
+    pub compute_id: Option<String>,
+    /// `--pgdata`, absolute.
+    pub pgdata: PathBuf,
+    /// `--connstr`. May carry a password: never logged.
+    pub connstr: Url,
+    /// The Postgres installation behind `--pgbin`.
+    pub install: PgInstall,
+    /// `--privileged-role-name`.
+    pub privileged_role_name: String,
+    /// `--internal-http-port`, or what Lakebase mode makes of `--http-port`.
+    pub internal_http_port: u16,
+    /// Where the configuration came from; a refresh reads it again.
+    pub source: ConfigSource,
+    /// `--force-wipe`: PGDATA may hold anything.
+    pub force_wipe: bool,
+    /// `--dev`: pgbouncer and local_proxy are left alone, loopback needs no token without keys.
+    pub dev: bool,
+    /// Key and certificate of Postgres and its neighbours, from the configuration that the process
+    /// was started with (04 §7.1).
+    pub tls: Option<TlsConfig>,
+    /// `--lakebase-mode true`.
+    pub lakebase: Option<Lakebase>,
+    /// `AUTOSCALING` is in the environment: children run in the cgroup.
+    pub autoscaling: bool,
+    /// `--signal-exit-code`.
+    pub signal_exit_code: u8,
+    /// `--remote-ext-base-url`.
+    pub remote_ext_base_url: Option<Url>,
+    /// Programs beside Postgres.
+    pub side: SideParams,
+    /// All deadlines.
+    pub timeouts: Timeouts,
+}
+
+#[cfg(test)]
+impl ComputeParams {
+    /// Parameters for unit tests: nothing that they name exists.
+    pub(crate) fn for_tests() -> Self {
+        use crate::postgres::install::PgVersion;
+        Self {
+            compute_id: Some("c1".to_owned()),
+            pgdata: "/nonexistent".into(),
+            connstr: Url::parse("postgresql://cloud_admin@localhost/postgres").unwrap(),
+            install: PgInstall {
+                postgres: "/nonexistent/postgres".into(),
+                bin_dir: "/nonexistent".into(),
+                version: PgVersion::V17,
+                pkglibdir: None,
+                sharedir: None,
+            },
+            privileged_role_name: "neon_superuser".to_owned(),
+            internal_http_port: 0,
+            source: ConfigSource::ConfigFile("/nonexistent".into()),
+            tls: None,
+            lakebase: None,
+            force_wipe: false,
+            dev: false,
+            autoscaling: false,
+            signal_exit_code: 1,
+            remote_ext_base_url: None,
+            side: crate::services::side::SideParams::default(),
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+impl ComputeParams {
+    /// The certificate's files, if TLS is active for a spec (04 §7.1).
+    pub fn active_tls(&self, spec: &ComputeSpec) -> Option<&TlsConfig> {
+        tls::active_config(self.tls.as_ref(), spec)
+    }
+
+    /// Where Postgres is reached over TCP, by `--connstr`; none if that names a socket.
+    pub async fn server_address(&self) -> Option<SocketAddr> {
+        let host = match self.connstr.host()? {
+            // Of a URL whose scheme is not one of the web's, as it was written.
+            Host::Domain(name) => name.to_owned(),
+            Host::Ipv4(address) => address.to_string(),
+            Host::Ipv6(address) => address.to_string(),
+        };
+        let port = self.connstr.port().unwrap_or(POSTGRES_PORT);
+        tokio::net::lookup_host((host, port)).await.ok()?.next()
+    }
+
+    /// `postgresql.conf` of this compute for a spec, as a value. Whatever cannot be written is
+    /// found here, while nothing is touched: before the start, and before a new spec is accepted.
+    pub fn conf(&self, spec: &ComputeSpec) -> Result<ConfFile, ConfError> {
+        let inputs = ConfInputs {
+            privileged_role_name: &self.privileged_role_name,
+            internal_http_port: self.internal_http_port,
+            overcommit_strict: files::overcommit_is_strict(),
+            tls: self.active_tls(spec).is_some(),
+            lakebase_port: self
+                .lakebase
+                .as_ref()
+                .map(|_| self.connstr.port().unwrap_or(POSTGRES_PORT)),
+        };
+        ConfFile::build(spec, &inputs)
+    }
+}
