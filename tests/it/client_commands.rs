@@ -160,6 +160,7 @@ async fn strangers() {
     let url = format!("http://{}", silent.address());
     expect(&["status", "--url", &url, "--timeout", "200ms"], TIMEOUT).await;
     expect(&["terminate", "--url", &url, "--timeout", "200ms"], TIMEOUT).await;
+    expect(&["wait", "--url", &url, "--timeout", "700ms"], TIMEOUT).await;
 
     let hangs_up = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", hangs_up.local_addr().unwrap());
@@ -170,7 +171,7 @@ async fn strangers() {
     // Another program, and one that says more than any compute.
     let app = axum::Router::new()
         .route("/status", axum::routing::get(async || "hello"))
-        .route("/large/status", axum::routing::get(async || " ".repeat(8 << 20)));
+        .route("/large/status", axum::routing::get(async || " ".repeat(65 << 20)));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });
