@@ -1,7 +1,6 @@
 //! Schemathesis against the description that both servers serve: requests that fit it and requests
-//! that do not, with all its checks on. Run by `tests/schemathesis/run`, which knows where it is.
+//! that do not.
 
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -14,10 +13,10 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::http_autoscaling_metrics::Communicator;
-use crate::support::{Bed, assert_nothing_left, on_one_server};
+use crate::support::{Bed, assert_nothing_left, on_one_server_with};
 
-/// The program.
-const VARIABLE: &str = "SCHEMATHESIS";
+/// Where `deploy/prepare --tests` puts the program.
+const PLACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/schemathesis");
 /// What the API does in another way than the checks want it is said there, with the reason.
 const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schemathesis/rules.toml");
 const HOOKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schemathesis/hooks.py");
@@ -46,13 +45,14 @@ fn key_and_token() -> (Value, String) {
 }
 
 /// One run; it must find nothing.
-async fn run(bed: &Bed, program: &Path, token: &str, server: &str, args: &[&str]) {
-    let mut command = Command::new(program);
+async fn run(bed: &Bed, token: &str, server: &str, args: &[&str]) {
+    let mut command = Command::new(format!("{PLACE}/bin/schemathesis"));
     command
         .args(["--config-file", RULES, "run"])
         .arg(format!("{server}/openapi.json"))
         .args(["--url", server])
         .args(args)
+        .env("PYTHONPATH", PLACE)
         .env("TOKEN", token)
         .env("SCHEMATHESIS_HOOKS", HOOKS)
         .env("NO_COLOR", "1")
@@ -60,7 +60,8 @@ async fn run(bed: &Bed, program: &Path, token: &str, server: &str, args: &[&str]
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let output = command.output();
-    let output = tokio::time::timeout(LIMIT, output).await.unwrap().unwrap();
+    let output = tokio::time::timeout(LIMIT, output).await.expect("it takes too long");
+    let output = output.expect("schemathesis cannot be run, deploy/prepare --tests installs it");
     let said = String::from_utf8_lossy(&output.stdout);
     println!("schemathesis {}\n{said}", args.join(" "));
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -68,12 +69,9 @@ async fn run(bed: &Bed, program: &Path, token: &str, server: &str, args: &[&str]
 }
 
 #[tokio::test]
-#[ignore = "tests/schemathesis/run runs it"]
 async fn nothing_is_found() {
-    let program = std::env::var_os(VARIABLE).map(PathBuf::from);
-    let program = &program.expect("SCHEMATHESIS does not name the program");
-    on_one_server(|server| async move {
-        assert!(server.program("pg_dump").exists(), "the schema of a database needs pg_dump");
+    // The schema of a database needs it.
+    on_one_server_with("pg_dump", |server| async move {
         let mut bed = Bed::new(server).await;
         let (key, token) = key_and_token();
         bed.spec.jwks = json!({"keys": [key]});
@@ -86,11 +84,11 @@ async fn nothing_is_found() {
         let _communicator = Communicator::start(&bed.pgdata(), METRICS);
 
         let (external, internal) = (compute.external.clone(), compute.internal.clone());
-        let external = async |args: &[&str]| run(&bed, program, &token, &external, args).await;
+        let external = async |args: &[&str]| run(&bed, &token, &external, args).await;
         let last = ["--include-operation-id", "terminate"];
         let others = ["--exclude-operation-id", "terminate"];
         external(&[&["--include-tag", "external"], &others[..]].concat()).await;
-        run(&bed, program, &token, &internal, &["--include-tag", "internal"]).await;
+        run(&bed, &token, &internal, &["--include-tag", "internal"]).await;
         // Nothing of all this has changed what it should not.
         assert_eq!(compute.get("/status").await.1["status"], "running");
         let databases = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database";

@@ -51,7 +51,7 @@ pub use ports::{ClosedPort, SilentPort};
 pub use private_mount::{may_mount, overlaid, private_mount};
 pub use refusal::{Marked, try_start};
 pub use relocated::Relocated;
-pub use servers::{on_every_server, on_one_server, on_servers_with};
+pub use servers::{on_every_server, on_one_server, on_one_server_with, on_servers_with};
 pub use tls::{Pair, TlsFiles, copies, served};
 pub use tokens::{EdKey, hs256, part, rs256, rsa_jwk};
 pub use vanilla::Vanilla;

@@ -79,3 +79,14 @@ pub async fn on_one_server<F: Future<Output = ()>>(scenario: impl FnOnce(Server)
     println!("--- PostgreSQL {}", server.version);
     scenario(server).await;
 }
+
+/// The same on the newest one that has a client program, which not every installation has.
+pub async fn on_one_server_with<F: Future<Output = ()>>(
+    program: &str,
+    scenario: impl FnOnce(Server) -> F,
+) {
+    let server = servers().iter().find(|server| server.program(program).exists());
+    let server = server.unwrap_or_else(|| panic!("no server has {program}, those of Debian have"));
+    println!("--- PostgreSQL {}", server.version);
+    scenario(server.clone()).await;
+}
