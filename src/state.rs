@@ -159,6 +159,25 @@ pub enum Event {
     Ended,
 }
 
+impl Event {
+    /// Every event, `/terminate` once for each mode.
+    pub const ALL: [Self; 13] = [
+        Self::Configure,
+        Self::CertificateChanged,
+        Self::BeginStart,
+        Self::BeginConfiguration,
+        Self::Refresh,
+        Self::BeginRefresh,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Terminate(TerminateMode::Fast),
+        Self::Terminate(TerminateMode::Immediate),
+        Self::PostgresExited,
+        Self::Signal,
+        Self::Ended,
+    ];
+}
+
 /// The transition table. `None`: the event is not legal in that state and changes nothing.
 pub const fn transition(from: ComputeStatus, event: Event) -> Option<ComputeStatus> {
     use ComputeStatus as S;
@@ -222,22 +241,6 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashSet;
 
-    const EVENTS: [Event; 13] = [
-        Event::Configure,
-        Event::CertificateChanged,
-        Event::BeginStart,
-        Event::BeginConfiguration,
-        Event::Refresh,
-        Event::BeginRefresh,
-        Event::Succeeded,
-        Event::Failed,
-        Event::Terminate(TerminateMode::Fast),
-        Event::Terminate(TerminateMode::Immediate),
-        Event::PostgresExited,
-        Event::Signal,
-        Event::Ended,
-    ];
-
     /// States of a fresh process: without and with a spec at hand.
     const INITIAL: [ComputeStatus; 2] = [ComputeStatus::Empty, ComputeStatus::Init];
 
@@ -248,7 +251,7 @@ mod tests {
         let mut seen: HashSet<_> = from.iter().copied().collect();
         let mut todo = from.to_vec();
         while let Some(status) = todo.pop() {
-            for event in EVENTS.into_iter().filter(|event| allowed(*event)) {
+            for event in Event::ALL.into_iter().filter(|event| allowed(*event)) {
                 if let Some(next) = transition(status, event)
                     && seen.insert(next)
                 {
@@ -289,7 +292,7 @@ mod tests {
             let after = transition(status, Event::Signal).unwrap();
             assert!(after.is_ending(), "{status} -> {after}");
             if status.is_ending() {
-                for event in EVENTS {
+                for event in Event::ALL {
                     if let Some(next) = transition(status, event) {
                         assert!(next.is_ending(), "{status} -{event:?}-> {next}");
                     }
@@ -349,7 +352,7 @@ mod tests {
         #[test]
         fn any_sequence_of_events(
             with_spec: bool,
-            events in proptest::collection::vec(proptest::sample::select(EVENTS.to_vec()), 0..60)
+            events in proptest::collection::vec(proptest::sample::select(Event::ALL.to_vec()), 0..60)
         ) {
             let mut status = if with_spec { ComputeStatus::Init } else { ComputeStatus::Empty };
             let mut ended = false;

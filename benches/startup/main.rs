@@ -9,15 +9,14 @@
 //! As root the daemon steps down to `postgres`, as an ordinary user nothing changes.
 
 mod archives;
+mod arguments;
 mod bed;
 mod cases;
 mod parts;
 mod process;
 mod samples;
 
-use std::path::PathBuf;
-
-use anyhow::{Context, bail, ensure};
+use arguments::Arguments;
 
 /// Rounds of each comparison, unless told otherwise: about a minute and a half in all.
 const RUNS: usize = 15;
@@ -34,7 +33,7 @@ const CASES: [(&str, Case); 4] = [
 ];
 
 fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::read()?;
+    let arguments = Arguments::read(RUNS, &CASES.map(|(name, _)| name))?;
     if !arguments.wanted {
         println!("start-up figures: run me with `cargo bench --bench startup`");
         return Ok(());
@@ -51,47 +50,4 @@ fn main() -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-struct Arguments {
-    /// `cargo bench` passes `--bench`; without it (`cargo test --all-targets`) nothing is to do.
-    wanted: bool,
-    runs: usize,
-    /// Another build, for a comparison of two.
-    binary: PathBuf,
-    chosen: Vec<String>,
-}
-
-impl Arguments {
-    fn read() -> anyhow::Result<Self> {
-        let binary = PathBuf::from(env!("CARGO_BIN_EXE_compute_ctl"));
-        let mut read = Self { wanted: false, runs: RUNS, binary, chosen: Vec::new() };
-        let mut arguments = std::env::args().skip(1);
-        while let Some(argument) = arguments.next() {
-            match argument.as_str() {
-                "--bench" => read.wanted = true,
-                "--runs" => {
-                    let value = arguments.next().context("--runs needs a number")?;
-                    read.runs = value.parse().context("--runs needs a number")?;
-                }
-                "--binary" => {
-                    let path = arguments.next().context("--binary needs a path")?;
-                    read.binary = std::path::absolute(path)?;
-                }
-                name if CASES.iter().any(|(case, _)| case.contains(name)) => {
-                    read.chosen.push(name.to_owned());
-                }
-                other => {
-                    let cases = CASES.map(|(case, _)| case).join(", ");
-                    bail!("unknown argument {other}: there are --runs N, --binary PATH, {cases}");
-                }
-            }
-        }
-        ensure!(read.runs > 0, "--runs needs a number above 0");
-        Ok(read)
-    }
-
-    fn is_chosen(&self, case: &str) -> bool {
-        self.chosen.is_empty() || self.chosen.iter().any(|name| case.contains(name.as_str()))
-    }
 }

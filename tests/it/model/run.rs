@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use compute_ctl::dev::servers::Server;
-use compute_ctl::state::{ComputeStatus, Event, TerminateMode, transition};
+use compute_ctl::state::{ComputeStatus, Event, transition};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reqwest::StatusCode;
@@ -298,23 +298,8 @@ fn spoil(spec: &mut Value, operation: &str, quality: Quality) {
 
 /// Every change of the status is one of the table, and they follow each other without a gap.
 fn assert_legal(log: &str) {
-    let events = [
-        Event::Configure,
-        Event::CertificateChanged,
-        Event::BeginStart,
-        Event::BeginConfiguration,
-        Event::Refresh,
-        Event::BeginRefresh,
-        Event::Succeeded,
-        Event::Failed,
-        Event::Terminate(TerminateMode::Fast),
-        Event::Terminate(TerminateMode::Immediate),
-        Event::PostgresExited,
-        Event::Signal,
-        Event::Ended,
-    ];
     let table = |from: ComputeStatus| {
-        events.into_iter().filter_map(move |event| Some((from, transition(from, event)?)))
+        Event::ALL.into_iter().filter_map(move |event| Some((from, transition(from, event)?)))
     };
     let legal: HashSet<(String, String)> = ComputeStatus::ALL
         .into_iter()

@@ -1,0 +1,52 @@
+//! The command line of a benchmark with several cases.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail, ensure};
+
+/// What the command line asks for.
+pub struct Arguments {
+    /// `cargo bench` passes `--bench`; without it (`cargo test --all-targets`) nothing is to do.
+    pub wanted: bool,
+    /// Rounds.
+    pub runs: usize,
+    /// Another build, for a comparison of two.
+    pub binary: PathBuf,
+    chosen: Vec<String>,
+}
+
+impl Arguments {
+    /// Reads it; `cases` are the names that may be chosen by any part of them.
+    pub fn read(runs: usize, cases: &[&str]) -> anyhow::Result<Self> {
+        let binary = PathBuf::from(env!("CARGO_BIN_EXE_compute_ctl"));
+        let mut read = Self { wanted: false, runs, binary, chosen: Vec::new() };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--bench" => read.wanted = true,
+                "--runs" => {
+                    let value = arguments.next().context("--runs needs a number")?;
+                    read.runs = value.parse().context("--runs needs a number")?;
+                }
+                "--binary" => {
+                    let path = arguments.next().context("--binary needs a path")?;
+                    read.binary = std::path::absolute(path)?;
+                }
+                name if cases.iter().any(|case| case.contains(name)) => {
+                    read.chosen.push(name.to_owned());
+                }
+                other => {
+                    let cases = cases.join(", ");
+                    bail!("unknown argument {other}: there are --runs N, --binary PATH, {cases}");
+                }
+            }
+        }
+        ensure!(read.runs > 0, "--runs needs a number above 0");
+        Ok(read)
+    }
+
+    /// Whether a case is to run.
+    pub fn is_chosen(&self, case: &str) -> bool {
+        self.chosen.is_empty() || self.chosen.iter().any(|name| case.contains(name.as_str()))
+    }
+}
