@@ -4,6 +4,7 @@
 //! changes the status: it puts an event through the transition table, logs the change, sets the
 //! metric and wakes everybody who waits, so none of these can be forgotten (01 §24 no. 21).
 
+mod activity;
 pub mod attribution;
 pub mod background;
 pub mod documents;
@@ -41,7 +42,9 @@ use crate::telemetry::sink::LogSink;
 use crate::timeouts::Timeouts;
 use crate::tls;
 use background::Background;
-pub use documents::{FailedOperation, StartupMetrics, StatusDocument, StatusExtra, millis};
+pub use documents::{
+    ActivityReason, FailedOperation, StartupMetrics, StatusDocument, StatusExtra, millis,
+};
 use gate::CatalogGate;
 use heartbeat::Heartbeat;
 pub use lakebase::Lakebase;
@@ -85,6 +88,8 @@ pub struct ComputeParams {
     pub signal_exit_code: u8,
     /// `--remote-ext-base-url`.
     pub remote_ext_base_url: Option<Url>,
+    /// `--installed-extensions-collection-interval`, in seconds.
+    pub extension_stats_interval: u64,
     /// Programs beside Postgres.
     pub side: SideParams,
     /// All deadlines.
@@ -117,6 +122,7 @@ impl ComputeParams {
             autoscaling: false,
             signal_exit_code: 1,
             remote_ext_base_url: None,
+            extension_stats_interval: 3600,
             side: crate::services::side::SideParams::default(),
             timeouts: Timeouts::default(),
         }
@@ -166,6 +172,8 @@ pub struct ComputeState {
     started: Instant,
     error: Option<String>,
     last_active: Option<DateTime<Utc>>,
+    /// What was seen of it.
+    activity: Vec<ActivityReason>,
     metrics: StartupMetrics,
     phases: Vec<PhaseRecord>,
     /// How long the start took, whatever became of it; none before its end.
@@ -231,6 +239,7 @@ impl ComputeNode {
             started: Instant::now(),
             error: None,
             last_active: None,
+            activity: Vec::new(),
             metrics: StartupMetrics::default(),
             phases: Vec::new(),
             start_took: None,
