@@ -64,6 +64,15 @@ async fn what_is_installed_where() {
         assert_eq!(installed(&compute, "hstore").await, Some((1, "0".to_owned())));
         assert_eq!(installed(&compute, "plpgsql").await, Some((3, "1".to_owned())));
 
+        // Those two are not even tried.
+        let refused = |compute: &Compute| {
+            compute.count_in_log("is not currently accepting connections")
+                + compute.count_in_log("cannot connect to invalid database")
+        };
+        let (before, lines) = (refused(&compute), compute.count_in_log(LINE));
+        compute.wait_for_log_times(LINE, lines + 2).await;
+        assert_eq!(refused(&compute), before, "{}", compute.log());
+
         // Series of what is gone go too.
         compute.run("DROP DATABASE \"b'ar =x\" WITH (FORCE)").await;
         until("it is gone", || async { installed(&compute, "hstore").await.is_none() }).await;
