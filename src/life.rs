@@ -24,7 +24,7 @@ use crate::postgres::conf::{ConfFile, ConfInputs};
 use crate::postgres::install::PgInstall;
 use crate::services::side::SideParams;
 use crate::spec::ParsedSpec;
-use crate::spec::control_plane::ControlPlane;
+use crate::spec::control_plane::{ControlPlane, RPC};
 use crate::spec::source::ConfigSource;
 use crate::spec::wire::{ComputeCtlConfig, ConfigDocument};
 use crate::startup::pgdata::PgDataLock;
@@ -99,9 +99,10 @@ impl Compute {
         let timeouts = Timeouts { stop_on_signal: args.stop_timeout, ..Timeouts::default() };
 
         let metrics = Metrics::new().context("could not register the metrics")?;
+        let count = |status| metrics.count_cplane_request(RPC, status);
         // The one may ask the control plane, the other runs a program.
         let (document, install) = tokio::join!(
-            source.load(&metrics),
+            source.load(timeouts.control_plane, &count),
             PgInstall::discover(&args.pgbin, &process.children, timeouts.helper)
         );
         let ConfigDocument { spec, compute_ctl_config } = document?;

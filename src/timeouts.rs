@@ -10,6 +10,7 @@ use crate::services::extensions::DownloadLimits;
 use crate::services::lfc::LfcLimits;
 use crate::services::monitor::MonitorLimits;
 use crate::services::pgbouncer::PgbouncerLimits;
+use crate::spec::control_plane::Patience;
 use crate::storage::{BasebackupLimits, LeaseLimits};
 use crate::tls::WatchLimits;
 
@@ -81,6 +82,14 @@ pub struct Timeouts {
     pub communicator: Duration,
     /// Waiting for the TLS certificate and looking at it again (01 §15).
     pub tls: WatchLimits,
+    /// Asking the control plane at the start: a restart of it is outlasted (09 §10 no. 1).
+    pub control_plane: Patience,
+    /// The same at a refresh, which is tried again anyway, and whose callers are refused while it is
+    /// in progress (03 §6.4).
+    pub control_plane_refresh: Patience,
+    /// From SIGHUP until Postgres has loaded its configuration. The control plane waits 10 s for
+    /// the whole reconfiguration (09 §3).
+    pub reload: Duration,
     /// First pause after a failed refresh; doubles each time (03 W8).
     pub refresh_pause: Duration,
     /// Longest pause after a failed refresh.
@@ -95,6 +104,9 @@ pub struct Timeouts {
     pub http_shutdown: Duration,
     /// `initdb` of the warm-up (01 §6).
     pub initdb: Duration,
+    /// A debugger on the core dumps of Postgres, all of them together. The process has to be gone
+    /// 10 s after Postgres (01 §18.4).
+    pub debugger: Duration,
     /// Children that are still there at the very end, after SIGTERM.
     pub last_children: Duration,
     /// Telling pgbouncer of its settings (04 §8).
@@ -154,6 +166,17 @@ impl Default for Timeouts {
             dump_client: Duration::from_secs(60),
             communicator: Duration::from_secs(10),
             tls: WatchLimits::default(),
+            control_plane: Patience {
+                connect: Duration::from_secs(5),
+                request: Duration::from_secs(30),
+                total: Duration::from_secs(30),
+            },
+            control_plane_refresh: Patience {
+                connect: Duration::from_secs(2),
+                request: Duration::from_secs(10),
+                total: Duration::from_secs(2),
+            },
+            reload: Duration::from_secs(5),
             refresh_pause: Duration::from_secs(5),
             refresh_pause_max: Duration::from_secs(60),
             linger_failed: Duration::from_secs(30),
@@ -161,6 +184,7 @@ impl Default for Timeouts {
             linger_immediate: Duration::from_millis(300),
             http_shutdown: Duration::from_millis(500),
             initdb: Duration::from_secs(60),
+            debugger: Duration::from_secs(6),
             last_children: Duration::from_millis(500),
             pgbouncer: PgbouncerLimits::default(),
             local_proxy_pid: Duration::from_secs(1),

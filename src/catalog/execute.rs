@@ -98,8 +98,10 @@ impl<'a> Execution<'a> {
         for stage in stages {
             let (system, inside): (Vec<_>, Vec<_>) =
                 stage.into_iter().partition(|chain| *chain.database == *self.system);
-            // Whoever is idle there would only take connections from those who are not.
-            let helpers = if inside.is_empty() { HELPERS.min(self.limit) } else { 0 };
+            // Databases that are created or dropped are as good as independent of each other. For the
+            // rest of the system database the order counts, and one session is enough.
+            let alone = system.iter().flat_map(|chain| &chain.first).any(|op| op.alone);
+            let helpers = if inside.is_empty() && alone { HELPERS.min(self.limit) } else { 0 };
             let system = Queue::new(system, helpers.saturating_add(1));
             let inside = Queue::new(inside, self.limit);
             let helping = (1..system.workers()).map(|_| self.help(&system));

@@ -88,9 +88,14 @@ impl<T> Queue<T> {
         self.lock().workers
     }
 
-    /// The next piece of work.
+    /// The next piece of work. Without one the worker must end.
     pub fn take(&self) -> Option<T> {
-        self.lock().work.pop_front()
+        let mut waiting = self.lock();
+        let work = waiting.work.pop_front();
+        if work.is_none() {
+            waiting.workers = waiting.workers.saturating_sub(1);
+        }
+        work
     }
 
     /// The server had no connection for this piece: it is given back, and the worker must end. Only
@@ -119,5 +124,13 @@ mod tests {
         assert_eq!((queue.workers(), queue.give_back(one)), (1, Some(1)));
         assert_eq!([queue.take(), queue.take(), queue.take()], [Some(3), Some(2), None]);
         assert_eq!(Queue::new([1], 5).workers(), 1);
+    }
+
+    #[test]
+    fn nobody_comes_for_what_the_last_worker_gives_back() {
+        let queue = Queue::new([1, 2], 2);
+        let (one, two) = (queue.take(), queue.take());
+        assert_eq!((one, two, queue.take()), (Some(1), Some(2), None), "one worker has ended");
+        assert_eq!(queue.give_back(2), Some(2), "the other one must keep at it");
     }
 }

@@ -26,8 +26,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// What one request asks the compute to wait at most; less than it allows.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// The answer to a wait is under way when its time is over.
-const SLACK: Duration = Duration::from_secs(5);
+/// What the answer to a wait may take to arrive.
+const SLACK: Duration = Duration::from_millis(500);
 
 /// Why the client ends; the numbers are an interface. 2 is a usage error, before anything is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +140,10 @@ fn expect(answer: Answer, expected: &[StatusCode], api: &Api) -> Result<Answer, 
 }
 
 async fn ask_status(api: &Api, path: &str, deadline: Instant) -> Result<Answer, Failure> {
-    let answer = api.request(Method::GET, path, deadline).await?;
+    status_document(api.request(Method::GET, path, deadline).await?, api)
+}
+
+fn status_document(answer: Answer, api: &Api) -> Result<Answer, Failure> {
     let answer = expect(answer, &[StatusCode::OK], api)?;
     if answer.status().is_none() {
         return Err(Failure::new(ExitCode::Failed, "the answer is no status document"));
@@ -158,10 +161,14 @@ async fn wait_for(
     let name = wanted.name();
     let mut seen: Option<Answer> = None;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now()).min(LONGEST_WAIT);
-        let path = format!("/status?wait={name}&timeout={}ms", left.as_millis());
-        match ask_status(api, &path, Instant::now() + left + SLACK).await {
+        let now = Instant::now();
+        let left = deadline.saturating_duration_since(now).min(LONGEST_WAIT);
+        // The compute is to answer before the time is over.
+        let its_wait = left.saturating_sub(SLACK).as_millis();
+        let path = format!("/status?wait={name}&timeout={its_wait}ms");
+        match api.request(Method::GET, &path, now + left).await {
             Ok(answer) => {
+                let answer = status_document(answer, api)?;
                 let status = answer.status().unwrap_or_default();
                 if status == name {
                     return Ok(answer.document);
@@ -173,18 +180,22 @@ async fn wait_for(
                 }
                 seen = Some(answer);
             }
-            Err(failure) if failure.code == ExitCode::NotReached => {
+            Err(error @ RequestError::TooLarge) => return Err(error.into()),
+            // Silent, not there, or cut off: it may start, stop, or be too busy at the moment.
+            Err(error) => {
+                let gone = matches!(error, RequestError::NotReached(_));
                 // The process ends soon after it has shown this status.
-                if let Some(last) = seen.as_ref().filter(|_| wanted == ComputeStatus::Terminated)
+                if let Some(last) = seen.as_ref()
+                    && gone
+                    && wanted == ComputeStatus::Terminated
                     && last.status().is_some_and(|status| status.starts_with("termination_"))
                 {
                     return Ok(serde_json::json!({"status": name}));
                 }
                 if Instant::now() >= deadline && seen.is_none() {
-                    return Err(failure);
+                    return Err(error.into());
                 }
             }
-            Err(failure) => return Err(failure),
         }
         if Instant::now() >= deadline {
             let last = seen.as_ref().and_then(Answer::status).unwrap_or("unknown");

@@ -17,6 +17,7 @@ use super::{ConfigureReply, Driver, NO_LSN};
 use crate::errors::report;
 use crate::node::requests::{ConfigureFailed, Request, Terminated};
 use crate::os::neighbours;
+use crate::postgres::crash;
 use crate::postgres::process::PostgresProcess;
 use crate::postgres::stop::StopLadder;
 use crate::spec::Lsn;
@@ -112,7 +113,12 @@ impl Driver {
                 tracing::error!("the configuration has no spec any more: this compute is detached");
                 let _ = self.node.apply(Event::PostgresExited);
                 match self.stop(&mut postgres, &StopLadder::graceful(&timeouts)).await {
-                    Stopped::ByLadder(_) => FAILURE,
+                    Stopped::ByLadder(_) => {
+                        // Somebody may have asked for the end at the same time.
+                        let _ = self.node.end(NO_LSN, None);
+                        self.drain_requests(NO_LSN);
+                        FAILURE
+                    }
                     Stopped::BySignal => self.signalled(),
                 }
             }
@@ -189,6 +195,9 @@ impl Driver {
                     Some(_) => {}
                 },
             }
+            if self.or_signal(self.crash_evidence()).await.is_none() {
+                return self.signalled();
+            }
         }
         self.leftovers.delete_in_background();
         let rest = linger_until.saturating_duration_since(tokio::time::Instant::now());
@@ -220,9 +229,24 @@ impl Driver {
             let _ = reply.send(terminated);
         }
         self.drain_requests(terminated);
-        let timeouts = &self.node.params.timeouts;
+        let timeouts = self.node.params.timeouts.clone();
         let linger = if fast { timeouts.linger_fast } else { timeouts.linger_immediate };
-        self.linger(linger, code).await
+        let until = tokio::time::Instant::now() + linger;
+        if self.or_signal(self.crash_evidence()).await.is_none() {
+            return self.signalled();
+        }
+        let rest = until.saturating_duration_since(tokio::time::Instant::now());
+        self.linger(rest, code).await
+    }
+
+    /// Core dumps, while they are there: the next start throws PGDATA away.
+    fn crash_evidence(&self) -> impl Future<Output = ()> + use<> {
+        let node = Arc::clone(&self.node);
+        async move {
+            let params = &node.params;
+            let (pgdata, postgres) = (&params.pgdata, &params.install.postgres);
+            crash::log_core_dumps(pgdata, postgres, &node.children, params.timeouts.debugger).await;
+        }
     }
 
     /// The sync of the end; none for a compute that is no primary.

@@ -1,128 +1,293 @@
-//! A new spec for a running Postgres (01 §13): rewrite the configuration, reload, apply.
+//! A new spec for a running Postgres (01 §13): check, rewrite, reload, apply; or all of it back.
+//!
+//! ```text
+//!  check_configuration ─► log_export ─► write_configuration ─► reload ─► apply_catalog
+//!          │                  │                  └───────────────┴────────────┤ error
+//!          ▼                  ▼                                               ▼
+//!     nothing touched    old one stays      the old file is put back, Postgres told to load it
+//! ```
+//!
+//! Invariants: success means that Postgres has loaded the new file ([`reload::confirmed`]), and
+//! with `skip_pg_catalog_updates` no SQL was needed for it; after an error the old file is in place,
+//! and the error names the phase. What the catalog changes have done until then stays done.
 
+use std::fmt::{self, Display};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::node::ComputeNode;
-use crate::postgres::files;
+use crate::postgres::conf::{ConfFile, SettingState};
+use crate::postgres::files::{self, POSTGRESQL_CONF};
+use crate::postgres::reload;
+use crate::postgres::staged::{ReplacedConf, StagedConf, same_from_outside};
+use crate::spec::control_plane::RPC;
 use crate::spec::{ComputeSpec, ParsedSpec};
 use crate::startup::catalog::Occasion;
 use crate::startup::{catalog, configuration};
 use crate::tls::{Confirmed, Installed, TlsPair, TlsState};
 
+/// The part of a reconfiguration that failed, as the error text names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// A refresh asks for the configuration.
+    Fetch,
+    /// The new file is built, and Postgres' own program looks at it.
+    Check,
+    /// The log export is set up.
+    LogExport,
+    /// The new file takes the place of the old one.
+    Write,
+    /// Postgres loads it.
+    Reload,
+    /// Roles and databases are applied.
+    Catalog,
+}
+
+impl Phase {
+    /// As people see it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fetch => "fetch_configuration",
+            Self::Check => "check_configuration",
+            Self::LogExport => "log_export",
+            Self::Write => "write_configuration",
+            Self::Reload => "reload",
+            Self::Catalog => "apply_catalog",
+        }
+    }
+}
+
+impl Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Adds the phase to an error, and that nothing has changed.
+fn failed_in(phase: Phase, error: impl Into<anyhow::Error>) -> anyhow::Error {
+    error.into().context(format!(
+        "the reconfiguration failed in phase {phase}; the configuration before it is in force"
+    ))
+}
+
+/// From one spec to another.
+#[derive(Debug)]
+pub struct Change<'a> {
+    /// The compute.
+    pub node: &'a ComputeNode,
+    /// The spec in force.
+    pub old: &'a ParsedSpec,
+    /// The one that is to be.
+    pub new: &'a ParsedSpec,
+    /// The certificate.
+    pub tls: &'a mut TlsState,
+    /// Process id of the running Postgres, which the caller holds.
+    pub postmaster: i32,
+}
+
+impl Change<'_> {
+    /// Puts the new spec in force. With `skip_pg_catalog_updates`: exactly one rewrite and one
+    /// reload, no SQL.
+    pub async fn apply(mut self) -> anyhow::Result<()> {
+        let operation = self.new.spec.operation_uuid.as_deref().unwrap_or("unknown");
+        tracing::info!("applying the new spec, operation {operation}");
+        self.enter(Phase::Check);
+        let staged = self.stage().await.map_err(|error| failed_in(Phase::Check, error))?;
+        self.enter(Phase::LogExport);
+        let side = &self.node.side;
+        let export = side.before_rewrite(&self.new.spec).await;
+        export.map_err(|error| failed_in(Phase::LogExport, error))?;
+
+        self.enter(Phase::Write);
+        self.tls.follow(&self.new.spec);
+        self.tls.install_present(&self.node.params.pgdata).await;
+        self.node.extensions.write_control_files(&self.new.spec).await;
+        let replaced = match staged.put_in_place() {
+            Ok(replaced) => replaced,
+            Err(error) => return Err(self.take_back(None, Phase::Write, error.into()).await),
+        };
+        if let Err((phase, error)) = self.put_in_force().await {
+            return Err(self.take_back(Some(replaced), phase, error).await);
+        }
+        tracing::info!("applied the new spec, operation {operation}");
+        Ok(())
+    }
+
+    /// For `/status`, which names it as the one that failed, too.
+    fn enter(&self, phase: Phase) {
+        self.node.step(phase.name());
+    }
+
+    /// The new file, beside the old one. Subscribers that `drop_subscriptions_before_start` stops
+    /// for the time of the catalog changes run again afterwards; where nothing is dropped they are
+    /// not stopped (04 W10).
+    async fn stage(&self) -> anyhow::Result<StagedConf> {
+        let (params, new) = (&self.node.params, &self.new.spec);
+        let mut conf = configuration::render(self.node, self.new)?;
+        if new.skip_pg_catalog_updates && files::subscribers_enabled(&params.pgdata)? {
+            conf.keep_subscribers();
+        }
+        let staged = StagedConf::new(&params.pgdata, &conf)?;
+        if !same_from_outside(&conf, &params.conf(&self.old.spec)?) {
+            let (install, limit) = (&params.install, params.timeouts.helper);
+            staged.check(install, &self.node.children, limit).await?;
+        }
+        Ok(staged)
+    }
+
+    async fn put_in_force(&mut self) -> Result<(), (Phase, anyhow::Error)> {
+        let (node, new) = (self.node, self.new);
+        let reload_failed = |error: anyhow::Error| (Phase::Reload, error);
+        self.enter(Phase::Reload);
+        self.reload().await.map_err(reload_failed)?;
+        self.confirm_certificate(new).await.map_err(reload_failed)?;
+        node.side.in_background(&new.spec, node.params.active_tls(&new.spec));
+        if new.spec.skip_pg_catalog_updates {
+            return Ok(());
+        }
+        self.enter(Phase::Catalog);
+        let tell = || Ok(reload::request(self.postmaster)?);
+        let applied = catalog::apply(node, new, Occasion::Reconfiguration, tell).await;
+        applied.map_err(|error| (Phase::Catalog, error))?;
+        if new.is_primary() {
+            self.enter(Phase::Write);
+            let enabled = files::enable_subscribers(&node.params.pgdata);
+            enabled.map_err(|error| (Phase::Write, error.into()))?;
+        }
+        self.enter(Phase::Reload);
+        self.reload().await.map_err(reload_failed)
+    }
+
+    async fn reload(&self) -> anyhow::Result<()> {
+        confirmed_reload(self.node, &self.old.spec, self.postmaster).await
+    }
+
+    /// `loaded` is what Postgres goes by now.
+    async fn confirm_certificate(&mut self, loaded: &ParsedSpec) -> anyhow::Result<()> {
+        match confirm_certificate(self.node, &loaded.spec, self.tls).await {
+            Confirmed::AsItIs => Ok(()),
+            Confirmed::PutBack => self.reload().await,
+        }
+    }
+
+    /// Back to the old spec. Returns the error with the phase in it, and with what became of this.
+    async fn take_back(
+        &mut self,
+        replaced: Option<ReplacedConf>,
+        phase: Phase,
+        error: anyhow::Error,
+    ) -> anyhow::Error {
+        let (node, old) = (self.node, &self.old.spec);
+        self.tls.follow(old);
+        node.side.in_background(old, node.params.active_tls(old));
+        if let Err(error) = node.side.before_rewrite(old).await {
+            tracing::error!("could not take the log export back: {error:#}");
+        }
+        let restored = replaced.map_or(Ok(()), |replaced| replaced.restore());
+        let reloaded = match phase {
+            // It did not react before, and will find the old file when it does.
+            Phase::Reload => reload::request(self.postmaster).map_err(anyhow::Error::new),
+            // The certificate is not taken back.
+            _ => match self.reload().await {
+                Ok(()) => self.confirm_certificate(self.old).await,
+                error => error,
+            },
+        };
+        match restored.map_err(anyhow::Error::new).and(reloaded) {
+            Ok(()) => failed_in(phase, error),
+            Err(why) => error.context(format!(
+                "the reconfiguration failed in phase {phase}, and the configuration before it \
+                 could not be put back in force: {why:#}"
+            )),
+        }
+    }
+}
+
 /// What a refresh found.
 #[derive(Debug)]
-pub enum Refreshed {
-    /// This spec is in force now, or was already.
-    Done(Arc<ParsedSpec>),
+pub enum Fetched {
+    /// A spec that can be used.
+    Spec(Arc<ParsedSpec>),
     /// The configuration has no spec any more: the compute is detached.
     Detached,
 }
 
-/// Applies a spec. With `skip_pg_catalog_updates`: exactly one rewrite and one reload, no SQL.
-/// Subscribers that `drop_subscriptions_before_start` stops for the time of the catalog changes
-/// run again afterwards; where nothing is dropped they are not stopped (04 W10).
-pub async fn apply(
-    node: &ComputeNode,
-    spec: &ParsedSpec,
-    tls: &mut TlsState,
-    postmaster: i32,
-) -> anyhow::Result<()> {
-    let operation = spec.spec.operation_uuid.as_deref().unwrap_or("unknown");
-    tracing::info!("applying the new spec, operation {operation}");
-    node.step("write_configuration");
-    let mut conf = configuration::render(node, spec)?;
-    let (pgdata, skip) = (&node.params.pgdata, spec.spec.skip_pg_catalog_updates);
-    if skip && files::subscribers_enabled(pgdata)? {
-        conf.keep_subscribers();
-    }
-    node.side.in_background(&spec.spec, node.params.active_tls(&spec.spec));
-    node.side.before_rewrite(&spec.spec).await?;
-    tls.follow(&spec.spec);
-    tls.install_present(pgdata).await;
-    node.extensions.write_control_files(&spec.spec).await;
-    let written = configuration::write(node, &conf);
-    // Whatever became of the file: the certificate may be another one.
-    reload(postmaster)?;
-    written?;
-    confirm_certificate(node, &spec.spec, tls, postmaster).await?;
-    if !skip {
-        node.step("apply_catalog");
-        catalog::apply(node, spec, Occasion::Reconfiguration, || reload(postmaster)).await?;
-        if spec.is_primary() {
-            files::enable_subscribers(pgdata)?;
+/// Fetches the configuration from where it came from. A spec that equals `known` is that one.
+pub async fn fetch(node: &ComputeNode, known: &Arc<ParsedSpec>) -> anyhow::Result<Fetched> {
+    node.step(Phase::Fetch.name());
+    let fetched = async {
+        let patience = node.params.timeouts.control_plane_refresh;
+        let count = |status| node.metrics.count_cplane_request(RPC, status);
+        let document = node.params.source.load(patience, &count).await?;
+        let Some(spec) = document.spec else { return Ok(Fetched::Detached) };
+        if known.spec == spec {
+            return Ok(Fetched::Spec(Arc::clone(known)));
         }
-        reload(postmaster)?;
-    }
-    tracing::info!("applied the new spec, operation {operation}");
-    Ok(())
-}
-
-/// Fetches the configuration from where it came from and applies it unless it is in force.
-pub async fn refresh(
-    node: &ComputeNode,
-    applied: Option<&Arc<ParsedSpec>>,
-    tls: &mut TlsState,
-    postmaster: i32,
-) -> anyhow::Result<Refreshed> {
-    node.step("fetch_configuration");
-    let source = &node.params.source;
-    let document = source.load(&node.metrics).await.context("failed to fetch the configuration")?;
-    let Some(spec) = document.spec else { return Ok(Refreshed::Detached) };
-    if let Some(applied) = applied
-        && applied.spec == spec
-    {
-        tracing::info!("the configuration has not changed");
-        return Ok(Refreshed::Done(Arc::clone(applied)));
-    }
-    let spec = Arc::new(ParsedSpec::try_from(spec).context("the fetched spec cannot be used")?);
-    node.params.conf(&spec.spec).context("the fetched spec cannot be used")?;
-    node.replace_spec(Arc::clone(&spec));
-    apply(node, &spec, tls, postmaster).await?;
-    Ok(Refreshed::Done(spec))
+        let spec = ParsedSpec::try_from(spec).context("the fetched spec cannot be used")?;
+        node.params.conf(&spec.spec).context("the fetched spec cannot be used")?;
+        Ok(Fetched::Spec(Arc::new(spec)))
+    };
+    fetched.await.map_err(|error: anyhow::Error| failed_in(Phase::Fetch, error))
 }
 
 /// Puts another pair of key and certificate in force. `postgresql.conf` says the same as before and
 /// is left alone.
 pub async fn renew(
     node: &ComputeNode,
-    spec: &ComputeSpec,
+    in_force: &ParsedSpec,
     tls: &mut TlsState,
     pair: &Arc<TlsPair>,
     postmaster: i32,
 ) -> anyhow::Result<()> {
     match tls.replace(&node.params.pgdata, pair)? {
         Installed::Changed => {
-            reload(postmaster)?;
-            confirm_certificate(node, spec, tls, postmaster).await
+            confirmed_reload(node, &in_force.spec, postmaster).await?;
+            match confirm_certificate(node, &in_force.spec, tls).await {
+                Confirmed::AsItIs => Ok(()),
+                Confirmed::PutBack => confirmed_reload(node, &in_force.spec, postmaster).await,
+            }
         }
         Installed::Unchanged => Ok(()),
     }
 }
 
-/// Looks whether Postgres has taken a certificate that was installed just now (04 W7).
+/// Looks whether Postgres, which goes by `loaded`, has taken a certificate that was installed just
+/// now (04 W7).
 async fn confirm_certificate(
     node: &ComputeNode,
-    spec: &ComputeSpec,
+    loaded: &ComputeSpec,
     tls: &mut TlsState,
-    postmaster: i32,
-) -> anyhow::Result<()> {
+) -> Confirmed {
     // The spec may switch it off.
-    if spec.setting("ssl").is_some() {
-        return Ok(());
+    if loaded.setting("ssl").is_some() || node.params.active_tls(loaded).is_none() {
+        return Confirmed::AsItIs;
     }
-    let Some(server) = node.params.server_address().await else { return Ok(()) };
-    match tls.confirm(&node.params.pgdata, server).await {
-        Confirmed::AsItIs => Ok(()),
-        Confirmed::PutBack => reload(postmaster),
+    match node.params.server_address().await {
+        Some(server) => tls.confirm(&node.params.pgdata, server).await,
+        None => Confirmed::AsItIs,
     }
 }
 
-/// Has Postgres read its configuration again. The postmaster is a child that this process has not
-/// reaped (the driver holds it), so the number cannot belong to another process.
-fn reload(postmaster: i32) -> anyhow::Result<()> {
-    kill(Pid::from_raw(postmaster), Signal::SIGHUP).context("could not signal Postgres to reload")
+/// `in_force` is what Postgres goes by until then.
+async fn confirmed_reload(
+    node: &ComputeNode,
+    in_force: &ComputeSpec,
+    postmaster: i32,
+) -> anyhow::Result<()> {
+    let (pgdata, in_force) = (&node.params.pgdata, node.params.conf(in_force)?);
+    let (conf, hba) = (pgdata.join(POSTGRESQL_CONF), hba_file(pgdata, &in_force));
+    Ok(reload::confirmed(postmaster, &conf, &hba, node.params.timeouts.reload).await?)
+}
+
+/// Usually in PGDATA; only a start can change that.
+fn hba_file(pgdata: &Path, conf: &ConfFile) -> PathBuf {
+    let elsewhere = conf.settings().into_iter().find(|setting| {
+        setting.state == SettingState::InForce && setting.name.eq_ignore_ascii_case("hba_file")
+    });
+    match elsewhere {
+        Some(setting) => pgdata.join(setting.value.expose()),
+        None => pgdata.join("pg_hba.conf"),
+    }
 }

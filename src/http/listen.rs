@@ -179,8 +179,9 @@ impl Reserved {
         let internal_listeners = self.internal.listen(&limits)?;
         let mut servers = Servers::new(external_port, internal_port, limits);
         let api = Api { node, limits, ready: Arc::default() };
-        servers.serve(external_listeners, external(api.clone(), authenticator));
-        servers.serve(internal_listeners, internal(api));
+        let neighbours = Api { limits: limits.for_neighbours(), ..api.clone() };
+        servers.serve(external_listeners, external(api, authenticator));
+        servers.serve(internal_listeners, internal(neighbours));
         tracing::info!(
             "HTTP servers are listening: external on port {external_port}, \
              internal on port {internal_port}"

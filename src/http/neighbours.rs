@@ -16,11 +16,18 @@ use super::{Api, Routes};
 use crate::catalog::grants::{self, Privilege};
 use crate::catalog::install_extension;
 use crate::catalog::session::Session;
+use crate::node::gate::CatalogTurn;
 use crate::state::ComputeStatus;
 
 /// Routes of the internal server.
 pub(super) fn internal() -> Routes {
     vec![("/extensions", post(install)), ("/grants", post(grant))]
+}
+
+/// Both change catalogs, and what else of ours does so may be at work in the background.
+async fn turn(api: &Api) -> Result<CatalogTurn<'_>, String> {
+    let turn = api.node.catalog.enter(api.node.params.timeouts.catalog_turn).await;
+    turn.map_err(|busy| busy.to_string())
 }
 
 /// A connection, or the first of the two steps that can fail.
@@ -80,6 +87,7 @@ async fn install(
     to_its_end(async move {
         let ExtensionInstallRequest { extension, database, version } = request;
         let work = async {
+            let _turn = turn(&api).await?;
             let name = install_extension::APPLICATION_NAME;
             let session = step_connect(&api, name, &database).await?;
             let installed = install_extension::install(&session, &extension, &version).await;
@@ -129,6 +137,7 @@ async fn grant(
     to_its_end(async move {
         let SchemaGrants { database, schema, privileges, role } = &request;
         let work = async {
+            let _turn = turn(&api).await?;
             let session = step_connect(&api, grants::APPLICATION_NAME, database).await?;
             let granted = grants::grant_on_schema(&session, schema, role, privileges).await;
             granted.map_err(|error| error.to_string())
@@ -138,4 +147,40 @@ async fn grant(
         Ok((StatusCode::CREATED, Json(request)))
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+    use crate::state::Event;
+
+    /// What else changes catalogs has the turn and keeps it. Nobody is connected to meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn both_take_their_turn() {
+        let api = testing::api();
+        api.node.begin_start().unwrap();
+        api.node.apply(Event::Succeeded).unwrap();
+        let _turn = turn(&api).await.unwrap();
+
+        let request = ExtensionInstallRequest {
+            extension: "citext".to_owned(),
+            database: "postgres".to_owned(),
+            version: "1.6".to_owned(),
+        };
+        let answer = install(State(api.clone()), JsonBody(request)).await;
+        let busy = "something else of ours has been changing catalogs for 150s";
+        let text = format!("failed to install extension: {busy}");
+        assert_eq!(answer.err().unwrap().parts(), (500, text));
+
+        let request = SchemaGrants {
+            database: "postgres".to_owned(),
+            schema: "auth".to_owned(),
+            privileges: vec![],
+            role: "authenticated".to_owned(),
+        };
+        let answer = grant(State(api.clone()), JsonBody(request)).await;
+        let text = format!("failed to grant role privileges to the schema: {busy}");
+        assert_eq!(answer.err().unwrap().parts(), (500, text));
+    }
 }

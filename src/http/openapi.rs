@@ -4,9 +4,12 @@
 //! Each handler carries its own part; here they are put together. The tests compare the result
 //! with the routes and with `openapi.json` in the tree, so neither can be forgotten.
 
+use std::sync::OnceLock;
+
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use bytes::Bytes;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
@@ -152,11 +155,19 @@ fn document() -> Document {
     )
 )]
 async fn openapi() -> Result<impl IntoResponse, ApiError> {
-    let text = document().to_json().map_err(|error| {
-        tracing::error!("could not write the description of the API: {error}");
-        ApiError::internal()
-    })?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], text))
+    // Made once: it is large, and anybody may ask for it.
+    static TEXT: OnceLock<Bytes> = OnceLock::new();
+    let text = match TEXT.get() {
+        Some(text) => text,
+        None => {
+            let text = document().to_json().map_err(|error| {
+                tracing::error!("could not write the description of the API: {error}");
+                ApiError::internal()
+            })?;
+            TEXT.get_or_init(|| text.into())
+        }
+    };
+    Ok(([(header::CONTENT_TYPE, "application/json")], text.clone()))
 }
 
 /// What all operations have in common.

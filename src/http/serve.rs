@@ -81,6 +81,16 @@ impl HttpLimits {
         let share = usize::try_from(descriptors / SHARE_OF_DESCRIPTORS).unwrap_or(usize::MAX);
         Self { connections: share.clamp(1, usual.connections), ..usual }
     }
+
+    /// Limits of the internal server: nobody there shows a token, and no body is large.
+    pub(super) fn for_neighbours(self) -> Self {
+        let (bytes, total) = (2 * 1024 * 1024, Duration::from_secs(10));
+        Self {
+            body_bytes: self.body_bytes.min(bytes),
+            body_total: self.body_total.min(total),
+            ..self
+        }
+    }
 }
 
 /// Address of the client, in the extensions of each request.
@@ -235,11 +245,14 @@ impl Acceptor {
                 tracing::debug!("could not set TCP_NODELAY for {peer}: {error}");
             }
             let service = service_fn(move |request: Request<Incoming>| {
-                let busy = seat.busy();
+                let seat = seat.clone();
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(Peer(peer));
                 let answer = router.clone().oneshot(request);
                 async move {
+                    // Not before it is worked on: a request that waits until the client has read
+                    // the answer before it must not keep the seat.
+                    let busy = seat.busy();
                     Ok::<_, Infallible>(answer.await?.map(|body| BusyBody { body, _busy: busy }))
                 }
             });

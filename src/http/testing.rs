@@ -95,6 +95,11 @@ fn node() -> (Arc<ComputeNode>, UnboundedReceiver<Request>) {
     ComputeNode::new(params, None, Children::new(), log, Metrics::new().unwrap())
 }
 
+/// What handlers get, without servers around them.
+pub(super) fn api() -> super::Api {
+    super::Api { node: node().0, limits: HttpLimits::default(), ready: Arc::default() }
+}
+
 /// Answers as a driver does, at once. The spec's `operation_uuid` says how a configuration ends;
 /// on `stop` the driver ends without an answer.
 async fn drive(node: Arc<ComputeNode>, mut requests: UnboundedReceiver<Request>) {
@@ -126,7 +131,6 @@ async fn drive(node: Arc<ComputeNode>, mut requests: UnboundedReceiver<Request>)
                 node.end(terminated, None).unwrap();
                 let _ = reply.send(terminated);
             }
-            Request::Refresh => {}
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the compute tells about itself (02 §12.2, §12.3).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -84,7 +85,8 @@ pub struct StatusExtra {
     pub last_failure: Option<FailedOperation>,
     /// What became of each object when the catalog was last applied.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub apply_report: Option<serde_json::Value>,
+    #[schema(value_type = Option<Object>)]
+    pub apply_report: Option<Arc<serde_json::Value>>,
     /// What has moved `last_active` so far, and what of it there is now.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub activity: Vec<ActivityReason>,

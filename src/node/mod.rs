@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use url::{Host, Url};
 
 use crate::os::children::Children;
@@ -184,7 +184,7 @@ pub struct ComputeState {
     failed_phase: Option<&'static str>,
     last_failure: Option<FailedOperation>,
     applied_operation: Option<String>,
-    apply_report: Option<serde_json::Value>,
+    apply_report: Option<Arc<serde_json::Value>>,
     terminated: Option<Terminated>,
 }
 
@@ -219,6 +219,8 @@ pub struct ComputeNode {
     changed: watch::Sender<ComputeStatus>,
     phase_changed: watch::Sender<usize>,
     requests: mpsc::UnboundedSender<Request>,
+    /// Not a request in the queue: several that nobody has served yet are one.
+    refresh_asked: Notify,
 }
 
 impl ComputeNode {
@@ -276,6 +278,7 @@ impl ComputeNode {
             changed: watch::Sender::new(status),
             phase_changed: watch::Sender::new(0),
             requests,
+            refresh_asked: Notify::new(),
         };
         (Arc::new(node), receiver)
     }
@@ -297,6 +300,9 @@ impl ComputeNode {
         if event == Event::Succeeded {
             state.step = None;
             state.applied_operation = self.operation();
+            // What failed before is over; `extra.last_failure` still tells of it.
+            state.error = None;
+            state.failed_phase = None;
         }
         if to != from {
             if from == ComputeStatus::Init {
@@ -371,12 +377,27 @@ impl ComputeNode {
         self.lock().started.elapsed()
     }
 
-    /// The start failed or a reconfiguration did: status and error text change together, so that
-    /// nobody sees `failed` without a reason.
+    /// The start failed: status and error text change together, so that nobody sees `failed`
+    /// without a reason.
     pub fn fail(&self, error: String) -> Result<ComputeStatus, WrongStatus> {
         let mut state = self.lock();
         state.last_failure = Some(state.failed_operation(self.operation(), error.clone()));
         state.error = Some(error);
+        self.apply_locked(&mut state, Event::Failed)
+    }
+
+    /// A reconfiguration failed: as [`Self::fail`], and the spec that is in force is the one from
+    /// before.
+    pub fn fail_back(
+        &self,
+        error: String,
+        spec: Arc<ParsedSpec>,
+    ) -> Result<ComputeStatus, WrongStatus> {
+        let mut state = self.lock();
+        // The operation is that of the spec that failed.
+        state.last_failure = Some(state.failed_operation(self.operation(), error.clone()));
+        state.error = Some(error);
+        self.spec.send_replace(Some(spec));
         self.apply_locked(&mut state, Event::Failed)
     }
 
@@ -458,9 +479,14 @@ impl ComputeNode {
     /// Asks for the configuration to be fetched again; does not wait.
     pub fn refresh(&self) -> Result<(), WrongStatus> {
         if self.apply(Event::Refresh)? == ComputeStatus::RefreshConfigurationPending {
-            self.request(Request::Refresh);
+            self.refresh_asked.notify_one();
         }
         Ok(())
+    }
+
+    /// Waits until somebody has asked for a refresh; for the driver alone.
+    pub async fn refresh_asked(&self) {
+        self.refresh_asked.notified().await;
     }
 
     /// The receiver lives as long as the driver; after that nobody asks any more, and a request

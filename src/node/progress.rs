@@ -73,7 +73,7 @@ impl ComputeNode {
     /// report before. A report that is no JSON document is not shown.
     pub fn set_apply_report(&self, report: &impl Serialize) {
         match serde_json::to_value(report) {
-            Ok(report) => self.lock().apply_report = Some(report),
+            Ok(report) => self.lock().apply_report = Some(Arc::new(report)),
             Err(error) => tracing::warn!("the report on the catalog cannot be shown: {error}"),
         }
     }
@@ -142,6 +142,7 @@ mod tests {
     use super::*;
     use crate::node::ComputeParams;
     use crate::os::children::Children;
+    use crate::spec::{ComputeSpec, ParsedSpec};
     use crate::state::Event;
     use crate::telemetry::metrics::Metrics;
     use crate::telemetry::sink::LogSink;
@@ -190,6 +191,38 @@ mod tests {
         let extra = node.status_document().extra.unwrap();
         assert_eq!(extra.last_failure.unwrap().phase, Some("apply_catalog"));
         assert!(extra.phases.is_empty());
+    }
+
+    fn spec(operation: &str) -> Arc<ParsedSpec> {
+        let spec: ComputeSpec = serde_json::from_value(serde_json::json!({
+            "format_version": 1, "suspend_timeout_seconds": 0, "operation_uuid": operation,
+            "tenant_id": "88dfefdb53d20e1b4bb1feae80e8020e",
+            "timeline_id": "a451a43e3c4f981f67181c3e278d7363",
+            "pageserver_connstring": "postgresql://no_user@127.0.0.1:6400",
+            "safekeeper_connstrings": ["127.0.0.1:6500"],
+            "cluster": {"roles": [], "databases": []}
+        }))
+        .unwrap();
+        Arc::new(ParsedSpec::try_from(spec).unwrap())
+    }
+
+    /// The spec that failed is no longer the one of the node when the failure is seen.
+    #[test]
+    fn a_failed_operation_is_the_one_that_was_to_be() {
+        let node = empty();
+        node.begin_start().unwrap();
+        node.replace_spec(spec("old"));
+        node.apply(Event::Succeeded).unwrap();
+        node.apply(Event::Refresh).unwrap();
+        node.apply(Event::BeginRefresh).unwrap();
+        node.replace_spec(spec("new"));
+        node.step("reload");
+        node.fail_back("x".to_owned(), spec("old")).unwrap();
+        let extra = node.status_document().extra.unwrap();
+        let failure = extra.last_failure.unwrap();
+        assert_eq!((failure.operation.as_deref(), failure.phase), (Some("new"), Some("reload")));
+        assert_eq!(extra.applied_operation.as_deref(), Some("old"));
+        assert_eq!(node.spec().unwrap().spec.operation_uuid.as_deref(), Some("old"));
     }
 
     /// The clock of the start stops with the start.

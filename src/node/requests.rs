@@ -24,8 +24,6 @@ pub enum Request {
         /// Told when the compute is `terminated`.
         reply: oneshot::Sender<Terminated>,
     },
-    /// Fetch the configuration again.
-    Refresh,
 }
 
 /// The spec could not be applied.

@@ -7,6 +7,7 @@
 pub mod children;
 pub mod limits;
 pub mod neighbours;
+pub mod opened;
 pub mod pidfd;
 pub mod privileges;
 pub mod procs;

@@ -84,8 +84,9 @@ impl ProcessHandle {
     }
 }
 
+/// Readiness to be read, for the runtime.
 #[expect(unsafe_code, reason = "tokio takes descriptors only on the caller's word")]
-fn register(fd: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
+pub(super) fn register(fd: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open, always gives the same number, and the `AsyncFd` owns it
     // until it closes it.
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.ok()

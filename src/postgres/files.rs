@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use tempfile::NamedTempFile;
 use thiserror::Error;
 
 use super::conf::{
@@ -23,6 +24,9 @@ const NO_SIZE_LIMIT: &[u8] = b"neon.max_cluster_size=-1";
 
 /// Written by a postmaster in its data directory; its last line tells its state.
 pub const POSTMASTER_PID: &str = "postmaster.pid";
+
+/// The configuration, in the data directory.
+pub const POSTGRESQL_CONF: &str = "postgresql.conf";
 
 /// Names of half-written files; a crash can leave one behind.
 pub const TEMP_PREFIX: &str = ".postgresql.conf.tmp-";
@@ -46,22 +50,33 @@ pub enum FilesError {
 }
 
 /// Adds file and action to an answer of the operating system.
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FilesError {
-    move |source| FilesError::Io { action, path: path.to_owned(), source }
+pub(super) fn failed(
+    action: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> FilesError + use<> {
+    let path = path.to_owned();
+    move |source| FilesError::Io { action, path, source }
 }
 
 /// Replaces `postgresql.conf` in one step: whoever reloads meanwhile reads the old file or the new
 /// one (04 W1). Mode 0600. Nothing is left behind when it fails.
 pub fn write_conf(pgdata: &Path, conf: &ConfFile) -> Result<(), FilesError> {
     let text = conf.render()?;
-    let path = pgdata.join("postgresql.conf");
-    let mut file = tempfile::Builder::new()
-        .prefix(TEMP_PREFIX)
-        .tempfile_in(pgdata)
-        .map_err(failed("create a temporary file for", &path))?;
-    file.write_all(text.expose().as_bytes()).map_err(failed("write", &path))?;
+    let path = pgdata.join(POSTGRESQL_CONF);
+    let file = write_beside(&path, text.expose().as_bytes())?;
     file.persist(&path).map_err(|error| failed("replace", &path)(error.error))?;
     Ok(())
+}
+
+/// A temporary file in the folder of `path`, mode 0600, that is to take its place.
+pub(super) fn write_beside(path: &Path, text: &[u8]) -> Result<NamedTempFile, FilesError> {
+    let folder = path.parent().unwrap_or(path);
+    let mut file = tempfile::Builder::new()
+        .prefix(TEMP_PREFIX)
+        .tempfile_in(folder)
+        .map_err(failed("create a temporary file for", path))?;
+    file.write_all(text).map_err(failed("write", path))?;
+    Ok(file)
 }
 
 /// What [`ensure_line`] found.

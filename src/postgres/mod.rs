@@ -1,7 +1,8 @@
 //! Postgres as a child: which one is installed, its start, readiness, log and end.
 //!
 //! ```text
-//! install ─► process ─► ready ─► (serving) ─► stop
+//! install ─► process ─► ready ─► (serving) ─► stop ─► crash
+//!               │                staged ─► reload
 //!               └─► log ─► telemetry::sink
 //! ```
 //!
@@ -11,6 +12,7 @@
 
 pub mod client;
 pub mod conf;
+pub mod crash;
 pub mod databricks;
 pub mod dump;
 pub mod files;
@@ -18,4 +20,6 @@ pub mod install;
 pub mod log;
 pub mod process;
 pub mod ready;
+pub mod reload;
+pub mod staged;
 pub mod stop;

@@ -1,71 +1,111 @@
 //! The one question that a compute asks its control plane: "what is my configuration?" (09 §1).
+//!
+//! Asked at the start and at each refresh. What may pass is tried again with growing pauses until
+//! the patience of the asker is over: a restart of the control plane must not end every compute
+//! that starts meanwhile (09 §10 no. 1). What cannot pass is told at once. Invariant: ends within
+//! [`Patience::total`] plus one try.
 
 use std::time::Duration;
 
 use reqwest::StatusCode;
 use thiserror::Error;
+use tokio::time::Instant;
+use url::Url;
 
 use super::document::{self, DocumentError, Parsed};
 use super::wire::{ConfigDocument, ControlPlaneResponse, ControlPlaneStatus};
 use crate::errors::one_line;
-use crate::telemetry::metrics::Metrics;
 use crate::telemetry::secret::Secret;
 
 /// Name of the question in the metrics (03 §10).
-const RPC: &str = "GetConfig";
+pub const RPC: &str = "GetConfig";
 
-/// Tries in all; the pause follows each failed one.
-const TRIES: u32 = 3;
-const PAUSE: Duration = Duration::from_millis(100);
-/// Per try, connect to last byte.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// First pause after a failed try (09 §1.2); doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// Tries in all where the answer is no configuration: the same text will come again.
+const MAX_MALFORMED: u32 = 3;
+/// A larger answer is no configuration.
+const MAX_BODY: usize = 32 << 20;
 
 /// Address and credentials of a control plane.
 #[derive(Debug, Clone)]
 pub struct ControlPlane {
-    /// Prefix of the URL; nothing is trimmed (09 §1.1).
+    /// Prefix of the URL.
     pub base: String,
-    /// Last but one part of the path, not encoded.
+    /// `--compute-id`. Each `/` in it begins another segment of the path (09 §12).
     pub compute_id: String,
-    /// `NEON_CONTROL_PLANE_TOKEN`; sent empty when unset.
+    /// `NEON_CONTROL_PLANE_TOKEN`; no header is sent when it is empty.
     pub token: Secret<String>,
 }
+
+/// How long to wait, and for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// One connect.
+    pub connect: Duration,
+    /// One try, connect to last byte.
+    pub request: Duration,
+    /// After this no new try is begun.
+    pub total: Duration,
+}
+
+/// Hears of each try: the status, or none without an answer. Made for
+/// `compute_ctl_cplane_requests_total` (09 §1.2).
+pub type Observer<'a> = &'a (dyn Fn(Option<StatusCode>) + Sync);
 
 /// Why the control plane gave no configuration.
 #[derive(Debug, Error)]
 pub enum ControlPlaneError {
     /// All tries failed in a way that may pass.
     #[error(
-        "Exhausted all attempts to retrieve the config from the control plane, the last one failed: {0}"
+        "Exhausted all attempts to retrieve the config from the control plane: {tries} in \
+         {:.1} s, the last one failed: {last}", took.as_secs_f64()
     )]
-    Exhausted(Box<TryError>),
+    Exhausted {
+        /// How many there were.
+        tries: u32,
+        /// From the first to the end of the last.
+        took: Duration,
+        /// The last one.
+        last: Box<TryError>,
+    },
     /// A failure that trying again cannot mend.
     #[error("could not retrieve the config from the control plane: {0}")]
     Permanent(Box<TryError>),
-    /// 09 §1.2.
-    #[error("compute is attached, but spec is empty")]
-    AttachedWithoutSpec,
 }
 
 /// How one try failed.
 #[derive(Debug, Error)]
 pub enum TryError {
+    /// There is nobody to ask.
+    #[error("--control-plane-uri is not the prefix of an http or https URL")]
+    Url,
     /// No answer.
     #[error("{0}")]
     Transport(String),
     /// An answer that is not 200.
     #[error("the control plane answered {0}")]
     Status(StatusCode),
+    /// More than a configuration can have.
+    #[error("its answer has more than {MAX_BODY} bytes")]
+    TooLarge,
     /// A 200 with another document in it.
     #[error("its answer could not be parsed: {0}")]
     Parse(DocumentError),
+    /// 09 §1.2; most likely the control plane is about to add the spec (09 §10 no. 5).
+    #[error("compute is attached, but spec is empty")]
+    AttachedWithoutSpec,
 }
 
 impl TryError {
-    /// Retried are lost connections, 502, 503 and answers that do not parse (09 §1.2).
+    /// Tried again are lost connections, 502, 503 and answers without a usable configuration
+    /// (09 §1.2).
     const fn is_transient(&self) -> bool {
         match self {
-            Self::Transport(_) | Self::Parse(_) => true,
+            Self::Transport(_) | Self::Parse(_) | Self::AttachedWithoutSpec => true,
+            Self::Url | Self::TooLarge => false,
             Self::Status(status) => {
                 matches!(*status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE)
             }
@@ -73,153 +113,113 @@ impl TryError {
     }
 }
 
-/// Fetches the configuration, with retries; each try is counted.
+/// Fetches the configuration, with retries.
 pub async fn fetch(
     control_plane: &ControlPlane,
-    metrics: &Metrics,
+    patience: Patience,
+    observer: Observer<'_>,
 ) -> Result<ConfigDocument, ControlPlaneError> {
-    let client = client().map_err(|error| ControlPlaneError::Permanent(Box::new(error)))?;
-    let mut tries_left = TRIES;
+    let permanent = |error| ControlPlaneError::Permanent(Box::new(error));
+    let url = url(control_plane).map_err(permanent)?;
+    let client = client(patience).map_err(permanent)?;
+    let began = Instant::now();
+    let (mut tries, mut malformed, mut pause) = (0, 0, FIRST_PAUSE);
     loop {
-        tries_left = tries_left.saturating_sub(1);
-        match fetch_once(&client, control_plane, metrics).await {
-            Ok(Parsed { value, unknown_members }) => {
-                document::log_unknown_members("the control plane's answer", &unknown_members);
-                if value.status == ControlPlaneStatus::Attached && value.spec.is_none() {
-                    return Err(ControlPlaneError::AttachedWithoutSpec);
-                }
-                let ControlPlaneResponse { spec, compute_ctl_config, .. } = value;
-                return Ok(ConfigDocument { spec, compute_ctl_config });
-            }
-            Err(error) if !error.is_transient() => {
-                return Err(ControlPlaneError::Permanent(Box::new(error)));
-            }
-            Err(error) => {
-                tracing::warn!("could not retrieve the config from the control plane: {error}");
-                tokio::time::sleep(PAUSE).await;
-                if tries_left == 0 {
-                    return Err(ControlPlaneError::Exhausted(Box::new(error)));
-                }
-            }
+        tries += 1;
+        let error = match fetch_once(&client, &url, &control_plane.token, observer).await {
+            Ok(document) => return Ok(document),
+            Err(error) if !error.is_transient() => return Err(permanent(error)),
+            Err(error) => error,
+        };
+        malformed += u32::from(matches!(error, TryError::Parse(_)));
+        let pause_now = jittered(pause);
+        if malformed >= MAX_MALFORMED || began.elapsed() + pause_now >= patience.total {
+            let (took, last) = (began.elapsed(), Box::new(error));
+            return Err(ControlPlaneError::Exhausted { tries, took, last });
         }
+        tracing::warn!(
+            "could not retrieve the config from the control plane, next try in {} ms: {error}",
+            pause_now.as_millis()
+        );
+        tokio::time::sleep(pause_now).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-fn client() -> Result<reqwest::Client, TryError> {
+/// Up to a quarter longer, so that computes that failed together do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(1.0 + 0.25 * fastrand::f64())
+}
+
+/// `{base}/compute/api/v2/computes/{compute_id}/spec`; a `/` at the end of the base is not doubled,
+/// and the id is encoded (09 §10 no. 3).
+fn url(control_plane: &ControlPlane) -> Result<Url, TryError> {
+    let mut url = Url::parse(&control_plane.base).map_err(|_| TryError::Url)?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(TryError::Url);
+    }
+    let mut path = url.path_segments_mut().map_err(|()| TryError::Url)?;
+    path.pop_if_empty().extend(["compute", "api", "v2", "computes"]);
+    path.extend(control_plane.compute_id.split('/')).push("spec");
+    drop(path);
+    Ok(url)
+}
+
+fn client(patience: Patience) -> Result<reqwest::Client, TryError> {
     // Installed once per process; a second call reports that it is there already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
-        .timeout(TIMEOUT)
+        .connect_timeout(patience.connect)
+        .timeout(patience.request)
         .build()
-        .map_err(|error| TryError::Transport(one_line(&error)))
+        .map_err(transport)
+}
+
+/// Without the URL: the prefix may hold a password.
+fn transport(error: reqwest::Error) -> TryError {
+    TryError::Transport(one_line(&error.without_url()))
 }
 
 async fn fetch_once(
     client: &reqwest::Client,
-    control_plane: &ControlPlane,
-    metrics: &Metrics,
-) -> Result<Parsed<ControlPlaneResponse>, TryError> {
-    let ControlPlane { base, compute_id, token } = control_plane;
-    let url = format!("{base}/compute/api/v2/computes/{compute_id}/spec");
-    let authorization = format!("Bearer {}", token.expose());
-    let transport = |error: reqwest::Error| TryError::Transport(one_line(&error));
-    let answer = client.get(url).header(reqwest::header::AUTHORIZATION, authorization).send().await;
-    metrics.count_cplane_request(RPC, answer.as_ref().ok().map(reqwest::Response::status));
-    let response = answer.map_err(transport)?;
+    url: &Url,
+    token: &Secret<String>,
+    observer: Observer<'_>,
+) -> Result<ConfigDocument, TryError> {
+    let mut request = client.get(url.clone());
+    if !token.expose().is_empty() {
+        request = request.bearer_auth(token.expose());
+    }
+    let response = request.send().await;
+    observer(response.as_ref().ok().map(reqwest::Response::status));
+    let mut response = response.map_err(transport)?;
     if response.status() != StatusCode::OK {
         return Err(TryError::Status(response.status()));
     }
-    let body = response.bytes().await.map_err(transport)?;
-    document::parse(&body).map_err(TryError::Parse)
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(transport)? {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_BODY {
+            return Err(TryError::TooLarge);
+        }
+    }
+    read(&body)
+}
+
+fn read(body: &[u8]) -> Result<ConfigDocument, TryError> {
+    let Parsed { value, unknown_members } = document::parse(body).map_err(TryError::Parse)?;
+    let ControlPlaneResponse { status, spec, compute_ctl_config } = value;
+    match (status, &spec) {
+        (ControlPlaneStatus::Attached, None) => return Err(TryError::AttachedWithoutSpec),
+        (ControlPlaneStatus::Empty, Some(_)) => {
+            tracing::warn!("the control plane says `empty` and has a spec; using the spec");
+        }
+        _ => {}
+    }
+    document::log_unknown_members("the control plane's answer", &unknown_members);
+    Ok(ConfigDocument { spec, compute_ctl_config })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use axum::http::HeaderMap;
-    use axum::routing::get;
-
-    const EMPTY: &str =
-        r#"{"status":"empty","spec":null,"compute_ctl_config":{"jwks":{"keys":[]}}}"#;
-    const ATTACHED: &str = r#"{"status":"attached","compute_ctl_config":{"jwks":{"keys":[]}},
-        "spec":{"format_version":1,"suspend_timeout_seconds":0,"cluster":{"roles":[],"databases":[]}}}"#;
-
-    /// A control plane that gives the answers in turn (the last one again and again) and counts.
-    async fn serve(answers: Vec<(u16, &'static str)>) -> (ControlPlane, Arc<AtomicUsize>) {
-        let count = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&count);
-        let handler = move |headers: HeaderMap| {
-            let n = counter.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
-            let (status, body) = answers[n];
-            assert_eq!(headers["authorization"], "Bearer tok");
-            async move { (StatusCode::from_u16(status).unwrap(), body) }
-        };
-        let app = axum::Router::new().route("/cp/compute/api/v2/computes/c1/spec", get(handler));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}/cp", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        let token = Secret::new("tok".to_owned());
-        (ControlPlane { base, compute_id: "c1".to_owned(), token }, count)
-    }
-
-    #[tokio::test]
-    async fn transient_failures_are_retried() {
-        let (cp, count) = serve(vec![(503, ""), (200, "{"), (200, ATTACHED)]).await;
-        let metrics = Metrics::new().unwrap();
-        assert!(fetch(&cp, &metrics).await.unwrap().spec.is_some());
-        assert_eq!(count.load(Ordering::SeqCst), 3);
-        let text = metrics.render().unwrap();
-        for (status, tries) in [("503 Service Unavailable", 1), ("200 OK", 2)] {
-            let labels = format!(r#"{{http_status="{status}",rpc="GetConfig"}}"#);
-            let series = format!("compute_ctl_cplane_requests_total{labels} {tries}");
-            assert!(text.contains(&series), "{series} in {text}");
-        }
-
-        let (cp, count) = serve(vec![(502, "")]).await;
-        assert!(matches!(
-            fetch(&cp, &Metrics::new().unwrap()).await,
-            Err(ControlPlaneError::Exhausted(_))
-        ));
-        assert_eq!(count.load(Ordering::SeqCst), 3);
-    }
-
-    #[tokio::test]
-    async fn permanent_failures_are_not_retried() {
-        for status in [401, 404, 500] {
-            let (cp, count) = serve(vec![(status, EMPTY)]).await;
-            assert!(matches!(
-                fetch(&cp, &Metrics::new().unwrap()).await,
-                Err(ControlPlaneError::Permanent(_))
-            ));
-            assert_eq!(count.load(Ordering::SeqCst), 1);
-        }
-        let attached = r#"{"status":"attached","compute_ctl_config":{"jwks":{"keys":[]}}}"#;
-        let (cp, count) = serve(vec![(200, attached)]).await;
-        assert!(matches!(
-            fetch(&cp, &Metrics::new().unwrap()).await,
-            Err(ControlPlaneError::AttachedWithoutSpec)
-        ));
-        assert_eq!(count.load(Ordering::SeqCst), 1);
-    }
-
-    #[tokio::test]
-    async fn an_empty_compute_gets_no_spec() {
-        let (cp, _) = serve(vec![(200, EMPTY)]).await;
-        assert!(fetch(&cp, &Metrics::new().unwrap()).await.unwrap().spec.is_none());
-    }
-
-    #[tokio::test]
-    async fn nobody_there() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        drop(listener);
-        let cp = ControlPlane { base, compute_id: "c1".to_owned(), token: Secret::default() };
-        let metrics = Metrics::new().unwrap();
-        let error = fetch(&cp, &metrics).await.unwrap_err().to_string();
-        assert!(error.contains("refused"), "{error}");
-        assert!(metrics.render().unwrap().contains(r#"{http_status="unknown",rpc="GetConfig"} 3"#));
-    }
-}
+#[path = "control_plane_tests.rs"]
+mod tests;

@@ -84,12 +84,21 @@ fn is_known_but_unread(path: &str) -> bool {
     }
 }
 
-/// Says once, in one line, which members of a document were not understood.
+/// Says once, in one line, which members of a document were not understood. Names come from outside:
+/// line ends in them are escaped, and only the first ones are shown.
 pub fn log_unknown_members(document: &str, unknown_members: &[String]) {
-    if !unknown_members.is_empty() {
-        let members = unknown_members.join(", ");
-        tracing::warn!("{document} has members that this version does not know: {members}");
+    const SHOWN: usize = 20;
+    if unknown_members.is_empty() {
+        return;
     }
+    let members: Vec<String> =
+        unknown_members.iter().take(SHOWN).map(|name| name.escape_debug().to_string()).collect();
+    let more = match unknown_members.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let members = members.join(", ");
+    tracing::warn!("{document} has members that this version does not know: {members}{more}");
 }
 
 #[cfg(test)]

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::control_plane::{self, ControlPlane, ControlPlaneError};
+use super::control_plane::{self, ControlPlane, ControlPlaneError, Observer, Patience};
 use super::document::{self, DocumentError, Parsed};
 use super::wire::{ComputeCtlConfig, ComputeSpec, ConfigDocument};
-use crate::telemetry::metrics::Metrics;
 
 /// The source that the command line names. A refresh reads the same source again.
 #[derive(Debug, Clone)]
@@ -54,13 +53,18 @@ impl ConfigSource {
         }
     }
 
-    /// Reads the configuration once and logs members that nobody knows. Requests are counted.
-    pub async fn load(&self, metrics: &Metrics) -> Result<ConfigDocument, SourceError> {
+    /// Reads the configuration once and logs members that nobody knows. A control plane is asked
+    /// with this patience, and the observer hears of each try.
+    pub async fn load(
+        &self,
+        patience: Patience,
+        observer: Observer<'_>,
+    ) -> Result<ConfigDocument, SourceError> {
         let (path, parsed) = match self {
             Self::ConfigFile(path) => (path, read_config(path)?),
             Self::SpecFile(path) => (path, read_spec(path)?),
             Self::ControlPlane(control_plane) => {
-                return Ok(control_plane::fetch(control_plane, metrics).await?);
+                return Ok(control_plane::fetch(control_plane, patience, observer).await?);
             }
         };
         document::log_unknown_members(&path.display().to_string(), &parsed.unknown_members);
@@ -93,7 +97,8 @@ mod tests {
     use super::*;
 
     async fn load(source: ConfigSource) -> Result<ConfigDocument, String> {
-        source.load(&Metrics::new().unwrap()).await.map_err(|error| error.to_string())
+        let patience = crate::timeouts::Timeouts::default().control_plane;
+        source.load(patience, &|_| ()).await.map_err(|error| error.to_string())
     }
 
     #[tokio::test]

@@ -54,13 +54,10 @@ pub async fn apply(
     reload()?;
     let applied =
         if spec.is_primary() { apply_catalog(node, spec, occasion).await } else { Ok(()) };
-    if let Some(lifted) = lifted {
-        lifted.end()?;
-    }
-    if applied.is_err() {
-        reload()?;
-    }
-    applied
+    let ended = lifted.map_or(Ok(()), |lifted| Ok(lifted.end()?));
+    let reloaded = if applied.is_err() { reload() } else { Ok(()) };
+    // The first thing that went wrong is the one to tell.
+    applied.and(ended).and(reloaded)
 }
 
 async fn apply_catalog(
@@ -84,6 +81,7 @@ async fn apply_catalog(
     };
     let began = Instant::now();
     let (report, result) = apply::apply(&sessions, &wanted, limit).await;
+    node.set_apply_report(&report);
     result.context("failed to apply roles and databases")?;
     tracing::info!(
         "roles and databases are as the spec says, {} statements, {} objects as they were, {} ms",

@@ -4,7 +4,6 @@ use anyhow::bail;
 
 use crate::node::ComputeNode;
 use crate::postgres::conf::{ConfFile, preload_libraries};
-use crate::postgres::files;
 use crate::spec::ParsedSpec;
 
 /// The library of Neon's extension.
@@ -17,11 +16,6 @@ pub fn render(node: &ComputeNode, spec: &ParsedSpec) -> anyhow::Result<ConfFile>
         tracing::warn!("{remark}");
     }
     Ok(conf)
-}
-
-/// Puts it in force with the next reload; the file is replaced atomically.
-pub fn write(node: &ComputeNode, conf: &ConfFile) -> anyhow::Result<()> {
-    Ok(files::write_conf(&node.params.pgdata, conf)?)
 }
 
 /// A vanilla Postgres that is told to preload `neon` would end with a line in its log about a

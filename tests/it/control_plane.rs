@@ -1,60 +1,11 @@
 //! The configuration from a control plane.
 
-use std::sync::{Arc, Mutex};
-
-use axum::extract::Request;
 use nix::sys::signal::Signal;
-use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, Compute, Marked, assert_nothing_left, on_one_server, try_start};
-
-const TOKEN: &str = "cplane-token-4711";
-
-/// Gives its answers in turn, the last one again and again, and notes what it was asked.
-struct ControlPlane {
-    base: String,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl ControlPlane {
-    async fn start(answers: Vec<(u16, String)>) -> Self {
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let noted = Arc::clone(&asked);
-        let handler = async move |request: Request| {
-            let header = request.headers().get("authorization").map(|h| h.to_str().unwrap());
-            let (method, path) = (request.method(), request.uri().path());
-            let mut noted = noted.lock().unwrap();
-            noted.push(format!("{method} {path} {}", header.unwrap_or("-")));
-            let (code, body) = answers[(noted.len() - 1).min(answers.len() - 1)].clone();
-            (StatusCode::from_u16(code).unwrap(), body)
-        };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}/cp", listener.local_addr().unwrap());
-        let app = axum::Router::new().fallback(handler);
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { base, asked }
-    }
-
-    /// The flags, and the environment, of a compute that asks here.
-    fn args(&self, bed: &Bed) -> Vec<String> {
-        let mut line = bed.base_args();
-        line.extend(["-p", &self.base, "-i", "c1"].map(str::to_owned));
-        line
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-const ENV: [(&str, &str); 1] = [("NEON_CONTROL_PLANE_TOKEN", TOKEN)];
-const QUESTION: &str = "GET /cp/compute/api/v2/computes/c1/spec Bearer cplane-token-4711";
-
-fn answer(bed: &Bed, status: &str, spec: Value) -> String {
-    json!({"status": status, "spec": spec, "compute_ctl_config": {"jwks": bed.spec.jwks}})
-        .to_string()
-}
+use crate::support::{
+    Bed, Compute, ControlPlane, Marked, answer, assert_nothing_left, on_one_server, try_start,
+};
 
 #[tokio::test]
 async fn an_attached_compute_starts() {
@@ -65,15 +16,15 @@ async fn an_attached_compute_starts() {
             (200, answer(&bed, "attached", bed.spec.spec())),
         ])
         .await;
-        let mut compute = Compute::spawn(&bed, &cplane.args(&bed), &ENV);
+        let mut compute = Compute::spawn(&bed, &cplane.args(&bed), &ControlPlane::ENV);
         let seen = compute.wait_for("running").await;
         assert!(!seen.contains(&"empty".to_owned()), "{seen:?}");
-        assert_eq!(cplane.asked(), [QUESTION, QUESTION]);
+        assert_eq!(cplane.asked(), [ControlPlane::QUESTION; 2]);
         // The extension in Postgres sends the same token.
         let environment = std::fs::read(format!("/proc/{}/environ", compute.postmaster())).unwrap();
-        let wanted = format!("NEON_CONTROL_PLANE_TOKEN={TOKEN}");
+        let wanted = format!("NEON_CONTROL_PLANE_TOKEN={}", ControlPlane::TOKEN);
         assert!(environment.split(|byte| *byte == 0).any(|line| line == wanted.as_bytes()));
-        assert!(!compute.log().contains(TOKEN), "{}", compute.log());
+        assert!(!compute.log().contains(ControlPlane::TOKEN), "{}", compute.log());
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })
@@ -85,9 +36,9 @@ async fn an_unattached_compute_waits_for_its_spec() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let cplane = ControlPlane::start(vec![(200, answer(&bed, "empty", Value::Null))]).await;
-        let mut compute = Compute::spawn(&bed, &cplane.args(&bed), &ENV);
+        let mut compute = Compute::spawn(&bed, &cplane.args(&bed), &ControlPlane::ENV);
         compute.wait_for("empty").await;
-        assert_eq!(cplane.asked(), [QUESTION]);
+        assert_eq!(cplane.asked(), [ControlPlane::QUESTION]);
         let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
         assert_eq!((code.as_u16(), &answer["status"]), (200, &json!("running")), "{answer}");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
@@ -107,23 +58,93 @@ async fn without_a_usable_answer_nothing_starts() {
             ((404, String::new()), 1, "the control plane answered 404"),
             ((401, String::new()), 1, "the control plane answered 401"),
             ((500, String::new()), 1, "the control plane answered 500"),
-            ((502, String::new()), 3, "Exhausted all attempts"),
             ((200, "{".to_owned()), 3, "Exhausted all attempts"),
             ((200, answer(&bed, "attached", bad_spec)), 3, "spec.tenant_id: "),
-            (
-                (200, answer(&bed, "attached", Value::Null)),
-                1,
-                "compute is attached, but spec is empty",
-            ),
         ];
         for (answer, tries, text) in cases {
             let cplane = ControlPlane::start(vec![answer]).await;
-            let refusal = try_start(&bed, &cplane.args(&bed), &ENV).await;
+            let refusal = try_start(&bed, &cplane.args(&bed), &ControlPlane::ENV).await;
             assert!(refusal.error().contains(text), "{}", refusal.stderr);
-            assert!(!refusal.stderr.contains(TOKEN), "{}", refusal.stderr);
-            assert_eq!(cplane.asked(), vec![QUESTION; tries], "{text}");
+            assert!(!refusal.stderr.contains(ControlPlane::TOKEN), "{}", refusal.stderr);
+            assert_eq!(cplane.asked(), vec![ControlPlane::QUESTION; tries], "{text}");
         }
         marked.assert_untouched();
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// A control plane that is being restarted, and one that has not made up its mind yet: the original
+/// gives up after 0.3 s, or at once (09 §10 nos. 1 and 5).
+#[tokio::test]
+async fn what_will_pass_is_outlasted() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let mut answers = vec![(503, "later".to_owned()), (502, String::new())];
+        answers.extend(vec![(200, answer(&bed, "attached", Value::Null)); 2]);
+        answers.push((200, answer(&bed, "attached", bed.spec.spec())));
+        let cplane = ControlPlane::start(answers).await;
+        let mut compute = Compute::spawn(&bed, &cplane.args(&bed), &ControlPlane::ENV);
+        compute.wait_for("running").await;
+        assert_eq!(cplane.asked(), [ControlPlane::QUESTION; 5]);
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// 09 §2.2: configured once, a pool compute that is started again asks and starts by itself.
+#[tokio::test]
+async fn a_pool_compute_starts_by_itself_the_second_time() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let cplane = ControlPlane::start(vec![(200, answer(&bed, "empty", Value::Null))]).await;
+        let mut compute = Compute::spawn(&bed, &cplane.args(&bed), &ControlPlane::ENV);
+        compute.wait_for("empty").await;
+        let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+        assert_eq!(code.as_u16(), 200, "{body}");
+        assert_eq!(compute.stop(Signal::SIGKILL).await, -1);
+        cplane.answer(vec![(200, answer(&bed, "attached", bed.spec.spec()))]);
+        compute = Compute::spawn(&bed, &cplane.args(&bed), &ControlPlane::ENV);
+        let seen = compute.wait_for("running").await;
+        assert!(!seen.contains(&"empty".to_owned()), "{seen:?}");
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// 09 §11 nos. 11 and 12.
+#[tokio::test]
+async fn a_refresh_asks_again() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        let attached = |bed: &Bed| (200, answer(bed, "attached", bed.spec.spec()));
+        let cplane = ControlPlane::start(vec![attached(&bed)]).await;
+        let mut compute = Compute::spawn(&bed, &cplane.args(&bed), &ControlPlane::ENV);
+        bed.wait_running(&mut compute).await;
+        let moved = "postgresql://no_user@127.0.0.1:1";
+        bed.spec.pageserver_connstring = moved.to_owned();
+        // A refresh has its own, shorter patience.
+        cplane.answer(vec![(503, String::new()), attached(&bed)]);
+        compute.refresh().await;
+        compute.wait_for_log("changed from refresh-configuration to running").await;
+        compute.wait_for_sql("SHOW neon.pageserver_connstring", moved).await;
+        assert_eq!(cplane.asked(), [ControlPlane::QUESTION; 3]);
+
+        // Attached without a spec is no answer to act upon; `empty` means detached.
+        cplane.answer(vec![(200, answer(&bed, "attached", Value::Null))]);
+        compute.refresh().await;
+        compute.wait_for_log("could not refresh the configuration").await;
+        let (_, status) = compute.get("/status").await;
+        let error = status["error"].as_str().unwrap();
+        for part in ["phase fetch_configuration", "compute is attached, but spec is empty"] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(!compute.log().contains(ControlPlane::TOKEN), "{}", compute.log());
+        cplane.answer(vec![(200, answer(&bed, "empty", Value::Null))]);
+        compute.refresh().await;
+        assert_eq!(compute.wait_exit().await.code(), Some(1));
         assert_nothing_left(&bed);
     })
     .await;

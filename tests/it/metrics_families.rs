@@ -1,14 +1,10 @@
 //! `/metrics` (03 §10): every family, the rules of the format, and figures that move.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-
 use nix::sys::signal::Signal;
-use reqwest::StatusCode;
-use serde_json::json;
 
 use crate::support::{
-    Bed, Compute, Family, assert_nothing_left, families, on_every_server, on_one_server,
+    Bed, Compute, ControlPlane, Family, answer, assert_nothing_left, families, on_every_server,
+    on_one_server,
 };
 
 /// What is always there: name, type, labels.
@@ -153,23 +149,9 @@ async fn refreshes_are_counted_and_the_status_follows() {
 async fn requests_to_the_control_plane_are_counted() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
-        // Attached once, then out of order.
-        let asked = Arc::new(AtomicUsize::new(0));
-        let config = bed.spec.config();
-        let document = json!({
-            "status": "attached", "spec": config["spec"],
-            "compute_ctl_config": config["compute_ctl_config"]
-        });
-        let answer = move || {
-            let first = asked.fetch_add(1, SeqCst) == 0;
-            let code = if first { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            std::future::ready((code, document.to_string()))
-        };
-        let app = axum::Router::new().fallback(answer);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}/cp", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        let mut compute = bed.start_with(&["--compute-id", "c1", "-p", &base]);
+        let attached = || (200, answer(&bed, "attached", bed.spec.spec()));
+        let cplane = ControlPlane::start(vec![attached()]).await;
+        let mut compute = Compute::spawn(&bed, &cplane.args(&bed), &ControlPlane::ENV);
         compute.wait_for("running").await;
         let counts = async |compute: &Compute| {
             let scraped = scrape(compute).await;
@@ -181,12 +163,12 @@ async fn requests_to_the_control_plane_are_counted() {
             samples.iter().map(count).collect::<Vec<_>>()
         };
         assert_eq!(counts(&compute).await, ["200 OK 1"]);
-        assert_eq!(
-            compute.http.post(refresh_url(&compute)).send().await.unwrap().status().as_u16(),
-            200
-        );
-        compute.wait_for_log("Exhausted all attempts").await;
-        assert_eq!(counts(&compute).await, ["200 OK 1", "503 Service Unavailable 3"]);
+        // Out of order for a while.
+        cplane.answer(vec![(503, String::new()), (502, String::new()), attached()]);
+        compute.refresh().await;
+        compute.wait_for_log("changed from refresh-configuration to running").await;
+        let all = ["200 OK 2", "502 Bad Gateway 1", "503 Service Unavailable 1"];
+        assert_eq!(counts(&compute).await, all);
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })

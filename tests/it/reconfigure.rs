@@ -37,7 +37,8 @@ async fn with_skip_it_is_one_rewrite_and_one_reload() {
         bed.spec.role("nobody_makes_me", None);
         let (code, status) = configure(&bed, &compute).await;
         assert_eq!((code, &status["status"]), (200, &json!("running")), "{status}");
-        until_shown(&compute, "work_mem", "7MB").await;
+        // The answer comes when Postgres has loaded the file, so there is nothing to wait for.
+        assert_eq!(compute.sql_text("SHOW work_mem").await, "7MB");
         assert_eq!(compute.postmaster(), postmaster);
         assert_eq!(bed.pageserver.journal().connections(), requests);
         assert_eq!(bed.safekeepers[0].journal().connections(), asked);
@@ -84,13 +85,24 @@ async fn a_failure_says_why_and_leaves_postgres_serving() {
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;
         let postmaster = compute.postmaster();
+        let (conf, work_mem) = (bed.pgdata_text("postgresql.conf"), "SHOW work_mem");
+        let before = compute.sql_text(work_mem).await;
         bed.spec.skip_pg_catalog_updates = false;
-        bed.spec.database("store", "nobody");
+        bed.spec.database("store", "nobody").typed("work_mem", "7168", "integer");
         let (code, body) = configure(&bed, &compute).await;
         let error = body["error"].as_str().unwrap();
         assert_eq!(code, 500, "{body}");
         assert!(error.starts_with("compute configuration failed: \""), "{error}");
-        for part in ["database", "store", "role \\\"nobody\\\" does not exist"] {
+        // The old configuration is in force again when the answer comes.
+        assert_eq!(bed.pgdata_text("postgresql.conf"), conf);
+        assert_eq!(compute.sql_text(work_mem).await, before);
+        for part in [
+            "phase apply_catalog",
+            "the configuration before it is in force",
+            "database",
+            "store",
+            "role \\\"nobody\\\" does not exist",
+        ] {
             assert!(error.contains(part), "{error}");
         }
         let (_, status) = compute.get("/status").await;
@@ -103,8 +115,7 @@ async fn a_failure_says_why_and_leaves_postgres_serving() {
         let (code, body) = configure(&bed, &compute).await;
         assert_eq!((code, body), (412, json!({"error": "invalid compute status: failed"})));
         // The good file that the compute was started with leads back.
-        let refresh = format!("{}/refresh_configuration", compute.internal);
-        assert_eq!(compute.http.post(refresh).send().await.unwrap().status().as_u16(), 200);
+        compute.refresh().await;
         compute.wait_for_any(&["running"]).await;
         let (code, body) = configure(&bed, &compute).await;
         assert_eq!(code, 500, "accepted again: {body}");

@@ -7,13 +7,6 @@ use serde_json::{Value, json};
 
 use crate::support::{Bed, Compute, assert_nothing_left, on_one_server, until};
 
-async fn refresh(compute: &Compute) {
-    let url = format!("{}/refresh_configuration", compute.internal);
-    let answer = compute.http.post(url).send().await.unwrap();
-    assert_eq!(answer.status().as_u16(), 200);
-    assert_eq!(answer.text().await.unwrap(), "");
-}
-
 async fn status(compute: &Compute) -> Value {
     compute.get("/status").await.1
 }
@@ -25,13 +18,13 @@ async fn an_unchanged_file_changes_nothing_and_a_changed_one_is_applied() {
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;
         let postmaster = compute.postmaster();
-        refresh(&compute).await;
+        compute.refresh().await;
         compute.wait_for_log("changed from refresh-configuration to running").await;
         assert_eq!(compute.count_in_log("received SIGHUP"), 0, "{}", compute.log());
 
         bed.spec.pageserver_connstring = "postgresql://no_user@127.0.0.1:1".to_owned();
         bed.write("config.json", &bed.spec.config());
-        refresh(&compute).await;
+        compute.refresh().await;
         let show = "SHOW neon.pageserver_connstring";
         let shown = || async { compute.sql_text(show).await == bed.spec.pageserver_connstring };
         until("the new pageserver is in force", shown).await;
@@ -41,7 +34,7 @@ async fn an_unchanged_file_changes_nothing_and_a_changed_one_is_applied() {
         // Other differences count, too (01 §24 no. 22).
         bed.spec.typed("work_mem", "9216", "integer");
         bed.write("config.json", &bed.spec.config());
-        refresh(&compute).await;
+        compute.refresh().await;
         until("the setting is in force", || async {
             compute.sql_text("SHOW work_mem").await == "9MB"
         })
@@ -59,11 +52,13 @@ async fn a_broken_file_is_tried_again() {
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;
         bed.write_text("config.json", "{");
-        refresh(&compute).await;
+        compute.refresh().await;
         compute.wait_for("refresh_configuration_pending").await;
         until("the reason is shown", || async { !status(&compute).await["error"].is_null() }).await;
         let error = status(&compute).await["error"].as_str().unwrap().to_owned();
         assert!(error.contains("config.json"), "{error}");
+        let extra = &status(&compute).await["extra"];
+        assert_eq!(extra["last_failure"]["phase"], "fetch_configuration", "{extra}");
         assert_eq!(compute.sql_text("SELECT 40 + 2").await, "42");
         let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
         let text = "invalid compute status: refresh-configuration-pending";
@@ -72,12 +67,35 @@ async fn a_broken_file_is_tried_again() {
         // Nobody has to ask again; who does is heard, too.
         bed.spec.typed("work_mem", "9216", "integer");
         bed.write("config.json", &bed.spec.config());
-        refresh(&compute).await;
+        compute.refresh().await;
         bed.wait_running(&mut compute).await;
         until("the setting is in force", || async {
             compute.sql_text("SHOW work_mem").await == "9MB"
         })
         .await;
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// Each failure makes the pause twice as long; who asks does not wait until it is over.
+#[tokio::test]
+async fn a_call_cuts_the_pause_short() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let mut compute = bed.start();
+        bed.wait_running(&mut compute).await;
+        bed.write_text("config.json", "{");
+        // All these pauses together are longer than the test waits.
+        for times in 1..=6 {
+            compute.refresh().await;
+            compute.wait_for_log_times("could not refresh the configuration", times).await;
+        }
+        bed.write("config.json", &bed.spec.config());
+        compute.refresh().await;
+        bed.wait_running(&mut compute).await;
+        assert_eq!(compute.count_in_log("received SIGHUP"), 0, "{}", compute.log());
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })
@@ -92,7 +110,7 @@ async fn a_pending_refresh_can_be_terminated() {
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;
         bed.write_text("config.json", "{");
-        refresh(&compute).await;
+        compute.refresh().await;
         until("the refresh has failed", || async { !status(&compute).await["error"].is_null() })
             .await;
         let (code, body) = compute.post("/terminate?mode=immediate", None).await;
@@ -115,7 +133,7 @@ async fn without_a_spec_the_process_ends_with_1() {
             "config.json",
             &json!({"spec": null, "compute_ctl_config": {"jwks": {"keys": []}}}),
         );
-        refresh(&compute).await;
+        compute.refresh().await;
         assert_eq!(compute.wait_exit_within(Duration::from_secs(20)).await.code(), Some(1));
         assert!(compute.log().contains("received fast shutdown request"), "{}", compute.log());
         assert_eq!(bed.wrapper.calls().unwrap(), [], "another compute has the timeline now");

@@ -73,6 +73,7 @@ impl Planner<'_> {
     fn forget_database(&mut self, name: &str) -> Option<DatabaseRow> {
         self.state.dependencies.retain(|held| held.database.as_deref() != Some(name));
         self.state.subscriptions.retain(|subscription| subscription.database != name);
+        self.before.remove(name);
         self.state.databases.remove(name)
     }
 
@@ -94,6 +95,9 @@ impl Planner<'_> {
             return self.unchanged(DATABASE, old);
         };
         self.state.databases.insert(new.to_owned(), database);
+        if let Some(before) = self.before.remove(old) {
+            self.before.insert(new.to_owned(), before);
+        }
         for held in &mut self.state.dependencies {
             if held.database.as_deref() == Some(old) {
                 held.database = Some(new.to_owned());
@@ -119,15 +123,18 @@ impl Planner<'_> {
     }
 
     /// Phase 7. Owners of existing databases in one message; a session's worth of work for each new
-    /// one.
-    pub(super) fn databases(&mut self) -> Result<Stage, PlanError> {
-        let (mut owners, mut stage) = (Vec::new(), Stage::new());
+    /// one. A copy of another database of the spec comes after that one.
+    pub(super) fn databases(&mut self) -> Result<Vec<Stage>, PlanError> {
+        let (mut owners, mut stage, mut copies) = (Vec::new(), Stage::new(), Vec::new());
         for database in self.wanted.databases() {
             if !self.state.roles.contains_key(&database.owner) {
                 let (database, owner) = (database.name.clone(), database.owner.clone());
                 return Err(PlanError::NoSuchOwner { database, owner });
             }
             match self.state.databases.get(&database.name) {
+                None if self.copies_listed(database) => {
+                    copies.push(Chain::of(self.create_database(database)).into_iter().collect());
+                }
                 None => stage.extend(Chain::of(self.create_database(database))),
                 Some(row) => {
                     let row = row.clone();
@@ -139,7 +146,21 @@ impl Planner<'_> {
             row.default_acl = false;
         }
         stage.extend(Chain::of(owners));
-        Ok(stage)
+        copies.insert(0, stage);
+        Ok(copies)
+    }
+
+    /// Whether the template of a database is one of the spec.
+    fn copies_listed(&self, database: &Database) -> bool {
+        let options = database.options.as_deref().unwrap_or_default();
+        let templates = options.iter().filter(|option| {
+            option.name.split_whitespace().any(|word| word.eq_ignore_ascii_case("template"))
+        });
+        let mut names = templates.filter_map(|option| option.value.as_deref());
+        names.any(|name| {
+            let name = name.trim_matches('"');
+            self.wanted.databases().iter().any(|listed| listed.name.eq_ignore_ascii_case(name))
+        })
     }
 
     /// CREATE DATABASE cannot be part of a transaction. Owner and grant are, together: so a

@@ -123,7 +123,8 @@ impl Planner<'_> {
             }
             let is_system = name == &*self.system;
             let first = if is_system { Vec::new() } else { self.clean_up(name, &database.owner) };
-            let look = Look { owner: database.owner.clone(), before: self.name_before(name) };
+            let look =
+                Look { owner: database.owner.clone(), before: self.before.get(name).cloned() };
             let then = self.drop_inherited(name);
             stage.push(Chain { database: name.into(), first, look: Some(look), then });
         }
@@ -136,18 +137,6 @@ impl Planner<'_> {
         }
         self.remark_on_unreachable_dependencies(&stage);
         stage
-    }
-
-    /// Before the apply a database may have another name, or not be there.
-    fn name_before(&self, name: &str) -> Option<String> {
-        let renamed = self.wanted.deltas("rename_db").find(|delta| {
-            delta.new_name.as_deref() == Some(name) && self.before.contains(&delta.name)
-        });
-        match renamed {
-            _ if self.before.contains(name) => Some(name.to_owned()),
-            Some(delta) => Some(delta.name.clone()),
-            None => None,
-        }
     }
 
     /// Phase 9a in the system database, and for what belongs to no database at all.

@@ -16,7 +16,7 @@ mod roles;
 mod subscriptions;
 mod system;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::operation::{Action, Object, ObjectKind, Operation, Phase};
@@ -144,7 +144,7 @@ pub fn plan_cluster(wanted: &Wanted<'_>, state: ClusterState) -> Result<ClusterP
         stages.push(pre_drop);
     }
     stages.extend(in_order(line));
-    stages.push(planner.databases()?);
+    stages.extend(planner.databases()?);
     // Shared objects are cleaned up once, from here, so that the databases do not get into each
     // other's way: Postgres refuses concurrent changes to one shared row (05 §19.2 item 7).
     stages.extend(in_order(planner.clean_up_system()));
@@ -189,8 +189,9 @@ struct Planner<'a> {
     state: ClusterState,
     role: Arc<str>,
     system: Arc<str>,
-    /// Databases that there are before the apply.
-    before: HashSet<String>,
+    /// Databases that there are before the apply: the name that each will have when everything
+    /// planned so far is done, and the one that it has now.
+    before: HashMap<String, String>,
     /// Inherited subscriptions that are to be dropped; none when that is over or not wanted.
     inherited: Option<Vec<u32>>,
     unchanged: Vec<Object>,
@@ -204,7 +205,7 @@ impl<'a> Planner<'a> {
             (state.session_role.as_str().into(), state.system_database.as_str().into());
         Self {
             wanted: *wanted,
-            before: state.databases.keys().cloned().collect(),
+            before: state.databases.keys().map(|name| (name.clone(), name.clone())).collect(),
             state,
             role,
             system,

@@ -165,6 +165,14 @@ impl Compute {
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
+    /// `POST /refresh_configuration` on the internal server: accepted, and nothing waited for.
+    pub async fn refresh(&self) {
+        let url = format!("{}/refresh_configuration", self.internal);
+        let answer = self.http.post(url).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{}", self.log_for_reading());
+        assert_eq!(answer.text().await.unwrap(), "");
+    }
+
     /// Waits until `/status` shows one of these; all statuses seen on the way are returned too.
     pub async fn wait_for_any(&mut self, wanted: &[&str]) -> (String, Vec<String>) {
         let deadline = Instant::now() + PATIENCE;

@@ -93,7 +93,24 @@ fn databases_go_and_change_names_in_the_order_of_the_list() {
     let drop = plan.operations().nth(1).unwrap();
     assert_eq!(drop.sql.expose(), "DROP DATABASE IF EXISTS \"b\" WITH (FORCE)");
     let inside = plan.stages.last().unwrap();
-    assert_eq!(inside[0].look.as_ref().unwrap().before.as_deref(), Some("b"));
+    assert_eq!(inside[0].look.as_ref().unwrap().before.as_deref(), Some("a"));
+}
+
+#[test]
+fn a_copy_of_a_listed_database_comes_after_it() {
+    let template = json!([{"name": "TEMPLATE", "value": "base", "vartype": "enum"}]);
+    let spec = spec(json!({"databases": [
+        {"name": "copy", "owner": "boss", "options": template},
+        {"name": "base", "owner": "boss"}
+    ]}));
+    let plan = planned(&spec, &cluster(&[], &[]));
+    let creations = plan.stages.iter().enumerate().flat_map(|(at, stage)| {
+        let creations = stage.iter().flat_map(|chain| &chain.first).filter(|op| op.alone);
+        creations.map(move |op| (op.object.name.as_str(), at))
+    });
+    let mut stages: Vec<_> = creations.collect();
+    stages.sort_by_key(|(_, at)| *at);
+    assert!(matches!(stages[..], [("base", a), ("copy", b)] if a < b), "{stages:?}");
 }
 
 #[test]

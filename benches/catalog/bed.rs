@@ -1,0 +1,224 @@
+//! What all cases share: a server and its client programs, stand-in storage, a folder; and a
+//! compute that runs on them.
+
+use std::cell::Cell;
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use compute_ctl::dev::pageserver::{PageserverOptions, StandInPageserver};
+use compute_ctl::dev::safekeeper::{SafekeeperBehaviour, StandInSafekeeper};
+use compute_ctl::dev::servers::{self, Server};
+use compute_ctl::dev::spec::SpecBuilder;
+use compute_ctl::dev::template::{RunAs, Template};
+use compute_ctl::os::children::Children;
+use nix::sys::signal::Signal;
+use nix::unistd::{User, geteuid};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio_postgres::{Client, NoTls};
+
+use super::client::Connection;
+use super::process::{Process, get};
+
+/// As many as in production.
+const SAFEKEEPERS: usize = 3;
+/// Said once, right after the status has become `running`.
+const RUNNING: &str = "compute start finished";
+
+pub struct Bed {
+    pub server: Server,
+    /// Whose `psql` and `pgbench` are used.
+    pub clients: Server,
+    /// The stand-ins run on it, and sessions of ours.
+    runtime: Runtime,
+    pageserver: StandInPageserver,
+    safekeepers: Vec<StandInSafekeeper>,
+    binary: PathBuf,
+    owner: Option<RunAs>,
+    ports: [u16; 3],
+    /// Number of the data directory in use.
+    round: Cell<u32>,
+    dir: TempDir,
+}
+
+impl Bed {
+    pub fn new(binary: PathBuf) -> anyhow::Result<Self> {
+        let server = servers::choose(None)?;
+        let has_clients =
+            |s: &Server| ["psql", "pgbench"].iter().all(|name| s.program(name).is_file());
+        let clients = servers::find_servers(None).into_iter().find(has_clients);
+        let clients = clients.context("no server has both psql and pgbench beside it")?;
+        let owner = find_owner()?;
+        let dir = tempfile::Builder::new().prefix("cctl-bench-").tempdir()?;
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+        hand_over(dir.path(), owner)?;
+        // One thread for the storage, so that the daemon has a core that nobody else wants.
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let (pageserver, safekeepers) = runtime.block_on(storage(&server, dir.path(), owner))?;
+        Ok(Self {
+            server,
+            clients,
+            runtime,
+            pageserver,
+            safekeepers,
+            binary,
+            owner,
+            ports: free_ports()?,
+            round: Cell::new(0),
+            dir,
+        })
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn pgdata(&self) -> PathBuf {
+        self.dir.path().join(format!("pgdata-{}", self.round.get()))
+    }
+
+    /// A primary without roles and databases, and with nothing set that makes it faster.
+    pub fn spec(&self) -> SpecBuilder {
+        let addresses = self.safekeepers.iter().map(StandInSafekeeper::address).collect();
+        SpecBuilder::new(self.pageserver.connstring(), addresses, self.ports[0], self.dir.path())
+    }
+
+    /// A compute on a new data directory. The old ones stay to the end: ext4 creates files slowly
+    /// for some seconds after others were deleted.
+    pub fn start(&self, spec: &SpecBuilder) -> anyhow::Result<Compute<'_>> {
+        self.round.set(self.round.get() + 1);
+        let config = self.dir.path().join("config.json");
+        fs::write(&config, spec.config().to_string())?;
+        hand_over(&config, self.owner)?;
+        let [_, external, internal] = self.ports;
+        let mut command = Command::new(&self.binary);
+        command.env_remove("RUST_LOG").arg("--pgbin").arg(&self.server.postgres);
+        command.arg("--pgdata").arg(self.pgdata()).arg("--config").arg(&config);
+        command.args(["--dev", "--compute-id", "bench", "--connstr", &self.connstr()]);
+        command.args(["--external-http-port", &external.to_string()]);
+        command.args(["--internal-http-port", &internal.to_string()]);
+        let process = Process::start(command, RUNNING)?;
+        process.reached()?;
+        let compute = Compute { bed: self, process };
+        ensure!(compute.get("/status")?.contains(r#""status":"running""#), "not running");
+        Ok(compute)
+    }
+
+    pub fn connstr(&self) -> String {
+        self.connstr_of("cloud_admin", "postgres")
+    }
+
+    pub fn connstr_of(&self, user: &str, database: &str) -> String {
+        format!("postgresql://{user}@127.0.0.1:{}/{database}", self.ports[0])
+    }
+}
+
+/// A running compute.
+pub struct Compute<'a> {
+    pub bed: &'a Bed,
+    pub process: Process,
+}
+
+impl Compute<'_> {
+    pub fn get(&self, path: &str) -> anyhow::Result<String> {
+        get(self.bed.ports[1], path)
+    }
+
+    /// Has a spec applied; from the request to the answer.
+    pub fn apply(&self, spec: &SpecBuilder) -> anyhow::Result<Duration> {
+        let body = spec.config().to_string();
+        let mut connection = Connection::open(self.bed.ports[1])?;
+        let began = Instant::now();
+        let (code, text) = connection.send("POST", "/configure", &body)?;
+        let took = began.elapsed();
+        ensure!(code == 200, "/configure answered {code}: {text}");
+        Ok(took)
+    }
+
+    /// Runs statements one after the other, in a session as the superuser; how long they took.
+    pub fn run(&self, statements: impl IntoIterator<Item = String>) -> anyhow::Result<Duration> {
+        self.bed.runtime.block_on(async {
+            let session = session(&self.bed.connstr()).await?;
+            let began = Instant::now();
+            for statement in statements {
+                session.simple_query(&statement).await.context(statement)?;
+            }
+            Ok(began.elapsed())
+        })
+    }
+
+    /// Opens a session in each of these databases, one after the other.
+    pub fn open_sessions(&self, databases: &[String]) -> anyhow::Result<Duration> {
+        let began = Instant::now();
+        self.bed.runtime.block_on(async {
+            for database in databases {
+                session(&self.bed.connstr_of("cloud_admin", database)).await?;
+            }
+            Ok(began.elapsed())
+        })
+    }
+
+    pub fn stop(self) -> anyhow::Result<()> {
+        self.process.stop(Signal::SIGTERM)
+    }
+
+    /// Frees the disk as well.
+    pub fn stop_and_delete(self) -> anyhow::Result<()> {
+        let pgdata = self.bed.pgdata();
+        self.stop()?;
+        Ok(fs::remove_dir_all(pgdata)?)
+    }
+}
+
+async fn session(connstr: &str) -> anyhow::Result<Client> {
+    let (client, connection) = tokio_postgres::connect(connstr, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+async fn storage(
+    server: &Server,
+    dir: &Path,
+    owner: Option<RunAs>,
+) -> anyhow::Result<(StandInPageserver, Vec<StandInSafekeeper>)> {
+    let template = Template::build(server, dir, owner, &Children::new()).await?;
+    let options = PageserverOptions { archive: template.archive, port: 0, password: None };
+    let pageserver = StandInPageserver::start(options).await?;
+    let mut safekeepers = Vec::new();
+    for _ in 0..SAFEKEEPERS {
+        let behaviour = SafekeeperBehaviour::at(template.checkpoint_lsn);
+        safekeepers.push(StandInSafekeeper::start(0, behaviour).await?);
+    }
+    Ok((pageserver, safekeepers))
+}
+
+/// The user that Postgres runs as, when that is not ours.
+fn find_owner() -> anyhow::Result<Option<RunAs>> {
+    if !geteuid().is_root() {
+        return Ok(None);
+    }
+    let user = User::from_name("postgres")?.context("there is no user `postgres`")?;
+    Ok(Some(RunAs { uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
+}
+
+fn hand_over(path: &Path, owner: Option<RunAs>) -> anyhow::Result<()> {
+    let Some(RunAs { uid, gid }) = owner else { return Ok(()) };
+    Ok(chown(path, Some(uid), Some(gid))?)
+}
+
+fn free_ports() -> anyhow::Result<[u16; 3]> {
+    let listen = || TcpListener::bind("127.0.0.1:0");
+    // All open at once, so that they differ.
+    let open = [listen()?, listen()?, listen()?];
+    let mut ports = [0; 3];
+    for (port, listener) in ports.iter_mut().zip(&open) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
+}

@@ -1,0 +1,186 @@
+//! The figures of the README about applies, each with what it is compared with.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use compute_ctl::dev::spec::SpecBuilder;
+
+use super::bed::{Bed, Compute};
+use super::process::pause;
+use super::samples::{Samples, heading, milliseconds, verdict};
+
+const HUNDRED: usize = 100;
+/// As many databases at a time as at a start with `max_connections` of 100.
+const CONCURRENCY: usize = 33;
+/// What a spec has that says nothing about it.
+const ONE_AT_A_TIME: usize = 1;
+/// What a thousand databases may take, each, of what each of 250 takes. Without growth it is 1, with
+/// growth by the square it is 4; one first apply differs from the next by several per cent.
+const GROWTH: f64 = 1.1;
+/// Before memory is looked at, so that what is freed is free.
+const SETTLE: Duration = Duration::from_secs(1);
+
+pub fn databases(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("store{n}")).collect()
+}
+
+fn roles(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("owner{n}")).collect()
+}
+
+/// So many roles, and a database of each.
+fn spec(bed: &Bed, count: usize, concurrency: usize) -> SpecBuilder {
+    let mut spec = bed.spec();
+    spec.member("reconfigure_concurrency", concurrency.into());
+    for (role, database) in roles(count).iter().zip(databases(count)) {
+        spec.role(role, None).database(&database, role);
+    }
+    spec
+}
+
+/// One role and one database: the whole step between a Postgres that is ready and `running`.
+pub fn small(bed: &Bed, runs: usize) -> anyhow::Result<()> {
+    let [mut step, mut alone] = std::array::from_fn(|_| Samples::default());
+    for _ in 0..runs {
+        let compute = bed.start(&spec(bed, 1, ONE_AT_A_TIME))?;
+        let metrics = compute.get("/metrics")?;
+        let name = "compute_ctl_startup_phase_seconds{phase=\"apply_catalog\"} ";
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name));
+        step.push(value.context("no such metric")?.trim().parse::<f64>()? * 1e3);
+        alone.push_time(compute.run(["CREATE DATABASE another".to_owned()])?);
+        compute.stop()?;
+    }
+    heading("First start with one role and one database");
+    step.print("phase apply_catalog", "ms");
+    alone.print("CREATE DATABASE alone, in an open session", "ms");
+    verdict("phase apply_catalog", step.median(), 20.0, "ms");
+    Ok(())
+}
+
+/// First apply against the bare statements, unchanged apply against the bare sessions.
+pub fn hundred(bed: &Bed, runs: usize) -> anyhow::Result<()> {
+    let compute = bed.start(&bed.spec())?;
+    let (parallel, serial) = (spec(bed, HUNDRED, CONCURRENCY), spec(bed, HUNDRED, ONE_AT_A_TIME));
+    let [mut psql, mut first, mut ratio, mut first_serial] =
+        std::array::from_fn(|_| Samples::default());
+    let [mut opening, mut again, mut again_ratio, mut again_serial] =
+        std::array::from_fn(|_| Samples::default());
+    for round in 0..runs {
+        let (mut bare, mut applied) = (Duration::ZERO, Duration::ZERO);
+        for turn in 0..2 {
+            if (round + turn).is_multiple_of(2) {
+                bare = by_psql(&compute)?;
+            } else {
+                applied = compute.apply(&parallel)?;
+                unchanged(&compute, &parallel, round, &mut opening, &mut again, &mut again_ratio)?;
+                again_serial.push_time(compute.apply(&serial)?);
+            }
+            clear(&compute)?;
+        }
+        psql.push_time(bare);
+        first.push_time(applied);
+        ratio.push(milliseconds(applied) / milliseconds(bare));
+        first_serial.push_time(compute.apply(&serial)?);
+        clear(&compute)?;
+    }
+    compute.stop()?;
+    heading(&format!("{HUNDRED} roles and {HUNDRED} databases, none of them there"));
+    psql.print("CREATE ROLE, CREATE DATABASE, one psql", "ms");
+    first.print(&format!("/configure, {CONCURRENCY} databases at a time"), "ms");
+    first_serial.print("/configure, one database at a time", "ms");
+    ratio.print("the second / the first, round by round", "");
+    verdict("ratio", ratio.median(), 0.8, "");
+    heading("The same, all of them there");
+    opening.print("opening a session in each, in turn", "ms");
+    again.print(&format!("/configure, {CONCURRENCY} databases at a time"), "ms");
+    again_serial.print("/configure, one database at a time", "ms");
+    again_ratio.print("the second / the first, round by round", "");
+    verdict("ratio", again_ratio.median(), 0.5, "");
+    Ok(())
+}
+
+fn unchanged(
+    compute: &Compute<'_>,
+    spec: &SpecBuilder,
+    round: usize,
+    opening: &mut Samples,
+    again: &mut Samples,
+    ratio: &mut Samples,
+) -> anyhow::Result<()> {
+    let databases = databases(HUNDRED);
+    // Not counted: the first session in a new database writes a cache file.
+    compute.open_sessions(&databases)?;
+    let (opened, applied) = if round.is_multiple_of(2) {
+        let opened = compute.open_sessions(&databases)?;
+        (opened, compute.apply(spec)?)
+    } else {
+        let applied = compute.apply(spec)?;
+        (compute.open_sessions(&databases)?, applied)
+    };
+    opening.push_time(opened);
+    again.push_time(applied);
+    ratio.push(milliseconds(applied) / milliseconds(opened));
+    Ok(())
+}
+
+/// The statements that the apply has for the same roles and databases, and nothing else.
+fn by_psql(compute: &Compute<'_>) -> anyhow::Result<Duration> {
+    let create_roles = roles(HUNDRED).into_iter().map(|name| {
+        format!(
+            "CREATE ROLE \"{name}\" INHERIT CREATEROLE CREATEDB BYPASSRLS REPLICATION \
+             IN ROLE \"neon_superuser\" LOGIN PASSWORD NULL;\n"
+        )
+    });
+    let create_databases =
+        databases(HUNDRED).into_iter().map(|name| format!("CREATE DATABASE \"{name}\";\n"));
+    let script = compute.bed.dir().join("create.sql");
+    fs::write(&script, create_roles.chain(create_databases).collect::<String>())?;
+    let mut command = Command::new(compute.bed.clients.program("psql"));
+    command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f"]).arg(script);
+    command.arg(compute.bed.connstr()).stdin(Stdio::null());
+    let began = Instant::now();
+    let output = command.output()?;
+    let took = began.elapsed();
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(took)
+}
+
+/// What one measurement has made must not be in the way of the next.
+fn clear(compute: &Compute<'_>) -> anyhow::Result<()> {
+    let drop_databases =
+        databases(HUNDRED).into_iter().map(|name| format!("DROP DATABASE \"{name}\" WITH (FORCE)"));
+    let drop_roles = roles(HUNDRED).into_iter().map(|name| format!("DROP ROLE \"{name}\""));
+    compute.run(drop_databases.chain(drop_roles).chain(["CHECKPOINT".to_owned()]))?;
+    Ok(())
+}
+
+/// How time and memory grow.
+pub fn thousand(bed: &Bed, runs: usize) -> anyhow::Result<()> {
+    let mut per_database = Vec::new();
+    for count in [250, 1000] {
+        let compute = bed.start(&bed.spec())?;
+        let spec = spec(bed, count, CONCURRENCY);
+        let first = milliseconds(compute.apply(&spec)?) / count as f64;
+        let mut again = Samples::default();
+        for _ in 0..runs {
+            again.push(milliseconds(compute.apply(&spec)?) / count as f64);
+        }
+        pause(SETTLE);
+        let (resident, peak) = (compute.process.memory("VmRSS")?, compute.process.memory("VmHWM")?);
+        heading(&format!("{count} roles and {count} databases, {CONCURRENCY} at a time"));
+        println!("  {:<46}{first:>9.2}{:>18}  ms", "first /configure, per database", "");
+        again.print("unchanged /configure, per database", "ms");
+        println!("  memory of compute_ctl: VmRSS {resident:.1} MiB, VmHWM {peak:.1} MiB");
+        verdict("VmHWM", peak, 40.0, "MiB");
+        compute.stop_and_delete()?;
+        per_database.push((first, again.median()));
+    }
+    if let [few, many] = per_database.as_slice() {
+        println!("\n  of 1000 databases against 250, per database:");
+        verdict("first apply", many.0 / few.0, GROWTH, "times");
+        verdict("unchanged apply", many.1 / few.1, GROWTH, "times");
+    }
+    Ok(())
+}

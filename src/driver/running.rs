@@ -1,0 +1,253 @@
+//! The driver while Postgres runs: new specs, refreshes, certificates, one after the other (01 §13).
+//!
+//! What may change the compute waits in the node until the one before it is done, and is then seen
+//! here: a request in the queue, a refresh as a flag (several are one), a certificate as the newest
+//! pair. Invariants: all of it is given up when a signal comes or Postgres ends; who waits for an
+//! answer gets one or sees the compute end; after a failure the spec in force is the old one.
+
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::Driver;
+use super::ending::Ending;
+use super::reconfigure::{self, Change, Fetched};
+use crate::errors::report;
+use crate::node::ComputeNode;
+use crate::node::requests::{ConfigureFailed, Request};
+use crate::postgres::process::PostgresProcess;
+use crate::spec::ParsedSpec;
+use crate::state::Event;
+use crate::tls::TlsPair;
+
+/// A compute that runs.
+#[derive(Debug)]
+pub(super) struct Running<'d> {
+    driver: &'d mut Driver,
+    postgres: PostgresProcess,
+    /// The spec that Postgres goes by.
+    in_force: Arc<ParsedSpec>,
+    /// Nothing of it is missing. Not so after a reconfiguration that failed, perhaps half-way
+    /// through the catalog: then a refresh applies even the same spec.
+    whole: bool,
+}
+
+/// What happens to a running compute.
+enum Turn {
+    Exited(std::io::Result<ExitStatus>),
+    Asked(Request),
+    Refresh,
+    Certificate(Arc<TlsPair>),
+    Stopped,
+}
+
+/// How a piece of work ended.
+enum Done {
+    GoOn,
+    Exited(std::io::Result<ExitStatus>),
+    Stopped,
+    Detached,
+}
+
+impl<'d> Running<'d> {
+    /// `spec` is in force, all of it.
+    pub(super) fn new(
+        driver: &'d mut Driver,
+        postgres: PostgresProcess,
+        spec: Arc<ParsedSpec>,
+    ) -> Self {
+        Self { driver, postgres, in_force: spec, whole: true }
+    }
+
+    /// Serves until Postgres or somebody else wants the end.
+    pub(super) async fn supervise(mut self) -> Ending {
+        loop {
+            let driver = &mut *self.driver;
+            let turn = tokio::select! {
+                biased;
+                () = driver.stop.requested.cancelled() => Turn::Stopped,
+                status = self.postgres.wait() => Turn::Exited(status),
+                // The node holds a sender, so this ends only with the node.
+                Some(request) = driver.requests.recv() => Turn::Asked(request),
+                () = driver.node.refresh_asked() => Turn::Refresh,
+                pair = driver.tls.changed() => Turn::Certificate(pair),
+            };
+            let done = match turn {
+                Turn::Exited(status) => Done::Exited(status),
+                Turn::Stopped => Done::Stopped,
+                Turn::Asked(Request::Terminate { reply }) => {
+                    return Ending::Terminate { postgres: self.postgres, reply };
+                }
+                Turn::Asked(Request::Configure { spec, reply }) => {
+                    self.configure(&spec, reply).await
+                }
+                Turn::Refresh => self.refresh().await,
+                Turn::Certificate(pair) => self.renew(&pair).await,
+            };
+            let postgres = self.postgres;
+            match done {
+                Done::GoOn => self.postgres = postgres,
+                Done::Exited(status) => return Ending::PostgresExited { status, postgres },
+                Done::Stopped => return Ending::Signal { postgres: Some(postgres) },
+                Done::Detached => return Ending::Detached { postgres },
+            }
+        }
+    }
+
+    /// A new spec.
+    async fn configure(
+        &mut self,
+        spec: &Arc<ParsedSpec>,
+        reply: oneshot::Sender<Result<(), ConfigureFailed>>,
+    ) -> Done {
+        let driver = &mut *self.driver;
+        let node = Arc::clone(&driver.node);
+        if node.apply(Event::BeginConfiguration).is_err() {
+            return Done::GoOn;
+        }
+        self.whole = false;
+        let (old, tls, postmaster) = (&self.in_force, &mut driver.tls, self.postgres.pid());
+        let change = Change { node: &node, old, new: spec, tls, postmaster };
+        let result = tokio::select! {
+            biased;
+            () = driver.stop.requested.cancelled() => return Done::Stopped,
+            status = self.postgres.wait() => return Done::Exited(status),
+            result = change.apply() => result,
+        };
+        let answer = match result {
+            Ok(()) => {
+                self.applied(spec);
+                Ok(())
+            }
+            Err(error) => {
+                let text = self.failed(&error);
+                tracing::error!("could not apply the new spec: {text}");
+                Err(ConfigureFailed(text))
+            }
+        };
+        let _ = reply.send(answer);
+        Done::GoOn
+    }
+
+    fn applied(&mut self, spec: &Arc<ParsedSpec>) {
+        self.in_force = Arc::clone(spec);
+        self.whole = true;
+        let _ = self.driver.node.apply(Event::Succeeded);
+    }
+
+    /// Status, error text and spec change together. Returns the text.
+    fn failed(&mut self, error: &anyhow::Error) -> String {
+        let text = report(error);
+        let _ = self.driver.node.fail_back(text.clone(), Arc::clone(&self.in_force));
+        text
+    }
+
+    /// Another certificate (01 §15). When it cannot be put in force the compute runs on with the
+    /// one it has, so it does not become `failed`. What could not be installed is offered again
+    /// later; what Postgres has not loaded in time is in place, and loaded when it comes to it.
+    async fn renew(&mut self, pair: &Arc<TlsPair>) -> Done {
+        let driver = &mut *self.driver;
+        let node = Arc::clone(&driver.node);
+        let round = node.begin_certificate();
+        let (tls, postmaster) = (&mut driver.tls, self.postgres.pid());
+        let result = tokio::select! {
+            biased;
+            () = driver.stop.requested.cancelled() => return Done::Stopped,
+            status = self.postgres.wait() => return Done::Exited(status),
+            result = reconfigure::renew(&node, &self.in_force, tls, pair, postmaster) => result,
+        };
+        if let Err(error) = result {
+            tracing::error!("the new TLS certificate is not in force: {}", report(&error));
+        }
+        node.side.certificate_renewed();
+        if round.is_ok() {
+            let _ = node.apply(Event::Succeeded);
+        }
+        Done::GoOn
+    }
+
+    /// Fetches the configuration again and applies it if it is another one (01 §13.3). Tries again
+    /// with growing pauses, until it works or something else is wanted.
+    async fn refresh(&mut self) -> Done {
+        let mut pause = self.driver.node.params.timeouts.refresh_pause;
+        loop {
+            if self.driver.node.apply(Event::BeginRefresh).is_err() {
+                // Asked twice and served once, or the end has come.
+                return Done::GoOn;
+            }
+            match self.refresh_once().await {
+                Ok(done) => return done,
+                Err(error) => {
+                    let text = self.failed(&error);
+                    tracing::error!("could not refresh the configuration, will retry: {text}");
+                }
+            }
+            if let Some(done) = self.pause(pause).await {
+                return done;
+            }
+            pause = (pause * 2).min(self.driver.node.params.timeouts.refresh_pause_max);
+        }
+    }
+
+    async fn refresh_once(&mut self) -> anyhow::Result<Done> {
+        let driver = &mut *self.driver;
+        let node = Arc::clone(&driver.node);
+        let (in_force, whole) = (Arc::clone(&self.in_force), &mut self.whole);
+        let (tls, postmaster) = (&mut driver.tls, self.postgres.pid());
+        let work = async {
+            let spec = match reconfigure::fetch(&node, &in_force).await? {
+                Fetched::Spec(spec) => spec,
+                Fetched::Detached => return Ok(None),
+            };
+            if *whole && Arc::ptr_eq(&spec, &in_force) {
+                tracing::info!("the configuration has not changed");
+            } else {
+                *whole = false;
+                node.replace_spec(Arc::clone(&spec));
+                let change = Change { node: &node, old: &in_force, new: &spec, tls, postmaster };
+                change.apply().await?;
+            }
+            anyhow::Ok(Some(spec))
+        };
+        let fetched = tokio::select! {
+            biased;
+            () = driver.stop.requested.cancelled() => return Ok(Done::Stopped),
+            status = self.postgres.wait() => return Ok(Done::Exited(status)),
+            () = ending(&node) => return Ok(Done::GoOn),
+            fetched = work => fetched?,
+        };
+        let Some(spec) = fetched else { return Ok(Done::Detached) };
+        self.applied(&spec);
+        Ok(Done::GoOn)
+    }
+
+    /// After a failed refresh. `None`: it is time for the next try, or somebody asks for it.
+    async fn pause(&mut self, pause: Duration) -> Option<Done> {
+        let over = tokio::time::Instant::now() + pause;
+        loop {
+            let driver = &mut *self.driver;
+            let pair = tokio::select! {
+                biased;
+                () = driver.stop.requested.cancelled() => return Some(Done::Stopped),
+                status = self.postgres.wait() => return Some(Done::Exited(status)),
+                () = ending(&driver.node) => return Some(Done::GoOn),
+                () = driver.node.refresh_asked() => return None,
+                () = tokio::time::sleep_until(over) => return None,
+                pair = driver.tls.changed() => pair,
+            };
+            match self.renew(&pair).await {
+                Done::GoOn => {}
+                done => return Some(done),
+            }
+        }
+    }
+}
+
+/// Resolves when `/terminate` was accepted; the request itself is in the queue.
+async fn ending(node: &ComputeNode) {
+    let mut status = node.watch_status();
+    // The sender is in the node, which the caller holds.
+    let _ = status.wait_for(|status| status.is_ending()).await;
+}

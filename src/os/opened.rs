@@ -1,0 +1,66 @@
+//! Sees when files are opened, by whomever, with inotify.
+//!
+//! Invariant: the watch is on the files that had the given names when it was made; another file
+//! that takes such a name later is none of them.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use tokio::io::unix::AsyncFd;
+
+use super::pidfd::register;
+
+/// Some dozens of events; more are read with the next call.
+const BUFFER: usize = 1024;
+
+/// A watch on two files.
+#[derive(Debug)]
+pub struct OpenedInTurn {
+    events: AsyncFd<OwnedFd>,
+    first: i32,
+    second: i32,
+}
+
+impl OpenedInTurn {
+    /// Watches from here on. Needs a runtime.
+    ///
+    /// # Errors
+    /// A file is not there, or the system has no more watches.
+    pub fn new(first: &Path, second: &Path) -> io::Result<Self> {
+        let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        let first = inotify::add_watch(&fd, first, WatchFlags::OPEN)?;
+        let second = inotify::add_watch(&fd, second, WatchFlags::OPEN)?;
+        let events = register(fd).ok_or_else(|| io::Error::other("no runtime that can wait"))?;
+        Ok(Self { events, first, second })
+    }
+
+    /// Waits until the second file is opened after the first one was.
+    ///
+    /// # Errors
+    /// The events cannot be read.
+    pub async fn wait(self) -> io::Result<()> {
+        let mut first_seen = false;
+        loop {
+            let mut ready = self.events.readable().await?;
+            let mut buffer = [MaybeUninit::uninit(); BUFFER];
+            let read = ready.try_io(|fd| {
+                let mut reader = Reader::new(fd.get_ref(), &mut buffer);
+                loop {
+                    let opened = reader.next()?.wd();
+                    if opened == self.first {
+                        first_seen = true;
+                    } else if opened == self.second && first_seen {
+                        return Ok(());
+                    }
+                }
+            });
+            // `Err`: there was nothing more to read for now.
+            if let Ok(done) = read {
+                return done;
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! A reload that is known to have happened, without SQL (01 §13.2 step 6).
+//!
+//! SIGHUP says nothing about its effect: a postmaster that is stopped, or waits for its disk, keeps
+//! the old configuration for as long as that lasts. What it does on SIGHUP can be seen from outside,
+//! though. It reads `postgresql.conf` and puts the values in force, tells its children, and then
+//! reads `pg_hba.conf`, which no other process of a running server opens. So the file was loaded
+//! when its new `postgresql.conf` was opened and `pg_hba.conf` after that.
+//!
+//! Invariants: the watch is on the file itself, not its name, so that reading the file that was
+//! replaced does not count; what Postgres makes of the content is another question, which
+//! [`super::staged`] answers before. Two things can make this say yes too early: a reload that
+//! somebody else began in the same instant, and a superuser who looks at `pg_hba_file_rules` then.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::os::opened::OpenedInTurn;
+
+/// Why a reload cannot be counted on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The signal could not be sent.
+    #[error("could not signal Postgres, process {postmaster}, to reload: {source}")]
+    Signal {
+        /// Process id.
+        postmaster: i32,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Postgres was told, and did nothing.
+    #[error(
+        "Postgres, process {postmaster}, has not read {} within {limit:?} after SIGHUP: it is \
+         stopped, or the machine is too busy", path.display()
+    )]
+    NotConfirmed {
+        /// Process id.
+        postmaster: i32,
+        /// The file that it should have read.
+        path: PathBuf,
+        /// The deadline.
+        limit: Duration,
+    },
+}
+
+/// Has Postgres read its configuration again; does not wait for it. The caller holds the
+/// postmaster as a child that is not reaped, so the number cannot belong to another process.
+///
+/// # Errors
+/// [`ReloadError::Signal`].
+pub fn request(postmaster: i32) -> Result<(), ReloadError> {
+    kill(Pid::from_raw(postmaster), Signal::SIGHUP)
+        .map_err(|errno| ReloadError::Signal { postmaster, source: errno.into() })
+}
+
+/// Has Postgres read its configuration again and waits until it has. `conf` is the file that is in
+/// place now, `hba` the one that this server goes by. Where the system lets nobody watch files it
+/// is only told, and the log says so. Needs a runtime.
+///
+/// # Errors
+/// See [`ReloadError`]. After [`ReloadError::NotConfirmed`] it may still load the file later.
+pub async fn confirmed(
+    postmaster: i32,
+    conf: &Path,
+    hba: &Path,
+    limit: Duration,
+) -> Result<(), ReloadError> {
+    let watch = OpenedInTurn::new(conf, hba);
+    request(postmaster)?;
+    let seen = match watch {
+        Ok(watch) => tokio::time::timeout(limit, watch.wait()).await,
+        Err(error) => Ok(Err(error)),
+    };
+    match seen {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => {
+            tracing::warn!("Postgres was told to reload, but cannot be watched doing it: {error}");
+            Ok(())
+        }
+        Err(_) => Err(ReloadError::NotConfirmed { postmaster, path: conf.to_owned(), limit }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::process::{Child, Command};
+
+    /// What the files are called, and a program that opens them in this order on SIGHUP.
+    struct Fake {
+        dir: tempfile::TempDir,
+        child: Child,
+    }
+
+    impl Fake {
+        fn start(on_hup: &str) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            for name in ["conf", "hba"] {
+                fs::write(dir.path().join(name), "").unwrap();
+            }
+            let script = format!("trap '{on_hup}' HUP; : > ready; while :; do sleep 0.01; done");
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", &script]).current_dir(dir.path());
+            #[expect(clippy::disallowed_methods, reason = "no reaper runs here")]
+            let child = command.spawn().unwrap();
+            while !dir.path().join("ready").exists() {
+                std::thread::yield_now();
+            }
+            Self { dir, child }
+        }
+
+        async fn reload(&self, limit: Duration) -> Result<(), ReloadError> {
+            let path = |name: &str| self.dir.path().join(name);
+            let pid = self.child.id().cast_signed();
+            confirmed(pid, &path("conf"), &path("hba"), limit).await
+        }
+    }
+
+    impl Drop for Fake {
+        fn drop(&mut self) {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(30);
+    const SHORT: Duration = Duration::from_millis(300);
+
+    #[tokio::test]
+    async fn both_files_in_their_order() {
+        Fake::start("cat conf hba").reload(LONG).await.unwrap();
+        for not_a_reload in ["cat conf", "cat hba", "cat hba conf", "true"] {
+            let error = Fake::start(not_a_reload).reload(SHORT).await.unwrap_err();
+            assert!(matches!(error, ReloadError::NotConfirmed { .. }), "{not_a_reload}: {error}");
+            assert!(error.to_string().contains("has not read"), "{error}");
+        }
+    }
+
+    /// Whoever still reads the file that was replaced has not read the new one.
+    #[tokio::test]
+    async fn the_file_counts_and_not_its_name() {
+        let fake = Fake::start("cat old hba");
+        let dir = fake.dir.path();
+        fs::rename(dir.join("conf"), dir.join("old")).unwrap();
+        fs::write(dir.join("conf"), "").unwrap();
+        let error = fake.reload(SHORT).await.unwrap_err();
+        assert!(matches!(error, ReloadError::NotConfirmed { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn without_files_to_watch_the_signal_must_do() {
+        let fake = Fake::start("true");
+        fs::remove_file(fake.dir.path().join("hba")).unwrap();
+        fake.reload(LONG).await.unwrap();
+    }
+}

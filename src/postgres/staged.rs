@@ -1,0 +1,197 @@
+//! A new `postgresql.conf` on its way into force: written beside the old one, looked at by the
+//! server's own program, put in its place, and taken back if what comes after fails (04 W7).
+//!
+//! Invariants: the file that was looked at is the very file that is put in place, and until then
+//! nothing that Postgres reads has changed; a restored file is the old one byte for byte.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::NamedTempFile;
+use tokio::process::Command;
+
+use super::conf::{ConfFile, Line, Origin};
+use super::files::{FilesError, POSTGRESQL_CONF, failed, write_beside};
+use super::install::PgInstall;
+use crate::os::children::Children;
+
+/// Of what the program says.
+const OUTPUT_LIMIT: usize = 4096;
+
+/// Postgres would refuse the file: all of it on a reload, and to start at all.
+#[derive(Debug, thiserror::Error)]
+#[error("Postgres refuses the new postgresql.conf: {said}")]
+pub struct ConfRefused {
+    /// What the server said.
+    said: String,
+}
+
+/// The new file, not yet in its place; deleted when dropped.
+#[derive(Debug)]
+pub struct StagedConf {
+    file: NamedTempFile,
+    place: PathBuf,
+}
+
+impl StagedConf {
+    /// Writes it beside the old one.
+    ///
+    /// # Errors
+    /// See [`FilesError`].
+    pub fn new(pgdata: &Path, conf: &ConfFile) -> Result<Self, FilesError> {
+        let place = pgdata.join(POSTGRESQL_CONF);
+        let file = write_beside(&place, conf.render()?.expose().as_bytes())?;
+        Ok(Self { file, place })
+    }
+
+    /// Has the server program read the file, as at a start, and end without starting. Settings of
+    /// extensions are not known to it and count as good, as they do on a reload. If the program
+    /// does not answer the file counts as good, too: this is a look ahead, the reload decides.
+    ///
+    /// # Errors
+    /// The program refused the file.
+    pub async fn check(
+        &self,
+        install: &PgInstall,
+        children: &Children,
+        limit: Duration,
+    ) -> Result<(), ConfRefused> {
+        let mut command = Command::new(&install.postgres);
+        // Any setting will do. `-C` has to be the first argument.
+        command.args(["-C", "config_file", "-D"]).arg(self.place.parent().unwrap_or(&self.place));
+        command.arg("-c").arg(format!("config_file={}", self.file.path().display()));
+        match children.run(command, limit, OUTPUT_LIMIT).await {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                let temporary = self.file.path().display().to_string();
+                let said = said.trim().replace(&temporary, POSTGRESQL_CONF);
+                Err(ConfRefused { said: format!("{}\n{said}", output.status) })
+            }
+            Err(error) => {
+                tracing::warn!("could not have the new postgresql.conf checked: {error}");
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts it in force with the next reload, in one step. The old one can be put back.
+    ///
+    /// # Errors
+    /// See [`FilesError`]; the old one is still in place.
+    pub fn put_in_place(self) -> Result<ReplacedConf, FilesError> {
+        let Self { file, place } = self;
+        let text = fs::read(&place).map_err(failed("read", &place))?;
+        file.persist(&place).map_err(|error| failed("replace", &place)(error.error))?;
+        Ok(ReplacedConf { place, text })
+    }
+}
+
+/// The content that a file had before. Holds tokens: never printed.
+pub struct ReplacedConf {
+    place: PathBuf,
+    text: Vec<u8>,
+}
+
+impl std::fmt::Debug for ReplacedConf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReplacedConf").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl ReplacedConf {
+    /// Puts it back, in one step.
+    ///
+    /// # Errors
+    /// See [`FilesError`]; the other one is still in place.
+    pub fn restore(&self) -> Result<(), FilesError> {
+        let file = write_beside(&self.place, &self.text)?;
+        file.persist(&self.place).map_err(|error| failed("replace", &self.place)(error.error))?;
+        Ok(())
+    }
+}
+
+/// Whether two files have the same lines from outside, that is, from the base text and the settings
+/// list. What the program itself writes is well formed, so such a file need not be checked again:
+/// a tenant that moves to another pageserver does not wait for it.
+pub fn same_from_outside(one: &ConfFile, other: &ConfFile) -> bool {
+    from_outside(one).eq(from_outside(other))
+}
+
+fn from_outside(conf: &ConfFile) -> impl Iterator<Item = &Line> {
+    let outside = |line: &&Line| matches!(line.origin, Origin::BaseText | Origin::SpecList);
+    conf.lines().iter().filter(outside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::conf::ConfInputs;
+    use crate::postgres::install::PgVersion;
+    use crate::spec::ComputeSpec;
+    use serde_json::json;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn conf(base: &str, endpoint: &str) -> ConfFile {
+        let spec: ComputeSpec = serde_json::from_value(json!({
+            "format_version": 1, "suspend_timeout_seconds": 0, "endpoint_id": endpoint,
+            "cluster": {"roles": [], "databases": [], "postgresql_conf": base}
+        }))
+        .unwrap();
+        let inputs = ConfInputs {
+            privileged_role_name: "neon_superuser",
+            internal_http_port: 3081,
+            overcommit_strict: false,
+            tls: false,
+            lakebase_port: None,
+        };
+        ConfFile::build(&spec, &inputs).unwrap()
+    }
+
+    #[test]
+    fn put_in_place_and_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(POSTGRESQL_CONF);
+        fs::write(&path, b"old \xff").unwrap();
+        let new = conf("work_mem=1MB", "e");
+        drop(StagedConf::new(dir.path(), &new).unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"old \xff");
+        let replaced = StagedConf::new(dir.path(), &new).unwrap().put_in_place().unwrap();
+        assert_eq!(&fs::read_to_string(&path).unwrap(), new.render().unwrap().expose());
+        assert!(!format!("{replaced:?}").contains("old"));
+        replaced.restore().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old \xff");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_lines_from_outside_need_the_server() {
+        let before = conf("work_mem=1MB", "one");
+        assert!(same_from_outside(&before, &conf("work_mem=1MB", "other")));
+        assert!(!same_from_outside(&before, &conf("work_mem=2MB", "one")));
+    }
+
+    #[tokio::test]
+    async fn the_exit_status_decides() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(POSTGRESQL_CONF), "old").unwrap();
+        let limit = Duration::from_secs(30);
+        let staged = StagedConf::new(dir.path(), &conf("", "e")).unwrap();
+        let check = async |program: &str| {
+            let install = PgInstall {
+                postgres: program.into(),
+                bin_dir: "/nonexistent".into(),
+                version: PgVersion::V17,
+                pkglibdir: None,
+                sharedir: None,
+            };
+            staged.check(&install, &Children::new(), limit).await
+        };
+        check("/bin/true").await.unwrap();
+        check("/nonexistent/postgres").await.unwrap();
+        let error = check("/bin/false").await.unwrap_err().to_string();
+        assert!(error.contains("exit status: 1"), "{error}");
+    }
+}

@@ -1,0 +1,152 @@
+use super::*;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::Request;
+
+const EMPTY: &str = r#"{"status":"empty","spec":null,"compute_ctl_config":{"jwks":{"keys":[]}}}"#;
+const ATTACHED: &str = r#"{"status":"attached","compute_ctl_config":{"jwks":{"keys":[]}},
+    "spec":{"format_version":1,"suspend_timeout_seconds":0,"cluster":{"roles":[],"databases":[]}}}"#;
+const NO_SPEC: &str = r#"{"status":"attached","compute_ctl_config":{"jwks":{"keys":[]}}}"#;
+
+const PATIENCE: Patience = Patience {
+    connect: Duration::from_secs(5),
+    request: Duration::from_secs(5),
+    total: Duration::from_secs(1),
+};
+
+/// A control plane that gives the answers in turn (the last one again and again).
+struct Fake {
+    cp: ControlPlane,
+    asked: Arc<Mutex<Vec<String>>>,
+    heard: Mutex<Vec<Option<StatusCode>>>,
+}
+
+impl Fake {
+    async fn new(answers: Vec<(u16, &'static str)>) -> Self {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&asked);
+        let handler = async move |request: Request| {
+            let header = request.headers().get("authorization").map(|h| h.to_str().unwrap());
+            let mut noted = noted.lock().unwrap();
+            noted.push(format!("{} {}", request.uri().path(), header.unwrap_or("-")));
+            let (status, body) = answers[(noted.len() - 1).min(answers.len() - 1)];
+            (StatusCode::from_u16(status).unwrap(), body)
+        };
+        let app = axum::Router::new().fallback(handler);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}/cp", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let token = Secret::new("tok".to_owned());
+        let cp = ControlPlane { base, compute_id: "c1".to_owned(), token };
+        Self { cp, asked, heard: Mutex::default() }
+    }
+
+    async fn fetch(&self) -> Result<ConfigDocument, ControlPlaneError> {
+        fetch(&self.cp, PATIENCE, &|status| self.heard.lock().unwrap().push(status)).await
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    fn heard(&self) -> Vec<Option<StatusCode>> {
+        self.heard.lock().unwrap().clone()
+    }
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again() {
+    let fake = Fake::new(vec![(503, ""), (200, "{"), (200, NO_SPEC), (200, ATTACHED)]).await;
+    assert!(fake.fetch().await.unwrap().spec.is_some());
+    assert_eq!(fake.asked(), vec!["/cp/compute/api/v2/computes/c1/spec Bearer tok"; 4]);
+    let (unavailable, ok) = (Some(StatusCode::SERVICE_UNAVAILABLE), Some(StatusCode::OK));
+    // 09 §1.2: an undecodable body is 200 OK, too.
+    assert_eq!(fake.heard(), [unavailable, ok, ok, ok]);
+}
+
+/// More than the three tries of the original, and not for ever.
+#[tokio::test]
+async fn a_restart_of_the_control_plane_is_outlasted() {
+    for (answer, text) in [
+        ((502, ""), "the control plane answered 502"),
+        ((200, NO_SPEC), "compute is attached, but spec is empty"),
+    ] {
+        let fake = Fake::new(vec![answer]).await;
+        let began = Instant::now();
+        let error = fake.fetch().await.unwrap_err();
+        assert!(began.elapsed() < 10 * PATIENCE.total);
+        assert!(matches!(error, ControlPlaneError::Exhausted { .. }), "{error}");
+        let error = error.to_string();
+        assert!(error.starts_with("Exhausted all attempts") && error.contains(text), "{error}");
+        // 100, 200 and 400 ms, each up to a quarter longer; the next pause would end too late.
+        assert!((3..=4).contains(&fake.asked().len()), "{:?}", fake.asked());
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_pass_is_told_at_once() {
+    for status in [401, 404, 500] {
+        let fake = Fake::new(vec![(status, EMPTY)]).await;
+        assert!(matches!(fake.fetch().await, Err(ControlPlaneError::Permanent(_))));
+        assert_eq!(fake.asked().len(), 1);
+    }
+    let fake = Fake::new(vec![(200, "{")]).await;
+    assert!(matches!(fake.fetch().await, Err(ControlPlaneError::Exhausted { tries: 3, .. })));
+    for base in ["cp.example:3000", "not a url", "mailto:cp"] {
+        let base = base.to_owned();
+        let cp = ControlPlane { base, compute_id: "c1".to_owned(), token: Secret::default() };
+        let error = fetch(&cp, PATIENCE, &|_| ()).await.unwrap_err().to_string();
+        assert!(error.contains("--control-plane-uri"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_compute_gets_no_spec_or_the_one_that_is_there() {
+    let fake = Fake::new(vec![(200, EMPTY)]).await;
+    assert!(fake.fetch().await.unwrap().spec.is_none());
+    let odd: &str = Box::leak(ATTACHED.replace("attached", "empty").into_boxed_str());
+    let fake = Fake::new(vec![(200, odd)]).await;
+    assert!(fake.fetch().await.unwrap().spec.is_some());
+}
+
+/// 09 §10 nos. 3 and 4, §12.
+#[tokio::test]
+async fn prefix_id_and_token() {
+    for (suffix, id, token, asked) in [
+        ("/", "c1", "tok", "/cp/compute/api/v2/computes/c1/spec Bearer tok"),
+        ("", "c1", "", "/cp/compute/api/v2/computes/c1/spec -"),
+        ("", "uuid/0", "t", "/cp/compute/api/v2/computes/uuid/0/spec Bearer t"),
+        ("", "a b?c#d%", "t", "/cp/compute/api/v2/computes/a%20b%3Fc%23d%25/spec Bearer t"),
+    ] {
+        let mut fake = Fake::new(vec![(200, EMPTY)]).await;
+        fake.cp.base.push_str(suffix);
+        fake.cp.compute_id = id.to_owned();
+        fake.cp.token = Secret::new(token.to_owned());
+        fake.fetch().await.unwrap();
+        assert_eq!(fake.asked(), [asked]);
+    }
+}
+
+#[tokio::test]
+async fn nobody_there_and_nobody_who_answers() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://user:hunter2@{}", listener.local_addr().unwrap());
+    let cp = ControlPlane { base, compute_id: "c1".to_owned(), token: Secret::default() };
+    let heard = Mutex::new(Vec::new());
+    let short = Duration::from_millis(200);
+    let patience = Patience { connect: short, request: short, total: short };
+    let ask = async || {
+        fetch(&cp, patience, &|status| heard.lock().unwrap().push(status))
+            .await
+            .unwrap_err()
+            .to_string()
+    };
+    // The system accepts, nobody answers.
+    let error = ask().await;
+    assert!(error.contains("timed out") && !error.contains("hunter2"), "{error}");
+    drop(listener);
+    let error = ask().await;
+    assert!(error.contains("refused") && !error.contains("hunter2"), "{error}");
+    let heard = heard.into_inner().unwrap();
+    assert!(heard.len() >= 2 && heard.iter().all(Option::is_none), "{heard:?}");
+}

@@ -1,0 +1,139 @@
+//! What a crash leaves is looked at before the process ends (01 §18.6).
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{
+    Bed, Compute, assert_nothing_left, on_every_server, on_one_server, put, put_program,
+};
+
+/// A folder with debuggers in it, first in a compute's PATH; the rest of it only if wanted.
+fn start(bed: &Bed, debuggers: &[(&str, &str)], path: &str) -> Compute {
+    let bin = bed.dir().join("bin");
+    fs::create_dir(&bin).unwrap();
+    for (name, script) in debuggers {
+        put_program(&bin.join(name), script);
+    }
+    bed.start_with_env(&[("PATH", &format!("{}{path}", bin.display()))])
+}
+
+fn leave_core(bed: &Bed, name: &str) -> PathBuf {
+    let core = bed.pgdata().join(name);
+    put(&core, "not really");
+    core
+}
+
+async fn terminate(compute: &mut Compute) {
+    let (code, body) = compute.post("/terminate?mode=immediate", None).await;
+    assert_eq!(code, 200, "{body}");
+    assert_eq!(compute.wait_exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn gdb_is_asked_about_each_core() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let gdb = "echo \"called: $@\"; echo 'cannot read symbols' >&2";
+        let mut compute = start(&bed, &[("gdb", gdb)], ":/usr/bin:/bin");
+        bed.wait_running(&mut compute).await;
+        let cores = [leave_core(&bed, "core"), leave_core(&bed, "core.123")];
+        leave_core(&bed, "score");
+        terminate(&mut compute).await;
+        let log = compute.log();
+        for core in cores {
+            let (postgres, core) = (bed.pgbin.display(), core.display());
+            assert!(log.contains(&format!("Postgres left a core dump: {core}")), "{log}");
+            let line = format!("backtrace: called: --batch -q -ex bt {postgres} {core}\n");
+            assert!(log.contains(&line), "{log}");
+        }
+        assert_eq!(log.matches("backtrace: cannot read symbols").count(), 2, "{log}");
+        // The answer to /terminate does not wait for a debugger.
+        let reached = log.find("to terminated").unwrap();
+        assert!(reached < log.find("left a core dump").unwrap(), "{log}");
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn lldb_where_there_is_no_gdb_and_neither_is_no_harm() {
+    on_one_server(|server| async move {
+        for debugger in [Some("lldb"), None] {
+            let bed = Bed::new(server.clone()).await;
+            let fake = debugger.map(|name| (name, "echo \"called: $@\""));
+            // What the wrapped server needs, and no debugger of this machine.
+            let tools = bed.dir().join("tools");
+            fs::create_dir(&tools).unwrap();
+            for tool in ["cat", "ls", "sed", "grep", "sh"] {
+                let path = ["/bin", "/usr/bin"].map(|bin| PathBuf::from(bin).join(tool));
+                let path = path.iter().find(|path| path.exists()).unwrap();
+                std::os::unix::fs::symlink(path, tools.join(tool)).unwrap();
+            }
+            let mut compute = start(&bed, fake.as_slice(), &format!(":{}", tools.display()));
+            bed.wait_running(&mut compute).await;
+            let core = leave_core(&bed, "core.7");
+            terminate(&mut compute).await;
+            let expected = match debugger {
+                Some(_) => {
+                    let core = core.display();
+                    format!("backtrace: called: -c {core} --batch -o bt all -o quit\n")
+                }
+                None => "there is neither gdb nor lldb on this machine".to_owned(),
+            };
+            assert!(compute.log().contains(&expected), "{}", compute.log());
+            assert_nothing_left(&bed);
+        }
+    })
+    .await;
+}
+
+/// The control plane gives the process 10 s from Postgres' stop (01 §18.4).
+#[tokio::test]
+async fn a_debugger_that_hangs_is_ended_in_time() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let gdb = format!("cd {}; sleep 1000", bed.dir().display());
+        let mut compute = start(&bed, &[("gdb", &gdb)], ":/usr/bin:/bin");
+        bed.wait_running(&mut compute).await;
+        for name in ["core.1", "core.2", "core.3"] {
+            leave_core(&bed, name);
+        }
+        let began = Instant::now();
+        terminate(&mut compute).await;
+        assert!(began.elapsed() < Duration::from_secs(20), "one limit for all of them");
+        assert!(compute.log().contains("`gdb` did not end within"), "{}", compute.log());
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// Whether a process that crashes in PGDATA leaves a core there is the machine's decision.
+#[tokio::test]
+async fn a_real_crash_leaves_its_backtrace() {
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+    if !pattern.starts_with("core") {
+        println!("skipped: cores of this machine go to {pattern}");
+        return;
+    }
+    on_every_server(|server| async {
+        let bed = Bed::new(server).await;
+        let mut compute = start(&bed, &[("gdb", "echo \"called: $@\"")], ":/usr/bin:/bin");
+        bed.wait_running(&mut compute).await;
+        if !compute.log().contains("core dumps are unlimited") {
+            println!("skipped: no core dumps for this user");
+            assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+            return;
+        }
+        kill(Pid::from_raw(compute.postmaster()), Signal::SIGSEGV).unwrap();
+        assert_eq!(compute.wait_exit().await.code(), Some(1));
+        let log = compute.log();
+        assert!(log.contains("Postgres left a core dump: "), "{log}");
+        assert!(log.contains("backtrace: called: --batch -q -ex bt "), "{log}");
+        assert_nothing_left(&bed);
+    })
+    .await;
+}

@@ -1,0 +1,93 @@
+//! Requests that arrive together are served one after the other: each is answered, none is lost,
+//! and what the last one said is in force (01 §13, §24 nos. 3 and 9).
+
+use std::collections::HashSet;
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::support::{Bed, Pair, TlsFiles, assert_nothing_left, on_every_server, on_one_server};
+
+/// Everything at once: specs, refreshes and certificates.
+#[tokio::test]
+async fn each_is_answered_and_what_was_accepted_was_applied() {
+    on_every_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        bed.spec.member("features", json!(["tls_experimental"]));
+        let files = TlsFiles::new(&bed);
+        files.put_pair(&Pair::new());
+        let mut compute = files.start(&bed);
+        bed.wait_running(&mut compute).await;
+
+        let configure = async |number: usize| {
+            let mut body = files.config(&bed);
+            body["spec"]["operation_uuid"] = json!(format!("number-{number}"));
+            compute.post("/configure", Some(&body)).await
+        };
+        let specs = async {
+            let mut accepted = HashSet::new();
+            for round in 0..10 {
+                let number = 3 * round;
+                let three =
+                    tokio::join!(configure(number), configure(number + 1), configure(number + 2));
+                for (n, (code, body)) in [three.0, three.1, three.2].into_iter().enumerate() {
+                    match code.as_u16() {
+                        200 => assert!(accepted.insert(number + n)),
+                        412 => assert!(body["error"].is_string(), "{body}"),
+                        _ => panic!("{code} {body}\n{}", compute.log()),
+                    }
+                }
+            }
+            accepted
+        };
+        let refreshes = async {
+            let url = format!("{}/refresh_configuration", compute.internal);
+            for _ in 0..20 {
+                let code = compute.http.post(&url).send().await.unwrap().status();
+                assert!([200, 500].contains(&code.as_u16()), "{code}");
+            }
+        };
+        let certificates = async {
+            for _ in 0..5 {
+                files.put_pair(&Pair::new());
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let (accepted, (), ()) = tokio::join!(specs, refreshes, certificates);
+        compute.wait_for("running").await;
+        let log = compute.log();
+        for number in 0..30 {
+            let applied =
+                log.contains(&format!("applied the new spec, operation number-{number}\n"));
+            assert_eq!(applied, accepted.contains(&number), "number {number}\n{log}");
+        }
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// A `/terminate` that comes while a refresh is stuck in its pause, and the refresh that comes with
+/// it: the end wins, both are answered.
+#[tokio::test]
+async fn the_end_comes_before_everything_else() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let mut compute = bed.start();
+        bed.wait_running(&mut compute).await;
+        bed.write_text("config.json", "{");
+        compute.refresh().await;
+        compute.wait_for_log("could not refresh the configuration").await;
+        let url = format!("{}/refresh_configuration", compute.internal);
+        let (terminated, refreshed) = tokio::join!(
+            compute.post("/terminate?mode=immediate", None),
+            compute.http.post(url).send()
+        );
+        assert_eq!(terminated.0, 200, "{terminated:?}");
+        let code = refreshed.unwrap().status().as_u16();
+        assert!([200, 500].contains(&code), "{code}");
+        assert_eq!(compute.wait_exit().await.code(), Some(0));
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
