@@ -135,6 +135,7 @@ impl Compute {
             autoscaling,
             signal_exit_code: args.signal_exit_code,
             remote_ext_base_url: args.remote_ext_base_url.clone(),
+            extension_stats_interval: args.installed_extensions_collection_interval,
             side,
             timeouts,
         };

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::services::extensions::DownloadLimits;
 use crate::services::lfc::LfcLimits;
+use crate::services::monitor::MonitorLimits;
 use crate::services::pgbouncer::PgbouncerLimits;
 use crate::spec::control_plane::Patience;
 use crate::storage::{BasebackupLimits, LeaseLimits};
@@ -120,6 +121,8 @@ pub struct Timeouts {
     pub extensions: DownloadLimits,
     /// Prewarm and offload of the local file cache (07 §4).
     pub lfc: LfcLimits,
+    /// Looking at users' activity (07 §1).
+    pub monitor: MonitorLimits,
     /// Between two looks at old audit files (04 §10.4).
     pub audit_gc_every: Duration,
     /// Between two ticks of the driver's task.
@@ -189,6 +192,7 @@ impl Default for Timeouts {
             vm_helper: Duration::from_secs(60),
             extensions: DownloadLimits::default(),
             lfc: LfcLimits::default(),
+            monitor: MonitorLimits::default(),
             audit_gc_every: Duration::from_secs(60),
             heartbeat: Duration::from_secs(1),
             heartbeat_limit: Duration::from_secs(10),

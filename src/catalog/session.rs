@@ -10,6 +10,7 @@ mod blocked;
 mod call;
 mod cancel;
 mod config;
+mod footprint;
 mod maintenance;
 mod options;
 
@@ -29,6 +30,7 @@ use crate::timeouts::Timeouts;
 pub use blocked::{Activity, Blocker};
 pub use call::CallError;
 pub use config::{SessionConfig, session_config};
+pub use footprint::{Footprint, visited_within};
 pub use maintenance::MaintenanceSession;
 
 /// `application_name` of sessions that change catalogs.
@@ -176,6 +178,8 @@ pub struct Session {
     _connection: AbortOnDropHandle<()>,
     config: SessionConfig,
     deadlines: SessionDeadlines,
+    /// Dropped after the connection.
+    _footprint: Option<Footprint>,
 }
 
 /// How far a message with several statements got.
@@ -222,6 +226,7 @@ impl Session {
         client: &Config,
         deadlines: SessionDeadlines,
     ) -> Result<Self, SessionError> {
+        let footprint = config.footprint();
         let connected = timeout(deadlines.connect, client.connect(NoTls)).await;
         let (client, connection) = connected
             .map_err(|_| SessionError::ConnectDeadline(deadlines.connect))?
@@ -233,7 +238,8 @@ impl Session {
             }
         };
         let connection = AbortOnDropHandle::new(tokio::spawn(connection));
-        Ok(Self { client, _connection: connection, config: config.clone(), deadlines })
+        let config = config.clone();
+        Ok(Self { client, _connection: connection, config, deadlines, _footprint: footprint })
     }
 
     /// Runs statements as one message, that is, in one round trip and (without transaction
@@ -261,6 +267,11 @@ impl Session {
                 Err(_) => Err(SessionError::StatementDeadline(self.deadlines.statement)),
             };
         answers.end(outcome)
+    }
+
+    /// Whether the connection is known to be gone.
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
     }
 
     /// The backend of the session. The server has told its number at the login; the client library

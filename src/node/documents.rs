@@ -87,6 +87,23 @@ pub struct StatusExtra {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub apply_report: Option<Arc<serde_json::Value>>,
+    /// What has moved `last_active` so far, and what of it there is now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub activity: Vec<ActivityReason>,
+}
+
+/// One reason for being awake (07 §1.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ActivityReason {
+    /// `active_sessions`, `idle_in_transaction`, `idle_sessions`, `statistics`, `replication`,
+    /// `subscriptions` or `autovacuum`.
+    pub reason: &'static str,
+    /// How many at the last look; 0 when it is over.
+    pub count: u64,
+    /// The last moment of activity for this reason.
+    #[serde(serialize_with = "with_z")]
+    #[schema(value_type = String, format = DateTime)]
+    pub last: DateTime<Utc>,
 }
 
 /// Work that failed.

@@ -4,6 +4,7 @@
 //! changes the status: it puts an event through the transition table, logs the change, sets the
 //! metric and wakes everybody who waits, so none of these can be forgotten (01 §24 no. 21).
 
+mod activity;
 pub mod attribution;
 pub mod background;
 pub mod documents;
@@ -31,7 +32,9 @@ use crate::storage::Progress;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::LogSink;
 use background::Background;
-pub use documents::{FailedOperation, StartupMetrics, StatusDocument, StatusExtra, millis};
+pub use documents::{
+    ActivityReason, FailedOperation, StartupMetrics, StatusDocument, StatusExtra, millis,
+};
 use gate::CatalogGate;
 use heartbeat::Heartbeat;
 pub use lakebase::Lakebase;
@@ -49,6 +52,8 @@ pub struct ComputeState {
     started: Instant,
     error: Option<String>,
     last_active: Option<DateTime<Utc>>,
+    /// What was seen of it.
+    activity: Vec<ActivityReason>,
     metrics: StartupMetrics,
     phases: Vec<PhaseRecord>,
     /// How long the start took, whatever became of it; none before its end.
@@ -119,6 +124,7 @@ impl ComputeNode {
             started: Instant::now(),
             error: None,
             last_active: None,
+            activity: Vec::new(),
             metrics: StartupMetrics::default(),
             phases: Vec::new(),
             start_took: None,

@@ -52,6 +52,8 @@ pub struct ComputeParams {
     pub signal_exit_code: u8,
     /// `--remote-ext-base-url`.
     pub remote_ext_base_url: Option<Url>,
+    /// `--installed-extensions-collection-interval`, in seconds.
+    pub extension_stats_interval: u64,
     /// Programs beside Postgres.
     pub side: SideParams,
     /// All deadlines.
@@ -84,6 +86,7 @@ impl ComputeParams {
             autoscaling: false,
             signal_exit_code: 1,
             remote_ext_base_url: None,
+            extension_stats_interval: 3600,
             side: crate::services::side::SideParams::default(),
             timeouts: Timeouts::default(),
         }

@@ -93,6 +93,7 @@ impl ComputeNode {
             applied_operation: state.applied_operation.clone(),
             last_failure: state.last_failure.clone(),
             apply_report: state.apply_report.clone(),
+            activity: state.activity.clone(),
         };
         (extra != StatusExtra::default()).then_some(extra)
     }

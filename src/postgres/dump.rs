@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::client::Address;
 use super::install::PgInstall;
+use crate::catalog::session::Footprint;
 use crate::os::children::{Children, RegisteredChild};
 use crate::timeouts::Timeouts;
 
@@ -27,6 +28,8 @@ const PROGRAM: &str = "pg_dump";
 /// get in the way are set by `pg_dump` itself.
 const OPTIONS: &str = "-c role=cloud_admin -c default_transaction_read_only=off \
      -c search_path='' -c statement_timeout=0 -c pgaudit.log=none";
+/// `application_name`.
+const APPLICATION_NAME: &str = "compute_ctl:pg_dump";
 /// Bytes of one piece, at most.
 const PIECE: usize = 64 << 10;
 /// Pieces on their way between the child and the client.
@@ -118,6 +121,8 @@ pub async fn start(request: DumpRequest<'_>) -> Result<Dump, DumpError> {
         // Not on the command line, where a name with `=` in it is a connection string.
         .env("PGDATABASE", database)
         .env("PGOPTIONS", OPTIONS)
+        // The activity monitor knows our own sessions by this.
+        .env("PGAPPNAME", APPLICATION_NAME)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -125,6 +130,7 @@ pub async fn start(request: DumpRequest<'_>) -> Result<Dump, DumpError> {
         program: install.program(PROGRAM).display().to_string(),
         source,
     };
+    let footprint = Footprint::begin(database);
     let mut child = children.spawn(command).map_err(start_error)?;
     child.kill_on_drop(true);
     let (Some(stdout), Some(stderr)) = (child.take_stdout(), child.take_stderr()) else {
@@ -133,7 +139,10 @@ pub async fn start(request: DumpRequest<'_>) -> Result<Dump, DumpError> {
     tokio::spawn(log_lines(stderr));
     let (pieces, mut rest) = mpsc::channel(ON_THE_WAY);
     let pump = Pump { pieces, silence: timeouts.dump_silence, client: timeouts.dump_client };
-    tokio::spawn(pump.run(child, stdout));
+    tokio::spawn(async move {
+        let _footprint = footprint;
+        pump.run(child, stdout).await;
+    });
     match rest.recv().await {
         Some(Piece::Bytes(first)) => Ok(Dump { first, rest }),
         Some(Piece::Complete) | None => Err(DumpError::NoOutput),

@@ -11,6 +11,8 @@
 //! | [`vm_helpers`] | swap and disk quota |
 //! | [`extensions`] | extensions that are fetched when they are needed |
 //! | [`lfc`] | prewarm and offload of the local file cache |
+//! | [`monitor`] | whether users are active, and whether Postgres answers |
+//! | [`installed_extensions`] | statistics on extensions |
 //! | [`replace`], [`newest`] | what they share: files in one step, one job at a time |
 //!
 //! None of the programs is a child of ours; what is shared are files, a pid file, a console.
@@ -19,8 +21,10 @@ pub mod audit_gc;
 pub mod extensions;
 pub mod imfile_state;
 pub mod ini;
+pub mod installed_extensions;
 pub mod lfc;
 pub mod local_proxy;
+pub mod monitor;
 pub mod newest;
 pub mod pgbouncer;
 pub mod replace;

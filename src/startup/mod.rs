@@ -22,6 +22,7 @@ pub mod leftovers;
 pub mod pgdata;
 pub mod stale;
 pub mod warmup;
+pub mod watch;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -94,12 +95,14 @@ pub async fn start(
     Ok(())
 }
 
-/// Shows `running`, with all metrics in one line (01 §20.1).
-pub fn finish(node: &ComputeNode, postmaster: i32) {
+/// Shows `running`, with all metrics in one line (01 §20.1), and begins to watch.
+pub fn finish(node: &Arc<ComputeNode>, postmaster: i32) {
     let total = millis(node.elapsed());
     node.update_metrics(|metrics| metrics.total_startup_ms = total);
     // Fails only if a signal has come in between; the driver notices that next.
-    let _ = node.apply(Event::Succeeded);
+    if node.apply(Event::Succeeded).is_ok() {
+        watch::begin(node);
+    }
     let metrics = serde_json::to_string(&node.startup_metrics()).unwrap_or_default();
     tracing::info!("compute start finished, postmaster {postmaster}, metrics {metrics}");
     let (_, shares) = node.startup_shares();

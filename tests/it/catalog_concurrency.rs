@@ -73,7 +73,8 @@ async fn the_limit_of_a_start_follows_max_connections() {
     .await;
 }
 
-/// Users have taken all connections that there are for them, and most of the others.
+/// Users have taken all connections that there are for them, and most of the others. The monitor has
+/// one, too.
 #[tokio::test]
 async fn a_full_server_is_worked_on_with_fewer_sessions() {
     on_every_server(|server| async {
@@ -82,12 +83,12 @@ async fn a_full_server_is_worked_on_with_fewer_sessions() {
         let mut compute = with_databases(&mut bed, 8).await;
         bed.spec.member("reconfigure_concurrency", json!(8));
         let mut users = Vec::new();
-        take_connections(&compute, &mut users, 12).await;
+        take_connections(&compute, &mut users, 11).await;
         compute.apply_changes_nothing(&bed).await;
         assert!(compute.count_in_log("too many clients") > 0, "{}", compute.log());
 
         // None at all for a while.
-        take_connections(&compute, &mut users, 14).await;
+        take_connections(&compute, &mut users, 13).await;
         let release = async {
             compute_waits(&compute).await;
             users.clear();

@@ -5,6 +5,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
 use super::SessionError;
+use super::footprint::Footprint;
 use super::options::Hardening;
 use crate::postgres::install::PgVersion;
 
@@ -20,6 +21,8 @@ pub struct SessionConfig {
     own: Option<String>,
     /// None for sessions that are opened as they come.
     hardened: Option<Hardened>,
+    /// The database, if it is another one than that of the URL.
+    elsewhere: Option<String>,
 }
 
 /// What [`Hardening`] needs to know besides the login.
@@ -48,18 +51,19 @@ pub fn session_config(
     config.application_name(application_name).ssl_mode(SslMode::Disable);
     let own = config.get_options().map(str::to_owned);
     let hardened = Some(Hardened { version, role: ADMIN, maintenance: false });
-    Ok(SessionConfig { config, own, hardened })
+    Ok(SessionConfig { config, own, hardened, elsewhere: None })
 }
 
 impl SessionConfig {
     /// Settings as somebody else made them, for a session that only looks at a foreign server.
     pub const fn plain(config: Config) -> Self {
-        Self { config, own: None, hardened: None }
+        Self { config, own: None, hardened: None, elsewhere: None }
     }
 
     /// Another database. The name goes into the start-up packet as it is.
     pub fn dbname(&mut self, name: &str) -> &mut Self {
         self.config.dbname(name);
+        self.elsewhere = Some(name.to_owned());
         self
     }
 
@@ -90,6 +94,11 @@ impl SessionConfig {
     pub(super) fn hardening(&self) -> Option<Hardening<'_>> {
         let Hardened { version, role, maintenance } = self.hardened?;
         Some(Hardening { user: self.config.get_user(), role, version, maintenance })
+    }
+
+    /// Held by a session in a users' database.
+    pub(super) fn footprint(&self) -> Option<Footprint> {
+        self.elsewhere.as_deref().and_then(Footprint::begin)
     }
 
     /// Everything but the options.

@@ -218,6 +218,13 @@ impl Bed {
         Compute::spawn(self, &line, env)
     }
 
+    /// Starts a compute on the spec as it is now, with these flags too.
+    pub fn start_with_args(&self, args: &[&str]) -> Compute {
+        let line =
+            [self.base_args(), self.config_args(), args.iter().map(ToString::to_string).collect()];
+        Compute::spawn(self, &line.concat(), &[])
+    }
+
     /// Waits until a compute runs, and forgets the syncs of its start: on a busy machine the
     /// safekeepers can be too late for the quick check.
     pub async fn wait_running(&self, compute: &mut Compute) {

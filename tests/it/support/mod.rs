@@ -1,6 +1,7 @@
 //! What all scenarios share: a [`Bed`] of stand-in storage and a wrapped Postgres, the
 //! [`Compute`] process that runs on it, and the check that nothing is left behind.
 
+mod activity;
 mod archives;
 mod bed;
 mod catalog;
@@ -29,6 +30,7 @@ mod tls;
 mod tokens;
 mod vanilla;
 mod wait;
+mod walsender;
 
 pub use archives::{Entry, gzip_tar};
 pub use bed::{Bed, LSN_TEXT, hand_over, run_as_name};
@@ -56,6 +58,7 @@ pub use tls::{Pair, TlsFiles, copies, served};
 pub use tokens::{EdKey, hs256, part, rs256, rsa_jwk};
 pub use vanilla::Vanilla;
 pub use wait::{eventually, last_position, until};
+pub use walsender::WalReceiver;
 
 use std::path::PathBuf;
 use std::time::Duration;

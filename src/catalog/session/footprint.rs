@@ -1,0 +1,78 @@
+//! Which statistics of Postgres are our own doing.
+//!
+//! The statistics of a database count sessions without saying whose they were. The activity monitor
+//! may look at them (07 §1.2 step 1), and must not take a visit of ours for one of a user. Invariant:
+//! whatever opens a session in a users' database holds a [`Footprint`] from before the connect to
+//! after the end.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Databases whose statistics nobody takes for activity.
+const OURS: [&str; 3] = ["postgres", "template0", "template1"];
+
+/// Sessions belong to the process as a whole, like the server that counts them.
+static VISITS: Mutex<Visits> = Mutex::new(Visits { open: 0, last: None });
+
+#[derive(Debug)]
+struct Visits {
+    open: usize,
+    /// When the last one ended.
+    last: Option<Instant>,
+}
+
+impl Visits {
+    fn within(&self, limit: Duration) -> bool {
+        self.open > 0 || self.last.is_some_and(|last| last.elapsed() < limit)
+    }
+}
+
+fn visits() -> MutexGuard<'static, Visits> {
+    VISITS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A visit of ours in a users' database, until it is dropped.
+#[derive(Debug)]
+pub struct Footprint(());
+
+impl Footprint {
+    /// None for a database that is not a users' one.
+    pub fn begin(database: &str) -> Option<Self> {
+        if OURS.contains(&database) {
+            return None;
+        }
+        let mut visits = visits();
+        visits.open = visits.open.saturating_add(1);
+        Some(Self(()))
+    }
+}
+
+impl Drop for Footprint {
+    fn drop(&mut self) {
+        let mut visits = visits();
+        visits.open = visits.open.saturating_sub(1);
+        visits.last = Some(Instant::now());
+    }
+}
+
+/// Whether there was a visit within so much time, or is one.
+pub fn visited_within(limit: Duration) -> bool {
+    visits().within(limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_visit_lasts_until_its_time_is_over() {
+        assert!(Footprint::begin("postgres").is_none());
+        let visit = Footprint::begin("shop");
+        assert!(visited_within(Duration::ZERO), "now");
+        drop(visit);
+        assert!(visited_within(Duration::from_secs(3600)), "a moment ago");
+        let over = Visits { open: 0, last: Some(Instant::now()) };
+        assert!(!over.within(Duration::ZERO));
+        assert!(!Visits { open: 0, last: None }.within(Duration::MAX));
+    }
+}

@@ -1,0 +1,44 @@
+//! Activity of users, as the monitor tells it (07 §1.3).
+
+use chrono::{DateTime, Utc};
+
+use super::{ActivityReason, ComputeNode};
+
+impl ComputeNode {
+    /// Publishes what the monitor has seen. `last_active` only moves forward.
+    pub fn saw_activity(&self, last_active: Option<DateTime<Utc>>, reasons: Vec<ActivityReason>) {
+        let mut state = self.lock();
+        state.last_active = state.last_active.max(last_active);
+        state.activity = reasons;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::node::ComputeParams;
+    use crate::os::children::Children;
+    use crate::telemetry::metrics::Metrics;
+    use crate::telemetry::sink::LogSink;
+
+    use super::*;
+
+    #[test]
+    fn forward_only() {
+        let log = LogSink::new(std::io::sink()).unwrap();
+        let (params, metrics) = (ComputeParams::for_tests(), Metrics::new().unwrap());
+        let node = ComputeNode::new(params, None, Children::new(), log, metrics).0;
+        let at = |second| DateTime::from_timestamp(second, 0);
+        for (seen, shown) in [(None, None), (at(5), at(5)), (at(4), at(5)), (None, at(5))] {
+            node.saw_activity(seen, Vec::new());
+            assert_eq!(node.status_document().last_active, shown);
+        }
+        assert!(node.status_document().extra.is_none());
+        let reason = ActivityReason { reason: "replication", count: 2, last: at(7).unwrap() };
+        node.saw_activity(at(7), vec![reason]);
+        let document = serde_json::to_value(node.status_document()).unwrap();
+        let expected = serde_json::json!([
+            {"reason": "replication", "count": 2, "last": "1970-01-01T00:00:07Z"}
+        ]);
+        assert_eq!(document["extra"]["activity"], expected);
+    }
+}

@@ -1,0 +1,90 @@
+//! What one look at Postgres finds, in one round trip (07 §1.2).
+
+use chrono::{DateTime, Utc};
+use tokio_postgres::SimpleQueryRow;
+
+use crate::catalog::session::{Session, SessionError};
+
+/// One row, with the columns that [`Sample::read`] takes.
+const CHECK: &str = include_str!("check.sql");
+/// A second row, where the totals are watched too.
+const COUNTERS: &str = include_str!("counters.sql");
+
+/// Totals over the databases of users.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Microseconds in which statements were run.
+    pub active_time: i64,
+    /// Sessions begun.
+    pub sessions: i64,
+}
+
+/// Who is there, without `cloud_admin` and our own sessions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// Sessions in a statement, or with a state that Postgres does not tell.
+    pub active: u64,
+    /// Sessions in an open transaction, between statements.
+    pub idle_in_transaction: u64,
+    /// Sessions that do nothing.
+    pub idle: u64,
+    /// When the last one of these ended its last statement.
+    pub idle_since: Option<DateTime<Utc>>,
+    /// Walsenders, except those that safekeepers get their WAL from.
+    pub walsenders: u64,
+    /// Workers of subscriptions.
+    pub subscriptions: u64,
+    /// Autovacuum workers.
+    pub autovacuum: u64,
+    /// Present where they are watched.
+    pub counters: Option<Counters>,
+}
+
+impl Sample {
+    /// Asks Postgres.
+    ///
+    /// # Errors
+    /// Postgres refuses or does not answer in time, or its answer is not of the expected shape.
+    pub async fn take(session: &Session, counters: bool) -> Result<Self, SessionError> {
+        let rows = if counters {
+            session.query(&format!("{CHECK};\n{COUNTERS}")).await?
+        } else {
+            session.query(CHECK).await?
+        };
+        Self::read(&rows, counters)
+    }
+
+    fn read(rows: &[SimpleQueryRow], counters: bool) -> Result<Self, SessionError> {
+        let missing = || SessionError::Answer("a row is missing".to_owned());
+        let row = rows.first().ok_or_else(missing)?;
+        let idle_since = number(row, "idle_since")?.and_then(DateTime::from_timestamp_micros);
+        let counters = if counters {
+            let row = rows.get(1).ok_or_else(missing)?;
+            let total = |name| number(row, name).map(Option::unwrap_or_default);
+            Some(Counters { active_time: total("active_time")?, sessions: total("sessions")? })
+        } else {
+            None
+        };
+        Ok(Self {
+            active: count(row, "active")?,
+            idle_in_transaction: count(row, "idle_in_transaction")?,
+            idle: count(row, "idle")?,
+            idle_since,
+            walsenders: count(row, "walsenders")?,
+            subscriptions: count(row, "subscriptions")?,
+            autovacuum: count(row, "autovacuum")?,
+            counters,
+        })
+    }
+}
+
+fn count(row: &SimpleQueryRow, column: &str) -> Result<u64, SessionError> {
+    let number = number(row, column)?.and_then(|number| u64::try_from(number).ok());
+    number.ok_or_else(|| SessionError::Answer(format!("{column} is no count")))
+}
+
+fn number(row: &SimpleQueryRow, column: &str) -> Result<Option<i64>, SessionError> {
+    let bad = |error: &dyn std::error::Error| SessionError::Answer(format!("{column}: {error}"));
+    let text = row.try_get(column).map_err(|error| bad(&error))?;
+    text.map(|text| text.parse().map_err(|error: std::num::ParseIntError| bad(&error))).transpose()
+}

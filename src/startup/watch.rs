@@ -1,0 +1,91 @@
+//! What looks at a running compute from beside (07 §1, §2): the monitor, and the statistics on
+//! extensions. Begun when the compute is running; the driver ends both before it stops Postgres, so
+//! their sessions hold nothing up.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::catalog::session::{SessionConfig, SessionDeadlines, SessionError, session_config};
+use crate::node::ComputeNode;
+use crate::services::installed_extensions::{self, INSTALLED_EXTENSIONS, cadence::Cadence};
+use crate::services::monitor::{COMPUTE_MONITOR, Monitor};
+use crate::spec::ParsedSpec;
+use crate::spec::wire::Feature;
+
+/// The spec that was in force then, and those that follow.
+type Specs = watch::Receiver<Option<Arc<ParsedSpec>>>;
+
+/// Begins both.
+pub fn begin(node: &Arc<ComputeNode>) {
+    let mut specs = node.watch_spec();
+    let Some(first) = specs.borrow_and_update().clone() else { return };
+    let begun = monitor(node, &first).and_then(|()| extensions(node, &first, specs));
+    if let Err(error) = begun {
+        tracing::error!("neither activity nor extensions are watched: {error}");
+    }
+}
+
+fn monitor(node: &Arc<ComputeNode>, spec: &ParsedSpec) -> Result<(), SessionError> {
+    let config = config(node, COMPUTE_MONITOR)?;
+    let counters = spec.spec.has_feature(Feature::ActivityMonitorExperimental);
+    let monitor =
+        Monitor::new(config, node.params.timeouts.monitor, counters, node.metrics.clone());
+    let connstr = &node.params.connstr;
+    // Not the whole of it, which may hold a password.
+    let (host, port) = (connstr.host_str().unwrap_or_default(), connstr.port().unwrap_or(5432));
+    tracing::info!("starting compute monitor for {host}:{port}{}", connstr.path());
+    let of = Arc::clone(node);
+    node.background.spawn(async move {
+        let publish = |last_active, reasons| of.saw_activity(last_active, reasons);
+        match monitor.run(publish, || of.status().is_ending()).await {}
+    });
+    Ok(())
+}
+
+fn extensions(
+    node: &Arc<ComputeNode>,
+    spec: &ParsedSpec,
+    mut specs: Specs,
+) -> Result<(), SessionError> {
+    let config = config(node, INSTALLED_EXTENSIONS)?;
+    let at_once = spec.is_primary();
+    // Whoever applies its catalog goes by the spec from the start, all others by later specs only.
+    let mut cadence = if at_once && !spec.spec.skip_pg_catalog_updates {
+        Cadence::of_spec(spec.spec.suspend_timeout_seconds)
+    } else {
+        Cadence::new(node.params.extension_stats_interval)
+    };
+    tracing::info!("[NEON_EXT_SPAWN] Spawning background installed extensions worker");
+    let of = Arc::clone(node);
+    node.background.spawn(async move {
+        if at_once {
+            collect(&of, &config).await;
+        }
+        loop {
+            let pause = cadence.pause();
+            tracing::info!("[NEON_EXT_INT_SLEEP]: Interval: {}", pause.as_secs());
+            tokio::time::sleep(pause).await;
+            collect(&of, &config).await;
+            if specs.has_changed().unwrap_or_default()
+                && let Some(spec) = specs.borrow_and_update().as_ref()
+            {
+                cadence.follow(spec.spec.suspend_timeout_seconds);
+            }
+            cadence.collected();
+        }
+    });
+    Ok(())
+}
+
+async fn collect(node: &ComputeNode, config: &SessionConfig) {
+    let deadlines = SessionDeadlines::from(&node.params.timeouts);
+    if let Err(error) = installed_extensions::collect(config, deadlines, &node.metrics).await {
+        tracing::error!("could not get installed extensions: {error}");
+    }
+}
+
+fn config(node: &ComputeNode, application_name: &str) -> Result<SessionConfig, SessionError> {
+    let params = &node.params;
+    session_config(params.connstr.as_str(), application_name, params.install.version)
+}
