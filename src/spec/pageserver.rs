@@ -115,8 +115,7 @@ impl Pageserver {
     ) -> Result<PageserverAddress, PageserverInfoError> {
         match protocol {
             PageserverProtocol::Libpq => {
-                let url =
-                    self.libpq_url.as_ref().ok_or(PageserverInfoError::NoLibpqUrl(shard))?;
+                let url = self.libpq_url.as_ref().ok_or(PageserverInfoError::NoLibpqUrl(shard))?;
                 let address = url.expose().parse().map(Box::new).map(PageserverAddress::Libpq);
                 address.map_err(|reason| PageserverInfoError::BadConnectionString { shard, reason })
             }

@@ -160,10 +160,7 @@ mod tests {
             (FetchError::FirstByteTimeout(Duration::from_secs(330)), ErrorClass::Transient),
             (FetchError::Stalled(Duration::from_secs(60)), ErrorClass::Transient),
             (UnpackError::Climbing("../x".to_owned()).into(), ErrorClass::Local),
-            (
-                UnpackError::Local { path: "base".into(), source: local }.into(),
-                ErrorClass::Local,
-            ),
+            (UnpackError::Local { path: "base".into(), source: local }.into(), ErrorClass::Local),
             (UnpackError::Empty.into(), ErrorClass::Transient),
         ] {
             assert_eq!(error.class(), class, "{error}");

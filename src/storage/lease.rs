@@ -100,7 +100,9 @@ impl Task {
                 },
             }
             if plan.is_some() {
-                tracing::info!("Pageserver config changed, LSN leases are asked for anew if needed");
+                tracing::info!(
+                    "Pageserver config changed, LSN leases are asked for anew if needed"
+                );
                 self.metrics.forget();
             }
         }

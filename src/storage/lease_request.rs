@@ -81,9 +81,7 @@ impl Lessor {
         let answer = async {
             match self.address()? {
                 PageserverAddress::Libpq(address) => self.ask_libpq(&address, pin, token).await,
-                PageserverAddress::Grpc(address) => {
-                    self.ask_grpc(address, pin, token, limit).await
-                }
+                PageserverAddress::Grpc(address) => self.ask_grpc(address, pin, token, limit).await,
             }
         };
         timeout(limit, answer).await.unwrap_or(Err(LeaseError::Timeout(limit)))

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::FutureExt;
 use postgres_protocol::message::{backend, frontend};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, ToSocketAddrs, UnixStream};
 use tokio::time::timeout;
 
@@ -96,7 +96,9 @@ impl LibpqConnection {
 
     /// Bounded by the caller, together with connecting.
     async fn handshake(
-        address: &HostAddress, endpoint: &LibpqEndpoint) -> Result<Self, FetchError> {
+        address: &HostAddress,
+        endpoint: &LibpqEndpoint,
+    ) -> Result<Self, FetchError> {
         let peer = address.to_string();
         let socket = connect(address)
             .await

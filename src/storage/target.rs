@@ -81,7 +81,9 @@ impl PageserverTarget {
         let first: Result<_, FetchError> = endpoints.next().ok_or(FetchError::NoPageserver)?;
         let first = first?;
         let others = endpoints.filter_map(|spare| {
-            spare.inspect_err(|error| tracing::warn!("a spare pageserver is left out: {error}")).ok()
+            spare
+                .inspect_err(|error| tracing::warn!("a spare pageserver is left out: {error}"))
+                .ok()
         });
         Ok(Self { first, others: others.collect() })
     }

@@ -4,9 +4,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::spec::ComputeMode;
-use crate::spec::pageserver::{
-    Pageserver, PageserverConnectionInfo, PageserverProtocol, Shard,
-};
+use crate::spec::pageserver::{Pageserver, PageserverConnectionInfo, PageserverProtocol, Shard};
 use crate::storage::errors::ErrorClass;
 use crate::storage::testing::{Act, Server, copy, copy_end, error, gzip, tar};
 use crate::telemetry::secret::Secret;
