@@ -220,3 +220,7 @@ impl Lfc {
 fn millis(began: Instant) -> u32 {
     u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

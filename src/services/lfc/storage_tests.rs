@@ -3,26 +3,11 @@ use std::net::SocketAddr;
 
 use axum::http::{Method, header};
 use axum::response::IntoResponse as _;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::timeout;
 
+use crate::services::lfc::tests::{TENANT, TIMELINE, spec};
 use crate::services::stalling::{FullPort, LONG, PATIENCE, SHORT, stalling};
-
-const TENANT: &str = "f9ddaa608f8785cbabc1fd5fd652b865";
-const TIMELINE: &str = "0d5fa912d882faf89d456adb9d001240";
-
-fn spec(members: Value) -> ParsedSpec {
-    let mut spec = json!({
-        "format_version": 1.0, "suspend_timeout_seconds": -1,
-        "cluster": {"roles": [], "databases": []},
-        "tenant_id": TENANT.to_uppercase(), "timeline_id": TIMELINE,
-        "pageserver_connstring": "postgres://no_user@127.0.0.1:6400",
-        "safekeeper_connstrings": ["a:1"]
-    });
-    let members = members.as_object().unwrap().clone();
-    spec.as_object_mut().unwrap().extend(members);
-    serde_json::from_value::<crate::spec::ComputeSpec>(spec).unwrap().try_into().unwrap()
-}
 
 #[test]
 fn what_is_missing_is_named_in_order() {
