@@ -28,7 +28,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::timeouts::Timeouts;
 pub use blocked::{Activity, Blocker};
-pub use call::CallError;
+pub use call::{CallError, CallLimits};
 pub use config::{SessionConfig, session_config};
 pub use footprint::{Footprint, visited_within};
 pub use maintenance::MaintenanceSession;
