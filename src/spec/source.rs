@@ -54,19 +54,25 @@ impl ConfigSource {
     }
 
     /// Reads the configuration once and logs members that nobody knows. A control plane is asked
-    /// with this patience, and the observer hears of each try.
+    /// with this patience, and the observer hears of each try. A file is read on a thread of its
+    /// own, so that whoever waits can give up: its disk need not answer.
     pub async fn load(
         &self,
         patience: Patience,
         observer: Observer<'_>,
     ) -> Result<ConfigDocument, SourceError> {
-        let (path, parsed) = match self {
-            Self::ConfigFile(path) => (path, read_config(path)?),
-            Self::SpecFile(path) => (path, read_spec(path)?),
+        let (path, read): (_, fn(&Path) -> _) = match self {
+            Self::ConfigFile(path) => (path, read_config),
+            Self::SpecFile(path) => (path, read_spec),
             Self::ControlPlane(control_plane) => {
                 return Ok(control_plane::fetch(control_plane, patience, observer).await?);
             }
         };
+        let file = path.clone();
+        let parsed =
+            tokio::task::spawn_blocking(move || read(&file)).await.map_err(|error| {
+                SourceError::Read { path: path.clone(), source: std::io::Error::other(error) }
+            })??;
         document::log_unknown_members(&path.display().to_string(), &parsed.unknown_members);
         Ok(parsed.value)
     }
@@ -84,8 +90,7 @@ pub fn read_spec(path: &Path) -> Result<Parsed<ConfigDocument>, SourceError> {
     Ok(Parsed { value: ConfigDocument { spec: Some(value), compute_ctl_config }, unknown_members })
 }
 
-/// Reads the file whole, then parses it (02 W12). Start-up and refresh wait for the answer and
-/// local files are small, so this is a plain blocking read.
+/// Reads the file whole, then parses it (02 W12).
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Parsed<T>, SourceError> {
     let text = std::fs::read(path)
         .map_err(|source| SourceError::Read { path: path.to_owned(), source })?;

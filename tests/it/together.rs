@@ -6,7 +6,13 @@ use std::collections::HashSet;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, Pair, TlsFiles, assert_nothing_left, on_every_server, on_one_server};
+use crate::support::{
+    Bed, Pair, TlsFiles, assert_nothing_left, on_every_server, on_one_server, until,
+};
+
+const APPLIED: &str = "applied the new spec, operation number-";
+/// More specs than these are not tried.
+const NUMBERS: usize = 300;
 
 /// Everything at once: specs, refreshes and certificates.
 #[tokio::test]
@@ -14,6 +20,7 @@ async fn each_is_answered_and_what_was_accepted_was_applied() {
     on_every_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.member("features", json!(["tls_experimental"]));
+        bed.spec.member("operation_uuid", json!("number-file")).set("app.number", "file");
         let files = TlsFiles::new(&bed);
         files.put_pair(&Pair::new());
         let mut compute = files.start(&bed);
@@ -22,12 +29,16 @@ async fn each_is_answered_and_what_was_accepted_was_applied() {
         let configure = async |number: usize| {
             let mut body = files.config(&bed);
             body["spec"]["operation_uuid"] = json!(format!("number-{number}"));
+            let settings = body["spec"]["cluster"]["settings"].as_array_mut().unwrap();
+            settings.retain(|setting| setting["name"] != "app.number");
+            let value = number.to_string();
+            settings.push(json!({"name": "app.number", "value": value, "vartype": "string"}));
             compute.post("/configure", Some(&body)).await
         };
         let specs = async {
-            let mut accepted = HashSet::new();
-            for round in 0..10 {
-                let number = 3 * round;
+            let (mut accepted, mut number) = (HashSet::new(), 0);
+            // As many as it takes until the refreshes let one through.
+            while number < 30 || (accepted.is_empty() && number < NUMBERS) {
                 let three =
                     tokio::join!(configure(number), configure(number + 1), configure(number + 2));
                 for (n, (code, body)) in [three.0, three.1, three.2].into_iter().enumerate() {
@@ -37,7 +48,9 @@ async fn each_is_answered_and_what_was_accepted_was_applied() {
                         _ => panic!("{code} {body}\n{}", compute.log()),
                     }
                 }
+                number += 3;
             }
+            assert!(!accepted.is_empty(), "all refused\n{}", compute.log());
             accepted
         };
         let refreshes = async {
@@ -55,12 +68,19 @@ async fn each_is_answered_and_what_was_accepted_was_applied() {
         };
         let (accepted, (), ()) = tokio::join!(specs, refreshes, certificates);
         compute.wait_for("running").await;
-        let log = compute.log();
-        for number in 0..30 {
-            let applied =
-                log.contains(&format!("applied the new spec, operation number-{number}\n"));
-            assert_eq!(applied, accepted.contains(&number), "number {number}\n{log}");
+        for number in &accepted {
+            compute.wait_for_log(&format!("{APPLIED}{number}\n")).await;
         }
+        let log = compute.log();
+        for number in (0..NUMBERS).filter(|number| !accepted.contains(number)) {
+            assert!(!log.contains(&format!("{APPLIED}{number}\n")), "number {number}\n{log}");
+        }
+        until("what was applied last is in force", || async {
+            let log = compute.log();
+            let (_, last) = log.rsplit_once(APPLIED).unwrap();
+            last.lines().next() == Some(compute.sql_text("SHOW app.number").await.as_str())
+        })
+        .await;
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })
