@@ -20,20 +20,20 @@ async fn each_is_answered_and_what_was_accepted_was_applied() {
     on_every_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.member("features", json!(["tls_experimental"]));
-        bed.spec.member("operation_uuid", json!("number-file")).set("app.number", "file");
         let files = TlsFiles::new(&bed);
         files.put_pair(&Pair::new());
         let mut compute = files.start(&bed);
         bed.wait_running(&mut compute).await;
 
+        let document = |name: &str| {
+            let mut document = files.config(&bed);
+            document["spec"]["operation_uuid"] = json!(format!("number-{name}"));
+            let settings = document["spec"]["cluster"]["settings"].as_array_mut().unwrap();
+            settings.push(json!({"name": "app.number", "value": name, "vartype": "string"}));
+            document
+        };
         let configure = async |number: usize| {
-            let mut body = files.config(&bed);
-            body["spec"]["operation_uuid"] = json!(format!("number-{number}"));
-            let settings = body["spec"]["cluster"]["settings"].as_array_mut().unwrap();
-            settings.retain(|setting| setting["name"] != "app.number");
-            let value = number.to_string();
-            settings.push(json!({"name": "app.number", "value": value, "vartype": "string"}));
-            compute.post("/configure", Some(&body)).await
+            compute.post("/configure", Some(&document(&number.to_string()))).await
         };
         let specs = async {
             let (mut accepted, mut number) = (HashSet::new(), 0);
@@ -55,7 +55,9 @@ async fn each_is_answered_and_what_was_accepted_was_applied() {
         };
         let refreshes = async {
             let url = format!("{}/refresh_configuration", compute.internal);
-            for _ in 0..20 {
+            for number in 0..20 {
+                let next = bed.write("next.json", &document(&format!("file-{number}")));
+                std::fs::rename(next, bed.dir().join("config.json")).unwrap();
                 let code = compute.http.post(&url).send().await.unwrap().status();
                 assert!([200, 500].contains(&code.as_u16()), "{code}");
             }
