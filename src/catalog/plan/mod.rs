@@ -134,7 +134,7 @@ pub fn plan_cluster(wanted: &Wanted<'_>, state: ClusterState) -> Result<ClusterP
     line.extend(planner.invalid_databases());
     line.extend(planner.rename_roles());
     line.extend(planner.roles());
-    line.extend(planner.remove_databases());
+    line.extend(planner.remove_databases()?);
 
     let mut stages: Vec<Stage> = Vec::new();
     if pre_drop.is_empty() {
