@@ -11,14 +11,14 @@ use super::snapshot;
 
 /// Brings the catalog to what the spec says, with at most `limit` sessions besides the main one.
 /// Stops at the first error; a repeated apply goes on from there. The report says what was done
-/// until then.
+/// until then, and why it went no further.
 pub async fn apply(
     sessions: &Sessions,
     wanted: &Wanted<'_>,
     limit: usize,
 ) -> (ApplyReport, Result<(), ApplyError>) {
     info!("Applying config with max {limit} concurrency");
-    let nothing = |error| (ApplyReport::default(), Err(error));
+    let nothing = |error: ApplyError| (ApplyReport::nothing_done(&error), Err(error));
     let main = match sessions.open_patiently(None).await {
         Ok(main) => main,
         Err(error) => return nothing(ApplyError::Connect(error)),
@@ -38,6 +38,7 @@ pub async fn apply(
     remarks.iter().for_each(|remark| warn!("{remark}"));
     let execution = Execution::new(sessions, main.session(), &system, &permissions, limit);
     let (mut report, result) = execution.run(stages).await;
-    report.unchanged = unchanged;
+    unchanged.iter().for_each(|object| report.note_unchanged(object));
+    report.error = result.as_ref().err().map(ToString::to_string);
     (report, result)
 }

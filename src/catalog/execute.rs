@@ -177,7 +177,7 @@ impl<'a> Execution<'a> {
     /// Somebody dropped it after it was listed; there is nothing left to do in it.
     fn note_vanished(&self, chain: &Chain) {
         tracing::warn!("database {:?} was dropped meanwhile, going on without it", chain.database);
-        self.outcome().report.vanished.push(chain.database.to_string());
+        self.outcome().report.note_vanished(&chain.database);
     }
 
     async fn run_chain(&self, session: &Session, chain: Chain) {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::telemetry::secret::Secret;
 
@@ -81,7 +82,7 @@ impl Serialize for Phase {
 }
 
 /// What kind of thing is changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ObjectKind {
     /// A role.
@@ -97,7 +98,7 @@ pub enum ObjectKind {
 }
 
 /// What is changed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, ToSchema)]
 pub struct Object {
     /// Its kind.
     pub kind: ObjectKind,
@@ -126,7 +127,7 @@ impl fmt::Display for Object {
 }
 
 /// What is done to an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// It was not there.

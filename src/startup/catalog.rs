@@ -81,12 +81,13 @@ async fn apply_catalog(
     };
     let began = Instant::now();
     let (report, result) = apply::apply(&sessions, &wanted, limit).await;
-    node.set_apply_report(&report);
+    let counts = report.counts;
+    node.set_apply_report(report);
     result.context("failed to apply roles and databases")?;
     tracing::info!(
         "roles and databases are as the spec says, {} statements, {} objects as they were, {} ms",
-        report.done(),
-        report.unchanged.len(),
+        counts.done,
+        counts.unchanged,
         millis(began.elapsed())
     );
     Ok(())
