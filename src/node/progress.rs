@@ -180,7 +180,10 @@ mod tests {
         node.apply(Event::BeginConfiguration).unwrap();
         node.step("write_configuration");
         node.step("apply_catalog");
-        node.set_apply_report(ApplyReport { vanished: vec!["d".to_owned()], ..ApplyReport::default() });
+        node.set_apply_report(ApplyReport {
+            vanished: vec!["d".to_owned()],
+            ..ApplyReport::default()
+        });
         let extra = node.status_document().extra.unwrap();
         assert_eq!(extra.phases, ["apply_catalog"]);
         assert_eq!(extra.apply_report.unwrap().vanished, ["d"]);

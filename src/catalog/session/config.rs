@@ -1,12 +1,15 @@
 //! Where sessions go, and as whom (05 §3.1). What they are started with is in
 //! [`mod@super::options`].
 
+use std::sync::Arc;
+
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
 use super::SessionError;
 use super::footprint::Footprint;
 use super::options::Hardening;
+use super::watch::LockWatch;
 use crate::postgres::install::PgVersion;
 
 /// The role that all sessions have, a superuser.
@@ -21,8 +24,12 @@ pub struct SessionConfig {
     own: Option<String>,
     /// None for sessions that are opened as they come.
     hardened: Option<Hardened>,
+    /// The database of the URL.
+    home: Option<String>,
     /// The database, if it is another one than that of the URL.
     elsewhere: Option<String>,
+    /// What sessions opened with clones of this find out together.
+    watch: Arc<LockWatch>,
 }
 
 /// What [`Hardening`] needs to know besides the login.
@@ -51,13 +58,15 @@ pub fn session_config(
     config.application_name(application_name).ssl_mode(SslMode::Disable);
     let own = config.get_options().map(str::to_owned);
     let hardened = Some(Hardened { version, role: ADMIN, maintenance: false });
-    Ok(SessionConfig { config, own, hardened, elsewhere: None })
+    Ok(SessionConfig { own, hardened, ..SessionConfig::plain(config) })
 }
 
 impl SessionConfig {
     /// Settings as somebody else made them, for a session that only looks at a foreign server.
-    pub const fn plain(config: Config) -> Self {
-        Self { config, own: None, hardened: None, elsewhere: None }
+    pub fn plain(config: Config) -> Self {
+        // Without a name the server takes that of the user.
+        let home = config.get_dbname().or(config.get_user()).map(str::to_owned);
+        Self { config, own: None, hardened: None, home, elsewhere: None, watch: Arc::default() }
     }
 
     /// Another database. The name goes into the start-up packet as it is.
@@ -89,6 +98,21 @@ impl SessionConfig {
             hardened.role = user;
         }
         self
+    }
+
+    /// For the session of the watch: in the database of the URL, and with no watch of its own. That
+    /// keeps neither this one alive nor anybody from dropping a users' database.
+    pub(super) fn for_watch(&self, name: &str) -> Self {
+        let mut config = Self { elsewhere: None, watch: Arc::default(), ..self.clone() };
+        config.application_name(name);
+        if let Some(home) = &self.home {
+            config.config.dbname(home);
+        }
+        config
+    }
+
+    pub(super) fn watch(&self) -> &LockWatch {
+        &self.watch
     }
 
     pub(super) fn hardening(&self) -> Option<Hardening<'_>> {

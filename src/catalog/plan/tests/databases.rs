@@ -130,8 +130,7 @@ fn a_rename_onto_a_name_that_is_taken_is_refused() {
     assert_eq!(planned(&["b", "c"], &["a", "b"], in_turn.clone()), done(&["b", "a"]));
     assert_eq!(planned(&[], &["b", "c"], in_turn), done(&[]));
     // The old name was created anew after the rename.
-    let (renames, remarks) =
-        planned(&["a", "b"], &["a", "b"], json!([rename("a", "b")])).unwrap();
+    let (renames, remarks) = planned(&["a", "b"], &["a", "b"], json!([rename("a", "b")])).unwrap();
     assert_eq!((renames.len(), remarks), (0, 1));
 }
 
