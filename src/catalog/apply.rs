@@ -1,5 +1,6 @@
 //! One apply: look, plan, do (05 §6).
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::concurrency;
@@ -17,6 +18,7 @@ pub async fn apply(
     wanted: &Wanted<'_>,
     limit: usize,
 ) -> (ApplyReport, Result<(), ApplyError>) {
+    let deadline = Instant::now() + sessions.whole;
     info!("Applying config with max {limit} concurrency");
     let nothing = |error: ApplyError| (ApplyReport::nothing_done(&error), Err(error));
     let main = match sessions.open_patiently(None).await {
@@ -37,7 +39,7 @@ pub async fn apply(
     notes.iter().for_each(|note| info!("{note}"));
     remarks.iter().for_each(|remark| warn!("{remark}"));
     let execution = Execution::new(sessions, main.session(), &system, &permissions, limit);
-    let (mut report, result) = execution.run(stages).await;
+    let (mut report, result) = execution.run(stages, deadline, sessions.whole).await;
     unchanged.iter().for_each(|object| report.note_unchanged(object));
     report.error = result.as_ref().err().map(ToString::to_string);
     (report, result)

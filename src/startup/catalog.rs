@@ -71,6 +71,7 @@ async fn apply_catalog(
         deadlines: SessionDeadlines::from(timeouts),
         no_slot: timeouts.sql_no_slot,
         pause: timeouts.sql_no_slot_pause,
+        whole: timeouts.apply(spec.spec.cluster.databases.len()),
     };
     let timeline = spec.timeline_id.to_string();
     let privileged_role = &node.params.privileged_role_name;

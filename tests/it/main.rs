@@ -16,6 +16,7 @@
 mod support;
 
 mod apply_blocked;
+mod apply_deadline;
 mod apply_hardened;
 mod apply_in_turns;
 mod apply_report;
