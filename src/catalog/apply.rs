@@ -5,18 +5,22 @@ use tracing::{info, warn};
 
 use super::concurrency;
 use super::execute::{ApplyError, Execution};
+use super::lakebase;
 use super::plan::{ClusterPlan, Wanted, plan_cluster};
 use super::pool::Sessions;
 use super::report::ApplyReport;
-use super::snapshot;
+use super::session::{Session, SessionError};
+use super::snapshot::{self, ClusterState};
 
-/// Brings the catalog to what the spec says, with at most `limit` sessions besides the main one.
+/// Brings the catalog to what the spec says, with at most `limit` sessions besides the main one; in
+/// Lakebase mode also to what that mode wants (05 §22).
 /// Stops at the first error; a repeated apply goes on from there. The report says what was done
 /// until then, and why it went no further.
 pub async fn apply(
     sessions: &Sessions,
     wanted: &Wanted<'_>,
     limit: usize,
+    in_lakebase_mode: bool,
 ) -> (ApplyReport, Result<(), ApplyError>) {
     let deadline = Instant::now() + sessions.whole;
     info!("Applying config with max {limit} concurrency");
@@ -25,9 +29,15 @@ pub async fn apply(
         Ok(main) => main,
         Err(error) => return nothing(ApplyError::Connect(error)),
     };
-    let state = match snapshot::read(main.session(), &wanted.questions()).await {
+    let state = match read(main.session(), wanted, in_lakebase_mode).await {
         Ok(state) => state,
-        Err(error) => return nothing(ApplyError::Snapshot(error)),
+        Err(error) => {
+            let mut report = ApplyReport::default();
+            report.note_time_limit(&error);
+            let error = ApplyError::Snapshot(error);
+            report.error = Some(error.to_string());
+            return (report, Err(error));
+        }
     };
     let system = state.system_database.clone();
     let limit = concurrency::within(limit, state.max_connections);
@@ -43,4 +53,16 @@ pub async fn apply(
     unchanged.iter().for_each(|object| report.note_unchanged(object));
     report.error = result.as_ref().err().map(ToString::to_string);
     (report, result)
+}
+
+async fn read(
+    session: &Session,
+    wanted: &Wanted<'_>,
+    in_lakebase_mode: bool,
+) -> Result<ClusterState, SessionError> {
+    let mut state = snapshot::read(session, &wanted.questions()).await?;
+    if in_lakebase_mode {
+        state.lakebase = Some(lakebase::read(session).await?);
+    }
+    Ok(state)
 }

@@ -259,6 +259,7 @@ impl<'a> Execution<'a> {
                     operations.extend(plan_database(&database, wanted, self.permissions, &state));
                 }
                 Err(error) => {
+                    self.outcome().report.note_time_limit(&error);
                     let (what, database) =
                         ("read the schema public".to_owned(), database.to_string());
                     return self.fail(ApplyError::Operation { what, database, error });
@@ -279,13 +280,13 @@ impl<'a> Execution<'a> {
             message.iter().map(|operation| operation.sql.expose().as_str()).collect();
         let sql = statements.join(SEPARATOR);
         let mut batch = pin!(session.batch(&sql));
-        let done = tokio::select! {
+        let (done, cancelled) = tokio::select! {
             biased;
-            done = &mut batch => done,
+            done = &mut batch => (done, false),
             () = self.stop.cancelled() => {
                 session.cancel().await;
                 // It has a deadline of its own.
-                batch.await
+                (batch.await, true)
             }
         };
         let mut outcome = self.outcome();
@@ -297,6 +298,9 @@ impl<'a> Execution<'a> {
         // All done and then an error: the commit failed.
         let Some(failed) = message.get(blamed).or_else(|| message.last()) else { return false };
         outcome.report.note_failed(failed, &error);
+        if !cancelled {
+            outcome.report.note_time_limit(&error);
+        }
         drop(outcome);
         let (what, database) = (failed.to_string(), failed.database.to_string());
         self.fail(ApplyError::Operation { what, database, error });

@@ -18,6 +18,10 @@ pub enum Phase {
     PreDrop,
     /// 2: the role that users are members of.
     PrivilegedRole,
+    /// After 2, in Lakebase mode: the platform's roles.
+    LakebaseRoles,
+    /// After these, in Lakebase mode: the time-out of readers' statements.
+    ReaderTimeouts,
     /// 3: what an interrupted DROP DATABASE left.
     InvalidDatabases,
     /// 4.
@@ -36,10 +40,14 @@ pub enum Phase {
     StatementStatistics,
     /// 11: extension `neon`.
     NeonExtension,
+    /// After 11, in Lakebase mode.
+    DatabricksAuth,
     /// 12: the table of the availability check.
     AvailabilityCheck,
     /// 13.
     DropRoles,
+    /// After 13, in Lakebase mode: what the monitor's role may do.
+    MonitorPrivileges,
     /// 14: subscriptions were dropped for this timeline.
     RecordSubscriptions,
     /// 15: `pgaudit`.
@@ -56,6 +64,8 @@ impl fmt::Display for Phase {
             Self::RememberSubscriptions => "remember_subscriptions",
             Self::PreDrop => "pre_drop",
             Self::PrivilegedRole => "privileged_role",
+            Self::LakebaseRoles => "lakebase_roles",
+            Self::ReaderTimeouts => "reader_timeouts",
             Self::InvalidDatabases => "invalid_databases",
             Self::RenameRoles => "rename_roles",
             Self::Roles => "roles",
@@ -65,8 +75,10 @@ impl fmt::Display for Phase {
             Self::InsideDatabases => "inside_databases",
             Self::StatementStatistics => "statement_statistics",
             Self::NeonExtension => "neon_extension",
+            Self::DatabricksAuth => "databricks_auth",
             Self::AvailabilityCheck => "availability_check",
             Self::DropRoles => "drop_roles",
+            Self::MonitorPrivileges => "monitor_privileges",
             Self::RecordSubscriptions => "record_subscriptions",
             Self::Audit => "audit",
             Self::AuditFile => "audit_file",
@@ -93,8 +105,10 @@ pub enum ObjectKind {
     Schema,
     /// An extension of the session's database.
     Extension,
-    /// A table of the session's database.
+    /// A table or view of the session's database.
     Table,
+    /// A function of the session's database.
+    Function,
 }
 
 /// What is changed.
@@ -121,6 +135,7 @@ impl fmt::Display for Object {
             ObjectKind::Schema => "schema",
             ObjectKind::Extension => "extension",
             ObjectKind::Table => "table",
+            ObjectKind::Function => "function",
         };
         write!(f, "{kind} {:?}", self.name)
     }
@@ -164,7 +179,7 @@ pub enum Action {
     Move,
     /// An extension goes to its default version.
     Update,
-    /// A setting of a database.
+    /// A setting of a database or role.
     Set,
 }
 

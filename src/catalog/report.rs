@@ -73,6 +73,8 @@ pub struct ApplyReport {
     pub unchanged: Vec<Object>,
     /// Databases that vanished meanwhile.
     pub vanished: Vec<String>,
+    /// Statements that met a time limit, the server's or ours.
+    pub timed_out: u64,
     /// How many there were of each.
     pub counts: Counts,
     /// How many of each are not in the lists.
@@ -103,6 +105,13 @@ impl ApplyReport {
             let sqlstate = error.sqlstate().map(|state| state.code().to_owned());
             let outcome = Outcome::Failed { sqlstate, message: error.to_string() };
             self.operations.push(entry(operation, outcome));
+        }
+    }
+
+    /// Counts a statement of the apply if a time limit ended it (05 §22).
+    pub(super) fn note_time_limit(&mut self, error: &SessionError) {
+        if error.is_time_limit() {
+            self.timed_out = self.timed_out.saturating_add(1);
         }
     }
 

@@ -66,8 +66,13 @@ async fn apply_catalog(
     occasion: Occasion,
 ) -> anyhow::Result<()> {
     let (params, timeouts) = (&node.params, &node.params.timeouts);
+    let in_lakebase_mode = params.lakebase.is_some();
+    let mut config = session_config(params.connstr.as_str(), APPLY_CONFIG, params.install.version)?;
+    if in_lakebase_mode && occasion == Occasion::Start {
+        config.limit_statements();
+    }
     let sessions = Sessions {
-        config: session_config(params.connstr.as_str(), APPLY_CONFIG, params.install.version)?,
+        config,
         deadlines: SessionDeadlines::from(timeouts),
         no_slot: timeouts.sql_no_slot,
         pause: timeouts.sql_no_slot_pause,
@@ -81,7 +86,10 @@ async fn apply_catalog(
         Occasion::Reconfiguration => concurrency::at_reconfiguration(&spec.spec),
     };
     let began = Instant::now();
-    let (report, result) = apply::apply(&sessions, &wanted, limit).await;
+    let (report, result) = apply::apply(&sessions, &wanted, limit, in_lakebase_mode).await;
+    if in_lakebase_mode {
+        node.metrics.configure_statement_timeouts.inc_by(report.timed_out);
+    }
     let counts = report.counts;
     node.set_apply_report(report);
     result.context("failed to apply roles and databases")?;

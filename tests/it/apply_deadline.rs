@@ -48,7 +48,7 @@ async fn an_apply_ends_and_says_how_far_it_came() {
             pause: Duration::from_millis(20),
             whole,
         };
-        let (report, result) = apply(&sessions(LIMIT), &wanted, 2).await;
+        let (report, result) = apply(&sessions(LIMIT), &wanted, 2, false).await;
         let error = result.unwrap_err();
         let ApplyError::Deadline { limit, done, step, steps, left } = error else {
             panic!("{error}")
@@ -69,7 +69,7 @@ async fn an_apply_ends_and_says_how_far_it_came() {
         })
         .await;
         drop(locks);
-        let (report, result) = apply(&sessions(PATIENCE), &wanted, 2).await;
+        let (report, result) = apply(&sessions(PATIENCE), &wanted, 2, false).await;
         result.unwrap();
         assert_eq!(report.counts.done, 6, "both kinds of defaults in each: {report:?}");
         vanilla.stop().await;

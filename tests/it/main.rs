@@ -69,6 +69,7 @@ mod http_stalled;
 mod http_writability;
 mod installed_extensions;
 mod lakebase;
+mod lakebase_catalog;
 mod lfc;
 mod local_proxy;
 mod lsn_lease;

@@ -20,8 +20,9 @@ impl Planner<'_> {
             return Vec::new();
         }
         self.state.roles.insert(name.to_owned(), StoredPassword::Known(None));
+        let replication = if self.is_lakebase() { "" } else { " REPLICATION" };
         let sql = format!(
-            "CREATE ROLE {} CREATEDB CREATEROLE NOLOGIN REPLICATION BYPASSRLS \
+            "CREATE ROLE {} CREATEDB CREATEROLE NOLOGIN{replication} BYPASSRLS \
              IN ROLE pg_read_all_data, pg_write_all_data",
             identifier(name)
         );

@@ -38,6 +38,7 @@ struct Hardened {
     version: PgVersion,
     role: &'static str,
     maintenance: bool,
+    statement_limit: bool,
 }
 
 /// Connection settings for one use, from the URL in `--connstr`. TLS is never used. The version is
@@ -57,7 +58,8 @@ pub fn session_config(
     let mut config: Config = connstr.parse().map_err(|error: tokio_postgres::Error| bad(&error))?;
     config.application_name(application_name).ssl_mode(SslMode::Disable);
     let own = config.get_options().map(str::to_owned);
-    let hardened = Some(Hardened { version, role: ADMIN, maintenance: false });
+    let hardened =
+        Some(Hardened { version, role: ADMIN, maintenance: false, statement_limit: false });
     Ok(SessionConfig { own, hardened, ..SessionConfig::plain(config) })
 }
 
@@ -79,6 +81,15 @@ impl SessionConfig {
     /// Another use.
     pub fn application_name(&mut self, name: &str) -> &mut Self {
         self.config.application_name(name);
+        self
+    }
+
+    /// The server, too, ends statements after two minutes: sessions of a start in Lakebase mode
+    /// (05 §22). All other options stay.
+    pub fn limit_statements(&mut self) -> &mut Self {
+        if let Some(hardened) = &mut self.hardened {
+            hardened.statement_limit = true;
+        }
         self
     }
 
@@ -116,8 +127,9 @@ impl SessionConfig {
     }
 
     pub(super) fn hardening(&self) -> Option<Hardening<'_>> {
-        let Hardened { version, role, maintenance } = self.hardened?;
-        Some(Hardening { user: self.config.get_user(), role, version, maintenance })
+        let Hardened { version, role, maintenance, statement_limit } = self.hardened?;
+        let user = self.config.get_user();
+        Some(Hardening { user, role, version, maintenance, statement_limit })
     }
 
     /// Held by a session in a users' database.

@@ -113,6 +113,16 @@ impl SessionError {
         }
     }
 
+    /// Whether a time limit ended a statement: the server says so (SQLSTATE 57014), or was asked to
+    /// end it after one of ours.
+    pub fn is_time_limit(&self) -> bool {
+        match self {
+            Self::Statement(error) => error.is(&SqlState::QUERY_CANCELED),
+            Self::StatementDeadline(_) | Self::Unexplained { .. } | Self::Blocked { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Which character of a message the error is about, counted from 1.
     pub const fn position(&self) -> Option<usize> {
         match self {
