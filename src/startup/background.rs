@@ -26,7 +26,10 @@ pub fn begin(node: &Arc<ComputeNode>, migrations: bool) {
 }
 
 async fn migrate(node: &ComputeNode) -> anyhow::Result<()> {
-    let config = config(node, MIGRATIONS)?;
+    let mut config = config(node, MIGRATIONS)?;
+    if node.params.lakebase.is_some() {
+        config.limit_statements();
+    }
     let limit = node.params.timeouts.catalog_turn;
     let mut migrations = {
         let _turn = node.catalog.enter(limit).await?;

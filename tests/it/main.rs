@@ -16,6 +16,7 @@
 mod support;
 
 mod apply_blocked;
+mod apply_deadline;
 mod apply_hardened;
 mod apply_in_turns;
 mod apply_report;
@@ -73,6 +74,7 @@ mod http_stalled;
 mod http_writability;
 mod installed_extensions;
 mod lakebase;
+mod lakebase_catalog;
 mod lfc;
 mod lfc_given_up;
 mod local_proxy;

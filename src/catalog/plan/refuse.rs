@@ -38,6 +38,17 @@ pub enum PlanError {
         /// What is to be renamed.
         name: String,
     },
+    /// A rename onto a name that is taken (05 §7.6).
+    #[error(
+        "could not rename database {name:?} to {new_name:?}: there is a database of that name. \
+         Delete or rename that one earlier in delta_operations, or leave the rename out"
+    )]
+    NameTaken {
+        /// What is to be renamed.
+        name: String,
+        /// The name that it is to have.
+        new_name: String,
+    },
     /// Postgres never lets go of the database of a session.
     #[error("delta operation {action} names {name:?}, the database that --connstr is connected to")]
     SystemDatabase {

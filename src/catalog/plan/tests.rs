@@ -1,6 +1,7 @@
 //! Tests of the plan; no server is needed.
 
 mod databases;
+mod lakebase;
 mod roles;
 
 use super::*;

@@ -99,6 +99,9 @@ const MAINTENANCE_14: &[Setting] = &[
 /// are reported and whose rest is done at the next start.
 const MAINTENANCE_17: &[Setting] = &[("event_triggers", "off")];
 
+/// In place of none (05 §22).
+const STATEMENT_LIMIT: Setting = ("statement_timeout", "2min");
+
 /// The extension must not report back to the control plane what the control plane itself ordered.
 /// The last one of all.
 const FORWARDING: Setting = ("neon.forward_ddl", "false");
@@ -114,6 +117,8 @@ pub(super) struct Hardening<'a> {
     pub version: PgVersion,
     /// Whether the session changes catalogs.
     pub maintenance: bool,
+    /// Whether the server ends statements after [`STATEMENT_LIMIT`].
+    pub statement_limit: bool,
 }
 
 impl Hardening<'_> {
@@ -144,7 +149,11 @@ impl Hardening<'_> {
         // Setting the login resets the role, so it comes first.
         let login = self.user.map(|user| option(("session_authorization", user)));
         let role = option(("role", self.role));
-        login.into_iter().chain([role]).chain(known(self.version, ANYBODY).map(option)).collect()
+        let settings = known(self.version, ANYBODY).map(|setting| match setting {
+            (name, _) if self.statement_limit && name == STATEMENT_LIMIT.0 => STATEMENT_LIMIT,
+            setting => setting,
+        });
+        login.into_iter().chain([role]).chain(settings.map(option)).collect()
     }
 
     fn for_maintenance(&self) -> impl Iterator<Item = Setting> {
@@ -176,7 +185,17 @@ mod tests {
     use super::*;
 
     fn hardening(version: PgVersion, maintenance: bool) -> Hardening<'static> {
-        Hardening { user: Some("cloud_admin"), role: "cloud_admin", version, maintenance }
+        let (user, role) = (Some("cloud_admin"), "cloud_admin");
+        Hardening { user, role, version, maintenance, statement_limit: false }
+    }
+
+    #[test]
+    fn a_limit_takes_the_place_of_none_and_of_nothing_else() {
+        let none = hardening(PgVersion::V17, true);
+        let limited = Hardening { statement_limit: true, ..none };
+        let expected =
+            none.startup_options(None).replace("statement_timeout=0", "statement_timeout=2min");
+        assert_eq!(limited.startup_options(None), expected);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! A server that offers an extension `neon`, which on a vanilla Postgres is an empty one: a copy of
-//! the server's tree, made of links where nothing differs.
+//! A server that offers the extensions `neon` and `databricks_auth`, which on a vanilla Postgres are
+//! all but empty: a copy of the server's tree, made of links where nothing differs.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -14,6 +14,12 @@ use super::{PATIENCE, bed::folder};
 
 /// Versions that the stub has, with updates between neighbours.
 const VERSIONS: [&str; 2] = ["1.5", "1.6"];
+/// What Lakebase mode grants privileges on.
+const NEON: &str = "CREATE FUNCTION get_perf_counters() RETURNS int LANGUAGE sql AS 'SELECT 1';
+REVOKE EXECUTE ON FUNCTION get_perf_counters() FROM PUBLIC;
+CREATE VIEW neon_perf_counters AS SELECT 1 AS value;
+";
+const AUTH: &str = "CREATE VIEW databricks_auth_metrics AS SELECT 1 AS value;\n";
 
 pub struct NeonStub {
     /// The server with the extension.
@@ -49,8 +55,10 @@ fn write_extension(dir: &Path) {
     let control = format!("default_version = '{last}'\nrelocatable = true\ntrusted = true\n");
     put(dir.join("neon.control"), &control);
     for version in VERSIONS {
-        put(dir.join(format!("neon--{version}.sql")), "-- nothing\n");
+        put(dir.join(format!("neon--{version}.sql")), NEON);
     }
+    put(dir.join("databricks_auth.control"), "default_version = '1.0'\n");
+    put(dir.join("databricks_auth--1.0.sql"), AUTH);
     for pair in VERSIONS.windows(2) {
         put(dir.join(format!("neon--{}--{}.sql", pair[0], pair[1])), "-- nothing\n");
     }
