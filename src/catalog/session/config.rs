@@ -31,6 +31,7 @@ struct Hardened {
     version: PgVersion,
     role: &'static str,
     maintenance: bool,
+    read_only: bool,
 }
 
 /// Connection settings for one use, from the URL in `--connstr`. TLS is never used. The version is
@@ -50,7 +51,7 @@ pub fn session_config(
     let mut config: Config = connstr.parse().map_err(|error: tokio_postgres::Error| bad(&error))?;
     config.application_name(application_name).ssl_mode(SslMode::Disable);
     let own = config.get_options().map(str::to_owned);
-    let hardened = Some(Hardened { version, role: ADMIN, maintenance: false });
+    let hardened = Some(Hardened { version, role: ADMIN, maintenance: false, read_only: false });
     Ok(SessionConfig { config, own, hardened, elsewhere: None })
 }
 
@@ -81,6 +82,14 @@ impl SessionConfig {
         self
     }
 
+    /// For a session that looks with the eyes of those that change catalogs, and cannot write.
+    pub fn read_only(&mut self) -> &mut Self {
+        if let Some(hardened) = &mut self.hardened {
+            hardened.read_only = true;
+        }
+        self.for_maintenance()
+    }
+
     /// Another login, with no options but the hardening, and with its own role.
     pub(super) fn log_in_as(&mut self, user: &'static str) -> &mut Self {
         self.config.user(user);
@@ -92,8 +101,8 @@ impl SessionConfig {
     }
 
     pub(super) fn hardening(&self) -> Option<Hardening<'_>> {
-        let Hardened { version, role, maintenance } = self.hardened?;
-        Some(Hardening { user: self.config.get_user(), role, version, maintenance })
+        let Hardened { version, role, maintenance, read_only } = self.hardened?;
+        Some(Hardening { user: self.config.get_user(), role, version, maintenance, read_only })
     }
 
     /// Held by a session in a users' database.

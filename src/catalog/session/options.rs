@@ -100,8 +100,11 @@ const MAINTENANCE_14: &[Setting] = &[
 const MAINTENANCE_17: &[Setting] = &[("event_triggers", "off")];
 
 /// The extension must not report back to the control plane what the control plane itself ordered.
-/// The last one of all.
+/// After everything that the operator gives.
 const FORWARDING: Setting = ("neon.forward_ddl", "false");
+
+/// For sessions that only look; the last one of all.
+const READ_ONLY: Setting = ("default_transaction_read_only", "on");
 
 /// What one session is started with.
 #[derive(Debug, Clone, Copy)]
@@ -114,6 +117,8 @@ pub(super) struct Hardening<'a> {
     pub version: PgVersion,
     /// Whether the session changes catalogs.
     pub maintenance: bool,
+    /// Whether the server is to refuse whatever writes.
+    pub read_only: bool,
 }
 
 impl Hardening<'_> {
@@ -148,8 +153,9 @@ impl Hardening<'_> {
     }
 
     fn for_maintenance(&self) -> impl Iterator<Item = Setting> {
-        let wanted = self.maintenance;
-        known(self.version, MAINTENANCE).chain([FORWARDING]).filter(move |_| wanted)
+        let (wanted, read_only) = (self.maintenance, self.read_only);
+        let maintenance = known(self.version, MAINTENANCE).chain([FORWARDING]);
+        maintenance.filter(move |_| wanted).chain(read_only.then_some(READ_ONLY))
     }
 }
 
@@ -176,7 +182,8 @@ mod tests {
     use super::*;
 
     fn hardening(version: PgVersion, maintenance: bool) -> Hardening<'static> {
-        Hardening { user: Some("cloud_admin"), role: "cloud_admin", version, maintenance }
+        let read_only = false;
+        Hardening { user: Some("cloud_admin"), role: "cloud_admin", version, maintenance, read_only }
     }
 
     #[test]
@@ -218,6 +225,16 @@ mod tests {
             assert!(!options.contains(name) && later.contains(name), "{options} / {later}");
         }
         assert!(later.ends_with("; SET neon.forward_ddl = 'false'"), "{later}");
+    }
+
+    #[test]
+    fn nothing_lets_a_session_that_only_looks_write() {
+        let own = Some("-c default_transaction_read_only=off");
+        let looks = Hardening { read_only: true, ..hardening(PgVersion::V17, true) };
+        let options = looks.startup_options(own);
+        assert!(options.ends_with(" -c default_transaction_read_only=on"), "{options}");
+        let (_, later) = looks.in_two_steps(own);
+        assert!(later.ends_with("; SET default_transaction_read_only = 'on'"), "{later}");
     }
 
     #[test]
