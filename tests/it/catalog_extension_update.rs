@@ -36,8 +36,7 @@ async fn bed(server: Server, updates: bool, sql: &str) -> Bed {
 async fn configure_meanwhile(bed: &mut Bed, compute: &Compute) {
     bed.spec.role("ann", Some(MD5)).role("bob", None).database("store", "bob");
     let release = async {
-        let configuring =
-            || async { compute.get("/status").await.1["status"] == "configuration" };
+        let configuring = || async { compute.get("/status").await.1["status"] == "configuration" };
         until("the configuration has begun", configuring).await;
         compute.release_in("postgres").await;
     };

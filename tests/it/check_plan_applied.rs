@@ -62,7 +62,8 @@ fn shown(operation: &Value) -> (String, String) {
     let (phase, object) = (text(&operation["phase"]), &operation["object"]);
     let is_it = |action: &&Action| json!(action) == operation["action"];
     let action = ACTIONS.iter().find(is_it).unwrap();
-    let begin = format!("{phase}: {action} {} {:?} (", text(&object["kind"]), text(&object["name"]));
+    let begin =
+        format!("{phase}: {action} {} {:?} (", text(&object["kind"]), text(&object["name"]));
     (begin, format!("), in database {:?} as cloud_admin", text(&operation["database"])))
 }
 

@@ -16,6 +16,7 @@
 mod support;
 
 mod apply_blocked;
+mod apply_blocked_at_start;
 mod apply_hardened;
 mod apply_in_turns;
 mod apply_report;
@@ -30,11 +31,16 @@ mod catalog_concurrency;
 mod catalog_databases;
 mod catalog_deleted_roles;
 mod catalog_extension_update;
+mod catalog_kept;
 mod catalog_names;
+mod catalog_refused_deletions;
 mod catalog_roles;
+mod catalog_sessions_seen;
+mod catalog_standby;
 mod catalog_start;
 mod catalog_subscriptions;
 mod catalog_subscriptions_killed;
+mod catalog_system_objects;
 mod cgroup;
 mod check_document;
 mod check_plan;

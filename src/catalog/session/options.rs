@@ -183,7 +183,13 @@ mod tests {
 
     fn hardening(version: PgVersion, maintenance: bool) -> Hardening<'static> {
         let read_only = false;
-        Hardening { user: Some("cloud_admin"), role: "cloud_admin", version, maintenance, read_only }
+        Hardening {
+            user: Some("cloud_admin"),
+            role: "cloud_admin",
+            version,
+            maintenance,
+            read_only,
+        }
     }
 
     #[test]
