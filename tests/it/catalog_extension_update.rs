@@ -2,6 +2,8 @@
 //! something else of ours changes that role too: none of them fails, and the start waits for nobody
 //! (05 §14.1).
 
+use std::time::{Duration, Instant};
+
 use compute_ctl::dev::servers::Server;
 use nix::sys::signal::Signal;
 
@@ -31,13 +33,26 @@ async fn bed(server: Server, updates: bool, sql: &str) -> Bed {
     bed
 }
 
-/// A `/configure` that changes the role, makes another one and a database. While it waits for its
-/// turn the others are let go on.
+/// For so long an apply must not begin while it is not its turn.
+const A_WHILE: Duration = Duration::from_secs(1);
+
+async fn nobody_applies(compute: &Compute) {
+    let query = "SELECT count(*) FROM pg_stat_activity \
+        WHERE application_name = 'compute_ctl:apply_config'";
+    let end = Instant::now() + A_WHILE;
+    while Instant::now() < end {
+        assert_eq!(compute.sql_text(query).await, "0", "an apply has begun");
+    }
+}
+
+/// A `/configure` that changes the role, makes another one and a database. It waits for its turn
+/// until the others are let go on.
 async fn configure_meanwhile(bed: &mut Bed, compute: &Compute) {
     bed.spec.role("ann", Some(MD5)).role("bob", None).database("store", "bob");
     let release = async {
         let configuring = || async { compute.get("/status").await.1["status"] == "configuration" };
         until("the configuration has begun", configuring).await;
+        nobody_applies(compute).await;
         compute.release_in("postgres").await;
     };
     tokio::join!(compute.apply(bed), release);
