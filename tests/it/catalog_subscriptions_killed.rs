@@ -15,6 +15,7 @@ const SUBSCRIPTIONS: &str = "SELECT d.datname, s.subname FROM pg_subscription s 
     JOIN pg_database d ON d.oid = s.subdbid ORDER BY 1, 2";
 const MARKER: &str = "SELECT id, timeline_id FROM neon.drop_subscriptions_done";
 const LISTED: &str = "SELECT to_regclass('neon.drop_subscriptions_todo') IS NOT NULL";
+const OVERRIDE: &str = "compute_ctl_temp_override.conf";
 const NOTHING_TO_DO: &str = "roles and databases are as the spec says, 0 statements";
 
 async fn subscribe(compute: &Compute, database: &str, name: &str) {
@@ -64,6 +65,9 @@ async fn killed_before_the_mark(server: Server) -> Bed {
     let mut compute = bed.start();
     compute.wait_for_lock_waits(APPLY, 1).await;
     assert!(compute.rows(SUBSCRIPTIONS).await.is_empty());
+    // As in every apply, the size limit is lifted.
+    assert_eq!(bed.pgdata_text(OVERRIDE), "neon.max_cluster_size=-1");
+    compute.wait_for_sql("SHOW neon.max_cluster_size", "-1").await;
     kill(&mut compute).await;
     subscribe(&compute, "d0", "mine").await;
     compute.release_in("postgres").await;
@@ -83,6 +87,7 @@ async fn starts_twice(bed: &Bed, kept: &[&str]) {
         assert_eq!(compute.rows(LISTED).await, ["f"]);
         let line = "neon.disable_logical_replication_subscribers=false";
         assert_eq!(bed.pgdata_text("postgresql.conf").lines().last(), Some(line));
+        assert_eq!(bed.pgdata_text(OVERRIDE), "");
         assert_eq!(compute.count_in_log(NOTHING_TO_DO), times, "{}", compute.log());
         bed.take_data(compute).await;
     }
