@@ -126,7 +126,7 @@ impl ClusterPlan {
 /// Compares spec and cluster. An error means that the spec cannot be applied as it is; nothing was
 /// changed then.
 pub fn plan_cluster(wanted: &Wanted<'_>, state: ClusterState) -> Result<ClusterPlan, PlanError> {
-    refuse::check(wanted, &state.system_database)?;
+    refuse::check(wanted, &state)?;
     let mut planner = Planner::new(wanted, state);
 
     let remember = planner.remember_subscriptions();

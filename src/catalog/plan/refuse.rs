@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::super::quote;
+use super::super::snapshot::ClusterState;
 use super::Wanted;
 use crate::spec::wire::PgOption;
 
@@ -57,6 +58,9 @@ pub enum PlanError {
         /// Its name.
         name: String,
     },
+    /// Postgres would refuse it too, but only after everything that the role owns was dropped.
+    #[error("delta operation delete_role names {0:?}, the role that all this is done as")]
+    OwnRole(String),
     /// An option that would end the statement it is written into.
     #[error(
         "option {name:?} of {kind} {owner:?} is not one piece of SQL: quotes must be closed, and semicolons, comments, dollar signs and backslashes are not allowed outside values of vartype string"
@@ -82,7 +86,7 @@ pub enum PlanError {
 }
 
 /// Looks at every name and option of the spec.
-pub fn check(wanted: &Wanted<'_>, system_database: &str) -> Result<(), PlanError> {
+pub fn check(wanted: &Wanted<'_>, state: &ClusterState) -> Result<(), PlanError> {
     let cluster = &wanted.spec.cluster;
     for role in &cluster.roles {
         check_name("role", &role.name)?;
@@ -109,8 +113,11 @@ pub fn check(wanted: &Wanted<'_>, system_database: &str) -> Result<(), PlanError
             None if rename => return Err(PlanError::NoNewName { action, name }),
             _ => {}
         }
-        if kind == "database" && name == system_database {
+        if kind == "database" && name == state.system_database {
             return Err(PlanError::SystemDatabase { action, name });
+        }
+        if action == "delete_role" && name == state.session_role {
+            return Err(PlanError::OwnRole(name));
         }
     }
     Ok(())

@@ -39,6 +39,7 @@ struct Hardened {
     role: &'static str,
     maintenance: bool,
     statement_limit: bool,
+    read_only: bool,
 }
 
 /// Connection settings for one use, from the URL in `--connstr`. TLS is never used. The version is
@@ -58,8 +59,13 @@ pub fn session_config(
     let mut config: Config = connstr.parse().map_err(|error: tokio_postgres::Error| bad(&error))?;
     config.application_name(application_name).ssl_mode(SslMode::Disable);
     let own = config.get_options().map(str::to_owned);
-    let hardened =
-        Some(Hardened { version, role: ADMIN, maintenance: false, statement_limit: false });
+    let hardened = Some(Hardened {
+        version,
+        role: ADMIN,
+        maintenance: false,
+        statement_limit: false,
+        read_only: false,
+    });
     Ok(SessionConfig { own, hardened, ..SessionConfig::plain(config) })
 }
 
@@ -101,6 +107,14 @@ impl SessionConfig {
         self
     }
 
+    /// For a session that looks with the eyes of those that change catalogs, and cannot write.
+    pub fn read_only(&mut self) -> &mut Self {
+        if let Some(hardened) = &mut self.hardened {
+            hardened.read_only = true;
+        }
+        self.for_maintenance()
+    }
+
     /// Another login, with no options but the hardening, and with its own role.
     pub(super) fn log_in_as(&mut self, user: &'static str) -> &mut Self {
         self.config.user(user);
@@ -127,9 +141,9 @@ impl SessionConfig {
     }
 
     pub(super) fn hardening(&self) -> Option<Hardening<'_>> {
-        let Hardened { version, role, maintenance, statement_limit } = self.hardened?;
+        let Hardened { version, role, maintenance, statement_limit, read_only } = self.hardened?;
         let user = self.config.get_user();
-        Some(Hardening { user, role, version, maintenance, statement_limit })
+        Some(Hardening { user, role, version, maintenance, statement_limit, read_only })
     }
 
     /// Held by a session in a users' database.

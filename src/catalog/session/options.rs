@@ -103,8 +103,11 @@ const MAINTENANCE_17: &[Setting] = &[("event_triggers", "off")];
 const STATEMENT_LIMIT: Setting = ("statement_timeout", "2min");
 
 /// The extension must not report back to the control plane what the control plane itself ordered.
-/// The last one of all.
+/// After everything that the operator gives.
 const FORWARDING: Setting = ("neon.forward_ddl", "false");
+
+/// For sessions that only look; the last one of all.
+const READ_ONLY: Setting = ("default_transaction_read_only", "on");
 
 /// What one session is started with.
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +122,8 @@ pub(super) struct Hardening<'a> {
     pub maintenance: bool,
     /// Whether the server ends statements after [`STATEMENT_LIMIT`].
     pub statement_limit: bool,
+    /// Whether the server is to refuse whatever writes.
+    pub read_only: bool,
 }
 
 impl Hardening<'_> {
@@ -157,8 +162,9 @@ impl Hardening<'_> {
     }
 
     fn for_maintenance(&self) -> impl Iterator<Item = Setting> {
-        let wanted = self.maintenance;
-        known(self.version, MAINTENANCE).chain([FORWARDING]).filter(move |_| wanted)
+        let (wanted, read_only) = (self.maintenance, self.read_only);
+        let maintenance = known(self.version, MAINTENANCE).chain([FORWARDING]);
+        maintenance.filter(move |_| wanted).chain(read_only.then_some(READ_ONLY))
     }
 }
 
@@ -186,7 +192,8 @@ mod tests {
 
     fn hardening(version: PgVersion, maintenance: bool) -> Hardening<'static> {
         let (user, role) = (Some("cloud_admin"), "cloud_admin");
-        Hardening { user, role, version, maintenance, statement_limit: false }
+        let (statement_limit, read_only) = (false, false);
+        Hardening { user, role, version, maintenance, statement_limit, read_only }
     }
 
     #[test]
@@ -237,6 +244,16 @@ mod tests {
             assert!(!options.contains(name) && later.contains(name), "{options} / {later}");
         }
         assert!(later.ends_with("; SET neon.forward_ddl = 'false'"), "{later}");
+    }
+
+    #[test]
+    fn nothing_lets_a_session_that_only_looks_write() {
+        let own = Some("-c default_transaction_read_only=off");
+        let looks = Hardening { read_only: true, ..hardening(PgVersion::V17, true) };
+        let options = looks.startup_options(own);
+        assert!(options.ends_with(" -c default_transaction_read_only=on"), "{options}");
+        let (_, later) = looks.in_two_steps(own);
+        assert!(later.ends_with("; SET default_transaction_read_only = 'on'"), "{later}");
     }
 
     #[test]

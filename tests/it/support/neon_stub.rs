@@ -24,6 +24,7 @@ const AUTH: &str = "CREATE VIEW databricks_auth_metrics AS SELECT 1 AS value;\n"
 pub struct NeonStub {
     /// The server with the extension.
     pub server: Server,
+    extensions: PathBuf,
     _dir: TempDir,
 }
 
@@ -44,16 +45,43 @@ impl NeonStub {
         let postgres = bin_dir.join("postgres");
         fs::remove_file(&postgres).unwrap();
         fs::copy(&server.postgres, &postgres).unwrap();
-        write_extension(&place(&extensions));
+        let extensions = place(&extensions);
+        write_extension(&extensions);
         open_to_everybody(dir.path());
-        Self { server: Server { bin_dir, postgres, ..server.clone() }, _dir: dir }
+        let server = Server { bin_dir, postgres, ..server.clone() };
+        Self { server, extensions, _dir: dir }
+    }
+
+    /// Has the update between these versions run a script.
+    pub fn write_update(&self, from: &str, to: &str, script: &str) {
+        put(self.extensions.join(format!("neon--{from}--{to}.sql")), script);
+    }
+
+    /// Has the creation of this version run a script.
+    pub fn write_creation(&self, version: &str, script: &str) {
+        put(self.extensions.join(format!("neon--{version}.sql")), script);
+    }
+
+    /// Has the package offer this version from now on.
+    pub fn offer(&self, version: &str) {
+        write_control(&self.extensions, version);
+    }
+
+    /// Adds an extension of one version that is empty.
+    pub fn add_extension(&self, name: &str) {
+        let control = "default_version = '1.0'\nrelocatable = true\n";
+        put(self.extensions.join(format!("{name}.control")), control);
+        put(self.extensions.join(format!("{name}--1.0.sql")), "-- nothing\n");
     }
 }
 
-fn write_extension(dir: &Path) {
-    let last = VERSIONS[VERSIONS.len() - 1];
-    let control = format!("default_version = '{last}'\nrelocatable = true\ntrusted = true\n");
+fn write_control(dir: &Path, version: &str) {
+    let control = format!("default_version = '{version}'\nrelocatable = true\ntrusted = true\n");
     put(dir.join("neon.control"), &control);
+}
+
+fn write_extension(dir: &Path) {
+    write_control(dir, VERSIONS[VERSIONS.len() - 1]);
     for version in VERSIONS {
         put(dir.join(format!("neon--{version}.sql")), NEON);
     }
