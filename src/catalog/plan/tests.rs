@@ -1,12 +1,13 @@
 //! Tests of the plan; no server is needed.
 
 mod databases;
+mod outlines;
 mod roles;
 
 use super::*;
 use crate::catalog::quote::stored_password;
 use crate::catalog::snapshot::{
-    DatabaseRow, Dependency, ExtensionRow, StoredPassword, SubscriptionRow,
+    DatabaseRow, Dependency, ExtensionRow, Outline, StoredPassword, SubscriptionRow,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
