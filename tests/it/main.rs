@@ -33,6 +33,7 @@ mod catalog_names;
 mod catalog_roles;
 mod catalog_start;
 mod catalog_subscriptions;
+mod catalog_unopened;
 mod cgroup;
 mod check_document;
 mod check_plan;
