@@ -42,6 +42,7 @@ mod catalog_start;
 mod catalog_subscriptions;
 mod catalog_subscriptions_killed;
 mod catalog_system_objects;
+mod catalog_unopened;
 mod cgroup;
 mod check_document;
 mod check_plan;

@@ -174,7 +174,9 @@ impl Planner<'_> {
                 }
             }
             let row = self.state.databases.entry(database.name.clone()).or_default();
-            row.owner = Some(database.owner.clone());
+            if row.owner.replace(database.owner.clone()).as_ref() != Some(&database.owner) {
+                row.outline = None;
+            }
             row.default_acl = false;
         }
         stage.extend(Chain::of(owners));

@@ -2,9 +2,9 @@
 //!
 //! [`plan_cluster`] compares the spec with the [`ClusterState`] and simulates each change on it, so
 //! that later phases decide by what earlier ones will have done. What depends on the inside of a
-//! database is left open as a [`Look`]: the database is looked at when its turn comes, and
-//! [`plan_database`] says what is missing there. Both write only what differs, so a second apply
-//! of the same spec writes nothing.
+//! database is left open as a [`Look`], unless `outline` can tell from without that all is well there:
+//! the database is looked at when its turn comes, and [`plan_database`] says what is missing there.
+//! Both write only what differs, so a second apply of the same spec writes nothing.
 //!
 //! The order of effects is in the [`Stage`]s: one begins when the one before it is done, and the
 //! [`Chain`]s of one run at the same time.
@@ -12,6 +12,7 @@
 mod databases;
 mod inside;
 mod lakebase;
+mod outline;
 mod refuse;
 mod roles;
 mod subscriptions;
@@ -44,7 +45,9 @@ impl<'a> Wanted<'a> {
     pub fn questions(&self) -> Questions<'a> {
         // A role may be deleted by the name that it is going to have.
         let deltas = self.deltas("delete_role").chain(self.deltas("rename_role"));
+        let inside = !self.spec.cluster.databases.is_empty();
         Questions {
+            privileged_role: inside.then_some(self.privileged_role),
             deleted_roles: deltas.map(|delta| delta.name.as_str()).collect(),
             timeline: self.spec.drop_subscriptions_before_start.then(|| self.timeline.to_owned()),
         }
@@ -94,6 +97,10 @@ impl Chain {
     fn of(operations: Vec<Operation>) -> Option<Self> {
         let database = Arc::clone(&operations.first()?.database);
         Some(Self { database, first: operations, look: None, then: Vec::new() })
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.look.is_none() && self.then.is_empty()
     }
 }
 

@@ -2,12 +2,13 @@
 
 mod databases;
 mod lakebase;
+mod outlines;
 mod roles;
 
 use super::*;
 use crate::catalog::quote::stored_password;
 use crate::catalog::snapshot::{
-    DatabaseRow, Dependency, ExtensionRow, StoredPassword, SubscriptionRow,
+    DatabaseRow, Dependency, ExtensionRow, Outline, StoredPassword, SubscriptionRow,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
