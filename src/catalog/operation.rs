@@ -96,6 +96,7 @@ impl Serialize for Phase {
 /// What kind of thing is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = CatalogObjectKind)]
 pub enum ObjectKind {
     /// A role.
     Role,
@@ -113,6 +114,7 @@ pub enum ObjectKind {
 
 /// What is changed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[schema(as = CatalogObject)]
 pub struct Object {
     /// Its kind.
     pub kind: ObjectKind,
@@ -144,6 +146,7 @@ impl fmt::Display for Object {
 /// What is done to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = CatalogAction)]
 pub enum Action {
     /// It was not there.
     Create,

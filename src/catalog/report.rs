@@ -33,6 +33,7 @@ pub struct OperationReport {
 /// How an operation ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = OperationOutcome)]
 pub enum Outcome {
     /// It is committed.
     Done,
@@ -48,6 +49,7 @@ pub enum Outcome {
 
 /// So many of each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ApplyCounts)]
 pub struct Counts {
     /// Operations that are committed.
     pub done: usize,

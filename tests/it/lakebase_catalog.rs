@@ -58,6 +58,8 @@ async fn roles_grants_and_extension() {
         // Readers that the spec lists come after the time-out of readers.
         assert_eq!(compute.rows(ROLES).await, roles("NULL"));
         assert_eq!(compute.rows(HELD).await, ["t|t|t|t|t|t"]);
+        let made = "TABLE public.databricks_auth_made";
+        assert_eq!(compute.rows(made).await, ["2min|cloud_admin"], "at a start only");
         let check = "SET ROLE databricks_monitor; SELECT public.health_check_write_succeeds()";
         assert_eq!(compute.rows(check).await, ["1"]);
         let session = compute.session_in("postgres").await;
@@ -71,6 +73,7 @@ async fn roles_grants_and_extension() {
         compute.apply(&bed).await;
         assert_eq!(compute.rows(ROLES).await, roles("{statement_timeout=7s}"));
         assert_eq!(compute.rows(HELD).await, ["t|t|t|t|t|t"]);
+        assert_eq!(compute.rows(made).await, ["0|cloud_admin"]);
         let log = "statement_timeout of role databricks_reader_12 is 7s from now on";
         compute.wait_for_log(log).await;
         // Nothing but the extension, which is made anew.

@@ -49,7 +49,7 @@ impl LockWatch {
         });
         let (reply, answer) = oneshot::channel();
         let _ = questions.send(Question { pid, reply });
-        // Each question is answered, unless the runtime ends.
+        // Each question is answered, and in time: the session that looks has deadlines.
         answer.await.unwrap_or(Ok(None))
     }
 }

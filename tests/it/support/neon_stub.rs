@@ -19,7 +19,11 @@ const NEON: &str = "CREATE FUNCTION get_perf_counters() RETURNS int LANGUAGE sql
 REVOKE EXECUTE ON FUNCTION get_perf_counters() FROM PUBLIC;
 CREATE VIEW neon_perf_counters AS SELECT 1 AS value;
 ";
-const AUTH: &str = "CREATE VIEW databricks_auth_metrics AS SELECT 1 AS value;\n";
+/// The table tells about the session that has made the extension.
+const AUTH: &str = "CREATE VIEW databricks_auth_metrics AS SELECT 1 AS value;
+CREATE TABLE databricks_auth_made AS
+SELECT current_setting('statement_timeout') AS statement_timeout, current_setting('role') AS role;
+";
 
 pub struct NeonStub {
     /// The server with the extension.
