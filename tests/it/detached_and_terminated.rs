@@ -1,20 +1,13 @@
 //! A `/terminate` that meets a refresh which finds the compute detached: whichever was first wins,
 //! and each is answered (01 §13.3, §18.1).
 
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-
-use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Bed, Compute, HttpStub, LSN_TEXT, Reply, answer, assert_nothing_left, eventually, hand_over,
-    on_one_server, until,
+    Bed, Compute, HttpStub, LSN_TEXT, Reply, answer, assert_nothing_left, on_one_server, until,
 };
 
 const DETACHED: &str = "this compute is detached";
@@ -51,47 +44,6 @@ async fn while_the_control_plane_is_asked_the_end_wins() {
         assert_eq!(compute.wait_exit().await.code(), Some(0));
         assert_eq!(compute.count_in_log(DETACHED), 0, "{}", compute.log());
         assert_nothing_left(&bed);
-    })
-    .await;
-}
-
-/// A pipe in the place of the configuration file, whose reader waits for somebody who writes.
-async fn until_read(pipe: &Path) -> File {
-    let mut writer = None;
-    eventually("the configuration is read", || {
-        let flags = OFlag::O_NONBLOCK.bits();
-        // Fails as long as nobody reads.
-        writer = File::options().write(true).custom_flags(flags).open(pipe).ok();
-        writer.is_some()
-    })
-    .await;
-    writer.unwrap()
-}
-
-/// A file on a disk that does not answer holds up neither the API nor the end.
-#[tokio::test]
-async fn while_the_file_is_read_the_end_wins() {
-    on_one_server(|server| async move {
-        for by_signal in [false, true] {
-            let bed = Bed::new(server.clone()).await;
-            let mut compute = bed.start();
-            bed.wait_running(&mut compute).await;
-            let pipe = bed.dir().join("config.json");
-            std::fs::remove_file(&pipe).unwrap();
-            nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
-            hand_over(&pipe);
-            compute.refresh().await;
-            let _writer = until_read(&pipe).await;
-            assert_eq!(compute.get("/status").await.1["status"], "refresh_configuration");
-            if by_signal {
-                assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
-            } else {
-                let terminated = compute.post("/terminate?mode=immediate", None).await;
-                assert_eq!(terminated, (StatusCode::OK, json!({"lsn": LSN_TEXT})));
-                assert_eq!(compute.wait_exit().await.code(), Some(0));
-            }
-            assert_nothing_left(&bed);
-        }
     })
     .await;
 }
