@@ -41,7 +41,7 @@ pub enum CallError {
 impl Session {
     /// Runs one statement. When `cancel` fires, or the answer takes too long, the server is asked
     /// to stop and its last word is waited for: whoever goes on after that finds nothing of this
-    /// call at work.
+    /// call at work, unless stopping takes too long as well.
     ///
     /// Once given up it has failed, whatever the server says: a function may catch the request to
     /// stop, and then returns as if it had done all of its work.
