@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use tokio_postgres::SimpleQueryRow;
 
+use super::lakebase::LakebaseState;
 use super::quote::{identifier, literal};
 use super::session::{Session, SessionError};
 use crate::telemetry::secret::Secret;
@@ -141,6 +142,8 @@ pub struct ClusterState {
     pub subscriptions_todo: Option<Vec<u32>>,
     /// Of the roles that were asked about.
     pub dependencies: Vec<Dependency>,
+    /// In Lakebase mode; not part of [`read`].
+    pub lakebase: Option<LakebaseState>,
 }
 
 /// Reads what is there. One round trip; nothing is changed.

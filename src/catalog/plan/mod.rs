@@ -11,6 +11,7 @@
 
 mod databases;
 mod inside;
+mod lakebase;
 mod outline;
 mod refuse;
 mod roles;
@@ -132,16 +133,17 @@ impl ClusterPlan {
 /// Compares spec and cluster. An error means that the spec cannot be applied as it is; nothing was
 /// changed then.
 pub fn plan_cluster(wanted: &Wanted<'_>, state: ClusterState) -> Result<ClusterPlan, PlanError> {
-    refuse::check(wanted, &state.system_database)?;
+    refuse::check(wanted, &state)?;
     let mut planner = Planner::new(wanted, state);
 
     let remember = planner.remember_subscriptions();
     let pre_drop = planner.pre_drop();
     let mut line = planner.privileged_role();
+    line.extend(planner.lakebase_roles());
     line.extend(planner.invalid_databases());
     line.extend(planner.rename_roles());
     line.extend(planner.roles());
-    line.extend(planner.remove_databases());
+    line.extend(planner.remove_databases()?);
 
     let mut stages: Vec<Stage> = Vec::new();
     if pre_drop.is_empty() {
@@ -158,9 +160,10 @@ pub fn plan_cluster(wanted: &Wanted<'_>, state: ClusterState) -> Result<ClusterP
     let mut inside = planner.inside_databases();
     inside.extend(Chain::of(planner.system_objects()));
     stages.push(inside);
-    for last in [planner.drop_roles(), planner.record_subscriptions(), planner.audit()] {
-        stages.extend(in_order(last));
-    }
+    stages.extend(in_order(planner.drop_roles()));
+    stages.extend(in_order(planner.monitor_privileges()));
+    stages.extend(in_order(planner.record_subscriptions()));
+    stages.extend(in_order(planner.audit()));
     stages.retain(|stage| !stage.is_empty());
     let permissions = planner.permissions();
     let Planner { unchanged, notes, remarks, .. } = planner;
