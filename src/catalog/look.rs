@@ -1,8 +1,8 @@
 //! A look into one database: what of 05 §7.9b is there already. One round trip.
 //!
-//! A look costs about as much as the session it needs, and every apply looks into every database.
-//! So the rows are read as they are: functions and joins would make a fresh session load twice as
-//! many catalogs.
+//! The plan asks for a look only where nothing outside of the database tells. A look costs about as
+//! much as the session it needs, so the rows are read as they are: functions and joins would make a
+//! fresh session load twice as many catalogs.
 
 use super::plan::{DatabaseState, Permissions};
 use super::session::{Session, SessionError};

@@ -109,8 +109,8 @@ pub fn plan_database(
 }
 
 impl Planner<'_> {
-    /// Phase 9 in every listed database that it is not needless in, and wherever inherited
-    /// subscriptions are.
+    /// Phase 9 in every listed database where there is something to do or to find out, and wherever
+    /// inherited subscriptions are.
     pub(super) fn inside_databases(&mut self) -> Stage {
         let mut stage = Stage::new();
         let permissions = self.permissions();
@@ -126,9 +126,10 @@ impl Planner<'_> {
             let is_system = name == &*self.system;
             let first = if is_system { Vec::new() } else { self.clean_up(name, &database.owner) };
             let then = self.drop_inherited(name);
-            // A look costs next to nothing where there is a session anyway.
-            let needless =
-                first.is_empty() && then.is_empty() && self.is_settled(name, &permissions);
+            // A look costs next to nothing where there is a session anyway; in the system database
+            // it also finds what the cleaning up before this has changed.
+            let has_session = is_system || !first.is_empty() || !then.is_empty();
+            let needless = !has_session && self.is_settled(name, &permissions);
             let look =
                 Look { owner: database.owner.clone(), before: self.before.get(name).cloned() };
             let look = (!needless).then_some(look);

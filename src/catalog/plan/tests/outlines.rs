@@ -105,6 +105,15 @@ fn other_work_takes_a_session_anyway() {
 }
 
 #[test]
+fn the_system_database_is_open_anyway() {
+    let mut state = two();
+    state.databases.get_mut("postgres").unwrap().outline = settled();
+    let listed = spec(json!({"databases": [{"name": "postgres", "owner": "cloud_admin"}]}));
+    let plan = planned(&listed, &state);
+    assert!(plan.stages[0][0].look.is_some(), "{:?}", plan.stages);
+}
+
+#[test]
 fn only_specs_with_databases_ask_for_outlines() {
     let asks = |spec: &ComputeSpec| {
         let wanted = Wanted { spec, timeline: "ab", privileged_role: "boss" };
