@@ -1,7 +1,8 @@
 //! Faults that tests inject by name (01 §23, 03 §8.4). Only builds with the feature `testing` have
 //! any; elsewhere nothing here has an effect.
 //!
-//! Names in use: `compute-migration`, where `return(n)` fails migration `n`.
+//! Names in use: `compute-migration`, where `return(n)` fails migration `n`; `compute-prewarm` and
+//! `compute-promotion`, where `return` fails a prewarm, or a promotion just before `pg_promote()`.
 
 use thiserror::Error;
 

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 
 use crate::node::ComputeParams;
+use crate::node::background::Background;
 
 /// An archive with one library and one control file.
 fn good_archive() -> Vec<u8> {
@@ -104,7 +105,7 @@ fn store(dir: &Path, gateway: &str) -> (ExtensionStore, Metrics) {
         ..DownloadLimits::default()
     };
     let gateway = Some(Url::parse(gateway).unwrap());
-    (ExtensionStore::new(gateway, &install, limits, &metrics), metrics)
+    (ExtensionStore::new(gateway, &install, limits, &metrics, &Background::default()), metrics)
 }
 
 fn good() -> Response {
