@@ -68,9 +68,10 @@ async fn from_the_end_of_the_old_primary_to_the_end_of_the_new_one() {
 
         assert_eq!(replica.sql_text("SELECT pg_is_in_recovery()").await, "f");
         assert_eq!(replica.sql_text("SELECT sum(x) FROM public.t").await, "3");
-        replica.run("INSERT INTO public.t VALUES (3)").await;
         replica.wait_for_sql("SHOW work_mem", "7MB").await;
+        // Else the write would wait for ever.
         replica.wait_for_sql("SHOW synchronous_standby_names", "").await;
+        replica.run("INSERT INTO public.t VALUES (3)").await;
         replica.wait_for_sql("SHOW neon.safekeepers", "g#3:127.0.0.1:1,127.0.0.1:2").await;
         assert!(bed.pgdata_text("postgresql.conf").contains("neon.compute_mode=primary"));
         let status = replica.get("/status").await.1;

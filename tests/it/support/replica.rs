@@ -145,10 +145,11 @@ impl Replica {
     /// It is a primary that takes writes, with nothing above its configuration file.
     pub async fn assert_promoted(&self) {
         assert_eq!(self.compute.sql_text("SELECT pg_is_in_recovery()").await, "f");
-        self.compute.run("CREATE TABLE public.mine (x int)").await;
         assert!(self.bed.pgdata_text("postgresql.conf").contains("neon.compute_mode=primary"));
         self.assert_nothing_masked();
+        // Else the write would wait for ever.
         self.compute.wait_for_sql("SHOW synchronous_standby_names", "").await;
+        self.compute.run("CREATE TABLE public.mine (x int)").await;
         assert_eq!(self.compute.get("/status").await.1["status"], "running");
     }
 
