@@ -195,7 +195,7 @@ pub const fn transition(from: ComputeStatus, event: Event) -> Option<ComputeStat
         (S::Running | S::Failed | S::RefreshConfigurationPending, Event::Refresh) => {
             S::RefreshConfigurationPending
         }
-        // Accepted and without effect: the start reads the newest configuration anyway.
+        // Accepted and without effect: there is no refresh of a compute that is starting.
         (S::Init, Event::Refresh) => S::Init,
         (S::RefreshConfigurationPending, Event::BeginRefresh) => S::RefreshConfiguration,
         (S::RefreshConfiguration, Event::Failed) => S::RefreshConfigurationPending,

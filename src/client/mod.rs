@@ -192,8 +192,12 @@ async fn wait_for(
                 {
                     return Ok(serde_json::json!({"status": name}));
                 }
-                if Instant::now() >= deadline && seen.is_none() {
-                    return Err(error.into());
+                if Instant::now() >= deadline && (gone || seen.is_none()) {
+                    let mut failure = Failure::from(error);
+                    if let Some(last) = seen.as_ref().and_then(Answer::status) {
+                        failure.text += &format!("; the last status it showed is {last}");
+                    }
+                    return Err(failure);
                 }
             }
         }

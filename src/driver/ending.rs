@@ -84,7 +84,7 @@ impl Driver {
             Ending::NeverStarted { reply } => {
                 let _ = self.node.end(NO_LSN, None);
                 let _ = reply.send(NO_LSN);
-                self.linger(timeouts.linger_immediate, OK).await
+                self.linger(timeouts.linger_immediate, OK, NO_LSN).await
             }
             Ending::StartFailed { error, postgres, reply } => {
                 self.end_failed_start(error, postgres, reply).await
@@ -104,11 +104,17 @@ impl Driver {
             }
             Ending::Terminate { mut postgres, reply } => {
                 neighbours::terminate(self.node.params.dev);
-                let code = match self.stop(&mut postgres, &StopLadder::graceful(&timeouts)).await {
-                    Stopped::ByLadder(status) => exit_code(&status),
-                    Stopped::BySignal => return self.signalled(),
-                };
-                self.sync_and_leave(code, Some(reply)).await
+                match self.stop(&mut postgres, &StopLadder::graceful(&timeouts)).await {
+                    Stopped::ByLadder(Ok(status)) => {
+                        self.sync_and_leave(exit_code(&Ok(status)), Some(reply)).await
+                    }
+                    Stopped::ByLadder(Err(error)) => {
+                        let text = format!("the safekeepers are not synced at the end: {error}");
+                        tracing::error!("{text}");
+                        self.leave(NO_LSN, Some(text), FAILURE, Some(reply)).await
+                    }
+                    Stopped::BySignal => self.signalled(),
+                }
             }
             Ending::Detached { mut postgres } => {
                 tracing::error!("the configuration has no spec any more: this compute is detached");
@@ -191,6 +197,7 @@ impl Driver {
             tracing::warn!("not staying longer than --pg-init-timeout, {:?}", deadline.limit);
             linger_until = deadline.at;
         }
+        let mut terminated = NO_LSN;
         if let Some(mut postgres) = postgres {
             match self.stop(&mut postgres, &StopLadder::immediate(&timeouts)).await {
                 Stopped::BySignal => return self.signalled(),
@@ -198,16 +205,18 @@ impl Driver {
                 Stopped::ByLadder(Ok(_)) => match self.or_signal(self.sync()).await {
                     None => return self.signalled(),
                     Some(Some(Err(error))) => tracing::error!("{error}"),
-                    Some(_) => {}
+                    Some(Some(Ok(lsn))) => terminated = Terminated { lsn: Some(lsn) },
+                    Some(None) => {}
                 },
             }
-            if self.or_signal(self.crash_evidence()).await.is_none() {
-                return self.signalled();
-            }
+        }
+        // Not only Postgres may have left one: the sync before it runs in PGDATA, too.
+        if self.or_signal(self.crash_evidence()).await.is_none() {
+            return self.signalled();
         }
         self.leftovers.delete_in_background();
         let rest = linger_until.saturating_duration_since(tokio::time::Instant::now());
-        self.linger(rest, FAILURE).await
+        self.linger(rest, FAILURE, terminated).await
     }
 
     /// Postgres is reaped: sync, tell, stay, leave (01 §18.4).
@@ -229,6 +238,17 @@ impl Driver {
                 (NO_LSN, Some(text), FAILURE)
             }
         };
+        self.leave(terminated, error, code, reply).await
+    }
+
+    /// Tells whoever waits, stays, leaves.
+    async fn leave(
+        &mut self,
+        terminated: Terminated,
+        error: Option<String>,
+        code: u8,
+        reply: Option<oneshot::Sender<Terminated>>,
+    ) -> u8 {
         let fast = self.node.status() == ComputeStatus::TerminationPendingFast;
         let _ = self.node.end(terminated, error);
         if let Some(reply) = reply {
@@ -242,7 +262,7 @@ impl Driver {
             return self.signalled();
         }
         let rest = until.saturating_duration_since(tokio::time::Instant::now());
-        self.linger(rest, code).await
+        self.linger(rest, code, terminated).await
     }
 
     /// Core dumps, while they are there: the next start throws PGDATA away.
@@ -286,7 +306,7 @@ impl Driver {
 
     /// Stays, so that status and error can be fetched. A signal ends it at once; so does, soon, a
     /// `/terminate` of a compute whose start failed.
-    async fn linger(&mut self, how_long: Duration, code: u8) -> u8 {
+    async fn linger(&mut self, how_long: Duration, code: u8, terminated: Terminated) -> u8 {
         let mut until = tokio::time::Instant::now() + how_long;
         loop {
             let request = tokio::select! {
@@ -296,8 +316,8 @@ impl Driver {
                 Some(request) = self.requests.recv() => request,
             };
             if let Request::Terminate { reply } = request {
-                let _ = self.node.end(NO_LSN, None);
-                let _ = reply.send(NO_LSN);
+                let _ = self.node.end(terminated, None);
+                let _ = reply.send(terminated);
                 until = tokio::time::Instant::now() + self.node.params.timeouts.linger_immediate;
             }
         }

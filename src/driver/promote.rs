@@ -52,7 +52,7 @@ impl Running<'_> {
         let node = Arc::clone(&driver.node);
         let (old, new) = (Arc::clone(&self.in_force), Arc::clone(&attempt.wish.spec));
         let operation = new.spec.operation_uuid.clone();
-        let (tls, postmaster) = (&mut driver.tls, self.postgres.pid());
+        let (tls, postmaster) = (&mut driver.tls, &self.postmaster);
         let change = Change { node: &node, old: &old, new: &new, tls, postmaster };
         let primary = tokio::select! {
             biased;

@@ -9,16 +9,16 @@
 //!
 //! Invariants: success means that Postgres has loaded the new file ([`reload::confirmed`]), and
 //! with `skip_pg_catalog_updates` no SQL was needed for it; after an error the old file is in place
-//! (but for a promotion, [`Change::complete`]), and the error names the phase. What the catalog changes have done until then stays done.
+//! (but for a promotion, [`Change::complete`]), and the error names the phase. What the catalog
+//! changes have done until then stays done.
 
 use std::fmt::{self, Display};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
 
 use crate::node::ComputeNode;
-use crate::postgres::conf::ConfFile;
 use crate::postgres::files::{self, POSTGRESQL_CONF};
 use crate::postgres::reload;
 use crate::postgres::staged::{ReplacedConf, StagedConf, same_from_outside};
@@ -33,6 +33,8 @@ use crate::tls::{Confirmed, Installed, TlsPair, TlsState};
 pub enum Phase {
     /// A refresh asks for the configuration.
     Fetch,
+    /// Another key and certificate are put in force.
+    Certificate,
     /// The new file is built, and Postgres' own program looks at it.
     Check,
     /// The log export is set up.
@@ -50,6 +52,7 @@ impl Phase {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fetch => "fetch_configuration",
+            Self::Certificate => "certificate",
             Self::Check => "check_configuration",
             Self::LogExport => "log_export",
             Self::Write => "write_configuration",
@@ -65,11 +68,37 @@ impl Display for Phase {
     }
 }
 
-/// Adds the phase to an error, and that nothing has changed.
+/// Adds the phase to an error, and what is in force now. A server that does not load a file may
+/// not load the old one either.
 fn failed_in(phase: Phase, error: impl Into<anyhow::Error>) -> anyhow::Error {
-    error.into().context(format!(
-        "the reconfiguration failed in phase {phase}; the configuration before it is in force"
-    ))
+    let before = match phase {
+        Phase::Reload => {
+            "the file before it is back in its place, and Postgres loads that as soon as it reacts"
+        }
+        _ => "the configuration before it is in force",
+    };
+    error.into().context(format!("the reconfiguration failed in phase {phase}; {before}"))
+}
+
+/// The running Postgres.
+#[derive(Debug)]
+pub struct Postmaster {
+    /// Process id; whoever has this holds the child.
+    pub pid: i32,
+    /// The `pg_hba.conf` that it was started with; a reload cannot change which one it is.
+    hba: PathBuf,
+}
+
+impl Postmaster {
+    /// Started with this spec.
+    pub fn new(pid: i32, node: &ComputeNode, spec: &ComputeSpec) -> Self {
+        let pgdata = &node.params.pgdata;
+        let conf = node.params.conf(spec).ok();
+        let elsewhere = conf.and_then(|conf| conf.value_in_force("hba_file"));
+        // Usually in PGDATA; an absolute path stays as it is.
+        let hba = pgdata.join(elsewhere.as_ref().map_or("pg_hba.conf", |path| path.expose()));
+        Self { pid, hba }
+    }
 }
 
 /// From one spec to another.
@@ -83,8 +112,8 @@ pub struct Change<'a> {
     pub new: &'a ParsedSpec,
     /// The certificate.
     pub tls: &'a mut TlsState,
-    /// Process id of the running Postgres, which the caller holds.
-    pub postmaster: i32,
+    /// What runs.
+    pub postmaster: &'a Postmaster,
 }
 
 impl Change<'_> {
@@ -137,7 +166,7 @@ impl Change<'_> {
         // Last: what the server needs goes before what is beside it.
         self.enter(Phase::LogExport);
         let export = self.node.side.before_rewrite(&self.new.spec).await;
-        export.map_err(|error| failed_in(Phase::LogExport, error.into()))
+        export.map_err(|error| failed_in(Phase::LogExport, error))
     }
 
     /// What the new file names.
@@ -180,7 +209,7 @@ impl Change<'_> {
             return Ok(());
         }
         self.enter(Phase::Catalog);
-        let tell = || Ok(reload::request(self.postmaster)?);
+        let tell = || Ok(reload::request(self.postmaster.pid)?);
         let applied = catalog::apply(node, new, Occasion::Reconfiguration, tell).await;
         applied.map_err(|error| (Phase::Catalog, error))?;
         if new.is_primary() {
@@ -194,7 +223,7 @@ impl Change<'_> {
 
     /// Has Postgres load its configuration, and waits until it has.
     pub async fn reload(&self) -> anyhow::Result<()> {
-        confirmed_reload(self.node, &self.old.spec, self.postmaster).await
+        confirmed_reload(self.node, self.postmaster).await
     }
 
     /// `loaded` is what Postgres goes by now.
@@ -221,7 +250,7 @@ impl Change<'_> {
         let restored = replaced.map_or(Ok(()), |replaced| replaced.restore());
         let reloaded = match phase {
             // It did not react before, and will find the old file when it does.
-            Phase::Reload => reload::request(self.postmaster).map_err(anyhow::Error::new),
+            Phase::Reload => reload::request(self.postmaster.pid).map_err(anyhow::Error::new),
             // The certificate is not taken back.
             _ => match self.reload().await {
                 Ok(()) => self.confirm_certificate(self.old).await,
@@ -272,14 +301,14 @@ pub async fn renew(
     in_force: &ParsedSpec,
     tls: &mut TlsState,
     pair: &Arc<TlsPair>,
-    postmaster: i32,
+    postmaster: &Postmaster,
 ) -> anyhow::Result<()> {
     match tls.replace(&node.params.pgdata, pair)? {
         Installed::Changed => {
-            confirmed_reload(node, &in_force.spec, postmaster).await?;
+            confirmed_reload(node, postmaster).await?;
             match confirm_certificate(node, &in_force.spec, tls).await {
                 Confirmed::AsItIs => Ok(()),
-                Confirmed::PutBack => confirmed_reload(node, &in_force.spec, postmaster).await,
+                Confirmed::PutBack => confirmed_reload(node, postmaster).await,
             }
         }
         Installed::Unchanged => Ok(()),
@@ -303,21 +332,8 @@ async fn confirm_certificate(
     }
 }
 
-/// `in_force` is what Postgres goes by until then.
-async fn confirmed_reload(
-    node: &ComputeNode,
-    in_force: &ComputeSpec,
-    postmaster: i32,
-) -> anyhow::Result<()> {
-    let (pgdata, in_force) = (&node.params.pgdata, node.params.conf(in_force)?);
-    let (conf, hba) = (pgdata.join(POSTGRESQL_CONF), hba_file(pgdata, &in_force));
-    Ok(reload::confirmed(postmaster, &conf, &hba, node.params.timeouts.reload).await?)
-}
-
-/// Usually in PGDATA; only a start can change that.
-fn hba_file(pgdata: &Path, conf: &ConfFile) -> PathBuf {
-    match conf.value_in_force("hba_file") {
-        Some(elsewhere) => pgdata.join(elsewhere.expose()),
-        None => pgdata.join("pg_hba.conf"),
-    }
+async fn confirmed_reload(node: &ComputeNode, postmaster: &Postmaster) -> anyhow::Result<()> {
+    let Postmaster { pid, hba } = postmaster;
+    let conf = node.params.pgdata.join(POSTGRESQL_CONF);
+    Ok(reload::confirmed(*pid, &conf, hba, node.params.timeouts.reload).await?)
 }

@@ -2,8 +2,9 @@
 //!
 //! What may change the compute waits in the node until the one before it is done, and is then seen
 //! here: a request in the queue, a refresh as a flag (several are one), a promotion as the one that
-//! there is, a certificate as the newest pair. Invariants: all of it is given up when a signal comes or Postgres ends; who waits for an
-//! answer gets one or sees the compute end; after a failure the spec in force is the old one.
+//! there is, a certificate as the newest pair. Invariants: all of it is given up when a signal comes
+//! or Postgres ends; who waits for an answer gets one or sees the compute end; after a failure the
+//! spec in force is the old one.
 
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::Driver;
 use super::ending::Ending;
-use super::reconfigure::{self, Change, Fetched};
+use super::reconfigure::{self, Change, Fetched, Postmaster};
 use crate::errors::report;
 use crate::node::ComputeNode;
 use crate::node::requests::{ConfigureFailed, Request};
@@ -28,6 +29,7 @@ use crate::tls::TlsPair;
 pub(super) struct Running<'d> {
     pub(super) driver: &'d mut Driver,
     pub(super) postgres: PostgresProcess,
+    pub(super) postmaster: Postmaster,
     /// The spec that Postgres goes by.
     pub(super) in_force: Arc<ParsedSpec>,
     /// Nothing of it is missing. Not so after a reconfiguration that failed, perhaps half-way
@@ -62,7 +64,8 @@ impl<'d> Running<'d> {
         postgres: PostgresProcess,
         spec: Arc<ParsedSpec>,
     ) -> Self {
-        Self { driver, postgres, in_force: spec, whole: true, promoted: false }
+        let postmaster = Postmaster::new(postgres.pid(), &driver.node, &spec.spec);
+        Self { driver, postgres, postmaster, in_force: spec, whole: true, promoted: false }
     }
 
     /// Serves until Postgres or somebody else wants the end.
@@ -116,7 +119,7 @@ impl<'d> Running<'d> {
         self.whole = false;
         // A promotion that was there before has put its own in this place.
         node.replace_spec(Arc::clone(spec));
-        let (old, tls, postmaster) = (&self.in_force, &mut driver.tls, self.postgres.pid());
+        let (old, tls, postmaster) = (&self.in_force, &mut driver.tls, &self.postmaster);
         let change = Change { node: &node, old, new: spec, tls, postmaster };
         let result = tokio::select! {
             biased;
@@ -130,7 +133,7 @@ impl<'d> Running<'d> {
                 Ok(())
             }
             Err(error) => {
-                let text = self.failed(&error);
+                let text = self.failed(&error, Some(spec));
                 tracing::error!("could not apply the new spec: {text}");
                 Err(ConfigureFailed(text))
             }
@@ -145,10 +148,12 @@ impl<'d> Running<'d> {
         let _ = self.driver.node.apply(Event::Succeeded);
     }
 
-    /// Status, error text and spec change together. Returns the text.
-    fn failed(&mut self, error: &anyhow::Error) -> String {
+    /// Status, error text and spec change together. `wanted` is what was to be applied, if it had
+    /// got that far. Returns the text.
+    fn failed(&mut self, error: &anyhow::Error, wanted: Option<&Arc<ParsedSpec>>) -> String {
         let text = report(error);
-        let _ = self.driver.node.fail_back(text.clone(), Arc::clone(&self.in_force));
+        let operation = wanted.and_then(|spec| spec.spec.operation_uuid.clone());
+        let _ = self.driver.node.fail_back(text.clone(), operation, Arc::clone(&self.in_force));
         text
     }
 
@@ -159,7 +164,10 @@ impl<'d> Running<'d> {
         let driver = &mut *self.driver;
         let node = Arc::clone(&driver.node);
         let round = node.begin_certificate();
-        let (tls, postmaster) = (&mut driver.tls, self.postgres.pid());
+        let (tls, postmaster) = (&mut driver.tls, &self.postmaster);
+        if round.is_ok() {
+            node.step(reconfigure::Phase::Certificate.name());
+        }
         let result = tokio::select! {
             biased;
             () = driver.stop.requested.cancelled() => return Done::Stopped,
@@ -185,11 +193,14 @@ impl<'d> Running<'d> {
                 // Asked twice and served once, or the end has come.
                 return Done::GoOn;
             }
-            match self.refresh_once().await {
+            let mut wanted = None;
+            match self.refresh_once(&mut wanted).await {
                 Ok(done) => return done,
                 Err(error) => {
-                    let text = self.failed(&error);
-                    tracing::error!("could not refresh the configuration, will retry: {text}");
+                    let text = self.failed(&error, wanted.as_ref());
+                    tracing::error!(
+                        "could not refresh the configuration, will retry in {pause:?}: {text}"
+                    );
                 }
             }
             if let Some(done) = self.pause(pause).await {
@@ -199,12 +210,13 @@ impl<'d> Running<'d> {
         }
     }
 
-    async fn refresh_once(&mut self) -> anyhow::Result<Done> {
+    /// `wanted` becomes the spec that is to be applied.
+    async fn refresh_once(&mut self, wanted: &mut Option<Arc<ParsedSpec>>) -> anyhow::Result<Done> {
         let driver = &mut *self.driver;
         let node = Arc::clone(&driver.node);
         let (in_force, whole) = (Arc::clone(&self.in_force), &mut self.whole);
         let promoted = self.promoted;
-        let (tls, postmaster) = (&mut driver.tls, self.postgres.pid());
+        let (tls, postmaster) = (&mut driver.tls, &self.postmaster);
         let work = async {
             let spec = match reconfigure::fetch(&node, &in_force).await? {
                 // Nothing makes a running primary a replica again.
@@ -223,7 +235,8 @@ impl<'d> Running<'d> {
             } else {
                 *whole = false;
                 node.replace_spec(Arc::clone(&spec));
-                let change = Change { node: &node, old: &in_force, new: &spec, tls, postmaster };
+                let spec = &*wanted.insert(Arc::clone(&spec));
+                let change = Change { node: &node, old: &in_force, new: spec, tls, postmaster };
                 change.apply().await?;
             }
             anyhow::Ok(Some(spec))

@@ -109,7 +109,7 @@ pub struct ActivityReason {
 /// Work that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FailedOperation {
-    /// `operation_uuid` of the spec that was to be applied.
+    /// `operation_uuid` of the spec that was to be applied; none if no spec could be had.
     pub operation: Option<String>,
     /// The phase or step that failed.
     pub phase: Option<&'static str>,

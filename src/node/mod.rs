@@ -202,6 +202,10 @@ impl ComputeNode {
             tracing::info!("compute status changed from {from} to {to}");
             self.metrics.set_status(to);
         }
+        if to.is_ending() {
+            // Whatever was being done is given up.
+            state.step = None;
+        }
         self.changed.send_replace(to);
         Ok(to)
     }
@@ -283,15 +287,15 @@ impl ComputeNode {
     }
 
     /// A reconfiguration failed: as [`Self::fail`], and the spec that is in force is the one from
-    /// before.
+    /// before. `operation` is that of the spec that was to be applied.
     pub fn fail_back(
         &self,
         error: String,
+        operation: Option<String>,
         spec: Arc<ParsedSpec>,
     ) -> Result<ComputeStatus, WrongStatus> {
         let mut state = self.lock();
-        // The operation is that of the spec that failed.
-        state.last_failure = Some(state.failed_operation(self.operation(), error.clone()));
+        state.last_failure = Some(state.failed_operation(operation, error.clone()));
         state.error = Some(error);
         self.set_spec(spec);
         self.apply_locked(&mut state, Event::Failed)

@@ -108,7 +108,8 @@ impl ComputeParams {
             Host::Ipv6(address) => address.to_string(),
         };
         let port = self.connstr.port().unwrap_or(POSTGRES_PORT);
-        tokio::net::lookup_host((host, port)).await.ok()?.next()
+        let addresses = tokio::net::lookup_host((host, port));
+        tokio::time::timeout(self.timeouts.helper, addresses).await.ok()?.ok()?.next()
     }
 
     /// `postgresql.conf` of this compute for a spec, as a value. Whatever cannot be written is

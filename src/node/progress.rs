@@ -217,7 +217,7 @@ mod tests {
         node.apply(Event::BeginRefresh).unwrap();
         node.replace_spec(spec("new"));
         node.step("reload");
-        node.fail_back("x".to_owned(), spec("old")).unwrap();
+        node.fail_back("x".to_owned(), Some("new".to_owned()), spec("old")).unwrap();
         let extra = node.status_document().extra.unwrap();
         let failure = extra.last_failure.unwrap();
         assert_eq!((failure.operation.as_deref(), failure.phase), (Some("new"), Some("reload")));

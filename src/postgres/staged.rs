@@ -67,7 +67,7 @@ impl StagedConf {
                 let said = String::from_utf8_lossy(&output.stderr);
                 let temporary = self.file.path().display().to_string();
                 let said = said.trim().replace(&temporary, POSTGRESQL_CONF);
-                Err(ConfRefused { said: format!("{}\n{said}", output.status) })
+                Err(ConfRefused { said: format!("{}\n{}", output.status, without_values(&said)) })
             }
             Err(error) => {
                 tracing::warn!("could not have the new postgresql.conf checked: {error}");
@@ -110,6 +110,16 @@ impl ReplacedConf {
         file.persist(&self.place).map_err(|error| failed("replace", &self.place)(error.error))?;
         Ok(())
     }
+}
+
+/// What the server says of a line that it cannot read ends with the place, `near token "…"`, and
+/// that may be part of a password.
+fn without_values(said: &str) -> String {
+    let lines = said.lines().map(|line| match line.split_once("near token ") {
+        Some((place, _)) => format!("{place}near a token that is not shown here"),
+        None => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Whether two files have the same lines from outside, that is, from the base text and the settings
@@ -164,6 +174,14 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"old \xff");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_place_that_may_be_a_password_is_hidden() {
+        let said = "LOG:  syntax error in file \"f\" line 7, near token \"s3cret\"\nFATAL:  errors";
+        let shown = without_values(said);
+        assert!(!shown.contains("s3cret"), "{shown}");
+        assert!(shown.contains("line 7, near") && shown.ends_with("\nFATAL:  errors"), "{shown}");
     }
 
     #[test]

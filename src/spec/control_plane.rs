@@ -60,10 +60,12 @@ pub type Observer<'a> = &'a (dyn Fn(Option<StatusCode>) + Sync);
 pub enum ControlPlaneError {
     /// All tries failed in a way that may pass.
     #[error(
-        "Exhausted all attempts to retrieve the config from the control plane: {tries} in \
-         {:.1} s, the last one failed: {last}", took.as_secs_f64()
+        "Exhausted all attempts to retrieve the config from the control plane ({asked}): {tries} \
+         in {:.1} s, the last one failed: {last}", took.as_secs_f64()
     )]
     Exhausted {
+        /// Whom, about whom.
+        asked: String,
         /// How many there were.
         tries: u32,
         /// From the first to the end of the last.
@@ -72,8 +74,13 @@ pub enum ControlPlaneError {
         last: Box<TryError>,
     },
     /// A failure that trying again cannot mend.
-    #[error("could not retrieve the config from the control plane: {0}")]
-    Permanent(Box<TryError>),
+    #[error("could not retrieve the config from the control plane ({asked}): {why}")]
+    Permanent {
+        /// Whom, about whom.
+        asked: String,
+        /// What happened.
+        why: Box<TryError>,
+    },
 }
 
 /// How one try failed.
@@ -119,26 +126,32 @@ pub async fn fetch(
     patience: Patience,
     observer: Observer<'_>,
 ) -> Result<ConfigDocument, ControlPlaneError> {
-    let permanent = |error| ControlPlaneError::Permanent(Box::new(error));
-    let url = url(control_plane).map_err(permanent)?;
-    let client = client(patience).map_err(permanent)?;
+    let permanent = |asked: &str, error| ControlPlaneError::Permanent {
+        asked: asked.to_owned(),
+        why: Box::new(error),
+    };
+    let about = format!("compute {}", control_plane.compute_id);
+    let url = url(control_plane).map_err(|error| permanent(&about, error))?;
+    let asked = format!("{} about {about}", origin(&url));
+    let client = client(patience).map_err(|error| permanent(&asked, error))?;
     let began = Instant::now();
     let (mut tries, mut malformed, mut pause) = (0, 0, FIRST_PAUSE);
     loop {
         tries += 1;
         let error = match fetch_once(&client, &url, &control_plane.token, observer).await {
             Ok(document) => return Ok(document),
-            Err(error) if !error.is_transient() => return Err(permanent(error)),
+            Err(error) if !error.is_transient() => return Err(permanent(&asked, error)),
             Err(error) => error,
         };
         malformed += u32::from(matches!(error, TryError::Parse(_)));
         let pause_now = jittered(pause);
         if malformed >= MAX_MALFORMED || began.elapsed() + pause_now >= patience.total {
             let (took, last) = (began.elapsed(), Box::new(error));
-            return Err(ControlPlaneError::Exhausted { tries, took, last });
+            return Err(ControlPlaneError::Exhausted { asked, tries, took, last });
         }
         tracing::warn!(
-            "could not retrieve the config from the control plane, next try in {} ms: {error}",
+            "could not retrieve the config from the control plane ({asked}), next try in {} ms: \
+             {error}",
             pause_now.as_millis()
         );
         tokio::time::sleep(pause_now).await;
@@ -165,6 +178,11 @@ fn url(control_plane: &ControlPlane) -> Result<Url, TryError> {
     Ok(url)
 }
 
+/// As much of the URL as may be seen: the prefix may hold a password.
+fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
 fn client(patience: Patience) -> Result<reqwest::Client, TryError> {
     // Installed once per process; a second call reports that it is there already.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -175,7 +193,7 @@ fn client(patience: Patience) -> Result<reqwest::Client, TryError> {
         .map_err(transport)
 }
 
-/// Without the URL: the prefix may hold a password.
+/// Without the URL: see [`origin`].
 fn transport(error: reqwest::Error) -> TryError {
     TryError::Transport(one_line(&error.without_url()))
 }

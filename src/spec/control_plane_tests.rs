@@ -87,7 +87,7 @@ async fn a_restart_of_the_control_plane_is_outlasted() {
 async fn what_cannot_pass_is_told_at_once() {
     for status in [401, 404, 500] {
         let fake = Fake::new(vec![(status, EMPTY)]).await;
-        assert!(matches!(fake.fetch().await, Err(ControlPlaneError::Permanent(_))));
+        assert!(matches!(fake.fetch().await, Err(ControlPlaneError::Permanent { .. })));
         assert_eq!(fake.asked().len(), 1);
     }
     let fake = Fake::new(vec![(200, "{")]).await;
@@ -130,7 +130,8 @@ async fn prefix_id_and_token() {
 #[tokio::test]
 async fn nobody_there_and_nobody_who_answers() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base = format!("http://user:hunter2@{}", listener.local_addr().unwrap());
+    let address = listener.local_addr().unwrap();
+    let base = format!("http://user:hunter2@{address}");
     let cp = ControlPlane { base, compute_id: "c1".to_owned(), token: Secret::default() };
     let heard = Mutex::new(Vec::new());
     let short = Duration::from_millis(200);
@@ -147,6 +148,8 @@ async fn nobody_there_and_nobody_who_answers() {
     drop(listener);
     let error = ask().await;
     assert!(error.contains("refused") && !error.contains("hunter2"), "{error}");
+    let whom = format!("(http://{address} about compute c1)");
+    assert!(error.contains(&whom), "{error}");
     let heard = heard.into_inner().unwrap();
     assert!(heard.len() >= 2 && heard.iter().all(Option::is_none), "{heard:?}");
 }

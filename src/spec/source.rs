@@ -1,6 +1,8 @@
 //! Where the first configuration comes from (01 §5.2).
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -28,7 +30,7 @@ pub enum SourceError {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The file is not the expected document.
     #[error("could not parse {}: {source}", path.display())]
@@ -43,6 +45,10 @@ pub enum SourceError {
     ControlPlane(#[from] ControlPlaneError),
 }
 
+#[derive(Debug, Error)]
+#[error("it has given nothing within {0:?}")]
+struct Silent(Duration);
+
 impl ConfigSource {
     /// Reads the configuration if it is in a file.
     pub fn read_file(&self) -> Result<Option<Parsed<ConfigDocument>>, SourceError> {
@@ -54,19 +60,30 @@ impl ConfigSource {
     }
 
     /// Reads the configuration once and logs members that nobody knows. A control plane is asked
-    /// with this patience, and the observer hears of each try.
+    /// with this patience, and the observer hears of each try; a file must answer within the time
+    /// of one try, as one on a lost network mount, or a pipe without a writer, does not.
     pub async fn load(
         &self,
         patience: Patience,
         observer: Observer<'_>,
     ) -> Result<ConfigDocument, SourceError> {
-        let (path, parsed) = match self {
-            Self::ConfigFile(path) => (path, read_config(path)?),
-            Self::SpecFile(path) => (path, read_spec(path)?),
+        let (path, read): (_, fn(&Path) -> _) = match self {
+            Self::ConfigFile(path) => (path.clone(), read_config),
+            Self::SpecFile(path) => (path.clone(), read_spec),
             Self::ControlPlane(control_plane) => {
                 return Ok(control_plane::fetch(control_plane, patience, observer).await?);
             }
         };
+        let limit = patience.request;
+        let reading = tokio::task::spawn_blocking({
+            let path = path.clone();
+            move || read(&path)
+        });
+        let failed = |source| SourceError::Read { path: path.clone(), source };
+        let parsed = tokio::time::timeout(limit, reading)
+            .await
+            .map_err(|_| failed(io::Error::new(io::ErrorKind::TimedOut, Silent(limit))))?
+            .map_err(|panicked| failed(panicked.into()))??;
         document::log_unknown_members(&path.display().to_string(), &parsed.unknown_members);
         Ok(parsed.value)
     }
@@ -84,8 +101,7 @@ pub fn read_spec(path: &Path) -> Result<Parsed<ConfigDocument>, SourceError> {
     Ok(Parsed { value: ConfigDocument { spec: Some(value), compute_ctl_config }, unknown_members })
 }
 
-/// Reads the file whole, then parses it (02 W12). Start-up and refresh wait for the answer and
-/// local files are small, so this is a plain blocking read.
+/// Reads the file whole, then parses it (02 W12). Blocks.
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Parsed<T>, SourceError> {
     let text = std::fs::read(path)
         .map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
@@ -113,6 +129,22 @@ mod tests {
 
         let error = load(ConfigSource::ConfigFile(bare)).await.unwrap_err();
         assert!(error.contains("missing field `compute_ctl_config`"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_never_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let patience = Patience {
+            request: Duration::from_millis(50),
+            ..crate::timeouts::Timeouts::default().control_plane
+        };
+        let source = ConfigSource::ConfigFile(path.clone());
+        let error = source.load(patience, &|_| ()).await.unwrap_err().to_string();
+        assert!(error.contains("config.json: it has given nothing within 50ms"), "{error}");
+        // The reader's thread would keep the runtime.
+        std::fs::write(&path, "").unwrap();
     }
 
     #[tokio::test]

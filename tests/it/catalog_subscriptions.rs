@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::support::{
-    Bed, Compute, assert_nothing_left, delta, on_every_server, running_for_catalog,
+    Bed, Compute, assert_nothing_left, delta, on_every_server, running_for_catalog, until,
 };
 
 /// A subscription that has a slot and no worker.
@@ -42,7 +42,13 @@ async fn a_deleted_database_takes_its_subscriptions_along() {
                 ),
             )
             .await;
-        compute.wait_for_sql("SELECT active FROM pg_replication_slots", "t").await;
+        // While a table is copied the publisher waits for every transaction that is older, and where
+        // it is the same server, for the one that drops the subscription, too.
+        until("the table is in sync", || async {
+            let ready = "SELECT 1 FROM pg_subscription_rel WHERE srsubstate = 'r'";
+            !compute.rows_in("subscriber", ready).await.is_empty()
+        })
+        .await;
         bed.spec.databases.truncate(1);
         bed.spec.member("delta_operations", json!([delta("delete_db", "subscriber")]));
         compute.apply(&bed).await;

@@ -134,7 +134,7 @@ async fn a_failed_compute_and_one_that_is_not_so_far() {
         assert!(text.starts_with("status       failed\n"), "{text}");
         assert!(text.contains("in start_postgres"), "{text}");
         let args = [&["terminate", "--mode", "immediate"][..], &own].concat();
-        assert_eq!(expect(&args, OK).await.0, "terminated\n");
+        assert!(expect(&args, OK).await.0.starts_with("terminated"));
         assert_eq!(compute.wait_exit().await.code(), Some(1));
 
         // While it starts it cannot be terminated by request.

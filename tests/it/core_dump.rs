@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use compute_ctl::dev::sync_wrapper::SyncMode;
+
 use crate::support::{
     Bed, Compute, assert_nothing_left, on_every_server, on_one_server, put, put_program,
 };
@@ -87,6 +89,25 @@ async fn lldb_where_there_is_no_gdb_and_neither_is_no_harm() {
             assert!(compute.log().contains(&expected), "{}", compute.log());
             assert_nothing_left(&bed);
         }
+    })
+    .await;
+}
+
+/// Postgres never ran; the sync before it did.
+#[tokio::test]
+async fn a_sync_that_crashes_leaves_one_too() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        bed.safekeepers[0].behave(|it| it.unknown_timeline = true);
+        bed.wrapper.set_mode(SyncMode::Exit(1)).unwrap();
+        let mut compute = start(&bed, &[("gdb", "echo \"called: $@\"")], ":/usr/bin:/bin");
+        compute.wait_for_log("will retry (attempt 1)").await;
+        let core = leave_core(&bed, "core");
+        bed.wrapper.set_mode(SyncMode::Garbage).unwrap();
+        compute.wait_for_failure().await;
+        compute.wait_for_log(&format!("-ex bt {} {}", bed.pgbin.display(), core.display())).await;
+        compute.dismiss().await;
+        assert_nothing_left(&bed);
     })
     .await;
 }

@@ -21,7 +21,7 @@ async fn a_bad_setting_is_reported_in_postgres_own_words() {
         );
         // A `/terminate` need not wait for the rest of the time in which the error can be read.
         let (code, body) = compute.post("/terminate", None).await;
-        assert_eq!((code.as_u16(), body), (200, serde_json::json!({"lsn": null})));
+        assert!(code == 200 && body["lsn"].is_string(), "the safekeepers were synced: {body}");
         assert_eq!(compute.wait_exit().await.code(), Some(1));
         assert_nothing_left(&bed);
     })

@@ -1,5 +1,7 @@
 //! `/refresh_configuration` (01 §13.3, 03 §6.4): the configuration file is read again.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -58,7 +60,9 @@ async fn a_broken_file_is_tried_again() {
         let error = status(&compute).await["error"].as_str().unwrap().to_owned();
         assert!(error.contains("config.json"), "{error}");
         let extra = &status(&compute).await["extra"];
-        assert_eq!(extra["last_failure"]["phase"], "fetch_configuration", "{extra}");
+        let failure = &extra["last_failure"];
+        assert_eq!(failure["phase"], "fetch_configuration", "{extra}");
+        assert!(failure["operation"].is_null(), "nobody knows what it would have been: {extra}");
         assert_eq!(compute.sql_text("SELECT 40 + 2").await, "42");
         let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
         let text = "invalid compute status: refresh-configuration-pending";
@@ -97,6 +101,31 @@ async fn a_call_cuts_the_pause_short() {
         bed.wait_running(&mut compute).await;
         assert_eq!(compute.count_in_log("received SIGHUP"), 0, "{}", compute.log());
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// The source may be on a mount that is lost: to open it takes for ever.
+#[tokio::test]
+async fn a_file_that_blocks_does_not_hold_the_end_up() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let mut compute = bed.start();
+        bed.wait_running(&mut compute).await;
+        let file = bed.dir().join("config.json");
+        fs::remove_file(&file).unwrap();
+        nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+        compute.refresh().await;
+        compute.wait_for("refresh_configuration").await;
+        assert_eq!(status(&compute).await["extra"]["phases"], json!(["fetch_configuration"]));
+        let (code, body) = compute.post("/terminate?mode=immediate", None).await;
+        assert_eq!(code.as_u16(), 200, "{body}");
+        let extra = &status(&compute).await["extra"];
+        let phases = extra["phases"].as_array();
+        assert!(phases.is_none_or(|it| it.is_empty()), "nothing goes on: {extra}");
+        assert_eq!(compute.wait_exit().await.code(), Some(0));
         assert_nothing_left(&bed);
     })
     .await;

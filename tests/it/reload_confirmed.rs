@@ -36,7 +36,7 @@ async fn a_postmaster_that_does_not_react_is_a_failure() {
         assert_eq!(code, 500, "{body}");
         let text = error(&compute).await;
         let not_read = format!("Postgres, process {postmaster}, has not read");
-        for part in ["phase reload", &not_read, "the configuration before it is in force"] {
+        for part in ["phase reload", &not_read, "the file before it is back in its place"] {
             assert!(text.contains(part), "{text}");
         }
         assert_eq!(bed.pgdata_text("postgresql.conf"), conf);
@@ -108,6 +108,16 @@ async fn the_rules_may_be_elsewhere() {
         let (code, body) = configure(&bed, &compute).await;
         assert_eq!(code, 200, "{body}\n{}", compute.log());
         assert_eq!(compute.sql_text("SHOW work_mem").await, "7MB");
+        // A reload does not change where they are, whatever the spec says of it.
+        for value in ["8MB", "9MB"] {
+            let mut body = bed.configure_body();
+            let settings = body["spec"]["cluster"]["settings"].as_array_mut().unwrap();
+            settings.retain(|setting| setting["name"] != "hba_file");
+            settings.push(json!({"name": "work_mem", "value": value, "vartype": "string"}));
+            let (code, body) = compute.post("/configure", Some(&body)).await;
+            assert_eq!(code, 200, "{body}\n{}", compute.log());
+            assert_eq!(compute.sql_text("SHOW work_mem").await, value);
+        }
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })

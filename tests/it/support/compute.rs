@@ -125,7 +125,7 @@ impl Compute {
     /// Ends a compute whose start has failed, without waiting until its time is over.
     pub async fn dismiss(&mut self) {
         let (code, answer) = self.post("/terminate?mode=immediate", None).await;
-        assert_eq!((code, answer), (StatusCode::OK, serde_json::json!({"lsn": null})));
+        assert!(code == StatusCode::OK && answer.get("lsn").is_some(), "{code} {answer}");
         assert_eq!(self.wait_exit().await.code(), Some(1));
     }
 

@@ -51,6 +51,11 @@ impl ControlPlane {
         Self { base, script }
     }
 
+    /// Host and port.
+    pub fn address(&self) -> &str {
+        self.base.trim_start_matches("http://").trim_end_matches("/cp")
+    }
+
     /// From here on it answers this.
     pub fn answer(&self, answers: Vec<(u16, String)>) {
         self.script.lock().unwrap().answers = answers;
