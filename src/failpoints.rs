@@ -1,5 +1,6 @@
 //! Faults that tests inject by name (01 §23, 03 §8.4). Only builds with the feature `testing` have
-//! any; elsewhere nothing here has an effect.
+//! any; elsewhere nothing here has an effect. What else only such builds read from their environment
+//! is here as well.
 //!
 //! Names in use: `compute-migration`, where `return(n)` fails migration `n`; `compute-prewarm` and
 //! `compute-promotion`, where `return` fails a prewarm, or a promotion just before `pg_promote()`.
@@ -11,6 +12,9 @@ pub const ENABLED: bool = cfg!(feature = "testing");
 
 /// Environment variable with the failpoints of the start: `name=actions;name=actions`.
 pub const VARIABLE: &str = "FAILPOINTS";
+
+/// Environment variable with the number of retries of a basebackup (01 §2, 06 §3.8).
+pub const BASEBACKUP_RETRIES: &str = "NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES";
 
 /// The action that the library does not know: the process ends with code 1.
 const EXIT: &str = "exit";
@@ -29,6 +33,26 @@ pub enum FailpointError {
         /// What the library found.
         reason: String,
     },
+}
+
+/// A number of retries that is none.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error("{BASEBACKUP_RETRIES} is {0:?}, not a number from 0 to 65535")]
+pub struct BadRetries(String);
+
+/// How often a basebackup is to be tried again, if the environment says so. Without `testing` it is
+/// only mentioned that it does.
+pub fn basebackup_retries() -> Result<Option<u32>, BadRetries> {
+    let Some(text) = std::env::var_os(BASEBACKUP_RETRIES) else { return Ok(None) };
+    if !ENABLED {
+        tracing::warn!("{BASEBACKUP_RETRIES} is set, this is no testing build; ignored");
+        return Ok(None);
+    }
+    retries(&text.to_string_lossy()).map(Some)
+}
+
+fn retries(text: &str) -> Result<u32, BadRetries> {
+    text.parse::<u16>().map(u32::from).map_err(|_| BadRetries(text.to_owned()))
 }
 
 /// Sets the failpoints of the environment. Without `testing` it only says that there are none.
@@ -101,6 +125,16 @@ mod tests {
         }
         for text in ["", ";", "unit-c=off", "unit-c=1*return(3)->off; unit-d=exit;"] {
             assert_eq!(setup(text), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_retries() {
+        assert_eq!(retries("0"), Ok(0));
+        assert_eq!(retries("65535"), Ok(65_535));
+        for text in ["", " 1", "-1", "65536", "many"] {
+            let error = retries(text).unwrap_err().to_string();
+            assert!(error.starts_with("NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES is "), "{error}");
         }
     }
 

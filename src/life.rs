@@ -97,7 +97,10 @@ impl Compute {
         let pgdata = std::path::absolute(pgdata)
             .with_context(|| format!("--pgdata {} cannot be used", pgdata.display()))?;
         let source = source(args)?;
-        let timeouts = Timeouts { stop_on_signal: args.stop_timeout, ..Timeouts::default() };
+        let mut timeouts = Timeouts { stop_on_signal: args.stop_timeout, ..Timeouts::default() };
+        if let Some(retries) = failpoints::basebackup_retries()? {
+            timeouts.basebackup.retries = retries;
+        }
 
         let metrics = Metrics::new().context("could not register the metrics")?;
         let count = |status| metrics.count_cplane_request(RPC, status);

@@ -13,7 +13,8 @@ use compute_ctl::dev;
 use compute_ctl::driver::Stop;
 use compute_ctl::errors;
 use compute_ctl::life::{self, Compute, Process};
-use compute_ctl::os::{limits, privileges};
+use compute_ctl::os::limits::{self, CoreLimit};
+use compute_ctl::os::privileges;
 use compute_ctl::telemetry::{log_files, logging, sink::LogSink};
 use compute_ctl::timeouts::Timeouts;
 
@@ -54,7 +55,11 @@ fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
     if let privileges::Outcome::Became(user) = &stepped_down {
         tracing::info!("started as root, running as {user} from here on");
     }
-    tracing::info!("{core_limit}; {descriptor_limit}");
+    match core_limit {
+        CoreLimit::Unlimited => tracing::info!("{core_limit}"),
+        _ => tracing::warn!("{core_limit}"),
+    }
+    tracing::info!("{descriptor_limit}");
 
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;

@@ -68,6 +68,12 @@ pub struct Timeouts {
     /// One lock that a statement of ours waits for. Users' transactions are usually short; where
     /// they are not, waiting longer also makes other users wait, behind us in the queue.
     pub sql_lock: Duration,
+    /// An apply of roles and databases as a whole, besides [`Self::sql_apply_per_database`]. Each
+    /// statement has its own deadline; this one ends what would go on for days.
+    pub sql_apply: Duration,
+    /// More time for an apply, for each database of the spec: creating it may take as long where
+    /// its pages come from a slow pageserver.
+    pub sql_apply_per_database: Duration,
     /// The turn at the catalogs: one step of somebody else's work, with its connect.
     pub catalog_turn: Duration,
     /// Ending what runs in the background.
@@ -138,6 +144,14 @@ pub struct Timeouts {
     pub ready_max_age: Duration,
 }
 
+impl Timeouts {
+    /// For an apply of a spec with so many databases.
+    pub fn apply(&self, databases: usize) -> Duration {
+        let databases = u32::try_from(databases).unwrap_or(u32::MAX);
+        self.sql_apply.saturating_add(self.sql_apply_per_database.saturating_mul(databases))
+    }
+}
+
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
@@ -162,6 +176,8 @@ impl Default for Timeouts {
             sql_no_slot: Duration::from_secs(60),
             sql_no_slot_pause: Duration::from_millis(100),
             sql_lock: Duration::from_secs(30),
+            sql_apply: Duration::from_secs(3600),
+            sql_apply_per_database: Duration::from_secs(5),
             catalog_turn: Duration::from_secs(150),
             background_end: Duration::from_secs(1),
             writability: Duration::from_secs(300),

@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use compute_ctl::dev::archive::{self, ArchiveOptions};
 use compute_ctl::dev::pageserver::{PageserverOptions, StandInPageserver};
 use compute_ctl::dev::safekeeper::{SafekeeperBehaviour, StandInSafekeeper};
 use compute_ctl::dev::servers::{self, Server};
@@ -38,6 +39,8 @@ pub struct Bed {
     runtime: Runtime,
     pageserver: StandInPageserver,
     safekeepers: Vec<StandInSafekeeper>,
+    /// What a compute starts from unless told otherwise.
+    empty: Template,
     binary: PathBuf,
     owner: Option<RunAs>,
     ports: [u16; 3],
@@ -60,13 +63,15 @@ impl Bed {
         // One thread for the storage, so that the daemon has a core that nobody else wants.
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let (pageserver, safekeepers) = runtime.block_on(storage(&server, dir.path(), owner))?;
+        let (empty, pageserver, safekeepers) =
+            runtime.block_on(storage(&server, dir.path(), owner))?;
         Ok(Self {
             server,
             clients,
             runtime,
             pageserver,
             safekeepers,
+            empty,
             binary,
             owner,
             ports: free_ports()?,
@@ -87,6 +92,24 @@ impl Bed {
     pub fn spec(&self) -> SpecBuilder {
         let addresses = self.safekeepers.iter().map(StandInSafekeeper::address).collect();
         SpecBuilder::new(self.pageserver.connstring(), addresses, self.ports[0], self.dir.path())
+    }
+
+    /// The next computes start from what the last one left, which has ended.
+    pub fn serve_last(&self) -> anyhow::Result<()> {
+        let archive = self.dir.path().join("last.tar.gz");
+        let packed = archive::build(&self.pgdata(), &archive, &ArchiveOptions::default())?;
+        self.serve(&Template { archive, checkpoint_lsn: packed.checkpoint_lsn });
+        Ok(())
+    }
+
+    /// The next computes start from a cluster that has never been started.
+    pub fn serve_empty(&self) {
+        self.serve(&self.empty);
+    }
+
+    fn serve(&self, template: &Template) {
+        self.pageserver.set_archive(&template.archive);
+        self.safekeepers.iter().for_each(|it| it.set_lsn(template.checkpoint_lsn));
     }
 
     /// A compute on a new data directory. The old ones stay to the end: ext4 creates files slowly
@@ -186,16 +209,17 @@ async fn storage(
     server: &Server,
     dir: &Path,
     owner: Option<RunAs>,
-) -> anyhow::Result<(StandInPageserver, Vec<StandInSafekeeper>)> {
+) -> anyhow::Result<(Template, StandInPageserver, Vec<StandInSafekeeper>)> {
     let template = Template::build(server, dir, owner, &Children::new()).await?;
-    let options = PageserverOptions { archive: template.archive, port: 0, password: None };
+    let archive = template.archive.clone();
+    let options = PageserverOptions { archive, port: 0, password: None };
     let pageserver = StandInPageserver::start(options).await?;
     let mut safekeepers = Vec::new();
     for _ in 0..SAFEKEEPERS {
         let behaviour = SafekeeperBehaviour::at(template.checkpoint_lsn);
         safekeepers.push(StandInSafekeeper::start(0, behaviour).await?);
     }
-    Ok((pageserver, safekeepers))
+    Ok((template, pageserver, safekeepers))
 }
 
 /// The user that Postgres runs as, when that is not ours.

@@ -1,10 +1,13 @@
-//! `/configure` on a running compute: `cargo bench --bench reconfigure [-- [--runs N]]`.
+//! `/configure` on a running compute: `cargo bench --bench reconfigure [-- [--runs N] [--binary PATH]]`.
 //!
 //! The real binary on the newest Postgres of the machine, stand-in storage on loopback, the catalog
 //! skipped. Measured from the connect of the client to the last byte of the answer, which is given
 //! when Postgres has loaded the new file. After each round a new SQL session must show the new
 //! value; that is not counted.
 
+#[path = "../startup/arguments.rs"]
+#[allow(dead_code, reason = "here are no cases to choose from")]
+mod arguments;
 mod bed;
 #[path = "../startup/process.rs"]
 #[allow(dead_code, reason = "the other benchmark looks at more")]
@@ -13,9 +16,7 @@ mod process;
 #[allow(dead_code, reason = "the other benchmark looks at more")]
 mod samples;
 
-use std::path::PathBuf;
-
-use anyhow::{Context, bail, ensure};
+use arguments::Arguments;
 use samples::{Samples, heading, verdict};
 
 /// Rounds of each case, unless told otherwise: some seconds.
@@ -26,28 +27,15 @@ const WARM_UP: usize = 5;
 const AIM: f64 = 10.0;
 
 fn main() -> anyhow::Result<()> {
-    let (mut wanted, mut runs) = (false, RUNS);
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            // `cargo bench` passes it; without it (`cargo test --all-targets`) nothing is to do.
-            "--bench" => wanted = true,
-            "--runs" => {
-                let value = arguments.next().context("--runs needs a number")?;
-                runs = value.parse().context("--runs needs a number")?;
-            }
-            other => bail!("unknown argument {other}: there is --runs N"),
-        }
-    }
-    ensure!(runs > 0, "--runs needs a number above 0");
-    if !wanted {
+    let arguments = Arguments::read(RUNS, &[])?;
+    if !arguments.wanted {
         println!("reconfiguration figures: run me with `cargo bench --bench reconfigure`");
         return Ok(());
     }
+    let runs = arguments.runs;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let binary = PathBuf::from(env!("CARGO_BIN_EXE_compute_ctl"));
-    let mut bed = runtime.block_on(bed::Bed::new(binary))?;
+    let mut bed = runtime.block_on(bed::Bed::new(arguments.binary))?;
     println!("PostgreSQL {}, {runs} rounds", bed.version());
 
     let [mut moved, mut changed] = std::array::from_fn(|_| Samples::default());

@@ -1,4 +1,4 @@
-//! The command line of a benchmark with several cases.
+//! The command line of a benchmark, with or without cases to choose from.
 
 use std::path::PathBuf;
 
@@ -36,8 +36,8 @@ impl Arguments {
                     read.chosen.push(name.to_owned());
                 }
                 other => {
-                    let cases = cases.join(", ");
-                    bail!("unknown argument {other}: there are --runs N, --binary PATH, {cases}");
+                    let known = [&["--runs N", "--binary PATH"], cases].concat().join(", ");
+                    bail!("unknown argument {other}: there are {known}");
                 }
             }
         }

@@ -1,31 +1,43 @@
 //! One apply: look, plan, do (05 §6).
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::concurrency;
 use super::execute::{ApplyError, Execution};
+use super::lakebase;
 use super::plan::{ClusterPlan, Wanted, plan_cluster};
 use super::pool::Sessions;
 use super::report::ApplyReport;
-use super::snapshot;
+use super::session::{Session, SessionError};
+use super::snapshot::{self, ClusterState};
 
-/// Brings the catalog to what the spec says, with at most `limit` sessions besides the main one.
+/// Brings the catalog to what the spec says, with at most `limit` sessions besides the main one; in
+/// Lakebase mode also to what that mode wants (05 §22).
 /// Stops at the first error; a repeated apply goes on from there. The report says what was done
-/// until then.
+/// until then, and why it went no further.
 pub async fn apply(
     sessions: &Sessions,
     wanted: &Wanted<'_>,
     limit: usize,
+    in_lakebase_mode: bool,
 ) -> (ApplyReport, Result<(), ApplyError>) {
+    let deadline = Instant::now() + sessions.whole;
     info!("Applying config with max {limit} concurrency");
-    let nothing = |error| (ApplyReport::default(), Err(error));
+    let nothing = |error: ApplyError| (ApplyReport::nothing_done(&error), Err(error));
     let main = match sessions.open_patiently(None).await {
         Ok(main) => main,
         Err(error) => return nothing(ApplyError::Connect(error)),
     };
-    let state = match snapshot::read(main.session(), &wanted.questions()).await {
+    let state = match read(main.session(), wanted, in_lakebase_mode).await {
         Ok(state) => state,
-        Err(error) => return nothing(ApplyError::Snapshot(error)),
+        Err(error) => {
+            let mut report = ApplyReport::default();
+            report.note_time_limit(&error);
+            let error = ApplyError::Snapshot(error);
+            report.error = Some(error.to_string());
+            return (report, Err(error));
+        }
     };
     let system = state.system_database.clone();
     let limit = concurrency::within(limit, state.max_connections);
@@ -37,7 +49,20 @@ pub async fn apply(
     notes.iter().for_each(|note| info!("{note}"));
     remarks.iter().for_each(|remark| warn!("{remark}"));
     let execution = Execution::new(sessions, main.session(), &system, &permissions, limit);
-    let (mut report, result) = execution.run(stages).await;
-    report.unchanged = unchanged;
+    let (mut report, result) = execution.run(stages, deadline, sessions.whole).await;
+    unchanged.iter().for_each(|object| report.note_unchanged(object));
+    report.error = result.as_ref().err().map(ToString::to_string);
     (report, result)
+}
+
+async fn read(
+    session: &Session,
+    wanted: &Wanted<'_>,
+    in_lakebase_mode: bool,
+) -> Result<ClusterState, SessionError> {
+    let mut state = snapshot::read(session, &wanted.questions()).await?;
+    if in_lakebase_mode {
+        state.lakebase = Some(lakebase::read(session).await?);
+    }
+    Ok(state)
 }

@@ -1,15 +1,17 @@
 //! Carries a plan out: stage after stage, the chains of a stage at the same time, one message per
 //! transaction.
 //!
-//! The first error ends it: nothing more is begun, statements in progress are cancelled, and only
-//! when all have ended is the error returned, so nobody changes the catalog afterwards (05
-//! weaknesses 15 and 21).
+//! The first error ends it, and so does the deadline for the whole: nothing more is begun, statements
+//! in progress are cancelled, and only when all have ended is the error returned, so nobody changes
+//! the catalog afterwards (05 weaknesses 5, 15 and 21).
 
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use thiserror::Error;
+use tokio::time::{Instant, sleep_until};
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +49,24 @@ pub enum ApplyError {
         /// Why.
         error: SessionError,
     },
+    /// All of it took too long; statements in progress were cancelled.
+    #[error(
+        "gave up after {} s: {done} operations were done, step {step} of {steps} was in progress, and \
+         {left} parts of it (databases, most of them) were left. What is done stays done; applying the \
+         spec again goes on from there", limit.as_secs()
+    )]
+    Deadline {
+        /// How long it was given.
+        limit: Duration,
+        /// Operations that are committed.
+        done: usize,
+        /// The stage in progress, counted from 1.
+        step: usize,
+        /// Stages of the plan.
+        steps: usize,
+        /// Chains of the stage that had not come to their end.
+        left: usize,
+    },
     /// One operation failed; later ones were not tried.
     #[error("could not {what} in database {database:?}: {error}")]
     Operation {
@@ -78,6 +98,10 @@ pub struct Execution<'a> {
 struct Outcome {
     report: ApplyReport,
     error: Option<ApplyError>,
+    /// The stage in progress, counted from 1, of how many.
+    step: (usize, usize),
+    /// Its chains that have not come to their end.
+    left: usize,
 }
 
 impl<'a> Execution<'a> {
@@ -93,9 +117,37 @@ impl<'a> Execution<'a> {
         Self { sessions, main, system, permissions, limit, stop, outcome }
     }
 
-    /// Carries the stages out. The report is there whatever happens.
-    pub async fn run(self, stages: Vec<Stage>) -> (ApplyReport, Result<(), ApplyError>) {
-        for stage in stages {
+    /// Carries the stages out, until the deadline at most; `limit` is the time that the apply was
+    /// given altogether. The report is there whatever happens.
+    pub async fn run(
+        self,
+        stages: Vec<Stage>,
+        deadline: Instant,
+        limit: Duration,
+    ) -> (ApplyReport, Result<(), ApplyError>) {
+        {
+            let mut work = pin!(self.run_stages(stages));
+            tokio::select! {
+                biased;
+                () = &mut work => {}
+                () = sleep_until(deadline) => {
+                    self.give_up(limit);
+                    work.await;
+                }
+            }
+        }
+        let Outcome { report, error, .. } =
+            self.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (report, error.map_or(Ok(()), Err))
+    }
+
+    async fn run_stages(&self, stages: Vec<Stage>) {
+        let steps = stages.len();
+        for (stage, step) in stages.into_iter().zip(1..) {
+            {
+                let mut outcome = self.outcome();
+                (outcome.step, outcome.left) = ((step, steps), stage.len());
+            }
             let (system, inside): (Vec<_>, Vec<_>) =
                 stage.into_iter().partition(|chain| *chain.database == *self.system);
             // Databases that are created or dropped are as good as independent of each other. For the
@@ -109,12 +161,23 @@ impl<'a> Execution<'a> {
             let on_main = join(self.work_on(self.main, &system), join_all(helping));
             join(on_main, join_all(working)).await;
             if self.stop.is_cancelled() {
-                break;
+                return;
             }
         }
-        let Outcome { report, error } =
-            self.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
-        (report, error.map_or(Ok(()), Err))
+    }
+
+    fn give_up(&self, limit: Duration) {
+        let error = {
+            let Outcome { report, step: (step, steps), left, .. } = &*self.outcome();
+            let (done, step, steps, left) = (report.counts.done, *step, *steps, *left);
+            ApplyError::Deadline { limit, done, step, steps, left }
+        };
+        self.fail(error);
+    }
+
+    fn note_ended(&self) {
+        let mut outcome = self.outcome();
+        outcome.left = outcome.left.saturating_sub(1);
     }
 
     /// Never held across an await; the report is whole at any moment.
@@ -136,6 +199,7 @@ impl<'a> Execution<'a> {
     async fn work_on(&self, session: &Session, queue: &Queue<Chain>) {
         while let Some(chain) = self.next(queue) {
             self.run_chain(session, chain).await;
+            self.note_ended();
         }
     }
 
@@ -171,13 +235,14 @@ impl<'a> Execution<'a> {
                     self.fail(ApplyError::Database { database, error });
                 }
             }
+            self.note_ended();
         }
     }
 
     /// Somebody dropped it after it was listed; there is nothing left to do in it.
     fn note_vanished(&self, chain: &Chain) {
         tracing::warn!("database {:?} was dropped meanwhile, going on without it", chain.database);
-        self.outcome().report.vanished.push(chain.database.to_string());
+        self.outcome().report.note_vanished(&chain.database);
     }
 
     async fn run_chain(&self, session: &Session, chain: Chain) {
@@ -194,6 +259,7 @@ impl<'a> Execution<'a> {
                     operations.extend(plan_database(&database, wanted, self.permissions, &state));
                 }
                 Err(error) => {
+                    self.outcome().report.note_time_limit(&error);
                     let (what, database) =
                         ("read the schema public".to_owned(), database.to_string());
                     return self.fail(ApplyError::Operation { what, database, error });
@@ -214,13 +280,13 @@ impl<'a> Execution<'a> {
             message.iter().map(|operation| operation.sql.expose().as_str()).collect();
         let sql = statements.join(SEPARATOR);
         let mut batch = pin!(session.batch(&sql));
-        let done = tokio::select! {
+        let (done, cancelled) = tokio::select! {
             biased;
-            done = &mut batch => done,
+            done = &mut batch => (done, false),
             () = self.stop.cancelled() => {
                 session.cancel().await;
                 // It has a deadline of its own.
-                batch.await
+                (batch.await, true)
             }
         };
         let mut outcome = self.outcome();
@@ -232,6 +298,9 @@ impl<'a> Execution<'a> {
         // All done and then an error: the commit failed.
         let Some(failed) = message.get(blamed).or_else(|| message.last()) else { return false };
         outcome.report.note_failed(failed, &error);
+        if !cancelled {
+            outcome.report.note_time_limit(&error);
+        }
         drop(outcome);
         let (what, database) = (failed.to_string(), failed.database.to_string());
         self.fail(ApplyError::Operation { what, database, error });

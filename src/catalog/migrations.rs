@@ -188,6 +188,8 @@ mod tests {
             let sql = fill(template, "my_role");
             assert!(sql.contains("\"my_role\"") || sql.contains("'my_role'"), "{sql}");
             assert!(!sql.contains("{privileged"), "{sql}");
+            // One name for both modes, that of the command line (05 §22).
+            assert!(!template.contains("_superuser"), "{template}");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::telemetry::secret::Secret;
 
@@ -17,6 +18,10 @@ pub enum Phase {
     PreDrop,
     /// 2: the role that users are members of.
     PrivilegedRole,
+    /// After 2, in Lakebase mode: the platform's roles.
+    LakebaseRoles,
+    /// After these, in Lakebase mode: the time-out of readers' statements.
+    ReaderTimeouts,
     /// 3: what an interrupted DROP DATABASE left.
     InvalidDatabases,
     /// 4.
@@ -35,10 +40,14 @@ pub enum Phase {
     StatementStatistics,
     /// 11: extension `neon`.
     NeonExtension,
+    /// After 11, in Lakebase mode.
+    DatabricksAuth,
     /// 12: the table of the availability check.
     AvailabilityCheck,
     /// 13.
     DropRoles,
+    /// After 13, in Lakebase mode: what the monitor's role may do.
+    MonitorPrivileges,
     /// 14: subscriptions were dropped for this timeline.
     RecordSubscriptions,
     /// 15: `pgaudit`.
@@ -55,6 +64,8 @@ impl fmt::Display for Phase {
             Self::RememberSubscriptions => "remember_subscriptions",
             Self::PreDrop => "pre_drop",
             Self::PrivilegedRole => "privileged_role",
+            Self::LakebaseRoles => "lakebase_roles",
+            Self::ReaderTimeouts => "reader_timeouts",
             Self::InvalidDatabases => "invalid_databases",
             Self::RenameRoles => "rename_roles",
             Self::Roles => "roles",
@@ -64,8 +75,10 @@ impl fmt::Display for Phase {
             Self::InsideDatabases => "inside_databases",
             Self::StatementStatistics => "statement_statistics",
             Self::NeonExtension => "neon_extension",
+            Self::DatabricksAuth => "databricks_auth",
             Self::AvailabilityCheck => "availability_check",
             Self::DropRoles => "drop_roles",
+            Self::MonitorPrivileges => "monitor_privileges",
             Self::RecordSubscriptions => "record_subscriptions",
             Self::Audit => "audit",
             Self::AuditFile => "audit_file",
@@ -81,8 +94,9 @@ impl Serialize for Phase {
 }
 
 /// What kind of thing is changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = CatalogObjectKind)]
 pub enum ObjectKind {
     /// A role.
     Role,
@@ -92,12 +106,15 @@ pub enum ObjectKind {
     Schema,
     /// An extension of the session's database.
     Extension,
-    /// A table of the session's database.
+    /// A table or view of the session's database.
     Table,
+    /// A function of the session's database.
+    Function,
 }
 
 /// What is changed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[schema(as = CatalogObject)]
 pub struct Object {
     /// Its kind.
     pub kind: ObjectKind,
@@ -120,14 +137,16 @@ impl fmt::Display for Object {
             ObjectKind::Schema => "schema",
             ObjectKind::Extension => "extension",
             ObjectKind::Table => "table",
+            ObjectKind::Function => "function",
         };
         write!(f, "{kind} {:?}", self.name)
     }
 }
 
 /// What is done to an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = CatalogAction)]
 pub enum Action {
     /// It was not there.
     Create,
@@ -163,7 +182,7 @@ pub enum Action {
     Move,
     /// An extension goes to its default version.
     Update,
-    /// A setting of a database.
+    /// A setting of a database or role.
     Set,
 }
 

@@ -25,6 +25,8 @@ pub struct Sessions {
     pub no_slot: Duration,
     /// Between two tries while it has none.
     pub pause: Duration,
+    /// For the whole apply.
+    pub whole: Duration,
 }
 
 impl Sessions {

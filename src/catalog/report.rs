@@ -1,14 +1,24 @@
-//! What became of each object in an apply.
+//! What became of each object in an apply, as `/status` shows it.
+//!
+//! A spec may have tens of thousands of objects, and the report is kept and sent again and again. So
+//! it holds the first of each kind and counts all of them.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::operation::{Action, Object, Operation, Phase};
 use super::session::SessionError;
 
+/// How many operations that are done, unchanged objects and vanished databases are kept, each.
+const MOST: usize = 100;
+/// How many operations that failed are kept; their messages are longer.
+const MOST_FAILED: usize = 50;
+
 /// One operation and how it ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct OperationReport {
     /// Where it stands in the order of effects.
+    #[schema(value_type = String, example = "databases")]
     pub phase: Phase,
     /// What was done.
     pub action: Action,
@@ -21,35 +31,62 @@ pub struct OperationReport {
 }
 
 /// How an operation ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = OperationOutcome)]
 pub enum Outcome {
     /// It is committed.
     Done,
     /// It was refused; what was in the same transaction is not committed either.
     Failed {
         /// If the server itself answered.
+        #[schema(required)]
         sqlstate: Option<String>,
         /// Without any SQL text.
         message: String,
     },
 }
 
-/// What an apply did. Of operations that were planned and not begun it says nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+/// So many of each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ApplyCounts)]
+pub struct Counts {
+    /// Operations that are committed.
+    pub done: usize,
+    /// Operations that failed.
+    pub failed: usize,
+    /// Objects of the spec that were as they should be.
+    pub unchanged: usize,
+    /// Databases that vanished meanwhile.
+    pub vanished: usize,
+}
+
+/// What the last apply of roles and databases did. Of operations that were planned and not begun it
+/// says nothing. The lists hold the first 100 of each kind, of failed operations the first 50;
+/// `counts` has all of them, and `left_out` says how many the lists do not show.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ApplyReport {
-    /// In the order in which they ended.
+    /// Why the apply ended before its end; null if it is complete.
+    #[schema(required)]
+    pub error: Option<String>,
+    /// Operations, in the order in which they ended.
     pub operations: Vec<OperationReport>,
     /// Objects of the spec that were as they should be.
     pub unchanged: Vec<Object>,
     /// Databases that vanished meanwhile.
     pub vanished: Vec<String>,
+    /// Statements that met a time limit, the server's or ours.
+    pub timed_out: u64,
+    /// How many there were of each.
+    pub counts: Counts,
+    /// How many of each are not in the lists.
+    pub left_out: Counts,
 }
 
 impl ApplyReport {
-    /// How many operations are committed.
-    pub fn done(&self) -> usize {
-        self.operations.iter().filter(|report| report.outcome == Outcome::Done).count()
+    /// An apply that ended before anything was changed.
+    pub(super) fn nothing_done(error: &impl ToString) -> Self {
+        Self { error: Some(error.to_string()), ..Self::default() }
     }
 
     pub(super) fn note_done(&mut self, operation: &Operation) {
@@ -58,21 +95,94 @@ impl ApplyReport {
             operation.database,
             operation.reason
         );
-        self.push(operation, Outcome::Done);
+        let (count, left_out) = (&mut self.counts.done, &mut self.left_out.done);
+        if has_room(MOST, count, left_out) {
+            self.operations.push(entry(operation, Outcome::Done));
+        }
     }
 
     pub(super) fn note_failed(&mut self, operation: &Operation, error: &SessionError) {
-        let sqlstate = error.sqlstate().map(|state| state.code().to_owned());
-        self.push(operation, Outcome::Failed { sqlstate, message: error.to_string() });
+        let (count, left_out) = (&mut self.counts.failed, &mut self.left_out.failed);
+        if has_room(MOST_FAILED, count, left_out) {
+            let sqlstate = error.sqlstate().map(|state| state.code().to_owned());
+            let outcome = Outcome::Failed { sqlstate, message: error.to_string() };
+            self.operations.push(entry(operation, outcome));
+        }
     }
 
-    fn push(&mut self, operation: &Operation, outcome: Outcome) {
-        self.operations.push(OperationReport {
-            phase: operation.phase,
-            action: operation.action,
-            object: operation.object.clone(),
-            database: operation.database.to_string(),
-            outcome,
-        });
+    /// Counts a statement of the apply if a time limit ended it (05 §22).
+    pub(super) fn note_time_limit(&mut self, error: &SessionError) {
+        if error.is_time_limit() {
+            self.timed_out = self.timed_out.saturating_add(1);
+        }
+    }
+
+    pub(super) fn note_unchanged(&mut self, object: &Object) {
+        if has_room(MOST, &mut self.counts.unchanged, &mut self.left_out.unchanged) {
+            self.unchanged.push(object.clone());
+        }
+    }
+
+    pub(super) fn note_vanished(&mut self, database: &str) {
+        if has_room(MOST, &mut self.counts.vanished, &mut self.left_out.vanished) {
+            self.vanished.push(database.to_owned());
+        }
+    }
+}
+
+/// Counts one more, and says whether it is to be kept.
+const fn has_room(most: usize, count: &mut usize, left_out: &mut usize) -> bool {
+    *count = count.saturating_add(1);
+    let kept = *count <= most;
+    if !kept {
+        *left_out = left_out.saturating_add(1);
+    }
+    kept
+}
+
+fn entry(operation: &Operation, outcome: Outcome) -> OperationReport {
+    OperationReport {
+        phase: operation.phase,
+        action: operation.action,
+        object: operation.object.clone(),
+        database: operation.database.to_string(),
+        outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::operation::ObjectKind;
+    use crate::telemetry::secret::Secret;
+
+    #[test]
+    fn ten_thousand_databases_fit() {
+        let mut report = ApplyReport::default();
+        for n in 0..10_000 {
+            let object = Object::new(ObjectKind::Database, &format!("{n:063}"));
+            let operation = Operation {
+                phase: Phase::Databases,
+                action: Action::Create,
+                object: object.clone(),
+                database: "postgres".into(),
+                role: "cloud_admin".into(),
+                reason: String::new(),
+                sql: Secret::new(String::new()),
+                alone: true,
+            };
+            report.note_unchanged(&object);
+            report.note_done(&operation);
+            report.note_vanished(&object.name);
+            if n >= 9_930 {
+                report.note_failed(&operation, &SessionError::Answer("odd".to_owned()));
+            }
+        }
+        let all = Counts { done: 10_000, failed: 70, unchanged: 10_000, vanished: 10_000 };
+        assert_eq!(report.counts, all);
+        let left_out = Counts { done: 9_900, failed: 20, unchanged: 9_900, vanished: 9_900 };
+        assert_eq!(report.left_out, left_out);
+        assert_eq!(report.operations.len(), 150, "those that failed last are there, too");
+        assert!(serde_json::to_vec(&report).unwrap().len() < 64 * 1024);
     }
 }

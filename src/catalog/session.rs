@@ -3,33 +3,36 @@
 //! Users may attach settings to databases and roles that would break or redirect whatever runs
 //! here, so every session starts with options that outrank them, see `options`. Nothing here
 //! waits without a deadline; a statement that waits for a lock is told apart from a slow one, and
-//! the error says who has the lock (`blocked`). No error shows SQL text, which may hold
+//! the error says who has the lock (`blocked`, `watch`). No error shows SQL text, which may hold
 //! password verifiers.
 
 mod blocked;
 mod call;
 mod cancel;
 mod config;
+mod error;
 mod footprint;
 mod maintenance;
 mod options;
+mod watch;
 
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_postgres::error::{ErrorPosition, SqlState};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::timeouts::Timeouts;
+use blocked::Wait;
 pub use blocked::{Activity, Blocker};
-pub use call::CallError;
+pub use call::{CallError, CallLimits};
 pub use config::{SessionConfig, session_config};
+pub use error::{PgError, SessionError};
 pub use footprint::{Footprint, visited_within};
 pub use maintenance::MaintenanceSession;
 
@@ -63,109 +66,6 @@ impl From<&Timeouts> for SessionDeadlines {
             connect: timeouts.sql_connect,
             statement: timeouts.sql_statement,
             lock: timeouts.sql_lock,
-        }
-    }
-}
-
-/// What Postgres, or the way to it, had to say.
-#[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[error("{text}")]
-pub struct PgError {
-    /// Present when the server itself answered. Decisions are made by this, never by the text.
-    pub sqlstate: Option<SqlState>,
-    /// Severity, message, SQLSTATE, detail and hint in one line.
-    pub text: String,
-    /// Which character of the message it is about, counted from 1. A message that cannot even be
-    /// parsed fails before its first statement, and only this tells which one is to blame.
-    pub position: Option<usize>,
-}
-
-impl PgError {
-    /// Whether the server answered with this SQLSTATE.
-    pub fn is(&self, sqlstate: &SqlState) -> bool {
-        self.sqlstate.as_ref() == Some(sqlstate)
-    }
-}
-
-impl From<tokio_postgres::Error> for PgError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        let Some(answer) = error.as_db_error() else {
-            let cause = std::error::Error::source(&error);
-            let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
-            return Self { sqlstate: None, text: format!("{error}{cause}"), position: None };
-        };
-        let code = answer.code();
-        let mut text =
-            format!("{}: {} (SQLSTATE {})", answer.severity(), answer.message(), code.code());
-        for (label, more) in [("detail", answer.detail()), ("hint", answer.hint())] {
-            if let Some(more) = more {
-                text.push_str(&format!("; {label}: {more}"));
-            }
-        }
-        let position = match answer.position() {
-            Some(ErrorPosition::Original(position)) => usize::try_from(*position).ok(),
-            _ => None,
-        };
-        Self { sqlstate: Some(code.clone()), text, position }
-    }
-}
-
-/// Why a session cannot be had or used.
-#[derive(Debug, Error, Clone, PartialEq, Eq)]
-pub enum SessionError {
-    /// `--connstr` is not what it should be. The text does not repeat it.
-    #[error("--connstr is not a Postgres connection URL: {0}")]
-    BadUrl(String),
-    /// Refused, or nobody there.
-    #[error("could not connect to Postgres: {0}")]
-    Connect(PgError),
-    /// No session in time.
-    #[error("could not connect to Postgres within {0:?}")]
-    ConnectDeadline(Duration),
-    /// A statement failed.
-    #[error(transparent)]
-    Statement(PgError),
-    /// No answer in time; the server was asked to cancel.
-    #[error("Postgres did not answer within {0:?}")]
-    StatementDeadline(Duration),
-    /// Somebody else has a lock; the server was asked to cancel.
-    #[error("gave up after {} s of waiting for a lock held by {}", waited.as_secs(), blocked::list(blockers))]
-    Blocked {
-        /// How long it was waited for this lock.
-        waited: Duration,
-        /// Who has it; at least one.
-        blockers: Vec<Blocker>,
-    },
-    /// The server refuses the login, and that of old clusters too (05 §3.3).
-    #[error("broken cloud_admin credential: {refused}; as zenith_admin: {fallback}")]
-    BrokenCredential {
-        /// The answer to the login in `--connstr`.
-        refused: PgError,
-        /// The answer to the login as `zenith_admin`.
-        fallback: Box<SessionError>,
-    },
-    /// `cloud_admin` could not be created in an old cluster.
-    #[error("apply_config setup cloud_admin: {0}")]
-    SetUpAdmin(Box<SessionError>),
-    /// An answer of another shape than the question.
-    #[error("unexpected answer from Postgres: {0}")]
-    Answer(String),
-}
-
-impl SessionError {
-    /// The server's own word on it, if it said anything.
-    pub const fn sqlstate(&self) -> Option<&SqlState> {
-        match self {
-            Self::Connect(error) | Self::Statement(error) => error.sqlstate.as_ref(),
-            _ => None,
-        }
-    }
-
-    /// Which character of a message the error is about, counted from 1.
-    pub const fn position(&self) -> Option<usize> {
-        match self {
-            Self::Statement(error) => error.position,
-            _ => None,
         }
     }
 }
@@ -297,6 +197,7 @@ impl Session {
         let began = Instant::now();
         let deadline = began + self.deadlines.statement;
         let mut look = began + self.deadlines.lock;
+        let mut unknown = None;
         let given_up = loop {
             let turn = tokio::select! {
                 biased;
@@ -307,14 +208,20 @@ impl Session {
                 return outcome.map_err(|error| SessionError::Statement(error.into()));
             }
             if deadline <= Instant::now() {
-                break SessionError::StatementDeadline(self.deadlines.statement);
+                let limit = self.deadlines.statement;
+                break match unknown {
+                    Some(why) => SessionError::Unexplained { limit, why: Box::new(why) },
+                    None => SessionError::StatementDeadline(limit),
+                };
             }
-            let waited = match self.wait().await {
-                Some(blocked::Wait { waited, blockers }) if waited >= self.deadlines.lock => {
+            let wait = self.wait().await;
+            unknown = wait.as_ref().err().cloned();
+            let waited = match wait {
+                Ok(Some(Wait { waited, blockers })) if waited >= self.deadlines.lock => {
                     break SessionError::Blocked { waited, blockers };
                 }
-                Some(wait) => wait.waited,
-                None => Duration::ZERO,
+                Ok(Some(wait)) => wait.waited,
+                Ok(None) | Err(_) => Duration::ZERO,
             };
             // When the lock that it waits for now would have taken too long.
             look = Instant::now() + self.deadlines.lock.saturating_sub(waited);
@@ -332,16 +239,14 @@ impl Session {
         }
     }
 
-    /// The lock that the statement in progress waits for, as far as that can be found out.
-    async fn wait(&self) -> Option<blocked::Wait> {
-        let pid = self.pid().await?;
-        match blocked::wait_of(pid, &self.config, self.deadlines).await {
-            Ok(wait) => wait,
-            Err(error) => {
-                tracing::warn!("could not find out what a slow statement waits for: {error}");
-                None
-            }
+    /// The lock that the statement in progress waits for, if it waits for one.
+    async fn wait(&self) -> Result<Option<Wait>, SessionError> {
+        let Some(pid) = self.pid().await else { return Ok(None) };
+        let wait = self.config.watch().wait_of(pid, &self.config, self.deadlines).await;
+        if let Err(error) = &wait {
+            tracing::warn!("could not find out what a slow statement waits for: {error}");
         }
+        wait
     }
 
     /// A statement that nobody waits for must not change anything later on, when the lock that it

@@ -1,27 +1,31 @@
 //! What is in the cluster, read in one round trip before anything is changed (05 §4).
 //!
 //! [`read`] asks all that decisions about roles, databases and the system database need. What lies
-//! inside the other databases is read there, by [`super::look`]. Invariant: a row that is not
-//! of the expected shape is an error, never left out, because a missing row would lead to an
-//! attempt to create what exists (05 weakness 16).
+//! inside the other databases is read there, by [`super::look`], unless its [`Outline`] says enough.
+//! Invariant: a row that is not of the expected shape is an error, never left out, because a missing
+//! row would lead to an attempt to create what exists (05 weakness 16).
 
 use std::collections::{BTreeSet, HashMap};
 
 use tokio_postgres::SimpleQueryRow;
 
-use super::quote::literal;
+use super::lakebase::LakebaseState;
+use super::quote::{identifier, literal};
 use super::session::{Session, SessionError};
 use crate::telemetry::secret::Secret;
 
 /// Rows begin with what they describe; columns of each kind are those that [`ClusterState::take`]
 /// reads.
 const SQL: &str = include_str!("sql/snapshot.sql");
+const OUTLINES: &str = include_str!("sql/outlines.sql");
 const DEPENDENCIES: &str = include_str!("sql/dependencies.sql");
 const SUBSCRIPTIONS_DONE: &str = include_str!("sql/subscriptions_done.sql");
 
 /// What is asked only when the spec makes it matter.
 #[derive(Debug, Clone, Default)]
 pub struct Questions<'a> {
+    /// The role that gets default privileges in databases; none if there is nothing to do in any.
+    pub privileged_role: Option<&'a str>,
     /// Roles that will be dropped: in which databases do they own or hold anything?
     pub deleted_roles: BTreeSet<&'a str>,
     /// Were the subscriptions that this timeline inherited dropped already?
@@ -52,6 +56,21 @@ pub struct DatabaseRow {
     pub initial: bool,
     /// No privilege on it was ever granted or revoked.
     pub default_acl: bool,
+    /// Only if asked, and as long as nothing is planned that would change it.
+    pub outline: Option<Outline>,
+}
+
+/// What the shared catalog `pg_shdepend` tells about the inside of a database: where roles are named
+/// as owners, and in access control lists. Roles that `initdb` made are not in it as owners.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outline {
+    /// Rows of `pg_default_acl` that belong to the session's role, or to one that `initdb` made, and
+    /// name the privileged role.
+    pub defaults: usize,
+    /// Owner of the schema `public` that the database was made with.
+    pub public_owner: Option<String>,
+    /// There are schemas that somebody made.
+    pub more_schemas: bool,
 }
 
 impl DatabaseRow {
@@ -123,6 +142,8 @@ pub struct ClusterState {
     pub subscriptions_todo: Option<Vec<u32>>,
     /// Of the roles that were asked about.
     pub dependencies: Vec<Dependency>,
+    /// In Lakebase mode; not part of [`read`].
+    pub lakebase: Option<LakebaseState>,
 }
 
 /// Reads what is there. One round trip; nothing is changed.
@@ -142,6 +163,9 @@ pub async fn read(
 
 fn sql(questions: &Questions<'_>) -> String {
     let mut sql = SQL.to_owned();
+    if let Some(role) = questions.privileged_role {
+        sql.push_str(&OUTLINES.replace("@PRIVILEGED@", &literal(&identifier(role))));
+    }
     if !questions.deleted_roles.is_empty() {
         let names: Vec<_> = questions.deleted_roles.iter().map(|name| literal(name)).collect();
         sql.push_str(&DEPENDENCIES.replace("@ROLES@", &names.join(", ")));
@@ -181,8 +205,20 @@ impl ClusterState {
                     template: row.flag(5)?,
                     initial: row.flag(6)?,
                     default_acl: row.flag(7)?,
+                    outline: None,
                 };
                 self.databases.insert(row.owned(1)?, database);
+            }
+            "outline" => {
+                let outline = Outline {
+                    defaults: row.number(2)?,
+                    public_owner: row.optional(3)?.map(str::to_owned),
+                    more_schemas: row.flag(4)?,
+                };
+                // Not of one that was made between the two statements.
+                if let Some(database) = self.databases.get_mut(row.text(1)?) {
+                    database.outline = Some(outline);
+                }
             }
             "extension" => {
                 let extension = ExtensionRow {

@@ -1,7 +1,9 @@
 //! `--plan`: what an apply of the spec would do to a running Postgres, found out without doing it.
 //!
-//! The snapshot and the look into each database are those of a real apply, in sessions that cannot
-//! write. Statements are not shown, because they may hold password verifiers.
+//! The snapshot and the look into each database are those of a real apply, in sessions that are
+//! hardened like those of an apply on this server and cannot write. Statements are not shown, because
+//! they may hold password verifiers. A database that is not there yet is planned as if `template1` was
+//! as `initdb` made it: a look into the template would keep others from making databases.
 
 use anyhow::Context;
 use tokio_postgres::error::SqlState;
@@ -20,7 +22,6 @@ use crate::spec::ParsedSpec;
 use crate::timeouts::Timeouts;
 
 const NAME: &str = "compute_ctl:check";
-const READ_ONLY: &str = "SET default_transaction_read_only = on";
 
 /// Opens sessions that only look.
 struct Looker {
@@ -29,14 +30,37 @@ struct Looker {
 }
 
 impl Looker {
+    /// Finds out for which version sessions must be hardened, and opens the first one. Nobody knows
+    /// the version before there is a session, and one that is hardened for too old a version may
+    /// come to its end before it can ask. So the newest is tried first: an older server refuses a
+    /// session that names a setting it does not have.
+    async fn connect(
+        connstr: &str,
+        deadlines: SessionDeadlines,
+    ) -> Result<(Self, Session), SessionError> {
+        let hardened_for = |version| {
+            let mut config = session_config(connstr, NAME, version)?;
+            config.read_only();
+            Ok::<_, SessionError>(Self { config, deadlines })
+        };
+        for version in [PgVersion::V17, PgVersion::V16, PgVersion::V15] {
+            let looker = hardened_for(version)?;
+            match looker.open(None).await {
+                Err(error) if error.sqlstate() == Some(&SqlState::UNDEFINED_OBJECT) => {}
+                session => return session.map(|session| (looker, session)),
+            }
+        }
+        let looker = hardened_for(PgVersion::V14)?;
+        let session = looker.open(None).await?;
+        Ok((looker, session))
+    }
+
     async fn open(&self, database: Option<&str>) -> Result<Session, SessionError> {
         let mut config = self.config.clone();
         if let Some(database) = database {
             config.dbname(database);
         }
-        let session = Session::connect(&config, self.deadlines).await?;
-        session.query(READ_ONLY).await?;
-        Ok(session)
+        Session::connect(&config, self.deadlines).await
     }
 
     /// The inside of a database as it is; as a new one would be if it is not there yet.
@@ -68,13 +92,10 @@ pub async fn plan(
         report.line("plan: nothing, no roles and databases are applied for this spec");
         return Ok(());
     }
-    // The version is not known yet; this is what every one understands.
-    let config = session_config(connstr, NAME, PgVersion::V14)?;
     let deadlines = SessionDeadlines { statement: timeouts.helper, ..timeouts.into() };
-    let looker = Looker { config, deadlines };
+    let (looker, session) = Looker::connect(connstr, deadlines).await?;
     let timeline = spec.timeline_id.to_string();
     let wanted = Wanted { spec: &spec.spec, timeline: &timeline, privileged_role };
-    let session = looker.open(None).await?;
     let state = snapshot::read(&session, &wanted.questions()).await?;
     let (major, role) = (state.major(), state.session_role.clone());
     let plan = plan_cluster(&wanted, state).context("the spec cannot be applied")?;

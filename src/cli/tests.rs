@@ -64,6 +64,13 @@ fn usage_errors() {
         (format!("{BASE} -c /c --privileged-role-name Abc"), ErrorKind::ValueValidation),
         (format!("{BASE} -c /c --privileged-role-name a1"), ErrorKind::ValueValidation),
         (format!("{BASE} -c /c --privileged-role-name="), ErrorKind::ValueValidation),
+        (format!("{BASE} -c /c --privileged-role-name public"), ErrorKind::ValueValidation),
+        (format!("{BASE} -c /c --privileged-role-name none"), ErrorKind::ValueValidation),
+        (format!("{BASE} -c /c --privileged-role-name pg_boss"), ErrorKind::ValueValidation),
+        (
+            format!("{BASE} -c /c --privileged-role-name {}", "a".repeat(64)),
+            ErrorKind::ValueValidation,
+        ),
         (format!("{BASE} -c /c --external-http-port 65536"), ErrorKind::ValueValidation),
         (format!("{BASE} -c /c --lakebase-mode"), ErrorKind::InvalidValue),
         (format!("{BASE} -c /c --lakebase-mode yes"), ErrorKind::InvalidValue),

@@ -150,9 +150,9 @@ impl StandInPageserver {
         lock(&self.behaviour).archive = archive.to_owned();
     }
 
-    /// Stops listening and closes all connections.
+    /// Stops listening and closes all connections, of both protocols.
     pub async fn shutdown(self) {
-        self.server.shutdown().await;
+        tokio::join!(self.server.shutdown(), self.grpc.shutdown());
     }
 }
 
@@ -276,8 +276,8 @@ async fn hangup(peer: &mut Peer) -> io::Result<Outcome> {
     Ok(Outcome::Hangup)
 }
 
-/// Reads the archive in chunks of `size` bytes on a blocking thread, inflated unless the client takes gzip. The thread ends
-/// when the receiver is dropped.
+/// Reads the archive in chunks of `size` bytes on a blocking thread, inflated unless the client
+/// takes gzip. The thread ends when the receiver is dropped.
 fn read_archive(
     path: &Path,
     gzip: bool,

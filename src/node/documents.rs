@@ -7,6 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
+use crate::catalog::report::ApplyReport;
 use crate::spec::{TenantId, TimelineId};
 use crate::state::ComputeStatus;
 
@@ -85,8 +86,8 @@ pub struct StatusExtra {
     pub last_failure: Option<FailedOperation>,
     /// What became of each object when the catalog was last applied.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    pub apply_report: Option<Arc<serde_json::Value>>,
+    #[schema(value_type = Option<ApplyReport>)]
+    pub apply_report: Option<Arc<ApplyReport>>,
     /// What has moved `last_active` so far, and what of it there is now.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub activity: Vec<ActivityReason>,

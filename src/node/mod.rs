@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::catalog::report::ApplyReport;
 use crate::os::children::Children;
 use crate::services::SideDaemons;
 use crate::services::extensions::ExtensionStore;
@@ -66,7 +67,7 @@ pub struct ComputeState {
     failed_phase: Option<&'static str>,
     last_failure: Option<FailedOperation>,
     applied_operation: Option<String>,
-    apply_report: Option<Arc<serde_json::Value>>,
+    apply_report: Option<Arc<ApplyReport>>,
     terminated: Option<Terminated>,
 }
 

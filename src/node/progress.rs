@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use serde::Serialize;
 use tokio::sync::watch;
 
 use super::attribution;
 use super::documents::{FailedOperation, StatusExtra};
 use super::phase::{Phase, PhaseRecord};
 use super::{ComputeNode, ComputeState};
+use crate::catalog::report::ApplyReport;
 use crate::state::ComputeStatus;
 
 impl ComputeNode {
@@ -70,12 +70,9 @@ impl ComputeNode {
     }
 
     /// Shows in `/status` what became of each object when the catalog was applied, in place of the
-    /// report before. A report that is no JSON document is not shown.
-    pub fn set_apply_report(&self, report: &impl Serialize) {
-        match serde_json::to_value(report) {
-            Ok(report) => self.lock().apply_report = Some(Arc::new(report)),
-            Err(error) => tracing::warn!("the report on the catalog cannot be shown: {error}"),
-        }
+    /// report before.
+    pub fn set_apply_report(&self, report: ApplyReport) {
+        self.lock().apply_report = Some(Arc::new(report));
     }
 
     /// `operation_uuid` of the spec in force.
@@ -183,10 +180,13 @@ mod tests {
         node.apply(Event::BeginConfiguration).unwrap();
         node.step("write_configuration");
         node.step("apply_catalog");
-        node.set_apply_report(&serde_json::json!({"databases": []}));
+        node.set_apply_report(ApplyReport {
+            vanished: vec!["d".to_owned()],
+            ..ApplyReport::default()
+        });
         let extra = node.status_document().extra.unwrap();
         assert_eq!(extra.phases, ["apply_catalog"]);
-        assert_eq!(extra.apply_report.unwrap()["databases"], serde_json::json!([]));
+        assert_eq!(extra.apply_report.unwrap().vanished, ["d"]);
         node.fail("x".to_owned()).unwrap();
         let extra = node.status_document().extra.unwrap();
         assert_eq!(extra.last_failure.unwrap().phase, Some("apply_catalog"));

@@ -35,4 +35,7 @@ pub mod rsyslog_conf;
 pub mod side;
 pub mod vm_helpers;
 
+#[cfg(test)]
+mod stalling;
+
 pub use side::SideDaemons;

@@ -9,6 +9,7 @@ pub mod document;
 pub mod grpc_url;
 pub mod host_port;
 pub mod ids;
+pub mod libpq_url;
 pub mod pageserver;
 pub mod parsed;
 pub mod source;

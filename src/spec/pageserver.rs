@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::grpc_url::{GrpcAddress, GrpcUrlError};
 use super::ids::ShardIndex;
+use super::libpq_url::{LibpqAddress, LibpqUrlError};
 use crate::telemetry::secret::Secret;
 
 /// `pageserver_connection_info` of the spec, or what the older members were converted to.
@@ -28,7 +29,7 @@ pub struct PageserverConnectionInfo {
 /// The pageservers of one shard.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 pub struct Shard {
-    /// The first one serves the base backup; leases go to all.
+    /// The base backup comes from the first of shard 0 that can serve it; leases go to all.
     pub pageservers: Vec<Pageserver>,
 }
 
@@ -56,6 +57,15 @@ pub enum PageserverProtocol {
     Grpc,
 }
 
+/// Where a pageserver is, over one of the protocols.
+#[derive(Debug, Clone)]
+pub enum PageserverAddress {
+    /// From `libpq_url`.
+    Libpq(Box<LibpqAddress>),
+    /// From `grpc_url`.
+    Grpc(GrpcAddress),
+}
+
 /// Why pageserver information cannot be used. The texts are those of 02 §7.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum PageserverInfoError {
@@ -77,13 +87,13 @@ pub enum PageserverInfoError {
     /// The preferred protocol is gRPC and the shard has no such URL.
     #[error("no grpc_url for shard {0}")]
     NoGrpcUrl(ShardIndex),
-    /// A text that is neither a connection URL nor a keyword string.
+    /// The preferred protocol is libpq, and the URL or keyword string for it cannot be used.
     #[error("the libpq connection string of shard {shard} cannot be used: {reason}")]
     BadConnectionString {
         /// The shard it belongs to.
         shard: ShardIndex,
-        /// What the parser said; it does not repeat the string.
-        reason: String,
+        /// What is wrong; it does not repeat the string.
+        reason: LibpqUrlError,
     },
     /// The preferred protocol is gRPC, and the URL for it cannot be used.
     #[error("the grpc_url of shard {shard} cannot be used: {reason}")]
@@ -93,6 +103,29 @@ pub enum PageserverInfoError {
         /// What is wrong.
         reason: GrpcUrlError,
     },
+}
+
+impl Pageserver {
+    /// Its address for a protocol. The URL for the other one is not looked at. `shard` is for the
+    /// error.
+    pub fn address(
+        &self,
+        protocol: PageserverProtocol,
+        shard: ShardIndex,
+    ) -> Result<PageserverAddress, PageserverInfoError> {
+        match protocol {
+            PageserverProtocol::Libpq => {
+                let url = self.libpq_url.as_ref().ok_or(PageserverInfoError::NoLibpqUrl(shard))?;
+                let address = url.expose().parse().map(Box::new).map(PageserverAddress::Libpq);
+                address.map_err(|reason| PageserverInfoError::BadConnectionString { shard, reason })
+            }
+            PageserverProtocol::Grpc => {
+                let url = self.grpc_url.as_ref().ok_or(PageserverInfoError::NoGrpcUrl(shard))?;
+                let address = url.expose().parse().map(PageserverAddress::Grpc);
+                address.map_err(|reason| PageserverInfoError::BadGrpcUrl { shard, reason })
+            }
+        }
+    }
 }
 
 impl PageserverConnectionInfo {
@@ -139,29 +172,7 @@ impl PageserverConnectionInfo {
     /// is there, has a pageserver, and that one has a usable URL for the preferred protocol.
     pub fn validate(&self) -> Result<(), PageserverInfoError> {
         for index in self.indexes() {
-            let pageserver = self.first_pageserver(index)?;
-            match (self.prefer_protocol, &pageserver.libpq_url, &pageserver.grpc_url) {
-                (PageserverProtocol::Grpc, _, None) => {
-                    return Err(PageserverInfoError::NoGrpcUrl(index));
-                }
-                (PageserverProtocol::Grpc, _, Some(url)) => {
-                    url.expose().parse::<GrpcAddress>().map_err(|reason| {
-                        PageserverInfoError::BadGrpcUrl { shard: index, reason }
-                    })?;
-                }
-                (PageserverProtocol::Libpq, None, _) => {
-                    return Err(PageserverInfoError::NoLibpqUrl(index));
-                }
-                (PageserverProtocol::Libpq, Some(_), _) => {}
-            }
-            if let Some(url) = &pageserver.libpq_url {
-                url.expose().parse::<tokio_postgres::Config>().map_err(|error| {
-                    PageserverInfoError::BadConnectionString {
-                        shard: index,
-                        reason: error.to_string(),
-                    }
-                })?;
-            }
+            self.first_pageserver(index)?.address(self.prefer_protocol, index)?;
         }
         Ok(())
     }
@@ -231,7 +242,16 @@ mod tests {
             ),
             (
                 r#"{"shard_count":0,"shards":{"0000":{"pageservers":[{"libpq_url":"port=x"}]}}}"#,
-                "connection string of shard 0000",
+                "the libpq connection string of shard 0000 cannot be used: invalid connection string: \
+                 invalid value for option `port`",
+            ),
+            (
+                r#"{"shard_count":0,"shards":{"0000":{"pageservers":[{"libpq_url":"host=a sslmode=require"}]}}}"#,
+                "the libpq connection string of shard 0000 cannot be used: it demands TLS",
+            ),
+            (
+                r#"{"shard_count":0,"shards":{"0000":{"pageservers":[{"libpq_url":"user=a"}]}}}"#,
+                "it names no host",
             ),
             (
                 r#"{"shard_count":0,"prefer_protocol":"grpc","shards":{"0000":{"pageservers":[{"grpc_url":"https://a"}]}}}"#,
@@ -240,6 +260,20 @@ mod tests {
         ] {
             let error = parse(json).validate().unwrap_err().to_string();
             assert!(error.contains(text), "{error}");
+        }
+    }
+
+    /// Only the URL for the preferred protocol is used.
+    #[test]
+    fn the_other_url_may_be_anything() {
+        for (protocol, unused) in [("libpq", "grpc_url"), ("grpc", "libpq_url")] {
+            let json = format!(
+                r#"{{"shard_count":0,"prefer_protocol":"{protocol}","shards":{{"0000":{{
+                    "pageservers":[{{"{protocol}_url":"{}","{unused}":"port=x"}}]}}}}}}"#,
+                if protocol == "libpq" { "host=a" } else { "grpc://a:1" }
+            );
+            let info: PageserverConnectionInfo = serde_json::from_str(&json).unwrap();
+            assert_eq!(info.validate(), Ok(()), "{json}");
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::catalog::session::{
     MIGRATIONS, POST_APPLY_CONFIG, SessionConfig, SessionDeadlines, SessionError, session_config,
 };
 use crate::node::ComputeNode;
+use crate::node::gate::{CatalogTurn, GateBusy};
 
 /// Begins the work of a primary that has just started; migrations only where roles and databases
 /// were applied.
@@ -26,14 +27,16 @@ pub fn begin(node: &Arc<ComputeNode>, migrations: bool) {
 }
 
 async fn migrate(node: &ComputeNode) -> anyhow::Result<()> {
-    let config = config(node, MIGRATIONS)?;
-    let limit = node.params.timeouts.catalog_turn;
+    let mut config = config(node, MIGRATIONS)?;
+    if node.params.lakebase.is_some() {
+        config.limit_statements();
+    }
     let mut migrations = {
-        let _turn = node.catalog.enter(limit).await?;
+        let _turn = turn(node).await?;
         Migrations::begin(&config, deadlines(node)).await?
     };
     while !migrations.at_end() {
-        let _turn = node.catalog.enter(limit).await?;
+        let _turn = turn(node).await?;
         let step = migrations.step(&node.params.privileged_role_name).await;
         if let Err(MigrationError::Failed { id, .. }) = &step {
             node.metrics.count_failed_migration(&id.to_string());
@@ -45,7 +48,7 @@ async fn migrate(node: &ComputeNode) -> anyhow::Result<()> {
 
 async fn upgrade_neon(node: &ComputeNode) -> anyhow::Result<()> {
     let config = config(node, POST_APPLY_CONFIG)?;
-    let _turn = node.catalog.enter(node.params.timeouts.catalog_turn).await?;
+    let _turn = turn(node).await?;
     match neon_extension::upgrade_neon_extension(&config, deadlines(node)).await? {
         Upgrade::Done => tracing::info!("the neon extension is up to date"),
         Upgrade::NotInstalled => {
@@ -53,6 +56,11 @@ async fn upgrade_neon(node: &ComputeNode) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Nobody waits for this work, so an apply that came first may take all the time it has.
+async fn turn(node: &ComputeNode) -> Result<CatalogTurn<'_>, GateBusy> {
+    node.catalog.enter(node.params.timeouts.sql_apply).await
 }
 
 fn config(node: &ComputeNode, application_name: &str) -> Result<SessionConfig, SessionError> {

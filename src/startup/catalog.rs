@@ -66,11 +66,17 @@ async fn apply_catalog(
     occasion: Occasion,
 ) -> anyhow::Result<()> {
     let (params, timeouts) = (&node.params, &node.params.timeouts);
+    let in_lakebase_mode = params.lakebase.is_some();
+    let mut config = session_config(params.connstr.as_str(), APPLY_CONFIG, params.install.version)?;
+    if in_lakebase_mode && occasion == Occasion::Start {
+        config.limit_statements();
+    }
     let sessions = Sessions {
-        config: session_config(params.connstr.as_str(), APPLY_CONFIG, params.install.version)?,
+        config,
         deadlines: SessionDeadlines::from(timeouts),
         no_slot: timeouts.sql_no_slot,
         pause: timeouts.sql_no_slot_pause,
+        whole: timeouts.apply(spec.spec.cluster.databases.len()),
     };
     let timeline = spec.timeline_id.to_string();
     let privileged_role = &node.params.privileged_role_name;
@@ -80,13 +86,17 @@ async fn apply_catalog(
         Occasion::Reconfiguration => concurrency::at_reconfiguration(&spec.spec),
     };
     let began = Instant::now();
-    let (report, result) = apply::apply(&sessions, &wanted, limit).await;
-    node.set_apply_report(&report);
+    let (report, result) = apply::apply(&sessions, &wanted, limit, in_lakebase_mode).await;
+    if in_lakebase_mode {
+        node.metrics.configure_statement_timeouts.inc_by(report.timed_out);
+    }
+    let counts = report.counts;
+    node.set_apply_report(report);
     result.context("failed to apply roles and databases")?;
     tracing::info!(
         "roles and databases are as the spec says, {} statements, {} objects as they were, {} ms",
-        report.done(),
-        report.unchanged.len(),
+        counts.done,
+        counts.unchanged,
         millis(began.elapsed())
     );
     Ok(())

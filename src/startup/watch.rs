@@ -8,7 +8,8 @@ use tokio::sync::watch;
 
 use crate::catalog::session::{SessionConfig, SessionDeadlines, SessionError, session_config};
 use crate::node::ComputeNode;
-use crate::services::installed_extensions::{self, INSTALLED_EXTENSIONS, cadence::Cadence};
+use crate::services::installed_extensions::cadence::Cadence;
+use crate::services::installed_extensions::{INSTALLED_EXTENSIONS, InstalledExtensions};
 use crate::services::monitor::{COMPUTE_MONITOR, Monitor};
 use crate::spec::ParsedSpec;
 use crate::spec::wire::Feature;
@@ -59,14 +60,15 @@ fn extensions(
     tracing::info!("[NEON_EXT_SPAWN] Spawning background installed extensions worker");
     let of = Arc::clone(node);
     node.background.spawn(async move {
+        let mut installed = InstalledExtensions::default();
         if at_once {
-            collect(&of, &config).await;
+            collect(&of, &config, &mut installed).await;
         }
         loop {
             let pause = cadence.pause();
             tracing::info!("[NEON_EXT_INT_SLEEP]: Interval: {}", pause.as_secs());
             tokio::time::sleep(pause).await;
-            collect(&of, &config).await;
+            collect(&of, &config, &mut installed).await;
             if specs.has_changed().unwrap_or_default()
                 && let Some(spec) = specs.borrow_and_update().as_ref()
             {
@@ -78,9 +80,9 @@ fn extensions(
     Ok(())
 }
 
-async fn collect(node: &ComputeNode, config: &SessionConfig) {
+async fn collect(node: &ComputeNode, config: &SessionConfig, installed: &mut InstalledExtensions) {
     let deadlines = SessionDeadlines::from(&node.params.timeouts);
-    if let Err(error) = installed_extensions::collect(config, deadlines, &node.metrics).await {
+    if let Err(error) = installed.collect(config, deadlines, &node.metrics).await {
         tracing::error!("could not get installed extensions: {error}");
     }
 }

@@ -10,12 +10,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::PageserverConnection;
-use super::errors::{BasebackupError, ErrorClass, FetchError, chain};
+use super::errors::{BasebackupError, FetchError, chain};
 use super::progress::{Phase, Progress};
+use super::rotation::{Failure, Rotation};
 use super::target::{Endpoint, PageserverTarget};
 use super::unpack::{UnpackError, Unpacker};
 use crate::spec::{Lsn, TenantId, TimelineId};
@@ -47,6 +49,9 @@ pub struct BasebackupLimits {
     pub connect: Duration,
     /// From the command to the first byte. The server may wait 300 s for the LSN (06 §3.7).
     pub first_byte: Duration,
+    /// A try that has failed after so long without a single byte was a slow one; there are two for
+    /// each pageserver at most.
+    pub slow: Duration,
     /// Between two chunks.
     pub stall: Duration,
     /// Retries after the first try.
@@ -60,6 +65,7 @@ impl Default for BasebackupLimits {
         Self {
             connect: Duration::from_secs(10),
             first_byte: Duration::from_secs(330),
+            slow: Duration::from_secs(60),
             stall: Duration::from_secs(60),
             retries: 10,
             first_pause: Duration::from_millis(500),
@@ -121,9 +127,11 @@ pub async fn get_basebackup(
         Some(early) => early.ready().await,
         None => None,
     };
-    let mut attempt = 0;
+    let mut rotation =
+        Rotation::new(request.target.pageservers(), limits.retries, limits.first_pause);
     loop {
-        let endpoint = request.target.endpoint(attempt);
+        let (attempt, began) = (rotation.attempt(), Instant::now());
+        let endpoint = request.target.endpoint(rotation.turn());
         progress.reset();
         let (outcome, ended) = match early.take() {
             Some((Err(error), when)) => (Err(error), when),
@@ -137,27 +145,17 @@ pub async fn get_basebackup(
             Ok(stats) => return Ok(stats),
             Err(error) => error,
         };
+        let slow = progress.bytes() == 0 && ended.duration_since(began) >= limits.slow;
         progress.set(Phase::Idle);
         let retries = limits.retries;
         tracing::warn!("Failed to get basebackup: {} (attempt {attempt}/{retries})", chain(&error));
-        let class = error.class();
-        if class == ErrorClass::Permanent || attempt >= retries {
+        let Some(pause) = rotation.next(Failure { class: error.class(), slow }) else {
             return Err(BasebackupError { lsn: request.lsn, tries: attempt + 1, source: error });
-        }
-        if class == ErrorClass::Transient {
-            // Counted from the failure, which may be past: an early connection was refused while
-            // the safekeepers were still being asked.
-            sleep(pause(limits.first_pause, attempt).saturating_sub(ended.elapsed())).await;
-        }
-        attempt += 1;
+        };
+        // Counted from the failure, which may be past: an early connection was refused while the
+        // safekeepers were still being asked.
+        sleep(pause.saturating_sub(ended.elapsed())).await;
     }
-}
-
-/// Pause after a failed try, counted from 0: 500, 750, 1125, 1687 ms ... (06 §3.8), and up to 5 %
-/// more, so that computes that failed together do not come back together.
-pub(super) fn pause(first: Duration, attempt: u32) -> Duration {
-    let exponent = i32::try_from(attempt).unwrap_or(i32::MAX).min(32);
-    first.mul_f64(1.5_f64.powi(exponent)).mul_f64(1.0 + 0.05 * fastrand::f64())
 }
 
 /// The command over libpq (06 §3.3). The tenant id is plain even when the tenant has shards.
@@ -190,11 +188,9 @@ impl Try<'_> {
         let started = Instant::now();
         let mut unpacker = Unpacker::start(self.request.pgdata, self.clean)?;
         let early = opened.as_ref().map(PageserverConnection::connect_time);
-        let (mut connection, reopened) = self.ask(opened).await?;
+        let (mut connection, mut next, reopened) = self.ask(opened).await?;
 
         let mut bytes: u64 = 0;
-        let first = connection.next_chunk(self.limits.first_byte, FetchError::FirstByteTimeout);
-        let mut next = noting_silence(first).await?;
         while let Some(chunk) = next {
             self.progress.received(chunk.len());
             bytes = bytes.saturating_add(chunk.len() as u64);
@@ -202,10 +198,11 @@ impl Try<'_> {
                 unpacker.finish().await?;
                 return Err(UnpackError::NoResult.into());
             }
-            next = connection.next_chunk(self.limits.stall, FetchError::Stalled).await?;
+            next = connection.next_chunk(self.limits.stall).await?;
         }
         unpacker.finish().await?;
         self.progress.set(Phase::Done);
+        tracing::info!("got the basebackup of {bytes} bytes from pageserver {connection}");
 
         // What was done before this try began belongs to it.
         let before = if reopened { Duration::ZERO } else { early.unwrap_or_default() };
@@ -216,18 +213,18 @@ impl Try<'_> {
         })
     }
 
-    /// Sends the command, over the connection that is already open if it still works. Also says
-    /// whether that one was given up.
+    /// Sends the command, over the connection that is already open if it still works, and waits for
+    /// the first bytes. Also says whether that one was given up.
     async fn ask(
         &self,
         opened: Option<PageserverConnection>,
-    ) -> Result<(PageserverConnection, bool), FetchError> {
+    ) -> Result<(PageserverConnection, Option<Bytes>, bool), FetchError> {
         let reopened = opened.is_some();
         if let Some(mut connection) = opened
             && !connection.is_stale()
         {
-            match self.start(&mut connection).await {
-                Ok(()) => return Ok((connection, false)),
+            match self.first_chunk(&mut connection).await {
+                Ok(first) => return Ok((connection, first, false)),
                 // The server closed it while nobody looked (it does so after 10 minutes).
                 Err(FetchError::Lost(_)) => {}
                 Err(error) => return Err(error),
@@ -238,13 +235,23 @@ impl Try<'_> {
         }
         let mut connection =
             PageserverConnection::open_endpoint(self.endpoint, self.limits.connect).await?;
-        self.start(&mut connection).await?;
-        Ok((connection, reopened))
+        let first = self.first_chunk(&mut connection).await?;
+        Ok((connection, first, reopened))
     }
 
-    async fn start(&self, connection: &mut PageserverConnection) -> Result<(), FetchError> {
+    /// One limit from the command to the first bytes, whichever stage the server takes its time with.
+    async fn first_chunk(
+        &self,
+        connection: &mut PageserverConnection,
+    ) -> Result<Option<Bytes>, FetchError> {
         self.progress.set(Phase::WaitingForFirstByte);
-        noting_silence(connection.start_archive(&self.request, self.limits.first_byte)).await
+        let limit = self.limits.first_byte;
+        let first = async {
+            connection.start_archive(&self.request).await?;
+            connection.next_chunk(Duration::MAX).await
+        };
+        let first = timeout(limit, noting_silence(first)).await;
+        first.unwrap_or(Err(FetchError::FirstByteTimeout(limit)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A connection to a pageserver, over whichever protocol the spec prefers (06 §2.2).
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +10,10 @@ use super::errors::FetchError;
 use super::grpc::GrpcConnection;
 use super::libpq::LibpqConnection;
 use super::target::{Endpoint, PageserverTarget};
+
+/// A ping after so much silence, of TCP or of HTTP/2, and how long its answer may take.
+pub(super) const PING_AFTER: Duration = Duration::from_secs(15);
+pub(super) const PING_LIMIT: Duration = Duration::from_secs(15);
 
 /// An open connection that nothing was asked on yet, or that streams an archive.
 #[derive(Debug)]
@@ -27,14 +32,13 @@ impl PageserverConnection {
         Self::open_endpoint(target.endpoint(0), limit).await
     }
 
-    /// As [`Self::open`], to the pageserver that a try counted from 0 would ask
-    /// ([`PageserverTarget::pageservers`] of them).
+    /// As [`Self::open`], to one of them, counted from 0 ([`PageserverTarget::pageservers`]).
     pub async fn open_for(
         target: &PageserverTarget,
-        attempt: u32,
+        number: u32,
         limit: Duration,
     ) -> Result<Self, FetchError> {
-        Self::open_endpoint(target.endpoint(attempt), limit).await
+        Self::open_endpoint(target.endpoint(number), limit).await
     }
 
     pub(super) async fn open_endpoint(
@@ -80,29 +84,37 @@ impl PageserverConnection {
         }
     }
 
-    /// Asks for the base backup and waits until the server agrees to stream.
+    /// Asks for the base backup and waits until the server agrees to stream, without a limit.
     pub(super) async fn start_archive(
         &mut self,
         request: &BasebackupRequest<'_>,
-        limit: Duration,
     ) -> Result<(), FetchError> {
         match &mut self.0 {
-            Kind::Libpq(connection) => connection.start_copy(&command(request), limit).await,
-            Kind::Grpc(connection) => connection.start_archive(request, limit).await,
+            Kind::Libpq(connection) => connection.start_copy(&command(request)).await,
+            Kind::Grpc(connection) => connection.start_archive(request).await,
         }
     }
 
     /// The next bytes of the archive, at most 64 KiB and never none. `None` only after the server
-    /// has said that all went well. `limit` holds for each wait for the network; `late` makes the
-    /// error from it.
+    /// has said that all went well. `limit` holds for each wait for the network.
     pub(super) async fn next_chunk(
         &mut self,
         limit: Duration,
-        late: fn(Duration) -> FetchError,
     ) -> Result<Option<Bytes>, FetchError> {
         match &mut self.0 {
-            Kind::Libpq(connection) => connection.next_chunk(limit, late).await,
-            Kind::Grpc(connection) => connection.next_chunk(limit, late).await,
+            Kind::Libpq(connection) => connection.next_chunk(limit).await,
+            Kind::Grpc(connection) => connection.next_chunk(limit).await,
         }
+    }
+}
+
+/// Who it goes to and how.
+impl fmt::Display for PageserverConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.0 {
+            Kind::Libpq(_) => "libpq",
+            Kind::Grpc(_) => "gRPC",
+        };
+        write!(f, "{} over {protocol}", self.peer())
     }
 }

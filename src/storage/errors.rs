@@ -8,18 +8,18 @@ use tonic::Code;
 
 use super::unpack::UnpackError;
 pub(super) use crate::errors::one_line as chain;
-use crate::spec::grpc_url::GrpcUrlError;
+use crate::spec::pageserver::PageserverInfoError;
 use crate::spec::{Lsn, ShardIndex};
 
 /// What a failed try means for the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorClass {
-    /// Trying again cannot help: the configuration, the local disk, an archive that is refused.
-    Permanent,
-    /// Storage may recover, for instance while a tenant moves: pause, then try again.
+    /// No try can help, wherever: the configuration, the local disk, an archive that is refused.
+    Local,
+    /// Asking this pageserver again cannot help; another one may do it.
+    Refused,
+    /// Storage may recover, for instance while a tenant moves: try again after a pause.
     Transient,
-    /// The try has already waited for minutes: try again without a pause.
-    Slow,
 }
 
 /// Why the base backup was given up. The text is the documented context (06 §3.8); the reason of
@@ -45,31 +45,12 @@ pub enum FetchError {
     /// An empty list.
     #[error("must have at least one pageserver")]
     NoPageserver,
-    /// None of the pageservers has one.
-    #[error("no libpq_url for shard {0}")]
-    NoLibpqUrl(ShardIndex),
-    /// None of the pageservers has one, and gRPC is preferred.
-    #[error("no grpc_url for shard {0}")]
-    NoGrpcUrl(ShardIndex),
-    /// A `grpc_url` that cannot be used.
-    #[error("the grpc_url of shard {shard} cannot be used: {reason}")]
-    BadGrpcUrl {
-        /// The shard it belongs to.
-        shard: ShardIndex,
-        /// What is wrong.
-        reason: GrpcUrlError,
-    },
+    /// The URL for the preferred protocol is missing or cannot be used.
+    #[error(transparent)]
+    Address(#[from] PageserverInfoError),
     /// Metadata are HTTP headers.
     #[error("storage_auth_token has characters that cannot be sent in an HTTP header")]
     BadToken,
-    /// A connection string that cannot be used; the reason does not repeat it.
-    #[error("the libpq connection string of shard {shard} cannot be used: {reason}")]
-    BadConnectionString {
-        /// The shard it belongs to.
-        shard: ShardIndex,
-        /// What is wrong.
-        reason: String,
-    },
     /// The server wants a password and the spec has none.
     #[error(
         "password missing: pageserver {0} asks for one, and the spec has no storage_auth_token"
@@ -135,24 +116,18 @@ impl FetchError {
     /// with the same meanings end it; all others may pass while a tenant moves (06 §5.4).
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::NoShard(_)
-            | Self::NoPageserver
-            | Self::NoLibpqUrl(_)
-            | Self::NoGrpcUrl(_)
-            | Self::BadConnectionString { .. }
-            | Self::BadGrpcUrl { .. }
-            | Self::BadToken
-            | Self::PasswordMissing(_)
-            | Self::Authentication(_) => ErrorClass::Permanent,
+            Self::NoShard(_) | Self::NoPageserver | Self::Address(_) | Self::BadToken => {
+                ErrorClass::Local
+            }
+            Self::Unpack(error) if error.is_permanent() => ErrorClass::Local,
+            Self::PasswordMissing(_) | Self::Authentication(_) => ErrorClass::Refused,
             Self::Server { code, .. } if code.starts_with("28") || code.starts_with("42") => {
-                ErrorClass::Permanent
+                ErrorClass::Refused
             }
             Self::Status {
                 code: Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented,
                 ..
-            } => ErrorClass::Permanent,
-            Self::Unpack(error) if error.is_permanent() => ErrorClass::Permanent,
-            Self::FirstByteTimeout(_) => ErrorClass::Slow,
+            } => ErrorClass::Refused,
             _ => ErrorClass::Transient,
         }
     }
@@ -176,19 +151,16 @@ mod tests {
         for (error, class) in [
             (server("XX000"), ErrorClass::Transient),
             (server("57P01"), ErrorClass::Transient),
-            (server("28P01"), ErrorClass::Permanent),
-            (status(Code::Unauthenticated), ErrorClass::Permanent),
-            (status(Code::Unimplemented), ErrorClass::Permanent),
+            (server("28P01"), ErrorClass::Refused),
+            (status(Code::Unauthenticated), ErrorClass::Refused),
+            (status(Code::Unimplemented), ErrorClass::Refused),
             (status(Code::NotFound), ErrorClass::Transient),
             (status(Code::FailedPrecondition), ErrorClass::Transient),
-            (FetchError::BadToken, ErrorClass::Permanent),
-            (FetchError::FirstByteTimeout(Duration::from_secs(330)), ErrorClass::Slow),
+            (FetchError::BadToken, ErrorClass::Local),
+            (FetchError::FirstByteTimeout(Duration::from_secs(330)), ErrorClass::Transient),
             (FetchError::Stalled(Duration::from_secs(60)), ErrorClass::Transient),
-            (UnpackError::Climbing("../x".to_owned()).into(), ErrorClass::Permanent),
-            (
-                UnpackError::Local { path: "base".into(), source: local }.into(),
-                ErrorClass::Permanent,
-            ),
+            (UnpackError::Climbing("../x".to_owned()).into(), ErrorClass::Local),
+            (UnpackError::Local { path: "base".into(), source: local }.into(), ErrorClass::Local),
             (UnpackError::Empty.into(), ErrorClass::Transient),
         ] {
             assert_eq!(error.class(), class, "{error}");

@@ -18,6 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
 use super::basebackup::BasebackupRequest;
+use super::connection::{PING_AFTER, PING_LIMIT};
 use super::errors::{FetchError, chain};
 use super::page_api::page_service_client::PageServiceClient;
 use super::page_api::{
@@ -34,9 +35,6 @@ const PIECE: usize = 64 * 1024;
 /// What the server may send ahead. More than an archive usually has: it would otherwise stop after
 /// every window, for a round trip.
 const WINDOW: u32 = 8 * 1024 * 1024;
-/// A ping after so much silence, and how long its answer may take.
-const PING_AFTER: Duration = Duration::from_secs(15);
-const PING_LIMIT: Duration = Duration::from_secs(15);
 
 /// An open connection.
 #[derive(Debug)]
@@ -97,11 +95,10 @@ impl GrpcConnection {
         self.connect_time
     }
 
-    /// Sends the call and waits until the server agrees to stream.
+    /// Sends the call and waits until the server agrees to stream, without a limit.
     pub(super) async fn start_archive(
         &mut self,
         request: &BasebackupRequest<'_>,
-        limit: Duration,
     ) -> Result<(), FetchError> {
         let message = GetBaseBackupRequest {
             lsn: request.lsn.0,
@@ -110,22 +107,17 @@ impl GrpcConnection {
             compression: BaseBackupCompression::Gzip.into(),
         };
         let message = self.call(message, request.tenant_id, request.timeline_id)?;
-        match timeout(limit, self.client.get_base_backup(message)).await {
-            Ok(Ok(answer)) => {
-                self.archive = Some(answer.into_inner());
-                Ok(())
-            }
-            Ok(Err(status)) => Err(status_error(&status)),
-            Err(_) => Err(FetchError::FirstByteTimeout(limit)),
-        }
+        let answer = self.client.get_base_backup(message).await;
+        self.archive = Some(answer.map_err(|status| status_error(&status))?.into_inner());
+        Ok(())
     }
 
     /// The next bytes of the archive, never none. `None` only after the server has said that all
-    /// went well, so an error that follows the archive is not lost.
+    /// went well, so an error that follows the archive is not lost. `limit` holds for each wait for
+    /// the network.
     pub(super) async fn next_chunk(
         &mut self,
         limit: Duration,
-        late: fn(Duration) -> FetchError,
     ) -> Result<Option<Bytes>, FetchError> {
         let archive = self.archive.as_mut().ok_or(FetchError::Protocol("nothing was asked for"))?;
         while self.rest.is_empty() {
@@ -133,7 +125,7 @@ impl GrpcConnection {
                 Ok(Ok(Some(message))) => self.rest = message.chunk,
                 Ok(Ok(None)) => return Ok(None),
                 Ok(Err(status)) => return Err(status_error(&status)),
-                Err(_) => return Err(late(limit)),
+                Err(_) => return Err(FetchError::Stalled(limit)),
             }
         }
         Ok(Some(self.rest.split_to(PIECE.min(self.rest.len()))))

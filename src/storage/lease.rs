@@ -5,10 +5,12 @@
 //! the others, and renews its lease by itself (06 W7). None of what happens here changes the
 //! status: it is in the log and in the metrics (06 W10).
 //!
-//! A newer spec counts from the next request on: its token, and, at once, its pageservers. What is
-//! leased is the LSN that the compute was started with, to the very end: Postgres reads there until
-//! it ends, whatever a later spec says. An LSN that a later spec names is leased as well.
+//! The pageservers of a newer spec count at once, and so does its token where the last request has
+//! failed; elsewhere that is used from the next request on. What is leased is the LSN that the
+//! compute was started with, to the very end: Postgres reads there until it ends, whatever a later
+//! spec says. An LSN that a later spec names is leased as well, for as long as it does.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -17,12 +19,13 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use super::basebackup::pause;
 use super::errors::chain;
 use super::lease_request::{Lease, Lessor, Pin};
+use super::rotation::pause;
 use crate::spec::pageserver::PageserverConnectionInfo;
-use crate::spec::{ComputeMode, ParsedSpec};
+use crate::spec::{ComputeMode, ParsedSpec, ShardIndex};
 use crate::telemetry::lease_metrics::LeaseMetrics;
+use crate::telemetry::secret::Secret;
 
 /// The spec in force, and every later one.
 pub type Specs = watch::Receiver<Option<Arc<ParsedSpec>>>;
@@ -54,15 +57,12 @@ impl Default for LeaseLimits {
     }
 }
 
-/// Begins to lease, if the spec in force is that of a static compute. Dropping the handle ends it.
-pub fn start(
-    specs: Specs,
-    limits: LeaseLimits,
-    metrics: LeaseMetrics,
-) -> Option<AbortOnDropHandle<()>> {
-    let first = pin(specs.borrow().as_deref()?)?;
+/// Begins to follow the specs, of which the one in force counts as the first. Dropping the handle
+/// ends it.
+pub fn start(specs: Specs, limits: LeaseLimits, metrics: LeaseMetrics) -> AbortOnDropHandle<()> {
+    let first = specs.borrow().as_deref().and_then(pin);
     let task = Task { first, specs, limits, metrics };
-    Some(AbortOnDropHandle::new(tokio::spawn(task.run())))
+    AbortOnDropHandle::new(tokio::spawn(task.run()))
 }
 
 /// What a static compute needs.
@@ -74,12 +74,14 @@ fn pin(spec: &ParsedSpec) -> Option<Pin> {
 /// What decides who is asked for what; the token does not.
 #[derive(Debug, PartialEq, Eq)]
 struct Plan {
+    /// At least one.
     pins: Vec<Pin>,
     pageserver: PageserverConnectionInfo,
 }
 
 struct Task {
-    first: Pin,
+    /// Of a compute that was started as a static one.
+    first: Option<Pin>,
     specs: Specs,
     limits: LeaseLimits,
     metrics: LeaseMetrics,
@@ -87,33 +89,35 @@ struct Task {
 
 impl Task {
     async fn run(self) {
-        // There was one when this began, and a spec is only ever replaced.
-        while let Some(plan) = self.plan() {
+        loop {
+            let plan = self.plan(self.specs.borrow().as_deref());
             let mut specs = self.specs.clone();
-            let replaced = specs
-                .wait_for(|spec| spec.as_deref().is_some_and(|spec| self.plan_of(spec) != plan));
+            let replaced = specs.wait_for(|spec| self.plan(spec.as_deref()) != plan);
             tokio::select! {
-                never = self.hold_all(&plan) => match never {},
+                never = self.hold_all(plan.as_ref()) => match never {},
                 changed = replaced => if changed.is_err() {
                     return;
                 },
             }
-            tracing::info!("Pageserver config changed, asking for LSN leases anew");
-            self.metrics.forget();
+            if plan.is_some() {
+                tracing::info!(
+                    "Pageserver config changed, LSN leases are asked for anew if needed"
+                );
+                self.metrics.forget();
+            }
         }
     }
 
-    fn plan(&self) -> Option<Plan> {
-        self.specs.borrow().as_deref().map(|spec| self.plan_of(spec))
+    /// None while there is nothing to lease.
+    fn plan(&self, spec: Option<&ParsedSpec>) -> Option<Plan> {
+        let spec = spec?;
+        let mut pins = Vec::from_iter(self.first);
+        pins.extend(pin(spec).filter(|pin| Some(*pin) != self.first));
+        (!pins.is_empty()).then(|| Plan { pins, pageserver: spec.pageserver.clone() })
     }
 
-    fn plan_of(&self, spec: &ParsedSpec) -> Plan {
-        let mut pins = vec![self.first];
-        pins.extend(pin(spec).filter(|pin| *pin != self.first));
-        Plan { pins, pageserver: spec.pageserver.clone() }
-    }
-
-    async fn hold_all(&self, plan: &Plan) -> std::convert::Infallible {
+    async fn hold_all(&self, plan: Option<&Plan>) -> Infallible {
+        let Some(plan) = plan else { return future::pending().await };
         let protocol = plan.pageserver.prefer_protocol;
         let lessors = plan.pageserver.shards.iter().flat_map(|(shard, servers)| {
             let lessor = move |pageserver| Lessor { shard: *shard, pageserver, protocol };
@@ -135,25 +139,15 @@ impl Task {
         let limits = self.limits;
         let (shard, whom) = (lessor.shard, lessor.name());
         let mut attempt = 0;
+        // When the last grant ends, until that has been said.
+        let mut runs_out = None;
         loop {
-            let token = self.specs.borrow().as_ref().and_then(|it| it.storage_token().cloned());
-            let sleep = match lessor.ask(pin, token.as_ref(), limits.request).await {
+            let token = token(self.specs.borrow().as_deref()).cloned();
+            match lessor.ask(pin, token.as_ref(), limits.request).await {
                 Ok(Lease::Until(until)) => {
-                    attempt = 0;
+                    (attempt, runs_out) = (0, Some(until));
                     self.metrics.granted(shard, &whom, pin.lsn, until);
-                    let left = until.duration_since(SystemTime::now()).unwrap_or_default();
-                    let sleep = renewal(left, limits);
-                    if left.is_zero() {
-                        tracing::warn!(
-                            "the LSN lease of shard {shard} at {whom} ends in the past: one of \
-                             the two clocks is wrong"
-                        );
-                    }
-                    tracing::info!(
-                        "Request succeeded, sleeping for {:.0} seconds (shard {shard} at {whom})",
-                        sleep.as_secs_f64()
-                    );
-                    sleep
+                    tokio::time::sleep(granted(shard, &whom, until, limits)).await;
                 }
                 Ok(Lease::Refused) => {
                     self.metrics.refused(shard, &whom, pin.lsn);
@@ -169,14 +163,53 @@ impl Task {
                         "Failed to acquire lsn lease: shard {shard} at {whom}: {} (attempt {attempt})",
                         chain(&error)
                     );
+                    if runs_out.take_if(|until| *until <= SystemTime::now()).is_some() {
+                        tracing::error!(
+                            "the LSN lease of shard {shard} at {whom} has run out: reads at this \
+                             LSN may fail"
+                        );
+                    }
                     let sleep = pause(limits.first_pause, attempt).min(limits.longest_pause);
                     attempt += 1;
-                    sleep
+                    // The token may have been what was wrong.
+                    let other = self.other_token(token.as_ref());
+                    if tokio::time::timeout(sleep, other).await.is_ok() {
+                        attempt = 0;
+                    }
                 }
-            };
-            tokio::time::sleep(sleep).await;
+            }
         }
     }
+
+    /// Waits for a spec with another token.
+    async fn other_token(&self, known: Option<&Secret<String>>) {
+        let mut specs = self.specs.clone();
+        if specs.wait_for(|spec| token(spec.as_deref()) != known).await.is_err() {
+            // There will be no more specs, which the task notices as well.
+            future::pending::<()>().await;
+        }
+    }
+}
+
+fn token(spec: Option<&ParsedSpec>) -> Option<&Secret<String>> {
+    spec?.storage_token()
+}
+
+/// Tells of a grant, and for how long to sleep now.
+fn granted(shard: ShardIndex, whom: &str, until: SystemTime, limits: LeaseLimits) -> Duration {
+    let left = until.duration_since(SystemTime::now()).unwrap_or_default();
+    let sleep = renewal(left, limits);
+    if left.is_zero() {
+        tracing::warn!(
+            "the LSN lease of shard {shard} at {whom} ends in the past: one of the two clocks is \
+             wrong"
+        );
+    }
+    tracing::info!(
+        "Request succeeded, sleeping for {:.0} seconds (shard {shard} at {whom})",
+        sleep.as_secs_f64()
+    );
+    sleep
 }
 
 /// When to renew a lease that ends in `left` (06 §6.3).

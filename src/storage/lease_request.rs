@@ -4,16 +4,15 @@ use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 use tokio::time::timeout;
-use tokio_postgres::Config;
-use tokio_postgres::config::SslMode;
 use tonic::Code;
 
 use super::errors::{FetchError, chain};
 use super::grpc::GrpcConnection;
 use super::simple_query;
-use super::target::{GrpcEndpoint, addresses, os_user};
+use super::target::{GrpcEndpoint, login};
 use crate::spec::grpc_url::GrpcAddress;
-use crate::spec::pageserver::{Pageserver, PageserverProtocol};
+use crate::spec::libpq_url::LibpqAddress;
+use crate::spec::pageserver::{Pageserver, PageserverAddress, PageserverProtocol};
 use crate::spec::{Lsn, ShardIndex, TenantId, TimelineId};
 use crate::telemetry::secret::Secret;
 
@@ -48,12 +47,10 @@ pub(super) enum Lease {
 /// Why there is no answer. All of these may pass (06 W8).
 #[derive(Debug, Error)]
 pub(super) enum LeaseError {
-    #[error("{0}")]
-    Target(FetchError),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     #[error("{0}")]
     Libpq(String),
-    #[error(transparent)]
-    Grpc(FetchError),
     #[error("error parsing lsn lease response: {0}")]
     Answer(&'static str),
     #[error("no answer within {0:?}")]
@@ -63,18 +60,15 @@ pub(super) enum LeaseError {
 impl Lessor {
     /// `host:port` for the log.
     pub(super) fn name(&self) -> String {
-        let Pageserver { libpq_url, grpc_url, .. } = &self.pageserver;
-        let name = match self.protocol {
-            PageserverProtocol::Libpq => libpq_url.as_ref().and_then(|url| {
-                let config: Config = url.expose().parse().ok()?;
-                addresses(&config).ok()?.first().map(ToString::to_string)
-            }),
-            PageserverProtocol::Grpc => grpc_url
-                .as_ref()
-                .and_then(|url| url.expose().parse::<GrpcAddress>().ok())
-                .map(|address| address.to_string()),
-        };
-        name.unwrap_or_else(|| "a pageserver without usable URL".to_owned())
+        match self.address() {
+            Ok(PageserverAddress::Libpq(address)) => address.to_string(),
+            Ok(PageserverAddress::Grpc(address)) => address.to_string(),
+            Err(_) => "a pageserver without usable URL".to_owned(),
+        }
+    }
+
+    fn address(&self) -> Result<PageserverAddress, FetchError> {
+        Ok(self.pageserver.address(self.protocol, self.shard)?)
     }
 
     /// Asks over a connection of its own. `limit` is for connecting and answering.
@@ -85,9 +79,9 @@ impl Lessor {
         limit: Duration,
     ) -> Result<Lease, LeaseError> {
         let answer = async {
-            match self.protocol {
-                PageserverProtocol::Libpq => self.ask_libpq(pin, token).await,
-                PageserverProtocol::Grpc => self.ask_grpc(pin, token, limit).await,
+            match self.address()? {
+                PageserverAddress::Libpq(address) => self.ask_libpq(&address, pin, token).await,
+                PageserverAddress::Grpc(address) => self.ask_grpc(address, pin, token, limit).await,
             }
         };
         timeout(limit, answer).await.unwrap_or(Err(LeaseError::Timeout(limit)))
@@ -95,11 +89,11 @@ impl Lessor {
 
     async fn ask_libpq(
         &self,
+        address: &LibpqAddress,
         pin: Pin,
         token: Option<&Secret<String>>,
     ) -> Result<Lease, LeaseError> {
-        let config = self.config(token)?;
-        let row = simple_query::first_row(&config, &self.command(pin))
+        let row = simple_query::first_row(&login(address, token), &self.command(pin))
             .await
             .map_err(|error| LeaseError::Libpq(chain(&error)))?
             .ok_or(LeaseError::Answer("there is no row"))?;
@@ -119,39 +113,19 @@ impl Lessor {
         }
     }
 
-    fn config(&self, token: Option<&Secret<String>>) -> Result<Config, LeaseError> {
-        let shard = self.shard;
-        let url = self.pageserver.libpq_url.as_ref();
-        let url = url.ok_or(LeaseError::Target(FetchError::NoLibpqUrl(shard)))?;
-        let bad = |reason| LeaseError::Target(FetchError::BadConnectionString { shard, reason });
-        let mut config: Config = url.expose().parse().map_err(|error| bad(chain(&error)))?;
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(bad("it demands TLS, which this version does not speak".to_owned()));
-        }
-        if config.get_user().is_none() {
-            config.user(os_user());
-        }
-        if let Some(token) = token {
-            config.password(token.expose());
-        }
-        Ok(config)
-    }
-
     async fn ask_grpc(
         &self,
+        address: GrpcAddress,
         pin: Pin,
         token: Option<&Secret<String>>,
         limit: Duration,
     ) -> Result<Lease, LeaseError> {
-        let url = self.pageserver.grpc_url.as_ref();
-        let url = url.ok_or(LeaseError::Target(FetchError::NoGrpcUrl(self.shard)))?;
-        let endpoint = GrpcEndpoint::parse(url, token, self.shard).map_err(LeaseError::Target)?;
-        let mut connection =
-            GrpcConnection::open(&endpoint, limit).await.map_err(LeaseError::Grpc)?;
+        let endpoint = GrpcEndpoint::new(address, token, self.shard)?;
+        let mut connection = GrpcConnection::open(&endpoint, limit).await?;
         match connection.lease_lsn(pin.tenant_id, pin.timeline_id, pin.lsn).await {
             Ok(until) => Ok(Lease::Until(until)),
             Err(FetchError::Status { code: Code::FailedPrecondition, .. }) => Ok(Lease::Refused),
-            Err(error) => Err(LeaseError::Grpc(error)),
+            Err(error) => Err(error.into()),
         }
     }
 }

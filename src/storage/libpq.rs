@@ -16,17 +16,22 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::FutureExt;
 use postgres_protocol::message::{backend, frontend};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, ToSocketAddrs, UnixStream};
 use tokio::time::timeout;
 
+use super::connection::{PING_AFTER, PING_LIMIT};
 use super::errors::FetchError;
-use super::target::{Address, LibpqEndpoint};
+use super::target::LibpqEndpoint;
+use crate::spec::libpq_url::HostAddress;
 
 /// Bytes read from the socket at once, and the largest chunk handed on.
 const READ_SIZE: usize = 64 * 1024;
 /// No message but CopyData has a reason to be larger.
 const MAX_MESSAGE: usize = 64 * 1024;
+/// The kernel sends each ping once, so one that is lost on the way is not the end yet.
+const LOST_PINGS: u32 = 2;
 
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
@@ -89,7 +94,11 @@ impl LibpqConnection {
         !self.buffer.is_empty() || self.socket.read_buf(&mut self.buffer).now_or_never().is_some()
     }
 
-    async fn handshake(address: &Address, endpoint: &LibpqEndpoint) -> Result<Self, FetchError> {
+    /// Bounded by the caller, together with connecting.
+    async fn handshake(
+        address: &HostAddress,
+        endpoint: &LibpqEndpoint,
+    ) -> Result<Self, FetchError> {
         let peer = address.to_string();
         let socket = connect(address)
             .await
@@ -116,10 +125,8 @@ impl LibpqConnection {
         frontend::startup_message(parameters, &mut message).map_err(FetchError::Lost)?;
         connection.send(&message).await?;
 
-        // Bounded by the caller, together with connecting.
-        let forever = Duration::MAX;
         loop {
-            let (tag, body) = connection.message(forever, FetchError::Stalled).await?;
+            let (tag, body) = connection.message().await?;
             match (tag, body.get(..4)) {
                 (backend::AUTHENTICATION_TAG, Some([0, 0, 0, 0])) => {}
                 (backend::AUTHENTICATION_TAG, Some([0, 0, 0, 3])) => {
@@ -141,19 +148,12 @@ impl LibpqConnection {
         }
     }
 
-    /// Sends the command and waits until the server agrees to stream.
-    pub(super) async fn start_copy(
-        &mut self,
-        command: &str,
-        limit: Duration,
-    ) -> Result<(), FetchError> {
+    /// Sends the command and waits until the server agrees to stream, without a limit.
+    pub(super) async fn start_copy(&mut self, command: &str) -> Result<(), FetchError> {
         let mut message = BytesMut::new();
         frontend::query(command, &mut message).map_err(FetchError::Lost)?;
-        match timeout(limit, self.send(&message)).await {
-            Ok(sent) => sent?,
-            Err(_) => return Err(FetchError::FirstByteTimeout(limit)),
-        }
-        match self.message(limit, FetchError::FirstByteTimeout).await? {
+        self.send(&message).await?;
+        match self.message().await? {
             (backend::COPY_OUT_RESPONSE_TAG, _) => Ok(()),
             _ => Err(FetchError::Protocol("the answer to the command is no COPY")),
         }
@@ -161,11 +161,10 @@ impl LibpqConnection {
 
     /// The next bytes of the archive, at most [`READ_SIZE`] and never empty. `None` only after
     /// CopyDone *and* CommandComplete, so an error that the server sends after the archive is
-    /// not lost. `limit` holds for each wait for the network; `late` makes the error from it.
+    /// not lost. `limit` holds for each wait for the network.
     pub(super) async fn next_chunk(
         &mut self,
         limit: Duration,
-        late: fn(Duration) -> FetchError,
     ) -> Result<Option<Bytes>, FetchError> {
         let mut chunk = BytesMut::new();
         loop {
@@ -202,7 +201,7 @@ impl LibpqConnection {
             if !chunk.is_empty() {
                 return Ok(Some(chunk.freeze()));
             }
-            self.fill(limit, late).await?;
+            timeout(limit, self.fill()).await.unwrap_or(Err(FetchError::Stalled(limit)))?;
         }
     }
 
@@ -212,17 +211,12 @@ impl LibpqConnection {
     }
 
     /// Reads what the network has, waiting for it if it must.
-    async fn fill(
-        &mut self,
-        limit: Duration,
-        late: fn(Duration) -> FetchError,
-    ) -> Result<(), FetchError> {
+    async fn fill(&mut self) -> Result<(), FetchError> {
         self.buffer.reserve(READ_SIZE);
-        match timeout(limit, self.socket.read_buf(&mut self.buffer)).await {
-            Ok(Ok(0)) => Err(FetchError::Lost(io::ErrorKind::UnexpectedEof.into())),
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(FetchError::Lost(error)),
-            Err(_) => Err(late(limit)),
+        match self.socket.read_buf(&mut self.buffer).await {
+            Ok(0) => Err(FetchError::Lost(io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) => Ok(()),
+            Err(error) => Err(FetchError::Lost(error)),
         }
     }
 
@@ -257,29 +251,34 @@ impl LibpqConnection {
         Ok(None)
     }
 
-    async fn message(
-        &mut self,
-        limit: Duration,
-        late: fn(Duration) -> FetchError,
-    ) -> Result<(u8, Bytes), FetchError> {
+    async fn message(&mut self) -> Result<(u8, Bytes), FetchError> {
         loop {
             if let Some(message) = self.parse_message()? {
                 return Ok(message);
             }
-            self.fill(limit, late).await?;
+            self.fill().await?;
         }
     }
 }
 
-async fn connect(address: &Address) -> io::Result<Box<dyn Socket>> {
-    let stream = match address {
-        Address::Name(host, port) => TcpStream::connect((host.as_str(), *port)).await?,
-        Address::Ip(ip, port) => TcpStream::connect((*ip, *port)).await?,
-        Address::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
-    };
+async fn connect(address: &HostAddress) -> io::Result<Box<dyn Socket>> {
+    match address {
+        HostAddress::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+        HostAddress::Name(host, port) => Ok(Box::new(connect_tcp((host.as_str(), *port)).await?)),
+        HostAddress::Ip(ip, port) => Ok(Box::new(connect_tcp((*ip, *port)).await?)),
+    }
+}
+
+async fn connect_tcp(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
     // The command is one small packet that must not wait for company.
     stream.set_nodelay(true)?;
-    Ok(Box::new(stream))
+    let keepalive = TcpKeepalive::new()
+        .with_time(PING_AFTER)
+        .with_interval(PING_LIMIT)
+        .with_retries(LOST_PINGS);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    Ok(stream)
 }
 
 /// Reads the fields of an ErrorResponse: a type byte and a text each, ended by zero bytes.
@@ -290,4 +289,21 @@ fn server_error(body: &[u8]) -> FetchError {
             .map_or_else(|| "?".to_owned(), |(_, text)| String::from_utf8_lossy(text).into_owned())
     };
     FetchError::Server { code: field(b'C'), message: field(b'M') }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine that has vanished is found out long before the limit for the first byte.
+    #[tokio::test]
+    async fn silence_is_looked_into() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = connect_tcp(listener.local_addr().unwrap()).await.unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(15));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(15));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 2);
+    }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! safekeepers::check ── sync_verdict (pure)            the LSN, or "run the full sync"
 //!
-//! basebackup::get_basebackup                           retries and their classes
+//! basebackup::get_basebackup ── rotation (pure)        retries: whom, when, how long
 //!   └─ target ─► connection ──chunks──► unpack         one try
 //!      (who)     libpq | grpc           inflate ──pipe──► tree
 //!                                       (thread)          (thread, writes below PGDATA)
@@ -24,6 +24,7 @@ mod libpq;
 pub mod page_api;
 mod pipe;
 pub mod progress;
+mod rotation;
 pub mod safekeepers;
 mod simple_query;
 pub mod sync;

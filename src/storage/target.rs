@@ -4,20 +4,18 @@
 //! even looked at.
 //!
 //! The first pageserver of shard 0 is asked first; retries go round the others of that shard, if
-//! the spec names any (06 W6).
+//! the spec names any (06 W6). What is wrong with one of those is no reason not to start.
 
-use std::fmt;
-use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::unistd::{User, geteuid};
-use tokio_postgres::config::{Config, Host, SslMode};
+use tokio_postgres::Config;
 use tonic::metadata::AsciiMetadataValue;
 
 use super::errors::FetchError;
 use crate::spec::grpc_url::GrpcAddress;
-use crate::spec::pageserver::{PageserverConnectionInfo, PageserverProtocol};
+use crate::spec::libpq_url::{HostAddress, LibpqAddress};
+use crate::spec::pageserver::{PageserverAddress, PageserverConnectionInfo};
 use crate::spec::{ComputeMode, ParsedSpec, ShardIndex};
 use crate::telemetry::secret::Secret;
 
@@ -38,7 +36,7 @@ pub(super) enum Endpoint {
 /// One pageserver over libpq: addresses and what goes into the startup packet.
 #[derive(Debug, Clone)]
 pub(super) struct LibpqEndpoint {
-    pub addresses: Vec<Address>,
+    pub addresses: Vec<HostAddress>,
     pub connect_timeout: Option<Duration>,
     pub user: String,
     pub database: Option<String>,
@@ -55,26 +53,9 @@ pub(super) struct GrpcEndpoint {
     pub authorization: Option<Secret<AsciiMetadataValue>>,
 }
 
-/// Where a socket can be opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Address {
-    Name(String, u16),
-    Ip(IpAddr, u16),
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(host, port) => write!(f, "{host}:{port}"),
-            Self::Ip(ip, port) => std::net::SocketAddr::new(*ip, *port).fmt(f),
-            Self::Unix(path) => path.display().fmt(f),
-        }
-    }
-}
-
 impl PageserverTarget {
-    /// Takes the pageservers of shard 0 from a spec. Fails with a permanent [`FetchError`].
+    /// Takes the pageservers of shard 0 from a spec. Fails with a local [`FetchError`] if the first
+    /// one cannot be used; others that cannot are left out, with a warning.
     pub fn from_spec(spec: &ParsedSpec) -> Result<Self, FetchError> {
         Self::new(&spec.pageserver, spec.storage_token(), spec.mode())
     }
@@ -87,25 +68,24 @@ impl PageserverTarget {
     ) -> Result<Self, FetchError> {
         let shard = ShardIndex { number: 0, count: info.shard_count };
         let pageservers = &info.shards.get(&shard).ok_or(FetchError::NoShard(shard))?.pageservers;
-        if pageservers.is_empty() {
-            return Err(FetchError::NoPageserver);
-        }
-        let mut endpoints =
-            pageservers.iter().filter_map(|pageserver| match info.prefer_protocol {
-                PageserverProtocol::Libpq => pageserver
-                    .libpq_url
-                    .as_ref()
-                    .map(|url| LibpqEndpoint::parse(url, token, mode, shard).map(Endpoint::Libpq)),
-                PageserverProtocol::Grpc => pageserver
-                    .grpc_url
-                    .as_ref()
-                    .map(|url| GrpcEndpoint::parse(url, token, shard).map(Endpoint::Grpc)),
-            });
-        let first = endpoints.next().ok_or(match info.prefer_protocol {
-            PageserverProtocol::Libpq => FetchError::NoLibpqUrl(shard),
-            PageserverProtocol::Grpc => FetchError::NoGrpcUrl(shard),
-        })??;
-        Ok(Self { first, others: endpoints.collect::<Result<_, _>>()? })
+        let mut endpoints = pageservers.iter().map(|pageserver| {
+            Ok(match pageserver.address(info.prefer_protocol, shard)? {
+                PageserverAddress::Libpq(address) => {
+                    Endpoint::Libpq(LibpqEndpoint::new(&address, token, mode))
+                }
+                PageserverAddress::Grpc(address) => {
+                    Endpoint::Grpc(GrpcEndpoint::new(address, token, shard)?)
+                }
+            })
+        });
+        let first: Result<_, FetchError> = endpoints.next().ok_or(FetchError::NoPageserver)?;
+        let first = first?;
+        let others = endpoints.filter_map(|spare| {
+            spare
+                .inspect_err(|error| tracing::warn!("a spare pageserver is left out: {error}"))
+                .ok()
+        });
+        Ok(Self { first, others: others.collect() })
     }
 
     /// How many pageservers the tries go round.
@@ -113,23 +93,20 @@ impl PageserverTarget {
         u32::try_from(self.others.len().saturating_add(1)).unwrap_or(u32::MAX)
     }
 
-    /// Whom to ask in a try, counted from 0.
-    pub(super) fn endpoint(&self, attempt: u32) -> &Endpoint {
-        let count = self.others.len().saturating_add(1);
-        let turn = usize::try_from(attempt).unwrap_or_default() % count;
-        turn.checked_sub(1).and_then(|at| self.others.get(at)).unwrap_or(&self.first)
+    /// One of them, counted from 0; the first for a number that none has.
+    pub(super) fn endpoint(&self, number: u32) -> &Endpoint {
+        let number = usize::try_from(number).unwrap_or_default();
+        number.checked_sub(1).and_then(|at| self.others.get(at)).unwrap_or(&self.first)
     }
 }
 
 impl GrpcEndpoint {
     /// The token is the only way to log in; what the URL says about a user is not sent.
-    pub(super) fn parse(
-        url: &Secret<String>,
+    pub(super) fn new(
+        address: GrpcAddress,
         token: Option<&Secret<String>>,
         shard: ShardIndex,
     ) -> Result<Self, FetchError> {
-        let address =
-            url.expose().parse().map_err(|reason| FetchError::BadGrpcUrl { shard, reason })?;
         let authorization = match token {
             None => None,
             Some(token) => {
@@ -145,66 +122,35 @@ impl GrpcEndpoint {
 }
 
 impl LibpqEndpoint {
-    fn parse(
-        url: &Secret<String>,
-        token: Option<&Secret<String>>,
-        mode: ComputeMode,
-        shard: ShardIndex,
-    ) -> Result<Self, FetchError> {
-        let bad = |reason: &str| {
-            let reason = reason.to_owned();
-            FetchError::BadConnectionString { shard, reason }
-        };
-        let config: Config =
-            url.expose().parse().map_err(|error| bad(&super::errors::chain(&error)))?;
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(bad("it demands TLS, which this version does not speak"));
-        }
-        let password = match token {
-            Some(token) => Some(token.expose().as_bytes().to_vec()),
-            None => config.get_password().map(<[u8]>::to_vec),
-        };
-        Ok(Self {
-            addresses: addresses(&config).map_err(bad)?,
+    fn new(address: &LibpqAddress, token: Option<&Secret<String>>, mode: ComputeMode) -> Self {
+        let config = login(address, token);
+        Self {
+            addresses: address.hosts().to_vec(),
             connect_timeout: config.get_connect_timeout().copied().filter(|t| !t.is_zero()),
-            user: config.get_user().map_or_else(os_user, str::to_owned),
+            user: config.get_user().unwrap_or_default().to_owned(),
             database: config.get_dbname().map(str::to_owned),
             options: format!("-c neon.compute_mode={mode}"),
-            password: password.map(Secret::new),
-        })
+            password: config.get_password().map(|password| Secret::new(password.to_vec())),
+        }
     }
 }
 
-/// Pairs hosts, numeric addresses and ports as libpq does.
-pub(super) fn addresses(config: &Config) -> Result<Vec<Address>, &'static str> {
-    let (hosts, ips, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
-    let count = hosts.len().max(ips.len());
-    if count == 0 {
-        return Err("it names no host");
+/// What a connection string says, with a user if it names none, and with the token, which outranks
+/// its password (06 §3.1).
+pub(super) fn login(address: &LibpqAddress, token: Option<&Secret<String>>) -> Config {
+    let mut config = address.config().clone();
+    if config.get_user().is_none() {
+        config.user(os_user());
     }
-    if !hosts.is_empty() && !ips.is_empty() && hosts.len() != ips.len() {
-        return Err("it has different numbers of hosts and host addresses");
+    if let Some(token) = token {
+        config.password(token.expose());
     }
-    if ports.len() > 1 && ports.len() != count {
-        return Err("it has different numbers of hosts and ports");
-    }
-    let address = |at: usize| {
-        let port = ports.get(at).or(ports.first()).copied().unwrap_or(5432);
-        match (ips.get(at), hosts.get(at)) {
-            (Some(ip), _) => Some(Address::Ip(*ip, port)),
-            (None, Some(Host::Tcp(name))) => Some(Address::Name(name.clone(), port)),
-            (None, Some(Host::Unix(folder))) => {
-                Some(Address::Unix(folder.join(format!(".s.PGSQL.{port}"))))
-            }
-            (None, None) => None,
-        }
-    };
-    Ok((0..count).filter_map(address).collect())
+    config
 }
 
 /// What libpq sends without a user: the name of the OS user. One without a name (a container with
 /// an arbitrary uid) uses the name that storage uses for "nobody in particular".
-pub(super) fn os_user() -> String {
+fn os_user() -> String {
     match User::from_uid(geteuid()) {
         Ok(Some(user)) => user.name,
         _ => "no_user".to_owned(),
@@ -215,7 +161,7 @@ pub(super) fn os_user() -> String {
 mod tests {
     use super::*;
     use crate::spec::Lsn;
-    use crate::spec::pageserver::{Pageserver, Shard};
+    use crate::spec::pageserver::{Pageserver, PageserverProtocol, Shard};
 
     fn target(urls: &[&str], token: Option<&str>) -> Result<PageserverTarget, FetchError> {
         let pageservers = urls
@@ -247,7 +193,7 @@ mod tests {
     fn urls_and_keyword_strings() {
         let endpoint = target(&["postgresql://no_user:old@ps-1:6400"], Some("new")).unwrap().first;
         let endpoint = libpq(&endpoint);
-        assert_eq!(endpoint.addresses, [Address::Name("ps-1".to_owned(), 6400)]);
+        assert_eq!(endpoint.addresses, [HostAddress::Name("ps-1".to_owned(), 6400)]);
         assert_eq!(endpoint.user, "no_user");
         assert_eq!(endpoint.options, "-c neon.compute_mode=static");
         assert_eq!(endpoint.password.unwrap().expose(), b"new");
@@ -259,19 +205,22 @@ mod tests {
         assert_eq!(endpoint.user, os_user());
     }
 
+    /// Without a URL, with one that cannot be used, and with one that can.
     #[test]
-    fn tries_go_round_the_pageservers() {
-        let target = target(&["host=a", "", "host=b"], None).unwrap();
-        let asked: Vec<String> =
-            (0..4).map(|n| libpq(target.endpoint(n)).addresses[0].to_string()).collect();
-        assert_eq!(asked, ["a:5432", "b:5432", "a:5432", "b:5432"]);
+    fn spares_that_cannot_be_used_are_left_out() {
+        let urls = ["host=a", "", "host=b sslmode=require", "port=x", "host=c"];
+        let target = target(&urls, None).unwrap();
+        assert_eq!(target.pageservers(), 2);
+        let all = [0, 1].map(|n| libpq(target.endpoint(n)).addresses[0].to_string());
+        assert_eq!(all, ["a:5432", "c:5432"]);
     }
 
     #[test]
     fn refusals_name_the_shard_and_no_password() {
         for (urls, text) in [
             (&[][..], "must have at least one pageserver"),
-            (&[""][..], "no libpq_url for shard 0000"),
+            (&["", "host=b"][..], "no libpq_url for shard 0000"),
+            (&["port=x", "host=b"][..], "invalid value for option `port`"),
             (&["user=x password=planted"][..], "it names no host"),
             (&["host=a sslmode=require password=planted"][..], "TLS"),
             (&["host=a,b,c port=1,2 password=planted"][..], "numbers of hosts and ports"),
@@ -279,7 +228,7 @@ mod tests {
             let error = target(urls, None).unwrap_err();
             assert!(error.to_string().contains(text), "{error}");
             assert!(!format!("{error} {error:?}").contains("planted"));
-            assert_eq!(error.class(), super::super::errors::ErrorClass::Permanent);
+            assert_eq!(error.class(), super::super::errors::ErrorClass::Local);
         }
         assert!(!format!("{:?}", target(&["host=a password=planted"], None)).contains("planted"));
     }
@@ -308,11 +257,16 @@ mod tests {
 
     #[test]
     fn grpc_urls_and_the_token() {
-        let urls = [Some("grpc://no_user:planted@ps-1:51051"), None, Some("http://ps-2:1")];
+        let urls = [
+            Some("grpc://no_user:planted@ps-1:51051"),
+            None,
+            Some("https://ps-3"),
+            Some("http://ps-2:1"),
+        ];
         let target = grpc(2, &urls, Some("planted")).unwrap();
         assert_eq!(target.pageservers(), 2);
         assert!(!format!("{target:?}").contains("planted"), "{target:?}");
-        let Endpoint::Grpc(first) = target.endpoint(2) else { panic!("{target:?}") };
+        let Endpoint::Grpc(first) = target.endpoint(0) else { panic!("{target:?}") };
         assert_eq!(
             (first.address.to_string(), first.shard.to_string()),
             ("ps-1:51051".into(), "0002".into())
@@ -331,7 +285,7 @@ mod tests {
             let error = grpc(0, urls, token).unwrap_err();
             assert!(error.to_string().contains(text), "{error}");
             assert!(!format!("{error} {error:?}").contains("planted"));
-            assert_eq!(error.class(), super::super::errors::ErrorClass::Permanent);
+            assert_eq!(error.class(), super::super::errors::ErrorClass::Local);
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use flate2::Compression;
@@ -95,6 +96,8 @@ pub(super) enum Act {
     Refuse(Vec<u8>),
     /// Greets, answers the query with these bytes, then stays.
     Answer(Vec<u8>),
+    /// The same piece by piece, each of them after so long.
+    AnswerSlowly(Duration, Vec<Vec<u8>>),
     /// The same, then closes.
     AnswerAndHangup(Vec<u8>),
 }
@@ -166,6 +169,14 @@ async fn serve(mut socket: TcpStream, act: Act, journal: Journal) -> Option<()> 
     note(format!("query {}", read(&mut socket).await?));
     match act {
         Act::AnswerAndHangup(bytes) => socket.write_all(&bytes).await.ok(),
+        Act::AnswerSlowly(pause, pieces) => {
+            for piece in pieces {
+                tokio::time::sleep(pause).await;
+                socket.write_all(&piece).await.ok()?;
+            }
+            let _ = socket.read_u8().await;
+            None
+        }
         Act::Answer(bytes) => {
             socket.write_all(&bytes).await.ok()?;
             let _ = socket.read_u8().await;

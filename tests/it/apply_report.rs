@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_every_server};
+use crate::support::{Bed, Compute, assert_nothing_left, on_every_server, on_one_server};
 
 async fn configure(bed: &mut Bed, compute: &Compute, operation: &str) -> (u16, Value) {
     bed.spec.member("operation_uuid", json!(operation));
@@ -35,6 +35,7 @@ async fn what_was_done_and_what_failed() {
         assert_eq!((&ann["action"], &ann["outcome"]), (&json!("create"), &json!("done")));
         assert_eq!(extra["applied_operation"], "good");
         assert_eq!(extra["last_failure"], Value::Null);
+        assert_eq!(extra["apply_report"]["error"], Value::Null);
 
         // Nothing but the server itself knows that such names are its own.
         bed.spec.role("pg_mine", None);
@@ -50,6 +51,28 @@ async fn what_was_done_and_what_failed() {
             (&failure["operation"], &failure["phase"]),
             (&json!("bad"), &json!("apply_catalog"))
         );
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// Nothing was planned, so there is no operation that could have failed.
+#[tokio::test]
+async fn why_nothing_was_begun() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        let mut compute = bed.start();
+        bed.wait_running(&mut compute).await;
+        bed.spec.skip_pg_catalog_updates = false;
+        bed.spec.role(&"x".repeat(64), None);
+        let (code, extra) = configure(&mut bed, &compute, "long").await;
+        assert_eq!(code, 500, "{extra}");
+        let report = &extra["apply_report"];
+        assert!(report["error"].as_str().unwrap().contains("has 64 bytes"), "{extra}");
+        assert_eq!((&report["operations"], &report["counts"]["done"]), (&json!([]), &json!(0)));
+        let failure = extra["last_failure"]["error"].as_str().unwrap();
+        assert!(failure.contains("has 64 bytes"), "{extra}");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })

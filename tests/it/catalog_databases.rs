@@ -138,9 +138,11 @@ async fn deleted_and_renamed() {
         let again = compute.rows("SELECT oid FROM pg_database WHERE datname = 'again'").await;
         assert_ne!(again, before[..1]);
 
+        compute.run("CREATE DATABASE spare").await;
         for (operation, part) in [
             (json!({"action": "rename_db", "name": "again"}), "has no new_name"),
             (delta("delete_db", "postgres"), "--connstr is connected to"),
+            (rename("rename_db", "spare", "again"), "there is a database of that name"),
         ] {
             bed.spec.member("delta_operations", json!([operation]));
             let error = compute.apply_fails(&bed).await;

@@ -1,36 +1,81 @@
-//! In an autoscaling VM Postgres and the sync run in the cgroup (01 §19.1).
+//! In an autoscaling VM Postgres, the sync and the warm-up run in the cgroup (01 §19.1).
+
+use std::path::PathBuf;
 
 use compute_ctl::os::procs;
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::support::{Bed, Compute, assert_nothing_left, on_one_server, put_program};
 
-#[tokio::test]
-async fn the_server_and_the_sync_are_started_through_cgexec() {
-    on_one_server(|server| async {
-        let bed = Bed::new(server).await;
+const GROUP: &str = "-g memory:neon-postgres";
+
+/// Where a compute finds a `cgexec` that notes its calls.
+struct Cgexec {
+    path: String,
+    journal: PathBuf,
+}
+
+impl Cgexec {
+    fn put(bed: &Bed) -> Self {
         let (bin, journal) = (bed.dir().join("bin"), bed.dir().join("pg/cgexec.journal"));
         let note = format!("echo \"$@\" >> {}\nshift 2\nexec \"$@\"", journal.display());
         put_program(&bin.join("cgexec"), &note);
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-        let mut line = bed.base_args();
-        line.extend(bed.config_args());
+        Self { path, journal }
+    }
+
+    fn start(&self, bed: &Bed, config: Vec<String>) -> Compute {
+        let mut line = [bed.base_args(), config].concat();
         line.extend(["--vm-monitor-addr", "127.0.0.1:0"].map(str::to_owned));
-        let env = [("PATH", path.as_str()), ("AUTOSCALING", "")];
-        let mut compute = Compute::spawn(&bed, &line, &env);
-        bed.wait_running(&mut compute).await;
+        Compute::spawn(bed, &line, &[("PATH", &self.path), ("AUTOSCALING", "")])
+    }
+
+    /// How often Postgres was called through it with these arguments.
+    fn calls(&self, bed: &Bed, arguments: &str) -> usize {
+        let calls = std::fs::read_to_string(&self.journal).unwrap();
+        let call = format!("{GROUP} {} {arguments}", bed.pgbin.display());
+        calls.lines().filter(|line| *line == call).count()
+    }
+}
+
+#[tokio::test]
+async fn the_server_and_both_syncs_are_started_through_cgexec() {
+    on_one_server(|server| async {
+        let bed = Bed::with_safekeepers(server, 3).await;
+        // They do not agree, so there is a sync at the start as well.
+        bed.safekeepers.iter().for_each(|it| it.behave(|it| it.commit_lsn -= 8));
+        let cgexec = Cgexec::put(&bed);
+        let mut compute = cgexec.start(&bed, bed.config_args());
+        compute.wait_for("running").await;
+        assert_eq!(cgexec.calls(&bed, "--sync-safekeepers"), 1);
         // It has replaced itself by the program, so the process known is Postgres.
         assert_eq!(procs::get(compute.postmaster()).unwrap().ppid, compute.pid());
         let (code, body) = compute.post("/terminate?mode=immediate", None).await;
         assert_eq!(code, 200, "{body}");
         assert_eq!(compute.wait_exit().await.code(), Some(0));
 
-        let calls = std::fs::read_to_string(journal).unwrap();
-        let (postgres, pgdata) = (bed.pgbin.display(), bed.pgdata());
-        let group = "-g memory:neon-postgres";
-        let server = format!("{group} {postgres} -D {}", pgdata.display());
-        assert_eq!(calls.matches(&server).count(), 1, "{calls}");
-        assert!(calls.contains(&format!("{group} {postgres} --sync-safekeepers")), "{calls}");
+        assert_eq!(cgexec.calls(&bed, &format!("-D {}", bed.pgdata().display())), 1);
+        assert_eq!(cgexec.calls(&bed, "--sync-safekeepers"), 2);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// What it pulls into memory belongs to the cgroup.
+#[tokio::test]
+async fn the_warm_up_is_started_through_cgexec() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let cgexec = Cgexec::put(&bed);
+        let config = json!({"compute_ctl_config": {"jwks": {"keys": []}}});
+        let config = bed.write("config.json", &config).display().to_string();
+        let config = ["--compute-id", "c1", "--config", &config].map(str::to_owned);
+        let mut compute = cgexec.start(&bed, config.into());
+        compute.wait_for("empty").await;
+        assert!(compute.log().contains("warm-up took"), "{}", compute.log());
+        assert_eq!(cgexec.calls(&bed, &format!("-D {}.warmup", bed.pgdata().display())), 1);
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })
     .await;

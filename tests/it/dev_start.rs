@@ -49,6 +49,10 @@ async fn the_stand_in_pageserver_speaks_grpc_too() {
         let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
         let info = &config["spec"]["pageserver_connection_info"];
         assert_eq!(info["prefer_protocol"], "grpc", "{config}");
+        let url = &info["shards"]["0000"]["pageservers"][0]["grpc_url"];
+        let address = url.as_str().unwrap().trim_start_matches("grpc://no_user@");
+        let log = std::fs::read_to_string(bed.data().join("compute.log")).unwrap();
+        assert!(log.contains(&format!("from pageserver {address} over gRPC")), "{log}");
         assert_eq!(dev.sql("SELECT 40 + 2").await, "42");
         assert_eq!(dev.stop(Signal::SIGINT).await, 0, "{}", dev.output());
         bed.assert_nothing_left();

@@ -41,6 +41,16 @@ async fn only_what_is_missing() {
         compute.wait_for_log_times("compute_ctl:set_role_grants: LOG:  statement: SELECT", 3).await;
         assert_eq!(compute.count_in_log("statement: GRANT"), 1);
 
+        // Nor for a role that cannot log in (07 W35).
+        sql.batch_execute("CREATE ROLE team NOLOGIN").await.unwrap();
+        let usage = request("a\\b", "team", &["USAGE"]);
+        for _ in 0..2 {
+            assert_eq!(grant(&compute, &usage).await, (201, usage.clone()));
+        }
+        compute.wait_for_log_times("compute_ctl:set_role_grants: LOG:  statement: SELECT", 5).await;
+        compute.wait_for_log("statement: GRANT USAGE ON SCHEMA \"a\\b\" TO \"team\"").await;
+        assert_eq!(compute.count_in_log("statement: GRANT"), 2);
+
         let (code, body) = grant(&compute, &request("a\\b", ROLE, &["SELECT"])).await;
         assert_eq!(code, 500);
         let error = body["error"].as_str().unwrap();

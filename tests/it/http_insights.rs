@@ -42,6 +42,23 @@ async fn with_and_without_the_extension() {
         };
         assert!(rows.is_sorted_by(|a, b| time(a) >= time(b)), "{seen}");
 
+        // Statements of different shapes; constants make no difference.
+        let many: Vec<_> = (2..130)
+            .map(|columns| format!("SELECT {}", ["1"].repeat(columns).join(", ")))
+            .collect();
+        sql.batch_execute("SET ROLE someone").await.unwrap();
+        sql.batch_execute(&many.join("; ")).await.unwrap();
+        let kept = "SELECT count(*) FROM pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid \
+                    WHERE r.rolname = 'someone'";
+        assert!(compute.sql_text(kept).await.parse::<usize>().unwrap() > 100);
+        assert_eq!(insights(&compute).await["pg_stat_statements"].as_array().unwrap().len(), 100);
+
+        // Nobody to ask is another thing than nothing to tell (07 W32).
+        let outside = compute.session_in("template1").await;
+        outside.batch_execute("DROP DATABASE postgres WITH (FORCE)").await.unwrap();
+        let (code, body) = compute.get("/insights").await;
+        assert_eq!(code, 500, "{body}");
+        assert!(body["error"].as_str().unwrap().contains("\"postgres\" does not exist"), "{body}");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
 
         let mut compute = bed.start_empty();

@@ -13,11 +13,11 @@ use crate::support::{
 
 const TOKEN: &str = "PLANTED-endpoint-token";
 /// Not compressible to nothing, and with bytes that mean something elsewhere.
-const STATE: &[u8] = b"\x00\xff'\\state of the cache\n";
+pub const STATE: &[u8] = b"\x00\xff'\\state of the cache\n";
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// `neon.calls` has a row for each call of the prewarm; its time is taken from `neon.behaviour`.
-const STAND_INS: &str = r"
+pub const STAND_INS: &str = r"
     CREATE SCHEMA neon;
     CREATE TABLE neon.calls (state bytea, workers int, name text);
     CREATE TABLE neon.behaviour (seconds float8, state bytea);
@@ -35,11 +35,11 @@ const STAND_INS: &str = r"
     LANGUAGE sql AS 'SELECT state FROM neon.behaviour';
 ";
 
-fn compressed() -> Vec<u8> {
+pub fn compressed() -> Vec<u8> {
     zstd::encode_all(STATE, 3).unwrap()
 }
 
-fn use_storage(bed: &mut Bed, address: &str) {
+pub fn use_storage(bed: &mut Bed, address: &str) {
     bed.spec
         .member("endpoint_id", json!("ep-own"))
         .member("endpoint_storage_addr", json!(address))
@@ -56,32 +56,32 @@ async fn start(server: compute_ctl::dev::servers::Server, storage: &HttpStub) ->
     (bed, compute)
 }
 
-async fn finish(mut compute: Compute, bed: &Bed) {
+pub async fn finish(mut compute: Compute, bed: &Bed) {
     assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
     assert!(!compute.log().contains("PLANTED"), "{}", compute.log());
     assert_nothing_left(bed);
 }
 
-async fn set(compute: &Compute, assignment: &str) {
+pub async fn set(compute: &Compute, assignment: &str) {
     let update = format!("UPDATE neon.behaviour SET {assignment}");
     compute.sql().await.batch_execute(&update).await.unwrap();
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn post(compute: &Compute, path: &str) -> u16 {
+pub async fn post(compute: &Compute, path: &str) -> u16 {
     compute.post(path, None).await.0.as_u16()
 }
 
-async fn cancel(compute: &Compute) -> u16 {
+pub async fn cancel(compute: &Compute) -> u16 {
     let request = compute.http.delete(format!("{}/lfc/prewarm", compute.external));
     request.send().await.unwrap().status().as_u16()
 }
 
 /// Waits until the operation has ended.
-async fn outcome(compute: &Compute, path: &str) -> Value {
+pub async fn outcome(compute: &Compute, path: &str) -> Value {
     let deadline = Instant::now() + crate::support::PATIENCE;
     loop {
         let (code, state) = compute.get(path).await;
@@ -94,7 +94,7 @@ async fn outcome(compute: &Compute, path: &str) -> Value {
     }
 }
 
-async fn prewarm(compute: &Compute) -> Value {
+pub async fn prewarm(compute: &Compute) -> Value {
     assert_eq!(post(compute, "/lfc/prewarm").await, 202);
     outcome(compute, "/lfc/prewarm").await
 }
@@ -104,7 +104,7 @@ async fn offload(compute: &Compute) -> Value {
     outcome(compute, "/lfc/offload").await
 }
 
-async fn metric(compute: &Compute, name: &str) -> u64 {
+pub async fn metric(compute: &Compute, name: &str) -> u64 {
     let (_, text) = compute.get("/metrics").await;
     let mut lines = text.as_str().unwrap().lines();
     let value = lines.find_map(|line| line.strip_prefix(&format!("compute_ctl_lfc_{name}_total ")));
@@ -248,7 +248,7 @@ async fn whatever_the_storage_does() {
 }
 
 /// A backend of the prewarm.
-const AT_WORK: &str = "SELECT count(*) FROM pg_stat_activity \
+pub const AT_WORK: &str = "SELECT count(*) FROM pg_stat_activity \
      WHERE state = 'active' AND query LIKE '%neon.prewarm_local_cache%' AND pid <> pg_backend_pid()";
 
 #[tokio::test]
@@ -345,11 +345,13 @@ async fn the_interval_waits_for_the_prewarm() {
     .await;
 }
 
-/// A prewarm that begins while the interval's offload has its state already.
+/// A prewarm that begins while the interval's offload waits for its state, and that may be over when
+/// that comes.
 #[tokio::test]
 async fn a_state_that_was_asked_for_too_early_is_not_stored() {
     on_one_server(|server| async {
-        let storage = HttpStub::start(Reply::Answer(200, compressed()).held()).await;
+        let answer = Reply::Answer(200, compressed());
+        let storage = HttpStub::start(answer.clone().held()).await;
         let mut bed = Bed::new(server).await;
         use_storage(&mut bed, &storage.address);
         bed.spec.member("offload_lfc_interval_seconds", json!(1));
@@ -363,15 +365,25 @@ async fn a_state_that_was_asked_for_too_early_is_not_stored() {
         holder.batch_execute("SELECT pg_advisory_lock(7)").await.unwrap();
         holder.batch_execute(&format!("BEGIN; {STAND_INS}; {slow}; COMMIT")).await.unwrap();
         let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        // Whoever waits comes first; the offload after that waits again.
+        let let_go = "SELECT pg_advisory_unlock(7); SELECT pg_advisory_lock(7)";
         compute.wait_for_sql(waits, "1").await;
         assert_eq!(post(&compute, "/lfc/prewarm").await, 202);
         storage.wait_for(1).await;
-        holder.batch_execute("SELECT pg_advisory_unlock(7)").await.unwrap();
+        holder.batch_execute(let_go).await.unwrap();
         compute.wait_for_log("its state is not stored").await;
         let state = outcome(&compute, "/lfc/offload").await;
         // As it was before; ticks before the stand-ins were there have failed.
         assert!(["not_offloaded", "failed"].contains(&state["status"].as_str().unwrap()), "{state}");
-        assert_eq!(storage.count(), 1, "{:?}", storage.lines());
+
+        storage.reply(answer);
+        storage.release();
+        assert_eq!(outcome(&compute, "/lfc/prewarm").await["status"], "completed");
+        compute.wait_for_sql(waits, "1").await;
+        assert_eq!(prewarm(&compute).await["status"], "completed");
+        holder.batch_execute(let_go).await.unwrap();
+        compute.wait_for_log_times("its state is not stored", 2).await;
+        assert!(storage.lines().iter().all(|line| line.starts_with("GET ")), "{:?}", storage.lines());
         finish(compute, &bed).await;
     })
     .await;

@@ -160,6 +160,34 @@ async fn errors_are_tried_again_with_growing_pauses() {
     .await;
 }
 
+/// Postgres goes on reading there.
+#[tokio::test]
+async fn a_lease_that_runs_out_is_an_error_once() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        for protocol in BOTH {
+            // Renewed when it is over.
+            let answer = LeaseAnswer::For(Duration::from_secs(1));
+            let mut compute = start(&mut bed, protocol, answer.clone()).await;
+            compute.wait_for_log(SUCCEEDED).await;
+            for times in 1..=2 {
+                bed.pageserver.behave(|it| it.lease = LeaseAnswer::Error("no".to_owned()));
+                compute.wait_for_log_times("(attempt 2)", times).await;
+                let log = compute.log();
+                let lines: Vec<&str> =
+                    log.lines().filter(|line| line.contains("has run out: ")).collect();
+                assert_eq!(lines.len(), times, "{log}");
+                assert!(lines.iter().all(|line| line.contains("ERROR")), "{lines:?}");
+                let granted = compute.count_in_log(SUCCEEDED);
+                bed.pageserver.behave(|it| it.lease = answer.clone());
+                compute.wait_for_log_times(SUCCEEDED, granted + 1).await;
+            }
+            end(&bed, compute).await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_refusal_is_the_end_of_it() {
     on_one_server(|server| async {

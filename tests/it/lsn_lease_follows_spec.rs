@@ -137,3 +137,114 @@ async fn a_later_lsn_is_leased_beside_the_first() {
     })
     .await;
 }
+
+/// It was not started at an LSN, so it leases one for as long as the spec names it.
+#[tokio::test]
+async fn a_primary_that_becomes_static_leases_from_then_on() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        bed.pageserver.behave(|it| it.lease = LeaseAnswer::For(Duration::from_secs(2)));
+        let mut compute = bed.start();
+        compute.wait_for("running").await;
+        for round in 1..=2 {
+            bed.spec.mode = json!({"Static": LSN});
+            let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+            assert_eq!(code.as_u16(), 200, "{answer}\n{}", compute.log());
+            let asked = leases(&bed.pageserver).len();
+            eventually("it is renewed", || leases(&bed.pageserver).len() >= asked + 2).await;
+
+            bed.spec.mode = json!("Primary");
+            let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+            assert_eq!(code.as_u16(), 200, "{answer}");
+            compute.wait_for_log_times("Pageserver config changed", round).await;
+        }
+        let asked = leases(&bed.pageserver).len();
+        // A client that goes on would have come back by now.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert_eq!(leases(&bed.pageserver).len(), asked);
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refresh_counts_like_a_request() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        bed.spec.mode = json!({"Static": LSN});
+        let mut compute = bed.start();
+        compute.wait_for("running").await;
+        compute.wait_for_log("Request succeeded").await;
+        let moved = another(&bed).await;
+        bed.spec.pageserver_connstring = moved.connstring();
+        bed.write("config.json", &bed.spec.config());
+        compute.refresh().await;
+        compute.wait_for_log_times("Request succeeded", 2).await;
+        assert_eq!((leases(&bed.pageserver).len(), leases(&moved).len()), (1, 1));
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// The spec before it is in force again, and so are its pageservers.
+#[tokio::test]
+async fn a_spec_that_fails_does_not_move_the_lease() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        bed.spec.mode = json!({"Static": LSN});
+        bed.pageserver.behave(|it| it.lease = LeaseAnswer::For(Duration::from_secs(2)));
+        let mut compute = bed.start();
+        compute.wait_for("running").await;
+        compute.wait_for_log("Request succeeded").await;
+        let wrong = another(&bed).await;
+        wrong.behave(|it| it.lease = LeaseAnswer::For(Duration::from_secs(2)));
+        bed.spec.pageserver_connstring = wrong.connstring();
+        bed.spec.typed("work_mem", "none", "integer");
+        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        assert_eq!(code.as_u16(), 500, "{answer}");
+        let asked = leases(&bed.pageserver).len();
+        eventually("it is renewed", || leases(&bed.pageserver).len() >= asked + 2).await;
+        let asked = leases(&wrong).len();
+        eventually("it is renewed", || leases(&bed.pageserver).len() >= asked + 2).await;
+        assert_eq!(leases(&wrong).len(), asked, "asked once more");
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// It may have been what was wrong, so nobody waits until the pause is over.
+#[tokio::test]
+async fn another_token_cuts_the_pause_after_a_failure_short() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        bed.spec.mode = json!({"Static": LSN});
+        bed.spec.storage_auth_token = Some("old-token".to_owned());
+        bed.pageserver.behave(|it| {
+            it.password = Some("old-token".to_owned());
+            it.lease = LeaseAnswer::For(Duration::from_secs(2));
+        });
+        let mut compute = bed.start();
+        compute.wait_for("running").await;
+        compute.wait_for_log("Request succeeded").await;
+        bed.pageserver.behave(|it| it.password = Some("new-token".to_owned()));
+        compute.wait_for_log("(attempt 1)").await;
+        for token in ["wrong-token", "new-token"] {
+            let granted = compute.count_in_log("Request succeeded");
+            bed.spec.storage_auth_token = Some(token.to_owned());
+            let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+            assert_eq!(code.as_u16(), 200, "{answer}");
+            match token {
+                // The pauses begin anew.
+                "wrong-token" => compute.wait_for_log_times("(attempt 0)", 2).await,
+                _ => compute.wait_for_log_times("Request succeeded", granted + 1).await,
+            }
+        }
+        assert!(!compute.log().contains("Pageserver config changed"), "{}", compute.log());
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}

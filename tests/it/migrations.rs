@@ -170,6 +170,27 @@ async fn a_number_that_is_none_is_reported_and_left() {
     .await;
 }
 
+/// Whatever an older release, or anybody, has made of the place where the number is kept.
+#[tokio::test]
+async fn the_bookkeeping_is_repaired() {
+    on_every_server(|server| async {
+        let sql = "CREATE ROLE stranger; ALTER SCHEMA neon_migration OWNER TO stranger; \
+                   GRANT ALL ON SCHEMA neon_migration TO PUBLIC; \
+                   DELETE FROM neon_migration.migration_id";
+        let bed = changed(server, sql).await;
+        let mut compute = start(&bed).await;
+        background_over(&mut compute).await;
+        assert_eq!(compute.sql_text(ID).await, "0:12");
+        assert_eq!(compute.count_in_log("Finished migration"), 12);
+        let schema = "SELECT concat_ws(' ', nspowner::regrole, nspacl) FROM pg_namespace \
+                      WHERE nspname = 'neon_migration'";
+        let mended = "cloud_admin {cloud_admin=UC/cloud_admin}";
+        assert_eq!(compute.sql_text(schema).await, mended);
+        end(compute, &bed).await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn inheritance_and_row_security() {
     on_every_server(|server| async {

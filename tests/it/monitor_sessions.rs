@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio_postgres::NoTls;
 
 use crate::support::{
-    Bed, Compute, PATIENCE, Vanilla, assert_nothing_left, on_every_server, until,
+    Bed, Compute, PATIENCE, Vanilla, assert_nothing_left, on_every_server, on_one_server, until,
 };
 
 async fn running(bed: &Bed) -> Compute {
@@ -153,6 +153,34 @@ async fn short_sessions_are_noticed_by_the_totals() {
         .await;
         assert!(compute.last_active().await.unwrap() > after - TimeDelta::seconds(1));
         assert_eq!(compute.metric("compute_pg_downtime_ms_total").await, 0);
+        compute.end().await;
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// Whatever there is to know is asked for at once (07 W3).
+#[tokio::test]
+async fn a_look_is_one_round_trip() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        bed.spec.set("log_statement", "all").set("log_line_prefix", "%a: ");
+        bed.spec.member("features", json!(["activity_monitor_experimental"]));
+        let mut compute = bed.start();
+        compute.wait_for("running").await;
+        compute.wait_for_log_times("compute_ctl:compute_monitor: LOG:  ", 3).await;
+        until("each message asks for everything", || async {
+            let messages = compute.count_in_log("compute_ctl:compute_monitor: LOG:  statement: ");
+            let parts = [
+                "AS idle_since",
+                "AS walsenders",
+                "AS subscriptions",
+                "AS autovacuum",
+                "AS active_time",
+            ];
+            messages >= 3 && parts.into_iter().all(|part| compute.count_in_log(part) == messages)
+        })
+        .await;
         compute.end().await;
         assert_nothing_left(&bed);
     })

@@ -33,6 +33,9 @@ async fn from_the_end_of_the_old_primary_to_the_end_of_the_new_one() {
         replica.wait_for("running").await;
         assert_eq!(replica.prewarm().await["status"], "skipped");
         primary.run("INSERT INTO public.t VALUES (2)").await;
+        // From here on it is connected, and a server that ends sends all that it has to such.
+        replica.wait_for_sql("SELECT to_regclass('public.t')", "t").await;
+        replica.wait_for_sql("SELECT sum(x) FROM public.t", "3").await;
 
         let flushed = primary.sql_text("SELECT pg_current_wal_flush_lsn()").await;
         old.wrapper.set_lsn(lsn_number(&flushed)).unwrap();

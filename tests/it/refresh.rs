@@ -68,7 +68,7 @@ async fn a_broken_file_is_tried_again() {
         let text = "invalid compute status: refresh-configuration-pending";
         assert_eq!((code.as_u16(), body), (412, json!({"error": text})));
 
-        // Nobody has to ask again; who does is heard, too.
+        // Who asks again is heard at once.
         bed.spec.typed("work_mem", "9216", "integer");
         bed.write("config.json", &bed.spec.config());
         compute.refresh().await;
@@ -77,6 +77,27 @@ async fn a_broken_file_is_tried_again() {
             compute.sql_text("SHOW work_mem").await == "9MB"
         })
         .await;
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// Asked once, it goes on until it has worked (01 §24 no. 9).
+#[tokio::test]
+async fn nobody_has_to_ask_again() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        let mut compute = bed.start();
+        bed.wait_running(&mut compute).await;
+        bed.write_text("config.json", "{");
+        compute.refresh().await;
+        compute.wait_for_log("could not refresh the configuration").await;
+        bed.spec.typed("work_mem", "9216", "integer");
+        bed.write("config.json", &bed.spec.config());
+        compute.wait_for("running").await;
+        assert_eq!(compute.sql_text("SHOW work_mem").await, "9MB");
+        assert_eq!(status(&compute).await["error"], Value::Null);
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })

@@ -147,7 +147,7 @@ async fn an_extension_is_fetched_once_and_can_be_created() {
 async fn refusals_have_their_codes() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
-        let Some(_) = bed.relocate_server().await else { return };
+        let Some(folders) = bed.relocate_server().await else { return };
         let gateway = HttpStub::start(Reply::Answer(200, sql_only())).await;
 
         // No gateway.
@@ -163,8 +163,12 @@ async fn refusals_have_their_codes() {
         let unavailable = error("information about remote extensions is unavailable");
         assert_eq!(fetch(&compute, "hypo_geo").await, (409, unavailable.clone()));
         bed.spec.member("remote_extensions", remote_extensions());
+        let control = folders.extensions.join("hypo_geo.control");
+        assert!(!control.exists());
         let (code, _) = compute.post("/configure", Some(&bed.configure_body())).await;
         assert_eq!(code.as_u16(), 200);
+        // So that Postgres knows of it, and asks (07 W16).
+        assert_eq!(fs::read_to_string(control).unwrap(), CONTROL);
         for (name, text) in [
             ("other", "extension other is not found"),
             ("locked", "extension locked is not found"),

@@ -237,6 +237,55 @@ async fn the_whole_way_of_a_log_export() {
     .await;
 }
 
+/// Nobody starts rsyslogd again: the reconfiguration fails before anything of Postgres is touched.
+#[tokio::test]
+async fn a_log_export_that_cannot_be_set_up_fails_the_configure() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        let folder = bed.dir().join("rsyslog.d");
+        std::fs::create_dir(&folder).unwrap();
+        hand_over(&folder);
+        let _alone = ONE_RSYSLOGD.lock().await;
+        if !may_mount(&own_etc_and_dev(&bed)).await {
+            return;
+        }
+        let mut compute = start_with_own_etc(&bed);
+        compute.wait_for("running").await;
+        let in_force = "# of before\n";
+        put(&folder.join("postgres_logs.conf"), in_force);
+        let (conf, work_mem) = (bed.pgdata_text("postgresql.conf"), "SHOW work_mem");
+        let before = compute.sql_text(work_mem).await;
+
+        bed.spec.member("logs_export_host", json!("127.0.0.1:1"));
+        bed.spec.typed("work_mem", "7MB", "integer");
+        let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+        assert_eq!(code, 500, "{body}");
+        let (_, status) = compute.get("/status").await;
+        assert_eq!(status["status"], "failed");
+        assert_eq!(status["extra"]["last_failure"]["phase"], "log_export", "{status}");
+        let error = status["error"].as_str().unwrap();
+        for part in [
+            "phase log_export; the configuration before it is in force",
+            "failed to set up the log export (logs_export_host)",
+            "rsyslogd did not come back",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert_eq!(bed.pgdata_text("postgresql.conf"), conf);
+        assert_eq!(compute.count_in_log("received SIGHUP"), 0, "{}", compute.log());
+        assert_eq!(compute.sql_text(work_mem).await, before);
+        let export = std::fs::read_to_string(folder.join("postgres_logs.conf")).unwrap();
+        assert_eq!(export, in_force);
+
+        // The spec of the start, which has no log export, leads back.
+        compute.refresh().await;
+        compute.wait_for_any(&["running"]).await;
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
 /// Case R3 of 04 §15.
 #[tokio::test]
 async fn audit_without_a_collector_is_refused_before_anything_is_touched() {

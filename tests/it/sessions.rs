@@ -8,6 +8,7 @@ use compute_ctl::catalog::session::{
 };
 use compute_ctl::dev::servers::Server;
 use compute_ctl::postgres::install::PgVersion;
+use tokio_postgres::NoTls;
 
 use crate::support::{PATIENCE, Vanilla, on_every_server, until};
 
@@ -80,6 +81,75 @@ async fn who_has_the_lock_is_named() {
         let made = "SELECT count(*) FROM pg_roles WHERE rolname = 'bob'";
         let made: i64 = vanilla.client.query_one(made, &[]).await.unwrap().get(0);
         assert_eq!(made, 0);
+        vanilla.stop().await;
+    })
+    .await;
+}
+
+/// However many sessions of one configuration wait: one session finds out for all of them.
+#[tokio::test]
+async fn one_session_asks_for_all() {
+    on_every_server(|server| async move {
+        let vanilla = Vanilla::start(&server, &[]).await;
+        let watches = "SELECT pid FROM pg_stat_activity \
+            WHERE application_name = 'compute_ctl:lock_watch'";
+        let pid: i32 =
+            vanilla.client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        vanilla.client.batch_execute("CREATE TABLE public.wanted ()").await.unwrap();
+        let config = config(&server, &vanilla.url());
+        let mut sessions = Vec::new();
+        for _ in 0..5 {
+            let session = MaintenanceSession::connect(&config, deadlines(SHORT)).await.unwrap();
+            sessions.push(session);
+        }
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            vanilla.client.batch_execute("BEGIN; LOCK TABLE public.wanted").await.unwrap();
+            let waiting = sessions.iter().map(|it| it.session().query("TABLE public.wanted"));
+            for result in futures_util::future::join_all(waiting).await {
+                let error = result.unwrap_err();
+                let SessionError::Blocked { blockers, .. } = &error else { panic!("{error}") };
+                assert!(blockers.iter().any(|blocker| blocker.pid == pid), "{error}");
+            }
+            vanilla.client.batch_execute("ROLLBACK").await.unwrap();
+            let rows = vanilla.client.query(watches, &[]).await.unwrap();
+            seen.extend(rows.iter().map(|row| row.get::<_, i32>(0)));
+        }
+        assert!(seen.len() == 2 && seen[0] == seen[1], "{seen:?}");
+        drop((sessions, config));
+        until("the watch is closed", || async {
+            vanilla.client.query(watches, &[]).await.unwrap().is_empty()
+        })
+        .await;
+        vanilla.stop().await;
+    })
+    .await;
+}
+
+/// Nobody can look any more; the statement still ends, and says so.
+#[tokio::test]
+async fn a_full_server_does_not_tell_who_has_the_lock() {
+    on_every_server(|server| async move {
+        let options =
+            ["max_connections=6", "max_wal_senders=1", "superuser_reserved_connections=1"];
+        let vanilla = Vanilla::start(&server, &options).await;
+        let config = config(&server, &vanilla.url());
+        let deadlines = SessionDeadlines { connect: PATIENCE, statement: 3 * SHORT, lock: SHORT };
+        let session = MaintenanceSession::connect(&config, deadlines).await.unwrap();
+        vanilla.client.batch_execute("BEGIN; CREATE ROLE ann").await.unwrap();
+        let mut users = Vec::new();
+        while let Ok((client, connection)) = tokio_postgres::connect(&vanilla.url(), NoTls).await {
+            tokio::spawn(connection);
+            users.push(client);
+        }
+        let error = session.session().query("CREATE ROLE ann").await.unwrap_err();
+        assert!(matches!(error, SessionError::Unexplained { .. }), "{error}");
+        let error = error.to_string();
+        for part in ["did not answer within 2.1s", "whether a lock", "no free connection", "53300"]
+        {
+            assert!(error.contains(part), "{error}");
+        }
+        drop(users);
         vanilla.stop().await;
     })
     .await;

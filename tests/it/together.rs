@@ -6,7 +6,13 @@ use std::collections::HashSet;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, Pair, TlsFiles, assert_nothing_left, on_every_server, on_one_server};
+use crate::support::{
+    Bed, Pair, TlsFiles, assert_nothing_left, on_every_server, on_one_server, until,
+};
+
+const APPLIED: &str = "applied the new spec, operation number-";
+/// More specs than these are not tried.
+const NUMBERS: usize = 300;
 
 /// Everything at once: specs, refreshes and certificates.
 #[tokio::test]
@@ -19,15 +25,20 @@ async fn each_is_answered_and_what_was_accepted_was_applied() {
         let mut compute = files.start(&bed);
         bed.wait_running(&mut compute).await;
 
+        let document = |name: &str| {
+            let mut document = files.config(&bed);
+            document["spec"]["operation_uuid"] = json!(format!("number-{name}"));
+            let settings = document["spec"]["cluster"]["settings"].as_array_mut().unwrap();
+            settings.push(json!({"name": "app.number", "value": name, "vartype": "string"}));
+            document
+        };
         let configure = async |number: usize| {
-            let mut body = files.config(&bed);
-            body["spec"]["operation_uuid"] = json!(format!("number-{number}"));
-            compute.post("/configure", Some(&body)).await
+            compute.post("/configure", Some(&document(&number.to_string()))).await
         };
         let specs = async {
-            let mut accepted = HashSet::new();
-            for round in 0..10 {
-                let number = 3 * round;
+            let (mut accepted, mut number) = (HashSet::new(), 0);
+            // As many as it takes until the refreshes let one through.
+            while number < 30 || (accepted.is_empty() && number < NUMBERS) {
                 let three =
                     tokio::join!(configure(number), configure(number + 1), configure(number + 2));
                 for (n, (code, body)) in [three.0, three.1, three.2].into_iter().enumerate() {
@@ -37,12 +48,16 @@ async fn each_is_answered_and_what_was_accepted_was_applied() {
                         _ => panic!("{code} {body}\n{}", compute.log()),
                     }
                 }
+                number += 3;
             }
+            assert!(!accepted.is_empty(), "all refused\n{}", compute.log());
             accepted
         };
         let refreshes = async {
             let url = format!("{}/refresh_configuration", compute.internal);
-            for _ in 0..20 {
+            for number in 0..20 {
+                let next = bed.write("next.json", &document(&format!("file-{number}")));
+                std::fs::rename(next, bed.dir().join("config.json")).unwrap();
                 let code = compute.http.post(&url).send().await.unwrap().status();
                 assert!([200, 500].contains(&code.as_u16()), "{code}");
             }
@@ -55,12 +70,19 @@ async fn each_is_answered_and_what_was_accepted_was_applied() {
         };
         let (accepted, (), ()) = tokio::join!(specs, refreshes, certificates);
         compute.wait_for("running").await;
-        let log = compute.log();
-        for number in 0..30 {
-            let applied =
-                log.contains(&format!("applied the new spec, operation number-{number}\n"));
-            assert_eq!(applied, accepted.contains(&number), "number {number}\n{log}");
+        for number in &accepted {
+            compute.wait_for_log(&format!("{APPLIED}{number}\n")).await;
         }
+        let log = compute.log();
+        for number in (0..NUMBERS).filter(|number| !accepted.contains(number)) {
+            assert!(!log.contains(&format!("{APPLIED}{number}\n")), "number {number}\n{log}");
+        }
+        until("what was applied last is in force", || async {
+            let log = compute.log();
+            let (_, last) = log.rsplit_once(APPLIED).unwrap();
+            last.lines().next() == Some(compute.sql_text("SHOW app.number").await.as_str())
+        })
+        .await;
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })

@@ -4,7 +4,7 @@
 use super::super::quote::{identifier, literal, options};
 use super::super::snapshot::DatabaseRow;
 use super::{Action, Chain, ObjectKind, Operation, Phase, PlanError, Planner, Stage};
-use crate::spec::wire::Database;
+use crate::spec::wire::{Database, DeltaOperation};
 
 const DATABASE: ObjectKind = ObjectKind::Database;
 
@@ -36,18 +36,56 @@ impl Planner<'_> {
     }
 
     /// Phase 6. In the order of the list: a name may be made free by one operation for another.
-    pub(super) fn remove_databases(&mut self) -> Vec<Operation> {
+    pub(super) fn remove_databases(&mut self) -> Result<Vec<Operation>, PlanError> {
         let mut operations = Vec::new();
-        for delta in self.wanted.all_deltas() {
+        let mut rest = self.wanted.all_deltas();
+        while let Some((delta, later)) = rest.split_first() {
             match (delta.action.as_str(), &delta.new_name) {
                 ("delete_db", _) => self.delete_database(&delta.name, &mut operations),
+                ("rename_db", Some(new)) if self.is_there(&delta.name) && self.is_there(new) => {
+                    self.skip_rename(&delta.name, new, later)?;
+                }
                 ("rename_db", Some(new)) => {
                     self.rename_database(&delta.name, new, &mut operations);
                 }
                 _ => {}
             }
+            rest = later;
         }
-        operations
+        Ok(operations)
+    }
+
+    fn is_there(&self, name: &str) -> bool {
+        self.state.databases.contains_key(name)
+    }
+
+    /// Both names are there, which is how an earlier run of the same list may have left it: after
+    /// the rename the old name was given to another database, by a later rename or because the spec
+    /// lists it. Everything else is an error.
+    fn skip_rename(
+        &mut self,
+        old: &str,
+        new: &str,
+        later: &[DeltaOperation],
+    ) -> Result<(), PlanError> {
+        let given_again = later.iter().any(|delta| {
+            delta.action == "rename_db"
+                && delta.new_name.as_deref() == Some(old)
+                && !self.is_there(&delta.name)
+        });
+        let listed = self.wanted.spec.cluster.databases.iter().any(|listed| listed.name == old);
+        if old != new && !given_again && !listed {
+            let (name, new_name) = (old.to_owned(), new.to_owned());
+            return Err(PlanError::NameTaken { name, new_name });
+        }
+        if listed && !given_again {
+            self.remarks.push(format!(
+                "database {old:?} is not renamed to {new:?}: there are databases of both names, and \
+                 the spec wants {old:?}, too"
+            ));
+        }
+        self.unchanged(DATABASE, old);
+        Ok(())
     }
 
     fn delete_database(&mut self, name: &str, operations: &mut Vec<Operation>) {
@@ -85,12 +123,6 @@ impl Planner<'_> {
     /// A second run finds the old name gone, which is no error. Postgres renames no database that
     /// somebody is connected to, so sessions are ended first.
     fn rename_database(&mut self, old: &str, new: &str, operations: &mut Vec<Operation>) {
-        if self.state.databases.contains_key(old) && self.state.databases.contains_key(new) {
-            self.remarks.push(format!(
-                "database {old:?} is not renamed to {new:?}: there is a database of that name"
-            ));
-            return;
-        }
         let Some(database) = self.state.databases.remove(old) else {
             return self.unchanged(DATABASE, old);
         };
@@ -142,7 +174,9 @@ impl Planner<'_> {
                 }
             }
             let row = self.state.databases.entry(database.name.clone()).or_default();
-            row.owner = Some(database.owner.clone());
+            if row.owner.replace(database.owner.clone()).as_ref() != Some(&database.owner) {
+                row.outline = None;
+            }
             row.default_acl = false;
         }
         stage.extend(Chain::of(owners));

@@ -3,13 +3,13 @@
 //!
 //! What the shared catalogs tell is planned by the snapshot. Owner and default privileges of the
 //! schema `public` can only be seen from within: [`super::super::look`] looks, [`plan_database`]
-//! says what is missing.
+//! says what is missing. Where [`outline`] proves that nothing is, no session is opened.
 
 use std::sync::Arc;
 
 use super::super::quote::{DollarQuoted, dollar_quoted, identifier};
 use super::super::snapshot::DatabaseRow;
-use super::{Action, Chain, ObjectKind, Operation, Phase, Planner, Stage};
+use super::{Action, Chain, ObjectKind, Operation, Phase, Planner, Stage, outline};
 use crate::catalog::operation::Object;
 use crate::telemetry::secret::Secret;
 
@@ -17,7 +17,7 @@ use crate::telemetry::secret::Secret;
 const REVOKE: &str = include_str!("../sql/revoke_grants.sql");
 
 /// Owners that the schema `public` has because nobody has given it to anybody.
-const ADMINS: [&str; 2] = ["cloud_admin", "zenith_admin"];
+pub(super) const ADMINS: [&str; 2] = ["cloud_admin", "zenith_admin"];
 
 /// What all databases have in common.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,9 +109,11 @@ pub fn plan_database(
 }
 
 impl Planner<'_> {
-    /// Phase 9 in every listed database, and wherever inherited subscriptions are.
+    /// Phase 9 in every listed database that it is not needless in, and wherever inherited
+    /// subscriptions are.
     pub(super) fn inside_databases(&mut self) -> Stage {
         let mut stage = Stage::new();
+        let permissions = self.permissions();
         for database in self.wanted.databases() {
             let name = database.name.as_str();
             let connectable = self.state.databases.get(name).is_some_and(DatabaseRow::connectable);
@@ -123,10 +125,14 @@ impl Planner<'_> {
             }
             let is_system = name == &*self.system;
             let first = if is_system { Vec::new() } else { self.clean_up(name, &database.owner) };
+            let then = self.drop_inherited(name);
+            // A look costs next to nothing where there is a session anyway.
+            let needless =
+                first.is_empty() && then.is_empty() && self.is_settled(name, &permissions);
             let look =
                 Look { owner: database.owner.clone(), before: self.before.get(name).cloned() };
-            let then = self.drop_inherited(name);
-            stage.push(Chain { database: name.into(), first, look: Some(look), then });
+            let look = (!needless).then_some(look);
+            stage.push(Chain { database: name.into(), first, look, then });
         }
         for name in self.databases_with_inherited() {
             let listed = stage.iter().any(|chain| *chain.database == *name);
@@ -136,7 +142,16 @@ impl Planner<'_> {
             }
         }
         self.remark_on_unreachable_dependencies(&stage);
+        stage.retain(|chain| !chain.is_empty());
         stage
+    }
+
+    /// Whether a look would find nothing to do. Names in outlines are those from before any rename.
+    fn is_settled(&self, database: &str, permissions: &Permissions) -> bool {
+        let renames = self.wanted.deltas("rename_role").next().is_some();
+        let database = self.state.databases.get(database);
+        let outline = database.and_then(|database| database.outline.as_ref());
+        !renames && outline.is_some_and(|outline| outline::is_settled(outline, permissions))
     }
 
     /// Phase 9a in the system database, and for what belongs to no database at all.

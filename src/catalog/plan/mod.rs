@@ -2,15 +2,17 @@
 //!
 //! [`plan_cluster`] compares the spec with the [`ClusterState`] and simulates each change on it, so
 //! that later phases decide by what earlier ones will have done. What depends on the inside of a
-//! database is left open as a [`Look`]: the database is looked at when its turn comes, and
-//! [`plan_database`] says what is missing there. Both write only what differs, so a second apply
-//! of the same spec writes nothing.
+//! database is left open as a [`Look`], unless `outline` can tell from without that all is well there:
+//! the database is looked at when its turn comes, and [`plan_database`] says what is missing there.
+//! Both write only what differs, so a second apply of the same spec writes nothing.
 //!
 //! The order of effects is in the [`Stage`]s: one begins when the one before it is done, and the
 //! [`Chain`]s of one run at the same time.
 
 mod databases;
 mod inside;
+mod lakebase;
+mod outline;
 mod refuse;
 mod roles;
 mod subscriptions;
@@ -43,7 +45,9 @@ impl<'a> Wanted<'a> {
     pub fn questions(&self) -> Questions<'a> {
         // A role may be deleted by the name that it is going to have.
         let deltas = self.deltas("delete_role").chain(self.deltas("rename_role"));
+        let inside = !self.spec.cluster.databases.is_empty();
         Questions {
+            privileged_role: inside.then_some(self.privileged_role),
             deleted_roles: deltas.map(|delta| delta.name.as_str()).collect(),
             timeline: self.spec.drop_subscriptions_before_start.then(|| self.timeline.to_owned()),
         }
@@ -94,6 +98,10 @@ impl Chain {
         let database = Arc::clone(&operations.first()?.database);
         Some(Self { database, first: operations, look: None, then: Vec::new() })
     }
+
+    const fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.look.is_none() && self.then.is_empty()
+    }
 }
 
 /// Chains that may run at the same time.
@@ -125,16 +133,17 @@ impl ClusterPlan {
 /// Compares spec and cluster. An error means that the spec cannot be applied as it is; nothing was
 /// changed then.
 pub fn plan_cluster(wanted: &Wanted<'_>, state: ClusterState) -> Result<ClusterPlan, PlanError> {
-    refuse::check(wanted, &state.system_database)?;
+    refuse::check(wanted, &state)?;
     let mut planner = Planner::new(wanted, state);
 
     let remember = planner.remember_subscriptions();
     let pre_drop = planner.pre_drop();
     let mut line = planner.privileged_role();
+    line.extend(planner.lakebase_roles());
     line.extend(planner.invalid_databases());
     line.extend(planner.rename_roles());
     line.extend(planner.roles());
-    line.extend(planner.remove_databases());
+    line.extend(planner.remove_databases()?);
 
     let mut stages: Vec<Stage> = Vec::new();
     if pre_drop.is_empty() {
@@ -151,9 +160,10 @@ pub fn plan_cluster(wanted: &Wanted<'_>, state: ClusterState) -> Result<ClusterP
     let mut inside = planner.inside_databases();
     inside.extend(Chain::of(planner.system_objects()));
     stages.push(inside);
-    for last in [planner.drop_roles(), planner.record_subscriptions(), planner.audit()] {
-        stages.extend(in_order(last));
-    }
+    stages.extend(in_order(planner.drop_roles()));
+    stages.extend(in_order(planner.monitor_privileges()));
+    stages.extend(in_order(planner.record_subscriptions()));
+    stages.extend(in_order(planner.audit()));
     stages.retain(|stage| !stage.is_empty());
     let permissions = planner.permissions();
     let Planner { unchanged, notes, remarks, .. } = planner;

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::super::quote;
+use super::super::snapshot::ClusterState;
 use super::Wanted;
 use crate::spec::wire::PgOption;
 
@@ -38,6 +39,17 @@ pub enum PlanError {
         /// What is to be renamed.
         name: String,
     },
+    /// A rename onto a name that is taken (05 §7.6).
+    #[error(
+        "could not rename database {name:?} to {new_name:?}: there is a database of that name. \
+         Delete or rename that one earlier in delta_operations, or leave the rename out"
+    )]
+    NameTaken {
+        /// What is to be renamed.
+        name: String,
+        /// The name that it is to have.
+        new_name: String,
+    },
     /// Postgres never lets go of the database of a session.
     #[error("delta operation {action} names {name:?}, the database that --connstr is connected to")]
     SystemDatabase {
@@ -46,6 +58,9 @@ pub enum PlanError {
         /// Its name.
         name: String,
     },
+    /// Postgres would refuse it too, but only after everything that the role owns was dropped.
+    #[error("delta operation delete_role names {0:?}, the role that all this is done as")]
+    OwnRole(String),
     /// An option that would end the statement it is written into.
     #[error(
         "option {name:?} of {kind} {owner:?} is not one piece of SQL: quotes must be closed, and semicolons, comments, dollar signs and backslashes are not allowed outside values of vartype string"
@@ -71,7 +86,7 @@ pub enum PlanError {
 }
 
 /// Looks at every name and option of the spec.
-pub fn check(wanted: &Wanted<'_>, system_database: &str) -> Result<(), PlanError> {
+pub fn check(wanted: &Wanted<'_>, state: &ClusterState) -> Result<(), PlanError> {
     let cluster = &wanted.spec.cluster;
     for role in &cluster.roles {
         check_name("role", &role.name)?;
@@ -98,8 +113,11 @@ pub fn check(wanted: &Wanted<'_>, system_database: &str) -> Result<(), PlanError
             None if rename => return Err(PlanError::NoNewName { action, name }),
             _ => {}
         }
-        if kind == "database" && name == system_database {
+        if kind == "database" && name == state.system_database {
             return Err(PlanError::SystemDatabase { action, name });
+        }
+        if action == "delete_role" && name == state.session_role {
+            return Err(PlanError::OwnRole(name));
         }
     }
     Ok(())

@@ -20,8 +20,9 @@ impl Planner<'_> {
             return Vec::new();
         }
         self.state.roles.insert(name.to_owned(), StoredPassword::Known(None));
+        let replication = if self.is_lakebase() { "" } else { " REPLICATION" };
         let sql = format!(
-            "CREATE ROLE {} CREATEDB CREATEROLE NOLOGIN REPLICATION BYPASSRLS \
+            "CREATE ROLE {} CREATEDB CREATEROLE NOLOGIN{replication} BYPASSRLS \
              IN ROLE pg_read_all_data, pg_write_all_data",
             identifier(name)
         );
@@ -29,16 +30,20 @@ impl Planner<'_> {
         vec![self.op(Phase::PrivilegedRole, Action::Create, (ROLE, name), reason, sql)]
     }
 
-    /// Phase 4. A second run finds the old name gone, which is no error.
+    /// Phase 4. A second run finds the old name gone and the new one there: it was done.
     pub(super) fn rename_roles(&mut self) -> Vec<Operation> {
         let mut operations = Vec::new();
         for delta in self.wanted.deltas("rename_role") {
             // Checked before.
             let (old, Some(new)) = (&delta.name, &delta.new_name) else { continue };
-            if !self.state.roles.contains_key(old) {
+            let is_there = |name| self.state.roles.contains_key(name);
+            if old == new || (!is_there(old) && is_there(new)) {
+                self.unchanged(ROLE, new);
+            } else if !is_there(old) {
                 self.remarks
                     .push(format!("role {old:?} is not there and so not renamed to {new:?}"));
-            } else if self.state.roles.contains_key(new) {
+            } else if is_there(new) {
+                // Not refused, unlike that of a database (05 §7.4).
                 self.remarks.push(format!(
                     "role {old:?} is not renamed to {new:?}: there is a role of that name"
                 ));

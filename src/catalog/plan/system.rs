@@ -12,6 +12,7 @@ impl Planner<'_> {
         let mut operations = self.neon_schema();
         operations.extend(self.statement_statistics());
         operations.extend(self.neon_extension());
+        operations.extend(self.databricks_auth());
         operations.extend(self.availability_check());
         operations
     }

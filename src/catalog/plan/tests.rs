@@ -1,12 +1,14 @@
 //! Tests of the plan; no server is needed.
 
 mod databases;
+mod lakebase;
+mod outlines;
 mod roles;
 
 use super::*;
 use crate::catalog::quote::stored_password;
 use crate::catalog::snapshot::{
-    DatabaseRow, Dependency, ExtensionRow, StoredPassword, SubscriptionRow,
+    DatabaseRow, Dependency, ExtensionRow, Outline, StoredPassword, SubscriptionRow,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -177,6 +179,7 @@ fn what_cannot_be_applied_is_refused_before_anything_happens() {
         (json!({"delta_operations": delta("rename_db", "d")}), "has no new_name"),
         (json!({"delta_operations": delta("delete_db", "postgres")}), "--connstr"),
         (json!({"delta_operations": delta("delete_role", &long)}), "64 bytes"),
+        (json!({"delta_operations": delta("delete_role", "cloud_admin")}), "is done as"),
     ] {
         let error = refused(&spec(members.clone()));
         assert!(error.contains(part), "{members}: {error}");

@@ -1,15 +1,16 @@
 //! Who holds the lock that a statement of ours waits for (05 weakness 5).
 //!
 //! The server's own `lock_timeout` would end the wait without saying whose lock it was, and
-//! afterwards nobody can tell. So while the statement still waits, another session asks.
+//! afterwards nobody can tell. So while the statement still waits, another session asks: that of
+//! the [`watch`](mod@super::watch).
 
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::{Session, SessionConfig, SessionDeadlines, SessionError, text};
+use tokio_postgres::SimpleQueryRow;
 
-/// `application_name` of the session that asks.
-const LOCK_WATCH: &str = "compute_ctl:lock_watch";
+use super::{SessionError, text};
 
 /// A session that another one waits for. Its statement is not shown: it may hold secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,52 +76,49 @@ pub(super) struct Wait {
     pub blockers: Vec<Blocker>,
 }
 
-/// What a backend waits for; `None` if it waits for no lock.
-pub(super) async fn wait_of(
-    pid: i32,
-    config: &SessionConfig,
-    deadlines: SessionDeadlines,
-) -> Result<Option<Wait>, SessionError> {
-    let mut config = config.clone();
-    config.application_name(LOCK_WATCH);
-    // Its own statements are not watched: they are given the time that a look may take.
-    let deadlines = SessionDeadlines { statement: deadlines.connect, ..deadlines };
-    let session = Session::connect(&config, deadlines).await?;
-    let rows = session.unwatched(&query(pid)).await.map_err(|batch| batch.error)?;
-    let mut wait: Option<Wait> = None;
-    for row in &rows {
+/// What backends wait for, by their pids; those that wait for no lock are not in it.
+pub(super) fn waits(rows: &[SimpleQueryRow]) -> Result<HashMap<i32, Wait>, SessionError> {
+    let mut waits: HashMap<i32, Wait> = HashMap::new();
+    for row in rows {
         let number =
             |column| Ok::<_, SessionError>(text(row, column)?.and_then(|t| t.parse().ok()));
-        let waited = Duration::from_millis(number(0)?.unwrap_or_default());
         let owned = |column| Ok::<_, SessionError>(text(row, column)?.map(str::to_owned));
-        let pid = text(row, 1)?.and_then(|pid| pid.parse().ok()).unwrap_or_default();
-        let activity = match owned(4)? {
+        let pid = |column| Ok::<_, SessionError>(text(row, column)?.and_then(|t| t.parse().ok()));
+        let Some(waiting) = pid(0)? else { continue };
+        let waited = Duration::from_millis(number(1)?.unwrap_or_default());
+        let activity = match owned(5)? {
             Some(application_name) => Some(Activity {
-                user: owned(2)?,
-                database: owned(3)?,
+                user: owned(3)?,
+                database: owned(4)?,
                 application_name,
-                state: owned(5)?,
-                transaction_seconds: number(6)?,
+                state: owned(6)?,
+                transaction_seconds: number(7)?,
             }),
             None => None,
         };
-        let wait = wait.get_or_insert_with(|| Wait { waited, blockers: Vec::new() });
-        wait.blockers.push(Blocker { pid, activity });
+        let blocker = Blocker { pid: pid(2)?.unwrap_or_default(), activity };
+        let wait = waits.entry(waiting).or_insert_with(|| Wait { waited, blockers: Vec::new() });
+        wait.blockers.push(blocker);
     }
-    Ok(wait)
+    Ok(waits)
 }
 
-/// One row per blocker: milliseconds waited, pid, user, database, application, state, seconds.
-fn query(pid: i32) -> String {
+/// One row per backend and blocker: the backend, milliseconds waited, pid of the blocker, user,
+/// database, application, state, seconds.
+pub(super) fn query(pids: &[i32]) -> String {
+    let pids = pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     format!(
-        "SELECT (SELECT greatest(0, extract(epoch FROM \
+        "SELECT waiting.pid, \
+            (SELECT greatest(0, extract(epoch FROM \
                 max(pg_catalog.clock_timestamp() - waitstart)) * 1000)::int8 \
-                FROM pg_catalog.pg_locks WHERE pid = {pid} AND NOT granted), \
+                FROM pg_catalog.pg_locks WHERE pid = waiting.pid AND NOT granted), \
             blocker.pid, usename, datname, application_name, state, \
             greatest(0, extract(epoch FROM pg_catalog.clock_timestamp() - xact_start))::int8 \
-         FROM (SELECT DISTINCT unnest(pg_catalog.pg_blocking_pids({pid})) AS pid) AS blocker \
+         FROM unnest(ARRAY[{pids}]::int4[]) AS waiting (pid) \
+         CROSS JOIN LATERAL (SELECT DISTINCT unnest(pg_catalog.pg_blocking_pids(waiting.pid)) AS pid) \
+            AS blocker \
          LEFT JOIN pg_catalog.pg_stat_activity AS activity ON activity.pid = blocker.pid \
-         ORDER BY blocker.pid"
+         ORDER BY waiting.pid, blocker.pid"
     )
 }
 

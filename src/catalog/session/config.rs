@@ -1,12 +1,15 @@
 //! Where sessions go, and as whom (05 §3.1). What they are started with is in
 //! [`mod@super::options`].
 
+use std::sync::Arc;
+
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
 use super::SessionError;
 use super::footprint::Footprint;
 use super::options::Hardening;
+use super::watch::LockWatch;
 use crate::postgres::install::PgVersion;
 
 /// The role that all sessions have, a superuser.
@@ -21,8 +24,12 @@ pub struct SessionConfig {
     own: Option<String>,
     /// None for sessions that are opened as they come.
     hardened: Option<Hardened>,
+    /// The database of the URL.
+    home: Option<String>,
     /// The database, if it is another one than that of the URL.
     elsewhere: Option<String>,
+    /// What sessions opened with clones of this find out together.
+    watch: Arc<LockWatch>,
 }
 
 /// What [`Hardening`] needs to know besides the login.
@@ -31,6 +38,8 @@ struct Hardened {
     version: PgVersion,
     role: &'static str,
     maintenance: bool,
+    statement_limit: bool,
+    read_only: bool,
 }
 
 /// Connection settings for one use, from the URL in `--connstr`. TLS is never used. The version is
@@ -50,14 +59,22 @@ pub fn session_config(
     let mut config: Config = connstr.parse().map_err(|error: tokio_postgres::Error| bad(&error))?;
     config.application_name(application_name).ssl_mode(SslMode::Disable);
     let own = config.get_options().map(str::to_owned);
-    let hardened = Some(Hardened { version, role: ADMIN, maintenance: false });
-    Ok(SessionConfig { config, own, hardened, elsewhere: None })
+    let hardened = Some(Hardened {
+        version,
+        role: ADMIN,
+        maintenance: false,
+        statement_limit: false,
+        read_only: false,
+    });
+    Ok(SessionConfig { own, hardened, ..SessionConfig::plain(config) })
 }
 
 impl SessionConfig {
     /// Settings as somebody else made them, for a session that only looks at a foreign server.
-    pub const fn plain(config: Config) -> Self {
-        Self { config, own: None, hardened: None, elsewhere: None }
+    pub fn plain(config: Config) -> Self {
+        // Without a name the server takes that of the user.
+        let home = config.get_dbname().or(config.get_user()).map(str::to_owned);
+        Self { config, own: None, hardened: None, home, elsewhere: None, watch: Arc::default() }
     }
 
     /// Another database. The name goes into the start-up packet as it is.
@@ -73,12 +90,29 @@ impl SessionConfig {
         self
     }
 
+    /// The server, too, ends statements after two minutes: sessions of a start in Lakebase mode
+    /// (05 §22). All other options stay.
+    pub fn limit_statements(&mut self) -> &mut Self {
+        if let Some(hardened) = &mut self.hardened {
+            hardened.statement_limit = true;
+        }
+        self
+    }
+
     /// Adds the options of sessions that change catalogs.
     pub(super) fn for_maintenance(&mut self) -> &mut Self {
         if let Some(hardened) = &mut self.hardened {
             hardened.maintenance = true;
         }
         self
+    }
+
+    /// For a session that looks with the eyes of those that change catalogs, and cannot write.
+    pub fn read_only(&mut self) -> &mut Self {
+        if let Some(hardened) = &mut self.hardened {
+            hardened.read_only = true;
+        }
+        self.for_maintenance()
     }
 
     /// Another login, with no options but the hardening, and with its own role.
@@ -91,9 +125,25 @@ impl SessionConfig {
         self
     }
 
+    /// For the session of the watch: in the database of the URL, and with no watch of its own. That
+    /// keeps neither this one alive nor anybody from dropping a users' database.
+    pub(super) fn for_watch(&self, name: &str) -> Self {
+        let mut config = Self { elsewhere: None, watch: Arc::default(), ..self.clone() };
+        config.application_name(name);
+        if let Some(home) = &self.home {
+            config.config.dbname(home);
+        }
+        config
+    }
+
+    pub(super) fn watch(&self) -> &LockWatch {
+        &self.watch
+    }
+
     pub(super) fn hardening(&self) -> Option<Hardening<'_>> {
-        let Hardened { version, role, maintenance } = self.hardened?;
-        Some(Hardening { user: self.config.get_user(), role, version, maintenance })
+        let Hardened { version, role, maintenance, statement_limit, read_only } = self.hardened?;
+        let user = self.config.get_user();
+        Some(Hardening { user, role, version, maintenance, statement_limit, read_only })
     }
 
     /// Held by a session in a users' database.

@@ -99,9 +99,15 @@ const MAINTENANCE_14: &[Setting] = &[
 /// are reported and whose rest is done at the next start.
 const MAINTENANCE_17: &[Setting] = &[("event_triggers", "off")];
 
+/// In place of none (05 §22).
+const STATEMENT_LIMIT: Setting = ("statement_timeout", "2min");
+
 /// The extension must not report back to the control plane what the control plane itself ordered.
-/// The last one of all.
+/// After everything that the operator gives.
 const FORWARDING: Setting = ("neon.forward_ddl", "false");
+
+/// For sessions that only look; the last one of all.
+const READ_ONLY: Setting = ("default_transaction_read_only", "on");
 
 /// What one session is started with.
 #[derive(Debug, Clone, Copy)]
@@ -114,6 +120,10 @@ pub(super) struct Hardening<'a> {
     pub version: PgVersion,
     /// Whether the session changes catalogs.
     pub maintenance: bool,
+    /// Whether the server ends statements after [`STATEMENT_LIMIT`].
+    pub statement_limit: bool,
+    /// Whether the server is to refuse whatever writes.
+    pub read_only: bool,
 }
 
 impl Hardening<'_> {
@@ -144,12 +154,17 @@ impl Hardening<'_> {
         // Setting the login resets the role, so it comes first.
         let login = self.user.map(|user| option(("session_authorization", user)));
         let role = option(("role", self.role));
-        login.into_iter().chain([role]).chain(known(self.version, ANYBODY).map(option)).collect()
+        let settings = known(self.version, ANYBODY).map(|setting| match setting {
+            (name, _) if self.statement_limit && name == STATEMENT_LIMIT.0 => STATEMENT_LIMIT,
+            setting => setting,
+        });
+        login.into_iter().chain([role]).chain(settings.map(option)).collect()
     }
 
     fn for_maintenance(&self) -> impl Iterator<Item = Setting> {
-        let wanted = self.maintenance;
-        known(self.version, MAINTENANCE).chain([FORWARDING]).filter(move |_| wanted)
+        let (wanted, read_only) = (self.maintenance, self.read_only);
+        let maintenance = known(self.version, MAINTENANCE).chain([FORWARDING]);
+        maintenance.filter(move |_| wanted).chain(read_only.then_some(READ_ONLY))
     }
 }
 
@@ -176,7 +191,18 @@ mod tests {
     use super::*;
 
     fn hardening(version: PgVersion, maintenance: bool) -> Hardening<'static> {
-        Hardening { user: Some("cloud_admin"), role: "cloud_admin", version, maintenance }
+        let (user, role) = (Some("cloud_admin"), "cloud_admin");
+        let (statement_limit, read_only) = (false, false);
+        Hardening { user, role, version, maintenance, statement_limit, read_only }
+    }
+
+    #[test]
+    fn a_limit_takes_the_place_of_none_and_of_nothing_else() {
+        let none = hardening(PgVersion::V17, true);
+        let limited = Hardening { statement_limit: true, ..none };
+        let expected =
+            none.startup_options(None).replace("statement_timeout=0", "statement_timeout=2min");
+        assert_eq!(limited.startup_options(None), expected);
     }
 
     #[test]
@@ -218,6 +244,16 @@ mod tests {
             assert!(!options.contains(name) && later.contains(name), "{options} / {later}");
         }
         assert!(later.ends_with("; SET neon.forward_ddl = 'false'"), "{later}");
+    }
+
+    #[test]
+    fn nothing_lets_a_session_that_only_looks_write() {
+        let own = Some("-c default_transaction_read_only=off");
+        let looks = Hardening { read_only: true, ..hardening(PgVersion::V17, true) };
+        let options = looks.startup_options(own);
+        assert!(options.ends_with(" -c default_transaction_read_only=on"), "{options}");
+        let (_, later) = looks.in_two_steps(own);
+        assert!(later.ends_with("; SET default_transaction_read_only = 'on'"), "{later}");
     }
 
     #[test]

@@ -27,7 +27,8 @@ use crate::storage::page_api::page_service_server::PageServiceServer;
 pub(super) struct Http2Server {
     pub port: u16,
     pub journal: Journal,
-    _task: AbortOnDropHandle<()>,
+    stop: CancellationToken,
+    task: AbortOnDropHandle<()>,
 }
 
 impl Http2Server {
@@ -36,16 +37,30 @@ impl Http2Server {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
         let journal = Journal::default();
-        let task = tokio::spawn(accept(listener, behaviour, journal.clone()));
-        Ok(Self { port, journal, _task: AbortOnDropHandle::new(task) })
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(accept(listener, behaviour, journal.clone(), stop.clone()));
+        Ok(Self { port, journal, stop, task: AbortOnDropHandle::new(task) })
+    }
+
+    /// Stops listening, closes all connections and returns when both are done.
+    pub(super) async fn shutdown(self) {
+        self.stop.cancel();
+        // The task only fails if it panicked or was aborted; it is over in either case.
+        let _ended = self.task.await;
     }
 }
 
-async fn accept(listener: TcpListener, behaviour: SharedBehaviour, journal: Journal) {
+async fn accept(
+    listener: TcpListener,
+    behaviour: SharedBehaviour,
+    journal: Journal,
+    stop: CancellationToken,
+) {
     let mut connections = JoinSet::new();
     let mut number = 0;
     loop {
         let stream = tokio::select! {
+            () = stop.cancelled() => break,
             Some(_ended) = connections.join_next() => continue,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
@@ -70,6 +85,7 @@ async fn accept(listener: TcpListener, behaviour: SharedBehaviour, journal: Jour
         }
         number += 1;
     }
+    connections.shutdown().await;
 }
 
 async fn serve(stream: TcpStream, session: GrpcSession) {

@@ -208,3 +208,13 @@ async fn secrets_are_not_printed() {
     let server = StandInPageserver::start(options).await.unwrap();
     assert!(!format!("{server:?}").contains("hunter2"));
 }
+
+#[tokio::test]
+async fn after_a_shutdown_both_ports_are_free() {
+    let server = StandInPageserver::start(PageserverOptions::default()).await.unwrap();
+    let ports = [server.port(), server.grpc_port()];
+    server.shutdown().await;
+    for port in ports {
+        std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    }
+}

@@ -208,15 +208,17 @@ fn place<'a>(
     }))
 }
 
-/// Whether a symbolic link at `link`, relative to its area, leads to somewhere in the area.
+/// Whether a symbolic link at `link`, relative to its area, leads to somewhere in the area. It may
+/// go up only at its beginning: what has a name may be a link, and up from there is anywhere.
 fn stays_inside(link: &Path, leads_to: &Path) -> Option<()> {
     let mut depth = link.components().count().checked_sub(1)?;
+    let mut named = false;
     for component in leads_to.components() {
         match component {
-            Component::Normal(_) => depth = depth.checked_add(1)?,
+            Component::Normal(_) => named = true,
             Component::CurDir => {}
-            Component::ParentDir => depth = depth.checked_sub(1)?,
-            Component::RootDir | Component::Prefix(_) => return None,
+            Component::ParentDir if !named => depth = depth.checked_sub(1)?,
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
         }
     }
     Some(())

@@ -122,13 +122,16 @@ fn files_go_where_they_belong() {
 
 #[test]
 fn nothing_leaves_its_folder() {
-    let cases: [&[(&str, EntryType, &str)]; 9] = [
+    let cases: [&[(&str, EntryType, &str)]; 11] = [
         &[("../x", Regular, "")],
         &[("lib/../../x", Regular, "")],
         &[("/lib/x", Regular, "")],
         &[("lib/x", Symlink, "/etc/passwd")],
         &[("lib/x", Symlink, "../x")],
         &[("lib/a/x", Symlink, "../../x")],
+        &[("lib/a/b/x", Symlink, "../c/../x")],
+        // No name takes it any deeper, and the way up is counted as if they did.
+        &[("lib/d", Symlink, "."), ("lib/e", Symlink, "d/d/d/../../..")],
         &[("lib/x", Link, "/etc/passwd")],
         &[("lib/x", Link, "../x")],
         &[("lib/x", Link, "bin/x")],

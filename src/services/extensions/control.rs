@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path};
 
 use super::index;
-use super::stage::TEMP_PREFIX;
+use super::remains::TEMP_PREFIX;
 use crate::spec::wire::RemoteExtensions;
 
 /// Writes the control files of all extensions that this compute may use. A file that is there
@@ -61,6 +61,8 @@ fn write_new(folder: &Path, name: &str, content: &str) -> io::Result<Written> {
         .prefix(TEMP_PREFIX)
         .permissions(fs::Permissions::from_mode(0o644))
         .tempfile_in(folder)?;
+    // So that nobody takes it for left behind.
+    let _ = temp.as_file().try_lock();
     temp.write_all(content.as_bytes())?;
     match temp.persist_noclobber(path) {
         Ok(_) => Ok(Written::New),

@@ -38,6 +38,9 @@ pub struct DownloadLimits {
     pub idle: Duration,
     /// One try as a whole.
     pub total: Duration,
+    /// What Postgres is to load at its start, all tries together. Then it is started without; it
+    /// asks for what it lacks, and waits for another 60 s.
+    pub preload: Duration,
     /// Tries for what may pass.
     pub tries: u32,
     /// Before the second try; doubles each time, and varies by half.
@@ -54,6 +57,7 @@ impl Default for DownloadLimits {
             connect: Duration::from_secs(10),
             idle: Duration::from_secs(20),
             total: Duration::from_secs(600),
+            preload: Duration::from_secs(300),
             tries: 3,
             pause: Duration::from_millis(100),
             compressed_bytes: 1 << 30,

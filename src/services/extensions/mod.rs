@@ -17,8 +17,11 @@ pub mod index;
 pub mod preload;
 pub mod stage;
 
+mod remains;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
@@ -45,6 +48,8 @@ pub struct ExtensionStore {
     /// The folder of control files.
     folder: Option<PathBuf>,
     flights: Flights,
+    /// Whether it was looked for remains in Postgres' folders.
+    swept: AtomicBool,
 }
 
 impl ExtensionStore {
@@ -68,7 +73,7 @@ impl ExtensionStore {
                 background: background.clone(),
             })
         });
-        Self { downloader, folder, flights: Flights::default() }
+        Self { downloader, folder, flights: Flights::default(), swept: AtomicBool::new(false) }
     }
 
     /// Whether there is a gateway.
@@ -99,7 +104,9 @@ impl ExtensionStore {
         flight.await.map(|size| if joined { 0 } else { size })
     }
 
-    /// Writes the control files of a spec. Errors are logged.
+    /// Writes the control files of a spec. Errors are logged. The first time in a process, and so
+    /// before the first download, this removes what killed processes have left in Postgres'
+    /// folders.
     pub async fn write_control_files(&self, spec: &ComputeSpec) {
         let Some(index) = &spec.remote_extensions else { return };
         let Some(folder) = self.folder.clone() else {
@@ -109,7 +116,15 @@ impl ExtensionStore {
             );
         };
         let index = index.clone();
-        let write = move || control::write_control_files(&folder, &index);
+        let libraries = self.downloader.as_ref().and_then(|it| it.libraries.clone());
+        let sweep = !self.swept.swap(true, Ordering::Relaxed);
+        let write = move || {
+            if sweep {
+                remains::remove_remains(&folder);
+                libraries.iter().for_each(|libraries| remains::remove_remains(libraries));
+            }
+            control::write_control_files(&folder, &index);
+        };
         if tokio::task::spawn_blocking(write).await.is_err() {
             tracing::error!("writing the control files was interrupted");
         }

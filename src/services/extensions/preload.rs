@@ -1,11 +1,13 @@
 //! Libraries that Postgres loads at its start must be there before it starts (07 §3.6, 02 §10.5).
 
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
+use super::ExtensionStore;
 use super::index::{self, ResolveError};
-use super::{ExtensionStore, download::DownloadError};
 use crate::postgres::conf::preload_texts;
 use crate::spec::ComputeSpec;
 
@@ -40,8 +42,8 @@ impl ExtensionStore {
         known.map(|name| index::resolve(index, name, true).map(str::to_owned)).collect()
     }
 
-    /// Writes the control files and fetches what will be loaded. What cannot be fetched is logged:
-    /// Postgres says what it lacks, and asks again.
+    /// Writes the control files and fetches what will be loaded. What cannot be fetched, or not in
+    /// time, is logged: Postgres says what it lacks, and asks again. A download goes on meanwhile.
     ///
     /// # Errors
     /// Those of [`Self::preloaded`].
@@ -52,16 +54,18 @@ impl ExtensionStore {
             return Ok(Loaded::default());
         }
         let began = Instant::now();
-        let fetches = extensions.iter().map(|extension| self.fetch(extension));
+        let limit = self.downloader.as_ref().map_or(Duration::MAX, |it| it.limits.preload);
+        let fetches = extensions.iter().map(|extension| timeout(limit, self.fetch(extension)));
         let mut loaded = Loaded::default();
         for (extension, fetched) in extensions.iter().zip(join_all(fetches).await) {
             match fetched {
-                Ok(size) => {
+                Ok(Ok(size)) => {
                     loaded.count += 1;
                     loaded.largest = loaded.largest.max(size);
                     loaded.total = loaded.total.saturating_add(size);
                 }
-                Err(error) => report(extension, &error),
+                Ok(Err(error)) => report(extension, &error),
+                Err(_) => report(extension, &format!("still in progress after {limit:?}")),
             }
         }
         loaded.took = began.elapsed();
@@ -69,7 +73,7 @@ impl ExtensionStore {
     }
 }
 
-fn report(extension: &str, error: &DownloadError) {
+fn report(extension: &str, error: &dyn Display) {
     tracing::error!(
         "Failed to download extension: {extension:?}, which shared_preload_libraries needs: {error}"
     );

@@ -6,7 +6,7 @@
 //! complete. Dropping a stage removes what was not moved.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -15,9 +15,7 @@ use tempfile::TempDir;
 use thiserror::Error;
 
 use super::archive::ArchiveError;
-
-/// Prefix of temporary folders and files. Postgres looks at no hidden names.
-pub(super) const TEMP_PREFIX: &str = ".compute_ctl-tmp-";
+use super::remains::{self, TEMP_PREFIX};
 
 /// Files that wait for being moved to Postgres' folders.
 #[derive(Debug)]
@@ -31,10 +29,18 @@ pub struct Stage {
 pub struct Area {
     target: PathBuf,
     /// Made when the first file comes: an archive without libraries needs no right to write there.
-    temp: Option<TempDir>,
+    temp: Option<Temp>,
     /// Relative to both folders.
     files: Vec<PathBuf>,
     links: Vec<(PathBuf, PathBuf)>,
+}
+
+/// A folder that is removed with this, and not before.
+#[derive(Debug)]
+struct Temp {
+    dir: TempDir,
+    /// None where files cannot be locked: then nobody takes it for left behind either.
+    _held: Option<File>,
 }
 
 /// A file could not be put where Postgres looks for it.
@@ -99,7 +105,9 @@ impl Area {
                 folder: self.target.clone(),
                 why: source.kind(),
             };
-            self.temp = Some(made.map_err(refused)?);
+            let dir = made.map_err(refused)?;
+            let held = remains::hold(dir.path()).ok();
+            self.temp = Some(Temp { dir, _held: held });
         }
         let staged = self.staged(path);
         if let Some(parent) = staged.parent() {
@@ -111,7 +119,7 @@ impl Area {
 
     /// Where a file is before it is moved.
     pub(super) fn staged(&self, path: &Path) -> PathBuf {
-        self.temp.as_ref().map_or(Path::new(""), TempDir::path).join(path)
+        self.temp.as_ref().map_or(Path::new(""), |temp| temp.dir.path()).join(path)
     }
 
     /// Notes a symbolic link.
@@ -136,12 +144,22 @@ impl Area {
         for path in self.files.iter().filter(|path| seen.insert(path.as_path())) {
             let target = self.target.join(path);
             let at = |source| InstallError { path: target.clone(), source };
+            // Where a link leads to was judged by its place. If an earlier archive has made a link
+            // of a folder on the way, that is not the place where it would come to lie.
+            if self.leads_through_link(path) {
+                return Err(at(io::Error::other("a folder on the way to it is a symbolic link")));
+            }
             if let Some(parent) = target.parent() {
                 fs::create_dir_all(parent).map_err(at)?;
             }
             fs::rename(self.staged(path), &target).map_err(at)?;
         }
         Ok(())
+    }
+
+    fn leads_through_link(&self, path: &Path) -> bool {
+        let mut folders = path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
+        folders.any(|folder| self.target.join(folder).is_symlink())
     }
 }
 
@@ -187,8 +205,24 @@ mod tests {
         let (_dir, libraries, extensions) = folders();
         let mut stage = Stage::new(&libraries, &extensions);
         fs::write(stage.libraries.place(Path::new("x.so")).unwrap(), "elf").unwrap();
+        // At work, whoever looks for remains.
+        remains::remove_remains(&libraries);
+        assert_eq!(names(&libraries).len(), 1);
         drop(stage);
         assert!(names(&libraries).is_empty() && names(&extensions).is_empty());
+    }
+
+    #[test]
+    fn nothing_goes_through_a_link() {
+        let (dir, libraries, extensions) = folders();
+        symlink(".", libraries.join("here")).unwrap();
+        let mut stage = Stage::new(&libraries, &extensions);
+        // In `here/` it would lead to the folder itself.
+        symlink("..", stage.libraries.place(Path::new("here/x")).unwrap()).unwrap();
+        let error = stage.install().unwrap_err().to_string();
+        assert!(error.contains("here/x") && error.contains("symbolic link"), "{error}");
+        assert_eq!(names(&libraries), ["here"]);
+        assert_eq!(names(dir.path()), ["ext", "lib"]);
     }
 
     /// A control file that cannot work yet must not be seen.

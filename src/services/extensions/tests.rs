@@ -9,11 +9,14 @@ use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::node::ComputeParams;
 use crate::node::background::Background;
+use crate::services::stalling::{FullPort, LONG, PATIENCE, SHORT, stalling};
 
 /// An archive with one library and one control file.
 fn good_archive() -> Vec<u8> {
@@ -42,6 +45,10 @@ struct Bed {
 impl Bed {
     /// A gateway that gives answer number n to request number n, the last one again and again.
     async fn new(gated: bool, answers: Vec<fn() -> Response>) -> Self {
+        Self::limited(gated, answers, limits()).await
+    }
+
+    async fn limited(gated: bool, answers: Vec<fn() -> Response>, limits: DownloadLimits) -> Self {
         let (asked, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
         let (counter, opened) = (Arc::clone(&asked), Arc::clone(&gate));
         let handler = move || {
@@ -59,7 +66,7 @@ impl Bed {
         let app = axum::Router::new().fallback(handler);
         tokio::spawn(async move { axum::serve(listener, app).await });
         let dir = tempfile::tempdir().unwrap();
-        let store = store(dir.path(), &gateway);
+        let store = store(dir.path(), &gateway, limits);
         Self { store: Arc::new(store.0), metrics: store.1, asked, gate, dir }
     }
 
@@ -92,18 +99,21 @@ fn count(metrics: &Metrics, status: &str) -> u64 {
     value.map_or(0, |value| value.parse().unwrap())
 }
 
-fn store(dir: &Path, gateway: &str) -> (ExtensionStore, Metrics) {
+fn limits() -> DownloadLimits {
+    DownloadLimits {
+        pause: Duration::from_millis(1),
+        compressed_bytes: 1 << 20,
+        unpacked_bytes: 1 << 20,
+        ..DownloadLimits::default()
+    }
+}
+
+fn store(dir: &Path, gateway: &str, limits: DownloadLimits) -> (ExtensionStore, Metrics) {
     let mut install = ComputeParams::for_tests().install;
     fs::create_dir_all(dir.join("share/extension")).unwrap();
     fs::create_dir(dir.join("lib")).unwrap();
     (install.pkglibdir, install.sharedir) = (Some(dir.join("lib")), Some(dir.join("share")));
     let metrics = Metrics::new().unwrap();
-    let limits = DownloadLimits {
-        pause: Duration::from_millis(1),
-        compressed_bytes: 1 << 20,
-        unpacked_bytes: 1 << 20,
-        ..DownloadLimits::default()
-    };
     let gateway = Some(Url::parse(gateway).unwrap());
     (ExtensionStore::new(gateway, &install, limits, &metrics, &Background::default()), metrics)
 }
@@ -191,9 +201,81 @@ async fn what_may_pass_is_tried_again() {
 async fn a_body_has_its_limit_whatever_its_header_says() {
     let bed = Bed::new(false, vec![too_long]).await;
     let error = bed.store.fetch("x").await.unwrap_err();
-    // A stream of zeros is no zstd: whichever is noticed first.
-    assert!(matches!(*error, DownloadError::TooLarge(_) | DownloadError::Archive(_)), "{error}");
+    assert!(matches!(*error, DownloadError::TooLarge(limit) if limit == 1 << 20), "{error}");
     assert!(!bed.installed());
+    assert_eq!(bed.asked(), 1, "not tried again");
+}
+
+#[tokio::test]
+async fn the_gateway_is_not_waited_for_without_an_end() {
+    let full = FullPort::open();
+    let mute = stalling(b"").await;
+    let half = stalling(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n\x28\xb5").await;
+    let patient = DownloadLimits { connect: LONG, idle: LONG, total: LONG, ..limits() };
+    let connect = DownloadLimits { connect: SHORT, ..patient.clone() };
+    let idle = DownloadLimits { idle: SHORT, ..patient.clone() };
+    let total = DownloadLimits { total: SHORT, ..patient };
+    for (case, gateway, limits, status) in [
+        ("connect", full.address(), &connect, "unknown"),
+        ("idle, no answer", mute, &idle, "unknown"),
+        ("idle, half an answer", half, &idle, "200 OK"),
+        ("total, no answer", mute, &total, "unknown"),
+        ("total, half an answer", half, &total, "200 OK"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, metrics) = store(dir.path(), &format!("http://{gateway}/"), limits.clone());
+        let ended = timeout(PATIENCE, store.fetch("x")).await;
+        let error = ended.unwrap_or_else(|_| panic!("{case}: no end")).unwrap_err();
+        assert!(
+            matches!(*error, DownloadError::Transport { timed_out: true, .. }),
+            "{case}: {error}"
+        );
+        assert_eq!(count(&metrics, status), 1, "{case}");
+    }
+}
+
+/// A spec that has Postgres load the library of the extension.
+fn preloading() -> ComputeSpec {
+    serde_json::from_value(json!({
+        "format_version": 1, "suspend_timeout_seconds": 0,
+        "cluster": {"roles": [], "databases": [], "settings": [
+            {"name": "shared_preload_libraries", "vartype": "string", "value": "x"}
+        ]},
+        "remote_extensions": {
+            "public_extensions": ["x"],
+            "custom_extensions": null,
+            "library_index": {"x": "x"},
+            "extension_data": {"x": {"control_data": {}, "archive_path": ""}},
+        }
+    }))
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_start_is_not_held_up_for_ever() {
+    let limits = DownloadLimits { preload: SHORT, ..limits() };
+    let bed = Bed::limited(true, vec![good], limits).await;
+    let spec = preloading();
+    let loaded = timeout(PATIENCE, bed.store.before_postgres(&spec)).await.unwrap().unwrap();
+    assert_eq!((loaded.count, loaded.total), (0, 0));
+    assert!(!bed.installed());
+    // It goes on, and Postgres gets what has come meanwhile.
+    bed.gate.notify_one();
+    timeout(PATIENCE, bed.store.fetch("x")).await.unwrap().unwrap();
+    assert!(bed.installed());
+    assert_eq!(bed.asked(), 1);
+}
+
+#[tokio::test]
+async fn what_a_killed_process_has_left_goes() {
+    let bed = Bed::new(false, vec![good]).await;
+    for folder in ["lib", "share/extension"] {
+        let remains = bed.dir.path().join(folder).join(".compute_ctl-tmp-Ab3dEf/sub");
+        fs::create_dir_all(&remains).unwrap();
+        fs::write(remains.join("x.so"), "half").unwrap();
+    }
+    bed.store.before_postgres(&preloading()).await.unwrap();
+    assert!(bed.installed(), "and nothing else is there");
 }
 
 #[tokio::test]
@@ -202,7 +284,7 @@ async fn nobody_there() {
     let gateway = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let dir = tempfile::tempdir().unwrap();
-    let (store, metrics) = store(dir.path(), &gateway);
+    let (store, metrics) = store(dir.path(), &gateway, limits());
     let error = store.fetch("x").await.unwrap_err().to_string();
     assert!(error.starts_with("could not perform remote extensions server request: "), "{error}");
     assert!(error.contains("refused"), "{error}");

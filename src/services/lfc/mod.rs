@@ -23,7 +23,9 @@ use anyhow::Context as _;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
-use crate::catalog::session::{self, APPLY_CONFIG, MaintenanceSession, SessionDeadlines};
+use crate::catalog::session::{
+    self, APPLY_CONFIG, CallLimits, MaintenanceSession, SessionDeadlines,
+};
 use crate::errors::one_line;
 use crate::node::ComputeParams;
 use crate::node::background::Background;
@@ -50,6 +52,9 @@ pub struct LfcLimits {
     pub transfer: Duration,
     /// Loading the pages: hundreds of GiB from the pageservers.
     pub prewarm: Duration,
+    /// Ending that before it is done: each worker of Postgres ends what it has asked the pageservers
+    /// for.
+    pub stop: Duration,
 }
 
 impl Default for LfcLimits {
@@ -59,6 +64,7 @@ impl Default for LfcLimits {
             idle: Duration::from_secs(60),
             transfer: Duration::from_secs(300),
             prewarm: Duration::from_secs(3600),
+            stop: Duration::from_secs(30),
         }
     }
 }
@@ -94,6 +100,11 @@ impl Shared {
         let config = session::session_config(self.connstr.as_str(), APPLY_CONFIG, self.version)?;
         let session = MaintenanceSession::connect(&config, self.deadlines).await;
         session.context("connecting to postgres")
+    }
+
+    /// Of a statement that takes this long at most.
+    const fn call(&self, answer: Duration) -> CallLimits {
+        CallLimits { answer, stop: self.limits.stop }
     }
 }
 
@@ -174,7 +185,7 @@ impl Lfc {
             let state = match ended {
                 Ok(Some(state)) => state,
                 Ok(None) => {
-                    tracing::info!("the cache is being prewarmed, its state is not stored");
+                    tracing::info!("the cache was prewarmed meanwhile, its state is not stored");
                     run.before.clone()
                 }
                 Err(error) => {
@@ -205,11 +216,11 @@ impl Lfc {
         let every = Duration::from_secs(first.spec.offload_lfc_interval_seconds?.get());
         let lfc = self.clone();
         let task = offload::offload_periodically(every, move || {
-            let prewarm = lfc.prewarm_state();
+            let (prewarms, prewarm) = lfc.0.prewarm.look();
             let Some(spec) = spec().filter(|_| prewarm.is_settled()) else {
                 return tracing::debug!("no offload, the prewarm is {prewarm:?}");
             };
-            if lfc.begin_offload(spec, Trigger::Interval).is_err() {
+            if lfc.begin_offload(spec, Trigger::Interval { prewarms }).is_err() {
                 tracing::debug!("no offload, one is running");
             }
         });
@@ -221,3 +232,7 @@ impl Lfc {
 fn millis(began: Instant) -> u32 {
     u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

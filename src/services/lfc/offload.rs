@@ -17,11 +17,14 @@ const STATE: &str = "SELECT neon.get_local_cache_state()";
 pub(super) enum Trigger {
     /// A request; it is for the client to judge the cache.
     Request,
-    /// The interval of the spec: only when the cache is settled.
-    Interval,
+    /// The interval of the spec, when the cache was settled.
+    Interval {
+        /// So many prewarms had begun by then.
+        prewarms: u64,
+    },
 }
 
-/// The state that it ends in; `None` if the cache was no longer settled when its state was there:
+/// The state that it ends in; `None` if a prewarm has begun before the state of the cache was there:
 /// then nothing is stored. Errors have the documented contexts.
 pub(super) async fn offload(
     shared: &Shared,
@@ -31,8 +34,8 @@ pub(super) async fn offload(
     let object = StateObject::of(spec, None)?;
     let began = Instant::now();
     let session = shared.connect().await?;
-    let (never, limit) = (CancellationToken::new(), shared.deadlines.statement);
-    let rows = session.session().call(STATE, &[], limit, &never).await;
+    let (never, limits) = (CancellationToken::new(), shared.call(shared.deadlines.statement));
+    let rows = session.session().call(STATE, &[], limits, &never).await;
     let rows = rows.context("querying LFC state")?;
     let row = rows.first().context("querying LFC state: no row")?;
     let state: Option<Vec<u8>> = row.try_get(0).context("deserializing LFC state")?;
@@ -48,8 +51,10 @@ pub(super) async fn offload(
         compressed.context("compressing LFC state")?.context("compressing LFC state")?;
     let compress_time_ms = millis(began);
 
-    // A prewarm that began meanwhile may have been asked for an empty cache.
-    if trigger == Trigger::Interval && !shared.prewarm.state().is_settled() {
+    // Even if that is over: the state may be that of the cache in between.
+    if let Trigger::Interval { prewarms } = trigger
+        && shared.prewarm.look().0 != prewarms
+    {
         return Ok(None);
     }
     let began = Instant::now();

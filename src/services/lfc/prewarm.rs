@@ -1,12 +1,13 @@
 //! Fetches the state of a cache and has Postgres load its pages (07 §4.4).
 //!
-//! Every step ends at once when the run is cancelled; Postgres has stopped by then, too, so that
-//! the next prewarm does not find workers of this one (07 W20).
+//! Every step ends when the run is cancelled: at once, except that Postgres has the time to stop its
+//! workers, which the next prewarm would find (07 W20).
 
 use std::io::Read as _;
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
+use tokio_postgres::types::Type;
 use tokio_util::sync::CancellationToken;
 
 use super::states::{PrewarmState, Prewarmed};
@@ -42,15 +43,16 @@ pub(super) async fn prewarm(
     let Some(session) = cancel.run_until_cancelled(shared.connect()).await else {
         return Ok(PrewarmState::Cancelled);
     };
-    let (session, limits) = (session?, &shared.limits);
-    let loaded = session.session().call(PREWARM, &[&state], limits.prewarm, cancel).await;
+    let (session, limits) = (session?, shared.call(shared.limits.prewarm));
+    let loaded = session.session().call(PREWARM, &[(&state, Type::BYTEA)], limits, cancel).await;
     match loaded {
         Err(CallError::Cancelled) => return Ok(PrewarmState::Cancelled),
         loaded => loaded.context("loading LFC state into postgres")?,
     };
     let prewarm_time_ms = millis(began);
 
-    let info = session.session().call(INFO, &[], shared.deadlines.statement, cancel).await;
+    let limits = shared.call(shared.deadlines.statement);
+    let info = session.session().call(INFO, &[], limits, cancel).await;
     let info = match info {
         Err(CallError::Cancelled) => return Ok(PrewarmState::Cancelled),
         info => info.context("querying prewarm info")?,

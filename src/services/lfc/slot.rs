@@ -22,6 +22,8 @@ pub struct Slot<S> {
 struct Inner<S> {
     state: S,
     run: Option<CancellationToken>,
+    /// Runs that have begun.
+    begun: u64,
 }
 
 /// The run of an operation. Dropping it ends it as interrupted.
@@ -38,7 +40,7 @@ pub struct Run<S: Clone> {
 impl<S: Clone> Slot<S> {
     /// Nothing was run yet.
     pub fn new(state: S) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::new(Inner { state, run: None }) })
+        Arc::new(Self { inner: Mutex::new(Inner { state, run: None, begun: 0 }) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<S>> {
@@ -48,6 +50,13 @@ impl<S: Clone> Slot<S> {
     /// The present state.
     pub fn state(&self) -> S {
         self.lock().state.clone()
+    }
+
+    /// How many runs have begun so far, and the present state. A state that no run is behind stays
+    /// for as long as the number does.
+    pub fn look(&self) -> (u64, S) {
+        let inner = self.lock();
+        (inner.begun, inner.state.clone())
     }
 
     /// Begins a run: the state is `running` from here on, and `interrupted` if it ends without a
@@ -62,6 +71,7 @@ impl<S: Clone> Slot<S> {
         }
         let cancel = CancellationToken::new();
         inner.run = Some(cancel.clone());
+        inner.begun = inner.begun.saturating_add(1);
         let before = std::mem::replace(&mut inner.state, running);
         Ok(Run { slot: Arc::clone(self), cancel, before, end: interrupted })
     }
@@ -103,6 +113,17 @@ mod tests {
         assert_eq!(slot.state(), "done");
         drop(slot.begin("running", "interrupted").unwrap());
         assert_eq!(slot.state(), "interrupted");
+    }
+
+    #[test]
+    fn a_run_that_is_over_can_still_be_told() {
+        let slot = Slot::new("new");
+        assert_eq!(slot.look(), (0, "new"));
+        let run = slot.begin("running", "interrupted").unwrap();
+        assert_eq!(slot.look(), (1, "running"));
+        slot.begin("running", "interrupted").unwrap_err();
+        run.end("new");
+        assert_eq!(slot.look(), (1, "new"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use futures_util::StreamExt as _;
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, Response, StatusCode, redirect};
 use url::Url;
 
 use super::{LfcLimits, STATE_LIMIT};
@@ -83,12 +83,13 @@ pub(super) async fn body(response: Response) -> anyhow::Result<Vec<u8>> {
 }
 
 /// The address is one of the storage network; a proxy of the environment has no business with it,
-/// nor with the token (07 W25).
+/// nor with the token (07 W25), and neither has whoever it might send us to: after a 303 a PUT would
+/// go on as a GET, whose 200 stores nothing.
 fn client(limits: &LfcLimits, idle: Option<Duration>) -> anyhow::Result<Client> {
     // Installed once per process; a second call reports that it is there already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder =
-        Client::builder().no_proxy().connect_timeout(limits.connect).timeout(limits.transfer);
+    let mut builder = Client::builder().no_proxy().redirect(redirect::Policy::none());
+    builder = builder.connect_timeout(limits.connect).timeout(limits.transfer);
     if let Some(idle) = idle {
         builder = builder.read_timeout(idle);
     }
@@ -96,59 +97,5 @@ fn client(limits: &LfcLimits, idle: Option<Duration>) -> anyhow::Result<Client> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    const TENANT: &str = "f9ddaa608f8785cbabc1fd5fd652b865";
-    const TIMELINE: &str = "0d5fa912d882faf89d456adb9d001240";
-
-    fn spec(members: Value) -> ParsedSpec {
-        let mut spec = json!({
-            "format_version": 1.0, "suspend_timeout_seconds": -1,
-            "cluster": {"roles": [], "databases": []},
-            "tenant_id": TENANT.to_uppercase(), "timeline_id": TIMELINE,
-            "pageserver_connstring": "postgres://no_user@127.0.0.1:6400",
-            "safekeeper_connstrings": ["a:1"]
-        });
-        let members = members.as_object().unwrap().clone();
-        spec.as_object_mut().unwrap().extend(members);
-        serde_json::from_value::<crate::spec::ComputeSpec>(spec).unwrap().try_into().unwrap()
-    }
-
-    #[test]
-    fn what_is_missing_is_named_in_order() {
-        let error = |members, from: Option<&str>| {
-            StateObject::of(&spec(members), from).unwrap_err().to_string()
-        };
-        let missing = "pspec.endpoint_id missing, other endpoint_id not provided";
-        assert_eq!(error(json!({}), None), missing);
-        assert_eq!(error(json!({}), Some("e")), "pspec.endpoint_storage_addr missing");
-        let members = json!({"endpoint_id": "e", "endpoint_storage_addr": "es:1"});
-        assert_eq!(error(members, None), "pspec.endpoint_storage_token missing");
-    }
-
-    #[test]
-    fn an_endpoint_is_one_part_of_the_path() {
-        let spec = spec(json!({
-            "endpoint_id": "own", "endpoint_storage_addr": "es:9993",
-            "endpoint_storage_token": "planted"
-        }));
-        let url = |from| StateObject::of(&spec, from).map(|object| object.url.to_string());
-        let expected = |part: &str| format!("http://es:9993/{TENANT}/{TIMELINE}/{part}/lfc_state");
-        for (from, part) in [
-            (None, "own"),
-            (Some("other"), "other"),
-            (Some("../x"), "..%2Fx"),
-            (Some("a?b=c#d"), "a%3Fb=c%23d"),
-            (Some("%2e%2e"), "%252e%252e"),
-            (Some("ü \\"), "%C3%BC%20%5C"),
-        ] {
-            assert_eq!(url(from).unwrap(), expected(part));
-        }
-        for from in ["", ".", ".."] {
-            assert!(url(Some(from)).is_err(), "{from:?}");
-        }
-        assert!(!format!("{:?}", StateObject::of(&spec, None)).contains("planted"));
-    }
-}
+#[path = "storage_tests.rs"]
+mod tests;

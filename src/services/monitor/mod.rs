@@ -163,3 +163,40 @@ impl Monitor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::session::session_config;
+    use crate::postgres::install::PgVersion;
+    use std::time::Instant;
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    /// Short enough for a server that is back, and no burden for one that is not.
+    #[tokio::test]
+    async fn pauses_grow_up_to_a_limit() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("postgresql://u@{}/d", listener.local_addr().unwrap());
+        let config = session_config(&url, COMPUTE_MONITOR, PgVersion::V17).unwrap();
+        let limits = MonitorLimits {
+            pause: Duration::from_millis(10),
+            pause_max: Duration::from_millis(80),
+            ..MonitorLimits::default()
+        };
+        let metrics = Metrics::new().unwrap();
+        let monitor = Monitor::new(config, limits, false, metrics.clone());
+        let began = Instant::now();
+        let watching = tokio::spawn(monitor.run(|_, _| {}, || false));
+        // Nobody there behind an open door. If they went on growing, the last pauses would take
+        // minutes.
+        for _ in 0..15 {
+            let accepted = timeout(Duration::from_secs(30), listener.accept()).await;
+            drop(accepted.expect("another try").unwrap());
+        }
+        // 10, 20, 40, and 80 eleven times; less only if they did not grow.
+        assert!(began.elapsed() >= Duration::from_millis(950), "{:?}", began.elapsed());
+        watching.abort();
+        assert!(metrics.pg_downtime_ms.get() > 0);
+    }
+}

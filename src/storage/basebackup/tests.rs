@@ -4,13 +4,15 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::spec::ComputeMode;
-use crate::spec::pageserver::PageserverConnectionInfo;
+use crate::spec::pageserver::{Pageserver, PageserverConnectionInfo, PageserverProtocol, Shard};
+use crate::storage::errors::ErrorClass;
 use crate::storage::testing::{Act, Server, copy, copy_end, error, gzip, tar};
 use crate::telemetry::secret::Secret;
 
 const LIMITS: BasebackupLimits = BasebackupLimits {
     connect: Duration::from_secs(5),
     first_byte: Duration::from_secs(5),
+    slow: Duration::from_secs(5),
     stall: Duration::from_secs(5),
     retries: 2,
     first_pause: Duration::from_millis(1),
@@ -174,16 +176,101 @@ async fn gives_up_with_the_servers_own_words() {
 #[tokio::test]
 async fn permanent_failures_are_not_tried_again() {
     let climbing = gzip(&tar(&[("../evil", b"1")]));
-    for act in [
-        Act::Answer([copy(&climbing, 1000), copy_end()].concat()),
-        Act::Answer(error("42601", "syntax error")),
+    for (act, class) in [
+        (Act::Answer([copy(&climbing, 1000), copy_end()].concat()), ErrorClass::Local),
+        (Act::Answer(error("42601", "syntax error")), ErrorClass::Refused),
     ] {
         let run = run(vec![act, good()]).await;
         let error = run.outcome.unwrap_err();
-        assert_eq!(error.source.class(), ErrorClass::Permanent);
+        assert_eq!(error.source.class(), class);
         assert_eq!(run.server.seen("query ").len(), 1);
         assert!(!run.pgdata.path().join("../evil").exists());
     }
+}
+
+/// Several pageservers; how often each of them was asked, and what came of it.
+async fn run_over(
+    servers: &[Server],
+    limits: BasebackupLimits,
+    early: bool,
+) -> (Vec<usize>, Result<BasebackupStats, BasebackupError>) {
+    let pageservers = servers.iter().map(|server| Pageserver {
+        id: None,
+        libpq_url: Some(Secret::new(format!("postgresql://u@127.0.0.1:{}", server.port))),
+        grpc_url: None,
+    });
+    let pageservers = pageservers.collect();
+    let info = PageserverConnectionInfo {
+        shard_count: 0,
+        stripe_size: None,
+        shards: [("0000".parse().unwrap(), Shard { pageservers })].into(),
+        prefer_protocol: PageserverProtocol::Libpq,
+    };
+    let token = Secret::new("planted-token".to_owned());
+    let target = PageserverTarget::new(&info, Some(&token), ComputeMode::Primary).unwrap();
+    let pgdata = tempfile::tempdir().unwrap();
+    let request = BasebackupRequest {
+        target: &target,
+        tenant_id: "51b0c7e2a94d4c06b3f7d1e8a2640f9c".parse().unwrap(),
+        timeline_id: "e7d25a1c90b84f3fa6120c4b8d93f57e".parse().unwrap(),
+        lsn: Lsn(1),
+        replica: false,
+        pgdata: pgdata.path(),
+    };
+    let early = early.then(|| EarlyConnection::start(&target, limits.connect));
+    let outcome = get_basebackup(request, early, limits, &Progress::default()).await;
+    (servers.iter().map(|server| server.seen("password ").len()).collect(), outcome)
+}
+
+/// What one pageserver refuses another one may do; only when all have refused it is the end.
+#[tokio::test]
+async fn a_refusal_is_that_of_one_pageserver() {
+    let refusals = || Act::Answer(error("42601", "syntax error"));
+    for early in [false, true] {
+        let refused = Act::Refuse(error("28P01", "not you"));
+        let servers = [Server::start(vec![refused]).await, Server::start(vec![good()]).await];
+        let (asked, outcome) = run_over(&servers, LIMITS, early).await;
+        outcome.unwrap();
+        assert_eq!(asked, [1, 1]);
+    }
+    let servers = [Server::start(vec![refusals()]).await, Server::start(vec![refusals()]).await];
+    let (asked, outcome) = run_over(&servers, LIMITS, false).await;
+    assert_eq!((asked, outcome.unwrap_err().tries), (vec![1, 1], 2));
+    // The archive is bad, wherever it comes from.
+    let climbing = gzip(&tar(&[("../evil", b"1")]));
+    let climbing = Act::Answer([copy(&climbing, 1000), copy_end()].concat());
+    let servers = [Server::start(vec![climbing]).await, Server::start(vec![good()]).await];
+    let (asked, outcome) = run_over(&servers, LIMITS, false).await;
+    assert_eq!((asked, outcome.unwrap_err().tries), (vec![1, 0], 1));
+}
+
+/// With ten retries left, nobody waits for the fifth time.
+#[tokio::test]
+async fn two_slow_rounds_are_enough() {
+    let moment = Duration::from_millis(50);
+    let limits = BasebackupLimits { first_byte: moment, slow: moment, retries: 10, ..LIMITS };
+    let servers = [
+        Server::start(vec![Act::Answer(Vec::new())]).await,
+        Server::start(vec![Act::Answer(copy(b"", 1))]).await,
+    ];
+    let (asked, outcome) = run_over(&servers, limits, false).await;
+    let error = outcome.unwrap_err();
+    assert_eq!((asked, error.tries), (vec![2, 2], 4));
+    assert!(matches!(error.source, FetchError::FirstByteTimeout(limit) if limit == moment));
+}
+
+/// Time that the server takes before it agrees to stream is gone for the first byte.
+#[tokio::test]
+async fn one_limit_from_the_command_to_the_first_byte() {
+    let limit = Duration::from_millis(300);
+    let limits = BasebackupLimits { first_byte: limit, retries: 0, ..LIMITS };
+    let answer = [copy(&archive(), 7), copy_end()].concat();
+    // The first message is the agreement.
+    let pieces = [&answer[..8], &answer[8..]].map(<[u8]>::to_vec);
+    let slowly = Act::AnswerSlowly(limit * 2 / 3, pieces.to_vec());
+    let run = run_with(vec![slowly], limits, false, Lsn(1)).await;
+    let error = run.outcome.unwrap_err();
+    assert!(matches!(error.source, FetchError::FirstByteTimeout(_)), "{error:?}");
 }
 
 #[tokio::test]
@@ -269,16 +356,4 @@ async fn dropping_the_future_leaves_nothing_running() {
     let path = pgdata.keep();
     fs::remove_dir_all(&path).unwrap();
     assert!(!path.exists());
-}
-
-#[test]
-fn pauses_are_those_of_the_document_and_a_little_more() {
-    let first = Duration::from_millis(500);
-    for (attempt, millis) in
-        [500, 750, 1125, 1687, 2531, 3796, 5695, 8542, 12814, 19221].into_iter().enumerate()
-    {
-        let pause = pause(first, attempt as u32).as_millis();
-        assert!((millis..=millis * 106 / 100).contains(&pause), "{attempt}: {pause}");
-    }
-    assert!(pause(first, u32::MAX) > first);
 }

@@ -18,6 +18,7 @@ use crate::telemetry::secret::Secret;
 const LIMITS: BasebackupLimits = BasebackupLimits {
     connect: Duration::from_secs(5),
     first_byte: Duration::from_secs(5),
+    slow: Duration::from_secs(5),
     stall: Duration::from_secs(5),
     retries: 2,
     first_pause: Duration::from_millis(1),

@@ -1,10 +1,10 @@
 //! One sequence, done and judged.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use compute_ctl::dev::servers::Server;
-use compute_ctl::state::{ComputeStatus, Event, transition};
+use compute_ctl::state::{ComputeStatus, Event, TerminateMode, transition};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reqwest::StatusCode;
@@ -13,8 +13,13 @@ use tokio::task::JoinSet;
 
 use super::steps::{Answer, Quality, Step};
 use crate::support::{
-    Bed, Compute, ControlPlane, PATIENCE, Pair, TlsFiles, assert_nothing_left, until,
+    Bed, Compute, ControlPlane, PATIENCE, Pair, TlsFiles, assert_nothing_left, eventually,
 };
+
+/// Statuses that last until somebody asks for something; `refresh_configuration_pending` for as
+/// long as the pause does.
+const STEADY: [&str; 4] = ["empty", "running", "failed", REFRESH_PENDING];
+const REFRESH_PENDING: &str = "refresh_configuration_pending";
 
 /// An answer; none if the connection broke.
 struct Answered {
@@ -41,6 +46,12 @@ pub struct Run {
     must_end: HashSet<i32>,
     /// And of what could, if it met the compute in the right state.
     may_end: HashSet<i32>,
+    /// What only a compute that ends answers, and broken connections.
+    end_told: Vec<String>,
+    /// To the control plane the compute is detached.
+    detached: bool,
+    /// A refresh has been asked for and need not be over.
+    refreshing: bool,
 }
 
 impl Run {
@@ -55,10 +66,20 @@ impl Run {
         let args = control_plane.args(&bed);
         let mut compute = Compute::spawn(&bed, &args, &ControlPlane::ENV);
         compute.wait_for(if attached { "running" } else { "empty" }).await;
-        let (waiting, must_end) = Default::default();
-        // To the control plane it is still detached, which a refresh would find out.
-        let may_end = if attached { HashSet::new() } else { HashSet::from([1]) };
-        Self { bed, files, control_plane, compute, specs: 0, waiting, must_end, may_end }
+        let (waiting, must_end, may_end, end_told) = Default::default();
+        Self {
+            bed,
+            files,
+            control_plane,
+            compute,
+            specs: 0,
+            waiting,
+            must_end,
+            may_end,
+            end_told,
+            detached: !attached,
+            refreshing: false,
+        }
     }
 
     pub async fn step(&mut self, step: Step) {
@@ -69,6 +90,8 @@ impl Run {
             Step::Configure(quality) => self.configure(quality),
             Step::Refresh => {
                 let url = format!("{}/refresh_configuration", self.compute.internal);
+                self.refreshing = true;
+                self.may_be_detached();
                 self.ask(Asked::Refresh, self.compute.http.post(url));
             }
             Step::ControlPlane(answer) => self.control_plane_says(answer),
@@ -77,14 +100,15 @@ impl Run {
             Step::Terminate { fast } => {
                 let mode = if fast { "fast" } else { "immediate" };
                 let url = format!("{}/terminate?mode={mode}", self.compute.external);
-                self.may_end.insert(0);
                 self.ask(Asked::Terminate { fast }, self.compute.http.post(url));
             }
             Step::Signal => {
                 self.compute.signal(Signal::SIGTERM);
                 self.must_end.insert(1);
             }
-            Step::Settle => self.settle().await,
+            Step::Settle => {
+                self.settle().await;
+            }
             Step::Pause(milliseconds) => {
                 tokio::time::sleep(Duration::from_millis(milliseconds)).await;
             }
@@ -112,7 +136,21 @@ impl Run {
         format!("operation-number-{}-", self.specs)
     }
 
+    /// A refresh finds out that the compute is detached, or has just missed it.
+    fn may_be_detached(&mut self) {
+        if self.detached && self.refreshing {
+            self.may_end.insert(1);
+        }
+    }
+
+    fn started(&self) -> bool {
+        self.compute.count_in_log("compute start finished") > 0
+    }
+
     fn configure(&mut self, quality: Quality) {
+        // A start that fails is another story.
+        let early = matches!(quality, Quality::Catalog) && !self.started();
+        let quality = if early { Quality::Good } else { quality };
         let operation = self.another();
         let mut body = self.bed.configure_body();
         spoil(&mut body["spec"], &operation, quality);
@@ -122,6 +160,8 @@ impl Run {
     }
 
     fn control_plane_says(&mut self, answer: Answer) {
+        self.detached = matches!(answer, Answer::Detached);
+        self.may_be_detached();
         let operation = self.another();
         let spec = |quality| {
             let mut document: Value =
@@ -135,10 +175,7 @@ impl Run {
             Answer::Malformed => (200, "{".to_owned()),
             Answer::Down => (503, String::new()),
             Answer::Forbidden => (403, String::new()),
-            Answer::Detached => {
-                self.may_end.insert(1);
-                (200, document(&self.files, &self.bed, "empty"))
-            }
+            Answer::Detached => (200, document(&self.files, &self.bed, "empty")),
         };
         self.control_plane.answer(vec![answer]);
     }
@@ -155,7 +192,7 @@ impl Run {
         let pid: i32 = text.lines().next().unwrap().parse().unwrap();
         // The first configuration may still be on its way: then the file is there before the end
         // of the start.
-        if self.compute.count_in_log("compute start finished") == 0 {
+        if !self.started() {
             return;
         }
         if kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok() {
@@ -168,106 +205,164 @@ impl Run {
         document["status"].as_str().map(str::to_owned)
     }
 
-    /// Every answer, and then a status that stays as it is.
-    async fn settle(&mut self) {
+    /// Every answer, and then a status that lasts. Returns whether the compute lives on; then
+    /// nothing may have said that it ends.
+    async fn settle(&mut self) -> bool {
         while let Some(answered) = self.waiting.join_next().await {
             self.judge(answered.unwrap()).await;
         }
-        let run = &*self;
-        until("nothing goes on", || async {
-            let steady = ["empty", "running", "failed", "refresh_configuration_pending"];
-            match run.status().await {
-                Some(status) => steady.contains(&status.as_str()) || status.starts_with("terminat"),
-                None => true,
+        let Some(status) = self.lasting_status().await else { return false };
+        let (told, log) = (&self.end_told, self.compute.log());
+        assert!(told.is_empty(), "{status}, but {told:?}\n{log}");
+        self.refreshing = status == REFRESH_PENDING;
+        if !self.refreshing {
+            self.may_end.clear();
+        }
+        true
+    }
+
+    /// None if the compute ends.
+    async fn lasting_status(&mut self) -> Option<String> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.compute.is_alive() {
+            let status = self.status().await;
+            match &status {
+                Some(status) if status.starts_with("terminat") => return None,
+                Some(lasts) if self.must_end.is_empty() && STEADY.contains(&lasts.as_str()) => {
+                    return status;
+                }
+                _ => {}
             }
-        })
-        .await;
+            let (must, log) = (&self.must_end, self.compute.log());
+            assert!(Instant::now() < deadline, "still {status:?}, to end with {must:?}\n{log}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        None
     }
 
     async fn judge(&mut self, Answered { asked, got }: Answered) {
-        let log = self.compute.log();
         let Some((code, body)) = got else {
-            let ends = !self.must_end.is_empty() || !self.may_end.is_empty();
-            assert!(ends, "no answer to {asked:?}\n{log}");
+            self.end_told.push(format!("no answer to {asked:?}"));
+            if matches!(asked, Asked::Terminate { .. }) {
+                self.may_end.insert(0);
+            }
             return;
         };
-        let ends = !self.must_end.is_empty() || !self.may_end.is_empty();
-        let expected = match (&asked, code.as_u16()) {
-            (Asked::Configure { operation, quality }, code) => {
-                let begun = log.contains(operation);
-                match (code, quality) {
-                    (200, Quality::Good) => begun,
-                    // A first configuration is not looked at by Postgres' own program, and the
-                    // fake takes everything.
-                    (200, Quality::Refused) => log.contains(&starting(operation)),
-                    (500, Quality::Refused) => {
-                        ends || (begun && body.contains("phase check_configuration"))
-                    }
-                    (500, Quality::Good) => ends,
-                    (400, Quality::Unusable) | (412, Quality::Good | Quality::Refused) => !begun,
-                    _ => false,
-                }
+        let code = code.as_u16();
+        let end_told = match code {
+            200 => false,
+            201 => true,
+            _ => ["is ending", "erminat"].iter().any(|part| body.contains(part)),
+        };
+        if end_told {
+            self.end_told.push(format!("{asked:?}: {code} {body}"));
+        }
+        let log = self.compute.log();
+        let expected = match (&asked, code) {
+            (Asked::Configure { operation, quality: Quality::Good }, 200) => {
+                let applied = format!("applied the new spec, operation {operation}\n");
+                let done = [applied, starting(operation)];
+                let is_done = || done.iter().any(|line| self.compute.log().contains(line));
+                eventually(&format!("{operation} is in force"), is_done).await;
+                true
             }
-            (Asked::Refresh, code) => code == 200 || (code == 500 && body.contains("in state")),
+            // A first configuration is not looked at by Postgres' own program, and the fake takes
+            // everything.
+            (Asked::Configure { operation, quality: Quality::Refused }, 200) => {
+                log.contains(&starting(operation))
+            }
+            (Asked::Configure { operation, quality }, 500) => {
+                let failed_in = |phase| log.contains(operation) && body.contains(phase);
+                end_told
+                    || match quality {
+                        Quality::Refused => failed_in("phase check_configuration"),
+                        Quality::Catalog => failed_in("phase apply_catalog"),
+                        Quality::Good | Quality::Unusable => false,
+                    }
+            }
+            (Asked::Configure { operation, quality: Quality::Unusable }, 400) => {
+                !log.contains(operation)
+            }
+            (Asked::Configure { operation, .. }, 412) => {
+                !log.contains(operation) && refused_rightly(Event::Configure, &body)
+            }
+            (Asked::Refresh, 500) => refused_rightly(Event::Refresh, &body),
+            (Asked::Refresh, code) => code == 200,
             (Asked::Terminate { fast }, 200) => {
                 self.must_end.insert(0);
                 if *fast {
-                    // It stays, and says the same again; a signal ends that.
-                    let url = format!("{}/terminate", self.compute.external);
-                    if let Ok(again) = self.compute.http.post(url).send().await {
-                        assert_eq!(again.status(), 201, "{log}");
-                        assert_eq!(again.text().await.unwrap(), body);
-                    }
-                    if self.compute.is_alive() {
-                        self.compute.signal(Signal::SIGTERM);
-                        self.must_end.insert(1);
-                    }
+                    self.cut_the_stay_short(&body).await;
                 }
                 true
             }
-            (Asked::Terminate { .. }, code) => [201, 412].contains(&code) || (code == 500 && ends),
+            (Asked::Terminate { .. }, 412) => {
+                refused_rightly(Event::Terminate(TerminateMode::Fast), &body)
+            }
+            (Asked::Terminate { .. }, _) => end_told,
+            _ => false,
         };
         assert!(expected, "{asked:?}: {code} {body}\n{log}");
+    }
+
+    /// After a fast `/terminate`: it stays, and says the same again; a signal ends that.
+    async fn cut_the_stay_short(&mut self, answer: &str) {
+        let url = format!("{}/terminate", self.compute.external);
+        if let Ok(again) = self.compute.http.post(url).send().await {
+            assert_eq!(again.status(), 201, "{}", self.compute.log());
+            assert_eq!(again.text().await.unwrap(), answer);
+        }
+        if self.compute.is_alive() {
+            self.compute.signal(Signal::SIGTERM);
+            self.must_end.insert(1);
+        }
     }
 
     /// Whatever has happened, there is a way to `running` and from there to the end; unless the end
     /// has been asked for.
     pub async fn finish(mut self) {
-        self.settle().await;
-        if self.must_end.is_empty() && self.compute.is_alive() {
+        if self.settle().await {
             self.lead_out().await;
         }
         let code = self.compute.wait_exit().await.code().unwrap();
-        let reasons: HashSet<_> = self.must_end.union(&self.may_end).copied().collect();
-        assert!(reasons.contains(&code), "{code}, not {reasons:?}\n{}", self.compute.log());
-        assert_legal(&self.compute.log());
+        let (reasons, log) = (&self.must_end | &self.may_end, self.compute.log());
+        assert!(reasons.contains(&code), "{code}, not {reasons:?}\n{log}");
+        let detached = log.contains("this compute is detached");
+        assert!(
+            code == 0 || detached || self.must_end.contains(&code),
+            "{code} for nothing\n{log}"
+        );
+        assert_legal(&log);
         assert_nothing_left(&self.bed);
     }
 
+    /// Until it ends: a certificate or a failed refresh may be in the way for a moment.
     async fn lead_out(&mut self) {
-        // Unless it is detached just now, because it asked before.
         self.control_plane_says(Answer::Another);
-        match self.status().await.as_deref() {
-            Some("empty") => self.configure(Quality::Good),
-            Some("failed" | "refresh_configuration_pending") => self.step(Step::Refresh).await,
-            _ => {}
-        }
-        self.settle().await;
-        if self.may_end.contains(&1) && !self.compute.is_alive() {
-            return;
-        }
-        let run = &*self;
-        until("it runs", || async {
-            let status = run.status().await;
-            status.is_none_or(|status| status == "running" || status.starts_with("terminat"))
-        })
-        .await;
-        // A certificate may be in the way for a moment.
-        while self.must_end.is_empty() && self.compute.is_alive() {
-            self.step(Step::Terminate { fast: false }).await;
-            self.settle().await;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            assert!(Instant::now() < deadline, "no way out\n{}", self.compute.log());
+            match self.status().await.as_deref() {
+                Some("empty") => self.configure(Quality::Good),
+                Some("failed" | REFRESH_PENDING) => self.step(Step::Refresh).await,
+                Some("running") => self.step(Step::Terminate { fast: false }).await,
+                _ => {}
+            }
+            if !self.settle().await {
+                return;
+            }
         }
     }
+}
+
+/// The status that the refusal names is one in which the table has no such event.
+fn refused_rightly(event: Event, body: &str) -> bool {
+    let is_named = |status: &ComputeStatus| {
+        [format!("compute status: {status}\""), format!("in state {status:?}\"")]
+            .iter()
+            .any(|text| body.contains(text))
+    };
+    let mut all = ComputeStatus::ALL.into_iter();
+    all.any(|status| is_named(&status) && transition(status, event).is_none())
 }
 
 fn starting(operation: &str) -> String {
@@ -292,6 +387,7 @@ fn spoil(spec: &mut Value, operation: &str, quality: Quality) {
             let settings = spec["cluster"]["settings"].as_array_mut().unwrap();
             settings.push(json!({"name": "work_memory", "value": "1", "vartype": "integer"}));
         }
+        Quality::Catalog => spec["skip_pg_catalog_updates"] = json!(false),
         Quality::Unusable => spec["tenant_id"] = Value::Null,
     }
 }

@@ -36,6 +36,8 @@ pub enum Quality {
     Good,
     /// Postgres would not take it.
     Refused,
+    /// Roles and databases are to be applied, and the fake knows no SQL.
+    Catalog,
     /// It has no tenant.
     Unusable,
 }
@@ -59,7 +61,12 @@ pub fn sequences() -> impl Strategy<Value = Sequence> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let quality = prop_oneof![6 => Just(Quality::Good), 1 => Just(Quality::Refused), 1 => Just(Quality::Unusable)];
+    let quality = prop_oneof![
+        6 => Just(Quality::Good),
+        1 => Just(Quality::Refused),
+        1 => Just(Quality::Catalog),
+        1 => Just(Quality::Unusable),
+    ];
     let answer = prop_oneof![
         6 => Just(Answer::Another),
         1 => Just(Answer::Refused),

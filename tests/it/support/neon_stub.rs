@@ -1,5 +1,5 @@
-//! A server that offers an extension `neon`, which on a vanilla Postgres is an empty one: a copy of
-//! the server's tree, made of links where nothing differs.
+//! A server that offers the extensions `neon` and `databricks_auth`, which on a vanilla Postgres are
+//! all but empty: a copy of the server's tree, made of links where nothing differs.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -14,10 +14,21 @@ use super::{PATIENCE, bed::folder};
 
 /// Versions that the stub has, with updates between neighbours.
 const VERSIONS: [&str; 2] = ["1.5", "1.6"];
+/// What Lakebase mode grants privileges on.
+const NEON: &str = "CREATE FUNCTION get_perf_counters() RETURNS int LANGUAGE sql AS 'SELECT 1';
+REVOKE EXECUTE ON FUNCTION get_perf_counters() FROM PUBLIC;
+CREATE VIEW neon_perf_counters AS SELECT 1 AS value;
+";
+/// The table tells about the session that has made the extension.
+const AUTH: &str = "CREATE VIEW databricks_auth_metrics AS SELECT 1 AS value;
+CREATE TABLE databricks_auth_made AS
+SELECT current_setting('statement_timeout') AS statement_timeout, current_setting('role') AS role;
+";
 
 pub struct NeonStub {
     /// The server with the extension.
     pub server: Server,
+    extensions: PathBuf,
     _dir: TempDir,
 }
 
@@ -38,19 +49,48 @@ impl NeonStub {
         let postgres = bin_dir.join("postgres");
         fs::remove_file(&postgres).unwrap();
         fs::copy(&server.postgres, &postgres).unwrap();
-        write_extension(&place(&extensions));
+        let extensions = place(&extensions);
+        write_extension(&extensions);
         open_to_everybody(dir.path());
-        Self { server: Server { bin_dir, postgres, ..server.clone() }, _dir: dir }
+        let server = Server { bin_dir, postgres, ..server.clone() };
+        Self { server, extensions, _dir: dir }
+    }
+
+    /// Has the update between these versions run a script.
+    pub fn write_update(&self, from: &str, to: &str, script: &str) {
+        put(self.extensions.join(format!("neon--{from}--{to}.sql")), script);
+    }
+
+    /// Has the creation of this version run a script.
+    pub fn write_creation(&self, version: &str, script: &str) {
+        put(self.extensions.join(format!("neon--{version}.sql")), script);
+    }
+
+    /// Has the package offer this version from now on.
+    pub fn offer(&self, version: &str) {
+        write_control(&self.extensions, version);
+    }
+
+    /// Adds an extension of one version that is empty.
+    pub fn add_extension(&self, name: &str) {
+        let control = "default_version = '1.0'\nrelocatable = true\n";
+        put(self.extensions.join(format!("{name}.control")), control);
+        put(self.extensions.join(format!("{name}--1.0.sql")), "-- nothing\n");
     }
 }
 
-fn write_extension(dir: &Path) {
-    let last = VERSIONS[VERSIONS.len() - 1];
-    let control = format!("default_version = '{last}'\nrelocatable = true\ntrusted = true\n");
+fn write_control(dir: &Path, version: &str) {
+    let control = format!("default_version = '{version}'\nrelocatable = true\ntrusted = true\n");
     put(dir.join("neon.control"), &control);
+}
+
+fn write_extension(dir: &Path) {
+    write_control(dir, VERSIONS[VERSIONS.len() - 1]);
     for version in VERSIONS {
-        put(dir.join(format!("neon--{version}.sql")), "-- nothing\n");
+        put(dir.join(format!("neon--{version}.sql")), NEON);
     }
+    put(dir.join("databricks_auth.control"), "default_version = '1.0'\n");
+    put(dir.join("databricks_auth--1.0.sql"), AUTH);
     for pair in VERSIONS.windows(2) {
         put(dir.join(format!("neon--{}--{}.sql", pair[0], pair[1])), "-- nothing\n");
     }

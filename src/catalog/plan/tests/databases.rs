@@ -96,6 +96,44 @@ fn databases_go_and_change_names_in_the_order_of_the_list() {
     assert_eq!(inside[0].look.as_ref().unwrap().before.as_deref(), Some("a"));
 }
 
+/// 05 §7.6. What an earlier run of the same list has done is not refused (05 §6).
+#[test]
+fn a_rename_onto_a_name_that_is_taken_is_refused() {
+    let rename =
+        |old: &str, new: &str| json!({"action": "rename_db", "name": old, "new_name": new});
+    let planned = |listed: &[&str], there: &[&str], deltas: Value| {
+        let listed: Vec<_> = listed.iter().map(|n| json!({"name": n, "owner": "boss"})).collect();
+        let there: Vec<_> = there.iter().map(|name| (*name, "boss")).collect();
+        let spec = spec(json!({"databases": listed, "delta_operations": deltas}));
+        let wanted = Wanted { spec: &spec, timeline: "ab", privileged_role: "boss" };
+        plan_cluster(&wanted, cluster(&[], &there)).map(|plan| {
+            let renames = plan.operations().filter(|op| op.action == Action::Rename);
+            (renames.map(|op| op.object.name.clone()).collect::<Vec<_>>(), plan.remarks.len())
+        })
+    };
+    let error = planned(&["b"], &["a", "b"], json!([rename("a", "b")])).unwrap_err().to_string();
+    for part in ["rename database \"a\" to \"b\"", "there is a database of that name", "Delete"] {
+        assert!(error.contains(part), "{error}");
+    }
+    // Too late in the list.
+    let late = json!([rename("a", "b"), {"action": "delete_db", "name": "b"}]);
+    assert!(planned(&[], &["a", "b"], late).is_err());
+    let late = json!([rename("a", "b"), rename("b", "c")]);
+    assert!(planned(&[], &["a", "b"], late).is_err());
+
+    let done = |names: &[&str]| Ok((names.iter().map(ToString::to_string).collect(), 0));
+    // Done before.
+    assert_eq!(planned(&["b"], &["b"], json!([rename("a", "b")])), done(&[]));
+    assert_eq!(planned(&[], &["a"], json!([rename("a", "a")])), done(&[]));
+    // Each name is free when it is needed; and again, after that.
+    let in_turn = json!([rename("b", "c"), rename("a", "b")]);
+    assert_eq!(planned(&["b", "c"], &["a", "b"], in_turn.clone()), done(&["b", "a"]));
+    assert_eq!(planned(&[], &["b", "c"], in_turn), done(&[]));
+    // The old name was created anew after the rename.
+    let (renames, remarks) = planned(&["a", "b"], &["a", "b"], json!([rename("a", "b")])).unwrap();
+    assert_eq!((renames.len(), remarks), (0, 1));
+}
+
 #[test]
 fn a_copy_of_a_listed_database_comes_after_it() {
     let template = json!([{"name": "TEMPLATE", "value": "base", "vartype": "enum"}]);

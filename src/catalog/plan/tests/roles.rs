@@ -72,6 +72,8 @@ fn roles_are_renamed_once() {
     // The same again, on what that led to.
     let after = cluster(&[("new", Some(&md5))], &[("d", "new")]);
     assert!(sql(&spec, &after).is_empty());
+    let remarks = planned(&spec, &after).remarks;
+    assert!(!remarks.iter().any(|remark| remark.contains("\"old\"")), "{remarks:?}");
 }
 
 #[test]

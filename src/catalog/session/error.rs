@@ -1,0 +1,142 @@
+//! Why a session cannot be had, or what it was told. No text here repeats SQL or the connection URL.
+
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio_postgres::error::{ErrorPosition, SqlState};
+
+use super::blocked::{self, Blocker};
+
+/// What Postgres, or the way to it, had to say.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error("{text}")]
+pub struct PgError {
+    /// Present when the server itself answered. Decisions are made by this, never by the text.
+    pub sqlstate: Option<SqlState>,
+    /// Severity, message, SQLSTATE, detail and hint in one line.
+    pub text: String,
+    /// Which character of the message it is about, counted from 1. A message that cannot even be
+    /// parsed fails before its first statement, and only this tells which one is to blame.
+    pub position: Option<usize>,
+}
+
+impl PgError {
+    /// Whether the server answered with this SQLSTATE.
+    pub fn is(&self, sqlstate: &SqlState) -> bool {
+        self.sqlstate.as_ref() == Some(sqlstate)
+    }
+}
+
+impl From<tokio_postgres::Error> for PgError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(answer) = error.as_db_error() else {
+            let cause = std::error::Error::source(&error);
+            let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+            return Self { sqlstate: None, text: format!("{error}{cause}"), position: None };
+        };
+        let code = answer.code();
+        let mut text =
+            format!("{}: {} (SQLSTATE {})", answer.severity(), answer.message(), code.code());
+        for (label, more) in [("detail", answer.detail()), ("hint", answer.hint())] {
+            if let Some(more) = more {
+                text.push_str(&format!("; {label}: {more}"));
+            }
+        }
+        let position = match answer.position() {
+            Some(ErrorPosition::Original(position)) => usize::try_from(*position).ok(),
+            _ => None,
+        };
+        Self { sqlstate: Some(code.clone()), text, position }
+    }
+}
+
+/// Why a session cannot be had or used.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum SessionError {
+    /// `--connstr` is not what it should be. The text does not repeat it.
+    #[error("--connstr is not a Postgres connection URL: {0}")]
+    BadUrl(String),
+    /// Refused, or nobody there.
+    #[error("could not connect to Postgres: {0}")]
+    Connect(PgError),
+    /// No session in time.
+    #[error("could not connect to Postgres within {0:?}")]
+    ConnectDeadline(Duration),
+    /// A statement failed.
+    #[error(transparent)]
+    Statement(PgError),
+    /// No answer in time; the server was asked to cancel.
+    #[error("Postgres did not answer within {0:?}")]
+    StatementDeadline(Duration),
+    /// The same, and nobody could look what it waited for meanwhile; the server was asked to cancel.
+    #[error(
+        "Postgres did not answer within {limit:?}; whether a lock was in the way, and whose, could not \
+         be found out: {}",
+        because(why)
+    )]
+    Unexplained {
+        /// How long was waited.
+        limit: Duration,
+        /// Why the session that looks could not be had or used.
+        why: Box<SessionError>,
+    },
+    /// Somebody else has a lock; the server was asked to cancel.
+    #[error("gave up after {} s of waiting for a lock held by {}", waited.as_secs(), blocked::list(blockers))]
+    Blocked {
+        /// How long it was waited for this lock.
+        waited: Duration,
+        /// Who has it; at least one.
+        blockers: Vec<Blocker>,
+    },
+    /// The server refuses the login, and that of old clusters too (05 §3.3).
+    #[error("broken cloud_admin credential: {refused}; as zenith_admin: {fallback}")]
+    BrokenCredential {
+        /// The answer to the login in `--connstr`.
+        refused: PgError,
+        /// The answer to the login as `zenith_admin`.
+        fallback: Box<SessionError>,
+    },
+    /// `cloud_admin` could not be created in an old cluster.
+    #[error("apply_config setup cloud_admin: {0}")]
+    SetUpAdmin(Box<SessionError>),
+    /// An answer of another shape than the question.
+    #[error("unexpected answer from Postgres: {0}")]
+    Answer(String),
+}
+
+impl SessionError {
+    /// The server's own word on it, if it said anything.
+    pub const fn sqlstate(&self) -> Option<&SqlState> {
+        match self {
+            Self::Connect(error) | Self::Statement(error) => error.sqlstate.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Whether a time limit ended a statement: the server says so (SQLSTATE 57014), or was asked to
+    /// end it after one of ours.
+    pub fn is_time_limit(&self) -> bool {
+        match self {
+            Self::Statement(error) => error.is(&SqlState::QUERY_CANCELED),
+            Self::StatementDeadline(_) | Self::Unexplained { .. } | Self::Blocked { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Which character of a message the error is about, counted from 1.
+    pub const fn position(&self) -> Option<usize> {
+        match self {
+            Self::Statement(error) => error.position,
+            _ => None,
+        }
+    }
+}
+
+/// The usual reason in plain words.
+fn because(why: &SessionError) -> String {
+    if why.sqlstate() == Some(&SqlState::TOO_MANY_CONNECTIONS) {
+        format!("the server has no free connection, {why}")
+    } else {
+        why.to_string()
+    }
+}

@@ -1,0 +1,59 @@
+//! Servers that let clients wait, for the tests of time limits.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+/// A limit that is over soon, but not before a busy machine has done what comes before.
+pub const SHORT: Duration = Duration::from_secs(1);
+/// A limit that no test outlives.
+pub const LONG: Duration = Duration::from_secs(3600);
+/// Far more than anything takes that has a limit.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A port where connections are neither accepted nor refused, because its queue is full.
+#[derive(Debug)]
+pub struct FullPort {
+    socket: Socket,
+    _queued: TcpStream,
+}
+
+impl FullPort {
+    pub fn open() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        // There is always room for one.
+        socket.listen(0).unwrap();
+        let queued = TcpStream::connect(address(&socket)).unwrap();
+        Self { socket, _queued: queued }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        address(&self.socket)
+    }
+}
+
+fn address(socket: &Socket) -> SocketAddr {
+    socket.local_addr().unwrap().as_socket().unwrap()
+}
+
+/// A server that says this to whoever has asked for something, and then nothing more.
+pub async fn stalling(says: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = client.read(&mut [0; 1024]).await;
+                let _ = client.write_all(says).await;
+                // What it has not read yet would reset the connection.
+                std::future::pending::<()>().await;
+                drop(client);
+            });
+        }
+    });
+    address
+}

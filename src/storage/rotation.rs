@@ -1,0 +1,149 @@
+//! Which pageserver is asked next, when, and when a base backup is given up (06 §3.8, W3, W6).
+//!
+//! All pageservers of shard 0 take turns. One that has refused is not asked again, and the rest
+//! goes on without it. A pageserver may wait for minutes before it answers (06 §3.7), so tries that
+//! took long are counted as well: after [`SLOW_ROUNDS`] rounds of them there is no hope left.
+//!
+//! Pure: neither clock nor network.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::errors::ErrorClass;
+
+/// Rounds over the pageservers that may be slow.
+const SLOW_ROUNDS: u32 = 2;
+
+/// A failed try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub class: ErrorClass,
+    /// It has waited so long that no pause is needed before the next one.
+    pub slow: bool,
+}
+
+/// The tries of one base backup.
+#[derive(Debug)]
+pub(super) struct Rotation {
+    /// Numbers of those that may be asked; the front one is being asked.
+    turns: VecDeque<u32>,
+    retries: u32,
+    first_pause: Duration,
+    attempt: u32,
+    slow: u32,
+    slow_limit: u32,
+}
+
+impl Rotation {
+    /// Before the first try, over so many pageservers.
+    pub(super) fn new(pageservers: u32, retries: u32, first_pause: Duration) -> Self {
+        Self {
+            turns: (0..pageservers).collect(),
+            retries,
+            first_pause,
+            attempt: 0,
+            slow: 0,
+            slow_limit: pageservers.saturating_mul(SLOW_ROUNDS),
+        }
+    }
+
+    /// Number of the try, from 0.
+    pub(super) const fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Number of the pageserver whose turn it is, from 0.
+    pub(super) fn turn(&self) -> u32 {
+        self.turns.front().copied().unwrap_or_default()
+    }
+
+    /// After a failed try: how long to pause before the next one, or none if this was the last.
+    pub(super) fn next(&mut self, failure: Failure) -> Option<Duration> {
+        let asked = self.turns.pop_front()?;
+        match failure.class {
+            ErrorClass::Local => return None,
+            ErrorClass::Refused => {}
+            ErrorClass::Transient => self.turns.push_back(asked),
+        }
+        self.slow += u32::from(failure.slow);
+        if self.turns.is_empty() || self.slow >= self.slow_limit || self.attempt >= self.retries {
+            return None;
+        }
+        let at_once = failure.slow || failure.class == ErrorClass::Refused;
+        let pause = if at_once { Duration::ZERO } else { pause(self.first_pause, self.attempt) };
+        self.attempt += 1;
+        Some(pause)
+    }
+}
+
+/// Pause after a failed try, counted from 0: 500, 750, 1125, 1687 ms ... (06 §3.8), and up to 5 %
+/// more, so that computes that failed together do not come back together.
+pub(super) fn pause(first: Duration, attempt: u32) -> Duration {
+    let exponent = i32::try_from(attempt).unwrap_or(i32::MAX).min(32);
+    first.mul_f64(1.5_f64.powi(exponent)).mul_f64(1.0 + 0.05 * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: Duration = Duration::from_millis(500);
+    const TRANSIENT: Failure = Failure { class: ErrorClass::Transient, slow: false };
+    const SLOW: Failure = Failure { slow: true, ..TRANSIENT };
+    const REFUSED: Failure = Failure { class: ErrorClass::Refused, slow: false };
+    const LOCAL: Failure = Failure { class: ErrorClass::Local, slow: false };
+
+    /// Who is asked, if the tries fail like this; all of these when the rotation goes on for ever.
+    fn asked(pageservers: u32, failures: &[Failure]) -> Vec<u32> {
+        let mut rotation = Rotation::new(pageservers, 10, FIRST);
+        let mut asked = Vec::new();
+        for failure in failures {
+            asked.push(rotation.turn());
+            if rotation.next(*failure).is_none() {
+                break;
+            }
+        }
+        asked
+    }
+
+    #[test]
+    fn all_take_turns_ten_retries_long() {
+        assert_eq!(asked(1, &[TRANSIENT; 20]), [0; 11]);
+        assert_eq!(asked(3, &[TRANSIENT; 20]), [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1]);
+    }
+
+    #[test]
+    fn who_has_refused_is_not_asked_again() {
+        assert_eq!(asked(1, &[REFUSED; 2]), [0]);
+        assert_eq!(asked(2, &[REFUSED; 3]), [0, 1]);
+        assert_eq!(asked(3, &[TRANSIENT, REFUSED, TRANSIENT, TRANSIENT, REFUSED]), [0, 1, 2, 0, 2]);
+        assert_eq!(asked(3, &[LOCAL; 2]), [0]);
+    }
+
+    #[test]
+    fn two_slow_rounds_are_enough() {
+        assert_eq!(asked(1, &[SLOW; 5]), [0, 0]);
+        assert_eq!(asked(2, &[SLOW; 9]), [0, 1, 0, 1]);
+        assert_eq!(asked(1, &[SLOW, TRANSIENT, TRANSIENT, SLOW, TRANSIENT]), [0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn who_must_wait() {
+        let mut rotation = Rotation::new(3, 10, FIRST);
+        assert!(rotation.next(TRANSIENT).unwrap() >= FIRST);
+        assert_eq!(rotation.next(SLOW), Some(Duration::ZERO));
+        assert_eq!(rotation.next(REFUSED), Some(Duration::ZERO));
+        assert_eq!(rotation.attempt(), 3);
+    }
+
+    #[test]
+    fn pauses_are_those_of_the_document_and_a_little_more() {
+        for (attempt, millis) in
+            [500, 750, 1125, 1687, 2531, 3796, 5695, 8542, 12814, 19221].into_iter().enumerate()
+        {
+            let pause = pause(FIRST, attempt as u32).as_millis();
+            assert!((millis..=millis * 106 / 100).contains(&pause), "{attempt}: {pause}");
+        }
+        assert!(pause(FIRST, u32::MAX) > FIRST);
+    }
+}

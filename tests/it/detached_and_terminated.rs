@@ -1,0 +1,112 @@
+//! A `/terminate` that meets a refresh which finds the compute detached: whichever was first wins,
+//! and each is answered (01 §13.3, §18.1).
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::{
+    Bed, Compute, HttpStub, LSN_TEXT, Reply, answer, assert_nothing_left, on_one_server, until,
+};
+
+const DETACHED: &str = "this compute is detached";
+
+fn without_spec() -> Value {
+    json!({"spec": null, "compute_ctl_config": {"jwks": {"keys": []}}})
+}
+
+async fn until_status(compute: &Compute, wanted: &str) {
+    until(wanted, || async { compute.get("/status").await.1["status"] == wanted }).await;
+}
+
+fn start(bed: &Bed, control_plane: &HttpStub) -> Compute {
+    let mut line = bed.base_args();
+    line.extend(["-p", &control_plane.url(), "-i", "c1"].map(str::to_owned));
+    Compute::spawn(bed, &line, &[])
+}
+
+/// The answer is not waited for.
+#[tokio::test]
+async fn while_the_control_plane_is_asked_the_end_wins() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let document = |status, spec| answer(&bed, status, spec).into_bytes();
+        let attached = Reply::Answer(200, document("attached", bed.spec.spec()));
+        let control_plane = HttpStub::start(attached).await;
+        let mut compute = start(&bed, &control_plane);
+        bed.wait_running(&mut compute).await;
+        control_plane.reply(Reply::Answer(200, document("empty", Value::Null)).held());
+        compute.refresh().await;
+        control_plane.wait_for(2).await;
+        let terminated = compute.post("/terminate?mode=immediate", None).await;
+        assert_eq!(terminated, (StatusCode::OK, json!({"lsn": LSN_TEXT})));
+        assert_eq!(compute.wait_exit().await.code(), Some(0));
+        assert_eq!(compute.count_in_log(DETACHED), 0, "{}", compute.log());
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// Both at once. Between what a refresh has found and what is done about it a request can still be
+/// accepted; it is answered, too, but without an LSN: nothing is synced.
+#[tokio::test]
+async fn at_the_same_moment_one_of_them_wins() {
+    on_one_server(|server| async move {
+        for _ in 0..8 {
+            let bed = Bed::new(server.clone()).await;
+            bed.fake_postgres();
+            let document = |status, spec| answer(&bed, status, spec).into_bytes();
+            let attached = Reply::Answer(200, document("attached", bed.spec.spec()));
+            let control_plane = HttpStub::start(attached).await;
+            let mut compute = start(&bed, &control_plane);
+            bed.wait_running(&mut compute).await;
+            control_plane.reply(Reply::Answer(200, document("empty", Value::Null)).held());
+            compute.refresh().await;
+            control_plane.wait_for(2).await;
+            let terminate =
+                compute.http.post(format!("{}/terminate?mode=immediate", compute.external));
+            let release = async { control_plane.release() };
+            let (answer, ()) = tokio::join!(terminate.send(), release);
+            let (status, body) = match answer {
+                Ok(answer) => (answer.status().as_u16(), answer.json().await.unwrap()),
+                // It had ended.
+                Err(_) => (0, Value::Null),
+            };
+            let code = compute.wait_exit().await.code().unwrap();
+            let log = compute.log();
+            println!("{status} {body}, exit code {code}");
+            match (status, &body["lsn"], code) {
+                (200, Value::String(_), 0) => assert!(!log.contains(DETACHED), "{log}"),
+                (200 | 201, Value::Null, 1) | (0 | 412, _, 1) => {
+                    assert!(log.contains(DETACHED), "{log}");
+                    assert_eq!(bed.wrapper.calls().unwrap(), [], "{log}");
+                }
+                _ => panic!("{status} {body}, exit code {code}\n{log}"),
+            }
+            assert_nothing_left(&bed);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn once_it_is_detached_it_ends_already() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let mut compute = bed.start();
+        bed.wait_running(&mut compute).await;
+        let postmaster = Pid::from_raw(compute.postmaster());
+        kill(postmaster, Signal::SIGSTOP).unwrap();
+        bed.write("config.json", &without_spec());
+        compute.refresh().await;
+        until_status(&compute, "termination_pending_immediate").await;
+        let refusal = json!({"error": "invalid compute status: termination-pending-immediate"});
+        let refused = compute.post("/terminate", None).await;
+        assert_eq!(refused, (StatusCode::PRECONDITION_FAILED, refusal));
+        kill(postmaster, Signal::SIGCONT).unwrap();
+        assert_eq!(compute.wait_exit().await.code(), Some(1));
+        assert_nothing_left(&bed);
+    })
+    .await;
+}

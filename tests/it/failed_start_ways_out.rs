@@ -1,0 +1,113 @@
+//! What can be asked of a compute whose start has failed, while it stays to be looked at: its end,
+//! by request or by signal. Nothing leads back (01 §8.2, §13.3, §14.3).
+
+use std::time::{Duration, Instant};
+
+use compute_ctl::dev::servers::Server;
+use nix::sys::signal::Signal;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::{Bed, Compute, LSN_TEXT, assert_nothing_left, hand_over, on_one_server, put};
+
+/// The stay is longer.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Where a start fails.
+#[derive(Debug, Clone, Copy)]
+enum At {
+    /// PGDATA is somebody else's.
+    Directory,
+    /// Postgres is up, and a database is to have an owner that is nobody.
+    Catalog,
+}
+
+/// A compute whose start has failed, and why it has.
+async fn failed(server: &Server, at: At) -> (Bed, Compute, String) {
+    let mut bed = Bed::new(server.clone()).await;
+    match at {
+        At::Directory => {
+            put(&bed.pgdata().join("thesis.tex"), "months of work");
+            hand_over(&bed.pgdata());
+        }
+        At::Catalog => {
+            bed.spec.skip_pg_catalog_updates = false;
+            bed.spec.database("store", "nobody");
+        }
+    }
+    let mut compute = bed.start_empty();
+    compute.wait_for("empty").await;
+    let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+    assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR, "{body}");
+    let error = compute.wait_for_failure().await;
+    assert_eq!(body["error"], format!("compute configuration failed: {error:?}"));
+    (bed, compute, error)
+}
+
+/// Only what a Postgres may have written is synced.
+fn lsn(at: At) -> Value {
+    match at {
+        At::Directory => json!({"lsn": null}),
+        At::Catalog => json!({"lsn": LSN_TEXT}),
+    }
+}
+
+#[tokio::test]
+async fn a_signal() {
+    on_one_server(|server| async move {
+        for at in [At::Directory, At::Catalog] {
+            let (bed, mut compute, _) = failed(&server, at).await;
+            let began = Instant::now();
+            assert_eq!(compute.stop(Signal::SIGTERM).await, 1, "{at:?}");
+            assert!(began.elapsed() < SOON, "{at:?}");
+            assert_nothing_left(&bed);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_terminate() {
+    on_one_server(|server| async move {
+        for at in [At::Directory, At::Catalog] {
+            let (bed, mut compute, error) = failed(&server, at).await;
+            let (code, body) = compute.post("/terminate", None).await;
+            assert_eq!((code, body), (StatusCode::OK, lsn(at)), "{at:?}");
+            let (_, status) = compute.get("/status").await;
+            assert_eq!(
+                (&status["status"], &status["error"]),
+                (&json!("terminated"), &json!(error))
+            );
+            assert_eq!(compute.wait_exit_within(SOON).await.code(), Some(1), "{at:?}");
+            assert_nothing_left(&bed);
+        }
+    })
+    .await;
+}
+
+/// It is taken note of and nothing more; the error stays, and so do the other ways.
+#[tokio::test]
+async fn a_refresh_leads_nowhere_and_bars_nothing() {
+    on_one_server(|server| async move {
+        for at in [At::Directory, At::Catalog] {
+            let (bed, mut compute, error) = failed(&server, at).await;
+            let refused = async |status: &str| {
+                let refusal = json!({"error": format!("invalid compute status: {status}")});
+                let answer = compute.post("/configure", Some(&bed.configure_body())).await;
+                assert_eq!(answer, (StatusCode::PRECONDITION_FAILED, refusal), "{at:?}");
+            };
+            refused("failed").await;
+            compute.refresh().await;
+            compute.refresh().await;
+            refused("refresh-configuration-pending").await;
+            let (_, status) = compute.get("/status").await;
+            assert_eq!(status["status"], "refresh_configuration_pending");
+            assert_eq!(status["error"], error);
+            let (code, body) = compute.post("/terminate?mode=immediate", None).await;
+            assert_eq!((code, body), (StatusCode::OK, lsn(at)), "{at:?}");
+            assert_eq!(compute.wait_exit_within(SOON).await.code(), Some(1), "{at:?}");
+            assert_nothing_left(&bed);
+        }
+    })
+    .await;
+}

@@ -1,0 +1,48 @@
+//! How often a basebackup is tried again can be set in testing builds only (01 §2).
+
+use compute_ctl::dev::pageserver::Fault;
+#[cfg(not(feature = "testing"))]
+use nix::sys::signal::Signal;
+
+use crate::support::{Bed, assert_nothing_left, on_one_server};
+
+const VARIABLE: &str = "NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES";
+
+#[cfg(feature = "testing")]
+#[tokio::test]
+async fn a_testing_build_goes_by_the_variable() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        bed.pageserver.set_fault(Fault::Error("no such thing".to_owned()), None);
+        let mut compute = bed.start_with_env(&[(VARIABLE, "1")]);
+        let error = compute.wait_for_failure().await;
+        assert!(error.contains("failed to get basebackup@"), "{error}");
+        assert_eq!(bed.pageserver.journal().commands().len(), 2);
+        assert!(compute.log().contains("(attempt 1/1)"), "{}", compute.log());
+        compute.dismiss().await;
+
+        let mut line = bed.base_args();
+        line.extend(bed.config_args());
+        let refusal = crate::support::try_start(&bed, &line, &[(VARIABLE, "65536")]).await;
+        assert!(refusal.error().contains(VARIABLE), "{}", refusal.error());
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+#[cfg(not(feature = "testing"))]
+#[tokio::test]
+async fn a_release_does_not() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        bed.pageserver.set_fault(Fault::Error("no such thing".to_owned()), Some(1));
+        let mut compute = bed.start_with_env(&[(VARIABLE, "0")]);
+        compute.wait_for("running").await;
+        let log = compute.log();
+        assert!(log.contains("(attempt 0/10)"), "{log}");
+        assert!(log.contains(&format!("{VARIABLE} is set, this is no testing build")), "{log}");
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
