@@ -159,8 +159,8 @@ pub struct RunArgs {
     pub dev: bool,
 
     /// Time limit of the start in Lakebase mode, in seconds
-    #[arg(long, value_name = "SECONDS", help_heading = PROCESS)]
-    pub pg_init_timeout: Option<u64>,
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = PROCESS)]
+    pub pg_init_timeout: u64,
 
     /// Lakebase mode
     #[arg(

@@ -2,7 +2,8 @@
 //! any; elsewhere nothing here has an effect. What else only such builds read from their environment
 //! is here as well.
 //!
-//! Names in use: `compute-migration`, where `return(n)` fails migration `n`.
+//! Names in use: `compute-migration`, where `return(n)` fails migration `n`; `compute-prewarm` and
+//! `compute-promotion`, where `return` fails a prewarm, or a promotion just before `pg_promote()`.
 
 use thiserror::Error;
 

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
@@ -117,7 +118,10 @@ impl Compute {
         let lock = PgDataLock::acquire(&pgdata)?;
 
         let autoscaling = std::env::var_os(AUTOSCALING).is_some();
-        let lakebase = args.lakebase_mode.then(|| Lakebase { instance_id: instance_id() });
+        let lakebase = args.lakebase_mode.then(|| Lakebase {
+            instance_id: instance_id(),
+            init_timeout: Duration::from_secs(args.pg_init_timeout),
+        });
         let side = SideParams {
             resize_swap: args.resize_swap_on_bind,
             quota_mount_point: args.set_disk_quota_for_fs.clone(),

@@ -10,6 +10,7 @@ use crate::services::extensions::DownloadLimits;
 use crate::services::lfc::LfcLimits;
 use crate::services::monitor::MonitorLimits;
 use crate::services::pgbouncer::PgbouncerLimits;
+use crate::services::promotion::PromotionLimits;
 use crate::spec::control_plane::Patience;
 use crate::storage::{BasebackupLimits, LeaseLimits};
 use crate::tls::WatchLimits;
@@ -127,6 +128,8 @@ pub struct Timeouts {
     pub extensions: DownloadLimits,
     /// Prewarm and offload of the local file cache (07 §4).
     pub lfc: LfcLimits,
+    /// From a replica to a primary (07 §5).
+    pub promotion: PromotionLimits,
     /// Looking at users' activity (07 §1).
     pub monitor: MonitorLimits,
     /// Between two looks at old audit files (04 §10.4).
@@ -208,6 +211,7 @@ impl Default for Timeouts {
             vm_helper: Duration::from_secs(60),
             extensions: DownloadLimits::default(),
             lfc: LfcLimits::default(),
+            promotion: PromotionLimits::default(),
             monitor: MonitorLimits::default(),
             audit_gc_every: Duration::from_secs(60),
             heartbeat: Duration::from_secs(1),

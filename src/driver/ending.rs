@@ -76,6 +76,7 @@ impl Driver {
     /// Brings the compute to its end. Returns the exit code of the process.
     pub(super) async fn end(&mut self, ending: Ending) -> u8 {
         let timeouts = self.node.params.timeouts.clone();
+        self.node.promotion.close();
         let limit = self.stop.limit(timeouts.background_end, timeouts.stop_on_signal);
         self.node.background.end(limit).await;
         match ending {
@@ -190,7 +191,12 @@ impl Driver {
             let _ = reply.send(Err(ConfigureFailed(text)));
         }
         let timeouts = self.node.params.timeouts.clone();
-        let linger_until = tokio::time::Instant::now() + timeouts.linger_failed;
+        let mut linger_until = tokio::time::Instant::now() + timeouts.linger_failed;
+        // A failure does not stop the clock of Lakebase mode.
+        if let Some(deadline) = self.init_deadline.filter(|deadline| deadline.at < linger_until) {
+            tracing::warn!("not staying longer than --pg-init-timeout, {:?}", deadline.limit);
+            linger_until = deadline.at;
+        }
         let mut terminated = NO_LSN;
         if let Some(mut postgres) = postgres {
             match self.stop(&mut postgres, &StopLadder::immediate(&timeouts)).await {

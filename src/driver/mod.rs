@@ -2,19 +2,23 @@
 //!
 //! It takes a compute through its life: wait for a spec, start, supervise, end. One thing at a time;
 //! whatever is being done is given up when a signal comes, and everything that waits inside it has
-//! a deadline. What happens while Postgres runs is in `running`, how it ends in [`mod@ending`].
+//! a deadline. What happens while Postgres runs is in `running` and `promote`, how it ends in
+//! [`mod@ending`].
 //!
 //! Every `select!` looks for a signal first, so that nothing new is begun after one.
 
 pub mod ending;
+mod promote;
 pub mod reconfigure;
 mod running;
 pub mod stop;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::node::ComputeNode;
 use crate::node::requests::{ConfigureFailed, Request, Terminated};
@@ -37,6 +41,31 @@ pub struct Driver {
     stop: Stop,
     leftovers: Leftovers,
     tls: TlsState,
+    /// Until when the compute must have been running once; in Lakebase mode only.
+    init_deadline: Option<InitDeadline>,
+}
+
+/// `--pg-init-timeout`, counted from the begin of the start (01 §26, 07 §18).
+#[derive(Debug, Clone, Copy)]
+struct InitDeadline {
+    limit: Duration,
+    at: Instant,
+}
+
+impl InitDeadline {
+    /// Resolves when it has passed; without one never.
+    async fn passed(deadline: Option<Self>) -> anyhow::Error {
+        let Some(Self { limit, at }) = deadline else { return std::future::pending().await };
+        tokio::time::sleep_until(at).await;
+        let limit = limit.as_secs();
+        anyhow::anyhow!("compute did not enter Running state in {limit} seconds, exiting")
+    }
+}
+
+fn init_deadline(node: &ComputeNode) -> Option<InitDeadline> {
+    let limit = node.params.lakebase.as_ref()?.init_timeout;
+    // One beyond the clock's range never passes.
+    Some(InitDeadline { limit, at: Instant::now().checked_add(limit)? })
 }
 
 impl Driver {
@@ -48,7 +77,7 @@ impl Driver {
     ) -> Self {
         let tls = node.params.tls.clone();
         let tls = TlsState::new(tls, node.params.timeouts.tls, node.metrics.clone());
-        Self { node, requests, stop, leftovers: Leftovers::default(), tls }
+        Self { node, requests, stop, leftovers: Leftovers::default(), tls, init_deadline: None }
     }
 
     /// From the first spec to the end of the compute. Returns the exit code of the process.
@@ -61,6 +90,7 @@ impl Driver {
                     node.params.timeouts.lease,
                     node.metrics.leases.clone(),
                 );
+                self.init_deadline = init_deadline(&self.node);
                 self.start_and_supervise(spec, reply).await
             }
             Err(ending) => ending,
@@ -102,6 +132,7 @@ impl Driver {
             outcome = startup::start(
                 &self.node, &spec, &mut self.tls, &mut self.leftovers, &mut postgres,
             ) => outcome,
+            error = InitDeadline::passed(self.init_deadline) => Err(error),
         };
         let outcome = outcome.and_then(|()| postgres.take().context("Postgres was not started"));
         match outcome {

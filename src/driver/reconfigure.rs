@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Invariants: success means that Postgres has loaded the new file ([`reload::confirmed`]), and
-//! with `skip_pg_catalog_updates` no SQL was needed for it; after an error the old file is in place,
-//! and the error names the phase. What the catalog changes have done until then stays done.
+//! with `skip_pg_catalog_updates` no SQL was needed for it; after an error the old file is in place
+//! (but for a promotion, [`Change::complete`]), and the error names the phase. What the catalog
+//! changes have done until then stays done.
 
 use std::fmt::{self, Display};
 use std::path::PathBuf;
@@ -18,7 +19,6 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use crate::node::ComputeNode;
-use crate::postgres::conf::{ConfFile, SettingState};
 use crate::postgres::files::{self, POSTGRESQL_CONF};
 use crate::postgres::reload;
 use crate::postgres::staged::{ReplacedConf, StagedConf, same_from_outside};
@@ -93,18 +93,12 @@ impl Postmaster {
     /// Started with this spec.
     pub fn new(pid: i32, node: &ComputeNode, spec: &ComputeSpec) -> Self {
         let pgdata = &node.params.pgdata;
-        let elsewhere = node.params.conf(spec).ok().and_then(|conf| hba_file(&conf));
+        let conf = node.params.conf(spec).ok();
+        let elsewhere = conf.and_then(|conf| conf.value_in_force("hba_file"));
         // Usually in PGDATA; an absolute path stays as it is.
-        let hba = pgdata.join(elsewhere.unwrap_or_else(|| "pg_hba.conf".to_owned()));
+        let hba = pgdata.join(elsewhere.as_ref().map_or("pg_hba.conf", |path| path.expose()));
         Self { pid, hba }
     }
-}
-
-fn hba_file(conf: &ConfFile) -> Option<String> {
-    let said = conf.settings().into_iter().find(|setting| {
-        setting.state == SettingState::InForce && setting.name.eq_ignore_ascii_case("hba_file")
-    })?;
-    Some(said.value.expose().to_string())
 }
 
 /// From one spec to another.
@@ -136,9 +130,7 @@ impl Change<'_> {
         export.map_err(|error| failed_in(Phase::LogExport, error))?;
 
         self.enter(Phase::Write);
-        self.tls.follow(&self.new.spec);
-        self.tls.install_present(&self.node.params.pgdata).await;
-        self.node.extensions.write_control_files(&self.new.spec).await;
+        self.files_beside().await;
         let replaced = match staged.put_in_place() {
             Ok(replaced) => replaced,
             Err(error) => return Err(self.take_back(None, Phase::Write, error.into()).await),
@@ -150,6 +142,40 @@ impl Change<'_> {
         Ok(())
     }
 
+    /// The same for a server that has just left recovery, with a file that was looked at before.
+    /// Nothing is taken back: the old file is that of a replica. `once_in_place` is done between
+    /// the file and its reload.
+    pub async fn complete(
+        mut self,
+        staged: StagedConf,
+        once_in_place: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
+        let failed_in = |phase: Phase, error: anyhow::Error| {
+            error.context(format!(
+                "the server was promoted, and the reconfiguration failed in phase {phase}"
+            ))
+        };
+        self.enter(Phase::Write);
+        self.files_beside().await;
+        let in_place = async {
+            staged.put_in_place()?;
+            once_in_place.await
+        };
+        in_place.await.map_err(|error| failed_in(Phase::Write, error))?;
+        self.put_in_force().await.map_err(|(phase, error)| failed_in(phase, error))?;
+        // Last: what the server needs goes before what is beside it.
+        self.enter(Phase::LogExport);
+        let export = self.node.side.before_rewrite(&self.new.spec).await;
+        export.map_err(|error| failed_in(Phase::LogExport, error))
+    }
+
+    /// What the new file names.
+    async fn files_beside(&mut self) {
+        self.tls.follow(&self.new.spec);
+        self.tls.install_present(&self.node.params.pgdata).await;
+        self.node.extensions.write_control_files(&self.new.spec).await;
+    }
+
     /// For `/status`, which names it as the one that failed, too.
     fn enter(&self, phase: Phase) {
         self.node.step(phase.name());
@@ -158,7 +184,7 @@ impl Change<'_> {
     /// The new file, beside the old one. Subscribers that `drop_subscriptions_before_start` stops
     /// for the time of the catalog changes run again afterwards; where nothing is dropped they are
     /// not stopped (04 W10).
-    async fn stage(&self) -> anyhow::Result<StagedConf> {
+    pub async fn stage(&self) -> anyhow::Result<StagedConf> {
         let (params, new) = (&self.node.params, &self.new.spec);
         let mut conf = configuration::render(self.node, self.new)?;
         if new.skip_pg_catalog_updates && files::subscribers_enabled(&params.pgdata)? {
@@ -195,7 +221,8 @@ impl Change<'_> {
         self.reload().await.map_err(reload_failed)
     }
 
-    async fn reload(&self) -> anyhow::Result<()> {
+    /// Has Postgres load its configuration, and waits until it has.
+    pub async fn reload(&self) -> anyhow::Result<()> {
         confirmed_reload(self.node, self.postmaster).await
     }
 

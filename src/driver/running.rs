@@ -1,9 +1,10 @@
 //! The driver while Postgres runs: new specs, refreshes, certificates, one after the other (01 §13).
 //!
 //! What may change the compute waits in the node until the one before it is done, and is then seen
-//! here: a request in the queue, a refresh as a flag (several are one), a certificate as the newest
-//! pair. Invariants: all of it is given up when a signal comes or Postgres ends; who waits for an
-//! answer gets one or sees the compute end; after a failure the spec in force is the old one.
+//! here: a request in the queue, a refresh as a flag (several are one), a promotion as the one that
+//! there is, a certificate as the newest pair. Invariants: all of it is given up when a signal comes
+//! or Postgres ends; who waits for an answer gets one or sees the compute end; after a failure the
+//! spec in force is the old one.
 
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::errors::report;
 use crate::node::ComputeNode;
 use crate::node::requests::{ConfigureFailed, Request};
 use crate::postgres::process::PostgresProcess;
+use crate::services::promotion::Attempt;
 use crate::spec::ParsedSpec;
 use crate::state::Event;
 use crate::tls::TlsPair;
@@ -25,14 +27,16 @@ use crate::tls::TlsPair;
 /// A compute that runs.
 #[derive(Debug)]
 pub(super) struct Running<'d> {
-    driver: &'d mut Driver,
-    postgres: PostgresProcess,
-    postmaster: Postmaster,
+    pub(super) driver: &'d mut Driver,
+    pub(super) postgres: PostgresProcess,
+    pub(super) postmaster: Postmaster,
     /// The spec that Postgres goes by.
-    in_force: Arc<ParsedSpec>,
+    pub(super) in_force: Arc<ParsedSpec>,
     /// Nothing of it is missing. Not so after a reconfiguration that failed, perhaps half-way
     /// through the catalog: then a refresh applies even the same spec.
-    whole: bool,
+    pub(super) whole: bool,
+    /// It was a replica when the process started.
+    pub(super) promoted: bool,
 }
 
 /// What happens to a running compute.
@@ -40,12 +44,13 @@ enum Turn {
     Exited(std::io::Result<ExitStatus>),
     Asked(Request),
     Refresh,
+    Promotion(Attempt),
     Certificate(Arc<TlsPair>),
     Stopped,
 }
 
 /// How a piece of work ended.
-enum Done {
+pub(super) enum Done {
     GoOn,
     Exited(std::io::Result<ExitStatus>),
     Stopped,
@@ -60,7 +65,7 @@ impl<'d> Running<'d> {
         spec: Arc<ParsedSpec>,
     ) -> Self {
         let postmaster = Postmaster::new(postgres.pid(), &driver.node, &spec.spec);
-        Self { driver, postgres, postmaster, in_force: spec, whole: true }
+        Self { driver, postgres, postmaster, in_force: spec, whole: true, promoted: false }
     }
 
     /// Serves until Postgres or somebody else wants the end.
@@ -74,6 +79,7 @@ impl<'d> Running<'d> {
                 // The node holds a sender, so this ends only with the node.
                 Some(request) = driver.requests.recv() => Turn::Asked(request),
                 () = driver.node.refresh_asked() => Turn::Refresh,
+                attempt = driver.node.promotion.asked() => Turn::Promotion(attempt),
                 pair = driver.tls.changed() => Turn::Certificate(pair),
             };
             let done = match turn {
@@ -86,6 +92,7 @@ impl<'d> Running<'d> {
                     self.configure(&spec, reply).await
                 }
                 Turn::Refresh => self.refresh().await,
+                Turn::Promotion(attempt) => self.promote(attempt).await,
                 Turn::Certificate(pair) => self.renew(&pair).await,
             };
             let postgres = self.postgres;
@@ -110,6 +117,8 @@ impl<'d> Running<'d> {
             return Done::GoOn;
         }
         self.whole = false;
+        // A promotion that was there before has put its own in this place.
+        node.replace_spec(Arc::clone(spec));
         let (old, tls, postmaster) = (&self.in_force, &mut driver.tls, &self.postmaster);
         let change = Change { node: &node, old, new: spec, tls, postmaster };
         let result = tokio::select! {
@@ -206,9 +215,18 @@ impl<'d> Running<'d> {
         let driver = &mut *self.driver;
         let node = Arc::clone(&driver.node);
         let (in_force, whole) = (Arc::clone(&self.in_force), &mut self.whole);
+        let promoted = self.promoted;
         let (tls, postmaster) = (&mut driver.tls, &self.postmaster);
         let work = async {
             let spec = match reconfigure::fetch(&node, &in_force).await? {
+                // Nothing makes a running primary a replica again.
+                Fetched::Spec(spec) if promoted && !spec.is_primary() => {
+                    tracing::warn!(
+                        "the configuration is from before the promotion, its mode is {}: not applied",
+                        spec.mode()
+                    );
+                    Arc::clone(&in_force)
+                }
                 Fetched::Spec(spec) => spec,
                 Fetched::Detached => return Ok(None),
             };
@@ -240,16 +258,23 @@ impl<'d> Running<'d> {
         let over = tokio::time::Instant::now() + pause;
         loop {
             let driver = &mut *self.driver;
-            let pair = tokio::select! {
+            let turn = tokio::select! {
                 biased;
                 () = driver.stop.requested.cancelled() => return Some(Done::Stopped),
                 status = self.postgres.wait() => return Some(Done::Exited(status)),
                 () = ending(&driver.node) => return Some(Done::GoOn),
                 () = driver.node.refresh_asked() => return None,
                 () = tokio::time::sleep_until(over) => return None,
-                pair = driver.tls.changed() => pair,
+                // Whoever asks for it must not wait for a configuration that does not come.
+                attempt = driver.node.promotion.asked() => Turn::Promotion(attempt),
+                pair = driver.tls.changed() => Turn::Certificate(pair),
             };
-            match self.renew(&pair).await {
+            let done = match turn {
+                Turn::Promotion(attempt) => self.promote(attempt).await,
+                Turn::Certificate(pair) => self.renew(&pair).await,
+                _ => Done::GoOn,
+            };
+            match done {
                 Done::GoOn => {}
                 done => return Some(done),
             }
@@ -258,7 +283,7 @@ impl<'d> Running<'d> {
 }
 
 /// Resolves when `/terminate` was accepted; the request itself is in the queue.
-async fn ending(node: &ComputeNode) {
+pub(super) async fn ending(node: &ComputeNode) {
     let mut status = node.watch_status();
     // The sender is in the node, which the caller holds.
     let _ = status.wait_for(|status| status.is_ending()).await;

@@ -14,6 +14,7 @@ use super::body::BodyError;
 use super::claims::ClaimsError;
 use crate::node::{ConfigureError, WrongStatus};
 use crate::postgres::conf::ConfError;
+use crate::services::promotion::spec::RefusedSpec;
 use crate::spec::SpecError;
 
 /// An error as the client sees it.
@@ -77,6 +78,12 @@ impl From<ConfigureError> for ApiError {
 
 impl From<SpecError> for ApiError {
     fn from(error: SpecError) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error.to_string())
+    }
+}
+
+impl From<RefusedSpec> for ApiError {
+    fn from(error: RefusedSpec) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error.to_string())
     }
 }

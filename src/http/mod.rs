@@ -34,6 +34,7 @@ mod openapi;
 mod pool;
 mod probe;
 mod probes;
+mod promotion;
 mod serve;
 mod sql;
 #[cfg(test)]
@@ -74,6 +75,7 @@ fn protected() -> Routes {
         database::protected(),
         lfc::protected(),
         probe::protected(),
+        promotion::protected(),
     ];
     groups.into_iter().flatten().collect()
 }

@@ -20,7 +20,7 @@ use utoipa::{IntoResponses, Modify, OpenApi, PartialSchema, ToSchema};
 use super::error::{ApiError, ErrorDocument};
 use super::{
     Routes, communicator, database, extension_server, lfc, lifecycle, metrics, neighbours, probe,
-    probes,
+    probes, promotion,
 };
 use crate::spec::{Lsn, TenantId, TimelineId};
 use crate::state::TerminateMode;
@@ -123,6 +123,7 @@ pub(super) enum StateErrors {
         probe::liveness_probe,
         probes::live,
         probes::ready,
+        promotion::promote,
     ),
     components(schemas(TerminateMode)),
     modifiers(&Common)

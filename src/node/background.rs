@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// Tasks of one compute.
-#[derive(Debug, Default)]
+/// Tasks of one compute. Clones are the same.
+#[derive(Debug, Clone, Default)]
 pub struct Background {
     ended: CancellationToken,
     tasks: TaskTracker,
@@ -23,6 +24,17 @@ impl Background {
             // Dropping it closes its sessions, and the server ends their statements.
             let _ = ended.run_until_cancelled(work).await;
         });
+    }
+
+    /// Something of a task that its end cannot take along, such as a thread that writes files:
+    /// [`Background::end`] waits until this is dropped, too.
+    pub fn hold(&self) -> TaskTrackerToken {
+        self.tasks.token()
+    }
+
+    /// Whether nothing is begun any more.
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_cancelled()
     }
 
     /// Ends all tasks where they stand. They are gone at once, except one that is computing, for
@@ -59,5 +71,20 @@ mod tests {
             let _ = done.send(());
         });
         assert!(seen.await.is_err(), "never begun");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_held_is_waited_for() {
+        let background = Background::default();
+        let held = background.hold();
+        assert!(!background.has_ended());
+        let end = background.end(LIMIT);
+        tokio::pin!(end);
+        let soon = tokio::time::timeout(LIMIT / 2, &mut end).await;
+        assert!(soon.is_err() && background.has_ended());
+        drop(held);
+        let began = tokio::time::Instant::now();
+        end.await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 }

@@ -1,5 +1,7 @@
 //! What Lakebase mode adds to the parameters of a compute (04 §16).
 
+use std::time::Duration;
+
 use super::ComputeParams;
 use crate::spec::{ComputeSpec, ParsedSpec};
 use crate::telemetry::metrics::{Attachment, Metrics};
@@ -9,6 +11,8 @@ use crate::telemetry::metrics::{Attachment, Metrics};
 pub struct Lakebase {
     /// `INSTANCE_ID`; empty when it is not set.
     pub instance_id: String,
+    /// `--pg-init-timeout`: from the begin of the start to `running`.
+    pub init_timeout: Duration,
 }
 
 impl Lakebase {
@@ -52,6 +56,10 @@ mod tests {
 
     use super::*;
 
+    fn lakebase(instance_id: &str) -> Lakebase {
+        Lakebase { instance_id: instance_id.to_owned(), init_timeout: Duration::MAX }
+    }
+
     #[test]
     fn the_endpoint_of_an_instance_or_of_the_compute() {
         let spec: ComputeSpec = serde_json::from_value(json!({
@@ -65,7 +73,7 @@ mod tests {
             ("", Some("e-1"), "e-1"),
             ("", None, ""),
         ] {
-            let lakebase = Lakebase { instance_id: instance_id.to_owned() };
+            let lakebase = lakebase(instance_id);
             let [(name, value), (_, workspace)] = lakebase.postgres_env(compute_id, &spec);
             assert_eq!((&*name, &*value), ("DATABRICKS_ENDPOINT_ID", endpoint));
             assert_eq!(workspace, "", "there is no object");
@@ -87,7 +95,7 @@ mod tests {
         };
         let shown = |instance_id: &str| {
             let metrics = Metrics::new().unwrap();
-            let lakebase = Some(Lakebase { instance_id: instance_id.to_owned() });
+            let lakebase = Some(lakebase(instance_id));
             let params = ComputeParams { lakebase, ..ComputeParams::for_tests() };
             for timeline in ["0".repeat(32), "1".repeat(32)] {
                 params.show_attached(&metrics, &spec(&timeline));

@@ -14,6 +14,7 @@ mod lakebase;
 mod params;
 pub mod phase;
 pub mod progress;
+mod promotion;
 pub mod requests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +28,7 @@ use crate::os::children::Children;
 use crate::services::SideDaemons;
 use crate::services::extensions::ExtensionStore;
 use crate::services::lfc::Lfc;
+use crate::services::promotion::Promotion;
 use crate::spec::ParsedSpec;
 use crate::state::{ComputeStatus, Event, TerminateMode, transition};
 use crate::storage::Progress;
@@ -94,6 +96,8 @@ pub struct ComputeNode {
     pub extensions: ExtensionStore,
     /// Prewarm and offload of the local file cache.
     pub lfc: Lfc,
+    /// From a replica to a primary.
+    pub promotion: Promotion,
     state: Arc<Mutex<ComputeState>>,
     /// Replaced under the lock of the state only.
     spec: watch::Sender<Option<Arc<ParsedSpec>>>,
@@ -138,13 +142,15 @@ impl ComputeNode {
         };
         let (requests, receiver) = mpsc::unbounded_channel();
         let side = SideDaemons::new(params.side.clone(), &params.timeouts);
+        let background = Background::default();
         let extensions = ExtensionStore::new(
             params.remote_ext_base_url.clone(),
             &params.install,
             params.timeouts.extensions.clone(),
             &metrics,
+            &background,
         );
-        let lfc = Lfc::new(&params.connstr, params.install.version, &params.timeouts, &metrics);
+        let lfc = Lfc::new(&params, &metrics, &background);
         let node = Self {
             params,
             children,
@@ -153,10 +159,11 @@ impl ComputeNode {
             basebackup: Progress::default(),
             side,
             catalog: CatalogGate::default(),
-            background: Background::default(),
+            background,
             heartbeat: Heartbeat::default(),
             extensions,
             lfc,
+            promotion: Promotion::default(),
             state: Arc::new(Mutex::new(state)),
             spec: watch::Sender::new(spec),
             changed: watch::Sender::new(status),

@@ -11,6 +11,7 @@
 //! | [`vm_helpers`] | swap and disk quota |
 //! | [`extensions`] | extensions that are fetched when they are needed |
 //! | [`lfc`] | prewarm and offload of the local file cache |
+//! | [`promotion`] | from a replica to a primary |
 //! | [`monitor`] | whether users are active, and whether Postgres answers |
 //! | [`installed_extensions`] | statistics on extensions |
 //! | [`replace`], [`newest`] | what they share: files in one step, one job at a time |
@@ -27,6 +28,7 @@ pub mod local_proxy;
 pub mod monitor;
 pub mod newest;
 pub mod pgbouncer;
+pub mod promotion;
 pub mod replace;
 pub mod rsyslog;
 pub mod rsyslog_conf;

@@ -35,6 +35,15 @@ pub struct ConfigureRequest {
     compute_ctl_config: ComputeCtlConfig,
 }
 
+/// Body of `POST /promote` (02 D3).
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+pub struct PromoteRequest {
+    /// The complete spec of the new primary.
+    pub spec: ComputeSpec,
+    /// What `/terminate` of the old primary returned.
+    pub wal_flush_lsn: Lsn,
+}
+
 /// Answer of the control plane (02 D4).
 #[derive(Debug, Clone, Deserialize)]
 pub struct ControlPlaneResponse {

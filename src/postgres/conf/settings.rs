@@ -73,6 +73,15 @@ fn as_written(value: &Value) -> String {
     }
 }
 
+impl ConfFile {
+    /// The value that Postgres goes by, if the file has one.
+    pub fn value_in_force(&self, name: &str) -> Option<Secret<String>> {
+        let settings = self.settings().into_iter();
+        let mut named = settings.filter(|setting| setting.name.eq_ignore_ascii_case(name));
+        named.find(|setting| setting.state == SettingState::InForce).map(|setting| setting.value)
+    }
+}
+
 /// The later one wins, and case does not matter.
 fn mark(settings: &mut [EffectiveSetting]) {
     let mut seen = HashSet::new();

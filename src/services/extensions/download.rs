@@ -22,6 +22,7 @@ use super::archive::{self, ArchiveError};
 use super::index;
 use super::stage::{InstallError, Stage};
 use crate::errors::one_line;
+use crate::node::background::Background;
 use crate::postgres::install::PgVersion;
 use crate::telemetry::metrics::Metrics;
 
@@ -144,6 +145,8 @@ pub struct Downloader {
     pub limits: DownloadLimits,
     /// Counts each try.
     pub metrics: Metrics,
+    /// What downloads are part of.
+    pub background: Background,
 }
 
 impl Downloader {
@@ -192,17 +195,24 @@ impl Downloader {
 
         let (chunks, source) = mpsc::channel(CHUNKS);
         let limit = self.limits.unpacked_bytes;
+        // The thread goes on for a moment when this task is ended: until it misses the next chunk.
+        let held = self.background.hold();
         let unpacked = tokio::task::spawn_blocking(move || {
             let mut stage = Stage::new(&libraries, &extensions);
             let source = Chunks { chunks: source, current: Bytes::new() };
-            archive::unpack(source, &mut stage, limit).map(|()| stage)
+            archive::unpack(source, &mut stage, limit).map(|()| (stage, held))
         });
         let received = self.receive(response, chunks).await;
         let unpacked = unpacked.await.map_err(|_| DownloadError::Interrupted)?;
         // A body that broke off is a broken archive, too; the first says why.
         let size = received?;
-        let stage = unpacked.map_err(DownloadError::Archive)?;
-        let installed = tokio::task::spawn_blocking(move || stage.install()).await;
+        let (stage, held) = unpacked.map_err(DownloadError::Archive)?;
+        let install = move || {
+            let installed = stage.install();
+            drop(held);
+            installed
+        };
+        let installed = tokio::task::spawn_blocking(install).await;
         installed.map_err(|_| DownloadError::Interrupted)?.map_err(DownloadError::Install)?;
         Ok(size)
     }

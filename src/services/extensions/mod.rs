@@ -8,7 +8,7 @@
 //!
 //! Invariants: an archive is fetched once per process, and by one task at a time, which goes on when
 //! whoever asked goes away; all who wait get its result, and after a failure the next one tries
-//! again (03 W10).
+//! again (03 W10). The end of the compute ends a download, and what it has unpacked is removed.
 
 pub mod archive;
 pub mod control;
@@ -26,8 +26,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
+use tokio::sync::oneshot;
 use url::Url;
 
+use crate::node::background::Background;
 use crate::postgres::install::PgInstall;
 use crate::spec::ComputeSpec;
 use crate::telemetry::metrics::Metrics;
@@ -51,12 +53,13 @@ pub struct ExtensionStore {
 }
 
 impl ExtensionStore {
-    /// Touches nothing.
+    /// Touches nothing. Downloads end with the compute.
     pub fn new(
         gateway: Option<Url>,
         install: &PgInstall,
         limits: DownloadLimits,
         metrics: &Metrics,
+        background: &Background,
     ) -> Self {
         let folder = install.sharedir.as_ref().map(|dir| dir.join("extension"));
         let downloader = gateway.map(|gateway| {
@@ -67,6 +70,7 @@ impl ExtensionStore {
                 extensions: folder.clone(),
                 limits,
                 metrics: metrics.clone(),
+                background: background.clone(),
             })
         });
         Self { downloader, folder, flights: Flights::default(), swept: AtomicBool::new(false) }
@@ -131,7 +135,9 @@ impl ExtensionStore {
 fn begin(downloader: &Arc<Downloader>, flights: &Flights, extension: &str) -> Flight {
     let (downloader, extension) = (Arc::clone(downloader), extension.to_owned());
     let mut failed = Forget { flights: Arc::clone(flights), extension: Some(extension.clone()) };
-    let task = tokio::spawn(async move {
+    let (tell, told) = oneshot::channel();
+    let background = downloader.background.clone();
+    background.spawn(async move {
         let result = downloader.install(&extension).await;
         match &result {
             Ok(size) => {
@@ -141,9 +147,9 @@ fn begin(downloader: &Arc<Downloader>, flights: &Flights, extension: &str) -> Fl
             Err(error) => tracing::error!("could not install extension {extension:?}: {error}"),
         }
         drop(failed);
-        result.map_err(Arc::new)
+        let _ = tell.send(result.map_err(Arc::new));
     });
-    let result = task.map(|ended| ended.unwrap_or_else(|_| Err(DownloadError::Interrupted.into())));
+    let result = told.map(|told| told.unwrap_or_else(|_| Err(DownloadError::Interrupted.into())));
     result.boxed().shared()
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::node::ComputeParams;
+use crate::node::background::Background;
 use crate::services::stalling::{FullPort, LONG, PATIENCE, SHORT, stalling};
 
 /// An archive with one library and one control file.
@@ -114,7 +115,7 @@ fn store(dir: &Path, gateway: &str, limits: DownloadLimits) -> (ExtensionStore, 
     (install.pkglibdir, install.sharedir) = (Some(dir.join("lib")), Some(dir.join("share")));
     let metrics = Metrics::new().unwrap();
     let gateway = Some(Url::parse(gateway).unwrap());
-    (ExtensionStore::new(gateway, &install, limits, &metrics), metrics)
+    (ExtensionStore::new(gateway, &install, limits, &metrics, &Background::default()), metrics)
 }
 
 fn good() -> Response {

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Invariants: at most one of each at a time; every run ends, whoever hangs, and its state says how;
-//! nothing of it ever fails the compute.
+//! nothing of it ever fails the compute, nor outlives it.
 
 pub mod slot;
 pub mod states;
@@ -27,10 +27,11 @@ use crate::catalog::session::{
     self, APPLY_CONFIG, CallLimits, MaintenanceSession, SessionDeadlines,
 };
 use crate::errors::one_line;
+use crate::node::ComputeParams;
+use crate::node::background::Background;
 use crate::postgres::install::PgVersion;
 use crate::spec::ParsedSpec;
 use crate::telemetry::metrics::Metrics;
-use crate::timeouts::Timeouts;
 use offload::Trigger;
 pub use slot::Busy;
 use slot::Slot;
@@ -80,11 +81,21 @@ struct Shared {
     deadlines: SessionDeadlines,
     limits: LfcLimits,
     metrics: Metrics,
+    background: Background,
     prewarm: Arc<Slot<PrewarmState>>,
     offload: Arc<Slot<OffloadState>>,
 }
 
 impl Shared {
+    /// The error of a run that is cut short by the end of the compute.
+    fn interrupted(&self, what: &str) -> String {
+        if self.background.has_ended() {
+            "connecting to postgres: the compute has ended, or is ending".to_owned()
+        } else {
+            format!("the {what} was interrupted: the compute is ending")
+        }
+    }
+
     async fn connect(&self) -> anyhow::Result<MaintenanceSession> {
         let config = session::session_config(self.connstr.as_str(), APPLY_CONFIG, self.version)?;
         let session = MaintenanceSession::connect(&config, self.deadlines).await;
@@ -98,14 +109,15 @@ impl Shared {
 }
 
 impl Lfc {
-    /// Touches nothing.
-    pub fn new(connstr: &Url, version: PgVersion, timeouts: &Timeouts, metrics: &Metrics) -> Self {
+    /// Touches nothing. What it begins ends with the compute.
+    pub fn new(params: &ComputeParams, metrics: &Metrics, background: &Background) -> Self {
         Self(Arc::new(Shared {
-            connstr: connstr.clone(),
-            version,
-            deadlines: SessionDeadlines::from(timeouts),
-            limits: timeouts.lfc,
+            connstr: params.connstr.clone(),
+            version: params.install.version,
+            deadlines: SessionDeadlines::from(&params.timeouts),
+            limits: params.timeouts.lfc,
             metrics: metrics.clone(),
+            background: background.clone(),
             prewarm: Slot::new(PrewarmState::NotPrewarmed),
             offload: Slot::new(OffloadState::NotOffloaded),
         }))
@@ -131,11 +143,11 @@ impl Lfc {
         spec: Arc<ParsedSpec>,
         from_endpoint: Option<String>,
     ) -> Result<(), Busy> {
-        let interrupted = PrewarmState::Failed { error: "the prewarm was interrupted".to_owned() };
+        let interrupted = PrewarmState::Failed { error: self.0.interrupted("prewarm") };
         let run = self.0.prewarm.begin(PrewarmState::Prewarming, interrupted)?;
         self.0.metrics.lfc_prewarms.inc();
         let shared = Arc::clone(&self.0);
-        tokio::spawn(async move {
+        self.0.background.spawn(async move {
             let endpoint = from_endpoint.as_deref();
             let ended = prewarm::prewarm(&shared, &spec, endpoint, &run.cancel).await;
             let state = ended.unwrap_or_else(|error| {
@@ -164,11 +176,11 @@ impl Lfc {
     }
 
     fn begin_offload(&self, spec: Arc<ParsedSpec>, trigger: Trigger) -> Result<(), Busy> {
-        let interrupted = OffloadState::Failed { error: "the offload was interrupted".to_owned() };
+        let interrupted = OffloadState::Failed { error: self.0.interrupted("offload") };
         let run = self.0.offload.begin(OffloadState::Offloading, interrupted)?;
         self.0.metrics.lfc_offloads.inc();
         let shared = Arc::clone(&self.0);
-        tokio::spawn(async move {
+        self.0.background.spawn(async move {
             let ended = offload::offload(&shared, &spec, trigger).await;
             let state = match ended {
                 Ok(Some(state)) => state,

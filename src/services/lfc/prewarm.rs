@@ -14,7 +14,11 @@ use super::states::{PrewarmState, Prewarmed};
 use super::storage::{self, StateObject};
 use super::{STATE_LIMIT, Shared, millis};
 use crate::catalog::session::CallError;
+use crate::failpoints;
 use crate::spec::ParsedSpec;
+
+/// The name in [`failpoints`].
+const FAILPOINT: &str = "compute-prewarm";
 
 const PREWARM: &str = "SELECT neon.prewarm_local_cache($1)";
 const INFO: &str = "SELECT * FROM neon.get_prewarm_info()";
@@ -27,7 +31,7 @@ pub(super) async fn prewarm(
     cancel: &CancellationToken,
 ) -> anyhow::Result<PrewarmState> {
     let object = StateObject::of(spec, from_endpoint)?;
-    fail::fail_point!("compute-prewarm", |_| Err(anyhow::anyhow!("compute-prewarm failpoint")));
+    ensure!(failpoints::hit(FAILPOINT).await.is_none(), "{FAILPOINT} failpoint");
     let Some(downloaded) = cancel.run_until_cancelled(download(shared, &object)).await else {
         return Ok(PrewarmState::Cancelled);
     };

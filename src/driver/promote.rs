@@ -1,0 +1,212 @@
+//! From a replica to a primary (07 §5.3), one more thing that the driver does to a running Postgres.
+//!
+//! ```text
+//!  mode, prewarm ─► file staged ─► WAL replayed ─► safekeepers announced ─► pg_promote ─┐
+//!        └──────────────┴───────────────┴──────────────────┘                            │
+//!                       │ error: the replica as it was                    the spec is in force
+//!                       ▼                                                               ▼
+//!               failed, may be tried again         file in place, announcement retracted, reload,
+//!                                                  catalog: completed, or failed for good
+//! ```
+//!
+//! The status stays as it is all the time (01 §17). Invariants: the new spec is in force from the
+//! moment when the server is known to have left recovery, so that the end of a primary is that of a
+//! primary; before that a failure leaves the replica with its old configuration. A promotion that
+//! is given up while `pg_promote()` is under way counts as none: the safekeepers are not synced, as
+//! another primary may be there already.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+
+use super::reconfigure::Change;
+use super::running::{Done, Running, ending};
+use crate::catalog::session::{APPLY_CONFIG, SessionDeadlines, session_config};
+use crate::errors::one_line;
+use crate::failpoints;
+use crate::node::ComputeNode;
+use crate::postgres::staged::StagedConf;
+use crate::services::lfc::states::PrewarmState;
+use crate::services::promotion::standby::Standby;
+use crate::services::promotion::states::{Promoted, PromotionState};
+use crate::services::promotion::{Attempt, Wish};
+use crate::spec::ParsedSpec;
+use crate::spec::wire::ComputeMode;
+
+/// The name in [`failpoints`].
+const FAILPOINT: &str = "compute-promotion";
+
+/// A server that has left recovery, and what is still to be done to it.
+struct Primary {
+    session: Standby,
+    staged: StagedConf,
+    lsn_wait_time_ms: u32,
+    pg_promote_time_ms: u32,
+}
+
+impl Running<'_> {
+    /// Serves the attempt to its end, unless Postgres or the compute comes to its end before.
+    pub(super) async fn promote(&mut self, attempt: Attempt) -> Done {
+        let driver = &mut *self.driver;
+        let node = Arc::clone(&driver.node);
+        let (old, new) = (Arc::clone(&self.in_force), Arc::clone(&attempt.wish.spec));
+        let operation = new.spec.operation_uuid.clone();
+        let (tls, postmaster) = (&mut driver.tls, &self.postmaster);
+        let change = Change { node: &node, old: &old, new: &new, tls, postmaster };
+        let primary = tokio::select! {
+            biased;
+            () = driver.stop.requested.cancelled() => return Done::Stopped,
+            status = self.postgres.wait() => return Done::Exited(status),
+            () = ending(&node) => return Done::GoOn,
+            primary = become_primary(&change, &attempt.wish) => primary,
+        };
+        let Primary { mut session, staged, lsn_wait_time_ms, pg_promote_time_ms } = match primary {
+            Ok(primary) => primary,
+            Err(error) => {
+                let error = one_line(error.as_ref());
+                tracing::error!("could not promote the replica: {error}");
+                node.end_promotion(operation, Some(error.clone()));
+                attempt.failed(error);
+                return Done::GoOn;
+            }
+        };
+        let promoted = Instant::now();
+        tracing::info!("the replica was promoted");
+        self.in_force = Arc::clone(&new);
+        self.whole = false;
+        self.promoted = true;
+        node.replace_spec(Arc::clone(&new));
+
+        let completed = tokio::select! {
+            biased;
+            () = driver.stop.requested.cancelled() => return Done::Stopped,
+            status = self.postgres.wait() => return Done::Exited(status),
+            () = ending(&node) => return Done::GoOn,
+            completed = change.complete(staged, session.retract()) => completed,
+        };
+        self.whole = completed.is_ok();
+        let failed = completed.err().map(|error| one_line(error.as_ref()));
+        node.end_promotion(operation, failed.clone());
+        attempt.end(match failed {
+            None => PromotionState::Completed(Promoted {
+                lsn_wait_time_ms,
+                pg_promote_time_ms,
+                reconfigure_time_ms: millis(promoted),
+            }),
+            Some(error) => {
+                tracing::error!("the promotion is not complete: {error}");
+                PromotionState::Failed { error }
+            }
+        });
+        Done::GoOn
+    }
+}
+
+/// The steps up to a server that can be written to.
+async fn become_primary(change: &Change<'_>, wish: &Wish) -> anyhow::Result<Primary> {
+    let (node, old) = (change.node, change.old);
+    if old.mode() != ComputeMode::Replica {
+        bail!("compute mode \"{}\" is not replica", old.mode());
+    }
+    check_prewarm(&node.lfc.prewarm_state())?;
+    node.step("wait_for_wal");
+    tracing::info!("promoting the replica once it has replayed {}", wish.wal_flush_lsn);
+    // While nothing is touched: what Postgres would refuse is found here.
+    let staged = async { change.stage().await.context("the spec cannot be put in force") };
+    let params = &node.params;
+    let caught_up = async {
+        let config = session_config(params.connstr.as_str(), APPLY_CONFIG, params.install.version)?;
+        let deadlines = SessionDeadlines::from(&params.timeouts);
+        let session = Standby::connect(&config, deadlines, params.timeouts.promotion).await?;
+        let began = Instant::now();
+        let position = session.catch_up(wish.wal_flush_lsn).await?;
+        Ok((session, position, millis(began)))
+    };
+    let (staged, (mut session, position, lsn_wait_time_ms)) = tokio::try_join!(staged, caught_up)?;
+
+    let began = Instant::now();
+    // An earlier attempt may have been successful after its time was over.
+    if position.in_recovery {
+        node.step("set_safekeepers");
+        if let Err(error) = announce(change, &mut session).await {
+            take_back(change, &mut session).await;
+            return Err(error);
+        }
+        node.step("pg_promote");
+        // The announcement stays after a failure: the server may still leave recovery, and must
+        // not take commits then that no safekeeper has. To a replica it means nothing.
+        session.promote().await?;
+    }
+    let pg_promote_time_ms = millis(began);
+    session.check_writable().await?;
+    Ok(Primary { session, staged, lsn_wait_time_ms, pg_promote_time_ms })
+}
+
+/// One attempt to prewarm must have ended, however (07 §5.3 step 1).
+fn check_prewarm(state: &PrewarmState) -> anyhow::Result<()> {
+    match state {
+        PrewarmState::NotPrewarmed => bail!("compute NotPrewarmed"),
+        PrewarmState::Prewarming => bail!("compute Prewarming"),
+        PrewarmState::Failed { error } => {
+            tracing::warn!("promoting a replica whose prewarm has failed: {error}");
+            Ok(())
+        }
+        PrewarmState::Completed(_) | PrewarmState::Skipped | PrewarmState::Cancelled => Ok(()),
+    }
+}
+
+/// Makes the server write to its safekeepers from its first moment as a primary.
+async fn announce(change: &Change<'_>, session: &mut Standby) -> anyhow::Result<()> {
+    let safekeepers = safekeepers(change.node, change.new)?;
+    session.announce(&safekeepers).await?;
+    change.reload().await.context("reloading postgres config")?;
+    if failpoints::hit(FAILPOINT).await.is_some() {
+        bail!("{FAILPOINT} failpoint");
+    }
+    Ok(())
+}
+
+/// What the new file will say, with the generation (06 W19).
+fn safekeepers(node: &ComputeNode, spec: &ParsedSpec) -> anyhow::Result<String> {
+    let conf = node.params.conf(&spec.spec)?;
+    let value = conf.value_in_force("neon.safekeepers");
+    Ok(value.map_or_else(|| spec.safekeepers.join(","), |value| value.expose().clone()))
+}
+
+/// Leaves nothing of the attempt above the replica's own configuration.
+async fn take_back(change: &Change<'_>, session: &mut Standby) {
+    if !session.has_announced() {
+        return;
+    }
+    let taken_back = async {
+        session.retract().await?;
+        change.reload().await
+    };
+    if let Err(error) = taken_back.await {
+        let error = one_line(error.as_ref());
+        tracing::error!("could not take back what was set for the promotion: {error}");
+    }
+}
+
+/// Whole milliseconds until now.
+fn millis(began: Instant) -> u32 {
+    u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prewarm_must_have_ended() {
+        let refused = |state: PrewarmState| check_prewarm(&state).err().map(|e| e.to_string());
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(refused(PrewarmState::NotPrewarmed), text("compute NotPrewarmed"));
+        assert_eq!(refused(PrewarmState::Prewarming), text("compute Prewarming"));
+        let failed = PrewarmState::Failed { error: "e".to_owned() };
+        for state in [failed, PrewarmState::Skipped, PrewarmState::Cancelled] {
+            assert_eq!(refused(state), None);
+        }
+    }
+}
