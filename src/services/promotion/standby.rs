@@ -99,9 +99,7 @@ impl Standby {
     /// With the documented contexts; see [`Self::retract`].
     pub async fn announce(&mut self, safekeepers: &str) -> anyhow::Result<()> {
         match self.alter_system(SAFEKEEPERS, safekeepers).await {
-            Err(CallError::Session(error))
-                if error.sqlstate() == Some(&SqlState::UNDEFINED_OBJECT) =>
-            {
+            Err(error) if is_unknown(&error) => {
                 tracing::info!("this server does not know {SAFEKEEPERS}, so it is not set");
             }
             done => done.context("setting safekeepers")?,
@@ -112,9 +110,17 @@ impl Standby {
 
     async fn alter_system(&mut self, name: &'static str, value: &str) -> Result<(), CallError> {
         let set = format!("ALTER SYSTEM SET {name} = {}", literal(value));
-        self.call(&set, self.limits.statement).await?;
+        // Also when no answer comes: it may be done at the last moment.
         self.announced.push(name);
-        Ok(())
+        match self.call(&set, self.limits.statement).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                if is_unknown(&error) {
+                    self.announced.pop();
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Takes back what [`Self::announce`] has set; in force after the next reload.
@@ -175,6 +181,12 @@ impl Standby {
         let never = CancellationToken::new();
         self.session.session().call(sql, &[], limit, &never).await
     }
+}
+
+/// There is no setting of that name.
+fn is_unknown(error: &CallError) -> bool {
+    matches!(error, CallError::Session(error)
+        if error.sqlstate() == Some(&SqlState::UNDEFINED_OBJECT))
 }
 
 /// A column of an answer.
