@@ -116,6 +116,7 @@ async fn refreshes_are_counted_and_the_status_follows() {
         let (http, url) = (compute.http.clone(), refresh_url(&compute));
         let refresh = async || http.post(&url).send().await.unwrap().status().as_u16();
         assert_eq!(refresh().await, 200);
+        compute.wait_for("running").await;
         assert_eq!(refresh().await, 200);
         let count = value(&scrape(&compute).await, "pg_cctl_pagestream_request_errors_total");
         assert_eq!(count, 2.0);
