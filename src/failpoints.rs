@@ -3,7 +3,8 @@
 //! is here as well.
 //!
 //! Names in use: `compute-migration`, where `return(n)` fails migration `n`; `compute-prewarm` and
-//! `compute-promotion`, where `return` fails a prewarm, or a promotion just before `pg_promote()`.
+//! `compute-promotion`, where `return` fails a prewarm, or a promotion just before `pg_promote()`;
+//! `compute-promotion-unclear`, where `return` fails it though `pg_promote()` was called.
 
 use thiserror::Error;
 

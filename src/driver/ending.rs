@@ -100,7 +100,13 @@ impl Driver {
                     postgres.finish(&self.stop.ladder(&timeouts).1).await;
                     return self.signalled();
                 }
-                self.sync_and_leave(code, None).await
+                match status {
+                    Ok(_) => self.sync_and_leave(code, None).await,
+                    Err(error) => {
+                        let text = format!("could not wait for Postgres: {error}");
+                        self.leave(NO_LSN, Some(text), code, None).await
+                    }
+                }
             }
             Ending::Terminate { mut postgres, reply } => {
                 neighbours::terminate(self.node.params.dev);
@@ -108,9 +114,9 @@ impl Driver {
                     Stopped::ByLadder(Ok(status)) => {
                         self.sync_and_leave(exit_code(&Ok(status)), Some(reply)).await
                     }
+                    // Told in the log already. A sync would not be safe now.
                     Stopped::ByLadder(Err(error)) => {
-                        let text = format!("the safekeepers are not synced at the end: {error}");
-                        tracing::error!("{text}");
+                        let text = format!("could not stop Postgres: {error}");
                         self.leave(NO_LSN, Some(text), FAILURE, Some(reply)).await
                     }
                     Stopped::BySignal => self.signalled(),

@@ -11,9 +11,11 @@
 //!
 //! The status stays as it is all the time (01 §17). Invariants: the new spec is in force from the
 //! moment when the server is known to have left recovery, so that the end of a primary is that of a
-//! primary; before that a failure leaves the replica with its old configuration. A promotion that
-//! is given up while `pg_promote()` is under way counts as none: the safekeepers are not synced, as
-//! another primary may be there already.
+//! primary; before that a failure leaves the replica with its old configuration. A `pg_promote()`
+//! that gave no clear answer leaves a doubt, which is settled before anything else is done to the
+//! server ([`Running::settle`]). Where it cannot be settled any more, because the server has ended
+//! or there is no time, it counts as none: the safekeepers are not synced, as another primary may
+//! be there already.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,6 +38,17 @@ use crate::spec::wire::ComputeMode;
 
 /// The name in [`failpoints`].
 const FAILPOINT: &str = "compute-promotion";
+/// Of the call that gives no clear answer.
+const FAILPOINT_AFTER: &str = "compute-promotion-unclear";
+
+/// What an attempt has done to the server so far, whatever becomes of it.
+#[derive(Debug, Default)]
+struct Traces {
+    /// Settings above the configuration file.
+    announced: bool,
+    /// `pg_promote()` was called.
+    asked: bool,
+}
 
 /// A server that has left recovery, and what is still to be done to it.
 struct Primary {
@@ -54,20 +67,25 @@ impl Running<'_> {
         let operation = new.spec.operation_uuid.clone();
         let (tls, postmaster) = (&mut driver.tls, &self.postmaster);
         let change = Change { node: &node, old: &old, new: &new, tls, postmaster };
+        let mut traces = Traces::default();
         let primary = tokio::select! {
             biased;
             () = driver.stop.requested.cancelled() => return Done::Stopped,
             status = self.postgres.wait() => return Done::Exited(status),
-            () = ending(&node) => return Done::GoOn,
-            primary = become_primary(&change, &attempt.wish) => primary,
+            () = ending(&node) => None,
+            primary = become_primary(&change, &attempt.wish, &mut traces) => Some(primary),
         };
+        self.masked |= traces.announced;
         let Primary { mut session, staged, lsn_wait_time_ms, pg_promote_time_ms } = match primary {
-            Ok(primary) => primary,
-            Err(error) => {
-                let error = one_line(error.as_ref());
-                tracing::error!("could not promote the replica: {error}");
-                node.end_promotion(operation, Some(error.clone()));
-                attempt.failed(error);
+            Some(Ok(primary)) => primary,
+            other => {
+                self.doubt = traces.asked.then_some(new);
+                if let Some(Err(error)) = other {
+                    let error = one_line(error.as_ref());
+                    tracing::error!("could not promote the replica: {error}");
+                    node.end_promotion(operation, Some(error.clone()));
+                    attempt.failed(error);
+                }
                 return Done::GoOn;
             }
         };
@@ -76,15 +94,21 @@ impl Running<'_> {
         self.in_force = Arc::clone(&new);
         self.whole = false;
         self.promoted = true;
+        self.doubt = None;
         node.replace_spec(Arc::clone(&new));
 
+        let completed = async {
+            session.check_writable().await?;
+            change.complete(staged, session.retract()).await
+        };
         let completed = tokio::select! {
             biased;
             () = driver.stop.requested.cancelled() => return Done::Stopped,
             status = self.postgres.wait() => return Done::Exited(status),
             () = ending(&node) => return Done::GoOn,
-            completed = change.complete(staged, session.retract()) => completed,
+            completed = completed => completed,
         };
+        self.masked = session.has_announced();
         self.whole = completed.is_ok();
         let failed = completed.err().map(|error| one_line(error.as_ref()));
         node.end_promotion(operation, failed.clone());
@@ -101,10 +125,80 @@ impl Running<'_> {
         });
         Done::GoOn
     }
+
+    /// Before the server is given another configuration, or is ended: whether an earlier promotion
+    /// has succeeded after all. If it has, the spec of that is the one in force.
+    pub(super) async fn settle(&mut self) {
+        let Some(spec) = self.doubt.clone() else { return };
+        let node = Arc::clone(&self.driver.node);
+        let asked = async { standby(&node).await?.has_left_recovery().await };
+        let left = tokio::select! {
+            biased;
+            () = self.driver.stop.requested.cancelled() => return,
+            left = asked => left,
+        };
+        match left {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::warn!(
+                    "the replica was promoted after all, after its promotion had failed"
+                );
+                self.in_force = Arc::clone(&spec);
+                self.whole = false;
+                self.promoted = true;
+                self.doubt = None;
+                node.replace_spec(spec);
+            }
+            Err(error) => {
+                let error = one_line(error.as_ref());
+                tracing::warn!("could not see whether the replica was promoted: {error}");
+            }
+        }
+    }
+
+    /// Before a promoted server is given another configuration: takes back what would outrank it.
+    pub(super) async fn unmask(&mut self) -> anyhow::Result<()> {
+        if self.masked && self.promoted {
+            let node = Arc::clone(&self.driver.node);
+            let retracted = async {
+                let mut session = standby(&node).await?;
+                session.assume_announced();
+                session.retract().await
+            };
+            tokio::select! {
+                biased;
+                // Whoever called notices.
+                () = self.driver.stop.requested.cancelled() => return Ok(()),
+                retracted = retracted => retracted
+                    .context("could not take back what was set for the promotion")?,
+            }
+            self.masked = false;
+            // What was masked is in force with the next reload only.
+            self.whole = false;
+        }
+        Ok(())
+    }
+
+    /// Nothing makes a running primary a replica again.
+    pub(super) fn is_from_before_promotion(&self, spec: &ParsedSpec) -> bool {
+        self.promoted && !spec.is_primary()
+    }
+}
+
+/// A session for the steps of a promotion.
+async fn standby(node: &ComputeNode) -> anyhow::Result<Standby> {
+    let params = &node.params;
+    let config = session_config(params.connstr.as_str(), APPLY_CONFIG, params.install.version)?;
+    let deadlines = SessionDeadlines::from(&params.timeouts);
+    Standby::connect(&config, deadlines, params.timeouts.promotion).await
 }
 
 /// The steps up to a server that can be written to.
-async fn become_primary(change: &Change<'_>, wish: &Wish) -> anyhow::Result<Primary> {
+async fn become_primary(
+    change: &Change<'_>,
+    wish: &Wish,
+    traces: &mut Traces,
+) -> anyhow::Result<Primary> {
     let (node, old) = (change.node, change.old);
     if old.mode() != ComputeMode::Replica {
         bail!("compute mode \"{}\" is not replica", old.mode());
@@ -114,11 +208,8 @@ async fn become_primary(change: &Change<'_>, wish: &Wish) -> anyhow::Result<Prim
     tracing::info!("promoting the replica once it has replayed {}", wish.wal_flush_lsn);
     // While nothing is touched: what Postgres would refuse is found here.
     let staged = async { change.stage().await.context("the spec cannot be put in force") };
-    let params = &node.params;
     let caught_up = async {
-        let config = session_config(params.connstr.as_str(), APPLY_CONFIG, params.install.version)?;
-        let deadlines = SessionDeadlines::from(&params.timeouts);
-        let session = Standby::connect(&config, deadlines, params.timeouts.promotion).await?;
+        let session = standby(node).await?;
         let began = Instant::now();
         let position = session.catch_up(wish.wal_flush_lsn).await?;
         Ok((session, position, millis(began)))
@@ -129,18 +220,38 @@ async fn become_primary(change: &Change<'_>, wish: &Wish) -> anyhow::Result<Prim
     // An earlier attempt may have been successful after its time was over.
     if position.in_recovery {
         node.step("set_safekeepers");
+        traces.announced = true;
         if let Err(error) = announce(change, &mut session).await {
-            take_back(change, &mut session).await;
+            traces.announced = !take_back(change, &mut session).await;
             return Err(error);
         }
         node.step("pg_promote");
+        traces.asked = true;
         // The announcement stays after a failure: the server may still leave recovery, and must
         // not take commits then that no safekeeper has. To a replica it means nothing.
-        session.promote().await?;
+        promote(node, &session).await?;
+    } else {
+        session.assume_announced();
     }
     let pg_promote_time_ms = millis(began);
-    session.check_writable().await?;
     Ok(Primary { session, staged, lsn_wait_time_ms, pg_promote_time_ms })
+}
+
+/// Calls `pg_promote()`. Without a clear answer another session is asked what has become of it.
+async fn promote(node: &ComputeNode, session: &Standby) -> anyhow::Result<()> {
+    if failpoints::hit(FAILPOINT_AFTER).await.is_some() {
+        session.promote_unwatched().await?;
+        bail!("{FAILPOINT_AFTER} failpoint");
+    }
+    let Err(error) = session.promote().await else { return Ok(()) };
+    let left = async { standby(node).await?.has_left_recovery().await };
+    match left.await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(error.context(
+            "the server has not left recovery, and may do so yet; ask again, or end the compute",
+        )),
+        Err(_) => Err(error.context("it is not known whether the server has left recovery")),
+    }
 }
 
 /// One attempt to prewarm must have ended, however (07 §5.3 step 1).
@@ -174,19 +285,26 @@ fn safekeepers(node: &ComputeNode, spec: &ParsedSpec) -> anyhow::Result<String> 
     Ok(value.map_or_else(|| spec.safekeepers.join(","), |value| value.expose().clone()))
 }
 
-/// Leaves nothing of the attempt above the replica's own configuration.
-async fn take_back(change: &Change<'_>, session: &mut Standby) {
+/// Leaves nothing of the attempt above the replica's own configuration. Whether that worked.
+async fn take_back(change: &Change<'_>, session: &mut Standby) -> bool {
     if !session.has_announced() {
-        return;
+        return true;
     }
     let taken_back = async {
-        session.retract().await?;
+        if session.retract().await.is_err() {
+            // It may be the session that is gone.
+            let mut another = standby(change.node).await?;
+            another.assume_announced();
+            another.retract().await?;
+        }
         change.reload().await
     };
-    if let Err(error) = taken_back.await {
+    let taken_back = taken_back.await;
+    if let Err(error) = &taken_back {
         let error = one_line(error.as_ref());
         tracing::error!("could not take back what was set for the promotion: {error}");
     }
+    taken_back.is_ok()
 }
 
 /// Whole milliseconds until now.

@@ -95,8 +95,9 @@ impl Postmaster {
         let pgdata = &node.params.pgdata;
         let conf = node.params.conf(spec).ok();
         let elsewhere = conf.and_then(|conf| conf.value_in_force("hba_file"));
-        // Usually in PGDATA; an absolute path stays as it is.
-        let hba = pgdata.join(elsewhere.as_ref().map_or("pg_hba.conf", |path| path.expose()));
+        // Usually in PGDATA. Postgres takes a relative path from where it was started, as we do.
+        let elsewhere = elsewhere.and_then(|path| std::path::absolute(path.expose()).ok());
+        let hba = elsewhere.unwrap_or_else(|| pgdata.join("pg_hba.conf"));
         Self { pid, hba }
     }
 }

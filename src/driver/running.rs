@@ -4,7 +4,7 @@
 //! here: a request in the queue, a refresh as a flag (several are one), a promotion as the one that
 //! there is, a certificate as the newest pair. Invariants: all of it is given up when a signal comes
 //! or Postgres ends; who waits for an answer gets one or sees the compute end; after a failure the
-//! spec in force is the old one.
+//! spec in force is the old one, unless a promotion fails after the server has left recovery.
 
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -37,6 +37,10 @@ pub(super) struct Running<'d> {
     pub(super) whole: bool,
     /// It was a replica when the process started.
     pub(super) promoted: bool,
+    /// The spec of a promotion that failed and may yet succeed.
+    pub(super) doubt: Option<Arc<ParsedSpec>>,
+    /// A promotion has left settings above the configuration file.
+    pub(super) masked: bool,
 }
 
 /// What happens to a running compute.
@@ -65,7 +69,16 @@ impl<'d> Running<'d> {
         spec: Arc<ParsedSpec>,
     ) -> Self {
         let postmaster = Postmaster::new(postgres.pid(), &driver.node, &spec.spec);
-        Self { driver, postgres, postmaster, in_force: spec, whole: true, promoted: false }
+        Self {
+            driver,
+            postgres,
+            postmaster,
+            in_force: spec,
+            whole: true,
+            promoted: false,
+            doubt: None,
+            masked: false,
+        }
     }
 
     /// Serves until Postgres or somebody else wants the end.
@@ -86,6 +99,8 @@ impl<'d> Running<'d> {
                 Turn::Exited(status) => Done::Exited(status),
                 Turn::Stopped => Done::Stopped,
                 Turn::Asked(Request::Terminate { reply }) => {
+                    self.settle().await;
+                    self.driver.node.replace_spec(self.in_force);
                     return Ending::Terminate { postgres: self.postgres, reply };
                 }
                 Turn::Asked(Request::Configure { spec, reply }) => {
@@ -95,13 +110,15 @@ impl<'d> Running<'d> {
                 Turn::Promotion(attempt) => self.promote(attempt).await,
                 Turn::Certificate(pair) => self.renew(&pair).await,
             };
-            let postgres = self.postgres;
-            match done {
-                Done::GoOn => self.postgres = postgres,
-                Done::Exited(status) => return Ending::PostgresExited { status, postgres },
-                Done::Stopped => return Ending::Signal { postgres: Some(postgres) },
-                Done::Detached => return Ending::Detached { postgres },
-            }
+            let ending = match done {
+                Done::GoOn => continue,
+                Done::Exited(status) => Ending::PostgresExited { status, postgres: self.postgres },
+                Done::Stopped => Ending::Signal { postgres: Some(self.postgres) },
+                Done::Detached => Ending::Detached { postgres: self.postgres },
+            };
+            // The end goes by this one, not by one that waits in the queue or was cut short.
+            self.driver.node.replace_spec(self.in_force);
+            return ending;
         }
     }
 
@@ -111,14 +128,29 @@ impl<'d> Running<'d> {
         spec: &Arc<ParsedSpec>,
         reply: oneshot::Sender<Result<(), ConfigureFailed>>,
     ) -> Done {
-        let driver = &mut *self.driver;
-        let node = Arc::clone(&driver.node);
+        let node = Arc::clone(&self.driver.node);
         if node.apply(Event::BeginConfiguration).is_err() {
             return Done::GoOn;
         }
-        self.whole = false;
+        self.settle().await;
         // A promotion that was there before has put its own in this place.
         node.replace_spec(Arc::clone(spec));
+        let possible = if self.is_from_before_promotion(spec) {
+            Err(anyhow::anyhow!(
+                "this replica was promoted, and cannot have a spec of mode {} any more",
+                spec.mode()
+            ))
+        } else {
+            self.unmask().await
+        };
+        if let Err(error) = possible {
+            let text = self.failed(&error, Some(spec));
+            tracing::error!("could not apply the new spec: {text}");
+            let _ = reply.send(Err(ConfigureFailed(text)));
+            return Done::GoOn;
+        }
+        self.whole = false;
+        let driver = &mut *self.driver;
         let (old, tls, postmaster) = (&self.in_force, &mut driver.tls, &self.postmaster);
         let change = Change { node: &node, old, new: spec, tls, postmaster };
         let result = tokio::select! {
@@ -212,6 +244,8 @@ impl<'d> Running<'d> {
 
     /// `wanted` becomes the spec that is to be applied.
     async fn refresh_once(&mut self, wanted: &mut Option<Arc<ParsedSpec>>) -> anyhow::Result<Done> {
+        self.settle().await;
+        self.unmask().await?;
         let driver = &mut *self.driver;
         let node = Arc::clone(&driver.node);
         let (in_force, whole) = (Arc::clone(&self.in_force), &mut self.whole);

@@ -61,6 +61,8 @@ impl StagedConf {
         // Any setting will do. `-C` has to be the first argument.
         command.args(["-C", "config_file", "-D"]).arg(self.place.parent().unwrap_or(&self.place));
         command.arg("-c").arg(format!("config_file={}", self.file.path().display()));
+        // For `without_values`.
+        command.env("LC_ALL", "C");
         match children.run(command, limit, OUTPUT_LIMIT).await {
             Ok(output) if output.status.success() => Ok(()),
             Ok(output) => {

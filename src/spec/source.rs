@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
 use super::control_plane::{self, ControlPlane, ControlPlaneError, Observer, Patience};
 use super::document::{self, DocumentError, Parsed};
@@ -49,6 +50,9 @@ pub enum SourceError {
 #[error("it has given nothing within {0:?}")]
 struct Silent(Duration);
 
+/// A reader that does not come back keeps its thread, so no other one follows it.
+static READING: Semaphore = Semaphore::const_new(1);
+
 impl ConfigSource {
     /// Reads the configuration if it is in a file.
     pub fn read_file(&self) -> Result<Option<Parsed<ConfigDocument>>, SourceError> {
@@ -75,14 +79,20 @@ impl ConfigSource {
             }
         };
         let limit = patience.request;
+        let failed = |source| SourceError::Read { path: path.clone(), source };
+        let silent = || failed(io::Error::new(io::ErrorKind::TimedOut, Silent(limit)));
+        let alone = READING.try_acquire().map_err(|_| silent())?;
         let reading = tokio::task::spawn_blocking({
             let path = path.clone();
-            move || read(&path)
+            move || {
+                let parsed = read(&path);
+                drop(alone);
+                parsed
+            }
         });
-        let failed = |source| SourceError::Read { path: path.clone(), source };
         let parsed = tokio::time::timeout(limit, reading)
             .await
-            .map_err(|_| failed(io::Error::new(io::ErrorKind::TimedOut, Silent(limit))))?
+            .map_err(|_| silent())?
             .map_err(|panicked| failed(panicked.into()))??;
         document::log_unknown_members(&path.display().to_string(), &parsed.unknown_members);
         Ok(parsed.value)

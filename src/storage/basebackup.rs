@@ -50,7 +50,8 @@ pub struct BasebackupLimits {
     /// From the command to the first byte. The server may wait 300 s for the LSN (06 §3.7).
     pub first_byte: Duration,
     /// A try that has failed after so long without a single byte was a slow one; there are two for
-    /// each pageserver at most.
+    /// each pageserver at most. As long as a server itself waits: one that hangs up before that is
+    /// most likely on the move.
     pub slow: Duration,
     /// Between two chunks.
     pub stall: Duration,
@@ -65,7 +66,7 @@ impl Default for BasebackupLimits {
         Self {
             connect: Duration::from_secs(10),
             first_byte: Duration::from_secs(330),
-            slow: Duration::from_secs(60),
+            slow: Duration::from_secs(290),
             stall: Duration::from_secs(60),
             retries: 10,
             first_pause: Duration::from_millis(500),

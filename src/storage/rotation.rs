@@ -31,20 +31,12 @@ pub(super) struct Rotation {
     first_pause: Duration,
     attempt: u32,
     slow: u32,
-    slow_limit: u32,
 }
 
 impl Rotation {
     /// Before the first try, over so many pageservers.
     pub(super) fn new(pageservers: u32, retries: u32, first_pause: Duration) -> Self {
-        Self {
-            turns: (0..pageservers).collect(),
-            retries,
-            first_pause,
-            attempt: 0,
-            slow: 0,
-            slow_limit: pageservers.saturating_mul(SLOW_ROUNDS),
-        }
+        Self { turns: (0..pageservers).collect(), retries, first_pause, attempt: 0, slow: 0 }
     }
 
     /// Number of the try, from 0.
@@ -66,7 +58,9 @@ impl Rotation {
             ErrorClass::Transient => self.turns.push_back(asked),
         }
         self.slow += u32::from(failure.slow);
-        if self.turns.is_empty() || self.slow >= self.slow_limit || self.attempt >= self.retries {
+        let left = u32::try_from(self.turns.len()).unwrap_or(u32::MAX);
+        // None left is no hope, too.
+        if self.slow >= left.saturating_mul(SLOW_ROUNDS) || self.attempt >= self.retries {
             return None;
         }
         let at_once = failure.slow || failure.class == ErrorClass::Refused;
@@ -124,6 +118,7 @@ mod tests {
     fn two_slow_rounds_are_enough() {
         assert_eq!(asked(1, &[SLOW; 5]), [0, 0]);
         assert_eq!(asked(2, &[SLOW; 9]), [0, 1, 0, 1]);
+        assert_eq!(asked(2, &[REFUSED, SLOW, SLOW, SLOW]), [0, 1, 1]);
         assert_eq!(asked(1, &[SLOW, TRANSIENT, TRANSIENT, SLOW, TRANSIENT]), [0, 0, 0, 0]);
     }
 

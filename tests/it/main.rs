@@ -66,6 +66,8 @@ mod ending_takes_along;
 mod failed_start_stays;
 mod failed_start_ways_out;
 mod failpoint_basebackup_retries;
+#[cfg(feature = "testing")]
+mod failpoint_promotion;
 mod final_sync_fails;
 mod first_start;
 mod grpc_basebackup;

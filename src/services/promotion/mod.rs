@@ -143,7 +143,8 @@ impl Promotion {
 }
 
 impl Attempt {
-    /// It came to nothing and may be tried again; the server is the replica that it was.
+    /// It came to nothing and may be tried again; as far as is known the server is the replica that
+    /// it was.
     pub fn failed(mut self, error: String) {
         // First, so that whoever hears of it can try again.
         self.forget();

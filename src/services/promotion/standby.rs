@@ -27,6 +27,7 @@ const WALPROPOSER: &str = "walproposer";
 const POSITION: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
                         pg_catalog.pg_last_wal_replay_lsn()::pg_catalog.text";
 const PROMOTE: &str = "SELECT pg_catalog.pg_promote()";
+const PROMOTE_LATER: &str = "SELECT pg_catalog.pg_promote(false)";
 const READ_ONLY: &str = "SELECT pg_catalog.current_setting('transaction_read_only')";
 
 /// A session on the server that is to be a primary.
@@ -130,11 +131,19 @@ impl Standby {
     pub async fn retract(&mut self) -> anyhow::Result<()> {
         while let Some(name) = self.announced.last() {
             let reset = format!("ALTER SYSTEM RESET {name}");
-            let done = self.call(&reset, self.limits.statement).await;
-            done.with_context(|| format!("resetting {name}"))?;
-            self.announced.pop();
+            match self.call(&reset, self.limits.statement).await {
+                Err(error) if !is_unknown(&error) => {
+                    return Err(error).with_context(|| format!("resetting {name}"));
+                }
+                _ => self.announced.pop(),
+            };
         }
         Ok(())
+    }
+
+    /// An earlier attempt may have announced, so that [`Self::retract`] has something to do.
+    pub fn assume_announced(&mut self) {
+        self.announced = vec![SAFEKEEPERS, SYNCHRONOUS];
     }
 
     /// Whether there is something to take back.
@@ -157,6 +166,22 @@ impl Standby {
                 Err(error) => Err(error),
             },
         }
+    }
+
+    /// Has the server leave recovery at some time; for tests.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn promote_unwatched(&self) -> anyhow::Result<()> {
+        self.row(PROMOTE_LATER, self.limits.statement).await.map(drop)
+    }
+
+    /// Whether it is a replica no more.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn has_left_recovery(&self) -> anyhow::Result<bool> {
+        Ok(!self.position().await?.in_recovery)
     }
 
     /// Makes sure that the server can be written to.
