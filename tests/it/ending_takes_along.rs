@@ -6,7 +6,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::support::{Bed, HttpStub, Reply, assert_nothing_left, eventually, names, on_one_server};
+use crate::support::{
+    Bed, HttpStub, Reply, assert_nothing_left, eventually, names, on_one_server, until,
+};
 
 /// The process is gone so long after the answer, on a busy machine too.
 const SOON: Duration = Duration::from_secs(10);
@@ -36,12 +38,16 @@ async fn a_prewarm_and_an_offload() {
             assert_eq!(state, json!({"status": "failed", "error": error}));
             assert_eq!(compute.post(path, None).await.0.as_u16(), 202);
         }
-        eventually("nothing is begun any more", || storage.count() == 2).await;
         let again = compute.prewarm_outcome().await;
         assert!(
             again["error"].as_str().unwrap().starts_with("connecting to postgres: "),
             "{again}"
         );
+        until("the offload has ended", || async {
+            compute.get("/lfc/offload").await.1["status"] != "offloading"
+        })
+        .await;
+        assert_eq!(storage.count(), 2, "nothing is begun any more");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })
