@@ -104,6 +104,13 @@ struct Outcome {
     left: usize,
 }
 
+impl Outcome {
+    /// The time for the whole is over: a limit that each statement in progress meets.
+    const fn is_late(&self) -> bool {
+        matches!(self.error, Some(ApplyError::Deadline { .. }))
+    }
+}
+
 impl<'a> Execution<'a> {
     /// `main` is a session in the database `system`.
     pub fn new(
@@ -249,10 +256,19 @@ impl<'a> Execution<'a> {
         let Chain { database, first, look: wanted, then } = chain;
         let mut operations = first;
         if let Some(wanted) = &wanted {
+            if self.stop.is_cancelled() {
+                return;
+            }
             let state = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return,
                 state = look(session, self.permissions) => state,
+                () = self.stop.cancelled() => {
+                    let mut outcome = self.outcome();
+                    if outcome.is_late() {
+                        outcome.report.note_timed_out();
+                    }
+                    return;
+                }
             };
             match state {
                 Ok(state) => {
@@ -298,7 +314,7 @@ impl<'a> Execution<'a> {
         // All done and then an error: the commit failed.
         let Some(failed) = message.get(blamed).or_else(|| message.last()) else { return false };
         outcome.report.note_failed(failed, &error);
-        if !cancelled {
+        if !cancelled || outcome.is_late() {
             outcome.report.note_time_limit(&error);
         }
         drop(outcome);

@@ -75,7 +75,7 @@ pub struct ApplyReport {
     pub unchanged: Vec<Object>,
     /// Databases that vanished meanwhile.
     pub vanished: Vec<String>,
-    /// Statements that met a time limit, the server's or ours.
+    /// Statements that met a time limit: the server's, one of ours, or that of the whole apply.
     pub timed_out: u64,
     /// How many there were of each.
     pub counts: Counts,
@@ -113,8 +113,12 @@ impl ApplyReport {
     /// Counts a statement of the apply if a time limit ended it (05 §22).
     pub(super) fn note_time_limit(&mut self, error: &SessionError) {
         if error.is_time_limit() {
-            self.timed_out = self.timed_out.saturating_add(1);
+            self.note_timed_out();
         }
+    }
+
+    pub(super) const fn note_timed_out(&mut self) {
+        self.timed_out = self.timed_out.saturating_add(1);
     }
 
     pub(super) fn note_unchanged(&mut self, object: &Object) {

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 use tokio_util::task::AbortOnDropHandle;
@@ -214,7 +214,17 @@ impl Session {
                     None => SessionError::StatementDeadline(limit),
                 };
             }
-            let wait = self.wait().await;
+            let asked = Instant::now();
+            let wait = tokio::select! {
+                biased;
+                outcome = &mut work => {
+                    return outcome.map_err(|error| SessionError::Statement(error.into()));
+                }
+                wait = timeout_at(deadline, self.wait()) => wait.unwrap_or_else(|_| {
+                    // That this is the deadline is for the next turn to tell.
+                    Err(SessionError::StatementDeadline(deadline.duration_since(asked)))
+                }),
+            };
             unknown = wait.as_ref().err().cloned();
             let waited = match wait {
                 Ok(Some(Wait { waited, blockers })) if waited >= self.deadlines.lock => {
@@ -299,6 +309,8 @@ fn text(row: &SimpleQueryRow, column: usize) -> Result<Option<&str>, SessionErro
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
     use crate::postgres::install::PgVersion;
 
@@ -318,6 +330,46 @@ mod tests {
         let short = Duration::from_millis(20);
         let error = MaintenanceSession::connect(&config, deadlines(short)).await.unwrap_err();
         assert_eq!(error, SessionError::ConnectDeadline(short));
+    }
+
+    /// A server that lets the first one in and says nothing to the others. When the second one has
+    /// come, it may answer what the first one has asked.
+    async fn server_without_a_watch(answers: bool) -> (SessionConfig, AbortOnDropHandle<()>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("postgresql://u@{}/d", listener.local_addr().unwrap());
+        let server = async move {
+            let (mut first, _) = listener.accept().await.unwrap();
+            first.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await.unwrap();
+            let mut silent = Vec::new();
+            loop {
+                silent.push(listener.accept().await.unwrap());
+                if answers && silent.len() == 1 {
+                    first.write_all(b"C\0\0\0\x09DONE\0Z\0\0\0\x05I").await.unwrap();
+                }
+            }
+        };
+        (config(&url).unwrap(), AbortOnDropHandle::new(tokio::spawn(server)))
+    }
+
+    /// Nobody knows what the statement waits for, but that is no reason to wait for it longer.
+    #[tokio::test]
+    async fn the_deadline_holds_while_the_watch_is_asked() {
+        let (config, _server) = server_without_a_watch(false).await;
+        let (short, long) = (Duration::from_millis(20), Duration::from_secs(600));
+        let deadlines = SessionDeadlines { connect: long, statement: 4 * short, lock: short };
+        let session = Session::connect(&config, deadlines).await.unwrap();
+        let error = timeout(long / 10, session.query("SELECT 1")).await.unwrap().unwrap_err();
+        assert!(matches!(error, SessionError::Unexplained { .. }), "{error}");
+        assert!(error.is_time_limit());
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_taken_while_the_watch_is_asked() {
+        let (config, _server) = server_without_a_watch(true).await;
+        let long = Duration::from_secs(600);
+        let deadlines = SessionDeadlines { lock: Duration::from_millis(20), ..deadlines(long) };
+        let session = Session::connect(&config, deadlines).await.unwrap();
+        timeout(long / 10, session.query("SELECT 1")).await.unwrap().unwrap();
     }
 
     #[tokio::test]

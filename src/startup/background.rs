@@ -58,9 +58,11 @@ async fn upgrade_neon(node: &ComputeNode) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Nobody waits for this work, so an apply that came first may take all the time it has.
+/// Nobody waits for this work, so an apply that came first may take all the time it has. That is
+/// one of the spec in force, which is put there before it is applied.
 async fn turn(node: &ComputeNode) -> Result<CatalogTurn<'_>, GateBusy> {
-    node.catalog.enter(node.params.timeouts.sql_apply).await
+    let databases = node.spec().map_or(0, |spec| spec.spec.cluster.databases.len());
+    node.catalog.enter(node.params.timeouts.apply(databases)).await
 }
 
 fn config(node: &ComputeNode, application_name: &str) -> Result<SessionConfig, SessionError> {

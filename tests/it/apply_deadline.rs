@@ -17,19 +17,20 @@ use crate::support::{PATIENCE, Vanilla, on_one_server, until};
 
 /// Enough for a busy machine to come to the locks.
 const LIMIT: Duration = Duration::from_secs(10);
-const LOCK: &str = "BEGIN; LOCK TABLE pg_catalog.pg_default_acl IN ACCESS EXCLUSIVE MODE";
+const LOCK: &str = "BEGIN; LOCK TABLE pg_catalog.pg_default_acl IN";
 
 #[tokio::test]
 async fn an_apply_ends_and_says_how_far_it_came() {
     on_one_server(|server| async move {
         let vanilla = Vanilla::start(&server, &[]).await;
         let mut locks = Vec::new();
-        for name in ["a", "b", "c"] {
+        // In the way of a look; of what is written after it.
+        for (name, mode) in [("a", "ACCESS EXCLUSIVE"), ("b", "SHARE"), ("c", "SHARE")] {
             vanilla.client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
             let url = vanilla.url().replace("/postgres", &format!("/{name}"));
             let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
             tokio::spawn(connection);
-            client.batch_execute(LOCK).await.unwrap();
+            client.batch_execute(&format!("{LOCK} {mode} MODE")).await.unwrap();
             locks.push(client);
         }
         let spec: ComputeSpec = serde_json::from_value(json!({
@@ -48,7 +49,7 @@ async fn an_apply_ends_and_says_how_far_it_came() {
             pause: Duration::from_millis(20),
             whole,
         };
-        let (report, result) = apply(&sessions(LIMIT), &wanted, 2, false).await;
+        let (report, result) = apply(&sessions(LIMIT), &wanted, 3, false).await;
         let error = result.unwrap_err();
         let ApplyError::Deadline { limit, done, step, steps, left } = error else {
             panic!("{error}")
@@ -58,6 +59,7 @@ async fn an_apply_ends_and_says_how_far_it_came() {
         let text = error.to_string();
         assert!(text.starts_with(&format!("gave up after 10 s: {done} operations")), "{text}");
         assert_eq!(report.error, Some(text));
+        assert_eq!(report.timed_out, 3, "what was in progress: {report:?}");
 
         // Nothing of ours is left to be done once the locks are free.
         let waiting = format!(

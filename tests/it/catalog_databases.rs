@@ -138,11 +138,25 @@ async fn deleted_and_renamed() {
         let again = compute.rows("SELECT oid FROM pg_database WHERE datname = 'again'").await;
         assert_ne!(again, before[..1]);
 
+        // The database that has the deleted one's name by now is not the one that was to be deleted.
+        bed.spec.databases.clear();
+        bed.spec.database("renamed", "ann").member(
+            "delta_operations",
+            json!([delta("delete_db", "renamed"), rename("rename_db", "again", "renamed")]),
+        );
+        compute.apply(&bed).await;
+        let renamed = "SELECT oid FROM pg_database WHERE datname = 'renamed'";
+        assert_eq!(compute.rows(renamed).await, again);
+        compute.apply_changes_nothing(&bed).await;
+        assert_eq!(compute.rows(renamed).await, again);
+        assert_eq!(compute.count_in_log("database \"renamed\" is not deleted"), 1);
+
         compute.run("CREATE DATABASE spare").await;
+        compute.run("CREATE DATABASE other").await;
         for (operation, part) in [
-            (json!({"action": "rename_db", "name": "again"}), "has no new_name"),
+            (json!({"action": "rename_db", "name": "renamed"}), "has no new_name"),
             (delta("delete_db", "postgres"), "--connstr is connected to"),
-            (rename("rename_db", "spare", "again"), "there is a database of that name"),
+            (rename("rename_db", "spare", "other"), "there is a database of that name"),
         ] {
             bed.spec.member("delta_operations", json!([operation]));
             let error = compute.apply_fails(&bed).await;

@@ -4,7 +4,7 @@
 use super::super::quote::{identifier, literal, options};
 use super::super::snapshot::DatabaseRow;
 use super::{Action, Chain, ObjectKind, Operation, Phase, PlanError, Planner, Stage};
-use crate::spec::wire::{Database, DeltaOperation};
+use crate::spec::wire::Database;
 
 const DATABASE: ObjectKind = ObjectKind::Database;
 
@@ -38,19 +38,18 @@ impl Planner<'_> {
     /// Phase 6. In the order of the list: a name may be made free by one operation for another.
     pub(super) fn remove_databases(&mut self) -> Result<Vec<Operation>, PlanError> {
         let mut operations = Vec::new();
-        let mut rest = self.wanted.all_deltas();
-        while let Some((delta, later)) = rest.split_first() {
+        let overtaken = self.overtaken();
+        for (delta, overtaken) in self.wanted.all_deltas().iter().zip(overtaken) {
+            let name = delta.name.as_str();
             match (delta.action.as_str(), &delta.new_name) {
-                ("delete_db", _) => self.delete_database(&delta.name, &mut operations),
-                ("rename_db", Some(new)) if self.is_there(&delta.name) && self.is_there(new) => {
-                    self.skip_rename(&delta.name, new, later)?;
+                ("delete_db", _) if overtaken && self.is_there(name) => self.keep_database(name),
+                ("delete_db", _) => self.delete_database(name, &mut operations),
+                ("rename_db", Some(new)) if self.is_there(name) && self.is_there(new) => {
+                    self.skip_rename(name, new, overtaken)?;
                 }
-                ("rename_db", Some(new)) => {
-                    self.rename_database(&delta.name, new, &mut operations);
-                }
+                ("rename_db", Some(new)) => self.rename_database(name, new, &mut operations),
                 _ => {}
             }
-            rest = later;
         }
         Ok(operations)
     }
@@ -59,29 +58,32 @@ impl Planner<'_> {
         self.state.databases.contains_key(name)
     }
 
-    /// Both names are there, which is how an earlier run of the same list may have left it: after
-    /// the rename the old name was given to another database, by a later rename or because the spec
-    /// lists it. Everything else is an error.
-    fn skip_rename(
-        &mut self,
-        old: &str,
-        new: &str,
-        later: &[DeltaOperation],
-    ) -> Result<(), PlanError> {
-        let given_again = later.iter().any(|delta| {
-            delta.action == "rename_db"
-                && delta.new_name.as_deref() == Some(old)
-                && !self.is_there(&delta.name)
-        });
-        let listed = self.wanted.spec.cluster.databases.iter().any(|listed| listed.name == old);
-        if old != new && !given_again && !listed {
-            let (name, new_name) = (old.to_owned(), new.to_owned());
-            return Err(PlanError::NameTaken { name, new_name });
-        }
-        if listed && !given_again {
+    fn keep_database(&mut self, name: &str) {
+        self.remarks.push(format!(
+            "database {name:?} is not deleted: it is the one that a later operation of the list has \
+             renamed to {name:?} in an earlier run"
+        ));
+        self.unchanged(DATABASE, name);
+    }
+
+    /// Both names are there, which is how an earlier run of the same list may have left it (05 §6).
+    /// After the rename the old name was given to another database: by a later rename; or because
+    /// the spec lists it; or by a user, in which case the spec lists the new name and not the old
+    /// one. This last case is also that of a rename that was never done because the new name was
+    /// taken. A start that fails again and again, with nothing wrong, would be worse than a remark.
+    /// If the spec lists neither name, it is an error.
+    fn skip_rename(&mut self, old: &str, new: &str, overtaken: bool) -> Result<(), PlanError> {
+        if old != new && !overtaken {
+            let listed = |name: &str| {
+                self.wanted.spec.cluster.databases.iter().any(|listed| listed.name == name)
+            };
+            let Some(wanted) = [old, new].into_iter().find(|name| listed(name)) else {
+                let (name, new_name) = (old.to_owned(), new.to_owned());
+                return Err(PlanError::NameTaken { name, new_name });
+            };
             self.remarks.push(format!(
                 "database {old:?} is not renamed to {new:?}: there are databases of both names, and \
-                 the spec wants {old:?}, too"
+                 the spec lists {wanted:?}"
             ));
         }
         self.unchanged(DATABASE, old);

@@ -3,7 +3,7 @@
 //!
 //! What the shared catalogs tell is planned by the snapshot. Owner and default privileges of the
 //! schema `public` can only be seen from within: [`super::super::look`] looks, [`plan_database`]
-//! says what is missing. Where [`outline`] proves that nothing is, no session is opened.
+//! says what is missing. Where nothing is, as far as [`outline`] can tell, no session is opened.
 
 use std::sync::Arc;
 

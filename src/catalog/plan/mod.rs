@@ -14,6 +14,7 @@ mod inside;
 mod lakebase;
 mod outline;
 mod refuse;
+mod repeated;
 mod roles;
 mod subscriptions;
 mod system;

@@ -2,7 +2,8 @@
 //!
 //! Of what an unchanged apply does, opening a session in every database takes nearly all the time.
 //! What it would find there leaves traces in a catalog that all databases share, and these come with
-//! the snapshot as an [`Outline`]. Invariant: where they leave any doubt, the database is looked into.
+//! the snapshot as an [`Outline`]. Invariant: where they leave any doubt, except as below, the database
+//! is looked into.
 //!
 //! Our default privileges are two rows, made in one transaction, together with the change of the
 //! owner of `public`. They go when that schema goes, and when somebody drops what the privileged
@@ -10,10 +11,12 @@
 //! those. They stay with a schema that is given another name, so a schema that somebody made, which
 //! may be called `public` by now, is looked at.
 //!
-//! What is not seen: what a superuser does by hand to these rows or to the owner of `public`, and
-//! what a user does in the name of a role that `initdb` made, such as default privileges `FOR ROLE
-//! pg_monitor` in place of ours after dropping them, or a schema `AUTHORIZATION pg_database_owner` in
-//! place of `public` after renaming that.
+//! What is not seen: what a superuser does by hand to these rows or to the owner of `public`; what
+//! the two rows grant, where older software may have made them without the grant option, or without
+//! MAINTAIN, which there is from 17 on; and what a user does in the name of a role that `initdb` made.
+//! That may be default privileges `FOR ROLE pg_monitor` in place of ours after dropping them, or a
+//! schema in place of `public` after renaming that, if it was made with `AUTHORIZATION
+//! pg_database_owner` or given away with `ALTER SCHEMA … OWNER TO pg_database_owner`.
 
 use super::super::snapshot::Outline;
 use super::inside::{ADMINS, Permissions};

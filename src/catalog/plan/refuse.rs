@@ -39,10 +39,12 @@ pub enum PlanError {
         /// What is to be renamed.
         name: String,
     },
-    /// A rename onto a name that is taken (05 §7.6).
+    /// A rename onto a name that is taken (05 §7.6). The advice is not to delete that one: in a list
+    /// that is applied again, the name would be that of the database that was renamed.
     #[error(
-        "could not rename database {name:?} to {new_name:?}: there is a database of that name. \
-         Delete or rename that one earlier in delta_operations, or leave the rename out"
+        "could not rename database {name:?} to {new_name:?}: there is a database of that name, \
+         and the spec lists neither. Rename that one earlier in delta_operations to move it out of the \
+         way, or leave this rename out"
     )]
     NameTaken {
         /// What is to be renamed.

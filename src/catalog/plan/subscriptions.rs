@@ -48,8 +48,12 @@ impl Planner<'_> {
     /// Phase 1. Postgres drops no database with subscriptions in it.
     pub(super) fn pre_drop(&mut self) -> Stage {
         let mut stage = Stage::new();
-        for delta in self.wanted.deltas("delete_db") {
+        let overtaken = self.overtaken();
+        for (delta, overtaken) in self.wanted.all_deltas().iter().zip(overtaken) {
             let name = delta.name.as_str();
+            if delta.action != "delete_db" || overtaken {
+                continue;
+            }
             let Some(database) = self.state.databases.get(name) else { continue };
             let connectable = database.connectable();
             let before = self.state.subscriptions.len();

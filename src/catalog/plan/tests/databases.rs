@@ -96,42 +96,89 @@ fn databases_go_and_change_names_in_the_order_of_the_list() {
     assert_eq!(inside[0].look.as_ref().unwrap().before.as_deref(), Some("a"));
 }
 
+fn rename(old: &str, new: &str) -> Value {
+    json!({"action": "rename_db", "name": old, "new_name": new})
+}
+
+fn delete(name: &str) -> Value {
+    json!({"action": "delete_db", "name": name})
+}
+
+/// Plans for databases of these names, all with the owner that the spec wants.
+fn with_deltas(
+    listed: &[&str],
+    there: &[&str],
+    deltas: &Value,
+) -> Result<(Vec<String>, Vec<String>), PlanError> {
+    let listed: Vec<_> = listed.iter().map(|n| json!({"name": n, "owner": "boss"})).collect();
+    let there: Vec<_> = there.iter().map(|name| (*name, "boss")).collect();
+    let spec = spec(json!({"databases": listed, "delta_operations": deltas}));
+    let wanted = Wanted { spec: &spec, timeline: "ab", privileged_role: "boss" };
+    plan_cluster(&wanted, cluster(&[], &there)).map(|plan| {
+        let writes = plan.operations().filter(|op| op.action != Action::EndSessions);
+        (writes.map(ToString::to_string).collect(), plan.remarks)
+    })
+}
+
 /// 05 §7.6. What an earlier run of the same list has done is not refused (05 §6).
 #[test]
-fn a_rename_onto_a_name_that_is_taken_is_refused() {
-    let rename =
-        |old: &str, new: &str| json!({"action": "rename_db", "name": old, "new_name": new});
-    let planned = |listed: &[&str], there: &[&str], deltas: Value| {
-        let listed: Vec<_> = listed.iter().map(|n| json!({"name": n, "owner": "boss"})).collect();
-        let there: Vec<_> = there.iter().map(|name| (*name, "boss")).collect();
-        let spec = spec(json!({"databases": listed, "delta_operations": deltas}));
-        let wanted = Wanted { spec: &spec, timeline: "ab", privileged_role: "boss" };
-        plan_cluster(&wanted, cluster(&[], &there)).map(|plan| {
-            let renames = plan.operations().filter(|op| op.action == Action::Rename);
-            (renames.map(|op| op.object.name.clone()).collect::<Vec<_>>(), plan.remarks.len())
-        })
-    };
-    let error = planned(&["b"], &["a", "b"], json!([rename("a", "b")])).unwrap_err().to_string();
-    for part in ["rename database \"a\" to \"b\"", "there is a database of that name", "Delete"] {
+fn a_rename_onto_a_name_that_is_taken() {
+    let a_to_b = json!([rename("a", "b")]);
+    let error = with_deltas(&[], &["a", "b"], &a_to_b).unwrap_err().to_string();
+    for part in ["rename database \"a\" to \"b\"", "there is a database of that name", "Rename"] {
         assert!(error.contains(part), "{error}");
     }
+    // To delete it would delete the renamed one when the list is applied again.
+    assert!(!error.to_lowercase().contains("delete"), "{error}");
     // Too late in the list.
-    let late = json!([rename("a", "b"), {"action": "delete_db", "name": "b"}]);
-    assert!(planned(&[], &["a", "b"], late).is_err());
+    assert!(with_deltas(&[], &["a", "b"], &json!([rename("a", "b"), delete("b")])).is_err());
     let late = json!([rename("a", "b"), rename("b", "c")]);
-    assert!(planned(&[], &["a", "b"], late).is_err());
+    assert!(with_deltas(&[], &["a", "b"], &late).is_err());
 
-    let done = |names: &[&str]| Ok((names.iter().map(ToString::to_string).collect(), 0));
+    let nothing = Ok((Vec::new(), Vec::new()));
     // Done before.
-    assert_eq!(planned(&["b"], &["b"], json!([rename("a", "b")])), done(&[]));
-    assert_eq!(planned(&[], &["a"], json!([rename("a", "a")])), done(&[]));
-    // Each name is free when it is needed; and again, after that.
-    let in_turn = json!([rename("b", "c"), rename("a", "b")]);
-    assert_eq!(planned(&["b", "c"], &["a", "b"], in_turn.clone()), done(&["b", "a"]));
-    assert_eq!(planned(&[], &["b", "c"], in_turn), done(&[]));
-    // The old name was created anew after the rename.
-    let (renames, remarks) = planned(&["a", "b"], &["a", "b"], json!([rename("a", "b")])).unwrap();
-    assert_eq!((renames.len(), remarks), (0, 1));
+    assert_eq!(with_deltas(&["b"], &["b"], &a_to_b), nothing);
+    assert_eq!(with_deltas(&[], &["a"], &json!([rename("a", "a")])), nothing);
+    // The old name was taken anew after the rename: because the spec lists it, or by a user.
+    for listed in [&["a", "b"][..], &["a"], &["b"]] {
+        let (writes, remarks) = with_deltas(listed, &["a", "b"], &a_to_b).unwrap();
+        assert!(!writes.iter().any(|write| write.contains("rename")), "{writes:?}");
+        assert!(remarks[0].contains("\"a\" is not renamed to \"b\""), "{remarks:?}");
+        assert_eq!(remarks.len(), 1);
+    }
+}
+
+#[test]
+fn a_chain_of_renames_that_is_applied_again() {
+    let chain = json!([rename("c", "d"), rename("b", "c"), rename("a", "b")]);
+    let renames = ["c", "b", "a"].map(|name| format!("rename database {name:?}")).to_vec();
+    for listed in [&[][..], &["b", "c", "d"]] {
+        // Each name is free when it is needed; and again, after that.
+        assert_eq!(with_deltas(listed, &["a", "b", "c"], &chain), Ok((renames.clone(), vec![])));
+        assert_eq!(with_deltas(listed, &["b", "c", "d"], &chain), Ok((vec![], vec![])));
+    }
+}
+
+/// The database that has the name of the deleted one by now is another one.
+#[test]
+fn a_list_that_deletes_and_renames_is_applied_again() {
+    let list = json!([delete("b"), rename("a", "b")]);
+    let done = ["drop database \"b\"", "rename database \"a\""].map(str::to_owned).to_vec();
+    for listed in [&[][..], &["b"]] {
+        assert_eq!(with_deltas(listed, &["a", "b"], &list), Ok((done.clone(), vec![])));
+        // Interrupted in between.
+        assert_eq!(with_deltas(listed, &["a"], &list), Ok((done[1..].to_vec(), vec![])));
+        let (writes, remarks) = with_deltas(listed, &["b"], &list).unwrap();
+        assert!(writes.is_empty(), "{writes:?}");
+        assert!(
+            matches!(&remarks[..], [one] if one.contains("\"b\" is not deleted")),
+            "{remarks:?}"
+        );
+    }
+    // Its subscriptions stay as well.
+    let spec = spec(json!({"delta_operations": list}));
+    assert!(planned(&spec, &with_subscriptions(&["b"])).stages.is_empty());
+    assert_eq!(phases(&planned(&spec, &with_subscriptions(&["a", "b"])))[0], Phase::PreDrop);
 }
 
 #[test]
