@@ -41,8 +41,8 @@ const FAILPOINT: &str = "compute-promotion";
 /// Of the call that gives no clear answer.
 const FAILPOINT_AFTER: &str = "compute-promotion-unclear";
 
-/// What an attempt has done to the server so far, whatever becomes of it.
-#[derive(Debug, Default)]
+/// What this attempt and those before it have done to the server, whatever becomes of it.
+#[derive(Debug)]
 struct Traces {
     /// Settings above the configuration file.
     announced: bool,
@@ -67,7 +67,7 @@ impl Running<'_> {
         let operation = new.spec.operation_uuid.clone();
         let (tls, postmaster) = (&mut driver.tls, &self.postmaster);
         let change = Change { node: &node, old: &old, new: &new, tls, postmaster };
-        let mut traces = Traces::default();
+        let mut traces = Traces { announced: self.masked, asked: self.doubt.is_some() };
         let primary = tokio::select! {
             biased;
             () = driver.stop.requested.cancelled() => return Done::Stopped,
@@ -75,7 +75,7 @@ impl Running<'_> {
             () = ending(&node) => None,
             primary = become_primary(&change, &attempt.wish, &mut traces) => Some(primary),
         };
-        self.masked |= traces.announced;
+        self.masked = traces.announced;
         let Primary { mut session, staged, lsn_wait_time_ms, pg_promote_time_ms } = match primary {
             Some(Ok(primary)) => primary,
             other => {
@@ -222,7 +222,10 @@ async fn become_primary(
         node.step("set_safekeepers");
         traces.announced = true;
         if let Err(error) = announce(change, &mut session).await {
-            traces.announced = !take_back(change, &mut session).await;
+            // An earlier `pg_promote()` may be under way: then what is there stays, as below.
+            if !traces.asked {
+                traces.announced = !take_back(change, &mut session).await;
+            }
             return Err(error);
         }
         node.step("pg_promote");

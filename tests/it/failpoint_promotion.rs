@@ -61,7 +61,12 @@ async fn a_configuration_finds_the_primary() {
 #[tokio::test]
 async fn the_end_is_that_of_a_primary() {
     on_one_server(|server| async {
-        let (mut replica, _) = promoted_after_all(server).await;
+        let (mut replica, lsn) = promoted_after_all(server).await;
+        // Another attempt that comes to nothing does not make anybody forget this one.
+        replica.bed.spec.set("work_mem", "much");
+        let (code, answer) = replica.promote(&lsn).await;
+        let error = answer["error"].as_str().unwrap();
+        assert!(code.as_u16() == 500 && error.contains("work_mem"), "{answer}");
         let (code, answer) = replica.compute.post("/terminate?mode=immediate", None).await;
         assert!(code.as_u16() == 200 && answer["lsn"].is_string(), "{answer}");
         assert_eq!(replica.compute.wait_exit().await.code(), Some(0));
