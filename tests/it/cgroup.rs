@@ -73,7 +73,7 @@ async fn the_warm_up_is_started_through_cgexec() {
         let config = ["--compute-id", "c1", "--config", &config].map(str::to_owned);
         let mut compute = cgexec.start(&bed, config.into());
         compute.wait_for("empty").await;
-        assert!(compute.log().contains("warm-up took"), "{}", compute.log());
+        compute.wait_for_log("warm-up took").await;
         assert_eq!(cgexec.calls(&bed, &format!("-D {}.warmup", bed.pgdata().display())), 1);
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);

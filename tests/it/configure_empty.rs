@@ -61,7 +61,7 @@ async fn warm_up_then_ports_then_a_spec() {
         gate.open();
         let seen = compute.wait_for("empty").await;
         assert_eq!(seen, ["empty"]);
-        assert!(compute.log().contains("warm-up took"), "{}", compute.log());
+        compute.wait_for_log("warm-up took").await;
         let warm = |name: &String| name.contains("warmup");
         assert!(!names(bed.dir()).iter().any(warm), "{:?}", names(bed.dir()));
         let (_, before) = compute.get("/status").await;
@@ -115,7 +115,7 @@ async fn a_failed_warm_up_is_no_failure() {
         put_program(&initdb, "echo cannot today >&2; exit 1");
         let mut compute = bed.start_empty();
         compute.wait_for("empty").await;
-        assert!(compute.log().contains("cannot today"), "{}", compute.log());
+        compute.wait_for_log("cannot today").await;
         let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
         assert_eq!(code, 200, "{answer}");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);

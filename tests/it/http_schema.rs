@@ -146,7 +146,8 @@ async fn nobody_waits_for_it() {
 
         let url = format!("{}/database_schema?database=postgres", compute.external);
         let asking = tokio::spawn(compute.http.get(url).send());
-        let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump'";
+        let waits = "SELECT count(*) FROM pg_stat_activity \
+                     WHERE application_name = 'compute_ctl:pg_dump'";
         let blocked = format!("{waits} AND wait_event_type = 'Lock'");
         until("it waits", || async { compute.sql_text(&blocked).await == "1" }).await;
         assert_eq!(dumps(&compute).len(), 1);
