@@ -100,15 +100,16 @@ pub fn finish(node: &Arc<ComputeNode>, postmaster: i32) {
     let total = millis(node.elapsed());
     node.update_metrics(|metrics| metrics.total_startup_ms = total);
     // Fails only if a signal has come in between; the driver notices that next.
-    if node.apply(Event::Succeeded).is_ok() {
-        watch::begin(node);
-    }
+    let runs = node.apply(Event::Succeeded).is_ok();
     let metrics = serde_json::to_string(&node.startup_metrics()).unwrap_or_default();
     tracing::info!("compute start finished, postmaster {postmaster}, metrics {metrics}");
     let (_, shares) = node.startup_shares();
     let shares =
         shares.iter().map(|(phase, took)| format!("{phase} {:.1}", took.as_secs_f64() * 1e3));
     tracing::info!("where the time went, in ms: {}", shares.collect::<Vec<_>>().join(", "));
+    if runs {
+        watch::begin(node);
+    }
 }
 
 fn log_spec(spec: &ParsedSpec) {

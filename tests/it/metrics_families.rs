@@ -99,7 +99,7 @@ async fn the_parts_of_the_start_add_up() {
         assert!((total * 1e3 - total_ms).abs() < 50.0, "{total} s, {total_ms} ms");
         // It is over and does not grow any more.
         assert_eq!(value(&scrape(&compute).await, "compute_ctl_startup_seconds"), total);
-        assert!(compute.log().contains("where the time went, in ms: certificate "));
+        compute.wait_for_log("where the time went, in ms: certificate ").await;
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })

@@ -57,9 +57,8 @@ async fn after_a_start_with_a_sync() {
         assert!(figure("total_startup_ms") >= parts.iter().sum(), "{metrics}");
         assert!(figure("pageserver_connect_micros") / 1000 <= figure("total_startup_ms"));
         // The same in one line of the log.
-        assert!(
-            compute.log().contains(&format!("\"basebackup_bytes\":{}", figure("basebackup_bytes")))
-        );
+        let line = format!("\"basebackup_bytes\":{}", figure("basebackup_bytes"));
+        compute.wait_for_log(&line).await;
 
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
