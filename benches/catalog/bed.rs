@@ -3,8 +3,6 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -15,16 +13,16 @@ use compute_ctl::dev::pageserver::{PageserverOptions, StandInPageserver};
 use compute_ctl::dev::safekeeper::{SafekeeperBehaviour, StandInSafekeeper};
 use compute_ctl::dev::servers::{self, Server};
 use compute_ctl::dev::spec::SpecBuilder;
-use compute_ctl::dev::template::{RunAs, Template};
+use compute_ctl::dev::template::Template;
 use compute_ctl::os::children::Children;
 use nix::sys::signal::Signal;
-use nix::unistd::{User, geteuid};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, NoTls};
 
-use super::client::Connection;
-use super::process::{Process, get};
+use super::common::client::Connection;
+use super::common::host::{Owner, free_ports, open_folder};
+use super::common::process::{Process, get};
 
 /// As many as in production.
 const SAFEKEEPERS: usize = 3;
@@ -42,7 +40,7 @@ pub struct Bed {
     /// What a compute starts from unless told otherwise.
     empty: Template,
     binary: PathBuf,
-    owner: Option<RunAs>,
+    owner: Owner,
     ports: [u16; 3],
     /// Number of the data directory in use.
     round: Cell<u32>,
@@ -56,10 +54,9 @@ impl Bed {
             |s: &Server| ["psql", "pgbench"].iter().all(|name| s.program(name).is_file());
         let clients = servers::find_servers(None).into_iter().find(has_clients);
         let clients = clients.context("no server has both psql and pgbench beside it")?;
-        let owner = find_owner()?;
-        let dir = tempfile::Builder::new().prefix("cctl-bench-").tempdir()?;
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
-        hand_over(dir.path(), owner)?;
+        let owner = Owner::find()?;
+        let dir = open_folder()?;
+        owner.hand_over(dir.path())?;
         // One thread for the storage, so that the daemon has a core that nobody else wants.
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -118,7 +115,7 @@ impl Bed {
         self.round.set(self.round.get() + 1);
         let config = self.dir.path().join("config.json");
         fs::write(&config, spec.config().to_string())?;
-        hand_over(&config, self.owner)?;
+        self.owner.hand_over(&config)?;
         let [_, external, internal] = self.ports;
         let mut command = Command::new(&self.binary);
         command.env_remove("RUST_LOG").arg("--pgbin").arg(&self.server.postgres);
@@ -208,9 +205,9 @@ async fn session(connstr: &str) -> anyhow::Result<Client> {
 async fn storage(
     server: &Server,
     dir: &Path,
-    owner: Option<RunAs>,
+    owner: Owner,
 ) -> anyhow::Result<(Template, StandInPageserver, Vec<StandInSafekeeper>)> {
-    let template = Template::build(server, dir, owner, &Children::new()).await?;
+    let template = Template::build(server, dir, owner.0, &Children::new()).await?;
     let archive = template.archive.clone();
     let options = PageserverOptions { archive, port: 0, password: None };
     let pageserver = StandInPageserver::start(options).await?;
@@ -220,29 +217,4 @@ async fn storage(
         safekeepers.push(StandInSafekeeper::start(0, behaviour).await?);
     }
     Ok((template, pageserver, safekeepers))
-}
-
-/// The user that Postgres runs as, when that is not ours.
-fn find_owner() -> anyhow::Result<Option<RunAs>> {
-    if !geteuid().is_root() {
-        return Ok(None);
-    }
-    let user = User::from_name("postgres")?.context("there is no user `postgres`")?;
-    Ok(Some(RunAs { uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
-}
-
-fn hand_over(path: &Path, owner: Option<RunAs>) -> anyhow::Result<()> {
-    let Some(RunAs { uid, gid }) = owner else { return Ok(()) };
-    Ok(chown(path, Some(uid), Some(gid))?)
-}
-
-fn free_ports() -> anyhow::Result<[u16; 3]> {
-    let listen = || TcpListener::bind("127.0.0.1:0");
-    // All open at once, so that they differ.
-    let open = [listen()?, listen()?, listen()?];
-    let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(&open) {
-        *port = listener.local_addr()?.port();
-    }
-    Ok(ports)
 }

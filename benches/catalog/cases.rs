@@ -8,8 +8,8 @@ use anyhow::{Context, ensure};
 use compute_ctl::dev::spec::SpecBuilder;
 
 use super::bed::{Bed, Compute};
-use super::process::pause;
-use super::samples::{Samples, heading, milliseconds, verdict};
+use super::common::process::pause;
+use super::common::samples::{Samples, heading, milliseconds, verdict};
 
 const HUNDRED: usize = 100;
 /// As many databases at a time as at a start with `max_connections` of 100.

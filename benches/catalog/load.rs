@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 
 use super::bed::Bed;
 use super::cases::databases;
-use super::process::pause;
+use super::common::process::pause;
 
 const DATABASES: usize = 200;
 const CLIENTS: &str = "4";

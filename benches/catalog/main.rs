@@ -7,26 +7,16 @@
 //!
 //! As root the daemon steps down to `postgres`, as an ordinary user nothing changes.
 
-#[path = "../startup/arguments.rs"]
-mod arguments;
 mod bed;
 mod cases;
-#[path = "../http/client.rs"]
-mod client;
+#[path = "../common/mod.rs"]
+mod common;
 mod load;
-#[path = "../startup/process.rs"]
-mod process;
-#[path = "../startup/samples.rs"]
-mod samples;
 
-use std::time::Duration;
-
-use arguments::Arguments;
+use common::arguments::Arguments;
 
 /// Rounds of each comparison, unless told otherwise: about three minutes in all.
 const RUNS: usize = 7;
-/// A thousand databases take a while where the disk is slow.
-const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Prints the figures of one case, from that many runs.
 type Case = fn(&bed::Bed, usize) -> anyhow::Result<()>;

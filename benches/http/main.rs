@@ -1,23 +1,26 @@
-//! Latency of `/status`: `cargo bench --bench http`.
+//! Latency of `/status`: `cargo bench --bench http [-- [--runs N] [--binary PATH]]`.
 //!
 //! The real binary as `compute_ctl dev`, which brings its own storage. One client asks over one kept
 //! connection, as fast as it is answered, first while nothing else happens and then while a hundred
 //! databases are made. Without `--bench` (`cargo test --all-targets`) nothing is to do.
 
-mod client;
+#[path = "../common/mod.rs"]
+mod common;
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use client::Connection;
+use common::arguments::Arguments;
+use common::client::Connection;
+use common::host::{free_ports, open_folder};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+/// Requests while nothing else happens, and at least so many after that, unless told otherwise.
 const REQUESTS: usize = 10_000;
 const DATABASES: usize = 100;
 /// What the figures are held against.
@@ -26,18 +29,17 @@ const AIM: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(600);
 
 fn main() -> anyhow::Result<()> {
-    if !std::env::args().any(|argument| argument == "--bench") {
+    let arguments = Arguments::read(REQUESTS, &[])?;
+    if !arguments.wanted {
         println!("latency of /status: run me with `cargo bench --bench http`");
         return Ok(());
     }
-    let dir = tempfile::Builder::new().prefix("cctl-bench-http-").tempdir()?;
-    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(dir.path(), everybody)?;
-    let compute = Compute::start(&dir.path().join("data"))?;
+    let dir = open_folder()?;
+    let compute = Compute::start(&arguments.binary, &dir.path().join("data"))?;
 
-    let mut alone = Vec::with_capacity(REQUESTS);
+    let mut alone = Vec::with_capacity(arguments.runs);
     let mut connection = Connection::open(compute.external)?;
-    for _ in 0..REQUESTS {
+    for _ in 0..arguments.runs {
         alone.push(ask(&mut connection)?);
     }
     print("nothing else happens", &mut alone);
@@ -51,7 +53,7 @@ fn main() -> anyhow::Result<()> {
             result.map(|()| began.elapsed())
         });
         let mut busy = Vec::new();
-        while !over.load(SeqCst) || busy.len() < REQUESTS {
+        while !over.load(SeqCst) || busy.len() < arguments.runs {
             busy.push(ask(&mut connection)?);
         }
         let took = configure.join().map_err(|_| anyhow::anyhow!("the thread died"))??;
@@ -93,9 +95,9 @@ struct Compute {
 }
 
 impl Compute {
-    fn start(data: &Path) -> anyhow::Result<Self> {
+    fn start(binary: &Path, data: &Path) -> anyhow::Result<Self> {
         let [port, external, internal] = free_ports()?.map(|port| port.to_string());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_compute_ctl"));
+        let mut command = Command::new(binary);
         command.env_remove("RUST_LOG").arg("dev").arg("--data").arg(data).args([
             "--port",
             &port,
@@ -154,15 +156,4 @@ impl Drop for Compute {
         let _ = kill(pid, Signal::SIGTERM);
         let _ = self.child.wait();
     }
-}
-
-fn free_ports() -> anyhow::Result<[u16; 3]> {
-    let listen = || TcpListener::bind("127.0.0.1:0");
-    // All open at once, so that they differ.
-    let open = [listen()?, listen()?, listen()?];
-    let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(&open) {
-        *port = listener.local_addr()?.port();
-    }
-    Ok(ports)
 }

@@ -1,32 +1,28 @@
 //! A running compute, and the two ways in which its spec changes.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use compute_ctl::dev::pageserver::{PageserverOptions, StandInPageserver};
 use compute_ctl::dev::safekeeper::{SafekeeperBehaviour, StandInSafekeeper};
 use compute_ctl::dev::servers::{self, Server};
 use compute_ctl::dev::spec::SpecBuilder;
-use compute_ctl::dev::template::{RunAs, Template};
+use compute_ctl::dev::template::Template;
 use compute_ctl::os::children::Children;
 use nix::sys::signal::Signal;
-use nix::unistd::{User, geteuid};
 use tempfile::TempDir;
 
-use super::process::Process;
+use super::common::client::Connection;
+use super::common::host::{Owner, free_ports, open_folder};
+use super::common::process::Process;
 
 /// Any will do: the data directory is whole as it is.
 const LSN: u64 = 0x1F3_0EC8;
 /// Said once, right after the status has become `running`.
 const RUNNING: &str = "compute start finished";
-/// Nothing here takes that long.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Bed {
     server: Server,
@@ -40,14 +36,9 @@ pub struct Bed {
 impl Bed {
     pub async fn new(binary: PathBuf) -> anyhow::Result<Self> {
         let server = servers::choose(None)?;
-        let owner = match geteuid().is_root() {
-            true => Some(User::from_name("postgres")?.context("there is no user `postgres`")?),
-            false => None,
-        };
-        let owner = owner.map(|user| RunAs { uid: user.uid.as_raw(), gid: user.gid.as_raw() });
-        let dir = tempfile::Builder::new().prefix("cctl-bench-").tempdir()?;
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
-        let template = Template::cached(&server, dir.path(), owner, &Children::new()).await?;
+        let owner = Owner::find()?;
+        let dir = open_folder()?;
+        let template = Template::cached(&server, dir.path(), owner.0, &Children::new()).await?;
         let options =
             PageserverOptions { archive: template.archive.clone(), port: 0, password: None };
         let pageserver = StandInPageserver::start(options).await?;
@@ -62,11 +53,7 @@ impl Bed {
         spec.durable(false).set("app.round", "none").skip_pg_catalog_updates = true;
         let config = home.join("config.json");
         fs::write(&config, spec.config().to_string())?;
-        if let Some(RunAs { uid, gid }) = owner {
-            for path in [&home, &config] {
-                chown(path, Some(uid), Some(gid))?;
-            }
-        }
+        owner.hand_over(&home)?;
         let mut command = Command::new(binary);
         command.env_remove("RUST_LOG").arg("--pgbin").arg(&server.postgres);
         command.arg("--pgdata").arg(home.join("pgdata")).arg("--config").arg(&config);
@@ -96,18 +83,9 @@ impl Bed {
     fn configure(&self) -> anyhow::Result<Duration> {
         let body = self.spec.config().to_string();
         let began = Instant::now();
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports[1]))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let request = format!(
-            "POST /configure HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(request.as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
+        let (code, text) = Connection::open(self.ports[1])?.send("POST", "/configure", &body)?;
         let took = began.elapsed();
-        ensure!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        ensure!(code == 200, "/configure answered {code}: {text}");
         Ok(took)
     }
 
@@ -137,15 +115,4 @@ fn pageserver(round: usize) -> String {
 
 fn connstr(port: u16) -> String {
     format!("postgresql://cloud_admin@127.0.0.1:{port}/postgres")
-}
-
-fn free_ports() -> anyhow::Result<[u16; 3]> {
-    let listen = || TcpListener::bind("127.0.0.1:0");
-    // All open at once, so that they differ.
-    let open = [listen()?, listen()?, listen()?];
-    let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(&open) {
-        *port = listener.local_addr()?.port();
-    }
-    Ok(ports)
 }

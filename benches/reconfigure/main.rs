@@ -5,19 +5,12 @@
 //! when Postgres has loaded the new file. After each round a new SQL session must show the new
 //! value; that is not counted.
 
-#[path = "../startup/arguments.rs"]
-#[allow(dead_code, reason = "here are no cases to choose from")]
-mod arguments;
 mod bed;
-#[path = "../startup/process.rs"]
-#[allow(dead_code, reason = "the other benchmark looks at more")]
-mod process;
-#[path = "../startup/samples.rs"]
-#[allow(dead_code, reason = "the other benchmark looks at more")]
-mod samples;
+#[path = "../common/mod.rs"]
+mod common;
 
-use arguments::Arguments;
-use samples::{Samples, heading, verdict};
+use common::arguments::Arguments;
+use common::samples::{Samples, heading, verdict};
 
 /// Rounds of each case, unless told otherwise: some seconds.
 const RUNS: usize = 200;

@@ -12,7 +12,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tar::{Builder, EntryType, Header};
 
-use super::bed::Owner;
+use super::common::host::Owner;
 
 /// A cluster as initdb leaves it, with WAL segments of the usual 16 MiB: about 40 MB.
 pub fn initdb(server: &Server, dir: &Path, owner: Owner) -> anyhow::Result<PathBuf> {

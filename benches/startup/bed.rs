@@ -2,24 +2,22 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use compute_ctl::dev::pageserver::{PageserverOptions, StandInPageserver};
 use compute_ctl::dev::safekeeper::{SafekeeperBehaviour, StandInSafekeeper};
 use compute_ctl::dev::servers::{self, Server};
 use compute_ctl::dev::spec::SpecBuilder;
 use nix::sys::signal::Signal;
-use nix::unistd::{User, geteuid};
 use tempfile::TempDir;
 
 use super::archives;
-use super::process::{Process, get};
+use super::common::host::{Owner, free_ports, open_folder};
+use super::common::process::{Process, get};
 
 /// Any will do: the data directory is whole as it is.
 const LSN: u64 = 0x1F3_0EC8;
@@ -35,41 +33,6 @@ echo ready > "$2/postmaster.pid"
 echo 'database system is ready to accept connections' >&2
 exec sleep 600
 "#;
-
-/// The user that Postgres runs as, when that is not ours.
-#[derive(Debug, Clone, Copy)]
-pub struct Owner(Option<(u32, u32)>);
-
-impl Owner {
-    fn find() -> anyhow::Result<Self> {
-        if !geteuid().is_root() {
-            return Ok(Self(None));
-        }
-        let user = User::from_name("postgres")?.context("there is no user `postgres`")?;
-        Ok(Self(Some((user.uid.as_raw(), user.gid.as_raw()))))
-    }
-
-    pub fn run_as(self, command: &mut Command) {
-        if let Some((uid, gid)) = self.0 {
-            command.uid(uid).gid(gid);
-        }
-    }
-
-    /// Gives it a file or a whole folder.
-    pub fn hand_over(self, path: &Path) -> anyhow::Result<()> {
-        let Some((uid, gid)) = self.0 else { return Ok(()) };
-        if path.is_symlink() {
-            return Ok(());
-        }
-        chown(path, Some(uid), Some(gid))?;
-        if path.is_dir() {
-            for entry in fs::read_dir(path)? {
-                self.hand_over(&entry?.path())?;
-            }
-        }
-        Ok(())
-    }
-}
 
 /// The basebackups.
 pub struct Archives {
@@ -98,8 +61,7 @@ impl Bed {
     pub async fn new(binary: PathBuf) -> anyhow::Result<Self> {
         let server = servers::choose(None)?;
         let owner = Owner::find()?;
-        let dir = tempfile::Builder::new().prefix("cctl-bench-").tempdir()?;
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
+        let dir = open_folder()?;
         owner.hand_over(dir.path())?;
         let archives = Archives {
             initdb: archives::initdb(&server, dir.path(), owner)?,
@@ -212,15 +174,4 @@ fn fake_server(server: &Server, dir: &Path) -> anyhow::Result<PathBuf> {
     fs::write(&fake, FAKE)?;
     fs::set_permissions(&fake, fs::Permissions::from_mode(0o755))?;
     Ok(fake)
-}
-
-fn free_ports() -> anyhow::Result<[u16; 3]> {
-    let listen = || TcpListener::bind("127.0.0.1:0");
-    // All open at once, so that they differ.
-    let open = [listen()?, listen()?, listen()?];
-    let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(&open) {
-        *port = listener.local_addr()?.port();
-    }
-    Ok(ports)
 }

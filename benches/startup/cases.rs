@@ -8,9 +8,9 @@ use nix::sys::signal::Signal;
 
 use super::archives;
 use super::bed::Bed;
+use super::common::process::pause;
+use super::common::samples::{Samples, heading, milliseconds, verdict};
 use super::parts::{self, Configuration, Parts};
-use super::process::pause;
-use super::samples::{Samples, heading, milliseconds, verdict};
 
 /// Files of the old data directory in [`restart`].
 const OLD_FILES: usize = 20_000;

@@ -9,14 +9,13 @@
 //! As root the daemon steps down to `postgres`, as an ordinary user nothing changes.
 
 mod archives;
-mod arguments;
 mod bed;
 mod cases;
+#[path = "../common/mod.rs"]
+mod common;
 mod parts;
-mod process;
-mod samples;
 
-use arguments::Arguments;
+use common::arguments::Arguments;
 
 /// Rounds of each comparison, unless told otherwise: about a minute and a half in all.
 const RUNS: usize = 15;

@@ -14,8 +14,9 @@ use anyhow::{Context, ensure};
 use flate2::bufread::MultiGzDecoder;
 use nix::sys::signal::Signal;
 
-use super::bed::{Bed, Owner};
-use super::process::Process;
+use super::bed::Bed;
+use super::common::host::Owner;
+use super::common::process::Process;
 
 /// Said right before the postmaster writes `ready` into its pid file.
 const READY: &str = "database system is ready to accept connections";

@@ -2,10 +2,12 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
 
 use anyhow::Context;
 
-use super::PATIENCE;
+/// A thousand databases take a while where the disk is slow.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// One kept connection.
 pub struct Connection(BufReader<TcpStream>);
