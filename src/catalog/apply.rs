@@ -49,7 +49,7 @@ pub async fn apply(
     notes.iter().for_each(|note| info!("{note}"));
     remarks.iter().for_each(|remark| warn!("{remark}"));
     let execution = Execution::new(sessions, main.session(), &system, &permissions, limit);
-    let (mut report, result) = execution.run(stages, deadline, sessions.whole).await;
+    let (mut report, result) = execution.run(stages, deadline).await;
     unchanged.iter().for_each(|object| report.note_unchanged(object));
     report.error = result.as_ref().err().map(ToString::to_string);
     (report, result)

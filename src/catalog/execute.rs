@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::look::look;
 use super::operation::Operation;
 use super::plan::{Chain, Permissions, PlanError, Stage, plan_database};
-use super::pool::{Queue, Sessions, is_full};
+use super::pool::{Queue, Sessions};
 use super::report::ApplyReport;
 use super::session::{BatchError, Session, SessionError};
 
@@ -124,13 +124,11 @@ impl<'a> Execution<'a> {
         Self { sessions, main, system, permissions, limit, stop, outcome }
     }
 
-    /// Carries the stages out, until the deadline at most; `limit` is the time that the apply was
-    /// given altogether. The report is there whatever happens.
+    /// Carries the stages out, until the deadline at most. The report is there whatever happens.
     pub async fn run(
         self,
         stages: Vec<Stage>,
         deadline: Instant,
-        limit: Duration,
     ) -> (ApplyReport, Result<(), ApplyError>) {
         {
             let mut work = pin!(self.run_stages(stages));
@@ -138,7 +136,7 @@ impl<'a> Execution<'a> {
                 biased;
                 () = &mut work => {}
                 () = sleep_until(deadline) => {
-                    self.give_up(limit);
+                    self.give_up();
                     work.await;
                 }
             }
@@ -173,7 +171,8 @@ impl<'a> Execution<'a> {
         }
     }
 
-    fn give_up(&self, limit: Duration) {
+    fn give_up(&self) {
+        let limit = self.sessions.whole;
         let error = {
             let Outcome { report, step: (step, steps), left, .. } = &*self.outcome();
             let (done, step, steps, left) = (report.counts.done, *step, *steps, *left);
@@ -222,7 +221,7 @@ impl<'a> Execution<'a> {
     async fn work_inside(&self, queue: &Queue<Chain>) {
         while let Some(mut chain) = self.next(queue) {
             let mut session = self.sessions.open(Some(&chain.database)).await;
-            if session.as_ref().is_err_and(is_full) {
+            if session.as_ref().is_err_and(SessionError::is_full) {
                 tracing::info!("the server has too many clients, going on with fewer sessions");
                 let Some(mine) = queue.give_back(chain) else { return };
                 chain = mine;

@@ -9,10 +9,10 @@
 //! [`session`] connects in a way that no user setting can break, [`quote`] turns names and options
 //! into SQL. [`snapshot`] reads the cluster at once, [`plan`] compares it with the spec, [`execute`]
 //! carries the plan out with the sessions of a [`pool`], and [`report`] says what became of each
-//! object; [`mod@apply`] is all of this in order. [`lakebase`] is what one mode asks besides. [`migrations`] does what older releases left to
-//! do, [`neon_extension`] updates the extension. What the API asks of the catalog is in [`grants`],
-//! [`insights`], [`install_extension`], [`listing`] and [`writability`]. Knows the spec and nothing of
-//! start-up.
+//! object; [`mod@apply`] is all of this in order. In Lakebase mode [`lakebase`] reads more than the
+//! snapshot. [`migrations`] does what older releases left to do, [`neon_extension`] updates the
+//! extension. What the API asks of the catalog is in [`grants`], [`insights`], [`install_extension`],
+//! [`listing`] and [`writability`]. Knows the spec and nothing of start-up.
 
 pub mod apply;
 pub mod concurrency;

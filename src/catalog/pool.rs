@@ -10,7 +10,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_postgres::error::SqlState;
 
 use super::session::{MaintenanceSession, SessionConfig, SessionDeadlines, SessionError};
 
@@ -47,7 +46,7 @@ impl Sessions {
         let deadline = Instant::now() + self.no_slot;
         loop {
             match self.open(database).await {
-                Err(error) if is_full(&error) && Instant::now() < deadline => {
+                Err(error) if error.is_full() && Instant::now() < deadline => {
                     tracing::info!("the server has no connection left, trying again: {error}");
                     tokio::time::sleep(self.pause).await;
                 }
@@ -55,11 +54,6 @@ impl Sessions {
             }
         }
     }
-}
-
-/// The server has too many clients, or keeps what is left for others.
-pub fn is_full(error: &SessionError) -> bool {
-    error.sqlstate() == Some(&SqlState::TOO_MANY_CONNECTIONS)
 }
 
 /// Work that waits, and how many take from it.

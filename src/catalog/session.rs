@@ -99,10 +99,10 @@ impl Session {
         deadlines: SessionDeadlines,
     ) -> Result<Self, SessionError> {
         let Some(hardening) = config.hardening() else {
-            return Self::open(config, config.client(), deadlines).await;
+            return Self::open(config, &config.client(), deadlines).await;
         };
         let own = config.own_options();
-        let mut client = config.client().clone();
+        let mut client = config.client();
         client.options(hardening.startup_options(own));
         let denied = match Self::open(config, &client, deadlines).await {
             Err(SessionError::Connect(error)) if error.is(&SqlState::INSUFFICIENT_PRIVILEGE) => {
@@ -262,8 +262,8 @@ impl Session {
     /// A statement that nobody waits for must not change anything later on, when the lock that it
     /// waits for is free.
     pub async fn cancel(&self) {
-        let token = self.client.cancel_token();
-        let cancelled = cancel::cancel(&token, self.config.client());
+        let (token, config) = (self.client.cancel_token(), self.config.client());
+        let cancelled = cancel::cancel(&token, &config);
         match timeout(CANCEL_DEADLINE, cancelled).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!("could not cancel a statement: {error}"),

@@ -3,7 +3,8 @@
 //! The snapshot and the look into each database are those of a real apply, in sessions that are
 //! hardened like those of an apply on this server and cannot write. Statements are not shown, because
 //! they may hold password verifiers. A database that is not there yet is planned as if `template1` was
-//! as `initdb` made it: a look into the template would keep others from making databases.
+//! as `initdb` made it: a look into the template would keep others from making databases. What Lakebase
+//! mode adds is not planned.
 
 use anyhow::Context;
 use tokio_postgres::error::SqlState;

@@ -36,10 +36,12 @@ impl Planner<'_> {
     }
 
     /// Phase 6. In the order of the list: a name may be made free by one operation for another.
-    pub(super) fn remove_databases(&mut self) -> Result<Vec<Operation>, PlanError> {
+    pub(super) fn remove_databases(
+        &mut self,
+        overtaken: &[bool],
+    ) -> Result<Vec<Operation>, PlanError> {
         let mut operations = Vec::new();
-        let overtaken = self.overtaken();
-        for (delta, overtaken) in self.wanted.all_deltas().iter().zip(overtaken) {
+        for (delta, &overtaken) in self.wanted.all_deltas().iter().zip(overtaken) {
             let name = delta.name.as_str();
             match (delta.action.as_str(), &delta.new_name) {
                 ("delete_db", _) if overtaken && self.is_there(name) => self.keep_database(name),
@@ -195,7 +197,8 @@ impl Planner<'_> {
         let mut names = templates.filter_map(|option| option.value.as_deref());
         names.any(|name| {
             let name = name.trim_matches('"');
-            self.wanted.databases().iter().any(|listed| listed.name.eq_ignore_ascii_case(name))
+            let mut listed = self.wanted.spec.cluster.databases.iter();
+            listed.any(|database| database.name.eq_ignore_ascii_case(name))
         })
     }
 

@@ -7,6 +7,7 @@ use super::super::snapshot::StoredPassword;
 use super::{Action, ObjectKind, Operation, Phase, Planner};
 
 const MONITOR: &str = "databricks_monitor";
+/// What `sql/lakebase.sql` looks for.
 const MONITOR_TIMEOUT: &str = "60s";
 
 /// Roles of the platform, and what they are besides logins.
@@ -16,7 +17,8 @@ const ROLES: [(&str, &str); 3] = [
     ("databricks_gateway", ""),
 ];
 
-/// What the monitor's role holds on what, in order. The last two belong to the extension `neon`.
+/// What the monitor's role holds on what, in order; `sql/lakebase.sql` looks for the same names. The
+/// last two belong to the extension `neon`.
 const GRANTS: [(ObjectKind, &str, &str); 5] = [
     (ObjectKind::Schema, "neon", "USAGE ON SCHEMA neon"),
     (
@@ -66,9 +68,8 @@ impl Planner<'_> {
                 literal(name),
                 literal(timeout)
             );
-            let tag = dollar_quoted(&body).outer_tag;
             let (phase, role) = (Phase::ReaderTimeouts, (ObjectKind::Role, name.as_str()));
-            let sql = format!("DO ${tag}${body}${tag}$");
+            let sql = format!("DO {}", dollar_quoted(&body).literal);
             let reason = "databricks.reader_statement_timeout is set";
             operations.push(self.op(phase, Action::Set, role, reason, sql));
         }

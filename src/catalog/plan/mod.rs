@@ -138,13 +138,14 @@ pub fn plan_cluster(wanted: &Wanted<'_>, state: ClusterState) -> Result<ClusterP
     let mut planner = Planner::new(wanted, state);
 
     let remember = planner.remember_subscriptions();
-    let pre_drop = planner.pre_drop();
+    let overtaken = planner.overtaken();
+    let pre_drop = planner.pre_drop(&overtaken);
     let mut line = planner.privileged_role();
     line.extend(planner.lakebase_roles());
     line.extend(planner.invalid_databases());
     line.extend(planner.rename_roles());
     line.extend(planner.roles());
-    line.extend(planner.remove_databases()?);
+    line.extend(planner.remove_databases(&overtaken)?);
 
     let mut stages: Vec<Stage> = Vec::new();
     if pre_drop.is_empty() {

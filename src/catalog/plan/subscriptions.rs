@@ -46,10 +46,9 @@ impl Planner<'_> {
     }
 
     /// Phase 1. Postgres drops no database with subscriptions in it.
-    pub(super) fn pre_drop(&mut self) -> Stage {
+    pub(super) fn pre_drop(&mut self, overtaken: &[bool]) -> Stage {
         let mut stage = Stage::new();
-        let overtaken = self.overtaken();
-        for (delta, overtaken) in self.wanted.all_deltas().iter().zip(overtaken) {
+        for (delta, &overtaken) in self.wanted.all_deltas().iter().zip(overtaken) {
             let name = delta.name.as_str();
             if delta.action != "delete_db" || overtaken {
                 continue;

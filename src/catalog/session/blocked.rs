@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use tokio_postgres::SimpleQueryRow;
@@ -80,27 +81,28 @@ pub(super) struct Wait {
 pub(super) fn waits(rows: &[SimpleQueryRow]) -> Result<HashMap<i32, Wait>, SessionError> {
     let mut waits: HashMap<i32, Wait> = HashMap::new();
     for row in rows {
-        let number =
-            |column| Ok::<_, SessionError>(text(row, column)?.and_then(|t| t.parse().ok()));
         let owned = |column| Ok::<_, SessionError>(text(row, column)?.map(str::to_owned));
-        let pid = |column| Ok::<_, SessionError>(text(row, column)?.and_then(|t| t.parse().ok()));
-        let Some(waiting) = pid(0)? else { continue };
-        let waited = Duration::from_millis(number(1)?.unwrap_or_default());
+        let Some(waiting) = number(row, 0)? else { continue };
+        let waited = Duration::from_millis(number(row, 1)?.unwrap_or_default());
         let activity = match owned(5)? {
             Some(application_name) => Some(Activity {
                 user: owned(3)?,
                 database: owned(4)?,
                 application_name,
                 state: owned(6)?,
-                transaction_seconds: number(7)?,
+                transaction_seconds: number(row, 7)?,
             }),
             None => None,
         };
-        let blocker = Blocker { pid: pid(2)?.unwrap_or_default(), activity };
+        let blocker = Blocker { pid: number(row, 2)?.unwrap_or_default(), activity };
         let wait = waits.entry(waiting).or_insert_with(|| Wait { waited, blockers: Vec::new() });
         wait.blockers.push(blocker);
     }
     Ok(waits)
+}
+
+fn number<T: FromStr>(row: &SimpleQueryRow, column: usize) -> Result<Option<T>, SessionError> {
+    Ok(text(row, column)?.and_then(|text| text.parse().ok()))
 }
 
 /// One row per backend and blocker: the backend, milliseconds waited, pid of the blocker, user,

@@ -18,14 +18,12 @@ const ADMIN: &str = "cloud_admin";
 /// How to open sessions: where, as whom, and hardened for which server.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
-    /// Everything but `options`.
+    /// Everything but `options`, in the database of the URL.
     config: Config,
     /// Options of the operator's own.
     own: Option<String>,
     /// None for sessions that are opened as they come.
     hardened: Option<Hardened>,
-    /// The database of the URL.
-    home: Option<String>,
     /// The database, if it is another one than that of the URL.
     elsewhere: Option<String>,
     /// What sessions opened with clones of this find out together.
@@ -72,14 +70,11 @@ pub fn session_config(
 impl SessionConfig {
     /// Settings as somebody else made them, for a session that only looks at a foreign server.
     pub fn plain(config: Config) -> Self {
-        // Without a name the server takes that of the user.
-        let home = config.get_dbname().or(config.get_user()).map(str::to_owned);
-        Self { config, own: None, hardened: None, home, elsewhere: None, watch: Arc::default() }
+        Self { config, own: None, hardened: None, elsewhere: None, watch: Arc::default() }
     }
 
     /// Another database. The name goes into the start-up packet as it is.
     pub fn dbname(&mut self, name: &str) -> &mut Self {
-        self.config.dbname(name);
         self.elsewhere = Some(name.to_owned());
         self
     }
@@ -130,9 +125,6 @@ impl SessionConfig {
     pub(super) fn for_watch(&self, name: &str) -> Self {
         let mut config = Self { elsewhere: None, watch: Arc::default(), ..self.clone() };
         config.application_name(name);
-        if let Some(home) = &self.home {
-            config.config.dbname(home);
-        }
         config
     }
 
@@ -152,8 +144,12 @@ impl SessionConfig {
     }
 
     /// Everything but the options.
-    pub(super) const fn client(&self) -> &Config {
-        &self.config
+    pub(super) fn client(&self) -> Config {
+        let mut client = self.config.clone();
+        if let Some(name) = &self.elsewhere {
+            client.dbname(name);
+        }
+        client
     }
 
     /// Options of the operator's own.

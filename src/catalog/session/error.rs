@@ -123,6 +123,11 @@ impl SessionError {
         }
     }
 
+    /// The server has too many clients, or keeps what is left for others.
+    pub fn is_full(&self) -> bool {
+        self.sqlstate() == Some(&SqlState::TOO_MANY_CONNECTIONS)
+    }
+
     /// Which character of a message the error is about, counted from 1.
     pub const fn position(&self) -> Option<usize> {
         match self {
@@ -134,7 +139,7 @@ impl SessionError {
 
 /// The usual reason in plain words.
 fn because(why: &SessionError) -> String {
-    if why.sqlstate() == Some(&SqlState::TOO_MANY_CONNECTIONS) {
+    if why.is_full() {
         format!("the server has no free connection, {why}")
     } else {
         why.to_string()
