@@ -74,7 +74,8 @@ fn privileges_held(schema: &str, role: &str) -> String {
         "SELECT held.privilege_type \
          FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) held, \
               pg_catalog.pg_roles r \
-         WHERE n.nspname = {} AND r.rolname = {} AND held.grantee = r.oid",
+         WHERE n.nspname OPERATOR(pg_catalog.=) {} AND r.rolname OPERATOR(pg_catalog.=) {} \
+             AND held.grantee OPERATOR(pg_catalog.=) r.oid",
         literal(schema),
         literal(role)
     )
@@ -118,7 +119,10 @@ mod tests {
         );
         assert_eq!(grant(&[Usage], &["CREATE", "USAGE"]), None);
         assert_eq!(grant(&[], &[]), None);
-        assert!(privileges_held("it's", "c:\\x").contains(r"nspname = 'it''s' AND r.rolname = E'"));
+        assert!(
+            privileges_held("it's", "c:\\x")
+                .contains(r"nspname OPERATOR(pg_catalog.=) 'it''s' AND")
+        );
     }
 
     #[test]

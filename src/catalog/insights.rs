@@ -1,20 +1,25 @@
 //! The statements that take longest (05 §15.5).
+//!
+//! They come from the view of the extension `pg_stat_statements`, in whatever schema it is. A view
+//! that only has its name is not read: a tenant can make one, and our session would run its code
+//! ([`super::trust`]).
 
 use tokio_postgres::SimpleQueryRow;
 
 use super::session::{Session, SessionError};
+use super::trust::is_not_ours;
 
 /// `application_name` of the session.
 pub const APPLICATION_NAME: &str = "compute_ctl:collect_insights";
 
 /// Our own statements are left out.
-const SLOWEST: &str = "\
-    SELECT pg_catalog.row_to_json(s)::text FROM public.pg_stat_statements s \
-    WHERE s.userid NOT IN (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = 'cloud_admin') \
-    ORDER BY s.mean_exec_time + s.mean_plan_time DESC LIMIT 100";
+const SLOWEST: &str = include_str!("sql/insights.sql");
 
-/// Rows of `pg_stat_statements` as JSON objects, slowest first. None if Postgres refuses, which
-/// means that the extension is not installed or not loaded.
+/// Rows of `pg_stat_statements` as JSON objects, slowest first. None if the extension is not
+/// installed, or Postgres refuses, which means that its library is not loaded.
+///
+/// # Errors
+/// Postgres does not answer, or [`is_not_ours`].
 pub async fn slowest_statements(session: &Session) -> Result<Vec<String>, SessionError> {
     let text = |row: SimpleQueryRow| {
         row.try_get(0)
@@ -23,6 +28,7 @@ pub async fn slowest_statements(session: &Session) -> Result<Vec<String>, Sessio
     };
     match session.query(SLOWEST).await {
         Ok(rows) => rows.into_iter().map(text).collect(),
+        Err(error) if is_not_ours(&error) => Err(error),
         Err(SessionError::Statement(error)) if error.sqlstate.is_some() => {
             tracing::warn!("there are no insights: {error}");
             Ok(Vec::new())

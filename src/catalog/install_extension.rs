@@ -3,6 +3,7 @@
 use super::query_error::{self, QueryError};
 use super::quote::{identifier, literal};
 use super::session::Session;
+use super::trust::close_triggers;
 
 /// `application_name` of the session.
 pub const APPLICATION_NAME: &str = "compute_ctl:install_extension";
@@ -11,12 +12,15 @@ pub const APPLICATION_NAME: &str = "compute_ctl:install_extension";
 /// version is installed. The session is on the database that gets it.
 pub async fn install(session: &Session, extension: &str, version: &str) -> Result<(), QueryError> {
     let installed = format!(
-        "SELECT extversion FROM pg_catalog.pg_extension WHERE extname = {}",
+        "SELECT extversion FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) {}",
         literal(extension)
     );
     let installed = query_error::texts(session, &installed).await?;
     if let Some(sql) = statement(extension, version, installed.first().map(String::as_str)) {
-        query_error::query(session, &sql).await?;
+        // In the transaction of the script: nothing is open to tenants' triggers for a moment.
+        let close = close_triggers(extension);
+        let done = session.query(&format!("{sql}; {close}")).await;
+        done.map_err(|error| QueryError { sql, error })?;
     }
     Ok(())
 }

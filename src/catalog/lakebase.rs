@@ -23,6 +23,8 @@ pub struct LakebaseState {
     pub held: HashSet<String>,
     /// Text of the function `public.health_check_write_succeeds()`.
     pub write_check: Option<String>,
+    /// Owner of that function, if it is not a superuser: then the function is not ours.
+    pub write_check_of_others: Option<String>,
 }
 
 /// Reads it.
@@ -40,7 +42,11 @@ pub async fn read(session: &Session) -> Result<LakebaseState, SessionError> {
             "held" => {
                 state.held.insert(row.owned(1)?);
             }
-            "function" => state.write_check = Some(row.owned(1)?),
+            "function" => {
+                state.write_check = Some(row.owned(1)?);
+                let owner = row.owned(2)?;
+                state.write_check_of_others = (!row.flag(3)?).then_some(owner);
+            }
             _ => return Err(row.bad(0)),
         }
     }

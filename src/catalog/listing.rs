@@ -11,10 +11,11 @@ pub const APPLICATION_NAME: &str = "compute_ctl:get_dbs_and_roles";
 /// All in one answer: what kind of object, its name, the stored password or the owner, whether
 /// connections are not allowed, whether a drop was begun and not finished.
 const ALL: &str = "\
-    SELECT 'role', rolname::text, rolpassword, false, false FROM pg_catalog.pg_authid \
+    SELECT 'role', rolname::pg_catalog.text, rolpassword, false, false FROM pg_catalog.pg_authid \
     UNION ALL \
-    SELECT 'database', datname::text, pg_catalog.pg_get_userbyid(datdba)::text, \
-        NOT datallowconn, datconnlimit = -2 \
+    SELECT 'database', datname::pg_catalog.text, \
+        pg_catalog.pg_get_userbyid(datdba)::pg_catalog.text, \
+        NOT datallowconn, datconnlimit OPERATOR(pg_catalog.=) -2 \
     FROM pg_catalog.pg_database ORDER BY 1, 2";
 
 /// A role of the catalog.

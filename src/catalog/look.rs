@@ -9,9 +9,9 @@ use super::session::{Session, SessionError};
 use super::snapshot::Cells;
 
 const SQL: &str = "\
-    SELECT 'public', oid, pg_get_userbyid(nspowner), nspacl \
-        FROM pg_namespace WHERE nspname = 'public'; \
-    SELECT 'default', defaclnamespace, defaclobjtype, defaclacl FROM pg_default_acl";
+    SELECT 'public', oid, pg_catalog.pg_get_userbyid(nspowner), nspacl \
+        FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) 'public'; \
+    SELECT 'default', defaclnamespace, defaclobjtype, defaclacl FROM pg_catalog.pg_default_acl";
 
 /// All privileges on tables and sequences with grant option, as access control lists show them.
 const TABLES: &str = "a*r*w*d*D*x*t*";

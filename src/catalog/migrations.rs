@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::quote::{identifier, literal};
 use super::session::{Session, SessionConfig, SessionDeadlines, SessionError};
+use super::trust::{Use, trusted_table};
 use crate::failpoints;
 
 /// Where failures are injected (05 §13.1): `return(n)` fails migration `n`.
@@ -48,8 +49,15 @@ const PREPARE: &str = include_str!("migrations/00_prepare.sql");
 /// session of a killed predecessor may still be at work.
 const LOCK: &str = "SELECT FROM pg_catalog.pg_advisory_lock(7883946363647715695)";
 
-/// Has a row if there is a table; a query of a missing one would be an error in the server's log.
-const LOOK: &str = "SELECT true WHERE to_regclass('neon_migration.migration_id') IS NOT NULL";
+/// Has a row if our table is there; a query of a missing one would be an error in the server's log, and
+/// one that a tenant made runs the tenant's code.
+const LOOK: &str = "SELECT true FROM pg_catalog.pg_class c \
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+    JOIN pg_catalog.pg_authid co ON co.oid OPERATOR(pg_catalog.=) c.relowner AND co.rolsuper \
+    JOIN pg_catalog.pg_authid no ON no.oid OPERATOR(pg_catalog.=) n.nspowner AND no.rolsuper \
+    WHERE n.nspname OPERATOR(pg_catalog.=) 'neon_migration' \
+        AND c.relname OPERATOR(pg_catalog.=) 'migration_id' \
+        AND c.relkind OPERATOR(pg_catalog.=) 'r'";
 
 /// Why migrations did not all run.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -91,11 +99,18 @@ impl Migrations {
         let mut done = if found { read(&session).await.map_err(lost)? } else { None };
         // Whatever is left to do: an older release may have left less behind.
         if done.is_none_or(|done| done < MIGRATIONS.len()) {
-            session.query(PREPARE).await.map_err(lost)?;
+            session.query(&prepare()).await.map_err(lost)?;
             done = read(&session).await.map_err(lost)?;
         }
         let none = || lost(SessionError::Answer("no neon_migration.migration_id".to_owned()));
         let done = done.ok_or_else(none)?;
+        if done > MIGRATIONS.len() {
+            tracing::warn!(
+                "neon_migration.migration_id says that {done} migrations were done, this program knows \
+                 {}: none is run",
+                MIGRATIONS.len()
+            );
+        }
         Ok(Self { session, done })
     }
 
@@ -152,10 +167,15 @@ fn advance(id: usize) -> String {
     let before = id.saturating_sub(1);
     format!(
         "DO $advance$ BEGIN \
-         UPDATE neon_migration.migration_id SET id = {id} WHERE id = {before}; \
+         UPDATE neon_migration.migration_id SET id = {id} \
+         WHERE id OPERATOR(pg_catalog.=) {before}; \
          IF NOT FOUND THEN RAISE 'migration {before} is not the last one any more'; END IF; \
          END $advance$"
     )
+}
+
+fn prepare() -> String {
+    PREPARE.replace("@TRUST@", &trusted_table("neon_migration", "migration_id", Use::Write))
 }
 
 fn fill(template: &str, privileged_role: &str) -> String {

@@ -12,7 +12,7 @@
 //! object; [`mod@apply`] is all of this in order. In Lakebase mode [`lakebase`] reads more than the
 //! snapshot. [`migrations`] does what older releases left to do, [`neon_extension`] updates the
 //! extension. What the API asks of the catalog is in [`grants`], [`insights`], [`install_extension`],
-//! [`listing`] and [`writability`]. Knows the spec and nothing of start-up.
+//! [`listing`] and [`writability`]. [`trust`] has the rules that every SQL text obeys. Knows the spec and nothing of start-up.
 
 pub mod apply;
 pub mod concurrency;
@@ -33,4 +33,5 @@ pub mod quote;
 pub mod report;
 pub mod session;
 pub mod snapshot;
+pub mod trust;
 pub mod writability;

@@ -1,6 +1,7 @@
 //! The upgrade of the `neon` extension after a start (05 §14.1).
 
 use super::session::{POST_APPLY_CONFIG, Session, SessionConfig, SessionDeadlines, SessionError};
+use super::trust::close_triggers;
 
 /// What [`upgrade_neon_extension`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,10 +21,11 @@ pub async fn upgrade_neon_extension(
     let mut config = config.clone();
     config.application_name(POST_APPLY_CONFIG);
     let session = Session::connect(&config, deadlines).await?;
-    let installed = "SELECT FROM pg_catalog.pg_extension WHERE extname = 'neon'";
+    let installed =
+        "SELECT FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'neon'";
     if session.query(installed).await?.is_empty() {
         return Ok(Upgrade::NotInstalled);
     }
-    session.query("ALTER EXTENSION neon UPDATE").await?;
+    session.query(&format!("ALTER EXTENSION neon UPDATE; {}", close_triggers("neon"))).await?;
     Ok(Upgrade::Done)
 }

@@ -162,7 +162,7 @@ pub enum Action {
     GrantDefaults,
     /// What a role owns goes to another one.
     Reassign,
-    /// What others granted to a role is revoked.
+    /// What others granted to a role, or tenants hold on an extension's tables, is revoked.
     Revoke,
     /// Privileges that are left of a role are dropped.
     DropOwned,
@@ -196,7 +196,7 @@ impl fmt::Display for Action {
             Self::Grant => "grant privileges on",
             Self::GrantDefaults => "grant default privileges in",
             Self::Reassign => "reassign what is owned by",
-            Self::Revoke => "revoke what others granted to",
+            Self::Revoke => "revoke privileges about",
             Self::DropOwned => "drop the remaining privileges of",
             Self::Drop => "drop",
             Self::Release => "clear the template flag of",

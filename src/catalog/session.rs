@@ -35,6 +35,7 @@ pub use config::{SessionConfig, session_config};
 pub use error::{PgError, SessionError};
 pub use footprint::{Footprint, visited_within};
 pub use maintenance::MaintenanceSession;
+pub(crate) use options::child_options;
 
 /// `application_name` of sessions that change catalogs.
 pub const APPLY_CONFIG: &str = "compute_ctl:apply_config";

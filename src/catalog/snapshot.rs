@@ -12,6 +12,7 @@ use tokio_postgres::SimpleQueryRow;
 use super::lakebase::LakebaseState;
 use super::quote::{identifier, literal};
 use super::session::{Session, SessionError};
+use super::trust::{Use, trusted_table};
 use crate::telemetry::secret::Secret;
 
 /// Rows begin with what they describe; columns of each kind are those that [`ClusterState::take`]
@@ -126,7 +127,9 @@ pub struct ClusterState {
     pub databases: HashMap<String, DatabaseRow>,
     /// Schema `neon` in the system database.
     pub has_neon_schema: bool,
-    /// Table `public.health_check` in the system database.
+    /// Owner of that schema, if it is not a superuser: then the schema is not ours.
+    pub neon_schema_of_others: Option<String>,
+    /// A relation `public.health_check` in the system database, of any owner.
     pub has_health_check: bool,
     /// `pgaudit.log=none` is set for the database `postgres`.
     pub audit_silenced: bool,
@@ -171,7 +174,10 @@ fn sql(questions: &Questions<'_>) -> String {
         sql.push_str(&DEPENDENCIES.replace("@ROLES@", &names.join(", ")));
     }
     if let Some(timeline) = &questions.timeline {
-        sql.push_str(&SUBSCRIPTIONS_DONE.replace("@TIMELINE@", &literal(timeline)));
+        let trust = |table| trusted_table("neon", table, Use::Read);
+        let done = SUBSCRIPTIONS_DONE.replace("@TRUST_DONE@", &trust("drop_subscriptions_done"));
+        let done = done.replace("@TRUST_TODO@", &trust("drop_subscriptions_todo"));
+        sql.push_str(&done.replace("@TIMELINE@", &literal(timeline)));
     }
     sql
 }
@@ -189,9 +195,10 @@ impl ClusterState {
                 self.max_connections = row.number(2)?;
                 self.system_database = row.owned(3)?;
                 self.session_role = row.owned(4)?;
-                self.has_neon_schema = row.flag(5)?;
-                self.has_health_check = row.flag(6)?;
-                self.audit_silenced = row.flag(7)?;
+                self.neon_schema_of_others = row.optional(5)?.map(str::to_owned);
+                self.has_neon_schema = row.flag(6)?;
+                self.has_health_check = row.flag(7)?;
+                self.audit_silenced = row.flag(8)?;
             }
             "role" => {
                 let password = row.optional(2)?.map(|text| Secret::new(text.to_owned()));

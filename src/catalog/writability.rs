@@ -1,24 +1,54 @@
 //! Whether the compute can write (05 §15.6).
+//!
+//! One row of `public.health_check` is written, if that table is ours: a tenant who owns the schema
+//! can put another in its place ([`super::trust`]).
 
 use tokio_postgres::error::SqlState;
 
 use super::session::{Session, SessionError};
+use super::trust::{Use, trusted_table};
 
 /// `application_name` of the session.
 pub const APPLICATION_NAME: &str = "compute_ctl:availability_checker";
 
 /// The table is made when the catalog is applied (05 §7.12).
-const WRITE: &str = "\
-    INSERT INTO public.health_check (id, updated_at) VALUES (1, pg_catalog.now()) \
-    ON CONFLICT (id) DO UPDATE SET updated_at = EXCLUDED.updated_at";
+const WRITE: &str = include_str!("sql/write_health_check.sql");
 
 /// Writes one row. A full disk is no reason to replace a compute, so it counts as writable.
+///
+/// # Errors
+/// Postgres cannot write, or [`super::trust::is_not_ours`]: then nothing is known about writing.
 pub async fn check(session: &Session) -> Result<(), SessionError> {
-    match session.query(WRITE).await {
-        Err(SessionError::Statement(error)) if error.sqlstate == Some(SqlState::DISK_FULL) => {
+    let trust = trusted_table("public", "health_check", Use::Write);
+    verdict(session.query(&WRITE.replace("@TRUST@", &trust)).await.map(|_| ()))
+}
+
+fn verdict(outcome: Result<(), SessionError>) -> Result<(), SessionError> {
+    match outcome {
+        Err(SessionError::Statement(error)) if error.is(&SqlState::DISK_FULL) => {
             tracing::warn!("the writability check met a full disk: {error}");
             Ok(())
         }
-        other => other.map(|_| ()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::session::PgError;
+
+    #[test]
+    fn only_a_full_disk_counts_as_writable() {
+        for (sqlstate, writable) in [
+            (SqlState::DISK_FULL, true),
+            (SqlState::OUT_OF_MEMORY, false),
+            (SqlState::READ_ONLY_SQL_TRANSACTION, false),
+            (SqlState::from_code("CT001"), false),
+        ] {
+            let error = PgError { sqlstate: Some(sqlstate), text: String::new(), position: None };
+            assert_eq!(verdict(Err(SessionError::Statement(error))).is_ok(), writable);
+        }
+        assert!(verdict(Ok(())).is_ok());
     }
 }

@@ -48,6 +48,11 @@ pub(super) fn protected() -> Routes {
             body = bool,
             content_type = "application/json"
         ),
+        (
+            status = 409,
+            description = "What has the name of our object is not ours, so it is not touched",
+            body = ErrorDocument
+        ),
         TokenErrors,
         StateErrors
     )
@@ -79,6 +84,11 @@ async fn check_writability(State(api): State<Api>) -> Result<Json<bool>, ApiErro
             description = "JSON in a JSON string: an object with the rows of pg_stat_statements",
             body = String,
             content_type = "application/json"
+        ),
+        (
+            status = 409,
+            description = "What has the name of our object is not ours, so it is not touched",
+            body = ErrorDocument
         ),
         TokenErrors,
         StateErrors

@@ -6,6 +6,7 @@ use tracing::Instrument as _;
 use super::Api;
 use super::error::ApiError;
 use crate::catalog::session::{self, Session, SessionDeadlines, SessionError};
+use crate::catalog::trust::is_not_ours;
 
 /// Connects, with the usual deadlines, to the main database or to another one.
 pub(super) async fn connect(
@@ -56,7 +57,13 @@ impl From<SessionError> for ApiError {
             }
             _ => error.to_string(),
         };
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+        // "Cannot write" is a reason to replace a compute, "the table is not ours" is not.
+        let status = if is_not_ours(&error) {
+            StatusCode::CONFLICT
+        } else {
+            StatusCode::INTERNAL_SERVER_ERROR
+        };
+        Self::new(status, text)
     }
 }
 
@@ -79,6 +86,9 @@ mod tests {
             position: None,
         };
         assert_eq!(text(SessionError::Statement(error)), (500, format!("db error: {answer}")));
+        let sqlstate = Some(SqlState::from_code("CT001"));
+        let error = PgError { sqlstate, text: "ERROR: not ours".to_owned(), position: None };
+        assert_eq!(text(SessionError::Statement(error)), (409, "db error: ERROR: not ours".into()));
     }
 
     #[tokio::test]

@@ -19,15 +19,11 @@ use tokio::time::timeout;
 
 use super::client::Address;
 use super::install::PgInstall;
-use crate::catalog::session::Footprint;
+use crate::catalog::session::{Footprint, child_options};
 use crate::os::children::{Children, RegisteredChild};
 use crate::timeouts::Timeouts;
 
 const PROGRAM: &str = "pg_dump";
-/// Outrank what users attach to databases and roles (05 §3.1, W28). All other settings that would
-/// get in the way are set by `pg_dump` itself.
-const OPTIONS: &str = "-c role=cloud_admin -c default_transaction_read_only=off \
-     -c search_path='' -c statement_timeout=0 -c pgaudit.log=none";
 /// `application_name`.
 const APPLICATION_NAME: &str = "compute_ctl:pg_dump";
 /// Bytes of one piece, at most.
@@ -120,7 +116,8 @@ pub async fn start(request: DumpRequest<'_>) -> Result<Dump, DumpError> {
         .args(["--schema-only", "--no-password"])
         // Not on the command line, where a name with `=` in it is a connection string.
         .env("PGDATABASE", database)
-        .env("PGOPTIONS", OPTIONS)
+        // Outrank what users attach to databases and roles (05 §3.1, W28).
+        .env("PGOPTIONS", child_options(install.version))
         // The activity monitor knows our own sessions by this.
         .env("PGAPPNAME", APPLICATION_NAME)
         .stdin(Stdio::null())

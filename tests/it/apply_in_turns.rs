@@ -56,7 +56,8 @@ async fn slow_bed(server: compute_ctl::dev::servers::Server, seconds: u32) -> Be
              END IF;
          END $$;
          CREATE EVENT TRIGGER slow ON ddl_command_start WHEN TAG IN ('GRANT')
-             EXECUTE FUNCTION public.slow();"
+             EXECUTE FUNCTION public.slow();
+         ALTER EVENT TRIGGER slow ENABLE ALWAYS;"
     );
     compute.sql().await.batch_execute(&sql).await.unwrap();
     bed.take_data(compute).await;

@@ -109,6 +109,7 @@ async fn an_apply_updates_it_between_migrations() {
              END $$;
              CREATE EVENT TRIGGER slow ON ddl_command_start WHEN TAG IN ('GRANT')
                  EXECUTE FUNCTION public.slow();
+             ALTER EVENT TRIGGER slow ENABLE ALWAYS;
              UPDATE neon_migration.migration_id SET id = 0"
         );
         let mut bed = bed(stub.server.clone(), true, &sql).await;

@@ -45,7 +45,7 @@ async fn from_a_creation_in_an_apply_and_from_an_update_after_it() {
             ("statement_timeout", "0"),
             ("lock_timeout", "0"),
             ("synchronous_commit", "on"),
-            ("session_replication_role", "origin"),
+            ("session_replication_role", "replica"),
             ("client_encoding", "UTF8"),
         ] {
             for table in ["at_creation", "at_update"] {

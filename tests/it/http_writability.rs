@@ -40,17 +40,20 @@ async fn a_primary() {
         assert_eq!(check(&compute).await, (200, json!(true)));
         assert_eq!(compute.sql_text(&format!("SET statement_timeout = 0; {WRITTEN}")).await, "1");
 
-        // A full disk is no reason to replace the compute.
+        // Code that is attached to the table is never run, and the answer is another one than that of
+        // a compute that cannot write.
         sql.batch_execute(
-            "CREATE FUNCTION public.too_full() RETURNS trigger LANGUAGE plpgsql AS \
-                 'BEGIN RAISE EXCEPTION ''full'' USING ERRCODE = ''53100''; END'; \
-             CREATE TRIGGER too_full BEFORE INSERT OR UPDATE ON public.health_check \
-                 FOR EACH ROW EXECUTE FUNCTION public.too_full()",
+            "CREATE FUNCTION public.trap() RETURNS trigger LANGUAGE plpgsql AS \
+                 'BEGIN RAISE EXCEPTION ''sprung''; END'; \
+             CREATE TRIGGER trap BEFORE INSERT OR UPDATE ON public.health_check \
+                 FOR EACH ROW EXECUTE FUNCTION public.trap()",
         )
         .await
         .unwrap();
-        assert_eq!(check(&compute).await, (200, json!(true)));
-        compute.wait_for_log("met a full disk").await;
+        let (code, body) = check(&compute).await;
+        let error = body["error"].as_str().unwrap();
+        let expected = "table public.health_check is not used: it has a trigger";
+        assert!(code == 409 && error.contains(expected), "{code} {error}");
 
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);

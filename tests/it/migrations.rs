@@ -221,7 +221,8 @@ async fn a_failure_is_counted_and_the_next_start_goes_on() {
                    END $$;
                    UPDATE neon_migration.migration_id SET id = 0;
                    CREATE EVENT TRIGGER no ON ddl_command_start WHEN TAG IN ('GRANT')
-                       EXECUTE FUNCTION public.no()";
+                       EXECUTE FUNCTION public.no();
+                   ALTER EVENT TRIGGER no ENABLE ALWAYS";
         let bed = changed(server, sql).await;
         let mut compute = start(&bed).await;
         background_over(&mut compute).await;

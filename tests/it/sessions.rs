@@ -76,7 +76,7 @@ async fn who_has_the_lock_is_named() {
             assert!(!text.contains(lock), "{text}");
             vanilla.client.batch_execute("ROLLBACK").await.unwrap();
             // Nothing of it was done or is still waiting, and the session is whole.
-            assert_eq!(shown(session, "search_path").await, "''");
+            assert_eq!(shown(session, "search_path").await, "");
         }
         let made = "SELECT count(*) FROM pg_roles WHERE rolname = 'bob'";
         let made: i64 = vanilla.client.query_one(made, &[]).await.unwrap().get(0);

@@ -147,7 +147,8 @@ impl Planner<'_> {
         let end = format!(
             "SELECT pg_catalog.pg_terminate_backend(pid, {END_OF_SESSIONS_MS}) \
              FROM pg_catalog.pg_stat_activity \
-             WHERE datname = {} AND pid <> pg_catalog.pg_backend_pid()",
+             WHERE datname OPERATOR(pg_catalog.=) {} \
+             AND pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()",
             literal(old)
         );
         let rename = format!("ALTER DATABASE {} RENAME TO {}", identifier(old), identifier(new));

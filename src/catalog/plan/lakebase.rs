@@ -4,6 +4,7 @@
 
 use super::super::quote::{dollar_quoted, identifier, literal};
 use super::super::snapshot::StoredPassword;
+use super::super::trust::{Use, trusted_table};
 use super::{Action, ObjectKind, Operation, Phase, Planner};
 
 const MONITOR: &str = "databricks_monitor";
@@ -38,6 +39,12 @@ const GRANTS: [(ObjectKind, &str, &str); 5] = [
 /// Tells by writing whether the compute can write.
 const WRITE_CHECK: &str = "public.health_check_write_succeeds()";
 const WRITE_CHECK_BODY: &str = include_str!("../sql/health_check_write_succeeds.sql");
+
+/// The text of [`WRITE_CHECK`]. Superusers may call it, so it looks whose table it writes to.
+pub(super) fn write_check_body() -> String {
+    let trust = trusted_table("public", "health_check", Use::Write);
+    WRITE_CHECK_BODY.replace("@TRUST@", &trust)
+}
 
 impl Planner<'_> {
     pub(super) const fn is_lakebase(&self) -> bool {
@@ -98,10 +105,11 @@ impl Planner<'_> {
     }
 
     /// After phase 13.
-    pub(super) fn monitor_privileges(&self) -> Vec<Operation> {
+    pub(super) fn monitor_privileges(&mut self) -> Vec<Operation> {
         let Some(lakebase) = &self.state.lakebase else { return Vec::new() };
         let phase = Phase::MonitorPrivileges;
-        let has_neon = self.state.neon_default_version.is_some();
+        let has_neon =
+            self.state.neon_default_version.is_some() && self.state.neon_schema_of_others.is_none();
         let of_extension = |name: &str| name.starts_with("neon.");
         let mut operations: Vec<Operation> = GRANTS
             .into_iter()
@@ -118,10 +126,19 @@ impl Planner<'_> {
             let (role, reason) = ((ObjectKind::Role, MONITOR), "it is not set");
             operations.push(self.op(phase, Action::Set, role, reason, sql));
         }
-        if lakebase.write_check.as_deref() != Some(WRITE_CHECK_BODY) {
+        if let Some(owner) = &lakebase.write_check_of_others {
+            let remark = format!(
+                "function {WRITE_CHECK} is left as it is: it belongs to role {owner:?}, which is not a \
+                 superuser; drop it, and the next apply makes ours"
+            );
+            self.remarks.push(remark);
+            return operations;
+        }
+        let body = write_check_body();
+        if lakebase.write_check.as_deref() != Some(&*body) {
             let sql = format!(
-                "CREATE OR REPLACE FUNCTION {WRITE_CHECK} RETURNS integer LANGUAGE plpgsql \
-                 AS $body${WRITE_CHECK_BODY}$body$"
+                "CREATE OR REPLACE FUNCTION {WRITE_CHECK} RETURNS pg_catalog.int4 LANGUAGE plpgsql \
+                 AS $body${body}$body$"
             );
             let (function, reason) = ((ObjectKind::Function, WRITE_CHECK), "missing or another");
             operations.push(self.op(phase, Action::Create, function, reason, sql));

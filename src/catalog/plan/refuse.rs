@@ -75,6 +75,12 @@ pub enum PlanError {
         /// Name of the option; its value may be a secret.
         name: String,
     },
+    /// What inherited subscriptions are remembered in would be a tenant's.
+    #[error(
+        "drop_subscriptions_before_start needs the schema \"neon\", which belongs to role {0:?}, not to a \
+         superuser: rename or drop that schema"
+    )]
+    NeonSchemaOfOthers(String),
     /// The owner of a database is neither there nor in the spec.
     #[error(
         "could not make role {owner:?} the owner of database {database:?}: role \"{owner}\" does not exist, and the spec does not list it"
@@ -89,6 +95,11 @@ pub enum PlanError {
 
 /// Looks at every name and option of the spec.
 pub fn check(wanted: &Wanted<'_>, state: &ClusterState) -> Result<(), PlanError> {
+    if let Some(owner) = &state.neon_schema_of_others
+        && wanted.spec.drop_subscriptions_before_start
+    {
+        return Err(PlanError::NeonSchemaOfOthers(owner.clone()));
+    }
     let cluster = &wanted.spec.cluster;
     for role in &cluster.roles {
         check_name("role", &role.name)?;

@@ -111,15 +111,19 @@ pub(super) fn query(pids: &[i32]) -> String {
     let pids = pids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     format!(
         "SELECT waiting.pid, \
-            (SELECT greatest(0, extract(epoch FROM \
-                max(pg_catalog.clock_timestamp() - waitstart)) * 1000)::int8 \
-                FROM pg_catalog.pg_locks WHERE pid = waiting.pid AND NOT granted), \
+            (SELECT GREATEST(0, EXTRACT(epoch FROM pg_catalog.max( \
+                    pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) waitstart)) \
+                OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8 \
+                FROM pg_catalog.pg_locks \
+                WHERE pid OPERATOR(pg_catalog.=) waiting.pid AND NOT granted), \
             blocker.pid, usename, datname, application_name, state, \
-            greatest(0, extract(epoch FROM pg_catalog.clock_timestamp() - xact_start))::int8 \
-         FROM unnest(ARRAY[{pids}]::int4[]) AS waiting (pid) \
-         CROSS JOIN LATERAL (SELECT DISTINCT unnest(pg_catalog.pg_blocking_pids(waiting.pid)) AS pid) \
-            AS blocker \
-         LEFT JOIN pg_catalog.pg_stat_activity AS activity ON activity.pid = blocker.pid \
+            GREATEST(0, EXTRACT(epoch FROM \
+                pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) xact_start))::pg_catalog.int8 \
+         FROM pg_catalog.unnest(ARRAY[{pids}]::pg_catalog.int4[]) AS waiting (pid) \
+         CROSS JOIN LATERAL (SELECT DISTINCT \
+            pg_catalog.unnest(pg_catalog.pg_blocking_pids(waiting.pid)) AS pid) AS blocker \
+         LEFT JOIN pg_catalog.pg_stat_activity AS activity \
+            ON activity.pid OPERATOR(pg_catalog.=) blocker.pid \
          ORDER BY waiting.pid, blocker.pid"
     )
 }

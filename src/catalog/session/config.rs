@@ -13,7 +13,7 @@ use super::watch::LockWatch;
 use crate::postgres::install::PgVersion;
 
 /// The role that all sessions have, a superuser.
-const ADMIN: &str = "cloud_admin";
+pub(super) const ADMIN: &str = "cloud_admin";
 
 /// How to open sessions: where, as whom, and hardened for which server.
 #[derive(Debug, Clone)]
@@ -68,8 +68,11 @@ pub fn session_config(
 }
 
 impl SessionConfig {
-    /// Settings as somebody else made them, for a session that only looks at a foreign server.
-    pub fn plain(config: Config) -> Self {
+    /// Settings as they come, for a session that only looks at a foreign server. Names are looked up
+    /// in `pg_catalog` all the same.
+    pub fn plain(mut config: Config) -> Self {
+        let own = config.get_options().map(|own| format!("{own} ")).unwrap_or_default();
+        config.options(format!("{own}-c search_path="));
         Self { config, own: None, hardened: None, elsewhere: None, watch: Arc::default() }
     }
 

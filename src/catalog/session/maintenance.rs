@@ -57,7 +57,8 @@ async fn create_admin(
         SessionError::BrokenCredential { refused: refused.clone(), fallback: Box::new(fallback) }
     })?;
     let failed = |error| SessionError::SetUpAdmin(Box::new(error));
-    let exists = "SELECT FROM pg_catalog.pg_roles WHERE rolname = 'cloud_admin'";
+    let exists = "SELECT FROM pg_catalog.pg_roles \
+                  WHERE rolname OPERATOR(pg_catalog.=) 'cloud_admin'";
     if session.query(exists).await.map_err(failed)?.is_empty() {
         let create = "CREATE ROLE cloud_admin LOGIN SUPERUSER; GRANT zenith_admin TO cloud_admin";
         session.query(create).await.map_err(failed)?;

@@ -17,12 +17,18 @@ type Settings = (PgVersion, &'static [Setting]);
 const ANYBODY: &[Settings] =
     &[(PgVersion::V14, ANYBODY_14), (PgVersion::V16, ANYBODY_16), (PgVersion::V17, ANYBODY_17)];
 
+/// The empty value: only `pg_catalog` is visible. Two quote characters would be a schema of that name,
+/// which a tenant can make (05 §3.1).
+const SEARCH_PATH: Setting = ("search_path", "");
+/// Ordinary triggers, rules and event triggers of tenants do not fire ([`crate::catalog::trust`]).
+const REPLICATION_ROLE: Setting = ("session_replication_role", "replica");
+/// What not even the options of `--connstr` change: they are given once more after those.
+const FIXED: [Setting; 2] = [SEARCH_PATH, REPLICATION_ROLE];
+
 /// The first three go with `role` in the documented order.
 const ANYBODY_14: &[Setting] = &[
     ("default_transaction_read_only", "off"),
-    // Postgres does not interpret the quotes, so the path is one schema that does not exist: only
-    // `pg_catalog` is visible, and everything else must be qualified.
-    ("search_path", "''"),
+    SEARCH_PATH,
     // We have our own deadlines, which say what was waited for.
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
@@ -74,7 +80,7 @@ const ANYBODY_17: &[Setting] = &[("transaction_timeout", "0")];
 const SUPERUSER: &[Setting] = &[
     ("pgaudit.log", "none"),
     ("session_preload_libraries", ""),
-    ("session_replication_role", "origin"),
+    REPLICATION_ROLE,
     ("plpgsql.variable_conflict", "error"),
 ];
 
@@ -131,7 +137,10 @@ impl Hardening<'_> {
     pub fn startup_options(&self, own: Option<&str>) -> String {
         let mut words = self.for_anybody();
         words.extend(SUPERUSER.iter().copied().map(option));
-        words.extend(own.map(str::to_owned));
+        if let Some(own) = own {
+            words.push(own.to_owned());
+            words.extend(FIXED.map(option));
+        }
         words.extend(self.for_maintenance().map(option));
         words.join(" ")
     }
@@ -140,7 +149,9 @@ impl Hardening<'_> {
     /// that it may give, and a message that sets the others once the role is in force.
     pub fn in_two_steps(&self, own: Option<&str>) -> (String, String) {
         let mut words = self.for_anybody();
-        words.extend(own.map(str::to_owned));
+        if let Some(own) = own {
+            words.extend([own.to_owned(), option(SEARCH_PATH)]);
+        }
         let later: Vec<String> = SUPERUSER
             .iter()
             .copied()
@@ -166,6 +177,23 @@ impl Hardening<'_> {
         let maintenance = known(self.version, MAINTENANCE).chain([FORWARDING]);
         maintenance.filter(move |_| wanted).chain(read_only.then_some(READ_ONLY))
     }
+}
+
+/// The same options for a client program, such as `pg_dump`, whose login need not be a superuser. They
+/// go into `PGOPTIONS`.
+pub(crate) fn child_options(version: PgVersion) -> String {
+    let role = super::config::ADMIN;
+    let hardening = Hardening {
+        user: None,
+        role,
+        version,
+        maintenance: false,
+        statement_limit: false,
+        read_only: false,
+    };
+    let mut words = hardening.for_anybody();
+    words.push(option(("pgaudit.log", "none")));
+    words.join(" ")
 }
 
 /// Those that a server of this version has.
@@ -209,7 +237,7 @@ mod tests {
     fn forwarding_is_last_and_the_operators_options_before_it() {
         let options = hardening(PgVersion::V17, true).startup_options(Some("-c work_mem=1MB"));
         let start = "-c session_authorization=cloud_admin -c role=cloud_admin \
-                     -c default_transaction_read_only=off -c search_path='' -c statement_timeout=0 ";
+                     -c default_transaction_read_only=off -c search_path= -c statement_timeout=0 ";
         assert!(options.starts_with(start), "{options}");
         assert!(options.ends_with(" -c neon.forward_ddl=false"), "{options}");
         let at = |text: &str| options.find(text).unwrap();
@@ -239,7 +267,7 @@ mod tests {
     #[test]
     fn a_member_sets_later_what_it_may_not_give() {
         let (options, later) = hardening(PgVersion::V17, true).in_two_steps(Some("-c a.b=1"));
-        assert!(options.ends_with("-c a.b=1"), "{options}");
+        assert!(options.ends_with("-c a.b=1 -c search_path="), "{options}");
         for name in ["pgaudit", "forward_ddl", "log_statement"] {
             assert!(!options.contains(name) && later.contains(name), "{options} / {later}");
         }

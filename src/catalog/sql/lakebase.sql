@@ -1,37 +1,55 @@
-SELECT 'server', current_setting('databricks.reader_statement_timeout', true), (
-    SELECT pg_read_file(setting || '/extension/databricks_auth.control', 0, 1, true) IS NOT NULL
-    FROM pg_config WHERE name = 'SHAREDIR'
+SELECT 'server', pg_catalog.current_setting('databricks.reader_statement_timeout', true), (
+    SELECT pg_catalog.pg_read_file(
+        setting OPERATOR(pg_catalog.||) '/extension/databricks_auth.control', 0, 1, true
+    ) IS NOT NULL
+    FROM pg_catalog.pg_config WHERE name OPERATOR(pg_catalog.=) 'SHAREDIR'
 );
 SELECT 'reader', rolname
-FROM pg_roles r
-WHERE rolname ~ '^databricks_reader_\d+$' AND NOT EXISTS (
-    SELECT FROM pg_db_role_setting s
-    WHERE s.setrole = r.oid AND s.setdatabase = 0 AND
-        'statement_timeout=' || current_setting('databricks.reader_statement_timeout', true)
-            = ANY (s.setconfig)
+FROM pg_catalog.pg_roles r
+WHERE rolname OPERATOR(pg_catalog.~) '^databricks_reader_\d+$' AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_db_role_setting s
+    WHERE s.setrole OPERATOR(pg_catalog.=) r.oid AND s.setdatabase OPERATOR(pg_catalog.=) 0 AND
+        ('statement_timeout=' OPERATOR(pg_catalog.||)
+            pg_catalog.current_setting('databricks.reader_statement_timeout', true))
+            OPERATOR(pg_catalog.=) ANY (s.setconfig)
 )
 ORDER BY oid;
 -- Of what is not there nothing is held: the functions give null for null.
 SELECT 'held', held.name
-FROM pg_roles r
+FROM pg_catalog.pg_roles r
 CROSS JOIN LATERAL (
     VALUES
-        ('neon', has_schema_privilege(r.oid, to_regnamespace('neon')::oid, 'USAGE')),
+        ('neon', pg_catalog.has_schema_privilege(
+            r.oid, pg_catalog.to_regnamespace('neon')::pg_catalog.oid, 'USAGE')),
         ('public.health_check',
-            has_table_privilege(r.oid, to_regclass('public.health_check')::oid, 'SELECT')
-            AND has_table_privilege(r.oid, to_regclass('public.health_check')::oid, 'INSERT')
-            AND has_table_privilege(r.oid, to_regclass('public.health_check')::oid, 'UPDATE')),
+            pg_catalog.has_table_privilege(
+                r.oid, pg_catalog.to_regclass('public.health_check')::pg_catalog.oid, 'SELECT')
+            AND pg_catalog.has_table_privilege(
+                r.oid, pg_catalog.to_regclass('public.health_check')::pg_catalog.oid, 'INSERT')
+            AND pg_catalog.has_table_privilege(
+                r.oid, pg_catalog.to_regclass('public.health_check')::pg_catalog.oid, 'UPDATE')),
         ('pg_ls_dir(text)',
-            has_function_privilege(r.oid, to_regprocedure('pg_ls_dir(text)')::oid, 'EXECUTE')),
+            pg_catalog.has_function_privilege(
+                r.oid,
+                pg_catalog.to_regprocedure('pg_catalog.pg_ls_dir(pg_catalog.text)')::pg_catalog.oid,
+                'EXECUTE')),
         ('neon.neon_perf_counters',
-            has_table_privilege(r.oid, to_regclass('neon.neon_perf_counters')::oid, 'SELECT')),
+            pg_catalog.has_table_privilege(
+                r.oid, pg_catalog.to_regclass('neon.neon_perf_counters')::pg_catalog.oid, 'SELECT')),
         ('neon.get_perf_counters()',
-            has_function_privilege(r.oid, to_regprocedure('neon.get_perf_counters()')::oid, 'EXECUTE')),
+            pg_catalog.has_function_privilege(
+                r.oid, pg_catalog.to_regprocedure('neon.get_perf_counters()')::pg_catalog.oid,
+                'EXECUTE')),
         ('statement_timeout', EXISTS (
-            SELECT FROM pg_db_role_setting s
-            WHERE s.setrole = r.oid AND s.setdatabase = 0
-                AND 'statement_timeout=60s' = ANY (s.setconfig)))
+            SELECT FROM pg_catalog.pg_db_role_setting s
+            WHERE s.setrole OPERATOR(pg_catalog.=) r.oid
+                AND s.setdatabase OPERATOR(pg_catalog.=) 0
+                AND 'statement_timeout=60s' OPERATOR(pg_catalog.=) ANY (s.setconfig)))
 ) held (name, is_held)
-WHERE r.rolname = 'databricks_monitor' AND held.is_held;
-SELECT 'function', prosrc
-FROM pg_proc WHERE oid = to_regprocedure('public.health_check_write_succeeds()');
+WHERE r.rolname OPERATOR(pg_catalog.=) 'databricks_monitor' AND held.is_held;
+-- With its owner: CREATE OR REPLACE would leave the function to a tenant who made it.
+SELECT 'function', p.prosrc, o.rolname, o.rolsuper
+FROM pg_catalog.pg_proc p
+JOIN pg_catalog.pg_roles o ON o.oid OPERATOR(pg_catalog.=) p.proowner
+WHERE p.oid OPERATOR(pg_catalog.=)
+    pg_catalog.to_regprocedure('public.health_check_write_succeeds()')::pg_catalog.oid;

@@ -2,24 +2,38 @@
 -- role, and only a few of them matter here.
 SELECT 'outline', d.datname,
     (
-        SELECT count(*)
-        FROM pg_shdepend s
-        LEFT JOIN pg_shdepend o ON o.dbid = s.dbid AND o.classid = s.classid AND o.objid = s.objid
-            AND o.deptype = 'o'
-        WHERE s.dbid = d.oid AND s.classid = 'pg_default_acl'::regclass AND s.deptype = 'a'
-            AND s.refobjid = to_regrole(@PRIVILEGED@)
+        SELECT pg_catalog.count(*)
+        FROM pg_catalog.pg_shdepend s
+        LEFT JOIN pg_catalog.pg_shdepend o ON o.dbid OPERATOR(pg_catalog.=) s.dbid
+            AND o.classid OPERATOR(pg_catalog.=) s.classid
+            AND o.objid OPERATOR(pg_catalog.=) s.objid
+            AND o.deptype OPERATOR(pg_catalog.=) 'o'
+        WHERE s.dbid OPERATOR(pg_catalog.=) d.oid
+            AND s.classid OPERATOR(pg_catalog.=)
+                'pg_catalog.pg_default_acl'::pg_catalog.regclass::pg_catalog.oid
+            AND s.deptype OPERATOR(pg_catalog.=) 'a'
+            AND s.refobjid OPERATOR(pg_catalog.=)
+                pg_catalog.to_regrole(@PRIVILEGED@)::pg_catalog.oid
             -- Owners that initdb made have no row.
-            AND o.refobjid IS NOT DISTINCT FROM CASE
-                WHEN quote_ident(current_user)::regrole >= 16384
-                THEN quote_ident(current_user)::regrole
+            AND CASE
+                WHEN me.oid OPERATOR(pg_catalog.>=) 16384
+                THEN o.refobjid OPERATOR(pg_catalog.=) me.oid
+                ELSE o.refobjid IS NULL
             END
     ),
-    pg_get_userbyid((
-        SELECT refobjid FROM pg_shdepend
-        WHERE dbid = d.oid AND classid = 'pg_namespace'::regclass AND objid = 2200 AND deptype = 'o'
+    pg_catalog.pg_get_userbyid((
+        SELECT refobjid FROM pg_catalog.pg_shdepend
+        WHERE dbid OPERATOR(pg_catalog.=) d.oid
+            AND classid OPERATOR(pg_catalog.=)
+                'pg_catalog.pg_namespace'::pg_catalog.regclass::pg_catalog.oid
+            AND objid OPERATOR(pg_catalog.=) 2200 AND deptype OPERATOR(pg_catalog.=) 'o'
     )),
     EXISTS (
-        SELECT FROM pg_shdepend
-        WHERE dbid = d.oid AND classid = 'pg_namespace'::regclass AND objid >= 16384
+        SELECT FROM pg_catalog.pg_shdepend
+        WHERE dbid OPERATOR(pg_catalog.=) d.oid
+            AND classid OPERATOR(pg_catalog.=)
+                'pg_catalog.pg_namespace'::pg_catalog.regclass::pg_catalog.oid
+            AND objid OPERATOR(pg_catalog.>=) 16384
     )
-FROM pg_database d;
+FROM pg_catalog.pg_database d
+JOIN pg_catalog.pg_authid me ON me.rolname OPERATOR(pg_catalog.=) current_user;

@@ -2,21 +2,25 @@
 -- the statements of a block are looked at only when they are reached.
 DO $block$
 DECLARE
-    done boolean := false;
-    todo text;
+    done pg_catalog.bool := false;
+    todo pg_catalog.text;
 BEGIN
-    IF to_regclass('neon.drop_subscriptions_done') IS NOT NULL THEN
+    IF pg_catalog.to_regclass('neon.drop_subscriptions_done') IS NOT NULL THEN
+        @TRUST_DONE@
         done := EXISTS (
-            SELECT FROM neon.drop_subscriptions_done WHERE timeline_id = @TIMELINE@
+            SELECT FROM neon.drop_subscriptions_done
+            WHERE timeline_id OPERATOR(pg_catalog.=) @TIMELINE@
         );
     END IF;
-    IF to_regclass('neon.drop_subscriptions_todo') IS NOT NULL THEN
-        SELECT 'todo ' || array_to_string(subscriptions, ' ') INTO todo
-        FROM neon.drop_subscriptions_todo WHERE timeline_id = @TIMELINE@;
+    IF pg_catalog.to_regclass('neon.drop_subscriptions_todo') IS NOT NULL THEN
+        @TRUST_TODO@
+        SELECT pg_catalog.concat('todo ', pg_catalog.array_to_string(subscriptions, ' ')) INTO todo
+        FROM neon.drop_subscriptions_todo WHERE timeline_id OPERATOR(pg_catalog.=) @TIMELINE@;
     END IF;
-    PERFORM set_config('compute_ctl.subscriptions_done', left(done::text, 1), true);
-    PERFORM set_config('compute_ctl.subscriptions_todo', coalesce(todo, ''), true);
+    PERFORM pg_catalog.set_config('compute_ctl.subscriptions_done',
+        pg_catalog.left(done::pg_catalog.text, 1), true);
+    PERFORM pg_catalog.set_config('compute_ctl.subscriptions_todo', COALESCE(todo, ''), true);
 END
 $block$;
-SELECT 'subscriptions done', current_setting('compute_ctl.subscriptions_done'),
-    current_setting('compute_ctl.subscriptions_todo');
+SELECT 'subscriptions done', pg_catalog.current_setting('compute_ctl.subscriptions_done'),
+    pg_catalog.current_setting('compute_ctl.subscriptions_todo');

@@ -33,10 +33,11 @@ const MOST: usize = 500;
 /// Not those that refuse connections, nor what an interrupted DROP DATABASE has left. The oldest
 /// first, so that those beyond the limit are the same each time.
 const DATABASES: &str = "SELECT datname FROM pg_catalog.pg_database \
-    WHERE datallowconn AND datconnlimit <> -2 ORDER BY oid";
+    WHERE datallowconn AND datconnlimit OPERATOR(pg_catalog.<>) -2 ORDER BY oid";
 
 /// The owner is the bootstrap superuser, or a user.
-const EXTENSIONS: &str = "SELECT extname, extversion, extowner = 10 FROM pg_catalog.pg_extension";
+const EXTENSIONS: &str = "SELECT extname, extversion, extowner OPERATOR(pg_catalog.=) 10 \
+    FROM pg_catalog.pg_extension";
 
 /// Name, version, owned by the bootstrap superuser.
 type Key = (String, String, bool);

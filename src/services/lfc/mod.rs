@@ -26,6 +26,7 @@ use url::Url;
 use crate::catalog::session::{
     self, APPLY_CONFIG, CallLimits, MaintenanceSession, SessionDeadlines,
 };
+use crate::catalog::trust::require_own_schema;
 use crate::errors::one_line;
 use crate::node::ComputeParams;
 use crate::node::background::Background;
@@ -99,7 +100,10 @@ impl Shared {
     async fn connect(&self) -> anyhow::Result<MaintenanceSession> {
         let config = session::session_config(self.connstr.as_str(), APPLY_CONFIG, self.version)?;
         let session = MaintenanceSession::connect(&config, self.deadlines).await;
-        session.context("connecting to postgres")
+        let session = session.context("connecting to postgres")?;
+        let ours = require_own_schema(session.session(), "neon").await;
+        ours.context("looking at schema neon")?;
+        Ok(session)
     }
 
     /// Of a statement that takes this long at most.

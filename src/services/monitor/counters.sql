@@ -1,6 +1,10 @@
 SELECT
     -- Whole microseconds, so that the order of the rows makes no difference.
-    COALESCE(sum((active_time * 1000)::int8), 0)::int8 AS active_time,
-    COALESCE(sum(sessions), 0)::int8 AS sessions
-FROM pg_stat_database
-WHERE datname NOT IN ('postgres', 'template0', 'template1', current_database())
+    COALESCE(
+        pg_catalog.sum((active_time OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8), 0
+    )::pg_catalog.int8 AS active_time,
+    COALESCE(pg_catalog.sum(sessions), 0)::pg_catalog.int8 AS sessions
+FROM pg_catalog.pg_stat_database
+WHERE datname OPERATOR(pg_catalog.<>) ALL (
+    ARRAY['postgres', 'template0', 'template1', pg_catalog.current_database()]::pg_catalog.name[]
+)

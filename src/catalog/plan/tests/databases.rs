@@ -242,11 +242,11 @@ fn inherited_subscriptions_are_dropped_once() {
         (Phase::RememberSubscriptions, Phase::InsideDatabases, Phase::RecordSubscriptions);
     assert_eq!(phases(&plan), [remember, inside, record]);
     let written = plan.operations().nth(1).unwrap().sql.expose();
-    assert!(written.ends_with("VALUES ('ab', '{100,101}')"), "{written}");
+    assert!(written.ends_with("VALUES ('ab', '{100,101}'); END $record$"), "{written}");
     let drops: Vec<_> =
         plan.operations().filter(|op| op.action == Action::DropSubscriptions).collect();
     assert_eq!(drops.len(), 2);
-    assert!(drops[0].sql.expose().contains("s.oid IN (100)"));
+    assert!(drops[0].sql.expose().contains("ARRAY[100]::pg_catalog.oid[]"));
     assert_eq!(&*drops[1].database, "unlisted");
 
     // Interrupted: only what was written down, even though there are others now.

@@ -49,10 +49,10 @@ fn a_new_cluster_in_this_mode() {
 fn what_is_there_is_left_alone_except_the_extension() {
     let roles = ROLES.map(|name| (name, None));
     let mut state = cluster(&roles, &[]);
-    let body = include_str!("../../sql/health_check_write_succeeds.sql");
+    let body = crate::catalog::plan::lakebase::write_check_body();
     state.lakebase = Some(LakebaseState {
         held: HELD.map(str::to_owned).into(),
-        write_check: Some(body.to_owned()),
+        write_check: Some(body),
         ..LakebaseState::default()
     });
     let spec = spec(json!({}));
