@@ -162,8 +162,10 @@ pub enum Action {
     GrantDefaults,
     /// What a role owns goes to another one.
     Reassign,
-    /// What others granted to a role, or tenants hold on an extension's tables, is revoked.
+    /// What others granted to a role is revoked.
     Revoke,
+    /// Tenants lose the privilege TRIGGER on the tables of an extension.
+    Protect,
     /// Privileges that are left of a role are dropped.
     DropOwned,
     /// It goes away.
@@ -196,7 +198,8 @@ impl fmt::Display for Action {
             Self::Grant => "grant privileges on",
             Self::GrantDefaults => "grant default privileges in",
             Self::Reassign => "reassign what is owned by",
-            Self::Revoke => "revoke privileges about",
+            Self::Revoke => "revoke what others granted to",
+            Self::Protect => "keep triggers of tenants away from",
             Self::DropOwned => "drop the remaining privileges of",
             Self::Drop => "drop",
             Self::Release => "clear the template flag of",

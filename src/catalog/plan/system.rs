@@ -63,7 +63,7 @@ impl Planner<'_> {
     /// Default privileges reach what the script has just made.
     pub(super) fn closed_to_triggers(&self, phase: Phase, name: &str) -> Operation {
         let (extension, reason) = ((ObjectKind::Extension, name), "triggers of tenants stay out");
-        self.op(phase, Action::Revoke, extension, reason, close_triggers(name))
+        self.op(phase, Action::Protect, extension, reason, close_triggers(name))
     }
 
     /// Phase 11. A server that does not know the extension goes without.

@@ -39,20 +39,26 @@ async fn storage() -> SocketAddr {
     address
 }
 
-/// A Postgres that lets everybody in, and then says nothing.
+/// A Postgres that lets every client in, finds the schema in order, and then says nothing.
 async fn silent_postgres() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         let mut sessions = Vec::new();
         while let Ok((mut client, _)) = listener.accept().await {
-            let (Ok(_), Ok(code)) = (client.read_i32().await, client.read_i32().await) else {
+            let (Ok(length), Ok(code)) = (client.read_i32().await, client.read_i32().await) else {
                 continue;
             };
             // A session, not a request to cancel.
             if code == 3 << 16 {
                 let welcome = b"R\x00\x00\x00\x08\x00\x00\x00\x00Z\x00\x00\x00\x05I";
+                client.read_exact(&mut vec![0; length as usize - 8]).await.unwrap();
                 client.write_all(welcome).await.unwrap();
+                // The look at the schema, a simple query.
+                assert_eq!(client.read_u8().await.unwrap(), b'Q');
+                let length = client.read_i32().await.unwrap();
+                client.read_exact(&mut vec![0; length as usize - 4]).await.unwrap();
+                client.write_all(b"C\0\0\0\x07DO\0Z\0\0\0\x05I").await.unwrap();
                 sessions.push(client);
             }
         }
