@@ -26,6 +26,7 @@ pub mod look;
 pub mod migrations;
 pub mod neon_extension;
 pub mod operation;
+pub mod passwords;
 pub mod plan;
 pub mod pool;
 pub mod query_error;

@@ -1,5 +1,6 @@
 //! Names, literals and options as SQL text (02 §8.2 to §8.6, 05 §16).
 
+use super::passwords::password_text;
 use crate::spec::wire::{PgOption, Role};
 
 /// A SQL literal: `'` and `\` doubled, in quotes, with an `E` in front when there was a backslash.
@@ -68,22 +69,11 @@ pub fn is_one_piece(text: &str) -> bool {
     open.is_none()
 }
 
-/// The password text that the catalog holds once the spec is applied: a SCRAM verifier as it is,
-/// anything else with the prefix that marks an MD5 hash (02 §8.2).
-pub fn stored_password(role: &Role) -> Option<String> {
-    let password = role.encrypted_password.as_ref()?.expose();
-    if password.starts_with("SCRAM-SHA-256") {
-        Some(password.clone())
-    } else {
-        Some(format!("md5{password}"))
-    }
-}
-
 /// What follows the name in `CREATE ROLE` and `ALTER ROLE`: options, `LOGIN`, password. Holds the
 /// verifier, so it is not for logs.
 pub fn role_options(role: &Role) -> String {
     let password =
-        stored_password(role).map_or_else(|| "NULL".to_owned(), |password| literal(&password));
+        password_text(role).map_or_else(|| "NULL".to_owned(), |password| literal(&password));
     format!("{} LOGIN PASSWORD {password}", options(role.options.as_deref()))
 }
 
@@ -158,6 +148,7 @@ mod tests {
     #[test]
     fn role_forms() {
         assert_eq!(role_options(&role(None, None)), " LOGIN PASSWORD NULL");
+        assert_eq!(role_options(&role(Some(""), None)), " LOGIN PASSWORD NULL");
         let scram = "SCRAM-SHA-256$4096:AAEC==$MDEy=:YWJj=";
         assert_eq!(
             role_options(&role(Some(scram), Some(vec![]))),

@@ -16,6 +16,7 @@ use std::io::Write;
 
 use anyhow::{Context, bail};
 
+use crate::catalog::passwords;
 use crate::cli::CheckArgs;
 use crate::errors;
 use crate::postgres::conf::{ConfFile, ConfInputs};
@@ -115,6 +116,12 @@ async fn check_spec(
     let is_problem = |remark: &str| conf.unreadable().iter().any(|u| u.to_string() == remark);
     for remark in conf.remarks().iter().filter(|remark| !is_problem(remark)) {
         report.line(format_args!("remark: {remark}"));
+    }
+    // A plan has them, too.
+    if !args.plan {
+        for remark in spec.spec.cluster.roles.iter().filter_map(passwords::remark) {
+            report.line(format_args!("remark: {remark}"));
+        }
     }
     check_surroundings(spec, tls, report);
     if args.probe {

@@ -275,7 +275,7 @@ pub struct Cluster {
 pub struct Role {
     /// Raw catalog name.
     pub name: String,
-    /// SCRAM verifier, bare MD5 hash, or none.
+    /// SCRAM verifier, bare MD5 hash, or none; an empty text is none.
     #[schema(value_type = Option<String>)]
     pub encrypted_password: Option<Secret<String>>,
     /// Role options in SQL form.

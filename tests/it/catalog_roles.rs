@@ -1,9 +1,12 @@
 //! Roles of the spec: passwords, attributes, renames, and what fails (05 §21 no. 3 to 7, 32).
 
 use serde_json::json;
+use tokio_postgres::NoTls;
+use tokio_postgres::error::SqlState;
 
 use crate::support::{
-    Bed, SCRAM, assert_nothing_left, on_every_server, on_one_server, rename, running_for_catalog,
+    Bed, Compute, SCRAM, assert_nothing_left, on_every_server, on_one_server, rename,
+    running_for_catalog, until,
 };
 
 const MD5: &str = "0cc175b9c0f1b6a831c399e269772661";
@@ -130,6 +133,59 @@ async fn a_role_is_renamed_and_keeps_what_it_has() {
         bed.spec.member("delta_operations", json!([{"action": "rename_role", "name": "x"}]));
         let error = compute.apply_fails(&bed).await;
         assert!(error.contains("has no new_name"), "{error}");
+        compute.end().await;
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// Whether the server lets a role in with a password.
+async fn logs_in(compute: &Compute, role: &str, password: &str) -> bool {
+    let mut config: tokio_postgres::Config = compute.connstr.parse().unwrap();
+    match config.user(role).password(password).connect(NoTls).await {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(error.code(), Some(&SqlState::INVALID_PASSWORD), "{error:?}");
+            false
+        }
+    }
+}
+
+/// An empty text would have become the password `md5`. Texts that Postgres hashes are recognised.
+#[tokio::test]
+async fn texts_that_are_no_verifiers() {
+    on_every_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        bed.spec.set("password_encryption", "scram-sha-256");
+        let mut compute = running_for_catalog(&mut bed).await;
+        compute.run("CREATE ROLE had LOGIN PASSWORD 'before'").await;
+        bed.spec.role("ann", Some("")).role("had", Some("")).role("bob", Some("short"));
+        compute.apply(&bed).await;
+        let stored = "SELECT rolname, rolpassword IS NULL FROM pg_authid \
+            WHERE rolname IN ('ann', 'had', 'bob') ORDER BY 1";
+        assert_eq!(compute.rows(stored).await, ["ann|t", "bob|f", "had|t"]);
+        compute.apply_changes_nothing(&bed).await;
+        // At each apply, because the spec stays as it is.
+        for role in ["ann", "had"] {
+            let line = format!("encrypted_password of role \"{role}\" is empty");
+            compute.wait_for_log_times(&line, 2).await;
+        }
+        let line = "encrypted_password of role \"bob\" is neither a SCRAM verifier nor";
+        compute.wait_for_log_times(line, 2).await;
+
+        let rules = bed.pgdata().join("pg_hba.conf");
+        let trusting = std::fs::read_to_string(&rules).unwrap();
+        let asking = "host all ann,had,bob all scram-sha-256\n";
+        std::fs::write(&rules, format!("{asking}{trusting}")).unwrap();
+        compute.run("SELECT pg_reload_conf()").await;
+        until("passwords are asked for", || async { !logs_in(&compute, "bob", "wrong").await })
+            .await;
+        assert!(logs_in(&compute, "bob", "md5short").await, "as the warning says");
+        for role in ["ann", "had"] {
+            for password in ["md5", "before"] {
+                assert!(!logs_in(&compute, role, password).await, "{role} {password}");
+            }
+        }
         compute.end().await;
         assert_nothing_left(&bed);
     })

@@ -108,3 +108,19 @@ async fn bad_documents_are_named() {
     assert!(checked.bad().contains("/nonexistent/config.json"), "{checked:?}");
     assert_eq!(check(&[]).await.code, Some(2));
 }
+
+#[tokio::test]
+async fn passwords_that_are_none_are_remarked_upon() {
+    let folder = Folder::new();
+    let mut document = document();
+    document["spec"]["cluster"]["roles"] = json!([
+        {"name": "ann", "encrypted_password": ""}, {"name": "bob", "encrypted_password": "planted"},
+        {"name": "cat", "encrypted_password": null}
+    ]);
+    let path = folder.write(&document.to_string());
+    let checked = check(&["--config", &path]).await;
+    let text = checked.good();
+    assert!(text.contains("remark: encrypted_password of role \"ann\" is empty"), "{checked:?}");
+    assert!(text.contains("remark: encrypted_password of role \"bob\" is neither"), "{checked:?}");
+    assert!(!text.contains("planted") && !text.contains("\"cat\""), "{checked:?}");
+}

@@ -3,7 +3,8 @@
 
 use std::collections::HashSet;
 
-use super::super::quote::{identifier, role_options, stored_password};
+use super::super::passwords::{is_stored, password_text, remark};
+use super::super::quote::{identifier, role_options};
 use super::super::snapshot::StoredPassword;
 use super::{Action, ObjectKind, Operation, Phase, Planner};
 use crate::spec::wire::Role;
@@ -95,11 +96,12 @@ impl Planner<'_> {
     /// and none of them may gain rights here.
     fn role(&mut self, role: &Role, jwt: bool) -> Option<Operation> {
         let name = role.name.as_str();
-        let (wanted, options, quoted) =
-            (stored_password(role).map(Secret::new), role_options(role), identifier(name));
+        let (options, quoted) = (role_options(role), identifier(name));
+        // Also where there is nothing to do: the spec stays wrong.
+        self.remarks.extend(remark(role));
         let (action, reason, sql) = match self.state.roles.get(name) {
             // Texts as they are stored, so that an MD5 role equals itself (02 W10).
-            Some(StoredPassword::Known(stored)) if *stored == wanted => {
+            Some(StoredPassword::Known(stored)) if is_stored(stored.as_ref(), role) => {
                 self.unchanged(ROLE, name);
                 return None;
             }
@@ -124,13 +126,8 @@ impl Planner<'_> {
                 (Action::Create, "not there", sql)
             }
         };
-        if wanted.as_ref().is_some_and(|password| !is_hash(password.expose())) {
-            self.remarks.push(format!(
-                "encrypted_password of role {name:?} is neither a SCRAM verifier nor an MD5 hash \
-                 of 32 lower-case digits; Postgres takes it for a password in plain text"
-            ));
-        }
-        self.state.roles.insert(name.to_owned(), StoredPassword::Known(wanted));
+        let password = password_text(role).map(Secret::new);
+        self.state.roles.insert(name.to_owned(), StoredPassword::Known(password));
         Some(self.op(Phase::Roles, action, (ROLE, name), reason, sql))
     }
 
@@ -154,21 +151,5 @@ impl Planner<'_> {
             ));
         }
         operations
-    }
-}
-
-/// Whether Postgres stores a password text as it is instead of hashing it.
-fn is_hash(password: &str) -> bool {
-    match password.strip_prefix("md5") {
-        Some(hash) => hash.len() == 32 && hash.bytes().all(|b| b"0123456789abcdef".contains(&b)),
-        None => {
-            // SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>
-            let parts = password.strip_prefix("SCRAM-SHA-256$").map(|rest| rest.split('$'));
-            parts.is_some_and(|parts| {
-                parts
-                    .map(|part| part.split(':').filter(|piece| !piece.is_empty()).count())
-                    .eq([2, 2])
-            })
-        }
     }
 }

@@ -6,7 +6,7 @@ mod outlines;
 mod roles;
 
 use super::*;
-use crate::catalog::quote::stored_password;
+use crate::catalog::passwords::password_text;
 use crate::catalog::snapshot::{
     DatabaseRow, Dependency, ExtensionRow, Outline, StoredPassword, SubscriptionRow,
 };
@@ -14,7 +14,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 const MD5: &str = "0123456789abcdef0123456789abcdef";
-const SCRAM: &str = "SCRAM-SHA-256$4096:AAEC==$MDEy=:YWJj=";
+const SCRAM: &str = "SCRAM-SHA-256$4096:AAECAwQFBgcICQoLDA0ODw==$\
+    zHCdol2044/ZyWzPLi7oxApCkamKw9Z+E4U/QApd/5Y=:dd5peBOitVnLNFu7VmwP+HiDaaw4OUCv396eVCWhYiE=";
 
 /// A spec with these members, those of `cluster` among them.
 fn spec(members: Value) -> ComputeSpec {
@@ -221,7 +222,7 @@ proptest! {
 
         let mut after = before;
         for role in &spec.cluster.roles {
-            let stored = stored_password(role).map(Secret::new);
+            let stored = password_text(role).map(Secret::new);
             after.roles.insert(role.name.clone(), StoredPassword::Known(stored));
         }
         for (name, at) in &databases {

@@ -107,20 +107,29 @@ fn deleted_roles_are_cleaned_up_where_they_hold_something() {
     assert_eq!(sql(&spec, &state), ["DROP ROLE IF EXISTS \"g\""]);
 }
 
+/// What each of them says is tested where it is written.
 #[test]
-fn texts_that_postgres_would_hash_are_remarked_upon() {
-    let upper = MD5.to_uppercase();
-    let prefixed = format!("md5{MD5}");
-    for (password, remarks) in [
-        (MD5, 0),
-        (SCRAM, 0),
-        ("", 1),
-        (upper.as_str(), 1),
-        (prefixed.as_str(), 1),
-        ("SCRAM-SHA-256", 1),
-        ("SCRAM-SHA-256$4096:a$b", 1),
+fn texts_that_are_no_verifiers_are_remarked_upon_each_time() {
+    let of_md5x = "SCRAM-SHA-256$4096:AAECAwQFBgcICQoLDA0ODw==$\
+        0jwPdMvskaabx/SP5aJWGylGNdjuDhwxy1caJkEVaOI=:JH1TZ4WbwZhPaVn4X3L/mHM/PQEVF3vhaYuKq8cUOYk=";
+    for (password, stored, first) in [
+        (MD5, Some(format!("md5{MD5}")), 0),
+        (SCRAM, Some(SCRAM.to_owned()), 0),
+        ("", None, 1),
+        ("x", Some(of_md5x.to_owned()), 1),
     ] {
         let spec = spec(json!({"roles": [{"name": "r", "encrypted_password": password}]}));
-        assert_eq!(planned(&spec, &cluster(&[], &[])).remarks.len(), remarks, "{password}");
+        let new = planned(&spec, &cluster(&[], &[]));
+        assert_eq!((new.operations().count(), new.remarks.len()), (1, first), "{password}");
+        assert!(new.remarks.iter().all(|remark| remark.contains("role \"r\"")));
+        let again = planned(&spec, &cluster(&[("r", stored.as_deref())], &[]));
+        assert_eq!((again.operations().count(), again.remarks.len()), (0, first), "{password}");
     }
+}
+
+#[test]
+fn an_empty_password_takes_the_old_one_away() {
+    let spec = spec(json!({"roles": [{"name": "r", "encrypted_password": ""}]}));
+    let altered = ["ALTER ROLE \"r\"  LOGIN PASSWORD NULL"];
+    assert_eq!(sql(&spec, &cluster(&[("r", Some(SCRAM))], &[])), altered);
 }
