@@ -1,7 +1,8 @@
 //! Privileges of a role on a schema (05 §15.3).
 //!
 //! What the role has already is read first and nothing is executed when nothing is missing, so
-//! that asking again succeeds on a read-only replica.
+//! that asking again succeeds on a read-only replica. Which schemas and roles are refused is said in
+//! [`super::protected`].
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,7 +10,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::query_error::{self, QueryError};
+use super::protected::{self, Refusal, RequestError};
+use super::query_error;
 use super::quote::{identifier, literal};
 use super::session::Session;
 
@@ -54,18 +56,39 @@ impl fmt::Display for Privilege {
     }
 }
 
-/// Grants what the role does not have. The session is on the schema's database.
-pub async fn grant_on_schema(
-    session: &Session,
-    schema: &str,
-    role: &str,
-    privileges: &[Privilege],
-) -> Result<(), QueryError> {
-    let held = query_error::texts(session, &privileges_held(schema, role)).await?;
-    if let Some(sql) = grant_missing(schema, role, privileges, &held) {
-        query_error::query(session, &sql).await?;
+/// A request whose names are none of those that are refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SchemaGrant<'a> {
+    schema: &'a str,
+    role: &'a str,
+    privileges: &'a [Privilege],
+}
+
+impl<'a> SchemaGrant<'a> {
+    /// Checks the names.
+    pub fn new(
+        schema: &'a str,
+        role: &'a str,
+        privileges: &'a [Privilege],
+    ) -> Result<Self, Refusal> {
+        protected::schema(schema)?;
+        protected::role(role)?;
+        Ok(Self { schema, role, privileges })
     }
-    Ok(())
+
+    /// Grants what the role does not have, unless it is a superuser. The session is on the schema's
+    /// database.
+    pub async fn carry_out(&self, session: &Session) -> Result<(), RequestError> {
+        let Self { schema, role, privileges } = *self;
+        // One message for both.
+        let look = format!("{}; {}", protected::standing(role), privileges_held(schema, role));
+        let held = query_error::texts(session, &look).await?;
+        held.iter().try_for_each(|text| protected::refused_standing(role, text))?;
+        if let Some(sql) = grant_missing(schema, role, privileges, &held) {
+            query_error::query(session, &sql).await?;
+        }
+        Ok(())
+    }
 }
 
 /// What was granted to the role itself; not what it has by membership, to which a grant would add.
@@ -74,8 +97,9 @@ fn privileges_held(schema: &str, role: &str) -> String {
         "SELECT held.privilege_type \
          FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) held, \
               pg_catalog.pg_roles r \
-         WHERE n.nspname OPERATOR(pg_catalog.=) {} AND r.rolname OPERATOR(pg_catalog.=) {} \
-             AND held.grantee OPERATOR(pg_catalog.=) r.oid",
+         WHERE n.nspname OPERATOR(pg_catalog.=) {}::pg_catalog.name \
+           AND r.rolname OPERATOR(pg_catalog.=) {}::pg_catalog.name \
+           AND held.grantee OPERATOR(pg_catalog.=) r.oid",
         literal(schema),
         literal(role)
     )
@@ -119,10 +143,20 @@ mod tests {
         );
         assert_eq!(grant(&[Usage], &["CREATE", "USAGE"]), None);
         assert_eq!(grant(&[], &[]), None);
+        let held = privileges_held("it's", "c:\\x");
         assert!(
-            privileges_held("it's", "c:\\x")
-                .contains(r"nspname OPERATOR(pg_catalog.=) 'it''s' AND")
+            held.contains("'it''s'::pg_catalog.name") && held.contains(r"E'c:\\x'::"),
+            "{held}"
         );
+    }
+
+    #[test]
+    fn names_are_checked_first() {
+        let all = [Privilege::Usage];
+        assert!(SchemaGrant::new("auth", "authenticated", &all).is_ok());
+        for (schema, role) in [("pg_catalog", "r"), ("neon", "r"), ("auth", "public")] {
+            assert!(SchemaGrant::new(schema, role, &all).is_err(), "{schema} {role}");
+        }
     }
 
     #[test]

@@ -1,5 +1,10 @@
 //! An extension in a given version (05 §15.4).
+//!
+//! The extension `neon` and what else is in our schemas is refused ([`super::protected`]). Extensions
+//! of `pg_catalog`, such as `plpgsql`, are updated like any other, and created where their control
+//! file permits schema `public`: what the file says is for Postgres to check.
 
+use super::protected::{self, Refusal, RequestError};
 use super::query_error::{self, QueryError};
 use super::quote::{identifier, literal};
 use super::session::Session;
@@ -8,21 +13,56 @@ use super::trust::close_triggers;
 /// `application_name` of the session.
 pub const APPLICATION_NAME: &str = "compute_ctl:install_extension";
 
-/// Creates the extension in schema `public`, or updates it to the version; does nothing when the
-/// version is installed. The session is on the database that gets it.
-pub async fn install(session: &Session, extension: &str, version: &str) -> Result<(), QueryError> {
-    let installed = format!(
-        "SELECT extversion FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) {}",
-        literal(extension)
-    );
-    let installed = query_error::texts(session, &installed).await?;
-    if let Some(sql) = statement(extension, version, installed.first().map(String::as_str)) {
-        // In the transaction of the script: nothing is open to tenants' triggers for a moment.
-        let close = close_triggers(extension);
-        let done = session.query(&format!("{sql}; {close}")).await;
-        done.map_err(|error| QueryError { sql, error })?;
+/// A request for an extension that is not refused by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Installation<'a> {
+    extension: &'a str,
+    version: &'a str,
+}
+
+impl<'a> Installation<'a> {
+    /// Checks the name.
+    pub fn new(extension: &'a str, version: &'a str) -> Result<Self, Refusal> {
+        protected::extension(extension)?;
+        Ok(Self { extension, version })
     }
-    Ok(())
+
+    /// Creates the extension in schema `public`, or updates it to the version; does nothing when
+    /// the version is installed. The session is on the database that gets it.
+    pub async fn carry_out(&self, session: &Session) -> Result<(), RequestError> {
+        let Self { extension, version } = *self;
+        let installed = query_error::texts(session, &installed(extension)).await?;
+        let installed = installed.first().map(String::as_str);
+        if installed == Some(IN_OUR_SCHEMA) {
+            return Err(Refusal::InOurSchema(extension.to_owned()).into());
+        }
+        let installed = installed.and_then(|text| text.strip_prefix(VERSION));
+        if let Some(sql) = statement(extension, version, installed) {
+            // In the transaction of the script: nothing is open to tenants' triggers for a moment.
+            let close = close_triggers(extension);
+            let done = session.query(&format!("{sql}; {close}")).await;
+            done.map_err(|error| QueryError { sql, error })?;
+        }
+        Ok(())
+    }
+}
+
+/// What [`installed`] answers about an extension in one of our schemas.
+const IN_OUR_SCHEMA: &str = "in our schema";
+/// What it answers about any other begins so; the version follows.
+const VERSION: &str = "version ";
+
+/// A statement with one row for an extension that is there.
+fn installed(extension: &str) -> String {
+    format!(
+        "SELECT CASE WHEN {} THEN '{IN_OUR_SCHEMA}'::pg_catalog.text \
+                     ELSE pg_catalog.concat('{VERSION}'::pg_catalog.text, e.extversion) END \
+         FROM pg_catalog.pg_extension e \
+         LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace \
+         WHERE e.extname OPERATOR(pg_catalog.=) {}::pg_catalog.name",
+        protected::is_ours("n.nspname"),
+        literal(extension)
+    )
 }
 
 fn statement(extension: &str, version: &str, installed: Option<&str>) -> Option<String> {
@@ -39,6 +79,12 @@ fn statement(extension: &str, version: &str, installed: Option<&str>) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_ours_is_refused() {
+        assert_eq!(Installation::new("neon", "1.6"), Err(Refusal::OurExtension));
+        assert!(Installation::new("plpgsql", "1.0").is_ok());
+    }
 
     #[test]
     fn create_update_or_nothing() {

@@ -12,7 +12,8 @@
 //! object; [`mod@apply`] is all of this in order. In Lakebase mode [`lakebase`] reads more than the
 //! snapshot. [`migrations`] does what older releases left to do, [`neon_extension`] updates the
 //! extension. What the API asks of the catalog is in [`grants`], [`insights`], [`install_extension`],
-//! [`listing`] and [`writability`]. [`trust`] has the rules that every SQL text obeys. Knows the spec and nothing of start-up.
+//! [`listing`] and [`writability`]; what requests may not touch is in [`protected`]. [`trust`] has the
+//! rules that every SQL text obeys. Knows the spec and nothing of start-up.
 
 pub mod apply;
 pub mod concurrency;
@@ -29,6 +30,7 @@ pub mod operation;
 pub mod passwords;
 pub mod plan;
 pub mod pool;
+pub mod protected;
 pub mod query_error;
 pub mod quote;
 pub mod report;

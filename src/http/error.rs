@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::body::BodyError;
 use super::claims::ClaimsError;
+use crate::catalog::protected::Refusal;
 use crate::node::{ConfigureError, WrongStatus};
 use crate::postgres::conf::ConfError;
 use crate::services::promotion::spec::RefusedSpec;
@@ -91,6 +92,12 @@ impl From<RefusedSpec> for ApiError {
 impl From<ConfError> for ApiError {
     fn from(error: ConfError) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error.to_string())
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(StatusCode::FORBIDDEN, refusal.to_string())
     }
 }
 

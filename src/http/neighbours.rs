@@ -1,5 +1,5 @@
 //! The internal routes that change the catalog for programs beside Postgres, as the local proxy
-//! does (03 §8.2, §8.3).
+//! does (03 §8.2, §8.3). What they may not touch is said in [`crate::catalog::protected`].
 
 use axum::Json;
 use axum::extract::State;
@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::body::JsonBody;
-use super::error::ApiError;
+use super::error::{ApiError, ErrorDocument};
 use super::openapi::{BodyErrors, INTERNAL, INTERNAL_URL, StateErrors};
 use super::sql::{connect, to_its_end};
 use super::{Api, Routes};
-use crate::catalog::grants::{self, Privilege};
-use crate::catalog::install_extension;
+use crate::catalog::grants::{self, Privilege, SchemaGrant};
+use crate::catalog::install_extension::{self, Installation};
+use crate::catalog::protected::RequestError;
 use crate::catalog::session::Session;
 use crate::node::gate::CatalogTurn;
 use crate::state::ComputeStatus;
@@ -38,6 +39,14 @@ async fn step_connect(api: &Api, name: &str, database: &str) -> Result<Session, 
 
 fn failed(what: &str, step: &str) -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{what}: {step}"))
+}
+
+/// 403 with the reason as it is, or the step that failed.
+fn not_done(what: &str, error: RequestError) -> ApiError {
+    match error {
+        RequestError::Refused(refusal) => refusal.into(),
+        RequestError::Query(error) => failed(what, &error.to_string()),
+    }
 }
 
 /// Body of `/extensions` (02 §12.10).
@@ -75,6 +84,11 @@ struct ExtensionInstallResponse {
             description = "It is there in this version",
             body = ExtensionInstallResponse
         ),
+        (
+            status = 403,
+            description = "Extensions that the program looks after itself",
+            body = ErrorDocument
+        ),
         BodyErrors,
         StateErrors
     )
@@ -86,14 +100,13 @@ async fn install(
     api.node.require(ComputeStatus::Running)?;
     to_its_end(async move {
         let ExtensionInstallRequest { extension, database, version } = request;
-        let work = async {
-            let _turn = turn(&api).await?;
-            let name = install_extension::APPLICATION_NAME;
-            let session = step_connect(&api, name, &database).await?;
-            let installed = install_extension::install(&session, &extension, &version).await;
-            installed.map_err(|error| error.to_string())
-        };
-        work.await.map_err(|step| failed("failed to install extension", &step))?;
+        let installation = Installation::new(&extension, &version)?;
+        let what = "failed to install extension";
+        let _turn = turn(&api).await.map_err(|step| failed(what, &step))?;
+        let name = install_extension::APPLICATION_NAME;
+        let session = step_connect(&api, name, &database).await;
+        let session = session.map_err(|step| failed(what, &step))?;
+        installation.carry_out(&session).await.map_err(|error| not_done(what, error))?;
         Ok((StatusCode::CREATED, Json(ExtensionInstallResponse { extension, version })))
     })
     .await
@@ -125,6 +138,12 @@ struct SchemaGrants {
     request_body = SchemaGrants,
     responses(
         (status = 201, description = "The role has them", body = SchemaGrants),
+        (
+            status = 403,
+            description = "Schemas of the server and of the program, superusers and their members, \
+                           and `public` for a role",
+            body = ErrorDocument
+        ),
         BodyErrors,
         StateErrors
     )
@@ -136,14 +155,12 @@ async fn grant(
     api.node.require(ComputeStatus::Running)?;
     to_its_end(async move {
         let SchemaGrants { database, schema, privileges, role } = &request;
-        let work = async {
-            let _turn = turn(&api).await?;
-            let session = step_connect(&api, grants::APPLICATION_NAME, database).await?;
-            let granted = grants::grant_on_schema(&session, schema, role, privileges).await;
-            granted.map_err(|error| error.to_string())
-        };
+        let grant = SchemaGrant::new(schema, role, privileges)?;
         let what = "failed to grant role privileges to the schema";
-        work.await.map_err(|step| failed(what, &step))?;
+        let _turn = turn(&api).await.map_err(|step| failed(what, &step))?;
+        let session = step_connect(&api, grants::APPLICATION_NAME, database).await;
+        let session = session.map_err(|step| failed(what, &step))?;
+        grant.carry_out(&session).await.map_err(|error| not_done(what, error))?;
         Ok((StatusCode::CREATED, Json(request)))
     })
     .await
@@ -182,5 +199,36 @@ mod tests {
         let answer = grant(State(api.clone()), JsonBody(request)).await;
         let text = format!("failed to grant role privileges to the schema: {busy}");
         assert_eq!(answer.err().unwrap().parts(), (500, text));
+    }
+
+    /// By their names: neither the turn nor a session is waited for.
+    #[tokio::test]
+    async fn what_is_not_for_requests_is_refused() {
+        let api = testing::api();
+        api.node.begin_start().unwrap();
+        api.node.apply(Event::Succeeded).unwrap();
+        let _turn = turn(&api).await.unwrap();
+        for (schema, role) in [("pg_catalog", "r"), ("neon_migration", "r"), ("auth", "public")] {
+            let request = SchemaGrants {
+                database: "postgres".to_owned(),
+                schema: schema.to_owned(),
+                privileges: vec![],
+                role: role.to_owned(),
+            };
+            let answer = grant(State(api.clone()), JsonBody(request)).await;
+            let (code, text) = answer.err().unwrap().parts();
+            let named = if role == "public" { role } else { schema };
+            assert_eq!(code, 403, "{text}");
+            assert!(text.contains(&format!("{named:?}")), "{text}");
+        }
+        let request = ExtensionInstallRequest {
+            extension: "neon".to_owned(),
+            database: "postgres".to_owned(),
+            version: "1.6".to_owned(),
+        };
+        let answer = install(State(api.clone()), JsonBody(request)).await;
+        let (code, text) = answer.err().unwrap().parts();
+        assert_eq!(code, 403, "{text}");
+        assert!(text.contains("by compute_ctl itself"), "{text}");
     }
 }

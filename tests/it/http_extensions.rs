@@ -74,3 +74,33 @@ async fn order_of_the_checks() {
     })
     .await;
 }
+
+/// The rest is as the control file of the extension has it.
+#[tokio::test]
+async fn what_the_program_looks_after_is_refused() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let mut compute = bed.start();
+        bed.wait_running(&mut compute).await;
+        compute
+            .run(
+                "CREATE SCHEMA IF NOT EXISTS neon_migration;
+                CREATE EXTENSION citext SCHEMA neon_migration VERSION '1.5'",
+            )
+            .await;
+        let (code, body) = install(&compute, "postgres", "1.6").await;
+        let error = body["error"].as_str().unwrap();
+        assert!(code == 403 && error.starts_with("extension \"citext\" is in schema"), "{body}");
+        let version = "SELECT extversion FROM pg_extension WHERE extname = 'citext'";
+        assert_eq!(compute.sql_text(version).await, "1.5");
+
+        for (extension, version, wanted) in [("neon", "1.6", 403), ("plpgsql", "1.0", 201)] {
+            let body = json!({"extension": extension, "database": "postgres", "version": version});
+            let (code, answer) = compute.post_internal("/extensions", &body).await;
+            assert_eq!(code.as_u16(), wanted, "{answer}");
+        }
+        compute.end().await;
+        assert_nothing_left(&bed);
+    })
+    .await;
+}

@@ -1,4 +1,5 @@
-//! `/grants`: what is missing is granted, and nothing else happens (03 §8.3, T19).
+//! `/grants`: what is missing is granted, and nothing else happens (03 §8.3, T19); what the server
+//! and the program trust is refused.
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -69,19 +70,74 @@ async fn only_what_is_missing() {
     .await;
 }
 
-/// What is in the catalog from the beginning: the superuser holds both on `pg_catalog`.
+/// What is in the catalog from the beginning: the owners of databases hold both on `public`.
 #[tokio::test]
 async fn on_a_replica_what_is_there_is_no_write() {
     on_one_server(|server| async {
+        let major = server.major;
         let mut bed = Bed::new(server).await;
         bed.spec.mode = json!("Replica");
         let mut compute = bed.start();
         compute.wait_for("running").await;
-        let there = request("pg_catalog", "cloud_admin", &["USAGE", "CREATE"]);
-        assert_eq!(grant(&compute, &there).await, (201, there));
-        let missing = request("pg_catalog", "pg_monitor", &["CREATE"]);
+        if major >= 15 {
+            let there = request("public", "pg_database_owner", &["USAGE", "CREATE"]);
+            assert_eq!(grant(&compute, &there).await, (201, there));
+        }
+        let missing = request("public", "pg_monitor", &["CREATE"]);
         assert_eq!(grant(&compute, &missing).await.0, 500);
+        let superuser = request("public", "cloud_admin", &["USAGE"]);
+        assert_eq!(grant(&compute, &superuser).await.0, 403);
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// With CREATE on `pg_catalog` a role puts its own code in the place of the server's; `public`
+/// means every role, also in quotes.
+#[tokio::test]
+async fn what_the_server_and_the_program_trust_is_refused() {
+    on_every_server(|server| async {
+        let bed = Bed::new(server).await;
+        let mut compute = bed.start();
+        bed.wait_running(&mut compute).await;
+        let sql = compute.sql().await;
+        sql.batch_execute(
+            "CREATE SCHEMA auth; CREATE SCHEMA IF NOT EXISTS neon;
+            CREATE SCHEMA IF NOT EXISTS neon_migration;
+            CREATE ROLE tenant LOGIN CREATEROLE; CREATE ROLE \"su\"\"per\" SUPERUSER;
+            CREATE ROLE middle IN ROLE \"su\"\"per\"; CREATE ROLE member IN ROLE middle",
+        )
+        .await
+        .unwrap();
+        let held = "SELECT string_agg(nspname || coalesce(nspacl::text, ''), ' ' ORDER BY nspname) \
+            FROM pg_namespace";
+        let before = compute.sql_text(held).await;
+        let refused = async |schema: &str, role: &str, part: &str| {
+            let (code, body) = grant(&compute, &request(schema, role, &["USAGE", "CREATE"])).await;
+            let error = body["error"].as_str().unwrap_or_default();
+            assert!(code == 403 && error.contains(part), "{schema} {role}: {code} {body}");
+        };
+        for schema in
+            ["pg_catalog", "pg_toast", "pg_temp_1", "information_schema", "neon", "neon_migration"]
+        {
+            refused(schema, "tenant", &format!("schema {schema:?} belongs to")).await;
+        }
+        refused("auth", "public", "every role").await;
+        refused("auth", "su\"per", r#"role "su\"per" is a superuser"#).await;
+        refused("auth", "cloud_admin", "is a superuser").await;
+        for role in ["middle", "member"] {
+            refused("auth", role, "is a member of a superuser").await;
+        }
+        assert_eq!(compute.sql_text(held).await, before);
+
+        // What is refused goes by names and attributes as they are, and by nothing else.
+        sql.batch_execute("REVOKE middle FROM member; CREATE ROLE \"PUBLIC\"").await.unwrap();
+        for role in ["tenant", "member", "PUBLIC", "pg_monitor"] {
+            let usage = request("auth", role, &["USAGE"]);
+            assert_eq!(grant(&compute, &usage).await, (201, usage));
+        }
+        compute.end().await;
         assert_nothing_left(&bed);
     })
     .await;

@@ -1,0 +1,180 @@
+//! What no request on the internal port changes (05 §15.3, §15.4).
+//!
+//! That port asks for no token, and what it offers is done as superuser. So the rule for each of
+//! its routes: it leaves alone what the server and this program trust, and gives nothing to roles
+//! that are superusers already.
+//!
+//! - Schemas: those of the server, `pg_*` and `information_schema`, which bare names find, and our
+//!   own, `neon` and `neon_migration`. They are known by their names: `pg_` is reserved by Postgres,
+//!   and the others belong to superusers or are mistaken for ours. Capitals count, because names are
+//!   always quoted.
+//! - Roles: `public`, which means every role to Postgres, also in quotes, and superusers. A member
+//!   of a superuser, by however many steps, counts as one: `SET ROLE` makes it one, it needs no
+//!   grant, and what asks here is a program that hands roles out to strangers.
+//!
+//! The answer is known before the statement that it is about. No tenant can make it untrue in
+//! between: only superusers rename what is named here, give that attribute, or give a membership
+//! in a role that has it. (On PostgreSQL 14 and 15 a role with CREATEROLE can also pass on a role
+//! that is a mere member; where there is one it has become superuser without our help.)
+
+use thiserror::Error;
+
+use super::query_error::QueryError;
+use super::quote::literal;
+
+/// Schemas that this program makes and fills.
+const OURS: [&str; 2] = ["neon", "neon_migration"];
+
+/// The extension that this program creates and updates itself.
+const OUR_EXTENSION: &str = "neon";
+
+/// Why a request is not carried out, although it could be.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Privileges on such a schema.
+    #[error(
+        "schema {0:?} belongs to the server or to compute_ctl: no privileges on it are granted on \
+         request; name a schema of users"
+    )]
+    Schema(String),
+    /// Privileges for all.
+    #[error(
+        "the name \"public\" stands for every role that there is: privileges are granted to one \
+         role at a time; name it"
+    )]
+    EveryRole,
+    /// Privileges for a superuser.
+    #[error(
+        "role {0:?} is a superuser: it needs no privileges, and none are granted to it on request"
+    )]
+    Superuser(String),
+    /// Privileges for what can become one.
+    #[error(
+        "role {0:?} is a member of a superuser: it can have all privileges by SET ROLE, and none \
+         are granted to it on request"
+    )]
+    MemberOfSuperuser(String),
+    /// The extension `neon`.
+    #[error("extension \"neon\" is created and updated by compute_ctl itself, not on request")]
+    OurExtension,
+    /// An extension in one of our schemas.
+    #[error(
+        "extension {0:?} is in schema \"neon\" or \"neon_migration\", which compute_ctl looks \
+         after: it is not updated on request"
+    )]
+    InOurSchema(String),
+}
+
+/// Why a request came to nothing.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum RequestError {
+    /// It is not for requests to ask.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It was tried.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+}
+
+/// Whether privileges on the schema may be granted at all.
+pub(super) fn schema(name: &str) -> Result<(), Refusal> {
+    if name.starts_with("pg_") || name == "information_schema" || OURS.contains(&name) {
+        return Err(Refusal::Schema(name.to_owned()));
+    }
+    Ok(())
+}
+
+/// Whether the name is that of one role.
+pub(super) fn role(name: &str) -> Result<(), Refusal> {
+    if name == "public" {
+        return Err(Refusal::EveryRole);
+    }
+    Ok(())
+}
+
+/// Whether the extension is any of a request's business.
+pub(super) fn extension(name: &str) -> Result<(), Refusal> {
+    if name == OUR_EXTENSION {
+        return Err(Refusal::OurExtension);
+    }
+    Ok(())
+}
+
+/// What [`standing`] answers about a superuser.
+const SUPERUSER: &str = "superuser";
+/// The same about a member of one.
+const MEMBER: &str = "member of a superuser";
+
+/// A statement with one row for a role that is refused, and none for any other.
+pub(super) fn standing(role: &str) -> String {
+    format!(
+        "SELECT CASE WHEN r.rolsuper THEN '{SUPERUSER}'::pg_catalog.text \
+                     ELSE '{MEMBER}'::pg_catalog.text END \
+         FROM pg_catalog.pg_roles r \
+         WHERE r.rolname OPERATOR(pg_catalog.=) {}::pg_catalog.name \
+           AND EXISTS (SELECT FROM pg_catalog.pg_roles s WHERE s.rolsuper \
+                       AND pg_catalog.pg_has_role(r.oid, s.oid, 'MEMBER'::pg_catalog.text))",
+        literal(role)
+    )
+}
+
+/// What a text of that row, or of a row about something else, says about the role.
+pub(super) fn refused_standing(role: &str, text: &str) -> Result<(), Refusal> {
+    match text {
+        SUPERUSER => Err(Refusal::Superuser(role.to_owned())),
+        MEMBER => Err(Refusal::MemberOfSuperuser(role.to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// An expression of SQL: whether a name, given as an expression, is that of one of our schemas.
+pub(super) fn is_ours(name: &str) -> String {
+    let ours = OURS.map(|ours| format!("'{ours}'::pg_catalog.name")).join(", ");
+    format!("{name} OPERATOR(pg_catalog.=) ANY (ARRAY[{ours}])")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_server_and_of_ours() {
+        for name in [
+            "pg_catalog",
+            "pg_toast",
+            "pg_temp_3",
+            "pg_temp",
+            "pg_",
+            "information_schema",
+            "neon",
+            "neon_migration",
+        ] {
+            assert_eq!(schema(name), Err(Refusal::Schema(name.to_owned())));
+        }
+        // In quotes these are other schemas.
+        for name in ["public", "auth", "pgq", "neon2", "NEON", "Pg_catalog", " neon", "pg"] {
+            assert_eq!(schema(name), Ok(()), "{name}");
+        }
+        assert_eq!(role("public"), Err(Refusal::EveryRole));
+        assert_eq!((role("PUBLIC"), role("pg_monitor")), (Ok(()), Ok(())));
+        assert_eq!(extension("neon"), Err(Refusal::OurExtension));
+        assert_eq!((extension("plpgsql"), extension("neon_utils")), (Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn standings() {
+        let name = "it's".to_owned();
+        assert!(standing(&name).contains("'it''s'::pg_catalog.name"));
+        assert_eq!(refused_standing(&name, SUPERUSER), Err(Refusal::Superuser(name.clone())));
+        assert_eq!(refused_standing(&name, MEMBER), Err(Refusal::MemberOfSuperuser(name.clone())));
+        assert_eq!(refused_standing(&name, "USAGE"), Ok(()));
+    }
+
+    #[test]
+    fn reasons_are_sentences_with_the_name() {
+        let text = Refusal::Schema("pg_catalog".to_owned()).to_string();
+        assert!(text.starts_with("schema \"pg_catalog\" belongs to the server"), "{text}");
+        let text = Refusal::MemberOfSuperuser("a\"b".to_owned()).to_string();
+        assert!(text.starts_with(r#"role "a\"b" is a member of a superuser: "#), "{text}");
+    }
+}
