@@ -2,6 +2,10 @@
 //! §3.2, 01 §20.1).
 //!
 //! These layers lie outside the routing, so that 404, 405 and refused tokens get them too.
+//!
+//! Nobody need show a token to get here, so what a request says of itself is cut in the log: the
+//! path and the request id at 256 bytes, the method and the path in the span at what our own
+//! routes need. A longer path is logged once, in the line of the arrival.
 
 use std::any::Any;
 use std::time::Instant;
@@ -17,8 +21,15 @@ use uuid::Uuid;
 
 use super::error::ApiError;
 use crate::node::millis;
+use crate::telemetry::shown::{shown, shown_to};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// In the span, which stands in every line that the request causes.
+const LONGEST_PATH: usize = 64;
+
+/// Clients may make up methods.
+const LONGEST_METHOD: usize = 16;
 
 /// Puts the common layers around a whole server.
 pub(super) fn observed(router: Router) -> Router {
@@ -46,15 +57,15 @@ fn request_id(headers: &HeaderMap) -> (HeaderValue, String) {
 async fn observe(request: Request, next: Next) -> Response {
     let (header, id) = request_id(request.headers());
     let method = request.method().clone();
+    let method = shown_to(method.as_str(), LONGEST_METHOD).to_string();
     let uri = request.uri().clone();
-    let span = tracing::info_span!(
-        "HTTP",
-        http.request.method = %method,
-        url.path = %uri.path(),
-    );
+    let path = if uri.path().len() > LONGEST_PATH { "(long)" } else { uri.path() };
+    let span = tracing::info_span!("HTTP", http.request.method = %method, url.path = %path);
     async move {
+        let id = shown(&id);
         // Not the whole URI: its absolute form may carry a user and a password.
         let target = uri.path_and_query().map_or("", |target| target.as_str());
+        let target = shown(target);
         tracing::info!(request_id = %id, "{method} {target}");
         let began = Instant::now();
         let mut response = next.run(request).await;
@@ -62,7 +73,7 @@ async fn observe(request: Request, next: Next) -> Response {
         let latency = millis(began.elapsed());
         tracing::info!(request_id = %id, code, latency);
         if response.status().is_server_error() {
-            tracing::error!(request_id = %id, code, latency, "{method} {target} failed");
+            tracing::error!(request_id = %id, code, latency, "the request failed");
         }
         response.headers_mut().insert(REQUEST_ID, header);
         response

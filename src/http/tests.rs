@@ -119,6 +119,34 @@ async fn access_log() {
     }
 }
 
+/// A stranger's request is cut in the log, and its path is told once.
+#[tokio::test]
+async fn access_log_of_a_stranger() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+    let subscriber = subscriber.with_ansi(false).with_max_level(tracing::Level::INFO).finish();
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let guard = tracing::subscriber::set_default(subscriber);
+    let api = Api::start();
+    let long = "x".repeat(25_000);
+    for path in [format!("/{long}"), format!("/extension_server/{long}?is_library={long}")] {
+        let request = api.client.post(api.internal(&path)).header("x-request-id", "x".repeat(5000));
+        let answer = Answer::of(request).await;
+        assert!(answer.code >= 400);
+        assert_eq!(answer.header("x-request-id").len(), 5000, "it comes back whole");
+    }
+    drop(guard);
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let runs: Vec<_> =
+        text.split(|c: char| c != 'x').map(str::len).filter(|run| *run > 20).collect();
+    assert!(runs.iter().all(|run| *run <= 256), "{text}");
+    let lines = text.lines().filter(|line| line.contains("POST /")).count();
+    assert_eq!(lines, 2, "{text}");
+    assert!(text.contains("... (25001 bytes)") && text.contains("... (5000 bytes)"), "{text}");
+    assert!(text.len() < 5000, "{text}");
+}
+
 /// T5, and §3.4: neither 404 nor 405 asks for a token.
 #[tokio::test]
 async fn unknown_paths_and_methods() {

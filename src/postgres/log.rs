@@ -2,7 +2,8 @@
 //!
 //! Lines of one message are joined with U+200B and written as `PG:<lines>` in one piece to the
 //! [`LogSink`], which never blocks; so the pipe is always read and Postgres never waits for
-//! whoever reads our stderr. Bytes that are not UTF-8 pass as they are.
+//! whoever reads our stderr. Bytes that are not UTF-8 pass as they are; control characters other than
+//! tab are escaped, because tenants choose what is in a line ([`crate::telemetry::shown`]).
 //!
 //! [`Joiner`] is the pure part: bytes and ticks in, messages out. [`LogCollector`] is the task.
 
@@ -14,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::telemetry::shown::escaped;
 use crate::telemetry::sink::LogSink;
 
 /// A message is complete when no line followed for this long.
@@ -93,17 +95,19 @@ impl Joiner {
     }
 
     fn end_line(&mut self, emit: &mut impl FnMut(Vec<u8>), seen: &mut impl FnMut(&[u8])) {
-        let line = std::mem::take(&mut self.line);
-        seen(&line);
-        if starts_message(&line) || self.message.len() + line.len() > self.cap {
+        let mut line = std::mem::take(&mut self.line);
+        let clean = escaped(&line, false);
+        seen(&clean);
+        if starts_message(&clean) || self.message.len() + clean.len() > self.cap {
             self.flush(emit);
         }
         let joint = if self.message.is_empty() { PREFIX } else { JOINT };
         self.message.extend_from_slice(joint);
-        self.message.extend_from_slice(&line);
+        self.message.extend_from_slice(&clean);
+        drop(clean);
         // Keeps its memory for the next line.
+        line.clear();
         self.line = line;
-        self.line.clear();
     }
 
     fn flush(&mut self, emit: &mut impl FnMut(Vec<u8>)) {
@@ -257,6 +261,18 @@ mod tests {
         joiner.feed(b"a\xff\nb\n", &mut |m| out.push(m), &mut |_| {});
         joiner.tick(&mut |m| out.push(m));
         assert_eq!(out, [b"PG:a\xff\xe2\x80\x8bb\n"]);
+    }
+
+    /// A tenant's `RAISE LOG` cannot clear the terminal of the reader, or write over the prefix.
+    #[test]
+    fn control_characters_are_escaped() {
+        let mut joiner = Joiner::new(MAX_MESSAGE);
+        let (mut out, mut lines) = (Vec::new(), Vec::new());
+        let mut seen = |line: &[u8]| lines.push(line.to_vec());
+        joiner.feed(b"\x1b[2J\rPG:\x00 \tx\xc2\x9b\n", &mut |m| out.push(m), &mut seen);
+        joiner.tick(&mut |m| out.push(m));
+        assert_eq!(out, [b"PG:\\x1b[2J\\rPG:\\x00 \tx\\u{9b}\n"]);
+        assert_eq!(lines, [b"\\x1b[2J\\rPG:\\x00 \tx\\u{9b}"]);
     }
 
     proptest! {

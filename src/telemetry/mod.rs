@@ -5,4 +5,5 @@ pub mod log_files;
 pub mod logging;
 pub mod metrics;
 pub mod secret;
+pub mod shown;
 pub mod sink;

@@ -8,6 +8,7 @@
 //! Invariant: [`LogSink::write`] takes a short mutex and nothing else; one item is written in
 //! one piece, so lines of different sources never mix.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Write};
@@ -16,6 +17,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
+
+use super::shown::escaped;
 
 /// Bytes that may wait for the writer: enough for a burst of several of the longest messages.
 const BUDGET: usize = 4 << 20;
@@ -170,7 +173,8 @@ impl Shared {
     }
 }
 
-/// Collects what one event writes and queues it as one item when it is dropped.
+/// Collects what one event writes and queues it as one item when it is dropped, with control
+/// characters escaped.
 #[derive(Debug)]
 pub struct EventWriter {
     sink: LogSink,
@@ -191,7 +195,13 @@ impl Write for EventWriter {
 impl Drop for EventWriter {
     fn drop(&mut self) {
         if !self.buffer.is_empty() {
-            self.sink.write(std::mem::take(&mut self.buffer));
+            let event = std::mem::take(&mut self.buffer);
+            // What others sent may be in it.
+            let clean = match escaped(&event, true) {
+                Cow::Owned(clean) => Some(clean),
+                Cow::Borrowed(_) => None,
+            };
+            self.sink.write(clean.unwrap_or(event));
         }
     }
 }

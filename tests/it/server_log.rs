@@ -70,6 +70,27 @@ async fn a_byte_that_is_not_utf8_is_no_end() {
     .await;
 }
 
+/// A tenant cannot clear the reader's terminal, or write over the beginning of a line.
+#[tokio::test]
+async fn control_characters_are_escaped() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        bed.before_server("printf 'odd \\033[2J line\\n' >&2");
+        let mut compute = bed.start();
+        compute.wait_for("running").await;
+        let text = "red \\x1b[31m\\rPG:forged\\ttab \\u009b2J end";
+        compute.sql().await.batch_execute(&raise(&[text])).await.unwrap();
+        compute.wait_for_log("PG:odd \\x1b[2J line").await;
+        compute.wait_for_log("red \\x1b[31m\\rPG:forged\ttab \\u{9b}2J end").await;
+        let log = compute.log();
+        let raw = |c: char| c.is_control() && c != '\t' && c != '\n';
+        assert!(!log.contains(raw), "{log:?}");
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
 /// A pipe that stands for a log reader; this end is open, so that writing to it is possible.
 fn pipe(path: &Path) -> std::fs::File {
     nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();

@@ -1,0 +1,130 @@
+//! What others sent, in our log.
+//!
+//! Rule: whatever a client, a tenant or a document sends is logged through [`shown`], which cuts it
+//! at [`LONGEST`] bytes, and the control characters of every line that leaves the program are
+//! escaped by [`escaped`]: in our own lines by [`super::sink`], in those of Postgres by
+//! [`crate::postgres::log`]. So a request cannot fill the disk of whoever keeps the log, and
+//! no text can move the cursor of a terminal, or overwrite what stands before it.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
+
+/// Bytes of one text of others in one line of the log.
+pub const LONGEST: usize = 256;
+
+/// A text, cut at a number of bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    start: &'a str,
+    /// Bytes of the whole, if this is not the whole.
+    cut: Option<usize>,
+}
+
+/// The text, or its first [`LONGEST`] bytes and how many there are.
+pub fn shown(text: &str) -> Shown<'_> {
+    shown_to(text, LONGEST)
+}
+
+/// As [`shown`], with another limit.
+pub fn shown_to(text: &str, longest: usize) -> Shown<'_> {
+    if text.len() <= longest {
+        return Shown { start: text, cut: None };
+    }
+    let start = text.get(..text.floor_char_boundary(longest)).unwrap_or_default();
+    Shown { start, cut: Some(text.len()) }
+}
+
+impl Shown<'_> {
+    /// Whether something is left out.
+    pub const fn is_cut(&self) -> bool {
+        self.cut.is_some()
+    }
+
+    /// In quotes, with line ends and quotes escaped.
+    pub fn quoted(self) -> impl fmt::Display {
+        fmt::from_fn(move |f| {
+            write!(f, "{:?}", self.start)?;
+            self.rest(f)
+        })
+    }
+
+    fn rest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cut.map_or(Ok(()), |bytes| write!(f, "... ({bytes} bytes)"))
+    }
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.start.chars() {
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
+        }
+        self.rest(f)
+    }
+}
+
+/// A line without control characters other than tab, and other than the line feed if it may have
+/// some. Those of ASCII and the C1 ones, which some terminals obey, too, become `\x1b`, `\r`,
+/// `\u{9b}`; bytes that are not UTF-8 pass as they are.
+pub fn escaped(line: &[u8], may_have_line_feeds: bool) -> Cow<'_, [u8]> {
+    let is_bad = |at: usize| -> Option<usize> {
+        match line.get(at)? {
+            b'\t' => None,
+            b'\n' if may_have_line_feeds => None,
+            0..0x20 | 0x7f => Some(1),
+            0xc2 => matches!(line.get(at + 1), Some(0x80..=0x9f)).then_some(2),
+            _ => None,
+        }
+    };
+    let Some(first) = (0..line.len()).find(|at| is_bad(*at).is_some()) else {
+        return Cow::Borrowed(line);
+    };
+    let mut out = Vec::with_capacity(line.len() + 16);
+    out.extend_from_slice(line.get(..first).unwrap_or_default());
+    let mut at = first;
+    while let Some(byte) = line.get(at) {
+        match (is_bad(at), byte) {
+            (Some(1), b'\r') => out.extend_from_slice(b"\\r"),
+            (Some(1), b'\n') => out.extend_from_slice(b"\\n"),
+            (Some(1), byte) => out.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
+            (Some(_), _) => {
+                let second = line.get(at + 1).copied().unwrap_or_default();
+                out.extend_from_slice(format!("\\u{{{second:x}}}").as_bytes());
+                at += 1;
+            }
+            (None, byte) => out.push(*byte),
+        }
+        at += 1;
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(shown("short").to_string(), "short");
+        assert!(!shown(&"x".repeat(LONGEST)).is_cut());
+        let long = "x".repeat(LONGEST + 1);
+        assert_eq!(shown(&long).to_string(), format!("{}... (257 bytes)", "x".repeat(LONGEST)));
+        assert_eq!(shown_to("aüb", 2).to_string(), "a... (4 bytes)");
+        assert_eq!(shown_to("a\"\nb", 3).quoted().to_string(), "\"a\\\"\\n\"... (4 bytes)");
+        assert_eq!(shown("a\r\u{1b}[31mü").to_string(), "a\\r\\u{1b}[31mü");
+    }
+
+    #[test]
+    fn control_characters_are_escaped() {
+        for (line, expected) in [
+            (b"plain \xc3\xbc\ttab".as_slice(), b"plain \xc3\xbc\ttab".as_slice()),
+            (b"\x1b[31mred\r\x00\x7f", b"\\x1b[31mred\\r\\x00\\x7f"),
+            (b"a\nb", b"a\\nb"),
+            (b"\xc2\x9b2J\xc2\xa0", b"\\u{9b}2J\xc2\xa0"),
+            (b"\xff\x9b\xc2", b"\xff\x9b\xc2"),
+        ] {
+            assert_eq!(&*escaped(line, false), expected, "{line:?}");
+        }
+        assert_eq!(&*escaped(b"a\n\rb\n", true), b"a\n\\rb\n");
+        assert!(matches!(escaped(b"a\tb\n", true), Cow::Borrowed(_)));
+    }
+}
