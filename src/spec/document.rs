@@ -2,12 +2,18 @@
 //!
 //! Every document goes through [`parse`]: the error names the path of the offending member, and
 //! members that nobody reads are accepted (02 R2) and reported by path, so that a typing error in
-//! a hand-written spec can be seen.
+//! a hand-written spec can be seen. No error repeats a value ([`super::discreet`]).
 
 use std::fmt;
 
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+
+use super::discreet::Discreet;
+use crate::telemetry::shown::{LONGEST, shown};
+
+/// Unknown members that are remembered.
+const MOST_UNKNOWN: usize = 1000;
 
 /// Why a document cannot be read.
 #[derive(Debug, Error)]
@@ -38,7 +44,8 @@ impl fmt::Display for PathPrefix<'_> {
 pub struct Parsed<T> {
     /// The document.
     pub value: T,
-    /// Paths such as `spec.cluster.roles[0].colour`, in order of appearance.
+    /// Paths such as `spec.cluster.roles[0].colour`, in order of appearance; the first ones, and of
+    /// each the beginning, so that they cannot take more memory than the document.
     pub unknown_members: Vec<String>,
 }
 
@@ -49,11 +56,19 @@ pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<Parsed<T>, DocumentErro
     let mut track = serde_path_to_error::Track::new();
     let value = {
         let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
-        serde_ignored::deserialize(tracked, |path| unknown_members.push(readable(&path)))
+        let mut unknown = |path: serde_ignored::Path<'_>| {
+            let path = readable(&path);
+            if !is_known_but_unread(&path) && unknown_members.len() < MOST_UNKNOWN {
+                unknown_members.push(shown(&path).to_string());
+            }
+        };
+        <T as serde::Deserialize>::deserialize(Discreet(serde_ignored::Deserializer::new(
+            tracked,
+            &mut unknown,
+        )))
     };
     let value = value.map_err(|source| DocumentError { path: track.path().to_string(), source })?;
     json.end().map_err(|source| DocumentError { path: String::new(), source })?;
-    unknown_members.retain(|path| !is_known_but_unread(path));
     Ok(Parsed { value, unknown_members })
 }
 
@@ -85,19 +100,26 @@ fn is_known_but_unread(path: &str) -> bool {
 }
 
 /// Says once, in one line, which members of a document were not understood. Names come from outside:
-/// line ends in them are escaped, and only the first ones are shown.
+/// they have been escaped and cut, and only as many are told as a text of others may be long.
 pub fn log_unknown_members(document: &str, unknown_members: &[String]) {
-    const SHOWN: usize = 20;
-    if unknown_members.is_empty() {
+    let mut bytes = 0;
+    let told: Vec<&str> = unknown_members
+        .iter()
+        .map(String::as_str)
+        .take_while(|name| {
+            let is_first = bytes == 0;
+            bytes += name.len() + 2;
+            is_first || bytes <= LONGEST
+        })
+        .collect();
+    if told.is_empty() {
         return;
     }
-    let members: Vec<String> =
-        unknown_members.iter().take(SHOWN).map(|name| name.escape_debug().to_string()).collect();
-    let more = match unknown_members.len().saturating_sub(SHOWN) {
+    let more = match unknown_members.len().saturating_sub(told.len()) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let members = members.join(", ");
+    let members = told.join(", ");
     tracing::warn!("{document} has members that this version does not know: {members}{more}");
 }
 
@@ -218,6 +240,76 @@ mod tests {
             assert_eq!(unknown.len(), 1, "{pointer}: {unknown:?}");
             assert!(unknown[0].ends_with("x_new"), "{unknown:?}");
         }
+    }
+
+    /// Whatever is put into whatever member: an error may name the member, never the value.
+    #[test]
+    fn errors_do_not_repeat_values() {
+        fn pointers(value: &Value, at: &str, all: &mut Vec<String>) {
+            all.push(at.to_owned());
+            match value {
+                Value::Object(members) => members
+                    .iter()
+                    .for_each(|(name, value)| pointers(value, &format!("{at}/{name}"), all)),
+                Value::Array(values) => (0..)
+                    .zip(values)
+                    .for_each(|(index, value)| pointers(value, &format!("{at}/{index}"), all)),
+                _ => {}
+            }
+        }
+        let mut document = full();
+        let more = json!({
+            "storage_auth_token": "t", "endpoint_storage_token": "t", "operation_uuid": "u",
+            "autoprewarm": true, "logs_export_host": "h:1", "shard_stripe_size": 8
+        });
+        let spec = document["spec"].as_object_mut().unwrap();
+        spec.extend(more.as_object().unwrap().clone());
+        let mut all = Vec::new();
+        pointers(&document, "", &mut all);
+        let mut refused = 0;
+        for planted in [
+            json!("PLANTED"),
+            json!(["PLANTED"]),
+            json!({"a": "PLANTED"}),
+            json!(735_173_517_351_u64),
+            json!(-73_517_351.5),
+        ] {
+            for pointer in &all {
+                // Names of choices are told.
+                let choice = ["mode", "audit_log_level", "action", "features", "prefer_protocol"];
+                let choice = choice.iter().any(|name| pointer.contains(name));
+                if pointer.contains("jwks/keys") || (choice && planted.is_string()) {
+                    continue;
+                }
+                let mut value = document.clone();
+                *value.pointer_mut(pointer).unwrap() = planted.clone();
+                let Err(error) = config(&value) else { continue };
+                refused += 1;
+                for text in [error.to_string(), format!("{error:?}")] {
+                    assert!(!text.contains("PLANTED"), "{pointer}: {text}");
+                    assert!(!text.contains("735173"), "{pointer}: {text}");
+                }
+            }
+        }
+        assert!(refused > 100, "{refused}");
+        let mut value = full();
+        value["spec"]["pgbouncer_settings"] = json!("PLANTED");
+        let text = config(&value).unwrap_err().to_string();
+        let expected = "spec.pgbouncer_settings: invalid type: string, expected a map at line";
+        assert!(text.starts_with(expected), "{text}");
+    }
+
+    /// Neither their number nor their length is the client's choice.
+    #[test]
+    fn unknown_members_have_a_limit() {
+        let long = "x".repeat(10 * LONGEST);
+        let members = (0..2 * MOST_UNKNOWN).map(|n| (format!("{n}\r{long}"), json!(1)));
+        let text = Value::Object(members.collect()).to_string();
+        #[derive(Debug, serde::Deserialize)]
+        struct Nothing {}
+        let unknown = parse::<Nothing>(text.as_bytes()).unwrap().unknown_members;
+        assert_eq!(unknown.len(), MOST_UNKNOWN);
+        assert!(unknown.iter().all(|name| name.len() < LONGEST + 30 && name.contains("\\r")));
     }
 
     #[test]

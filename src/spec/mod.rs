@@ -5,6 +5,7 @@
 //! here knows the rest of the program.
 
 pub mod control_plane;
+mod discreet;
 pub mod document;
 pub mod grpc_url;
 pub mod host_port;

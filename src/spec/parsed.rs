@@ -20,8 +20,8 @@ pub enum SpecError {
     #[error("pageserver connection information should be provided")]
     NoPageserver,
     /// Setting `neon.stripe_size` is no u32.
-    #[error("setting neon.stripe_size is not a number of pages: {0:?}")]
-    BadStripeSize(String),
+    #[error("setting neon.stripe_size is not a number of pages")]
+    BadStripeSize,
     /// What is there cannot be used.
     #[error(transparent)]
     Pageserver(#[from] PageserverInfoError),
@@ -34,9 +34,9 @@ pub enum SpecError {
     /// The same address twice.
     #[error("duplicate entry in safekeeper_connstrings: {0}!")]
     DuplicateSafekeeper(String),
-    /// An entry that is no `host:port`.
-    #[error("safekeeper address {0:?} is not of the form host:port")]
-    BadSafekeeper(String),
+    /// An entry that is no `host:port`. It is not repeated: it may be a URL with a password.
+    #[error("safekeeper address no. {0} is not of the form host:port")]
+    BadSafekeeper(usize),
     /// Neither member nor setting.
     #[error("tenant id should be provided")]
     NoTenant,
@@ -50,8 +50,8 @@ pub enum SpecError {
     #[error("invalid timeline id")]
     BadTimeline,
     /// `logs_export_host` without a port (02 W4).
-    #[error("Invalid host format for Postgres logs export: {0:?} is not of the form host:port")]
-    BadLogsExportHost(String),
+    #[error("Invalid host format for Postgres logs export: it is not of the form host:port")]
+    BadLogsExportHost,
 }
 
 /// A spec together with its effective values. Shared by reference; replaced as a whole.
@@ -115,7 +115,7 @@ impl TryFrom<ComputeSpec> for ParsedSpec {
         if let Some(host) = &spec.logs_export_host
             && split_host_port(host).is_none()
         {
-            return Err(SpecError::BadLogsExportHost(host.clone()));
+            return Err(SpecError::BadLogsExportHost);
         }
 
         let setting = |name| spec.setting(name).map(str::to_owned);
@@ -162,7 +162,7 @@ fn pageserver_info(spec: &ComputeSpec) -> Result<PageserverConnectionInfo, SpecE
     let connstring = spec.setting("neon.pageserver_connstring").ok_or(SpecError::NoPageserver)?;
     let stripe_size = match spec.setting("neon.stripe_size") {
         None => None,
-        Some(text) => Some(text.parse().map_err(|_| SpecError::BadStripeSize(text.to_owned()))?),
+        Some(text) => Some(text.parse().map_err(|_| SpecError::BadStripeSize)?),
     };
     Ok(PageserverConnectionInfo::from_connstring(connstring, stripe_size)?)
 }
@@ -187,15 +187,16 @@ fn check_safekeepers(safekeepers: &[String]) -> Result<(), SpecError> {
     if safekeepers.is_empty() {
         return Err(SpecError::SafekeepersEmpty);
     }
+    // First, so that nothing else is repeated than addresses: an entry may be a URL with a password.
+    if let Some(position) = safekeepers.iter().position(|entry| !is_address(entry)) {
+        return Err(SpecError::BadSafekeeper(position.saturating_add(1)));
+    }
     let mut sorted: Vec<&String> = safekeepers.iter().collect();
     sorted.sort();
     if let Some((entry, _)) = sorted.iter().zip(sorted.iter().skip(1)).find(|(a, b)| a == b) {
         return Err(SpecError::DuplicateSafekeeper((*entry).clone()));
     }
-    match safekeepers.iter().find(|entry| !is_address(entry)) {
-        Some(entry) => Err(SpecError::BadSafekeeper(entry.clone())),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Whether a text is `host:port`; the host may be an IPv6 address in brackets.
@@ -260,22 +261,22 @@ mod tests {
             (
                 "safekeeper_connstrings",
                 json!([""]),
-                "safekeeper address \"\" is not of the form host:port",
+                "safekeeper address no. 1 is not of the form host:port",
             ),
             (
                 "safekeeper_connstrings",
-                json!(["a"]),
-                "safekeeper address \"a\" is not of the form host:port",
+                json!(["a:1", "a"]),
+                "safekeeper address no. 2 is not of the form host:port",
             ),
             (
                 "safekeeper_connstrings",
                 json!(["a:b:1"]),
-                "safekeeper address \"a:b:1\" is not of the form host:port",
+                "safekeeper address no. 1 is not of the form host:port",
             ),
             (
                 "logs_export_host",
                 json!("nocolon"),
-                "Invalid host format for Postgres logs export: \"nocolon\" is not of the form host:port",
+                "Invalid host format for Postgres logs export: it is not of the form host:port",
             ),
             (
                 "pageserver_connection_info",
@@ -383,7 +384,35 @@ mod tests {
             setting("neon.pageserver_connstring", "host=a,host=b"),
             setting("neon.stripe_size", "many")
         ]);
-        assert_eq!(parse(&spec).unwrap_err(), SpecError::BadStripeSize("many".to_owned()));
+        assert_eq!(parse(&spec).unwrap_err(), SpecError::BadStripeSize);
+    }
+
+    /// A URL in the place of an address may have a password in it.
+    #[test]
+    fn credentials_do_not_show_in_refusals() {
+        let url = "postgres://u:PLANTED@sk-1:6500/";
+        let addresses = [url, "PLANTED@sk:1", "sk:1@PLANTED", "host=sk password=PLANTED"];
+        for address in addresses {
+            for (member, value) in [
+                ("safekeeper_connstrings", json!([address])),
+                ("safekeeper_connstrings", json!([address, address])),
+                ("safekeeper_connstrings", json!(["a:1", "a:1", address])),
+                ("logs_export_host", json!(address)),
+                ("pageserver_connstring", json!(format!("{address} port=x"))),
+                (
+                    "pageserver_connection_info",
+                    json!({"shard_count": 0, "prefer_protocol": "grpc", "shards": {
+                        "0000": {"pageservers": [{"grpc_url": address}]}
+                    }}),
+                ),
+            ] {
+                let mut spec = base();
+                spec[member] = value.clone();
+                let Err(error) = parse(&spec) else { continue };
+                let text = format!("{error} {error:?}");
+                assert!(!text.contains("PLANTED"), "{member} = {value}: {text}");
+            }
+        }
     }
 
     #[test]

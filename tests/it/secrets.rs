@@ -183,6 +183,24 @@ async fn tokens_at_trace_level() {
         let answer = configure(&good, wrong.to_string()).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 422);
         assert!(!answer.text().await.unwrap().contains(MARK));
+        // Wrong in themselves: of another type, or URLs where addresses belong.
+        for (member, value, code) in [
+            ("pgbouncer_settings", json!("PLANTED"), 422),
+            ("cluster", json!("PLANTED"), 422),
+            ("pageserver_connection_info", json!("PLANTED"), 422),
+            ("tenant_id", json!({"PLANTED": 1}), 422),
+            ("suspend_timeout_seconds", json!("PLANTED"), 422),
+            ("safekeeper_connstrings", json!(["postgres://u:PLANTED@sk:1/"]), 400),
+            ("safekeeper_connstrings", json!(["u:PLANTED@sk:1", "u:PLANTED@sk:1"]), 400),
+            ("logs_export_host", json!("http://u:PLANTED@h/"), 400),
+        ] {
+            let mut wrong = bed.configure_body();
+            wrong["spec"][member] = value;
+            let answer = configure(&good, wrong.to_string()).send().await.unwrap();
+            assert_eq!(answer.status().as_u16(), code, "{member}");
+            let text = answer.text().await.unwrap();
+            assert!(!text.contains(MARK), "{member}: {text}");
+        }
 
         // Our own client says as little.
         let token_file = bed.write_text("token", &good).display().to_string();

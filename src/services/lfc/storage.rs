@@ -35,7 +35,7 @@ impl StateObject {
         // These would be no part of the path at all.
         ensure!(!["", ".", ".."].contains(&endpoint), "{endpoint:?} is no endpoint_id");
         let mut url = Url::parse(&format!("http://{address}/"))
-            .with_context(|| format!("endpoint_storage_addr {address:?} is not host:port"))?;
+            .context("endpoint_storage_addr is not of the form host:port")?;
         let (tenant, timeline) = (spec.tenant_id.to_string(), spec.timeline_id.to_string());
         if let Ok(mut path) = url.path_segments_mut() {
             path.clear().extend([tenant.as_str(), &timeline, endpoint, OBJECT]);
