@@ -50,6 +50,7 @@ pub mod errors;
 pub mod failpoints;
 pub mod http;
 pub mod life;
+mod limited;
 pub mod node;
 pub mod os;
 pub mod postgres;

@@ -3,7 +3,8 @@
 //! Rules: leading `/` and `.` are dropped; a `..` anywhere refuses the whole archive, and so do
 //! links and devices; `postgresql.conf` at the top is ours and stays; modes are those of the
 //! archive without the umask, except that the owner always keeps access, as Postgres needs it.
-//! Times are not set: a pageserver writes "now" into every header (06 §4.1).
+//! What stands between two files, long names and extended headers, has a limit of 1 MiB, as the
+//! reader holds it in memory. Times are not set: a pageserver writes "now" into every header (06 §4.1).
 //!
 //! Invariant: every open goes through a directory descriptor and one name that is not followed if
 //! it is a symbolic link, so nothing can be written outside. That is also the fast way: entries
@@ -23,6 +24,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use tar::EntryType;
 
 use super::unpack::UnpackError;
+use crate::limited::{Budget, HEADERS, Limited};
 
 /// Files are written in pieces of this size.
 const WRITE_SIZE: usize = 128 * 1024;
@@ -50,13 +52,21 @@ impl Tree {
 
     /// Unpacks a whole archive and counts its entries.
     pub(super) fn unpack(&mut self, source: impl Read) -> Result<u64, UnpackError> {
-        let mut archive = tar::Archive::new(source);
+        // Of the whole only its time and the disk are limits.
+        let budget = Budget::new(u64::MAX);
+        let mut archive = tar::Archive::new(Limited::new(source, &budget));
         // An end-of-archive marker does not end reading: older servers write it while they fail,
         // before the error itself (06 §3.5).
         archive.set_ignore_zeros(true);
         let mut count = 0;
-        for entry in archive.entries().map_err(UnpackError::Tar)? {
-            self.entry(&mut entry.map_err(UnpackError::Tar)?)?;
+        budget.piece(HEADERS);
+        for entry in archive.entries().map_err(broken)? {
+            let mut entry = entry.map_err(broken)?;
+            budget.piece(entry.size());
+            self.entry(&mut entry)?;
+            // Of what is passed over.
+            io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
+            budget.piece(HEADERS);
             count += 1;
         }
         Ok(count)
@@ -124,7 +134,7 @@ impl Tree {
                 Ok(0) => break,
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(UnpackError::Tar(error)),
+                Err(error) => return Err(broken(error)),
             };
             let piece = self.buffer.get(..n).unwrap_or_default();
             file.write_all(piece)
@@ -193,6 +203,14 @@ pub fn clean_for_retry(pgdata: &Path) -> Result<(), UnpackError> {
         removed.map_err(failed(&path))?;
     }
     Ok(())
+}
+
+/// What the tar reader says.
+fn broken(error: io::Error) -> UnpackError {
+    match error.kind() {
+        io::ErrorKind::FileTooLarge => UnpackError::Headers,
+        _ => UnpackError::Tar(error),
+    }
 }
 
 /// The path of an entry below the root; empty when it names the root itself.

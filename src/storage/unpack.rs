@@ -55,6 +55,9 @@ pub enum UnpackError {
         /// Bytes that the header promises.
         size: u64,
     },
+    /// Refused: names and extended headers are held in memory.
+    #[error("the archive is refused: there is more than 1 MiB between two of its files")]
+    Headers,
     /// A tar without entries.
     #[error("the archive holds no files")]
     NoEntries,
@@ -100,6 +103,7 @@ impl UnpackError {
     pub const fn is_permanent(&self) -> bool {
         match self {
             Self::Climbing(_)
+            | Self::Headers
             | Self::Kind { .. }
             | Self::Local { .. }
             | Self::Thread(_)

@@ -4,20 +4,17 @@
 //! passed over. It is not trusted: no entry leaves its folder, links lead nowhere else, and neither
 //! the size that a header claims nor what a small archive inflates to costs more than the limits.
 
-use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
-use std::rc::Rc;
 
 use tar::EntryType;
 use thiserror::Error;
 
 use super::stage::{Area, Stage};
+use crate::limited::{Budget, HEADERS, Limited};
 
-/// Between two files: headers, long names, padding. Names are held in memory.
-const HEADERS_LIMIT: u64 = 1 << 20;
 /// More than any extension has.
 const ENTRIES_LIMIT: usize = 100_000;
 /// Read at once from the inflater.
@@ -87,27 +84,27 @@ impl ArchiveError {
 /// See [`ArchiveError`]; the stage holds a part then.
 pub fn unpack(source: impl Read, stage: &mut Stage, limit: u64) -> Result<(), ArchiveError> {
     let inflated = zstd::stream::read::Decoder::new(source).map_err(ArchiveError::Broken)?;
-    let budget = Rc::new(Budget { total: Cell::new(limit), piece: Cell::new(0) });
-    let limited = Limited { source: inflated, budget: Rc::clone(&budget) };
+    let budget = Budget::new(limit);
+    let limited = Limited::new(inflated, &budget);
     let broken = |error: io::Error| match error.kind() {
         io::ErrorKind::FileTooLarge => ArchiveError::TooLarge(limit),
         _ => ArchiveError::Broken(error),
     };
     let mut archive = tar::Archive::new(limited);
     let mut count = 0_usize;
-    budget.piece.set(HEADERS_LIMIT);
+    budget.piece(HEADERS);
     for entry in archive.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
         count = count.saturating_add(1);
         if count > ENTRIES_LIMIT {
             return Err(ArchiveError::TooMany);
         }
-        budget.piece.set(entry.size());
+        budget.piece(entry.size());
         unpack_entry(&mut entry, stage, broken)?;
         io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
-        budget.piece.set(HEADERS_LIMIT);
+        budget.piece(HEADERS);
     }
-    budget.piece.set(limit);
+    budget.piece(limit);
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(broken)?;
     if stage.is_empty() {
         return Err(ArchiveError::NoFiles);
@@ -222,29 +219,6 @@ fn stays_inside(link: &Path, leads_to: &Path) -> Option<()> {
         }
     }
     Some(())
-}
-
-/// How many bytes may still be read, in all and until the next entry.
-struct Budget {
-    total: Cell<u64>,
-    piece: Cell<u64>,
-}
-
-/// A reader that ends with an error where its budget does.
-struct Limited<R> {
-    source: R,
-    budget: Rc<Budget>,
-}
-
-impl<R: Read> Read for Limited<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let read = self.source.read(out)?;
-        for left in [&self.budget.total, &self.budget.piece] {
-            let rest = left.get().checked_sub(read as u64).ok_or(io::ErrorKind::FileTooLarge)?;
-            left.set(rest);
-        }
-        Ok(read)
-    }
 }
 
 #[cfg(test)]

@@ -38,9 +38,9 @@ pub use slot::Busy;
 use slot::Slot;
 use states::{OffloadState, PrewarmState};
 
-/// Bytes of a state, compressed or not. Postgres can take up to 1 GiB, a cache of a terabyte needs
-/// a tenth of this.
-const STATE_LIMIT: usize = 512 << 20;
+/// Bytes of a state, compressed or not. Postgres can take up to 1 GiB; the state of a cache of a
+/// terabyte fits, and this is what a prewarm may cost us in memory, twice.
+const STATE_LIMIT: usize = 64 << 20;
 
 /// How long the steps of a prewarm and an offload may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

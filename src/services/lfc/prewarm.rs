@@ -17,6 +17,10 @@ use crate::catalog::session::CallError;
 use crate::failpoints;
 use crate::spec::ParsedSpec;
 
+/// Memory that an archive may ask for beyond its content, as a power of two: what every decoder must
+/// have by RFC 8878, and four times what [`super::offload`] uses.
+const WINDOW_LOG: u32 = 23;
+
 /// The name in [`failpoints`].
 const FAILPOINT: &str = "compute-prewarm";
 
@@ -92,7 +96,8 @@ async fn download(shared: &Shared, object: &StateObject) -> anyhow::Result<Optio
 
 fn decode(body: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut state = Vec::new();
-    let decoder = zstd::stream::read::Decoder::with_buffer(body)?;
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(body)?;
+    decoder.window_log_max(WINDOW_LOG)?;
     decoder.take(STATE_LIMIT as u64 + 1).read_to_end(&mut state)?;
     ensure!(state.len() <= STATE_LIMIT, "it has more than {STATE_LIMIT} bytes");
     Ok(state)
@@ -114,5 +119,12 @@ mod tests {
         let bomb = zstd::stream::encode_all(zeros, 1).unwrap();
         assert!(bomb.len() < STATE_LIMIT / 1000);
         assert!(decode(&bomb).unwrap_err().to_string().contains("more than"));
+        // The largest one is fine; one that asks for 128 MiB to be decoded is not.
+        let zeros = vec![0; STATE_LIMIT];
+        assert_eq!(decode(&zstd::stream::encode_all(zeros.as_slice(), 1).unwrap()).unwrap(), zeros);
+        let mut greedy = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        greedy.window_log(27).unwrap();
+        std::io::Write::write_all(&mut greedy, b"state").unwrap();
+        assert!(decode(&greedy.finish().unwrap()).is_err());
     }
 }

@@ -174,6 +174,30 @@ fn links_and_devices_are_refused() {
     }
 }
 
+/// The tar reader holds what these say in memory.
+#[test]
+fn long_names_and_extended_headers_have_a_limit() {
+    for kind in [tar::EntryType::GNULongName, tar::EntryType::GNULongLink, tar::EntryType::XHeader]
+    {
+        let (_around, pgdata) = pgdata();
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        let size = 64 << 20;
+        header.set_size(size);
+        builder.append_data(&mut header, "x", io::repeat(b'n').take(size)).unwrap();
+        let error = unpack(&pgdata, &gzip(&builder.into_inner().unwrap())).unwrap_err();
+        assert!(matches!(error, UnpackError::Headers), "{kind:?}: {error}");
+        assert!(error.is_permanent());
+    }
+    // Files, also those that are passed over, have none.
+    let (_around, pgdata) = pgdata();
+    let large = vec![1; 3 << 20];
+    let files: Entries<'_> = &[("postgresql.conf", &large[..]), ("a", &large[..]), ("b", b"2")];
+    unpack(&pgdata, &gzip(&tar(files))).unwrap();
+    assert_eq!(listing(&pgdata)["a"], large);
+}
+
 #[test]
 fn links_that_are_there_already_are_not_followed() {
     let (around, pgdata) = pgdata();

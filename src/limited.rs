@@ -1,0 +1,53 @@
+//! A reader with a limit that whoever reads can set anew: archives of others are not believed, and
+//! what is read into memory between two files of them has another limit than the files.
+
+use std::cell::Cell;
+use std::io::{self, Read};
+use std::rc::Rc;
+
+/// Between two files of an archive: headers, long names, padding. The tar reader holds names and
+/// extended headers in memory.
+pub(crate) const HEADERS: u64 = 1 << 20;
+
+/// How many bytes may still be read, in all and of the present piece.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    total: Cell<u64>,
+    piece: Cell<u64>,
+}
+
+impl Budget {
+    /// So much in all; nothing until there is a piece.
+    pub(crate) fn new(total: u64) -> Rc<Self> {
+        Rc::new(Self { total: Cell::new(total), piece: Cell::new(0) })
+    }
+
+    /// A new piece begins.
+    pub(crate) fn piece(&self, bytes: u64) {
+        self.piece.set(bytes);
+    }
+}
+
+/// A reader that ends with [`io::ErrorKind::FileTooLarge`] where its budget does.
+#[derive(Debug)]
+pub(crate) struct Limited<R> {
+    source: R,
+    budget: Rc<Budget>,
+}
+
+impl<R: Read> Limited<R> {
+    pub(crate) fn new(source: R, budget: &Rc<Budget>) -> Self {
+        Self { source, budget: Rc::clone(budget) }
+    }
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(out)?;
+        for left in [&self.budget.total, &self.budget.piece] {
+            let rest = left.get().checked_sub(read as u64).ok_or(io::ErrorKind::FileTooLarge)?;
+            left.set(rest);
+        }
+        Ok(read)
+    }
+}
