@@ -1,23 +1,31 @@
 //! JSON bodies of our own routes (03 §3.5).
 //!
 //! The order of the checks is fixed: content type, size, JSON, shape. Reading is bounded in bytes,
-//! in silence between two pieces, and in all.
+//! in silence between two pieces, and in all. The memory for it comes from the budget of the server
+//! ([`super::budget`]) as pieces arrive, and goes back when the request is over; the first
+//! [`FREE`] bytes of each body are free, so that ordinary requests are served whoever stalls. While
+//! a body is read its connection may be dropped for another one, like any that waits for its client.
 
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
-use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::time::timeout;
 
 use super::Api;
+use super::budget::{Bytes, Held};
 use super::error::ApiError;
+use super::pool::Seat;
 use super::serve::HttpLimits;
 use crate::spec::document::{self, DocumentError};
+
+/// Bytes of each body that the budget does not know: their number is bounded by that of the
+/// connections.
+const FREE: usize = 8 * 1024;
 
 /// A body that was read, parsed and found of the right shape.
 #[derive(Debug)]
@@ -36,6 +44,12 @@ pub(super) enum BodyError {
     /// The client stopped sending.
     #[error("failed to buffer the request body: it did not arrive in time")]
     TooSlow,
+    /// All bodies in progress together take all that there is for them.
+    #[error(
+        "failed to buffer the request body: the requests in progress have taken the {0} bytes \
+         that there are for bodies; send it again later"
+    )]
+    NoRoom(usize),
     /// The connection broke, or the framing is wrong.
     #[error("failed to buffer the request body: {0}")]
     Interrupted(axum::Error),
@@ -55,7 +69,13 @@ impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
             return Err(BodyError::ContentType.into());
         }
         let document = format!("the body of {} {}", request.method(), request.uri().path());
-        let body = read(request.into_body(), &api.limits).await?;
+        let seat = request.extensions().get::<Seat>().cloned();
+        let waits = seat.as_ref().map(Seat::waits_for_body);
+        let (body, held) = read(request.into_body(), &api.limits, &api.bodies).await?;
+        drop(waits);
+        if let Some(seat) = seat {
+            seat.keep(held);
+        }
         let parsed = document::parse(&body).map_err(|error| {
             if error.is_syntax() { BodyError::Syntax(error) } else { BodyError::Shape(error) }
         })?;
@@ -75,31 +95,66 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// Reads a body to its end.
-async fn read(body: Body, limits: &HttpLimits) -> Result<Bytes, BodyError> {
-    timeout(limits.body_total, read_pieces(body, limits.body_bytes, limits.body_idle))
+async fn read(
+    body: Body,
+    limits: &HttpLimits,
+    budget: &Bytes,
+) -> Result<(Vec<u8>, Held), BodyError> {
+    timeout(limits.body_total, read_pieces(body, limits.body_bytes, limits.body_idle, budget))
         .await
         .unwrap_or(Err(BodyError::TooSlow))
 }
 
-async fn read_pieces(body: Body, limit: usize, idle: Duration) -> Result<Bytes, BodyError> {
+async fn read_pieces(
+    body: Body,
+    limit: usize,
+    idle: Duration,
+    budget: &Bytes,
+) -> Result<(Vec<u8>, Held), BodyError> {
     use axum::body::HttpBody as _;
     let announced = body.size_hint().lower();
     if usize::try_from(announced).map_or(true, |announced| announced > limit) {
         return Err(BodyError::TooLarge);
     }
     let mut pieces = body.into_data_stream();
-    let mut all = BytesMut::new();
+    let (mut all, mut held) = (Vec::new(), Held::default());
     loop {
         let piece = match timeout(idle, pieces.next()).await {
             Err(_) => return Err(BodyError::TooSlow),
-            Ok(None) => return Ok(all.freeze()),
+            Ok(None) => return Ok((all, held)),
             Ok(Some(piece)) => piece.map_err(BodyError::Interrupted)?,
         };
         if all.len().saturating_add(piece.len()) > limit {
             return Err(BodyError::TooLarge);
         }
+        make_room(&mut all, piece.len(), limit, budget, &mut held)?;
         all.extend_from_slice(&piece);
     }
+}
+
+/// Grows a body for the next piece: to twice its size if the budget allows it, so that bytes are
+/// moved seldom, else by what is needed. The capacity counts, not what is in it.
+fn make_room(
+    all: &mut Vec<u8>,
+    piece: usize,
+    limit: usize,
+    budget: &Bytes,
+    held: &mut Held,
+) -> Result<(), BodyError> {
+    let (length, capacity) = (all.len(), all.capacity());
+    let needed = length.saturating_add(piece);
+    if needed <= capacity {
+        return Ok(());
+    }
+    let paid = capacity.saturating_sub(FREE);
+    let twice = capacity.saturating_mul(2).min(limit).max(needed);
+    for wanted in [twice, needed] {
+        if budget.take(wanted.saturating_sub(FREE).saturating_sub(paid), held) {
+            all.reserve_exact(wanted.saturating_sub(length));
+            return Ok(());
+        }
+    }
+    Err(BodyError::NoRoom(budget.in_all()))
 }
 
 #[cfg(test)]
@@ -133,9 +188,39 @@ mod tests {
         HttpLimits { body_bytes: 8, ..HttpLimits::default() }
     }
 
+    async fn read(body: Body, limits: &HttpLimits) -> Result<Vec<u8>, BodyError> {
+        super::read(body, limits, &Bytes::new(0)).await.map(|(body, _)| body)
+    }
+
+    /// What is announced costs nothing, what has arrived costs its size until it is dropped, and a
+    /// small body always has room.
+    #[tokio::test]
+    async fn the_budget_is_for_what_has_arrived() {
+        let budget = Bytes::new(3 * FREE);
+        let limits = HttpLimits::default();
+        let read = async |bytes: usize| {
+            let body = Body::from(vec![b'x'; bytes]);
+            super::read(body, &limits, &budget).await
+        };
+        let (first, held) = read(3 * FREE).await.unwrap();
+        assert_eq!(first.len(), 3 * FREE);
+        assert!(budget.take(FREE, &mut Held::default()), "two of three are taken");
+        let (small, _) = read(FREE).await.unwrap();
+        assert_eq!(small.len(), FREE);
+        let error = read(3 * FREE).await.unwrap_err();
+        assert!(matches!(error, BodyError::NoRoom(in_all) if in_all == 3 * FREE), "{error}");
+        assert_eq!(ApiError::from(error).parts().0, 503);
+        drop(held);
+        let pieces = (0..8).map(|_| Ok::<_, io::Error>(vec![b'x'; FREE / 2]));
+        let body = Body::from_stream(futures_util::stream::iter(pieces));
+        let (_, held) = super::read(body, &limits, &budget).await.unwrap();
+        drop(held);
+        assert!(budget.take(3 * FREE, &mut Held::default()), "all is back");
+    }
+
     #[tokio::test]
     async fn the_limit_holds_with_and_without_a_length() {
-        assert_eq!(read(Body::from("12345678"), &limits()).await.unwrap(), "12345678");
+        assert_eq!(read(Body::from("12345678"), &limits()).await.unwrap(), b"12345678");
         let error = read(Body::from("123456789"), &limits()).await.unwrap_err();
         assert!(matches!(error, BodyError::TooLarge));
         let pieces = ["1234", "5678", "9"].map(Ok::<_, io::Error>);
@@ -145,11 +230,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_and_trickle_end() {
-        let body = Body::from_stream(futures_util::stream::pending::<io::Result<Bytes>>());
+        let body = Body::from_stream(futures_util::stream::pending::<io::Result<bytes::Bytes>>());
         assert!(matches!(read(body, &limits()).await.unwrap_err(), BodyError::TooSlow));
         let trickle = futures_util::stream::unfold((), |()| async {
             tokio::time::sleep(Duration::from_secs(20)).await;
-            Some((Ok::<_, io::Error>(Bytes::new()), ()))
+            Some((Ok::<_, io::Error>(bytes::Bytes::new()), ()))
         });
         let body = Body::from_stream(Box::pin(trickle));
         assert!(matches!(read(body, &limits()).await.unwrap_err(), BodyError::TooSlow));
@@ -157,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_broken_body_is_an_error() {
-        let body = Body::from_stream(futures_util::stream::iter([Err::<Bytes, _>(
+        let body = Body::from_stream(futures_util::stream::iter([Err::<bytes::Bytes, _>(
             io::Error::other("gone"),
         )]));
         let error = read(body, &limits()).await.unwrap_err();

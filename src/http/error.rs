@@ -17,6 +17,7 @@ use crate::node::{ConfigureError, WrongStatus};
 use crate::postgres::conf::ConfError;
 use crate::services::promotion::spec::RefusedSpec;
 use crate::spec::SpecError;
+use crate::telemetry::shown::{LONGEST, shown_to};
 
 /// An error as the client sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,8 +55,11 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        // Debug form: the text may quote what a stranger sent, line breaks included.
-        tracing::error!("answering {}: {:?}", self.status.as_u16(), self.text);
+        // In quotes and cut: the text may repeat what a stranger sent. What fails in the server is
+        // mostly told in the words of Postgres, which need more room.
+        let longest = if self.status.is_client_error() { LONGEST } else { 4 * LONGEST };
+        let text = shown_to(&self.text, longest).quoted().to_string();
+        tracing::error!("answering {}: {text}", self.status.as_u16());
         (self.status, Json(ErrorDocument { error: self.text })).into_response()
     }
 }
@@ -107,6 +111,7 @@ impl From<BodyError> for ApiError {
             BodyError::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             BodyError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             BodyError::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            BodyError::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
             BodyError::Interrupted(_) | BodyError::Syntax(_) => StatusCode::BAD_REQUEST,
             BodyError::Shape(_) => StatusCode::UNPROCESSABLE_ENTITY,
         };

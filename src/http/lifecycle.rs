@@ -47,11 +47,15 @@ pub(super) fn internal() -> Routes {
          5 minutes at most", pattern = "^([0-9]{1,5}ms|([12]?[0-9]{1,2}|300)s|[0-5]m)$")
     ),
     security(("JWT" = [])),
-    responses((status = 200, description = "At any time", body = StatusDocument), TokenErrors)
+    responses(
+        (status = 200, description = "At any time", body = StatusDocument),
+        (status = 503, description = "Only with `wait`: half of the connections wait already", body = ErrorDocument),
+        TokenErrors
+    )
 )]
 async fn status(State(api): State<Api>, uri: Uri) -> Result<Json<StatusDocument>, ApiError> {
     if let Some(wait) = Wait::from_uri(&uri)? {
-        wait.until_over(&api.node).await;
+        wait.until_over(&api.node, &api.polls).await?;
     }
     Ok(Json(api.node.status_document()))
 }

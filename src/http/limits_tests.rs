@@ -129,3 +129,68 @@ async fn unread_answers_keep_no_seat() {
     let answer = Answer::of(api.client.get(api.external("/metrics")));
     assert_eq!(timeout(PATIENCE, answer).await.unwrap().code, 200);
 }
+
+/// Half of the connections may wait for something to happen; the rest is for everybody else.
+#[tokio::test]
+async fn long_polls_leave_room() {
+    let api = Api::start_with(HttpLimits { connections: 4, ..HttpLimits::default() });
+    let path = "/status?wait=running&timeout=5m";
+    let ask = || api.client.get(api.external(path)).bearer_auth(&api.token);
+    // Whichever comes last.
+    let asking: Vec<_> = (0..3).map(|_| tokio::spawn(Answer::of(ask()))).collect();
+    let refused = futures_util::future::select_all(asking);
+    let (refused, _, waiting) = timeout(PATIENCE, refused).await.unwrap();
+    let refused = refused.unwrap();
+    assert_eq!(refused.code, 503);
+    assert!(refused.error().starts_with("2 requests wait"), "{}", refused.text);
+    // Who need not wait is answered, and so is everything else.
+    assert_eq!(api.get("/status?wait=empty").await.code, 200);
+    assert_eq!(api.get("/status").await.code, 200);
+    api.node.begin_start().unwrap();
+    api.node.apply(Event::Succeeded).unwrap();
+    for answer in waiting {
+        assert_eq!(timeout(PATIENCE, answer).await.unwrap().unwrap().code, 200);
+    }
+}
+
+/// While a body is read its client is waited for, like one that has sent half a head.
+#[tokio::test]
+async fn a_stalled_body_makes_room() {
+    let api = Api::start_with(HttpLimits { connections: 1, ..HttpLimits::default() });
+    let mut stalled = connect(&api).await;
+    let head = format!(
+        "POST /configure HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: 10\r\n\r\n{{",
+        api.token
+    );
+    stalled.write_all(head.as_bytes()).await.unwrap();
+    let answer = Answer::of(api.client.get(api.external("/metrics")));
+    assert_eq!(timeout(PATIENCE, answer).await.unwrap().code, 200);
+    assert!(is_closed(&mut stalled).await);
+}
+
+/// All bodies in progress together have a limit; what is taken comes back.
+#[tokio::test]
+async fn bodies_share_a_budget() {
+    let bodies_bytes = 64 * 1024;
+    let api = Api::start_with(HttpLimits { bodies_bytes, ..HttpLimits::default() });
+    let mut stalled = connect(&api).await;
+    let head = format!(
+        "POST /configure HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: 100000\r\n\r\n{}",
+        api.token,
+        " ".repeat(60_000)
+    );
+    stalled.write_all(head.as_bytes()).await.unwrap();
+    let spaces = || api.configure_text("application/json", " ".repeat(60_000));
+    let refused = async {
+        // Until what was sent before has been read.
+        while spaces().await.code != 503 {}
+        spaces().await
+    };
+    let answer = timeout(PATIENCE, refused).await.unwrap();
+    assert!(answer.error().contains("have taken the 65536 bytes"), "{}", answer.text);
+    drop(stalled);
+    let served = async { while spaces().await.code != 400 {} };
+    timeout(PATIENCE, served).await.unwrap();
+}

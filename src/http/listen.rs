@@ -178,9 +178,8 @@ impl Reserved {
         let external_listeners = self.external.listen(&limits)?;
         let internal_listeners = self.internal.listen(&limits)?;
         let mut servers = Servers::new(external_port, internal_port, limits);
-        let (ready, communicator) = Default::default();
-        let api = Api { node, limits, ready, communicator };
-        let neighbours = Api { limits: limits.for_neighbours(), ..api.clone() };
+        let api = Api::of(Arc::clone(&node), limits);
+        let neighbours = Api::of(node, limits.for_neighbours());
         servers.serve(external_listeners, external(api, authenticator));
         servers.serve(internal_listeners, internal(neighbours));
         tracing::info!(

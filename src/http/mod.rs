@@ -15,6 +15,7 @@
 
 mod auth;
 mod body;
+mod budget;
 mod claims;
 mod communicator;
 mod database;
@@ -62,6 +63,22 @@ struct Api {
     limits: HttpLimits,
     ready: Arc<probes::ReadyProbe>,
     communicator: communicator::Seats,
+    bodies: budget::Bytes,
+    polls: budget::LongPolls,
+}
+
+impl Api {
+    /// What the handlers of one server get.
+    fn of(node: Arc<ComputeNode>, limits: HttpLimits) -> Self {
+        Self {
+            node,
+            limits,
+            ready: Arc::default(),
+            communicator: communicator::Seats::default(),
+            bodies: budget::Bytes::new(limits.bodies_bytes),
+            polls: budget::LongPolls::of(limits.connections),
+        }
+    }
 }
 
 /// Routes of one group. A path may appear in several groups, with different methods.

@@ -71,6 +71,9 @@ pub(super) enum BodyErrors {
     /// The body is JSON of another shape.
     #[response(status = 422)]
     Shape(ErrorDocument),
+    /// The bodies of the requests in progress take all the memory that there is for them.
+    #[response(status = 503)]
+    NoRoom(ErrorDocument),
 }
 
 /// Answers of every route that depends on the state and then does something.

@@ -1,7 +1,7 @@
 //! The connections of one server, and which of them goes when there is no room.
 //!
-//! A connection is busy from the head of a request to the last byte of the answer's body; else it
-//! waits for its client. Those that wait are kept in the order in which they began to, and when
+//! A connection is busy from the head of a request to the last byte of the answer's body, except
+//! while the body of the request is read; else it waits for its client. Those that wait are kept in the order in which they began to, and when
 //! another client comes and there is no room, the first of them is dropped. So thousands that send
 //! one byte and stall cost the next client nothing: they push each other out.
 //!
@@ -16,6 +16,8 @@ use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio_util::sync::CancellationToken;
+
+use super::budget::Held;
 
 /// Connections that wait for their clients, by the order in which they began to.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +36,7 @@ impl Pool {
             pool: self.clone(),
             dropped: CancellationToken::new(),
             place: Arc::new(Mutex::new(None)),
+            held: Arc::default(),
         };
         seat.wait();
         seat
@@ -64,6 +67,8 @@ pub(super) struct Seat {
     pub(super) dropped: CancellationToken,
     /// Where it is among those that wait; none while it is busy.
     place: Arc<Mutex<Option<u64>>>,
+    /// What the body of the request in progress has taken from the server's budget.
+    held: Arc<Mutex<Held>>,
 }
 
 impl Seat {
@@ -83,6 +88,17 @@ impl Seat {
         }
     }
 
+    /// Waits for its client within a request, until the guard is dropped.
+    pub(super) fn waits_for_body(&self) -> WaitsForBody {
+        self.wait();
+        WaitsForBody(self.clone())
+    }
+
+    /// Keeps what a body has taken until the request is over.
+    pub(super) fn keep(&self, held: Held) {
+        *lock(&self.held) = held;
+    }
+
     /// Busy until the guard is dropped. HTTP/1.1 has one request at a time.
     pub(super) fn busy(&self) -> Busy {
         self.leave();
@@ -96,7 +112,18 @@ pub(super) struct Busy(Seat);
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        self.0.keep(Held::default());
         self.0.wait();
+    }
+}
+
+/// A connection whose request has a body that is not there yet.
+#[derive(Debug)]
+pub(super) struct WaitsForBody(Seat);
+
+impl Drop for WaitsForBody {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 
@@ -146,6 +173,23 @@ mod tests {
         assert_eq!(pool.drop_longest_waiting(9), 1);
         assert!(first.dropped.is_cancelled());
         assert_eq!(pool.drop_longest_waiting(9), 0);
+    }
+
+    #[test]
+    fn who_waits_for_a_body_may_go_and_gives_back_what_it_took() {
+        let (pool, budget) = (Pool::default(), super::super::budget::Bytes::new(1));
+        let seat = pool.join();
+        let busy = seat.busy();
+        drop(seat.waits_for_body());
+        assert_eq!(pool.drop_longest_waiting(9), 0, "it is busy again");
+        let mut held = Held::default();
+        assert!(budget.take(1, &mut held));
+        seat.keep(held);
+        assert!(!budget.take(1, &mut Held::default()));
+        let waits = seat.waits_for_body();
+        assert_eq!(pool.drop_longest_waiting(9), 1);
+        drop((waits, busy));
+        assert!(budget.take(1, &mut Held::default()));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Invariant: nothing that a client does or omits holds a resource for ever, or keeps others out.
 //! Connections are limited in number, and the longest idle one makes room ([`super::pool`]);
-//! headers are limited in size and time, bodies by [`super::body`], unread answers by
+//! headers are limited in size and time, bodies by [`super::body`], all bodies and long polls
+//! together by [`super::budget`], unread answers by
 //! [`super::listen`]; accepting goes on after every error; the end is bounded.
 
 use std::convert::Infallible;
@@ -52,6 +53,8 @@ pub struct HttpLimits {
     pub header_bytes: usize,
     /// Bytes of a body (03 W21).
     pub body_bytes: usize,
+    /// Bytes of all bodies that are in progress on a server.
+    pub bodies_bytes: usize,
     /// Silence within a body.
     pub body_idle: Duration,
     /// Time for a whole body.
@@ -67,6 +70,7 @@ impl Default for HttpLimits {
             header_read: Duration::from_secs(60),
             header_bytes: 64 * 1024,
             body_bytes: 32 * 1024 * 1024,
+            bodies_bytes: 96 * 1024 * 1024,
             body_idle: Duration::from_secs(30),
             body_total: Duration::from_secs(300),
             unread: Duration::from_secs(60),
@@ -85,8 +89,10 @@ impl HttpLimits {
     /// Limits of the internal server: nobody there shows a token, and no body is large.
     pub(super) fn for_neighbours(self) -> Self {
         let (bytes, total) = (2 * 1024 * 1024, Duration::from_secs(10));
+        let in_all = 16 * 1024 * 1024;
         Self {
             body_bytes: self.body_bytes.min(bytes),
+            bodies_bytes: self.bodies_bytes.min(in_all),
             body_total: self.body_total.min(total),
             ..self
         }
@@ -248,6 +254,7 @@ impl Acceptor {
                 let seat = seat.clone();
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(Peer(peer));
+                request.extensions_mut().insert(seat.clone());
                 let answer = router.clone().oneshot(request);
                 async move {
                     // Not before it is worked on: a request that waits until the client has read

@@ -97,8 +97,7 @@ fn node() -> (Arc<ComputeNode>, UnboundedReceiver<Request>) {
 
 /// What handlers get, without servers around them.
 pub(super) fn api() -> super::Api {
-    let (limits, ready, communicator) = Default::default();
-    super::Api { node: node().0, limits, ready, communicator }
+    super::Api::of(node().0, HttpLimits::default())
 }
 
 /// Answers as a driver does, at once. The spec's `operation_uuid` says how a configuration ends;

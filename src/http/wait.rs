@@ -1,5 +1,6 @@
 //! `GET /status?wait=STATUS&timeout=DURATION`: the document as it is when the wait ends, so that
-//! nobody has to poll. An addition to the documented API; without `wait` nothing changes.
+//! nobody has to poll. An addition to the documented API; without `wait` nothing changes. Those who
+//! wait take half of the connections at most; one more is answered 503 at once.
 
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use axum::http::{StatusCode, Uri};
 use serde::Deserialize;
 use tokio::time::timeout;
 
+use super::budget::LongPolls;
 use super::error::ApiError;
 use crate::duration;
 use crate::node::ComputeNode;
@@ -55,10 +57,22 @@ impl Wait {
 
     /// Ends when the status is the wanted one, when it will not become so without a new request,
     /// or when the time is over. A status that lasts for an instant may be missed.
-    pub(super) async fn until_over(self, node: &ComputeNode) {
+    ///
+    /// # Errors
+    /// Too many wait already; who need not wait is answered all the same.
+    pub(super) async fn until_over(
+        self,
+        node: &ComputeNode,
+        polls: &LongPolls,
+    ) -> Result<(), ApiError> {
         let mut status = node.watch_status();
+        if self.is_over(*status.borrow_and_update()) {
+            return Ok(());
+        }
+        let _place = polls.take()?;
         // The sender is in the node, so only the time is left as an error.
         let _ = timeout(self.limit, status.wait_for(|status| self.is_over(*status))).await;
+        Ok(())
     }
 
     fn is_over(self, status: ComputeStatus) -> bool {

@@ -73,6 +73,7 @@ mod first_start;
 mod grpc_basebackup;
 mod http_auth;
 mod http_autoscaling_metrics;
+mod http_budget;
 mod http_dbs_and_roles;
 mod http_extensions;
 mod http_failpoints;

@@ -1,0 +1,122 @@
+//! What all clients together may take from a server: memory for bodies, places for long polls,
+//! lines of the log.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use reqwest::StatusCode;
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use crate::support::{Bed, Compute, assert_nothing_left, on_one_server};
+
+const STALLED: usize = 600;
+/// Less than the internal server's limit of one body.
+const BODY: usize = 2_000_000;
+/// KiB.
+const LIMIT: u64 = 100 * 1024;
+/// A debug build and everything else of the daemon, when it is idle again.
+const IDLE_LIMIT: u64 = 64 * 1024;
+
+/// A line of `/proc/PID/status`, in KiB.
+fn memory(compute: &Compute, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", compute.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Sends all of a body but its end, as far as it is taken.
+async fn stall(port: u16) -> TcpStream {
+    let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let head = format!(
+        "POST /grants HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+         content-length: {BODY}\r\n\r\n"
+    );
+    // It may have been refused, or have had to make room.
+    if client.write_all(head.as_bytes()).await.is_ok() {
+        let piece = vec![b' '; 50_000];
+        for _ in 0..BODY / piece.len() - 1 {
+            if client.write_all(&piece).await.is_err() {
+                break;
+            }
+        }
+    }
+    client
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stalled_bodies_take_little_memory() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let mut compute = bed.start();
+        compute.wait_for("running").await;
+        let before = memory(&compute, "VmRSS");
+        let clients: Vec<_> =
+            (0..STALLED).map(|_| tokio::spawn(stall(bed.internal_port))).collect();
+        compute.wait_for_log("answering 503").await;
+        // Ordinary requests are served all the same.
+        let grant = json!({
+            "database": "postgres", "schema": "public", "privileges": ["USAGE"], "role": "nobody"
+        });
+        let (code, answer) = compute.post_internal("/grants", &grant).await;
+        assert_ne!(code, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+        let mut stalled = Vec::new();
+        for client in clients {
+            stalled.push(client.await.unwrap());
+        }
+        let peak = memory(&compute, "VmHWM");
+        assert!(peak < LIMIT, "{peak} KiB at most, {before} KiB before");
+        drop(stalled);
+        let (code, answer) = compute.post_internal("/grants", &grant).await;
+        assert_ne!(code, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+        let after = memory(&compute, "VmRSS");
+        println!("before {before} KiB, at most {peak} KiB, after {after} KiB");
+        assert!(after < IDLE_LIMIT, "{after} KiB are left of {peak} KiB, {before} KiB before");
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// A stranger chooses the path, the method, the request's id and its other headers, and shows no
+/// token.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_writes_little_into_the_log() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let mut compute = bed.start();
+        compute.wait_for("running").await;
+        let long = "LONG".repeat(5_000);
+        for (server, what) in
+            [(compute.external.clone(), "external"), (compute.internal.clone(), "internal")]
+        {
+            for (method, path) in [
+                ("GET", format!("/{long}")),
+                ("GET", format!("/status?wait={long}")),
+                ("POST", format!("/terminate?mode={long}")),
+                ("POST", format!("/extension_server/{long}?is_library={long}")),
+                (&*format!("X{}", &long[..1000]), "/status".to_owned()),
+            ] {
+                let before = compute.log().len();
+                let requests = compute.count_in_log("latency=");
+                let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+                let request = compute.http.request(method, format!("{server}{path}"));
+                let request = request.header("x-request-id", &long[..5_000]);
+                let request = request.header("user-agent", &long[..5_000]);
+                let answer = request.timeout(Duration::from_secs(60)).send().await.unwrap();
+                let id = answer.headers()["x-request-id"].as_bytes();
+                assert_eq!(id, &long.as_bytes()[..5_000], "it comes back whole");
+                compute.wait_for_log_times("latency=", requests + 1).await;
+                let log = compute.log();
+                let new = &log[before..];
+                assert!(new.len() < 3000, "{what} {path:.20}: {} bytes: {new}", new.len());
+                let most = new.split(|c: char| !"LONG".contains(c)).map(str::len).max();
+                assert!(most <= Some(256), "{most:?}: {new}");
+            }
+        }
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
