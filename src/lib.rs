@@ -31,6 +31,7 @@
 //! | [`check`] | `compute_ctl check`: what a compute would make of a configuration |
 //! | [`duration`], [`errors`] | durations and errors as text |
 //! | [`failpoints`] | faults that tests inject |
+//! | [`http_client`] | makes every outgoing HTTP client: where a credential may go |
 //! | [`os`] | signals, children, privileges, limits |
 //! | [`telemetry`] | log, metrics, secrets |
 //! | [`tls`] | the server certificate of Postgres |
@@ -49,6 +50,7 @@ pub mod duration;
 pub mod errors;
 pub mod failpoints;
 pub mod http;
+pub mod http_client;
 pub mod life;
 mod limited;
 pub mod node;
@@ -62,3 +64,6 @@ pub mod storage;
 pub mod telemetry;
 pub mod timeouts;
 pub mod tls;
+
+#[cfg(test)]
+mod source_rules;

@@ -17,7 +17,7 @@ use crate::driver::{Driver, Stop};
 use crate::failpoints;
 use crate::http::{self, AuthMode, Authenticator, HttpLimits, Reserved};
 use crate::node::{ComputeNode, ComputeParams, Lakebase};
-use crate::os::children::Children;
+use crate::os::children::{CONTROL_PLANE_TOKEN, Children};
 use crate::os::limits;
 use crate::os::reaper;
 use crate::os::signals::TerminationSignals;
@@ -26,18 +26,18 @@ use crate::postgres::install::PgInstall;
 use crate::services::side::SideParams;
 use crate::spec::ParsedSpec;
 use crate::spec::control_plane::{ControlPlane, RPC};
+use crate::spec::document::Parsed;
 use crate::spec::source::ConfigSource;
 use crate::spec::wire::{ComputeCtlConfig, ConfigDocument};
 use crate::startup::pgdata::PgDataLock;
 use crate::startup::warmup;
 use crate::telemetry::metrics::{BUILD_TAG, Metrics};
-use crate::telemetry::secret::Secret;
+use crate::telemetry::secret::{self, Secret, UnusableSecret};
 use crate::telemetry::sink::LogSink;
 use crate::timeouts::Timeouts;
 
 /// Environment variables of 01 §2 that are read here.
 const AUTOSCALING: &str = "AUTOSCALING";
-const CONTROL_PLANE_TOKEN: &str = "NEON_CONTROL_PLANE_TOKEN";
 const INSTANCE_ID: &str = "INSTANCE_ID";
 
 /// What the process has before it knows what compute it runs.
@@ -90,13 +90,25 @@ pub struct Compute {
 
 impl Compute {
     /// Reads the configuration and checks it, reserves the ports, locks PGDATA. An error here ends
-    /// the process with exit code 1; PGDATA is untouched and no port was open.
-    pub async fn prepare(args: &RunArgs, process: &Process) -> anyhow::Result<Self> {
+    /// the process with exit code 1; PGDATA is untouched and no port was open. `document` is the
+    /// configuration if it was read already, see [`read_configuration`].
+    pub async fn prepare(
+        args: &RunArgs,
+        document: Option<Parsed<ConfigDocument>>,
+        process: &Process,
+    ) -> anyhow::Result<Self> {
         let connstr = connection_url(args.connstr.as_deref().unwrap_or_default())?;
         let pgdata = args.pgdata.as_deref().context("--pgdata is needed")?;
         let pgdata = std::path::absolute(pgdata)
             .with_context(|| format!("--pgdata {} cannot be used", pgdata.display()))?;
-        let source = source(args)?;
+        let control_plane_token = control_plane_token()?;
+        let source = source(args, control_plane_token.as_ref())?;
+        let autoscaling = std::env::var_os(AUTOSCALING).is_some();
+        let side = SideParams {
+            resize_swap: args.resize_swap_on_bind,
+            quota_mount_point: args.set_disk_quota_for_fs.clone(),
+            ..SideParams::from_env(autoscaling)?
+        };
         let mut timeouts = Timeouts { stop_on_signal: args.stop_timeout, ..Timeouts::default() };
         if let Some(retries) = failpoints::basebackup_retries()? {
             timeouts.basebackup.retries = retries;
@@ -106,7 +118,7 @@ impl Compute {
         let count = |status| metrics.count_cplane_request(RPC, status);
         // The one may ask the control plane, the other runs a program.
         let (document, install) = tokio::join!(
-            source.load(timeouts.control_plane, &count),
+            source.load_unless_read(document, timeouts.control_plane, &count),
             PgInstall::discover(&args.pgbin, &process.children, timeouts.helper)
         );
         let ConfigDocument { spec, compute_ctl_config } = document?;
@@ -117,16 +129,10 @@ impl Compute {
         let reserved = http::reserve(external_port, internal_port, args.internal_http_bind)?;
         let lock = PgDataLock::acquire(&pgdata)?;
 
-        let autoscaling = std::env::var_os(AUTOSCALING).is_some();
         let lakebase = args.lakebase_mode.then(|| Lakebase {
             instance_id: instance_id(),
             init_timeout: Duration::from_secs(args.pg_init_timeout),
         });
-        let side = SideParams {
-            resize_swap: args.resize_swap_on_bind,
-            quota_mount_point: args.set_disk_quota_for_fs.clone(),
-            ..SideParams::from_env(autoscaling)
-        };
         let params = ComputeParams {
             compute_id: args.compute_id.clone(),
             pgdata,
@@ -140,6 +146,7 @@ impl Compute {
             tls: compute_ctl_config.tls.clone(),
             lakebase,
             autoscaling,
+            control_plane_token,
             signal_exit_code: args.signal_exit_code,
             remote_ext_base_url: args.remote_ext_base_url.clone(),
             extension_stats_interval: args.installed_extensions_collection_interval,
@@ -213,11 +220,20 @@ async fn warm_up_and_serve(
     code
 }
 
-/// Reads a configuration file ahead of everything else. Root has to make a missing PGDATA before it
-/// steps down, and a configuration that cannot be used must not leave an empty one behind.
-pub fn check_configuration(args: &RunArgs) -> anyhow::Result<()> {
-    let Some(document) = source(args)?.read_file()? else { return Ok(()) };
-    if let Some(spec) = document.value.spec {
+/// Reads a configuration file ahead of everything else, for [`Compute::prepare`]; `None` if it is
+/// not in a file. For a start as root: root may read what the user that it becomes may not, a pipe
+/// gives its content only once, and a configuration that cannot be used must not leave an empty
+/// PGDATA behind, which root makes if it is missing. No thread is left when this returns `Ok`.
+///
+/// # Errors
+/// The configuration cannot be read or used; something in the environment cannot.
+pub fn read_configuration(args: &RunArgs) -> anyhow::Result<Option<Parsed<ConfigDocument>>> {
+    let source = source(args, control_plane_token()?.as_ref())?;
+    // Nothing else is wrong with the environment.
+    SideParams::from_env(false)?;
+    let limit = Timeouts::default().control_plane.request;
+    let Some(document) = source.read_file(limit)? else { return Ok(None) };
+    if let Some(spec) = document.value.spec.clone() {
         let spec = ParsedSpec::try_from(spec).context("the spec cannot be used")?;
         let inputs = ConfInputs {
             privileged_role_name: &args.privileged_role_name,
@@ -228,7 +244,7 @@ pub fn check_configuration(args: &RunArgs) -> anyhow::Result<()> {
         };
         ConfFile::build(&spec.spec, &inputs).context("the spec cannot be used")?;
     }
-    Ok(())
+    Ok(Some(document))
 }
 
 /// `--connstr` must be a URL, and one that the Postgres driver understands (01 §1.2). The text is
@@ -244,17 +260,21 @@ fn connection_url(text: &str) -> anyhow::Result<Url> {
 }
 
 /// The command line makes sure that there is exactly one.
-fn source(args: &RunArgs) -> anyhow::Result<ConfigSource> {
+fn source(args: &RunArgs, token: Option<&Secret<String>>) -> anyhow::Result<ConfigSource> {
     match (&args.config, &args.spec, &args.control_plane_uri) {
         (Some(config), _, _) => Ok(ConfigSource::ConfigFile(absolute(config)?)),
         (_, Some(spec), _) => Ok(ConfigSource::SpecFile(absolute(spec)?)),
         (_, _, Some(base)) => Ok(ConfigSource::ControlPlane(ControlPlane {
             base: base.clone(),
             compute_id: args.compute_id.clone().unwrap_or_default(),
-            token: Secret::new(std::env::var(CONTROL_PLANE_TOKEN).unwrap_or_default()),
+            token: token.cloned().unwrap_or_default(),
         })),
         _ => bail!("one of --config, --spec and --control-plane-uri is needed"),
     }
+}
+
+fn control_plane_token() -> Result<Option<Secret<String>>, UnusableSecret> {
+    secret::from_env(CONTROL_PLANE_TOKEN, secret::token)
 }
 
 fn absolute(path: &Path) -> anyhow::Result<PathBuf> {

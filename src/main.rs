@@ -15,6 +15,8 @@ use compute_ctl::errors;
 use compute_ctl::life::{self, Compute, Process};
 use compute_ctl::os::limits::{self, CoreLimit};
 use compute_ctl::os::privileges;
+use compute_ctl::spec::document::Parsed;
+use compute_ctl::spec::wire::ConfigDocument;
 use compute_ctl::telemetry::{log_files, logging, sink::LogSink};
 use compute_ctl::timeouts::Timeouts;
 
@@ -43,9 +45,8 @@ fn main() -> ExitCode {
 
 fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
     let core_limit = limits::raise_core_limit();
-    if privileges::will_step_down() {
-        life::check_configuration(&args)?;
-    }
+    let as_root = privileges::will_step_down();
+    let document = if as_root { life::read_configuration(&args)? } else { None };
     let descriptor_limit = limits::raise_descriptor_limit();
     // While there is one thread: which user a process is belongs to all of its threads.
     let stepped_down = privileges::step_down(args.run_as.as_deref(), args.pgdata.as_deref())?;
@@ -64,7 +65,7 @@ fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     let stop = Stop::default();
-    let (stop_timeout, life) = (args.stop_timeout, live(args, log.clone(), stop.clone()));
+    let (stop_timeout, life) = (args.stop_timeout, live(args, document, log.clone(), stop.clone()));
     // On a worker, which also waits for the network: on this thread, each chunk of a basebackup
     // would cost a switch between the two.
     let code = runtime.block_on(async { tokio::spawn(life).await? });
@@ -76,11 +77,16 @@ fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
     code
 }
 
-async fn live(args: RunArgs, log: LogSink, stop: Stop) -> anyhow::Result<u8> {
+async fn live(
+    args: RunArgs,
+    document: Option<Parsed<ConfigDocument>>,
+    log: LogSink,
+    stop: Stop,
+) -> anyhow::Result<u8> {
     let process = Process::start(log, stop)?;
     let stopped = process.stop.requested.clone();
     let compute = tokio::select! {
-        compute = Compute::prepare(&args, &process) => compute?,
+        compute = Compute::prepare(&args, document, &process) => compute?,
         () = stopped.cancelled() => return Ok(args.signal_exit_code),
     };
     Ok(compute.run().await)

@@ -150,8 +150,13 @@ fn check_surroundings(spec: &ParsedSpec, tls: Option<&TlsConfig>, report: &mut R
     {
         report.problem(error);
     }
-    let side = SideDaemons::new(SideParams::from_env(false), &Timeouts::default());
-    if let Err(error) = side.check(&spec.spec) {
-        report.line(format_args!("remark: {error}"));
+    match SideParams::from_env(false) {
+        Ok(side) => {
+            let side = SideDaemons::new(side, &Timeouts::default());
+            if let Err(error) = side.check(&spec.spec) {
+                report.line(format_args!("remark: {error}"));
+            }
+        }
+        Err(error) => report.line(format_args!("remark: {error}")),
     }
 }

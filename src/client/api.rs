@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::args::Target;
 use crate::errors::one_line;
+use crate::http_client::{self, Redirects};
 
 /// No answer of a compute is larger; the report on an apply of very many databases is some MiB.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
@@ -81,13 +82,10 @@ impl Api {
     /// # Errors
     /// There is a token file without a token in it.
     pub fn new(target: &Target) -> Result<Self, SetupError> {
-        // Installed once per process; a second call reports that it is there already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            // Neither is to see the token: what the environment names as a proxy, and who an
-            // answer points to.
+        // Neither is to see the token: what the environment names as a proxy, and who an answer
+        // points to.
+        let client = http_client::builder(Redirects::NotFollowed)
             .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| SetupError::Client(one_line(&error)))?;
         let base = target.url.as_str().trim_end_matches('/').to_owned();

@@ -115,7 +115,7 @@ impl Session {
             .with_context(|| format!("could not write {}", config.display()))?;
 
         let run = arguments(args, &server, store, port)?;
-        let compute = Compute::prepare(&run, process).await?;
+        let compute = Compute::prepare(&run, None, process).await?;
         Ok(Self { compute, server, base, port, _pageserver: pageserver, _safekeepers: safekeepers })
     }
 

@@ -10,6 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::os::children;
+
 /// Bin folders to look at first, separated by colons.
 pub const PG_PATH_VARIABLE: &str = "COMPUTE_CTL_PG_PATH";
 /// Major versions the daemon is made for.
@@ -166,11 +168,11 @@ fn inspect(folder: &Path, postgres: &Path) -> Result<Server, String> {
         None if folder.join("initdb").is_file() => folder.to_owned(),
         None => return Err("has no initdb beside it".to_owned()),
     };
-    let output = Command::new(postgres)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("cannot be run: {error}"))?;
+    // Not by the registry of children, because there is no runtime yet and nothing reaps orphans.
+    let mut command = Command::new(postgres);
+    command.arg("--version").stdin(Stdio::null());
+    children::withhold(&mut command);
+    let output = command.output().map_err(|error| format!("cannot be run: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let version = parse_version(&text).ok_or("does not tell its version")?;
     let major = u16::try_from(version_key(&version).0).unwrap_or(u16::MAX);

@@ -14,6 +14,7 @@ use crate::services::side::SideParams;
 use crate::spec::ComputeSpec;
 use crate::spec::source::ConfigSource;
 use crate::spec::wire::TlsConfig;
+use crate::telemetry::secret::Secret;
 use crate::timeouts::Timeouts;
 use crate::tls;
 
@@ -48,6 +49,9 @@ pub struct ComputeParams {
     pub lakebase: Option<Lakebase>,
     /// `AUTOSCALING` is in the environment: children run in the cgroup.
     pub autoscaling: bool,
+    /// `NEON_CONTROL_PLANE_TOKEN` as it may be sent, whatever the source of the configuration is:
+    /// for the postmaster and the sync of the safekeepers.
+    pub control_plane_token: Option<Secret<String>>,
     /// `--signal-exit-code`.
     pub signal_exit_code: u8,
     /// `--remote-ext-base-url`.
@@ -84,6 +88,7 @@ impl ComputeParams {
             force_wipe: false,
             dev: false,
             autoscaling: false,
+            control_plane_token: None,
             signal_exit_code: 1,
             remote_ext_base_url: None,
             extension_stats_interval: 3600,

@@ -5,6 +5,10 @@
 //! spawned here: the registry lock is held over spawn and entry, and [`Children::reap_orphans`]
 //! takes, under the same lock, only zombies that are not in the registry.
 //!
+//! A child inherits our environment without what `WITHHELD` names: those are credentials and
+//! channels of ours. It gets one of them only if its spawner sets it on the command, so that a new
+//! kind of child gets none.
+//!
 //! Invariant: from its spawn until it is reaped a child's number stands in the registry, also
 //! when its [`RegisteredChild`] was dropped without a wait.
 
@@ -24,6 +28,17 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::pidfd::ProcessHandle;
 use super::procs::{self, Process};
+
+/// Token for the control plane. Neon's extension reads it in the postmaster, and so does the
+/// program that syncs the safekeepers (04 §1, 05 §17, 09 §1).
+pub const CONTROL_PLANE_TOKEN: &str = "NEON_CONTROL_PLANE_TOKEN";
+/// Password for pgbouncer's console (04 §13), which we open ourselves.
+pub const PGBOUNCER_PASSWORD: &str = "PGBOUNCER_PASSWORD";
+
+/// Variables of our environment that no child inherits. Beside the credentials: Postgres built with
+/// systemd would report itself to our supervisor, and failpoints are ours (01 §2).
+const WITHHELD: [&str; 4] =
+    [CONTROL_PLANE_TOKEN, PGBOUNCER_PASSWORD, "NOTIFY_SOCKET", "FAILPOINTS"];
 
 /// How long a helper that was killed at its deadline may take to die.
 const REAP: Duration = Duration::from_secs(1);
@@ -133,6 +148,7 @@ impl Children {
     /// The program cannot be started.
     pub fn spawn(&self, mut command: Command) -> io::Result<RegisteredChild> {
         command.process_group(0);
+        withhold(command.as_std_mut());
         let mut registry = self.lock();
         registry.bury_abandoned();
         if registry.end_with_us {
@@ -246,6 +262,15 @@ impl Children {
             .filter(|p| !p.zombie && !registry.entries.contains_key(&p.pid))
             .map(|p| p.pid)
             .collect()
+    }
+}
+
+/// Takes [`WITHHELD`] from what a child inherits; what is set on the command stays.
+pub(crate) fn withhold(command: &mut std::process::Command) {
+    for name in WITHHELD {
+        if !command.get_envs().any(|(set, _)| set == name) {
+            command.env_remove(name);
+        }
     }
 }
 

@@ -5,16 +5,31 @@
 //! place: it makes a missing PGDATA, and hands over one that is empty and root's own. Nothing
 //! else changes its owner.
 //!
+//! The user that gets PGDATA may own the folder that it is in, and could put a link there to
+//! something of root's. So the rule for what is done as root: a path is walked component by
+//! component, a symbolic link is followed only if the link itself belongs to root, and what is
+//! checked and changed is what is open, never a name a second time. What lies behind another link is
+//! left as it is, for the user to make use of.
+//!
 //! Invariant: called before the runtime exists. The C library changes the ids of all threads,
 //! but a thread that is half-way through something would go on with the wrong ones.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::fchown;
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::unistd::{self, Uid, User};
+use rustix::fs::{self, Dir, FileType, Mode, OFlags};
+
+/// Links on one path; the kernel has the same limit.
+const MAX_LINKS: usize = 40;
+/// Opens what has the name, be it a link, and neither reads nor follows it.
+const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The user that is taken when nobody names one.
 const DEFAULT_USER: &str = "postgres";
@@ -138,30 +153,68 @@ fn choose(run_as: Option<&str>) -> Result<User, StepDownError> {
     Ok(user)
 }
 
-/// Makes PGDATA if only that is missing, or hands it over if it is root's and empty. A missing
-/// parent is left to the check that comes later and reports it.
+/// Makes PGDATA if only that is missing, or hands it over if it is root's and empty, be it one that
+/// was just made: it may have been replaced since. A missing parent is left to the check that comes
+/// later and reports it.
 fn prepare(pgdata: &Path, user: &User) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(pgdata) {
-        Ok(()) => return fchown(open_dir(pgdata)?, owner(user), group(user)),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(e),
-    }
-    let dir = match open_dir(pgdata) {
-        // Not a directory, or a link that leads nowhere: not ours to prepare.
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::NotFound) => {
-            return Ok(());
-        }
-        dir => dir?,
-    };
-    if dir.metadata()?.uid() == 0 && is_empty(pgdata)? {
+    let Some(dir) = find_or_make(pgdata)? else { return Ok(()) };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = fs::openat(dir, c".", flags, Mode::empty())?;
+    if fs::fstat(&dir)?.st_uid == 0 && is_empty(&dir)? {
         fchown(dir, owner(user), group(user))?;
     }
     Ok(())
 }
 
-fn open_dir(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(path)
+/// The directory, by the rule of the module; `None` if it is not a directory, has no parent or is
+/// behind a link that is not root's: not ours to prepare.
+fn find_or_make(path: &Path) -> io::Result<Option<OwnedFd>> {
+    let path = std::path::absolute(path)?;
+    let mut rest: VecDeque<OsString> = names(&path).map(OsStr::to_owned).collect();
+    let mut dir = fs::open(c"/", LOOK, Mode::empty())?;
+    let (mut links, mut may_make) = (0, true);
+    while let Some(name) = rest.pop_front() {
+        let is_last = rest.is_empty();
+        if is_last && may_make {
+            match fs::mkdirat(&dir, &name, Mode::RWXU) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(rustix::io::Errno::NOENT) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let found = match fs::openat(&dir, &name, LOOK, Mode::empty()) {
+            Ok(found) => found,
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let stat = fs::fstat(&found)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => dir = found,
+            FileType::Symlink if stat.st_uid == 0 && links < MAX_LINKS => {
+                links += 1;
+                // Where a link leads to is not ours to make.
+                may_make &= !is_last;
+                let target = fs::readlinkat(&found, c"", Vec::<u8>::new())?;
+                let target = Path::new(OsStr::from_bytes(target.as_bytes()));
+                if target.is_absolute() {
+                    dir = fs::open(c"/", LOOK, Mode::empty())?;
+                }
+                for name in names(target).rev() {
+                    rest.push_front(name.to_owned());
+                }
+            }
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(dir))
+}
+
+fn names(path: &Path) -> impl DoubleEndedIterator<Item = &OsStr> {
+    path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name),
+        Component::ParentDir => Some(OsStr::new("..")),
+        Component::CurDir | Component::RootDir | Component::Prefix(_) => None,
+    })
 }
 
 fn owner(user: &User) -> Option<u32> {
@@ -173,9 +226,9 @@ fn group(user: &User) -> Option<u32> {
 }
 
 /// A fresh file system has a `lost+found`, which root keeps.
-fn is_empty(path: &Path) -> io::Result<bool> {
-    for entry in fs::read_dir(path)? {
-        if entry?.file_name() != "lost+found" {
+fn is_empty(dir: &OwnedFd) -> io::Result<bool> {
+    for entry in Dir::read_from(dir)? {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b".." | b"lost+found") {
             return Ok(false);
         }
     }
@@ -201,6 +254,9 @@ fn change(user: &User) -> Result<(), StepDownError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, lchown, symlink};
+
     use super::*;
 
     fn me() -> User {
@@ -257,5 +313,48 @@ mod tests {
         prepare(dir.path(), &other).unwrap();
         assert_eq!(fs::metadata(dir.path()).unwrap().uid(), 12345);
         assert_eq!(fs::metadata(dir.path().join("lost+found")).unwrap().uid(), 0);
+    }
+
+    /// The user owns the folder and puts links there.
+    #[test]
+    fn only_links_of_roots_are_followed() {
+        if !Uid::effective().is_root() {
+            return;
+        }
+        const USER: u32 = 12345;
+        let user = User { uid: Uid::from_raw(USER), gid: USER.into(), ..me() };
+        let dir = tempfile::tempdir().unwrap();
+        let (roots, home) = (dir.path().join("roots"), dir.path().join("home"));
+        for folder in [&roots, &roots.join("empty"), &home] {
+            fs::create_dir(folder).unwrap();
+        }
+        let owner = |path: &Path| fs::metadata(path).unwrap().uid();
+        let link = |target: &Path, name: &str, owner: u32| {
+            let link = home.join(name);
+            symlink(target, &link).unwrap();
+            lchown(&link, Some(owner), Some(owner)).unwrap();
+            link
+        };
+        let empty = roots.join("empty");
+        // Straight at it, over a link of root's, and in the middle of the path.
+        let direct = link(&empty, "direct", USER);
+        let second = link(&direct, "second", 0);
+        let folder = link(&roots, "folder", USER);
+        for pgdata in [&direct, &second, &folder.join("empty"), &folder.join("new")] {
+            prepare(pgdata, &user).unwrap();
+        }
+        assert_eq!(owner(&empty), 0);
+        assert!(!roots.join("new").exists());
+        // A dangling one is left alone, whoever it belongs to, and so is a loop.
+        prepare(&link(&roots.join("new"), "dangling", 0), &user).unwrap();
+        assert!(!roots.join("new").exists());
+        prepare(&link(&home.join("loop"), "loop", 0), &user).unwrap();
+
+        let volume = link(Path::new("../roots"), "volume", 0);
+        prepare(&volume.join("new"), &user).unwrap();
+        assert_eq!(owner(&roots.join("new")), USER);
+        prepare(&link(Path::new("volume/empty"), "relative", 0), &user).unwrap();
+        assert_eq!(owner(&empty), USER);
+        assert_eq!((owner(&roots), owner(&home)), (0, 0));
     }
 }

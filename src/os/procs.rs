@@ -4,7 +4,9 @@
 //! when the caller acts. Who acts on a number opens a [`super::pidfd::ProcessHandle`] first and
 //! looks again afterwards.
 
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -68,6 +70,26 @@ pub fn cwd(pid: i32) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
+/// The arguments, the program's name first; `None` if the process is gone or a zombie.
+pub fn arguments(pid: i32) -> Option<Vec<OsString>> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let line = line.strip_suffix(b"\0")?;
+    Some(line.split(|byte| *byte == 0).map(|arg| OsString::from_vec(arg.to_vec())).collect())
+}
+
+/// Whether a path means the same file to the process as to us: it has our mounts and our root.
+/// False if it may not be looked at.
+pub fn sees_our_files(pid: i32) -> bool {
+    let mounts = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let root = |pid: &str| {
+        let root = std::fs::metadata(format!("/proc/{pid}/root/")).ok()?;
+        Some((root.dev(), root.ino()))
+    };
+    let pid = pid.to_string();
+    let same_mounts = mounts(&pid).is_some_and(|theirs| Some(theirs) == mounts("self"));
+    same_mounts && root(&pid).is_some_and(|theirs| Some(theirs) == root("self"))
+}
+
 /// The name of the program, at most 15 bytes; unlike the rest it can still be read while the
 /// process is being taken down. `None` if it is gone.
 pub fn name(pid: i32) -> Option<String> {
@@ -102,5 +124,7 @@ mod tests {
         assert!(!seen.zombie);
         assert_eq!(owner(me), Some(nix::unistd::geteuid().as_raw()));
         assert_eq!(cwd(me).unwrap(), std::env::current_dir().unwrap());
+        assert!(arguments(me).unwrap().iter().eq(std::env::args_os().collect::<Vec<_>>().iter()));
+        assert!(sees_our_files(me));
     }
 }

@@ -23,9 +23,6 @@ use crate::timeouts::Timeouts;
 
 /// The cgroup is fixed here, whatever `--cgroup` says (01 §19.1).
 const CGEXEC_ARGS: [&str; 2] = ["-g", "memory:neon-postgres"];
-/// Not for our children: Postgres built with systemd would report itself to our supervisor, and
-/// failpoints are ours (01 §2).
-const OURS_ALONE: [&str; 2] = ["NOTIFY_SOCKET", "FAILPOINTS"];
 /// Lines of Postgres' log in an error.
 const LAST_LINES: usize = 20;
 
@@ -36,7 +33,8 @@ pub struct Server {
     pub postgres: PathBuf,
     /// Run it through `cgexec` (from PATH): `AUTOSCALING` is in the environment.
     pub cgexec: bool,
-    /// Added to our own environment, for instance `NEON_AUTH_TOKEN`.
+    /// Added to our own environment, for instance `NEON_AUTH_TOKEN`; also what no other child gets
+    /// (see [`crate::os::children`]).
     pub env: Vec<(String, Secret<String>)>,
 }
 
@@ -50,9 +48,6 @@ impl Server {
         } else {
             Command::new(&self.postgres)
         };
-        for name in OURS_ALONE {
-            command.env_remove(name);
-        }
         command.envs(self.env.iter().map(|(name, value)| (name, value.expose())));
         command.stderr(Stdio::piped());
         command
@@ -214,7 +209,6 @@ mod tests {
         assert!(command.get_args().eq(["-g", "memory:neon-postgres", "/pg/postgres"]));
         let env: HashMap<_, _> = command.get_envs().collect();
         assert_eq!(env["NEON_AUTH_TOKEN".as_ref() as &std::ffi::OsStr], Some("hunter2".as_ref()));
-        assert_eq!(env["NOTIFY_SOCKET".as_ref() as &std::ffi::OsStr], None);
         assert!(!format!("{:?}", server(Path::new("x"), false)).contains("hunter2"));
     }
 

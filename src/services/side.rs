@@ -22,15 +22,14 @@ use super::pgbouncer::{Pgbouncer, PgbouncerPaths, Tuning};
 use super::rsyslog::{Rsyslog, RsyslogError, RsyslogPaths};
 use super::rsyslog_conf::{self, AuditEndpoints, AuditInputs};
 use super::vm_helpers::VmHelpers;
-use crate::os::children::Children;
+use crate::os::children::{Children, PGBOUNCER_PASSWORD};
 use crate::spec::ComputeSpec;
 use crate::spec::wire::{AuditLogLevel, TlsConfig};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::secret::Secret;
+use crate::telemetry::secret::{self, UnusableSecret};
 use crate::timeouts::Timeouts;
 
 /// Environment variables of 04 §13.
-const PGBOUNCER_PASSWORD: &str = "PGBOUNCER_PASSWORD";
 const AUDIT_ENDPOINT: &str = "AUDIT_LOGGING_ENDPOINT";
 const AUDIT_TLS_ENDPOINT: &str = "AUDIT_LOGGING_TLS_ENDPOINT";
 
@@ -56,17 +55,20 @@ pub struct SideParams {
 impl SideParams {
     /// The usual places, and what the environment says. Unset variables and such that are no
     /// UTF-8 count as empty.
-    pub fn from_env(autoscaling: bool) -> Self {
+    ///
+    /// # Errors
+    /// The password cannot be used.
+    pub fn from_env(autoscaling: bool) -> Result<Self, UnusableSecret> {
         let variable = |name| std::env::var(name).ok();
-        let password = variable(PGBOUNCER_PASSWORD).map(Secret::new);
-        Self {
+        let password = secret::from_env(PGBOUNCER_PASSWORD, secret::password)?;
+        Ok(Self {
             pgbouncer: PgbouncerPaths::new(autoscaling, password),
             audit: AuditEndpoints {
                 plain: variable(AUDIT_ENDPOINT).unwrap_or_default(),
                 tls: variable(AUDIT_TLS_ENDPOINT).unwrap_or_default(),
             },
             ..Self::default()
-        }
+        })
     }
 }
 

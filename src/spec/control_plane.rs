@@ -15,6 +15,7 @@ use url::Url;
 use super::document::{self, DocumentError, Parsed};
 use super::wire::{ConfigDocument, ControlPlaneResponse, ControlPlaneStatus};
 use crate::errors::one_line;
+use crate::http_client::{self, RedirectRefused, Redirects};
 use crate::telemetry::secret::Secret;
 
 /// Name of the question in the metrics (03 §10).
@@ -92,6 +93,9 @@ pub enum TryError {
     /// No answer.
     #[error("{0}")]
     Transport(String),
+    /// The answer points to another origin, which must not see the token.
+    #[error(transparent)]
+    Redirect(RedirectRefused),
     /// An answer that is not 200.
     #[error("the control plane answered {0}")]
     Status(StatusCode),
@@ -112,7 +116,7 @@ impl TryError {
     const fn is_transient(&self) -> bool {
         match self {
             Self::Transport(_) | Self::Parse(_) | Self::AttachedWithoutSpec => true,
-            Self::Url | Self::TooLarge => false,
+            Self::Url | Self::TooLarge | Self::Redirect(_) => false,
             Self::Status(status) => {
                 matches!(*status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE)
             }
@@ -184,9 +188,7 @@ fn origin(url: &Url) -> String {
 }
 
 fn client(patience: Patience) -> Result<reqwest::Client, TryError> {
-    // Installed once per process; a second call reports that it is there already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
+    http_client::builder(Redirects::SameOrigin)
         .connect_timeout(patience.connect)
         .timeout(patience.request)
         .build()
@@ -195,6 +197,9 @@ fn client(patience: Patience) -> Result<reqwest::Client, TryError> {
 
 /// Without the URL: see [`origin`].
 fn transport(error: reqwest::Error) -> TryError {
+    if let Some(refused) = http_client::refused_redirect(&error) {
+        return TryError::Redirect(refused.clone());
+    }
     TryError::Transport(one_line(&error.without_url()))
 }
 

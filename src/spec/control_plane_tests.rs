@@ -155,3 +155,54 @@ async fn nobody_there_and_nobody_who_answers() {
     let heard = heard.into_inner().unwrap();
     assert!(heard.len() >= 2 && heard.iter().all(Option::is_none), "{heard:?}");
 }
+
+/// A server that answers everything with this redirect, and what it was asked.
+async fn redirecting(to: impl Fn(usize) -> String + Send + Sync + Clone + 'static) -> Fake {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&asked);
+    let handler = async move |request: Request| {
+        let header = request.headers().get("authorization").map(|h| h.to_str().unwrap());
+        let mut noted = noted.lock().unwrap();
+        noted.push(format!("{} {}", request.uri().path(), header.unwrap_or("-")));
+        let to = to(noted.len());
+        let status = if to.is_empty() { StatusCode::OK } else { StatusCode::FOUND };
+        (status, [("location", to)], EMPTY)
+    };
+    let app = axum::Router::new().fallback(handler);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}/cp", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let token = Secret::new("tok".to_owned());
+    let cp = ControlPlane { base, compute_id: "c1".to_owned(), token };
+    Fake { cp, asked, heard: Mutex::default(), patience: PATIENCE }
+}
+
+#[tokio::test]
+async fn a_redirect_within_the_origin_is_followed_with_the_token() {
+    let fake = redirecting(|n| if n <= 10 { format!("/hop{n}") } else { String::new() }).await;
+    fake.fetch().await.unwrap();
+    let asked = fake.asked();
+    assert_eq!((asked.len(), asked[10].as_str()), (11, "/hop10 Bearer tok"));
+
+    let fake = redirecting(|n| format!("/hop{n}")).await;
+    let error = fake.fetch().await.unwrap_err();
+    assert!(matches!(error, ControlPlaneError::Permanent { .. }), "{error}");
+    assert!(error.to_string().contains("redirects more than 10 times"), "{error}");
+    assert_eq!(fake.asked().len(), 11);
+}
+
+/// Neither the first request there nor a later one: it is not asked at all.
+#[tokio::test]
+async fn a_redirect_to_another_origin_is_refused_at_once() {
+    let other = redirecting(|_| "/again".to_owned()).await;
+    let to = other.cp.base.replace("http://", "http://u:planted@");
+    let fake = redirecting(move |_| format!("{to}/planted?planted")).await;
+    let error = fake.fetch().await.unwrap_err();
+    assert!(matches!(error, ControlPlaneError::Permanent { .. }), "{error}");
+    let error = error.to_string();
+    let origin = |fake: &Fake| fake.cp.base.trim_end_matches("/cp").to_owned();
+    let text = format!("{} redirects to {}: ", origin(&fake), origin(&other));
+    assert!(error.contains(&text), "{error}");
+    assert!(!error.contains("planted") && !error.contains("tok"), "{error}");
+    assert_eq!((fake.asked().len(), other.asked().len()), (1, 0));
+}

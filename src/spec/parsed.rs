@@ -11,7 +11,10 @@ use super::host_port::split_host_port;
 use super::ids::{TenantId, TimelineId};
 use super::pageserver::{PageserverConnectionInfo, PageserverInfoError};
 use super::wire::{ComputeMode, ComputeSpec};
-use crate::telemetry::secret::Secret;
+use crate::telemetry::secret::{self, Secret, UnusableSecret};
+
+/// The setting that stands in for `endpoint_storage_token`.
+const ENDPOINT_TOKEN: &str = "neon.endpoint_storage_token";
 
 /// Why a well-formed spec cannot be used. Clients see these texts with status 400.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -49,6 +52,9 @@ pub enum SpecError {
     /// The setting is no id.
     #[error("invalid timeline id")]
     BadTimeline,
+    /// A token that cannot be sent.
+    #[error(transparent)]
+    Token(#[from] UnusableSecret),
     /// `logs_export_host` without a port (02 W4).
     #[error("Invalid host format for Postgres logs export: it is not of the form host:port")]
     BadLogsExportHost,
@@ -93,7 +99,10 @@ impl ParsedSpec {
 impl TryFrom<ComputeSpec> for ParsedSpec {
     type Error = SpecError;
 
-    fn try_from(spec: ComputeSpec) -> Result<Self, SpecError> {
+    fn try_from(mut spec: ComputeSpec) -> Result<Self, SpecError> {
+        if let Some(token) = &mut spec.storage_auth_token {
+            *token = secret::token("storage_auth_token", token.expose())?;
+        }
         let pageserver = pageserver_info(&spec)?;
         let safekeepers = safekeeper_addresses(&spec)?;
         let tenant_id = id(
@@ -121,10 +130,12 @@ impl TryFrom<ComputeSpec> for ParsedSpec {
         let setting = |name| spec.setting(name).map(str::to_owned);
         let endpoint_storage_addr =
             spec.endpoint_storage_addr.clone().or_else(|| setting("neon.endpoint_storage_addr"));
-        let endpoint_storage_token = spec
-            .endpoint_storage_token
-            .clone()
-            .or_else(|| setting("neon.endpoint_storage_token").map(Secret::new));
+        let endpoint_storage_token = match &spec.endpoint_storage_token {
+            Some(token) => Some(("endpoint_storage_token", token.expose().as_str())),
+            None => spec.setting(ENDPOINT_TOKEN).map(|token| (ENDPOINT_TOKEN, token)),
+        };
+        let endpoint_storage_token =
+            endpoint_storage_token.map(|(name, text)| secret::token(name, text)).transpose()?;
         Ok(Self {
             tenant_id,
             timeline_id,
@@ -413,6 +424,29 @@ mod tests {
                 assert!(!text.contains("PLANTED"), "{member} = {value}: {text}");
             }
         }
+    }
+
+    #[test]
+    fn tokens_are_one_word() {
+        let mut spec = base();
+        spec["storage_auth_token"] = json!("tok\n");
+        spec["endpoint_storage_token"] = json!("tok2\r\n");
+        let parsed = parse(&spec).unwrap();
+        assert_eq!(parsed.storage_token().unwrap().expose(), "tok");
+        assert_eq!(parsed.endpoint_storage_token.unwrap().expose(), "tok2");
+        for member in ["storage_auth_token", "endpoint_storage_token"] {
+            let mut spec = base();
+            spec[member] = json!("planted\nplanted");
+            let error = parse(&spec).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("{member} has a line break inside: correct its value")
+            );
+        }
+        let mut spec = base();
+        spec["cluster"]["settings"] = json!([setting("neon.endpoint_storage_token", "a\nb")]);
+        let error = parse(&spec).unwrap_err().to_string();
+        assert!(error.starts_with("neon.endpoint_storage_token has a line break"), "{error}");
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::Duration;
 
+use nix::unistd::{Uid, User};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
@@ -33,6 +35,25 @@ pub enum SourceError {
         /// What the system said.
         source: io::Error,
     },
+    /// The file is closed to the user that we are.
+    #[error(
+        "could not read {} as user {user}: {source}; a start as root reads the configuration as \
+         root, a refresh reads it as the user that compute_ctl runs as", path.display()
+    )]
+    Denied {
+        /// The file.
+        path: PathBuf,
+        /// Who we are.
+        user: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is nothing in the file.
+    #[error(
+        "could not parse {}: it is empty; a pipe gives its content only once, a refresh needs a file",
+        .0.display()
+    )]
+    Empty(PathBuf),
     /// The file is not the expected document.
     #[error("could not parse {}: {source}", path.display())]
     Parse {
@@ -54,13 +75,44 @@ struct Silent(Duration);
 static READING: Semaphore = Semaphore::const_new(1);
 
 impl ConfigSource {
-    /// Reads the configuration if it is in a file.
-    pub fn read_file(&self) -> Result<Option<Parsed<ConfigDocument>>, SourceError> {
-        match self {
-            Self::ConfigFile(path) => read_config(path).map(Some),
-            Self::SpecFile(path) => read_spec(path).map(Some),
-            Self::ControlPlane(_) => Ok(None),
-        }
+    /// Reads the configuration if it is in a file, within `limit`, before there is a runtime. Only
+    /// after an error of time the thread that reads is still there.
+    pub fn read_file(
+        &self,
+        limit: Duration,
+    ) -> Result<Option<Parsed<ConfigDocument>>, SourceError> {
+        let (path, read): (_, fn(&Path) -> _) = match self {
+            Self::ConfigFile(path) => (path.clone(), read_config),
+            Self::SpecFile(path) => (path.clone(), read_spec),
+            Self::ControlPlane(_) => return Ok(None),
+        };
+        let failed = |source| SourceError::Read { path: path.clone(), source };
+        let (done, parsed) = mpsc::sync_channel(1);
+        let reader = std::thread::Builder::new().name("configuration".to_owned()).spawn({
+            let path = path.clone();
+            move || drop(done.send(read(&path)))
+        });
+        let reader = reader.map_err(failed)?;
+        let parsed = parsed
+            .recv_timeout(limit)
+            .map_err(|_| failed(io::Error::new(io::ErrorKind::TimedOut, Silent(limit))))?;
+        // It has nothing more to do.
+        let _ = reader.join();
+        parsed.map(Some)
+    }
+
+    /// What was read before the runtime existed, or else [`Self::load`].
+    pub async fn load_unless_read(
+        &self,
+        read: Option<Parsed<ConfigDocument>>,
+        patience: Patience,
+        observer: Observer<'_>,
+    ) -> Result<ConfigDocument, SourceError> {
+        let (Self::ConfigFile(path) | Self::SpecFile(path), Some(read)) = (self, read) else {
+            return self.load(patience, observer).await;
+        };
+        document::log_unknown_members(&path.display().to_string(), &read.unknown_members);
+        Ok(read.value)
     }
 
     /// Reads the configuration once and logs members that nobody knows. A control plane is asked
@@ -113,9 +165,24 @@ pub fn read_spec(path: &Path) -> Result<Parsed<ConfigDocument>, SourceError> {
 
 /// Reads the file whole, then parses it (02 W12). Blocks.
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Parsed<T>, SourceError> {
-    let text = std::fs::read(path)
-        .map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read(path).map_err(|source| unreadable(path, source))?;
+    if text.is_empty() {
+        return Err(SourceError::Empty(path.to_owned()));
+    }
     document::parse(&text).map_err(|source| SourceError::Parse { path: path.to_owned(), source })
+}
+
+fn unreadable(path: &Path, source: io::Error) -> SourceError {
+    let path = path.to_owned();
+    if source.kind() != io::ErrorKind::PermissionDenied {
+        return SourceError::Read { path, source };
+    }
+    let me = Uid::effective();
+    let user = match User::from_uid(me) {
+        Ok(Some(user)) => user.name,
+        _ => me.to_string(),
+    };
+    SourceError::Denied { path, user, source }
 }
 
 #[cfg(test)]
@@ -155,6 +222,29 @@ mod tests {
         assert!(error.contains("config.json: it has given nothing within 50ms"), "{error}");
         // The reader's thread would keep the runtime.
         std::fs::write(&path, "").unwrap();
+    }
+
+    /// As at a start as root, from a pipe: once, and a second time there is nothing.
+    #[tokio::test]
+    async fn what_was_read_ahead_is_not_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let source = ConfigSource::ConfigFile(path.clone());
+        let limit = Duration::from_millis(50);
+        let error = source.read_file(limit).unwrap_err().to_string();
+        assert!(error.contains("config.json: it has given nothing within 50ms"), "{error}");
+        std::fs::write(&path, "").unwrap();
+
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, r#"{"compute_ctl_config":{"jwks":{"keys":[]}}}"#).unwrap();
+        let read = source.read_file(Duration::from_secs(60)).unwrap();
+        std::fs::write(&path, "").unwrap();
+        let patience = crate::timeouts::Timeouts::default().control_plane;
+        let document = source.load_unless_read(read, patience, &|_| ()).await.unwrap();
+        assert!(document.spec.is_none());
+        let error = load(source).await.unwrap_err();
+        assert!(error.contains("config.json: it is empty; a pipe gives"), "{error}");
     }
 
     #[tokio::test]

@@ -32,6 +32,7 @@ use anyhow::Context;
 
 use crate::node::phase::Phase;
 use crate::node::{ComputeNode, millis};
+use crate::os::children::CONTROL_PLANE_TOKEN;
 use crate::postgres::conf::ConfFile;
 use crate::postgres::databricks;
 use crate::postgres::files;
@@ -188,9 +189,11 @@ async fn prepare_directory(
 ) -> anyhow::Result<usize> {
     let params = &node.params;
     let mut stopped = 0;
-    // A postmaster removes this file when it ends, and ends soon when the file is taken from it.
-    if params.pgdata.join(files::POSTMASTER_PID).exists() {
-        let _phase = node.phase(Phase::StaleProcesses);
+    if params.pgdata.exists() {
+        // A postmaster removes this file when it ends, and ends soon when the file is taken from
+        // it. One that has only just been started has not made it yet.
+        let likely = params.pgdata.join(files::POSTMASTER_PID).exists();
+        let _phase = likely.then(|| node.phase(Phase::StaleProcesses));
         stopped = stale::stop_stale(&params.pgdata, &params.timeouts).await?;
     }
     if stopped > 0 {
@@ -301,10 +304,13 @@ async fn start_postgres(
 }
 
 /// How the server program is run for a spec: with the storage token, if it has one, in the
-/// environment (01 §2), and what Lakebase mode adds to that (04 §16).
+/// environment (01 §2), the token for the control plane, which Neon's extension reads there
+/// (05 §17), and what Lakebase mode adds to that (04 §16).
 pub fn server(node: &ComputeNode, spec: &ParsedSpec) -> Server {
     let token = spec.storage_token();
     let token = token.map(|token| ("NEON_AUTH_TOKEN".to_owned(), token.clone()));
+    let control_plane = node.params.control_plane_token.iter();
+    let control_plane = control_plane.map(|it| (CONTROL_PLANE_TOKEN.to_owned(), it.clone()));
     let compute_id = node.params.compute_id.as_deref();
     let lakebase = node.params.lakebase.iter();
     let lakebase = lakebase.flat_map(|it| it.postgres_env(compute_id, &spec.spec));
@@ -312,7 +318,7 @@ pub fn server(node: &ComputeNode, spec: &ParsedSpec) -> Server {
     Server {
         postgres: node.params.install.postgres.clone(),
         cgexec: node.params.autoscaling,
-        env: token.into_iter().chain(lakebase).collect(),
+        env: token.into_iter().chain(control_plane).chain(lakebase).collect(),
     }
 }
 

@@ -5,7 +5,10 @@
 //! sends out. So this runs after the lock and before the wipe.
 //!
 //! The processes are known by what they are, not by `postmaster.pid`, whose number can mean
-//! anybody by now: our user, a program named `postgres`, and PGDATA as the working directory.
+//! anybody by now: our user, a program named `postgres`, and PGDATA as the working directory, or, as
+//! long as a server has only just been started and is not there yet, `-D PGDATA` in its arguments.
+//! An argument is a name and not yet a place, so it counts only in a process that sees our files:
+//! another container may have another directory of the same name.
 //! Invariant: each is held by a [`ProcessHandle`] and looked at again before it gets a signal.
 
 use std::collections::HashSet;
@@ -93,7 +96,7 @@ fn find(real: &Path) -> io::Result<Vec<Stale>> {
     let is_one = |pid| {
         procs::owner(pid) == Some(me)
             && procs::runs_program(pid, "postgres")
-            && procs::cwd(pid).is_some_and(|cwd| cwd == real)
+            && (procs::cwd(pid).is_some_and(|cwd| cwd == real) || is_on_its_way(pid, real))
     };
     let ours: Vec<_> = procs::all()?.into_iter().filter(|p| !p.zombie && is_one(p.pid)).collect();
     let pids: HashSet<i32> = ours.iter().map(|p| p.pid).collect();
@@ -105,6 +108,18 @@ fn find(real: &Path) -> io::Result<Vec<Stale>> {
             is_one(p.pid).then(|| Stale { handle, is_root: !pids.contains(&p.ppid) })
         })
         .collect())
+}
+
+/// The server as we start it, before it has entered its data directory.
+fn is_on_its_way(pid: i32, real: &Path) -> bool {
+    let Some(arguments) = procs::arguments(pid) else { return false };
+    let directories = arguments.iter().skip(1).zip(arguments.iter().skip(2));
+    let mut directories = directories.filter(|(flag, _)| *flag == "-D").map(|(_, path)| path);
+    let names_it = directories.any(|path| {
+        let path = Path::new(path);
+        path.is_absolute() && std::fs::canonicalize(path).is_ok_and(|path| path == real)
+    });
+    names_it && procs::sees_our_files(pid)
 }
 
 async fn stop(process: &ProcessHandle, timeouts: &Timeouts) -> Result<(), StaleError> {
@@ -151,6 +166,16 @@ mod tests {
 
     /// A copy of a shell under another name, in `pgdata`; it ends only by a signal.
     async fn start(dir: &Path, pgdata: &Path, program: &str, script: &str) -> RegisteredChild {
+        start_with(dir, pgdata, program, script, &[]).await
+    }
+
+    async fn start_with(
+        dir: &Path,
+        pgdata: &Path,
+        program: &str,
+        script: &str,
+        arguments: &[&Path],
+    ) -> RegisteredChild {
         std::fs::create_dir_all(dir).unwrap();
         let program = dir.join(program);
         // Not copied by ourselves: a fork of another test could hold the file open for writing,
@@ -160,7 +185,8 @@ mod tests {
         let copied = Children::new().run(copy, Duration::from_secs(60), 100).await.unwrap();
         assert!(copied.status.success(), "{copied:?}");
         let mut command = Command::new(&program);
-        command.args(["-c", &format!("{script}; echo up; read never")]).current_dir(pgdata);
+        command.args(["-c", &format!("{script}; echo up; read never")]);
+        command.args(arguments).current_dir(pgdata);
         command.stdout(std::process::Stdio::piped()).stdin(std::process::Stdio::piped());
         let mut child = Children::new().spawn(command).unwrap();
         child.kill_on_drop(true);
@@ -192,6 +218,39 @@ mod tests {
         let status = stubborn.wait().await.unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
         for alive in [&elsewhere, &no_postgres] {
+            assert!(procs::get(alive.pid()).is_some_and(|p| !p.zombie));
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_has_not_entered_yet_is_known_by_its_arguments() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pgdata, other, link) =
+            (dir.path().join("data"), dir.path().join("other"), dir.path().join("link"));
+        std::fs::create_dir(&pgdata).unwrap();
+        std::fs::create_dir(&other).unwrap();
+        std::os::unix::fs::symlink(&pgdata, &link).unwrap();
+        let flag = Path::new("-D");
+        let (data, elsewhere, linked) = (pgdata.as_path(), other.as_path(), link.as_path());
+        let start = async |n: &str, program: &str, arguments: &[&Path]| {
+            start_with(&dir.path().join(n), dir.path(), program, ":", arguments).await
+        };
+        let mut ours = [
+            start("1", "postgres", &[flag, data]).await,
+            start("2", "postgres", &[flag, linked]).await,
+        ];
+        let others = [
+            start("3", "postgres", &[flag, elsewhere]).await,
+            start("4", "postgres", &[data]).await,
+            // Relative to whatever its directory is.
+            start("5", "postgres", &[flag, Path::new("data")]).await,
+            start("6", "bystander", &[flag, data]).await,
+        ];
+        assert_eq!(stop_stale(&pgdata, &short()).await.unwrap(), 2);
+        for stopped in &mut ours {
+            assert_eq!(stopped.wait().await.unwrap().code(), None);
+        }
+        for alive in &others {
             assert!(procs::get(alive.pid()).is_some_and(|p| !p.zombie));
         }
     }

@@ -1,4 +1,9 @@
-//! A value that cannot be printed.
+//! A value that cannot be printed, and what a token or password may look like.
+//!
+//! Secrets come from editors, `echo` and mounted files, which end them with a line break. The rule:
+//! [`token`] and [`password`] take off what is at the ends, and what is inside is refused with the
+//! name of the variable or member before anything is done with it. In a header it would fail only
+//! later and look like a lost connection.
 
 use std::fmt;
 
@@ -38,6 +43,60 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Secret<T> {
     }
 }
 
+/// A secret that cannot be meant. Does not repeat it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name} {what}: correct its value")]
+pub struct UnusableSecret {
+    name: String,
+    what: &'static str,
+}
+
+impl UnusableSecret {
+    fn new(name: &str, what: &'static str) -> Self {
+        Self { name: name.to_owned(), what }
+    }
+}
+
+/// A token as it may be sent in a header: one word.
+///
+/// # Errors
+/// There is a blank, a line break or another control character inside.
+pub fn token(name: &str, text: &str) -> Result<Secret<String>, UnusableSecret> {
+    let token = text.trim();
+    if token.contains(['\n', '\r']) {
+        return Err(UnusableSecret::new(name, "has a line break inside"));
+    }
+    if token.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(UnusableSecret::new(name, "has a blank or a control character inside"));
+    }
+    Ok(Secret::new(token.to_owned()))
+}
+
+/// A password: blanks belong to it, line breaks do not.
+///
+/// # Errors
+/// There is a line break inside.
+pub fn password(name: &str, text: &str) -> Result<Secret<String>, UnusableSecret> {
+    let password = text.trim_end_matches(['\n', '\r']);
+    if password.contains(['\n', '\r']) {
+        return Err(UnusableSecret::new(name, "has a line break inside"));
+    }
+    Ok(Secret::new(password.to_owned()))
+}
+
+/// A variable of the environment, read by [`token`] or [`password`]; `None` if it is not set.
+///
+/// # Errors
+/// It is not text, or what the reader refuses.
+pub fn from_env(
+    name: &str,
+    read: fn(&str, &str) -> Result<Secret<String>, UnusableSecret>,
+) -> Result<Option<Secret<String>>, UnusableSecret> {
+    let Some(value) = std::env::var_os(name) else { return Ok(None) };
+    let text = value.to_str().ok_or_else(|| UnusableSecret::new(name, "is not UTF-8"))?;
+    read(name, text).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,5 +106,22 @@ mod tests {
         let secret = Secret::new("hunter2".to_owned());
         assert_eq!(format!("{secret} {secret:?}"), "[secret] [secret]");
         assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn what_is_at_the_ends_is_taken_off_and_what_is_inside_is_refused_by_name() {
+        for text in ["tok", "tok\n", "tok\r\n", " tok \t\n\n"] {
+            assert_eq!(token("NAME", text).unwrap().expose(), "tok", "{text:?}");
+        }
+        assert_eq!(token("NAME", "\n").unwrap().expose(), "");
+        for text in ["planted\nplanted", "planted\rplanted", "planted planted", "planted\0x"] {
+            let error = token("NAME", text).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(error.to_string().starts_with("NAME has a "), "{shown}");
+            assert!(!shown.contains("planted"), "{shown}");
+        }
+        assert_eq!(password("NAME", " a b \r\n").unwrap().expose(), " a b ");
+        let error = password("NAME", "planted\nb\n").unwrap_err().to_string();
+        assert_eq!(error, "NAME has a line break inside: correct its value");
     }
 }

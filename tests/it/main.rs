@@ -49,6 +49,7 @@ mod check_plan;
 mod check_plan_applied;
 mod check_probe;
 mod check_show_conf;
+mod child_environment;
 mod client_commands;
 mod conf_as_postgres_reads_it;
 mod conf_refused;

@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use nix::sys::signal::Signal;
@@ -161,6 +161,80 @@ async fn users_that_will_not_do() {
             }
         }
         marked.assert_untouched();
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// A file and a pipe that only root can read: it is read once, before root steps down. What a
+/// refresh can no longer read it says.
+#[tokio::test]
+async fn a_configuration_that_only_root_can_read() {
+    if !geteuid().is_root() {
+        return;
+    }
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let config = bed.write("config.json", &bed.spec.config());
+        chown(&config, Some(0), Some(0)).unwrap();
+        fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
+        let mut compute = Compute::spawn(&bed, &line_of(&bed, &config), &[]);
+        compute.wait_for("running").await;
+        compute.refresh().await;
+        let text = format!("could not read {} as user {}: ", config.display(), run_as_name());
+        compute.wait_for_log(&text).await;
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+
+        let pipe = bed.dir().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        let text = fs::read(&config).unwrap();
+        let writer = tokio::task::spawn_blocking({
+            let pipe = pipe.clone();
+            move || fs::write(pipe, text)
+        });
+        let mut compute = Compute::spawn(&bed, &line_of(&bed, &pipe), &[]);
+        compute.wait_for("running").await;
+        writer.await.unwrap().unwrap();
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+fn line_of(bed: &Bed, config: &Path) -> Vec<String> {
+    let mut line = bed.base_args();
+    let config = config.display().to_string();
+    line.extend(["--compute-id", "c1", "--config", &config].map(str::to_owned));
+    line
+}
+
+/// The user owns the folder of PGDATA and puts a link there to an empty directory of root's.
+#[tokio::test]
+async fn a_link_of_the_users_gives_nothing_of_roots_away() {
+    if !geteuid().is_root() {
+        return;
+    }
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let user = User::from_name(&run_as_name()).unwrap().unwrap();
+        let roots = tempfile::tempdir().unwrap();
+        let owner = || fs::metadata(roots.path()).unwrap().uid();
+        std::os::unix::fs::symlink(roots.path(), bed.pgdata()).unwrap();
+        let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
+        std::os::unix::fs::lchown(bed.pgdata(), Some(uid), Some(gid)).unwrap();
+        let refusal = try_start(&bed, &line(&bed, &[]), &[]).await;
+        assert!(refusal.error().contains("Permission denied"), "{}", refusal.stderr);
+        assert_eq!(owner(), 0);
+        assert!(fs::read_dir(roots.path()).unwrap().next().is_none());
+
+        // That of an operator is a volume.
+        std::os::unix::fs::lchown(bed.pgdata(), Some(0), Some(0)).unwrap();
+        let mut compute = Compute::spawn(&bed, &line(&bed, &[]), &[]);
+        compute.wait_for("running").await;
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_eq!(owner(), uid);
+        assert!(bed.pgdata().is_symlink());
         assert_nothing_left(&bed);
     })
     .await;

@@ -91,3 +91,36 @@ async fn a_missing_program_is_named() {
     let error = Children::new().run(Command::new("/no/such"), LONG, 1).await.unwrap_err();
     assert!(error.to_string().contains("/no/such"), "{error}");
 }
+
+/// In a process of its own, whose environment has them.
+#[tokio::test]
+async fn a_child_inherits_our_environment_without_what_is_ours() {
+    const MARK: &str = "IS_THE_CHILD_OF_THIS_TEST";
+    let name = "os::children::tests::a_child_inherits_our_environment_without_what_is_ours";
+    if std::env::var_os(MARK).is_none() {
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", name, "--nocapture"]).env(MARK, "planted");
+        again.envs(WITHHELD.map(|name| (name, "planted")));
+        let output = Children::new().run(again, LONG, 1 << 20).await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+        return;
+    }
+    assert!(WITHHELD.iter().all(|name| std::env::var_os(name).is_some()));
+    let text = environment(Command::new("env")).await;
+    assert!(text.contains("IS_THE_CHILD_OF_THIS_TEST=planted"), "{text}");
+    for name in WITHHELD {
+        assert!(!text.contains(name), "{name} in {text}");
+    }
+    // Who asks for it gets it, and nothing else.
+    let mut asks = Command::new("env");
+    asks.env(CONTROL_PLANE_TOKEN, "its own");
+    let text = environment(asks).await;
+    assert!(text.contains("NEON_CONTROL_PLANE_TOKEN=its own"), "{text}");
+    assert!(!text.contains(PGBOUNCER_PASSWORD), "{text}");
+}
+
+async fn environment(command: Command) -> String {
+    let output = Children::new().run(command, LONG, 1 << 20).await.unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}

@@ -22,6 +22,7 @@ use super::archive::{self, ArchiveError};
 use super::index;
 use super::stage::{InstallError, Stage};
 use crate::errors::one_line;
+use crate::http_client::{self, RedirectRefused, Redirects};
 use crate::node::background::Background;
 use crate::postgres::install::PgVersion;
 use crate::telemetry::metrics::Metrics;
@@ -85,6 +86,9 @@ pub enum DownloadError {
         /// Silence; more of it would be waited for too long.
         timed_out: bool,
     },
+    /// The gateway points to somewhere else.
+    #[error(transparent)]
+    Redirect(RedirectRefused),
     /// 503.
     #[error("remote extensions server is temporarily unavailable")]
     Unavailable,
@@ -117,6 +121,7 @@ impl DownloadError {
             Self::Archive(error) => error.is_transient(),
             Self::NoGateway
             | Self::NoFolder(_)
+            | Self::Redirect(_)
             | Self::TooLarge(_)
             | Self::Install(_)
             | Self::Interrupted => false,
@@ -126,6 +131,9 @@ impl DownloadError {
 
 impl From<reqwest::Error> for DownloadError {
     fn from(error: reqwest::Error) -> Self {
+        if let Some(refused) = http_client::refused_redirect(&error) {
+            return Self::Redirect(refused.clone());
+        }
         Self::Transport { timed_out: error.is_timeout(), text: one_line(&error) }
     }
 }
@@ -156,10 +164,8 @@ impl Downloader {
     /// # Errors
     /// That of the last try.
     pub async fn install(&self, extension: &str) -> Result<u64, DownloadError> {
-        // Installed once per process; a second call reports that it is there already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let limits = &self.limits;
-        let client = Client::builder()
+        let client = http_client::builder(Redirects::SameOrigin)
             .connect_timeout(limits.connect)
             .read_timeout(limits.idle)
             .timeout(limits.total)

@@ -197,6 +197,19 @@ async fn what_may_pass_is_tried_again() {
     assert_eq!(bed.asked(), 3);
 }
 
+fn elsewhere() -> Response {
+    (StatusCode::FOUND, [("location", "http://127.0.0.1:1/internal")]).into_response()
+}
+
+/// It could be one of our own ports.
+#[tokio::test]
+async fn a_gateway_that_points_elsewhere_is_not_followed() {
+    let bed = Bed::new(false, vec![elsewhere]).await;
+    let error = bed.store.fetch("x").await.unwrap_err().to_string();
+    assert!(error.contains(" redirects to http://127.0.0.1:1: a redirect to another"), "{error}");
+    assert_eq!(bed.asked(), 1, "not tried again");
+}
+
 #[tokio::test]
 async fn a_body_has_its_limit_whatever_its_header_says() {
     let bed = Bed::new(false, vec![too_long]).await;

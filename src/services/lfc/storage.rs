@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use futures_util::StreamExt as _;
-use reqwest::{Client, Response, StatusCode, redirect};
+use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
 use super::{LfcLimits, STATE_LIMIT};
+use crate::http_client::{self, Redirects};
 use crate::spec::ParsedSpec;
 use crate::telemetry::secret::Secret;
 
@@ -86,9 +87,7 @@ pub(super) async fn body(response: Response) -> anyhow::Result<Vec<u8>> {
 /// nor with the token (07 W25), and neither has whoever it might send us to: after a 303 a PUT would
 /// go on as a GET, whose 200 stores nothing.
 fn client(limits: &LfcLimits, idle: Option<Duration>) -> anyhow::Result<Client> {
-    // Installed once per process; a second call reports that it is there already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder().no_proxy().redirect(redirect::Policy::none());
+    let mut builder = http_client::builder(Redirects::NotFollowed).no_proxy();
     builder = builder.connect_timeout(limits.connect).timeout(limits.transfer);
     if let Some(idle) = idle {
         builder = builder.read_timeout(idle);

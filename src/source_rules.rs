@@ -1,0 +1,82 @@
+//! Rules that hold for all of the source, checked by reading it: what may be done in one place only.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Text of a source file outside its tests, and where it is below `src`.
+struct Source {
+    name: String,
+    text: String,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![root.clone()];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path: PathBuf = entry.unwrap().path();
+            let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+            if path.is_dir() {
+                folders.push(path);
+            } else if name.ends_with(".rs") && !is_test(&name) {
+                let text = fs::read_to_string(&path).unwrap();
+                // The tests of a file are at its end.
+                let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+                found.push(Source { name, text });
+            }
+        }
+    }
+    assert!(found.len() > 100, "{} files", found.len());
+    found
+}
+
+fn is_test(name: &str) -> bool {
+    let file = name.rsplit('/').next().unwrap();
+    name.contains("/tests/")
+        || file.ends_with("tests.rs")
+        || ["testing.rs", "source_rules.rs"].contains(&file)
+}
+
+/// Each use of one of the texts, in files of which `counts` is true, must be in an allowed file; and
+/// there it must be, or the rule looks for the wrong thing.
+fn only_in(allowed: &[&str], texts: &[&str], counts: fn(&str) -> bool) {
+    let sources = sources();
+    let users = sources.iter().filter(|it| counts(&it.text));
+    let users = users.filter(|it| {
+        it.text.lines().any(|line| {
+            let code = line.split("//").next().unwrap_or_default();
+            texts.iter().any(|text| code.contains(text))
+        })
+    });
+    let mut users: Vec<_> = users.map(|it| it.name.as_str()).collect();
+    users.sort_unstable();
+    assert_eq!(users, allowed, "{texts:?} belongs there only");
+}
+
+/// See [`crate::http_client`].
+#[test]
+fn http_clients_are_made_in_one_place() {
+    let makers =
+        ["Client::builder(", "Client::new(", "ClientBuilder", "reqwest::get(", "Client::default("];
+    only_in(&["http_client.rs"], &makers, |text| text.contains("reqwest"));
+}
+
+/// See [`crate::os::children`]. `dev::servers` looks for servers before there is a runtime.
+#[test]
+fn processes_are_started_in_one_place() {
+    let starters = [".spawn()", ".output()", ".status()"];
+    only_in(&["dev/servers.rs", "os/children.rs"], &starters, |text| {
+        text.contains("process::Command") || text.contains("process::{Command")
+    });
+    let without_command = ["fork(", "posix_spawn", "execv", ".exec()"];
+    only_in(&[], &without_command, |_| true);
+}
+
+/// No child gets the password; who gets the token is said in one place.
+#[test]
+fn what_is_withheld_from_children_is_given_to_few() {
+    let names = ["PGBOUNCER_PASSWORD", "\"NEON_CONTROL_PLANE_TOKEN\""];
+    only_in(&["os/children.rs", "services/side.rs"], &names, |_| true);
+    only_in(&["life.rs", "os/children.rs", "startup/mod.rs"], &["CONTROL_PLANE_TOKEN"], |_| true);
+}
