@@ -194,7 +194,14 @@ async fn prepare_directory(
         // it. One that has only just been started has not made it yet.
         let likely = params.pgdata.join(files::POSTMASTER_PID).exists();
         let _phase = likely.then(|| node.phase(Phase::StaleProcesses));
-        stopped = stale::stop_stale(&params.pgdata, &params.timeouts).await?;
+        stopped = match stale::stop_stale(&params.pgdata, &params.timeouts).await {
+            // Without /proc, and without a sign that there is something to find.
+            Err(error @ stale::StaleError::Look { .. }) if !likely => {
+                tracing::warn!("{error}");
+                0
+            }
+            found => found?,
+        };
     }
     if stopped > 0 {
         tracing::warn!("stopped {stopped} processes that a killed predecessor left behind");
