@@ -219,6 +219,7 @@ async fn a_link_of_the_users_gives_nothing_of_roots_away() {
         let bed = Bed::new(server).await;
         let user = User::from_name(&run_as_name()).unwrap().unwrap();
         let roots = tempfile::tempdir().unwrap();
+        fs::set_permissions(roots.path(), fs::Permissions::from_mode(0o700)).unwrap();
         let owner = || fs::metadata(roots.path()).unwrap().uid();
         std::os::unix::fs::symlink(roots.path(), bed.pgdata()).unwrap();
         let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
