@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::protected::{self, Refusal, RequestError};
 use super::query_error;
-use super::quote::{identifier, literal};
+use super::quote::{naming_schema, role_expression, schema_expression};
 use super::session::Session;
 
 /// `application_name` of the session.
@@ -97,11 +97,10 @@ fn privileges_held(schema: &str, role: &str) -> String {
         "SELECT held.privilege_type \
          FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) held, \
               pg_catalog.pg_roles r \
-         WHERE n.nspname OPERATOR(pg_catalog.=) {}::pg_catalog.name \
-           AND r.rolname OPERATOR(pg_catalog.=) {}::pg_catalog.name \
-           AND held.grantee OPERATOR(pg_catalog.=) r.oid",
-        literal(schema),
-        literal(role)
+         WHERE n.nspname OPERATOR(pg_catalog.=) {} AND r.rolname OPERATOR(pg_catalog.=) {} \
+             AND held.grantee OPERATOR(pg_catalog.=) r.oid",
+        schema_expression(schema),
+        role_expression(role)
     )
 }
 
@@ -118,8 +117,8 @@ fn grant_missing(
     if missing.is_empty() {
         return None;
     }
-    let (list, schema, role) = (missing.join(", "), identifier(schema), identifier(role));
-    Some(format!("GRANT {list} ON SCHEMA {schema} TO {role}"))
+    let template = format!("GRANT {} ON SCHEMA %I TO %I", missing.join(", "));
+    Some(naming_schema(&template, schema, role))
 }
 
 #[cfg(test)]
@@ -145,7 +144,7 @@ mod tests {
         assert_eq!(grant(&[], &[]), None);
         let held = privileges_held("it's", "c:\\x");
         assert!(
-            held.contains("'it''s'::pg_catalog.name") && held.contains(r"E'c:\\x'::"),
+            held.contains("OPERATOR(pg_catalog.=) 'it''s' AND") && held.contains(r" E'c:\\x' "),
             "{held}"
         );
     }

@@ -4,9 +4,7 @@
 //! that only has its name is not read: a tenant can make one, and our session would run its code
 //! ([`super::trust`]).
 
-use tokio_postgres::SimpleQueryRow;
-
-use super::session::{Session, SessionError};
+use super::session::{Row, Session, SessionError};
 use super::trust::is_not_ours;
 
 /// `application_name` of the session.
@@ -21,11 +19,7 @@ const SLOWEST: &str = include_str!("sql/insights.sql");
 /// # Errors
 /// Postgres does not answer, or [`is_not_ours`].
 pub async fn slowest_statements(session: &Session) -> Result<Vec<String>, SessionError> {
-    let text = |row: SimpleQueryRow| {
-        row.try_get(0)
-            .map(|text| text.unwrap_or("null").to_owned())
-            .map_err(|error| SessionError::Answer(error.to_string()))
-    };
+    let text = |row: Row| row.try_get(0).map(|text| text.unwrap_or("null").to_owned());
     match session.query(SLOWEST).await {
         Ok(rows) => rows.into_iter().map(text).collect(),
         Err(error) if is_not_ours(&error) => Err(error),

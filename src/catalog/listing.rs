@@ -1,8 +1,7 @@
-//! All roles and databases as they are (05 §15.1).
+//! All roles and databases as they are (05 §15.1). Names that are not UTF-8 are shown with
+//! replacement characters.
 
-use tokio_postgres::SimpleQueryRow;
-
-use super::session::{Session, SessionError};
+use super::session::{Row, Session, SessionError};
 use crate::telemetry::secret::Secret;
 
 /// `application_name` of the session.
@@ -69,11 +68,10 @@ pub async fn list(session: &Session) -> Result<Listing, SessionError> {
     Ok(listing)
 }
 
-fn text(row: &SimpleQueryRow, column: usize) -> Result<Option<String>, SessionError> {
-    let text = row.try_get(column).map_err(|error| SessionError::Answer(error.to_string()))?;
-    Ok(text.map(str::to_owned))
+fn text(row: &Row, column: usize) -> Result<Option<String>, SessionError> {
+    Ok(row.try_get(column)?.map(str::to_owned))
 }
 
-fn is_true(row: &SimpleQueryRow, column: usize) -> Result<bool, SessionError> {
+fn is_true(row: &Row, column: usize) -> Result<bool, SessionError> {
     Ok(text(row, column)?.as_deref() == Some("t"))
 }

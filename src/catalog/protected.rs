@@ -20,7 +20,7 @@
 use thiserror::Error;
 
 use super::query_error::QueryError;
-use super::quote::literal;
+use super::quote::role_expression;
 
 /// Schemas that this program makes and fills.
 const OURS: [&str; 2] = ["neon", "neon_migration"];
@@ -114,7 +114,7 @@ pub(super) fn standing(role: &str) -> String {
          WHERE r.rolname OPERATOR(pg_catalog.=) {}::pg_catalog.name \
            AND EXISTS (SELECT FROM pg_catalog.pg_roles s WHERE s.rolsuper \
                        AND pg_catalog.pg_has_role(r.oid, s.oid, 'MEMBER'::pg_catalog.text))",
-        literal(role)
+        role_expression(role)
     )
 }
 

@@ -4,9 +4,8 @@
 //! this way.
 
 use thiserror::Error;
-use tokio_postgres::SimpleQueryRow;
 
-use super::session::{Session, SessionError};
+use super::session::{Row, Session, SessionError};
 
 /// A statement that failed.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -19,7 +18,7 @@ pub struct QueryError {
 }
 
 /// Runs one statement.
-pub(super) async fn query(session: &Session, sql: &str) -> Result<Vec<SimpleQueryRow>, QueryError> {
+pub(super) async fn query(session: &Session, sql: &str) -> Result<Vec<Row>, QueryError> {
     session.query(sql).await.map_err(|error| QueryError { sql: sql.to_owned(), error })
 }
 
@@ -27,10 +26,7 @@ pub(super) async fn query(session: &Session, sql: &str) -> Result<Vec<SimpleQuer
 pub(super) async fn texts(session: &Session, sql: &str) -> Result<Vec<String>, QueryError> {
     let mut texts = Vec::new();
     for row in query(session, sql).await? {
-        let text = row.try_get(0).map_err(|error| QueryError {
-            sql: sql.to_owned(),
-            error: SessionError::Answer(error.to_string()),
-        })?;
+        let text = row.try_get(0).map_err(|error| QueryError { sql: sql.to_owned(), error })?;
         texts.extend(text.map(str::to_owned));
     }
     Ok(texts)

@@ -33,6 +33,77 @@ pub fn dollar_quoted(text: &str) -> DollarQuoted {
     DollarQuoted { literal: format!("${tag}${text}${tag}$"), outer_tag: format!("{tag}x") }
 }
 
+/// A statement for databases of users: `%I` stands for the roles, in their order; nothing else of
+/// the template is special to `format`.
+///
+/// A name of a role is UTF-8, whatever the encoding of the database, and a server takes no text whose
+/// bytes are wrong in that encoding (`EUC_JP` has no `\xE3\x81`). So a name that is not ASCII is looked
+/// up by its bytes, on the server.
+pub fn naming(template: &str, roles: &[&str]) -> String {
+    if roles.iter().all(|role| role.is_ascii()) {
+        let mut roles = roles.iter();
+        let mut pieces = template.split("%I");
+        let mut sql = pieces.next().unwrap_or_default().to_owned();
+        for piece in pieces {
+            sql.extend(roles.next().map(|role| identifier(role)));
+            sql.push_str(piece);
+        }
+        return sql;
+    }
+    let roles: Vec<_> = roles.iter().map(|role| role_by_bytes(role)).collect();
+    in_block(template, &roles)
+}
+
+/// [`naming`] for a schema of the database, and after it a role.
+pub fn naming_schema(template: &str, schema: &str, role: &str) -> String {
+    if schema.is_ascii() && role.is_ascii() {
+        return naming(template, &[schema, role]);
+    }
+    in_block(template, &[schema_expression(schema), role_by_bytes(role)])
+}
+
+fn in_block(template: &str, names: &[String]) -> String {
+    format!(
+        "DO $naming$ BEGIN EXECUTE pg_catalog.format({}, {}); END $naming$",
+        literal(template),
+        names.join(", ")
+    )
+}
+
+/// An expression for the name of a role, for databases of users. See [`naming`].
+pub fn role_expression(role: &str) -> String {
+    if role.is_ascii() { literal(role) } else { role_by_bytes(role) }
+}
+
+/// An expression for a name of something that the database has for itself, which is in its own
+/// encoding.
+pub fn schema_expression(schema: &str) -> String {
+    if schema.is_ascii() {
+        return literal(schema);
+    }
+    let digits = hexadecimal(schema);
+    format!("pg_catalog.convert_from('\\x{digits}'::pg_catalog.bytea, 'UTF8')")
+}
+
+fn hexadecimal(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// An expression for the name of a role inside an anonymous block, for databases of users. See
+/// [`naming`].
+pub fn role_in_block(role: &str) -> String {
+    if role.is_ascii() { dollar_quoted(role).literal } else { role_by_bytes(role) }
+}
+
+/// The client encoding of our sessions is that of no database, so `namesend` gives the bytes.
+fn role_by_bytes(role: &str) -> String {
+    let digits = hexadecimal(role);
+    format!(
+        "(SELECT rolname FROM pg_catalog.pg_authid WHERE pg_catalog.encode(\
+         pg_catalog.namesend(rolname), 'hex') OPERATOR(pg_catalog.=) '{digits}')"
+    )
+}
+
 /// One option: only a value of type `string` is quoted, all else is by contract written as it
 /// comes (02 §8.4).
 pub fn option(PgOption { name, value, vartype }: &PgOption) -> String {
@@ -91,6 +162,28 @@ mod tests {
     fn role(password: Option<&str>, options: Option<Vec<PgOption>>) -> Role {
         let encrypted_password = password.map(|text| Secret::new(text.to_owned()));
         Role { name: "r".to_owned(), encrypted_password, options }
+    }
+
+    #[test]
+    fn roles_in_databases_of_any_encoding() {
+        let two = |old| naming("REASSIGN OWNED BY %I TO %I", &[old, "b%I"]);
+        assert_eq!(two("a\"a"), r#"REASSIGN OWNED BY "a""a" TO "b%I""#);
+        let sql = two("é");
+        assert!(sql.is_ascii(), "{sql}");
+        assert!(sql.contains("'hex') OPERATOR(pg_catalog.=) 'c3a9'), (SELECT "), "{sql}");
+        assert!(
+            sql.contains(" 'REASSIGN OWNED BY %I TO %I'") && sql.contains("'622549')"),
+            "{sql}"
+        );
+        assert_eq!(role_in_block("it's"), "$x$it's$x$");
+        assert!(role_in_block("é").ends_with("'c3a9')"));
+        assert_eq!(naming_schema("ON %I TO %I", "a", "b"), r#"ON "a" TO "b""#);
+        let sql = naming_schema("ON %I TO %I", "é", "b");
+        assert!(
+            sql.contains(r"convert_from('\xc3a9'::pg_catalog.bytea, 'UTF8'), (SELECT"),
+            "{sql}"
+        );
+        assert_eq!(role_expression("b"), "'b'");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! here, so every session starts with options that outrank them, see `options`. Nothing here
 //! waits without a deadline; a statement that waits for a lock is told apart from a slow one, and
 //! the error says who has the lock (`blocked`, `watch`). No error shows SQL text, which may hold
-//! password verifiers.
+//! password verifiers. Names come as bytes, whatever encoding they were made in (`wire`).
 
 mod blocked;
 mod call;
@@ -14,7 +14,10 @@ mod error;
 mod footprint;
 mod maintenance;
 mod options;
+mod reach;
+mod row;
 mod watch;
+mod wire;
 
 use std::future::Future;
 use std::pin::pin;
@@ -24,7 +27,7 @@ use futures_util::TryStreamExt;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::timeouts::Timeouts;
@@ -36,6 +39,7 @@ pub use error::{PgError, SessionError};
 pub use footprint::{Footprint, visited_within};
 pub use maintenance::MaintenanceSession;
 pub(crate) use options::child_options;
+pub use row::{Row, is_foreign, shown};
 
 /// `application_name` of sessions that change catalogs.
 pub const APPLY_CONFIG: &str = "compute_ctl:apply_config";
@@ -128,17 +132,11 @@ impl Session {
         deadlines: SessionDeadlines,
     ) -> Result<Self, SessionError> {
         let footprint = config.footprint();
-        let connected = timeout(deadlines.connect, client.connect(NoTls)).await;
+        let connected = timeout(deadlines.connect, reach::connect(client, config.database_bytes()));
         let (client, connection) = connected
+            .await
             .map_err(|_| SessionError::ConnectDeadline(deadlines.connect))?
-            .map_err(|error| SessionError::Connect(error.into()))?;
-        let connection = async move {
-            // Whoever waits for an answer gets the same error.
-            if let Err(error) = connection.await {
-                tracing::debug!("a session ended: {}", PgError::from(error));
-            }
-        };
-        let connection = AbortOnDropHandle::new(tokio::spawn(connection));
+            .map_err(SessionError::Connect)?;
         let config = config.clone();
         Ok(Self { client, _connection: connection, config, deadlines, _footprint: footprint })
     }
@@ -148,19 +146,19 @@ impl Session {
     ///
     /// A message that passes its deadline, or waits for one lock for too long, is cancelled; the
     /// session can be used afterwards, unless the server does not even answer that.
-    pub async fn batch(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, BatchError> {
+    pub async fn batch(&self, sql: &str) -> Result<Vec<Row>, BatchError> {
         let mut answers = Answers::default();
         let outcome = self.watched(answers.collect(&self.client, sql)).await;
         answers.end(outcome)
     }
 
     /// Like [`Session::batch`], for those who do not care how far it got.
-    pub async fn query(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, SessionError> {
+    pub async fn query(&self, sql: &str) -> Result<Vec<Row>, SessionError> {
         self.batch(sql).await.map_err(|batch| batch.error)
     }
 
     /// Like [`Session::batch`], without looking at locks.
-    async fn unwatched(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, BatchError> {
+    async fn unwatched(&self, sql: &str) -> Result<Vec<Row>, BatchError> {
         let mut answers = Answers::default();
         let outcome =
             match timeout(self.deadlines.statement, answers.collect(&self.client, sql)).await {
@@ -277,7 +275,7 @@ impl Session {
 #[derive(Debug, Default)]
 struct Answers {
     completed: usize,
-    rows: Vec<SimpleQueryRow>,
+    rows: Vec<Row>,
 }
 
 impl Answers {
@@ -285,7 +283,7 @@ impl Answers {
         let mut answers = pin!(client.simple_query_raw(sql).await?);
         while let Some(answer) = answers.try_next().await? {
             match answer {
-                SimpleQueryMessage::Row(row) => self.rows.push(row),
+                SimpleQueryMessage::Row(row) => self.rows.push(Row::new(row)),
                 SimpleQueryMessage::CommandComplete(_) => {
                     self.completed = self.completed.saturating_add(1);
                 }
@@ -295,17 +293,12 @@ impl Answers {
         Ok(())
     }
 
-    fn end(self, outcome: Result<(), SessionError>) -> Result<Vec<SimpleQueryRow>, BatchError> {
+    fn end(self, outcome: Result<(), SessionError>) -> Result<Vec<Row>, BatchError> {
         match outcome {
             Ok(()) => Ok(self.rows),
             Err(error) => Err(BatchError { completed: self.completed, error }),
         }
     }
-}
-
-/// A column of an answer; `None` for NULL.
-fn text(row: &SimpleQueryRow, column: usize) -> Result<Option<&str>, SessionError> {
-    row.try_get(column).map_err(|error| SessionError::Answer(error.to_string()))
 }
 
 #[cfg(test)]

@@ -3,15 +3,14 @@
 //! [`read`] asks all that decisions about roles, databases and the system database need. What lies
 //! inside the other databases is read there, by [`super::look`], unless its [`Outline`] says enough.
 //! Invariant: a row that is not of the expected shape is an error, never left out, because a missing
-//! row would lead to an attempt to create what exists (05 weakness 16).
+//! row would lead to an attempt to create what exists (05 weakness 16). Names that are not UTF-8 are
+//! in it as [`Row::name`] has them, and so are none of those that a spec can name.
 
 use std::collections::{BTreeSet, HashMap};
 
-use tokio_postgres::SimpleQueryRow;
-
 use super::lakebase::LakebaseState;
 use super::quote::{identifier, literal};
-use super::session::{Session, SessionError};
+use super::session::{Row, Session, SessionError};
 use super::trust::{Use, trusted_table};
 use crate::telemetry::secret::Secret;
 
@@ -202,11 +201,11 @@ impl ClusterState {
             }
             "role" => {
                 let password = row.optional(2)?.map(|text| Secret::new(text.to_owned()));
-                self.roles.insert(row.owned(1)?, StoredPassword::Known(password));
+                self.roles.insert(row.name(1)?, StoredPassword::Known(password));
             }
             "database" => {
                 let database = DatabaseRow {
-                    owner: row.optional(2)?.map(str::to_owned),
+                    owner: row.optional_name(2)?,
                     restricted: row.flag(3)?,
                     invalid: row.flag(4)?,
                     template: row.flag(5)?,
@@ -214,7 +213,7 @@ impl ClusterState {
                     default_acl: row.flag(7)?,
                     outline: None,
                 };
-                self.databases.insert(row.owned(1)?, database);
+                self.databases.insert(row.name(1)?, database);
             }
             "outline" => {
                 let outline = Outline {
@@ -223,7 +222,7 @@ impl ClusterState {
                     more_schemas: row.flag(4)?,
                 };
                 // Not of one that was made between the two statements.
-                if let Some(database) = self.databases.get_mut(row.text(1)?) {
+                if let Some(database) = self.databases.get_mut(&row.name(1)?) {
                     database.outline = Some(outline);
                 }
             }
@@ -237,11 +236,11 @@ impl ClusterState {
             }
             "available" => self.neon_default_version = Some(row.owned(1)?),
             "subscription" => {
-                let (oid, database) = (row.number(1)?, row.owned(2)?);
+                let (oid, database) = (row.number(1)?, row.name(2)?);
                 self.subscriptions.push(SubscriptionRow { oid, database });
             }
             "dependency" => {
-                let database = row.optional(2)?.map(str::to_owned);
+                let database = row.optional_name(2)?;
                 self.dependencies.push(Dependency { role: row.owned(1)?, database });
             }
             "subscriptions done" => {
@@ -260,8 +259,8 @@ impl ClusterState {
     }
 }
 
-/// The columns of a row, as text.
-pub(super) struct Cells<'a>(pub &'a SimpleQueryRow);
+/// The columns of a row, as text. Names of roles and databases are read by [`Cells::name`].
+pub(super) struct Cells<'a>(pub &'a Row);
 
 impl Cells<'_> {
     pub fn bad(&self, column: usize) -> SessionError {
@@ -279,6 +278,16 @@ impl Cells<'_> {
 
     pub fn owned(&self, column: usize) -> Result<String, SessionError> {
         self.text(column).map(str::to_owned)
+    }
+
+    /// A name that is compared with others, see [`Row::name`].
+    pub fn name(&self, column: usize) -> Result<String, SessionError> {
+        self.optional_name(column)?.ok_or_else(|| self.bad(column))
+    }
+
+    pub fn optional_name(&self, column: usize) -> Result<Option<String>, SessionError> {
+        let name = self.0.name(column).map_err(|_| self.bad(column))?;
+        Ok(name.map(str::to_owned))
     }
 
     pub fn flag(&self, column: usize) -> Result<bool, SessionError> {

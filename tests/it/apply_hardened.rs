@@ -130,7 +130,7 @@ async fn hardened(bed: &Bed) -> Session {
 }
 
 async fn text(session: &Session, query: &str) -> String {
-    session.query(query).await.unwrap()[0].get(0).unwrap().to_owned()
+    session.query(query).await.unwrap()[0].try_get(0).unwrap().unwrap().to_owned()
 }
 
 async fn configure(bed: &Bed, compute: &Compute) {

@@ -46,7 +46,7 @@ async fn from_a_creation_in_an_apply_and_from_an_update_after_it() {
             ("lock_timeout", "0"),
             ("synchronous_commit", "on"),
             ("session_replication_role", "replica"),
-            ("client_encoding", "UTF8"),
+            ("client_encoding", "SQL_ASCII"),
         ] {
             for table in ["at_creation", "at_update"] {
                 assert_eq!(seen(&compute, table, name).await, value, "{table} {name}");

@@ -102,6 +102,7 @@ mod model;
 mod monitor_downtime;
 mod monitor_replication;
 mod monitor_sessions;
+mod names_in_other_encodings;
 mod neighbours;
 mod old_admin;
 mod orphans;

@@ -30,7 +30,7 @@ fn config(server: &Server, url: &str) -> SessionConfig {
 
 async fn shown(session: &Session, setting: &str) -> String {
     let rows = session.query(&format!("SHOW {setting}")).await.unwrap();
-    rows[0].get(0).unwrap().to_owned()
+    rows[0].try_get(0).unwrap().unwrap().to_owned()
 }
 
 /// What holds a lock, and what waits for it.
@@ -185,7 +185,7 @@ async fn patience_pays() {
         let waiting = "SELECT count(*) FROM pg_catalog.pg_locks WHERE NOT granted";
         let release = async {
             until("it waits", || async {
-                session.query(waiting).await.unwrap()[0].get(0) != Some("0")
+                session.query(waiting).await.unwrap()[0].try_get(0).unwrap() != Some("0")
             })
             .await;
             vanilla.client.batch_execute("ROLLBACK").await.unwrap();
@@ -207,7 +207,9 @@ async fn nothing_is_done_for_nobody() {
         let dropped = Session::connect(&config, deadlines(PATIENCE)).await.unwrap();
         let watch = Session::connect(&config, deadlines(PATIENCE)).await.unwrap();
         let waiting = "SELECT count(*) FROM pg_catalog.pg_locks WHERE NOT granted";
-        let locks = || async { watch.query(waiting).await.unwrap()[0].get(0).unwrap().to_owned() };
+        let locks = || async {
+            watch.query(waiting).await.unwrap()[0].try_get(0).unwrap().unwrap().to_owned()
+        };
         vanilla.client.batch_execute("BEGIN; ALTER ROLE ann NOINHERIT").await.unwrap();
         tokio::select! {
             done = dropped.query("ALTER ROLE ann LOGIN") => panic!("{done:?}"),

@@ -2,6 +2,7 @@
 //! §7.6, §7.7).
 
 use super::super::quote::{identifier, literal, options};
+use super::super::session::{is_foreign, shown};
 use super::super::snapshot::DatabaseRow;
 use super::{Action, Chain, ObjectKind, Operation, Phase, PlanError, Planner, Stage};
 use crate::spec::wire::Database;
@@ -13,12 +14,13 @@ const DATABASE: ObjectKind = ObjectKind::Database;
 const END_OF_SESSIONS_MS: u32 = 5_000;
 
 impl Planner<'_> {
-    /// Phase 3. Those that the spec lists are created anew in phase 7.
+    /// Phase 3. Those that the spec lists are created anew in phase 7. Those with names that are not
+    /// UTF-8 are left alone.
     pub(super) fn invalid_databases(&mut self) -> Vec<Operation> {
         let databases = &self.state.databases;
         let mut invalid: Vec<String> = databases
             .iter()
-            .filter(|(_, database)| database.invalid)
+            .filter(|(name, database)| database.invalid && !is_foreign(name))
             .map(|(name, _)| name.clone())
             .collect();
         invalid.sort_unstable();
@@ -224,7 +226,7 @@ impl Planner<'_> {
         let mut operations = Vec::new();
         if row.owner.as_ref() != Some(&database.owner) {
             let reason = match &row.owner {
-                Some(owner) => format!("its owner is {owner:?}"),
+                Some(owner) => format!("its owner is {:?}", shown(owner)),
                 None => "it has no owner".to_owned(),
             };
             operations.push(self.change_owner(database, reason));

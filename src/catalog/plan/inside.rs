@@ -7,13 +7,14 @@
 
 use std::sync::Arc;
 
-use super::super::quote::{DollarQuoted, dollar_quoted, identifier};
+use super::super::quote::{DollarQuoted, dollar_quoted, naming, role_in_block};
+use super::super::session::shown;
 use super::super::snapshot::DatabaseRow;
 use super::{Action, Chain, ObjectKind, Operation, Phase, Planner, Stage, outline};
 use crate::catalog::operation::Object;
 use crate::telemetry::secret::Secret;
 
-/// `@ROLE@` is a literal, `@TAG@` the tag of the block around it.
+/// `@ROLE@` is an expression, `@TAG@` the tag of the block around it.
 const REVOKE: &str = include_str!("../sql/revoke_grants.sql");
 
 /// Owners that the schema `public` has because nobody has given it to anybody.
@@ -87,20 +88,20 @@ pub fn plan_database(
     let mut operations = Vec::new();
     // From 15 on it belongs to whoever owns the database.
     if ADMINS.contains(&owner.as_str()) && *owner != look.owner {
-        let sql = format!("ALTER SCHEMA public OWNER TO {}", identifier(&look.owner));
+        let sql = naming("ALTER SCHEMA public OWNER TO %I", &[&look.owner]);
         operations.push(op(Action::ChangeOwner, format!("its owner is {owner:?}"), sql));
     }
     if permissions.web_access && !state.web_access {
         let sql = "GRANT CREATE ON SCHEMA public TO web_access".to_owned();
         operations.push(op(Action::Grant, "there is a role web_access".to_owned(), sql));
     }
-    let privileged = identifier(&permissions.privileged_role);
     for (kind, done) in [("TABLES", state.default_tables), ("SEQUENCES", state.default_sequences)] {
         if !done {
             let sql = format!(
                 "ALTER DEFAULT PRIVILEGES IN SCHEMA public \
-                 GRANT ALL ON {kind} TO {privileged} WITH GRANT OPTION"
+                 GRANT ALL ON {kind} TO %I WITH GRANT OPTION"
             );
+            let sql = naming(&sql, &[&permissions.privileged_role]);
             let reason = format!("missing on {}", kind.to_lowercase());
             operations.push(op(Action::GrantDefaults, reason, sql));
         }
@@ -194,13 +195,12 @@ impl Planner<'_> {
     }
 
     fn clean_up_role(&self, database: &str, role: &str, heir: &str) -> [Operation; 3] {
-        let quoted = identifier(role);
-        let DollarQuoted { literal, outer_tag } = dollar_quoted(role);
-        let revoke = REVOKE.replace("@TAG@", &outer_tag).replace("@ROLE@", &literal);
+        let DollarQuoted { outer_tag, .. } = dollar_quoted(role);
+        let revoke = REVOKE.replace("@TAG@", &outer_tag).replace("@ROLE@", &role_in_block(role));
         [
-            (Action::Reassign, format!("REASSIGN OWNED BY {quoted} TO {}", identifier(heir))),
+            (Action::Reassign, naming("REASSIGN OWNED BY %I TO %I", &[role, heir])),
             (Action::Revoke, revoke),
-            (Action::DropOwned, format!("DROP OWNED BY {quoted}")),
+            (Action::DropOwned, naming("DROP OWNED BY %I", &[role])),
         ]
         .map(|(action, sql)| {
             let (phase, object) = (Phase::InsideDatabases, (ObjectKind::Role, role));
@@ -219,6 +219,7 @@ impl Planner<'_> {
                 let reached = *database == *self.system
                     || stage.iter().any(|chain| *chain.database == *database);
                 if !reached {
+                    let database = shown(database);
                     remarks.push(format!(
                         "role {role:?} owns something or holds privileges in database {database:?}, \
                          which the spec does not list or nobody can connect to"

@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::operation::{Action, Object, ObjectKind, Operation, Phase};
+use super::session::{is_foreign, shown};
 use super::snapshot::{ClusterState, Questions};
 use crate::spec::ComputeSpec;
 use crate::spec::wire::{Database, DeltaOperation, Role};
@@ -172,6 +173,27 @@ pub fn plan_cluster(wanted: &Wanted<'_>, state: ClusterState) -> Result<ClusterP
     Ok(ClusterPlan { stages, permissions, unchanged, notes, remarks })
 }
 
+/// How many names are shown, of each kind.
+const SHOWN: usize = 10;
+
+/// One sentence about all roles and databases whose names are not UTF-8: no spec can name them.
+fn foreign_names(state: &ClusterState) -> Option<String> {
+    let list = |kind, mut names: Vec<&String>| {
+        names.retain(|name| is_foreign(name));
+        names.sort_unstable();
+        let first: Vec<&str> = names.iter().take(SHOWN).map(|name| shown(name)).collect();
+        (!first.is_empty()).then(|| match names.len().saturating_sub(SHOWN) {
+            0 => format!("{kind} {first:?}"),
+            more => format!("{kind} {first:?} and {more} more"),
+        })
+    };
+    let roles = list("roles", state.roles.keys().collect());
+    let databases = list("databases", state.databases.keys().collect());
+    let lists: Vec<String> = roles.into_iter().chain(databases).collect();
+    (!lists.is_empty())
+        .then(|| format!("left alone, because their names are not UTF-8: {}", lists.join(", ")))
+}
+
 /// Operations that must follow each other: what fits into a transaction stays together, what must
 /// stand alone is as independent of its neighbours as databases are of each other.
 fn in_order(operations: Vec<Operation>) -> Vec<Stage> {
@@ -213,6 +235,7 @@ struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     fn new(wanted: &Wanted<'a>, state: ClusterState) -> Self {
+        let remarks = foreign_names(&state).into_iter().collect();
         let (role, system) =
             (state.session_role.as_str().into(), state.system_database.as_str().into());
         Self {
@@ -224,7 +247,7 @@ impl<'a> Planner<'a> {
             inherited: None,
             unchanged: Vec::new(),
             notes: Vec::new(),
-            remarks: Vec::new(),
+            remarks,
         }
     }
 

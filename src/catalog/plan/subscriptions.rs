@@ -6,6 +6,7 @@
 //! on the list and nothing else: what users made meanwhile is theirs.
 
 use super::super::quote::literal;
+use super::super::session::shown;
 use super::super::snapshot::DatabaseRow;
 use super::super::trust::{Use, trusted_table};
 use super::{Action, Chain, ObjectKind, Operation, Phase, Planner, Stage};
@@ -113,7 +114,7 @@ impl Planner<'_> {
         reason: &str,
         which: &str,
     ) -> Operation {
-        let object = (ObjectKind::Database, database);
+        let object = (ObjectKind::Database, shown(database));
         let sql = DROP.replace("@WHICH@", which);
         let drop = self.op(phase, Action::DropSubscriptions, object, reason, sql);
         Operation { database: database.into(), ..drop }
@@ -130,6 +131,7 @@ impl Planner<'_> {
             .filter(|name| !self.state.databases.get(name).is_some_and(DatabaseRow::connectable))
             .collect();
         if !out_of_reach.is_empty() {
+            let out_of_reach: Vec<&str> = out_of_reach.iter().map(|name| shown(name)).collect();
             self.remarks.push(format!(
                 "inherited subscriptions are left in {out_of_reach:?}: nobody can connect there; \
                  the next apply tries again"

@@ -9,9 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use tokio_postgres::SimpleQueryRow;
-
-use super::{SessionError, text};
+use super::{Row, SessionError};
 
 /// A session that another one waits for. Its statement is not shown: it may hold secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,10 +76,10 @@ pub(super) struct Wait {
 }
 
 /// What backends wait for, by their pids; those that wait for no lock are not in it.
-pub(super) fn waits(rows: &[SimpleQueryRow]) -> Result<HashMap<i32, Wait>, SessionError> {
+pub(super) fn waits(rows: &[Row]) -> Result<HashMap<i32, Wait>, SessionError> {
     let mut waits: HashMap<i32, Wait> = HashMap::new();
     for row in rows {
-        let owned = |column| Ok::<_, SessionError>(text(row, column)?.map(str::to_owned));
+        let owned = |column| Ok::<_, SessionError>(row.try_get(column)?.map(str::to_owned));
         let Some(waiting) = number(row, 0)? else { continue };
         let waited = Duration::from_millis(number(row, 1)?.unwrap_or_default());
         let activity = match owned(5)? {
@@ -101,8 +99,8 @@ pub(super) fn waits(rows: &[SimpleQueryRow]) -> Result<HashMap<i32, Wait>, Sessi
     Ok(waits)
 }
 
-fn number<T: FromStr>(row: &SimpleQueryRow, column: usize) -> Result<Option<T>, SessionError> {
-    Ok(text(row, column)?.and_then(|text| text.parse().ok()))
+fn number<T: FromStr>(row: &Row, column: usize) -> Result<Option<T>, SessionError> {
+    Ok(row.try_get(column)?.and_then(|text| text.parse().ok()))
 }
 
 /// One row per backend and blocker: the backend, milliseconds waited, pid of the blocker, user,

@@ -9,6 +9,7 @@ use tokio_postgres::config::SslMode;
 use super::SessionError;
 use super::footprint::Footprint;
 use super::options::Hardening;
+use super::row;
 use super::watch::LockWatch;
 use crate::postgres::install::PgVersion;
 
@@ -76,7 +77,7 @@ impl SessionConfig {
         Self { config, own: None, hardened: None, elsewhere: None, watch: Arc::default() }
     }
 
-    /// Another database. The name goes into the start-up packet as it is.
+    /// Another database, by its [`name`](super::Row::name). It goes into the start-up packet as it is.
     pub fn dbname(&mut self, name: &str) -> &mut Self {
         self.elsewhere = Some(name.to_owned());
         self
@@ -150,9 +151,14 @@ impl SessionConfig {
     pub(super) fn client(&self) -> Config {
         let mut client = self.config.clone();
         if let Some(name) = &self.elsewhere {
-            client.dbname(name);
+            client.dbname(row::shown(name));
         }
         client
+    }
+
+    /// The name of the database, if it is not UTF-8.
+    pub(super) fn database_bytes(&self) -> Option<Arc<[u8]>> {
+        row::foreign_bytes(self.elsewhere.as_deref()?).map(Arc::from)
     }
 
     /// Options of the operator's own.

@@ -27,6 +27,13 @@ impl PgError {
     }
 }
 
+impl PgError {
+    /// Not the server's word, but what is wrong with the way to it.
+    pub(super) const fn of_the_way(text: String) -> Self {
+        Self { sqlstate: None, text, position: None }
+    }
+}
+
 impl From<tokio_postgres::Error> for PgError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(answer) = error.as_db_error() else {

@@ -15,10 +15,9 @@ use std::collections::{BTreeMap, HashMap};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use serde::Serialize;
-use tokio_postgres::SimpleQueryRow;
 use tokio_postgres::error::SqlState;
 
-use crate::catalog::session::{Session, SessionConfig, SessionDeadlines, SessionError};
+use crate::catalog::session::{Row, Session, SessionConfig, SessionDeadlines, SessionError, shown};
 use crate::telemetry::metrics::{InstalledExtension, Metrics};
 
 /// `application_name` of these sessions.
@@ -42,7 +41,7 @@ const EXTENSIONS: &str = "SELECT extname, extversion, extowner OPERATOR(pg_catal
 /// Name, version, owned by the bootstrap superuser.
 type Key = (String, String, bool);
 
-/// What was found in each database at its last visit that went well.
+/// What was found in each database at its last visit that went well, by [`Row::name`].
 #[derive(Debug, Default)]
 pub struct InstalledExtensions(HashMap<String, Vec<Key>>);
 
@@ -60,7 +59,7 @@ impl InstalledExtensions {
         let databases = {
             let session = Session::connect(config, deadlines).await?;
             let rows = session.query(DATABASES).await?;
-            rows.iter().map(|row| column(row, 0)).collect::<Result<Vec<_>, _>>()?
+            rows.iter().map(|row| present(row.name(0)?)).collect::<Result<Vec<_>, _>>()?
         };
         self.visit_all(databases, |database| visit(config, deadlines, database)).await;
         let found: Vec<_> = self.groups().into_iter().map(extension).collect();
@@ -88,13 +87,13 @@ impl InstalledExtensions {
             let found = match found {
                 Ok(found) => Some(found),
                 Err(error) if is_gone(&error) => {
-                    tracing::debug!("no extension statistics from database {database:?}: {error}");
+                    let name = shown(&database);
+                    tracing::debug!("no extension statistics from database {name:?}: {error}");
                     None
                 }
                 Err(error) => {
-                    tracing::warn!(
-                        "no new extension statistics from database {database:?}: {error}"
-                    );
+                    let name = shown(&database);
+                    tracing::warn!("no new extension statistics from database {name:?}: {error}");
                     before.remove(&database)
                 }
             };
@@ -124,8 +123,11 @@ async fn visit(
     rows.iter().map(|row| Ok((column(row, 0)?, column(row, 1)?, column(row, 2)? == "t"))).collect()
 }
 
-fn column(row: &SimpleQueryRow, at: usize) -> Result<String, SessionError> {
-    let text = row.try_get(at).map_err(|error| SessionError::Answer(error.to_string()))?;
+fn column(row: &Row, at: usize) -> Result<String, SessionError> {
+    present(row.try_get(at)?)
+}
+
+fn present(text: Option<&str>) -> Result<String, SessionError> {
     text.map(str::to_owned).ok_or_else(|| SessionError::Answer("a column is NULL".to_owned()))
 }
 

@@ -1,9 +1,8 @@
 //! What one look at Postgres finds, in one round trip (07 §1.2).
 
 use chrono::{DateTime, Utc};
-use tokio_postgres::SimpleQueryRow;
 
-use crate::catalog::session::{Session, SessionError};
+use crate::catalog::session::{Row, Session, SessionError};
 
 /// One row, with the columns that [`Sample::read`] takes.
 const CHECK: &str = include_str!("check.sql");
@@ -54,7 +53,7 @@ impl Sample {
         Self::read(&rows, counters)
     }
 
-    fn read(rows: &[SimpleQueryRow], counters: bool) -> Result<Self, SessionError> {
+    fn read(rows: &[Row], counters: bool) -> Result<Self, SessionError> {
         let missing = || SessionError::Answer("a row is missing".to_owned());
         let row = rows.first().ok_or_else(missing)?;
         let idle_since = number(row, "idle_since")?.and_then(DateTime::from_timestamp_micros);
@@ -78,13 +77,13 @@ impl Sample {
     }
 }
 
-fn count(row: &SimpleQueryRow, column: &str) -> Result<u64, SessionError> {
+fn count(row: &Row, column: &str) -> Result<u64, SessionError> {
     let number = number(row, column)?.and_then(|number| u64::try_from(number).ok());
     number.ok_or_else(|| SessionError::Answer(format!("{column} is no count")))
 }
 
-fn number(row: &SimpleQueryRow, column: &str) -> Result<Option<i64>, SessionError> {
+fn number(row: &Row, column: &str) -> Result<Option<i64>, SessionError> {
     let bad = |error: &dyn std::error::Error| SessionError::Answer(format!("{column}: {error}"));
-    let text = row.try_get(column).map_err(|error| bad(&error))?;
+    let text = row.try_get(row.column(column)?)?;
     text.map(|text| text.parse().map_err(|error: std::num::ParseIntError| bad(&error))).transpose()
 }

@@ -311,3 +311,31 @@ fn inside_a_database() {
     };
     assert!(sql(&new, &done).is_empty());
 }
+
+/// No spec can name them, and nothing is done about them; they are named once.
+#[test]
+fn names_that_are_not_utf8_are_left_alone() {
+    let odd = |text: &str| format!("{text}\u{fffd}\0{}", "ff".repeat(text.len()));
+    let owner = odd("jos");
+    let mut state = cluster(&[("ann", None), (&owner, None)], &[("shop", &owner)]);
+    let invalid = DatabaseRow { invalid: true, owner: None, ..DatabaseRow::default() };
+    state.databases.insert(odd("caf"), invalid);
+    let spec = spec(json!({
+        "roles": [{"name": "ann"}, {"name": "jos\u{fffd}"}],
+        "databases": [{"name": "shop", "owner": "ann"}]
+    }));
+    let plan = planned(&spec, &state);
+    let remark = "left alone, because their names are not UTF-8: roles [\"jos\u{fffd}\"], \
+                  databases [\"caf\u{fffd}\"]";
+    assert_eq!(plan.remarks, [remark]);
+    let done: Vec<String> = plan.operations().map(|it| format!("{it} ({})", it.reason)).collect();
+    assert!(done.iter().any(|it| it.contains("its owner is \"jos\u{fffd}\"")), "{done:?}");
+    assert!(done.iter().any(|it| it.contains("create role \"jos\u{fffd}\"")), "{done:?}");
+    assert!(plan.operations().all(|it| !it.sql.expose().contains('\0')), "{done:?}");
+    assert!(!done.iter().any(|it| it.contains("caf")), "{done:?}");
+
+    let many = (0..13).map(|at| odd(&format!("r{at:02}")));
+    state.roles.extend(many.map(|name| (name, StoredPassword::Known(None))));
+    let remarks = planned(&spec, &state).remarks.concat();
+    assert!(remarks.contains("\"r08\u{fffd}\"] and 4 more, databases"), "{remarks}");
+}
