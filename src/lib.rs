@@ -67,3 +67,4 @@ pub mod tls;
 
 #[cfg(test)]
 mod source_rules;
+mod sql_tests;
