@@ -251,6 +251,8 @@ impl Walk<'_> {
         let (before, frame) = (self.before(first, 1).to_owned(), self.frames.last().unwrap());
         match before.as_str() {
             "SET" | "LOCAL" | "SESSION" => true,
+            // RAISE … USING ERRCODE = 'x', MESSAGE = 'y'
+            "USING" | "," if listed(" ERRCODE MESSAGE DETAIL HINT ", self.word(first)) => true,
             "," => frame.in_set || frame.options,
             "(" => frame.options,
             _ => false,
@@ -304,7 +306,8 @@ impl Walk<'_> {
             "DECLARE" => self.declares = true,
             "BEGIN" => self.declares = false,
             "FROM" if !self.reads_a_part() && before != "DISTINCT" => {
-                if self.statement != "REVOKE" {
+                // Of a role, and from a cursor.
+                if !matches!(self.statement.as_str(), "REVOKE" | "FETCH") {
                     self.relation(at + 1);
                     self.frame().in_from = true;
                 }

@@ -28,6 +28,8 @@ const GOOD: &[&str] = &[
      EXECUTE pg_catalog.format('ALTER ROLE %I SET x = 1', a); SELECT 1 INTO a; \
      PERFORM pg_catalog.set_config('a', '=', true); END LOOP; \
      IF a IS NULL THEN RAISE EXCEPTION 'x = %', a; END IF; END $x$",
+    "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'CT001', MESSAGE = 'x'; END $$; \
+     FETCH ALL FROM some_cursor",
     "LOCK TABLE pg_catalog.pg_subscription IN ACCESS EXCLUSIVE MODE",
     "AND s.oid OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.oid[])",
     "SELECT a COLLATE pg_catalog.\"C\" FROM pg_catalog.t WHERE @WHICH@ ORDER BY 1 DESC LIMIT 2",
