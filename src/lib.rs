@@ -67,4 +67,5 @@ pub mod tls;
 
 #[cfg(test)]
 mod source_rules;
+#[cfg(test)]
 mod sql_tests;
