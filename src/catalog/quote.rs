@@ -172,7 +172,7 @@ mod tests {
         assert!(sql.is_ascii(), "{sql}");
         assert!(sql.contains("'hex') OPERATOR(pg_catalog.=) 'c3a9'), (SELECT "), "{sql}");
         assert!(
-            sql.contains(" 'REASSIGN OWNED BY %I TO %I'") && sql.contains("'622549')"),
+            sql.contains("('REASSIGN OWNED BY %I TO %I'") && sql.contains("'622549')"),
             "{sql}"
         );
         assert_eq!(role_in_block("it's"), "$x$it's$x$");

@@ -41,7 +41,7 @@ fn sql_of_ours_looks_nothing_up_by_its_bare_name() {
         };
         seen += texts.len();
         let name = file.strip_prefix(&root).unwrap().display();
-        let found = texts.iter().flat_map(|text| rules::check(text));
+        let found = texts.iter().flat_map(rules::check);
         faults.extend(found.map(|Finding { line, what }| format!("src/{name}:{line}: {what}")));
     }
     assert!(seen > 60, "only {seen} texts were found: the search itself is broken");

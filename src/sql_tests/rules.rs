@@ -305,12 +305,14 @@ impl Walk<'_> {
             }
             "DECLARE" => self.declares = true,
             "BEGIN" => self.declares = false,
-            "FROM" if !self.reads_a_part() && before != "DISTINCT" => {
-                // Of a role, and from a cursor.
-                if !matches!(self.statement.as_str(), "REVOKE" | "FETCH") {
-                    self.relation(at + 1);
-                    self.frame().in_from = true;
-                }
+            // Not of a role, and not from a cursor.
+            "FROM"
+                if !self.reads_a_part()
+                    && before != "DISTINCT"
+                    && !matches!(self.statement.as_str(), "REVOKE" | "FETCH") =>
+            {
+                self.relation(at + 1);
+                self.frame().in_from = true;
             }
             "JOIN" => self.relation(at + 1),
             "INTO" if before == "INSERT" || before == "MERGE" => self.relation(at + 1),

@@ -172,7 +172,7 @@ async fn no_ddl_of_a_tenant_makes_a_superuser() {
         let mut bed = Bed::new(server).await;
         bed.belongs_to_ann();
         bed.spec.role("web", None);
-        let mut compute = running_for_catalog(&mut bed).await;
+        let compute = running_for_catalog(&mut bed).await;
         compute.apply(&bed).await;
         for database in HERS {
             compute.lay_spring(database).await;

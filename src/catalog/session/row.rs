@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn names_that_are_not_utf8() {
-        let name = "caf\u{fffd}\0636166e9";
+        let name = "caf\u{fffd}\u{0}636166e9";
         assert!(is_foreign(name) && !is_foreign("caf\u{fffd}"));
         assert_eq!(shown(name), "caf\u{fffd}");
         assert_eq!(foreign_bytes(name).unwrap(), b"caf\xe9");

@@ -67,7 +67,7 @@ BEGIN
         AND c.relname OPERATOR(pg_catalog.=) '@TABLE@';
     IF NOT FOUND OR fault IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'CT001', MESSAGE = pg_catalog.format(
-            'table @SCHEMA@.@TABLE@ is not used: %s; rename or drop that table, and compute_ctl '
-            'makes its own at the next apply', COALESCE(fault, 'it was renamed meanwhile'));
+            'table @SCHEMA@.@TABLE@ is not used: %s; rename or drop that table, and the next start '
+            'makes another', COALESCE(fault, 'it was renamed just now'));
     END IF;
 END;
