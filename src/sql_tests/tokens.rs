@@ -47,7 +47,8 @@ pub(super) struct Token {
 
 const OPERATORS: &str = "+-*/<>=~!@#%^&|?";
 
-/// Placeholders of `format()` are known only in constants, where no operator `%` is expected.
+/// Placeholders of `format()` other than `%I` are known only in constants, where no operator `%` is
+/// expected.
 pub(super) fn tokens(text: &[(char, usize)], in_constant: bool) -> Vec<Token> {
     let mut cutter = Cutter { text, at: 0, in_constant };
     let mut tokens = Vec::new();
@@ -196,7 +197,9 @@ impl Cutter<'_> {
                 0 => None,
                 digits => Some(digits + 1),
             },
-            '%' if self.in_constant && matches!(self.char(1), 'I' | 'L' | 's') => Some(2),
+            // `catalog::quote::naming` has `%I` outside of constants.
+            '%' if self.char(1) == 'I' => Some(2),
+            '%' if self.in_constant && matches!(self.char(1), 'L' | 's') => Some(2),
             _ => None,
         }
     }
