@@ -61,6 +61,10 @@ async fn of_every_name() {
     .await;
 }
 
+/// Of the test's own session, against the same settings.
+const OWN_OPTIONS: &str =
+    "-c role=cloud_admin -c idle_session_timeout=0 -c local_preload_libraries=";
+
 async fn every_name(compute: &Compute) {
     let sql = compute.sql().await;
     sql.batch_execute("CREATE ROLE powerless").await.unwrap();
@@ -81,12 +85,15 @@ async fn every_name(compute: &Compute) {
         let quoted = name.replace('"', "\"\"");
         sql.batch_execute(&format!("CREATE DATABASE \"{quoted}\"")).await.unwrap();
         // What users set must not get in the way.
-        sql.batch_execute(&format!("ALTER DATABASE \"{quoted}\" SET role = powerless"))
-            .await
-            .unwrap();
+        for set in [
+            "role = powerless",
+            "idle_session_timeout = 1",
+            "local_preload_libraries = 'no_such_library'",
+        ] {
+            sql.batch_execute(&format!("ALTER DATABASE \"{quoted}\" SET {set}")).await.unwrap();
+        }
         let mut config: tokio_postgres::Config = compute.connstr.parse().unwrap();
-        let connected =
-            config.dbname(name).options("-c role=cloud_admin").connect(tokio_postgres::NoTls);
+        let connected = config.dbname(name).options(OWN_OPTIONS).connect(tokio_postgres::NoTls);
         let (client, connection) = connected.await.unwrap();
         let connection = tokio::spawn(connection);
         client

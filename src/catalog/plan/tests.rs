@@ -121,6 +121,20 @@ fn the_neon_extension() {
 }
 
 #[test]
+fn a_schema_neon_of_a_tenant_is_left_alone() {
+    let mut state = cluster(&[], &[]);
+    state.neon_default_version = Some("1.6".to_owned());
+    state.neon_schema_of_others = Some("ann".to_owned());
+    let plan = planned(&spec(json!({})), &state);
+    assert!(plan.stages.is_empty(), "{:?}", phases(&plan));
+    assert!(plan.remarks.iter().any(|remark| remark.contains("\"ann\"")), "{:?}", plan.remarks);
+    let spec = spec(json!({"drop_subscriptions_before_start": true}));
+    let wanted = Wanted { spec: &spec, timeline: "ab", privileged_role: "boss" };
+    let error = plan_cluster(&wanted, state).unwrap_err();
+    assert_eq!(error, PlanError::NeonSchemaOfOthers("ann".to_owned()));
+}
+
+#[test]
 fn statistics_and_audit() {
     let preload = json!([
         {"name": "shared_preload_libraries", "value": "neon,pg_stat_statements", "vartype": "string"}]);

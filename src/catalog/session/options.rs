@@ -242,6 +242,10 @@ mod tests {
         assert!(options.ends_with(" -c neon.forward_ddl=false"), "{options}");
         let at = |text: &str| options.find(text).unwrap();
         assert!(at("pgaudit.log") < at("work_mem") && at("work_mem") < at("log_statement"));
+        // The operator's options change neither of these.
+        for fixed in ["-c search_path= ", "-c session_replication_role=replica "] {
+            assert!(options.rfind(fixed).unwrap() > at("work_mem"), "{options}");
+        }
     }
 
     #[test]
