@@ -50,7 +50,7 @@ pub enum SourceError {
     },
     /// There is nothing in the file.
     #[error(
-        "could not parse {}: it is empty; a pipe gives its content only once, a refresh needs a file",
+        "could not parse {}: it ends at line 1 column 0; it is empty: a pipe gives its content only once, a refresh needs a file",
         .0.display()
     )]
     Empty(PathBuf),
@@ -244,7 +244,7 @@ mod tests {
         let document = source.load_unless_read(read, patience, &|_| ()).await.unwrap();
         assert!(document.spec.is_none());
         let error = load(source).await.unwrap_err();
-        assert!(error.contains("config.json: it is empty; a pipe gives"), "{error}");
+        assert!(error.contains("it is empty: a pipe gives"), "{error}");
     }
 
     #[tokio::test]

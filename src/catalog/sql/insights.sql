@@ -28,7 +28,7 @@ BEGIN
     -- row locks, and has no DDL of its own.
     IF pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'off' THEN
         PERFORM FROM pg_catalog.pg_namespace n
-        WHERE n.oid OPERATOR(pg_catalog.=) object.schema_id FOR SHARE;
+        WHERE n.oid OPERATOR(pg_catalog.=) object.schema_id FOR KEY SHARE;
     END IF;
     EXECUTE pg_catalog.format('LOCK TABLE %I.pg_stat_statements IN ACCESS SHARE MODE', object.nspname);
     PERFORM FROM pg_catalog.pg_class c

@@ -4,14 +4,14 @@ DECLARE
     schema_id pg_catalog.oid;
     fault pg_catalog.text;
 BEGIN
-    -- A name is looked up anew by each statement. While its row is locked the schema keeps its name,
-    -- and while the table is locked the table keeps its name and gets no trigger. A standby takes no
-    -- row locks, and has no DDL of its own.
+    -- Each statement looks the name up anew. While its row is locked the schema keeps its name (a GRANT
+    -- on the schema does not wait for that), and while the table is locked it keeps its name and gets no
+    -- trigger. A standby takes no row locks, and has no DDL of its own.
     IF pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'off'
         AND pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'on'
     THEN
         PERFORM FROM pg_catalog.pg_namespace n
-        WHERE n.nspname OPERATOR(pg_catalog.=) '@SCHEMA@' FOR SHARE;
+        WHERE n.nspname OPERATOR(pg_catalog.=) '@SCHEMA@' FOR KEY SHARE;
     END IF;
     LOCK TABLE ONLY @SCHEMA@.@TABLE@ IN @MODE@ MODE;
     SELECT n.oid INTO schema_id FROM pg_catalog.pg_namespace n
