@@ -95,6 +95,8 @@ async fn everything_works(compute: &Compute, bed: &mut Bed, role: &str) {
 async fn they_are_left_alone() {
     on_every_server(|server| async {
         let mut bed = Bed::new(server).await;
+        // The pause between two rounds of statistics follows it.
+        bed.spec.member("suspend_timeout_seconds", json!(1));
         let mut compute = bed.start_with_args(&["--installed-extensions-collection-interval", "1"]);
         bed.wait_running(&mut compute).await;
         bed.spec.skip_pg_catalog_updates = false;
