@@ -68,22 +68,16 @@ pub fn remark(role: &Role) -> Option<String> {
     if is_hash(&sent) {
         return None;
     }
-    let (what, taken) = if is_hash(text) {
-        (
-            "is an MD5 hash that begins with \"md5\" already",
-            "the text with another \"md5\" in front",
-        )
+    let (detail, taken) = if is_hash(text) {
+        (" (it begins with \"md5\" already)", "the text with another \"md5\" in front")
     } else if text.starts_with(SCRAM) {
-        ("is a broken SCRAM verifier", "the text")
+        (" (it is a broken SCRAM verifier)", "the text")
     } else {
-        (
-            "is neither a SCRAM verifier nor an MD5 hash of 32 lower-case digits",
-            "the text with \"md5\" in front",
-        )
+        ("", "the text with \"md5\" in front")
     };
     Some(format!(
-        "encrypted_password of role {name:?} {what}: Postgres takes {taken} for a password in plain \
-         text and hashes it, so the role cannot log in with the password that was meant; correct \
+        "encrypted_password of role {name:?} is neither a SCRAM verifier nor an MD5 hash of 32 \
+         lower-case digits{detail}: Postgres takes {taken} for a password in plain text and hashes it, so the role cannot log in with the password that was meant; correct \
          the spec"
     ))
 }
