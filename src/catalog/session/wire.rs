@@ -53,6 +53,8 @@ pub(super) struct Wire<S> {
     ready: BytesMut,
     /// Which columns of the rows to come are text.
     texts: Vec<bool>,
+    /// Rows up to the end of this answer are in the binary format, whatever their description says.
+    binary: bool,
 }
 
 impl<S> Wire<S> {
@@ -66,6 +68,7 @@ impl<S> Wire<S> {
             incoming: BytesMut::new(),
             ready: BytesMut::new(),
             texts: Vec::new(),
+            binary: false,
         }
     }
 
@@ -79,9 +82,17 @@ impl<S> Wire<S> {
             let kind = message.first().copied();
             let body = message.get(HEAD..).unwrap_or_default();
             match kind {
-                Some(b'T') => self.texts = texts(body).unwrap_or_default(),
-                // Those that follow a portal are described after it, if at all.
-                Some(b'Z' | b'2') => self.texts.clear(),
+                // A statement with parameters: the library asks for the binary format, of which the
+                // description of a statement does not know yet.
+                Some(b'1' | b'2') => {
+                    self.binary = true;
+                    self.texts.clear();
+                }
+                Some(b'T') if !self.binary => self.texts = texts(body).unwrap_or_default(),
+                Some(b'Z') => {
+                    self.binary = false;
+                    self.texts.clear();
+                }
                 Some(b'D') => {
                     if let Some(row) = marked(body, &self.texts) {
                         self.ready.extend_from_slice(&row);
@@ -370,6 +381,13 @@ mod tests {
         for piece in [1, 7, 1 << 16] {
             assert_eq!(through(&sent.concat(), piece).await, want.concat(), "{piece}");
         }
+        // A statement with parameters, in both orders of the description.
+        let parsed = message(b'1', b"");
+        let sent = [&parsed, &bound, &texts, &bad, &idle, &texts, &bad, &idle].map(|it| &**it);
+        let want = [&parsed, &bound, &texts, &bad, &idle, &texts, &marked, &idle].map(|it| &**it);
+        assert_eq!(through(&sent.concat(), 64).await, want.concat());
+        let sent = [&parsed, &texts, &bound, &bad, &idle].map(|it| &**it).concat();
+        assert_eq!(through(&sent, 64).await, sent);
         assert_eq!(unmark("6a6f73e9").unwrap(), b"jos\xe9");
         assert_eq!((unmark("6"), unmark("zz")), (None, None));
     }
