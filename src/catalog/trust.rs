@@ -6,13 +6,13 @@
 //!    up by its bare name (`IN`, `LIKE`, `BETWEEN`, `IS DISTINCT FROM`, `NULLIF`, `USING`, `CASE x
 //!    WHEN`). `search_path` of every session is empty as well.
 //! 2. **Objects.** A name proves nothing. A relation outside of `pg_catalog` is read or written only
-//!    after [`trusted_table`] has looked at its owner and at what is attached to it, in the same
+//!    after `trusted_table` has looked at its owner and at what is attached to it, in the same
 //!    transaction and under its lock. A function is taken for ours only with its owner.
 //! 3. **Triggers.** Every session runs with `session_replication_role=replica`, so that ordinary
-//!    triggers, rules and event triggers do not fire, and [`close_triggers`] takes the privilege
+//!    triggers, rules and event triggers do not fire, and `close_triggers` takes the privilege
 //!    TRIGGER on what an extension script makes from the tenants, who get it by default privileges.
 //!
-//! What is not ours is refused with SQLSTATE [`NOT_OURS`] and a sentence that names it, so that a
+//! What is not ours is refused with SQLSTATE `CT001` and a sentence that names it, so that a
 //! control plane can tell "cannot write" from "the table is not ours".
 
 use tokio_postgres::error::SqlState;

@@ -2,7 +2,7 @@
 //!
 //! Every document goes through [`parse`]: the error names the path of the offending member, and
 //! members that nobody reads are accepted (02 R2) and reported by path, so that a typing error in
-//! a hand-written spec can be seen. No error repeats a value ([`super::discreet`]).
+//! a hand-written spec can be seen. No error repeats a value (`discreet`).
 
 use std::fmt;
 
