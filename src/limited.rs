@@ -1,4 +1,4 @@
-//! A reader with a limit that whoever reads can set anew: archives of others are not believed, and
+//! A reader with a limit that its user can set anew: archives of others are not believed, and
 //! what is read into memory between two files of them has another limit than the files.
 
 use std::cell::Cell;

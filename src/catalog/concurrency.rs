@@ -7,7 +7,7 @@ const UNKNOWN: usize = 10;
 /// Never more than this.
 const MOST: usize = 100;
 /// Connections that are left to others: the main session of the apply, the monitor, migrations, and
-/// one for whoever looks, which may be the lock watch (05 weakness 4).
+/// one for a session that looks at the server, such as the lock watch (05 weakness 4).
 const LEFT_TO_OTHERS: usize = 4;
 
 /// At the start of a primary: users are not expected yet, so it is a share of `max_connections`.

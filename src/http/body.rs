@@ -3,7 +3,7 @@
 //! The order of the checks is fixed: content type, size, JSON, shape. Reading is bounded in bytes,
 //! in silence between two pieces, and in all. The memory for it comes from the budget of the server
 //! ([`super::budget`]) as pieces arrive, and goes back when the request is over; the first
-//! [`FREE`] bytes of each body are free, so that ordinary requests are served whoever stalls. While
+//! [`FREE`] bytes of each body are free, so that ordinary requests are served while others stall. While
 //! a body is read its connection may be dropped for another one, like any that waits for its client.
 
 use std::time::Duration;

@@ -3,7 +3,7 @@
 //!
 //! Rule: what a client makes the server hold is taken from a budget before it is held, as it
 //! arrives, and not when it is announced. Limits per request are not enough: there are as many
-//! requests as connections. Beyond a budget the answer is 503, at once, and nobody else notices.
+//! requests as connections. Beyond a budget the answer is 503, at once, and other requests go on.
 
 use std::sync::Arc;
 
@@ -46,8 +46,8 @@ impl Bytes {
     }
 }
 
-/// Places for requests that wait for something to happen: half of the connections, so that whoever
-/// has a token cannot keep all others out.
+/// Places for requests that wait for something to happen: half of the connections, so that one
+/// client with a token cannot keep all others out.
 #[derive(Debug, Clone)]
 pub(super) struct LongPolls {
     left: Arc<Semaphore>,

@@ -3,7 +3,7 @@
 //!
 //! These layers lie outside the routing, so that 404, 405 and refused tokens get them too.
 //!
-//! Nobody need show a token to get here, so what a request says of itself is cut in the log: the
+//! No token is needed to get here, so what a request says of itself is cut in the log: the
 //! path and the request id at 256 bytes, the method and the path in the span at what our own
 //! routes need. A longer path is logged once, in the line of the arrival.
 

@@ -345,7 +345,7 @@ mod tests {
         }
         assert_eq!(owner(&empty), 0);
         assert!(!roots.join("new").exists());
-        // A dangling one is left alone, whoever it belongs to, and so is a loop.
+        // A dangling link of any owner is left alone, and so is a loop.
         prepare(&link(&roots.join("new"), "dangling", 0), &user).unwrap();
         assert!(!roots.join("new").exists());
         prepare(&link(&home.join("loop"), "loop", 0), &user).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! Lines of one message are joined with U+200B and written as `PG:<lines>` in one piece to the
 //! [`LogSink`], which never blocks; so the pipe is always read and Postgres never waits for
-//! whoever reads our stderr. Bytes that are not UTF-8 pass as they are; control characters other than
+//! the reader of our stderr. Bytes that are not UTF-8 pass as they are; control characters other than
 //! tab are escaped, because tenants choose what is in a line ([`crate::telemetry::shown`]).
 //!
 //! [`Joiner`] is the pure part: bytes and ticks in, messages out. [`LogCollector`] is the task.

@@ -3,7 +3,7 @@
 //! Rule: whatever a client, a tenant or a document sends is logged through [`shown`], which cuts it
 //! at [`LONGEST`] bytes, and the control characters of every line that leaves the program are
 //! escaped by [`escaped`]: in our own lines by [`super::sink`], in those of Postgres by
-//! [`crate::postgres::log`]. So a request cannot fill the disk of whoever keeps the log, and
+//! [`crate::postgres::log`]. So a request cannot fill the disk that keeps the log, and
 //! no text can move the cursor of a terminal, or overwrite what stands before it.
 
 use std::borrow::Cow;

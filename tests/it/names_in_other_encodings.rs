@@ -16,7 +16,7 @@ fn names<'a>(objects: &'a Value, kind: &str) -> Vec<&'a str> {
     objects[kind].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect()
 }
 
-/// In how many databases an extension is, whoever owns it there.
+/// In how many databases an extension is, with any owner.
 async fn installed(compute: &Compute, name: &str) -> u64 {
     let (_, text) = compute.get("/metrics").await;
     let families = families(text.as_str().unwrap());

@@ -38,8 +38,6 @@ async fn triggers_on_a_table_of_an_extension() {
         compute.lay_spring("tdb").await;
         let powers = compute.powers().await;
         install(&compute, "1.0").await;
-        let may = "SELECT has_table_privilege('ann', 'public.counts', 'TRIGGER')";
-        println!("TRIGGER on the extension's table: {:?}", compute.rows_in("tdb", may).await);
         compute.run_in("tdb", "GRANT TRIGGER ON public.counts TO ann").await;
         let create = format!("CREATE TRIGGER t BEFORE INSERT OR UPDATE ON public.counts {TRIGGER}");
         compute.hers("tdb", &create).await;

@@ -33,7 +33,7 @@ impl Row {
         self.foreign.iter().find(|(at, ..)| *at == column)
     }
 
-    /// The text for whoever reads it, with replacement characters where it is not UTF-8; none for
+    /// The text for readers, with replacement characters where it is not UTF-8; none for
     /// null.
     ///
     /// # Errors

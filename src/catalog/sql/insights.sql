@@ -39,7 +39,7 @@ BEGIN
         AND n.nspname OPERATOR(pg_catalog.=) object.nspname;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'CT001', MESSAGE =
-            'view pg_stat_statements is not read: it or its schema was renamed meanwhile; ask again';
+            'view pg_stat_statements is not read: it or its schema was renamed just now; ask again';
     END IF;
     OPEN insights FOR EXECUTE pg_catalog.format(
         'SELECT pg_catalog.row_to_json(s)::pg_catalog.text FROM %I.pg_stat_statements s '

@@ -130,7 +130,7 @@ impl Compute {
         run(&self.session_of("ann", database).await, sql).await;
     }
 
-    /// Who is more than others. Asked in a database that nobody has laid traps in.
+    /// Who is more than others. Asked in a database without traps.
     pub async fn powers(&self) -> Vec<String> {
         self.rows_in("template1", POWERS).await
     }
