@@ -1,6 +1,7 @@
-//! Durations as people write them on a command line or in a query: `30`, `30s`, `500ms`, `2m`.
+//! Durations as people write them on a command line or in a query (`30`, `30s`, `500ms`, `2m`), and
+//! as documents count them, in milliseconds.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest duration that can be written: a day.
 const MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -22,6 +23,16 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     duration
         .filter(|duration| *duration <= MAX)
         .ok_or_else(|| "a duration such as 30s, 500ms or 2m is needed, a day at most".to_owned())
+}
+
+/// Whole milliseconds, as all `*_ms` members are (02 §3).
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whole milliseconds since then, for members that are 32 bits wide.
+pub fn millis_since(began: Instant) -> u32 {
+    u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -25,21 +25,25 @@
 //! | [`storage`] | safekeepers and pageserver |
 //! | [`postgres`] | the child process, its configuration, its log |
 //! | [`catalog`] | roles and databases |
+//! | [`sql`] | hardened sessions on the managed Postgres, the schema dump, the standby |
 //! | [`http`] | the two servers |
-//! | [`services`] | beside Postgres: pgbouncer, local_proxy, rsyslog, swap and quota; remote extensions, file cache |
+//! | [`services`] | what the compute does for Postgres while it runs: extensions, file cache, monitor |
+//! | [`sidecars`] | programs beside Postgres: pgbouncer, local_proxy, rsyslog, swap and quota |
 //! | [`client`] | `compute_ctl status`, `wait` and `terminate` |
 //! | [`check`] | `compute_ctl check`: what a compute would make of a configuration |
 //! | [`duration`], [`errors`] | durations and errors as text |
 //! | [`failpoints`] | faults that tests inject |
 //! | [`http_client`] | makes every outgoing HTTP client: where a credential may go |
 //! | [`os`] | signals, children, privileges, limits |
-//! | [`telemetry`] | log, metrics, secrets |
+//! | [`telemetry`] | log, metrics |
+//! | [`secret`], [`background`] | values that no log shows; tasks that end before Postgres does |
 //! | [`tls`] | the server certificate of Postgres |
 //! | [`dev`] | the embedded storage behind `compute_ctl dev` and the tests |
 //!
 //! Dependencies point one way: nothing below `http` knows HTTP, `catalog` knows nothing of
 //! `startup`, and `spec` knows nobody.
 
+pub mod background;
 pub mod catalog;
 pub mod check;
 pub mod cli;
@@ -56,8 +60,11 @@ mod limited;
 pub mod node;
 pub mod os;
 pub mod postgres;
+pub mod secret;
 pub mod services;
+pub mod sidecars;
 pub mod spec;
+pub mod sql;
 pub mod startup;
 pub mod state;
 pub mod storage;

@@ -23,7 +23,8 @@ use crate::os::reaper;
 use crate::os::signals::TerminationSignals;
 use crate::postgres::conf::{ConfFile, ConfInputs};
 use crate::postgres::install::PgInstall;
-use crate::services::side::SideParams;
+use crate::secret::{self, Secret, UnusableSecret};
+use crate::sidecars::sidecars::SideParams;
 use crate::spec::ParsedSpec;
 use crate::spec::control_plane::{ControlPlane, RPC};
 use crate::spec::document::Parsed;
@@ -32,7 +33,6 @@ use crate::spec::wire::{ComputeCtlConfig, ConfigDocument};
 use crate::startup::pgdata::PgDataLock;
 use crate::startup::warmup;
 use crate::telemetry::metrics::{BUILD_TAG, Metrics};
-use crate::telemetry::secret::{self, Secret, UnusableSecret};
 use crate::telemetry::sink::LogSink;
 use crate::timeouts::Timeouts;
 

@@ -77,6 +77,6 @@ fn processes_are_started_in_one_place() {
 #[test]
 fn what_is_withheld_from_children_is_given_to_few() {
     let names = ["PGBOUNCER_PASSWORD", "\"NEON_CONTROL_PLANE_TOKEN\""];
-    only_in(&["os/children.rs", "services/side.rs"], &names, |_| true);
+    only_in(&["os/children.rs", "sidecars/sidecars.rs"], &names, |_| true);
     only_in(&["life.rs", "os/children.rs", "startup/mod.rs"], &["CONTROL_PLANE_TOKEN"], |_| true);
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use crate::services::extensions::DownloadLimits;
 use crate::services::lfc::LfcLimits;
 use crate::services::monitor::MonitorLimits;
-use crate::services::pgbouncer::PgbouncerLimits;
-use crate::services::promotion::PromotionLimits;
+use crate::sidecars::pgbouncer::PgbouncerLimits;
 use crate::spec::control_plane::Patience;
+use crate::sql::SessionDeadlines;
+use crate::sql::standby::PromotionLimits;
 use crate::storage::{BasebackupLimits, LeaseLimits};
 use crate::tls::WatchLimits;
 
@@ -149,6 +150,16 @@ impl Timeouts {
     pub fn apply(&self, databases: usize) -> Duration {
         let databases = u32::try_from(databases).unwrap_or(u32::MAX);
         self.sql_apply.saturating_add(self.sql_apply_per_database.saturating_mul(databases))
+    }
+}
+
+impl From<&Timeouts> for SessionDeadlines {
+    fn from(timeouts: &Timeouts) -> Self {
+        Self {
+            connect: timeouts.sql_connect,
+            statement: timeouts.sql_statement,
+            lock: timeouts.sql_lock,
+        }
     }
 }
 

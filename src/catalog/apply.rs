@@ -9,8 +9,8 @@ use super::lakebase;
 use super::plan::{ClusterPlan, Wanted, plan_cluster};
 use super::pool::Sessions;
 use super::report::ApplyReport;
-use super::session::{Session, SessionError};
 use super::snapshot::{self, ClusterState};
+use crate::sql::{Session, SessionError};
 
 /// Brings the catalog to what the spec says, with at most `limit` sessions besides the main one; in
 /// Lakebase mode also to what that mode wants (05 §22).

@@ -15,12 +15,12 @@ use tokio::time::{Instant, sleep_until};
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
-use super::look::look;
+use super::inspect::look;
 use super::operation::Operation;
 use super::plan::{Chain, Permissions, PlanError, Stage, plan_database};
 use super::pool::{Queue, Sessions};
 use super::report::ApplyReport;
-use super::session::{BatchError, Session, SessionError};
+use crate::sql::{BatchError, Session, SessionError};
 
 /// Sessions that create or drop databases at the same time, besides the main one: each copies a
 /// template, and a few of them keep a machine busy.

@@ -12,8 +12,8 @@ use utoipa::ToSchema;
 
 use super::protected::{self, Refusal, RequestError};
 use super::query_error;
-use super::quote::{naming_schema, role_expression, schema_expression};
-use super::session::Session;
+use crate::sql::Session;
+use crate::sql::quote::{naming_schema, role_expression, schema_expression};
 
 /// `application_name` of the session.
 pub const APPLICATION_NAME: &str = "compute_ctl:set_role_grants";

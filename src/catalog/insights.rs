@@ -4,8 +4,8 @@
 //! that only has its name is not read: a tenant can make one, and our session would run its code
 //! ([`super::trust`]).
 
-use super::session::{Row, Session, SessionError};
 use super::trust::is_not_ours;
+use crate::sql::{Row, Session, SessionError};
 
 /// `application_name` of the session.
 pub const APPLICATION_NAME: &str = "compute_ctl:collect_insights";

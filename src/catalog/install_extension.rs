@@ -6,9 +6,9 @@
 
 use super::protected::{self, Refusal, RequestError};
 use super::query_error::{self, QueryError};
-use super::quote::{identifier, literal};
-use super::session::Session;
 use super::trust::close_triggers;
+use crate::sql::Session;
+use crate::sql::quote::{identifier, literal};
 
 /// `application_name` of the session.
 pub const APPLICATION_NAME: &str = "compute_ctl:install_extension";

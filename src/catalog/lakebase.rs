@@ -3,8 +3,8 @@
 
 use std::collections::HashSet;
 
-use super::session::{Session, SessionError};
 use super::snapshot::Cells;
+use crate::sql::{Session, SessionError};
 
 const SQL: &str = include_str!("sql/lakebase.sql");
 

@@ -1,8 +1,8 @@
 //! All roles and databases as they are (05 §15.1). Names that are not UTF-8 are shown with
 //! replacement characters.
 
-use super::session::{Row, Session, SessionError};
-use crate::telemetry::secret::Secret;
+use crate::secret::Secret;
+use crate::sql::{Row, Session, SessionError};
 
 /// `application_name` of the session.
 pub const APPLICATION_NAME: &str = "compute_ctl:get_dbs_and_roles";

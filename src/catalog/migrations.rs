@@ -7,10 +7,10 @@
 
 use thiserror::Error;
 
-use super::quote::{identifier, literal};
-use super::session::{Session, SessionConfig, SessionDeadlines, SessionError};
 use super::trust::{Use, trusted_table};
 use crate::failpoints;
+use crate::sql::quote::{identifier, literal};
+use crate::sql::{Session, SessionConfig, SessionDeadlines, SessionError};
 
 /// Where failures are injected (05 §13.1): `return(n)` fails migration `n`.
 const FAILPOINT: &str = "compute-migration";

@@ -3,11 +3,11 @@
 //!
 //! ```text
 //!  snapshot ─► plan ─► execute ──────────────► report
-//!                       └─► look, plan (inside each database)
+//!                       └─► inspect, plan (inside each database)
 //! ```
 //!
-//! [`session`] connects in a way that no user setting can break, [`quote`] turns names and options
-//! into SQL. [`snapshot`] reads the cluster at once, [`plan`] compares it with the spec, [`execute`]
+//! Sessions and quoting come from [`sql`](crate::sql); [`options`] turns options of the spec into SQL.
+//! [`snapshot`] reads the cluster at once, [`plan`] compares it with the spec, [`execute`]
 //! carries the plan out with the sessions of a [`pool`], and [`report`] says what became of each
 //! object; [`mod@apply`] is all of this in order. In Lakebase mode [`lakebase`] reads more than the
 //! snapshot. [`migrations`] does what older releases left to do, [`neon_extension`] updates the
@@ -20,21 +20,20 @@ pub mod concurrency;
 pub mod execute;
 pub mod grants;
 pub mod insights;
+pub mod inspect;
 pub mod install_extension;
 pub mod lakebase;
 pub mod listing;
-pub mod look;
 pub mod migrations;
 pub mod neon_extension;
 pub mod operation;
+pub mod options;
 pub mod passwords;
 pub mod plan;
 pub mod pool;
 pub mod protected;
 pub mod query_error;
-pub mod quote;
 pub mod report;
-pub mod session;
 pub mod snapshot;
 pub mod trust;
 pub mod writability;

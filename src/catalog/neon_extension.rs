@@ -1,7 +1,7 @@
 //! The upgrade of the `neon` extension after a start (05 §14.1).
 
-use super::session::{POST_APPLY_CONFIG, Session, SessionConfig, SessionDeadlines, SessionError};
 use super::trust::close_triggers;
+use crate::sql::{POST_APPLY_CONFIG, Session, SessionConfig, SessionDeadlines, SessionError};
 
 /// What [`upgrade_neon_extension`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::telemetry::secret::Secret;
+use crate::secret::Secret;
 
 /// The phases of an apply, in the order of their effects (05 §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

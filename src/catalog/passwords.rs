@@ -16,8 +16,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::{digest, hmac, pbkdf2};
 
+use crate::secret::Secret;
 use crate::spec::wire::Role;
-use crate::telemetry::secret::Secret;
 
 /// How the text of a SCRAM verifier begins, and so also that of a broken one.
 const SCRAM: &str = "SCRAM-SHA-256";

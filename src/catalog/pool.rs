@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::session::{MaintenanceSession, SessionConfig, SessionDeadlines, SessionError};
+use crate::sql::{MaintenanceSession, SessionConfig, SessionDeadlines, SessionError};
 
 /// How sessions are opened for one apply.
 #[derive(Debug, Clone)]

@@ -20,7 +20,7 @@
 use thiserror::Error;
 
 use super::query_error::QueryError;
-use super::quote::role_expression;
+use crate::sql::quote::role_expression;
 
 /// Schemas that this program makes and fills.
 const OURS: [&str; 2] = ["neon", "neon_migration"];

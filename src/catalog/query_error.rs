@@ -5,7 +5,7 @@
 
 use thiserror::Error;
 
-use super::session::{Row, Session, SessionError};
+use crate::sql::{Row, Session, SessionError};
 
 /// A statement that failed.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]

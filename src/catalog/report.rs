@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::operation::{Action, Object, Operation, Phase};
-use super::session::SessionError;
+use crate::sql::SessionError;
 
 /// How many operations that are done, unchanged objects and vanished databases are kept, each.
 const MOST: usize = 100;
@@ -158,7 +158,7 @@ fn entry(operation: &Operation, outcome: Outcome) -> OperationReport {
 mod tests {
     use super::*;
     use crate::catalog::operation::ObjectKind;
-    use crate::telemetry::secret::Secret;
+    use crate::secret::Secret;
 
     #[test]
     fn ten_thousand_databases_fit() {

@@ -1,7 +1,7 @@
 //! What is in the cluster, read in one round trip before anything is changed (05 §4).
 //!
 //! [`read`] asks all that decisions about roles, databases and the system database need. What lies
-//! inside the other databases is read there, by [`super::look`], unless its [`Outline`] says enough.
+//! inside the other databases is read there, by [`super::inspect`], unless its [`Outline`] says enough.
 //! Invariant: a row that is not of the expected shape is an error, never left out, because a missing
 //! row would lead to an attempt to create what exists (05 weakness 16). Names that are not UTF-8 are
 //! in it as [`Row::name`] has them, and so are none of those that a spec can name.
@@ -9,10 +9,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::lakebase::LakebaseState;
-use super::quote::{identifier, literal};
-use super::session::{Row, Session, SessionError};
 use super::trust::{Use, trusted_table};
-use crate::telemetry::secret::Secret;
+use crate::secret::Secret;
+use crate::sql::quote::{identifier, literal};
+use crate::sql::{Row, Session, SessionError};
 
 /// Rows begin with what they describe; columns of each kind are those that [`ClusterState::take`]
 /// reads.

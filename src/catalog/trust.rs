@@ -17,8 +17,8 @@
 
 use tokio_postgres::error::SqlState;
 
-use super::quote::literal;
-use super::session::{Session, SessionError};
+use crate::sql::quote::literal;
+use crate::sql::{Session, SessionError};
 
 /// SQLSTATE of our own checks. The class `CT` belongs to no server.
 const NOT_OURS: &str = "CT001";

@@ -5,8 +5,8 @@
 
 use tokio_postgres::error::SqlState;
 
-use super::session::{Session, SessionError};
 use super::trust::{Use, trusted_table};
+use crate::sql::{Session, SessionError};
 
 /// `application_name` of the session.
 pub const APPLICATION_NAME: &str = "compute_ctl:availability_checker";
@@ -36,7 +36,7 @@ fn verdict(outcome: Result<(), SessionError>) -> Result<(), SessionError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::session::PgError;
+    use crate::sql::PgError;
 
     #[test]
     fn only_a_full_disk_counts_as_writable() {

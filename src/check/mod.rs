@@ -21,7 +21,7 @@ use crate::cli::CheckArgs;
 use crate::errors;
 use crate::postgres::conf::{ConfFile, ConfInputs};
 use crate::postgres::files;
-use crate::services::side::{SideDaemons, SideParams};
+use crate::sidecars::sidecars::{SideDaemons, SideParams};
 use crate::spec::ParsedSpec;
 use crate::spec::document::Parsed;
 use crate::spec::source::{read_config, read_spec};

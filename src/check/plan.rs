@@ -10,16 +10,14 @@ use anyhow::Context;
 use tokio_postgres::error::SqlState;
 
 use super::Report;
-use crate::catalog::look::look;
+use crate::catalog::inspect::look;
 use crate::catalog::operation::Operation;
 use crate::catalog::plan::{Chain, ClusterPlan, DatabaseState, Look, Permissions, Wanted};
 use crate::catalog::plan::{plan_cluster, plan_database};
-use crate::catalog::session::{
-    Session, SessionConfig, SessionDeadlines, SessionError, session_config,
-};
 use crate::catalog::snapshot;
 use crate::postgres::install::PgVersion;
 use crate::spec::ParsedSpec;
+use crate::sql::{Session, SessionConfig, SessionDeadlines, SessionError, session_config};
 use crate::timeouts::Timeouts;
 
 const NAME: &str = "compute_ctl:check";

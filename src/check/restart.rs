@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio_postgres::Config;
 
 use super::units;
-use crate::catalog::session::{Session, SessionConfig, SessionDeadlines};
+use crate::sql::{Session, SessionConfig, SessionDeadlines};
 use crate::timeouts::Timeouts;
 
 /// `current_setting` gives values with a unit that people use.

@@ -55,7 +55,7 @@ fn words(name: &str, mark: &Mark) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::secret::Secret;
+    use crate::secret::Secret;
 
     #[test]
     fn rows() {

@@ -16,10 +16,10 @@ use tokio::sync::oneshot;
 use super::{ConfigureReply, Driver, NO_LSN};
 use crate::errors::report;
 use crate::node::requests::{ConfigureFailed, Request, Terminated};
-use crate::os::neighbours;
 use crate::postgres::crash;
 use crate::postgres::process::PostgresProcess;
 use crate::postgres::stop::StopLadder;
+use crate::sidecars::pid_files;
 use crate::spec::Lsn;
 use crate::startup;
 use crate::state::{ComputeStatus, Event};
@@ -109,7 +109,7 @@ impl Driver {
                 }
             }
             Ending::Terminate { mut postgres, reply } => {
-                neighbours::terminate(self.node.params.dev);
+                pid_files::terminate(self.node.params.dev);
                 match self.stop(&mut postgres, &StopLadder::graceful(&timeouts)).await {
                     Stopped::ByLadder(Ok(status)) => {
                         self.sync_and_leave(exit_code(&Ok(status)), Some(reply)).await
@@ -142,7 +142,7 @@ impl Driver {
     /// (01 §18.3).
     async fn end_by_signal(&mut self, postgres: Option<PostgresProcess>) -> u8 {
         let _ = self.node.apply(Event::Signal);
-        neighbours::terminate(self.node.params.dev);
+        pid_files::terminate(self.node.params.dev);
         if let Some(mut postgres) = postgres {
             self.stop_within_timeout(&mut postgres).await;
         }

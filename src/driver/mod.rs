@@ -11,7 +11,7 @@ pub mod ending;
 mod promote;
 pub mod reconfigure;
 mod running;
-pub mod stop;
+pub mod shutdown;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::storage::lease;
 use crate::tls::TlsState;
 use ending::Ending;
 use running::Running;
-pub use stop::Stop;
+pub use shutdown::Stop;
 
 /// Who waits for the first start.
 type ConfigureReply = Option<oneshot::Sender<Result<(), ConfigureFailed>>>;

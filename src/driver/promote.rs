@@ -24,17 +24,18 @@ use anyhow::{Context as _, bail};
 
 use super::reconfigure::Change;
 use super::running::{Done, Running, ending};
-use crate::catalog::session::{APPLY_CONFIG, SessionDeadlines, session_config};
+use crate::duration::millis_since;
 use crate::errors::one_line;
 use crate::failpoints;
 use crate::node::ComputeNode;
+use crate::node::promotion::attempt::{Attempt, PromotionRequest};
+use crate::node::promotion::states::{Promoted, PromotionState};
 use crate::postgres::staged::StagedConf;
 use crate::services::lfc::states::PrewarmState;
-use crate::services::promotion::standby::Standby;
-use crate::services::promotion::states::{Promoted, PromotionState};
-use crate::services::promotion::{Attempt, Wish};
 use crate::spec::ParsedSpec;
 use crate::spec::wire::ComputeMode;
+use crate::sql::standby::Standby;
+use crate::sql::{APPLY_CONFIG, SessionDeadlines, session_config};
 
 /// The name in [`failpoints`].
 const FAILPOINT: &str = "compute-promotion";
@@ -63,7 +64,7 @@ impl Running<'_> {
     pub(super) async fn promote(&mut self, attempt: Attempt) -> Done {
         let driver = &mut *self.driver;
         let node = Arc::clone(&driver.node);
-        let (old, new) = (Arc::clone(&self.in_force), Arc::clone(&attempt.wish.spec));
+        let (old, new) = (Arc::clone(&self.in_force), Arc::clone(&attempt.request.spec));
         let operation = new.spec.operation_uuid.clone();
         let (tls, postmaster) = (&mut driver.tls, &self.postmaster);
         let change = Change { node: &node, old: &old, new: &new, tls, postmaster };
@@ -73,7 +74,7 @@ impl Running<'_> {
             () = driver.stop.requested.cancelled() => return Done::Stopped,
             status = self.postgres.wait() => return Done::Exited(status),
             () = ending(&node) => None,
-            primary = become_primary(&change, &attempt.wish, &mut traces) => Some(primary),
+            primary = become_primary(&change, &attempt.request, &mut traces) => Some(primary),
         };
         self.masked = traces.announced;
         let Primary { mut session, staged, lsn_wait_time_ms, pg_promote_time_ms } = match primary {
@@ -116,7 +117,7 @@ impl Running<'_> {
             None => PromotionState::Completed(Promoted {
                 lsn_wait_time_ms,
                 pg_promote_time_ms,
-                reconfigure_time_ms: millis(promoted),
+                reconfigure_time_ms: millis_since(promoted),
             }),
             Some(error) => {
                 tracing::error!("the promotion is not complete: {error}");
@@ -196,7 +197,7 @@ async fn standby(node: &ComputeNode) -> anyhow::Result<Standby> {
 /// The steps up to a server that can be written to.
 async fn become_primary(
     change: &Change<'_>,
-    wish: &Wish,
+    wish: &PromotionRequest,
     traces: &mut Traces,
 ) -> anyhow::Result<Primary> {
     let (node, old) = (change.node, change.old);
@@ -212,7 +213,7 @@ async fn become_primary(
         let session = standby(node).await?;
         let began = Instant::now();
         let position = session.catch_up(wish.wal_flush_lsn).await?;
-        Ok((session, position, millis(began)))
+        Ok((session, position, millis_since(began)))
     };
     let (staged, (mut session, position, lsn_wait_time_ms)) = tokio::try_join!(staged, caught_up)?;
 
@@ -236,7 +237,7 @@ async fn become_primary(
     } else {
         session.assume_announced();
     }
-    let pg_promote_time_ms = millis(began);
+    let pg_promote_time_ms = millis_since(began);
     Ok(Primary { session, staged, lsn_wait_time_ms, pg_promote_time_ms })
 }
 
@@ -308,11 +309,6 @@ async fn take_back(change: &Change<'_>, session: &mut Standby) -> bool {
         tracing::error!("could not take back what was set for the promotion: {error}");
     }
     taken_back.is_ok()
-}
-
-/// Whole milliseconds until now.
-fn millis(began: Instant) -> u32 {
-    u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

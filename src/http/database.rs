@@ -17,12 +17,12 @@ use super::openapi::{EXTERNAL, StateErrors, TokenErrors};
 use super::sql::{connect, connect_with, to_its_end};
 use super::{Api, Routes};
 use crate::catalog::listing::{self, ListedDatabase, ListedRole, Listing};
-use crate::catalog::session::{SessionDeadlines, SessionError};
 use crate::catalog::{insights, writability};
 use crate::postgres::client::Address;
-use crate::postgres::dump::{self, Dump, DumpError, DumpRequest, Piece};
+use crate::secret::Secret;
+use crate::sql::dump::{self, Dump, DumpError, DumpRequest, Piece};
+use crate::sql::{SessionDeadlines, SessionError};
 use crate::state::ComputeStatus;
-use crate::telemetry::secret::Secret;
 
 /// Routes of the external server that ask for a token.
 pub(super) fn protected() -> Routes {

@@ -13,9 +13,9 @@ use utoipa::ToSchema;
 use super::body::BodyError;
 use super::claims::ClaimsError;
 use crate::catalog::protected::Refusal;
+use crate::node::promotion::accept::RefusedSpec;
 use crate::node::{ConfigureError, WrongStatus};
 use crate::postgres::conf::ConfError;
-use crate::services::promotion::spec::RefusedSpec;
 use crate::spec::SpecError;
 use crate::telemetry::shown::{LONGEST, shown_to};
 

@@ -6,7 +6,7 @@
 //!            auth ◄── protected external routes ◄────────┼──► internal routes
 //!              │                                         └──► open external routes
 //!              └──► body ──► lifecycle, metrics, probes ──► node
-//!                        └──► database, neighbours, probe ──► Postgres
+//!                        └──► database, catalog_changes, health ──► Postgres
 //! ```
 //!
 //! Each group of routes is one file that lists its `Routes`; it is added in `external` or
@@ -16,6 +16,7 @@
 mod auth;
 mod body;
 mod budget;
+mod catalog_changes;
 mod claims;
 mod communicator;
 mod database;
@@ -23,18 +24,17 @@ mod error;
 mod extension_server;
 #[cfg(feature = "testing")]
 mod failpoints;
+mod hadron_liveness;
+mod health;
 mod lfc;
 mod lifecycle;
 #[cfg(test)]
 mod limits_tests;
 mod listen;
 mod metrics;
-mod neighbours;
 mod observe;
 mod openapi;
 mod pool;
-mod probe;
-mod probes;
 mod promotion;
 mod serve;
 mod sql;
@@ -61,7 +61,7 @@ use crate::node::ComputeNode;
 struct Api {
     node: Arc<ComputeNode>,
     limits: HttpLimits,
-    ready: Arc<probes::ReadyProbe>,
+    ready: Arc<health::ReadyProbe>,
     communicator: communicator::Seats,
     bodies: budget::Bytes,
     polls: budget::LongPolls,
@@ -91,7 +91,7 @@ fn protected() -> Routes {
         metrics::protected(),
         database::protected(),
         lfc::protected(),
-        probe::protected(),
+        hadron_liveness::protected(),
         promotion::protected(),
     ];
     groups.into_iter().flatten().collect()
@@ -99,7 +99,7 @@ fn protected() -> Routes {
 
 /// Routes of the external server that are open to all.
 fn open() -> Routes {
-    let groups = [metrics::open(), communicator::open(), probes::open(), openapi::open()];
+    let groups = [metrics::open(), communicator::open(), health::open(), openapi::open()];
     groups.into_iter().flatten().collect()
 }
 
@@ -107,7 +107,7 @@ fn open() -> Routes {
 fn internal_routes() -> Routes {
     let groups = [
         lifecycle::internal(),
-        neighbours::internal(),
+        catalog_changes::internal(),
         extension_server::internal(),
         openapi::open(),
         #[cfg(feature = "testing")]

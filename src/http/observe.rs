@@ -20,7 +20,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::error::ApiError;
-use crate::node::millis;
+use crate::duration::millis;
 use crate::telemetry::shown::{shown, shown_to};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

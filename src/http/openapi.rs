@@ -19,8 +19,8 @@ use utoipa::{IntoResponses, Modify, OpenApi, PartialSchema, ToSchema};
 
 use super::error::{ApiError, ErrorDocument};
 use super::{
-    Routes, communicator, database, extension_server, lfc, lifecycle, metrics, neighbours, probe,
-    probes, promotion,
+    Routes, catalog_changes, communicator, database, extension_server, hadron_liveness, health,
+    lfc, lifecycle, metrics, promotion,
 };
 use crate::spec::{Lsn, TenantId, TimelineId};
 use crate::state::TerminateMode;
@@ -120,12 +120,12 @@ pub(super) enum StateErrors {
         lifecycle::terminate,
         metrics::metrics,
         metrics::startup_metrics,
-        neighbours::grant,
-        neighbours::install,
+        catalog_changes::grant,
+        catalog_changes::install,
         openapi,
-        probe::liveness_probe,
-        probes::live,
-        probes::ready,
+        hadron_liveness::liveness_probe,
+        health::live,
+        health::ready,
         promotion::promote,
     ),
     components(schemas(TerminateMode)),

@@ -9,9 +9,9 @@ use super::body::JsonBody;
 use super::error::{ApiError, ErrorDocument};
 use super::openapi::{BodyErrors, EXTERNAL, TokenErrors};
 use super::{Api, Routes};
-use crate::services::promotion::Wish;
-use crate::services::promotion::spec::accept;
-use crate::services::promotion::states::PromotionState;
+use crate::node::promotion::accept::accept;
+use crate::node::promotion::attempt::PromotionRequest;
+use crate::node::promotion::states::PromotionState;
 use crate::spec::wire::PromoteRequest;
 
 /// Routes of the external server that ask for a token.
@@ -45,7 +45,7 @@ async fn promote(
     let in_force = api.node.may_be_promoted()?;
     let spec = accept(spec, &in_force)?;
     api.node.params.conf(&spec.spec)?;
-    let state = api.node.promotion.ask(Wish { spec: spec.into(), wal_flush_lsn }).await;
+    let state = api.node.promotion.ask(PromotionRequest { spec: spec.into(), wal_flush_lsn }).await;
     let code = match &state {
         PromotionState::Completed(_) => StatusCode::OK,
         PromotionState::NotPromoted | PromotionState::Failed { .. } => {

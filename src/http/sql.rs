@@ -5,8 +5,8 @@ use tracing::Instrument as _;
 
 use super::Api;
 use super::error::ApiError;
-use crate::catalog::session::{self, Session, SessionDeadlines, SessionError};
 use crate::catalog::trust::is_not_ours;
+use crate::sql::{Session, SessionDeadlines, SessionError, session_config};
 
 /// Connects, with the usual deadlines, to the main database or to another one.
 pub(super) async fn connect(
@@ -27,7 +27,7 @@ pub(super) async fn connect_with(
 ) -> Result<Session, SessionError> {
     let params = &api.node.params;
     let (connstr, version) = (params.connstr.as_str(), params.install.version);
-    let mut config = session::session_config(connstr, application_name, version)?;
+    let mut config = session_config(connstr, application_name, version)?;
     if let Some(database) = database {
         // Not by way of a connection string, so every name is just a name.
         config.dbname(database);
@@ -70,7 +70,7 @@ impl From<SessionError> for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::session::PgError;
+    use crate::sql::PgError;
     use tokio_postgres::error::SqlState;
 
     #[test]

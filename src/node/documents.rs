@@ -1,7 +1,6 @@
 //! What the compute tells about itself (02 §12.2, §12.3).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
@@ -132,11 +131,6 @@ fn with_offset<S: Serializer>(
 ) -> Result<S::Ok, S::Error> {
     let text = time.map(|time| time.to_rfc3339_opts(SecondsFormat::AutoSi, false));
     text.serialize(serializer)
-}
-
-/// Whole milliseconds, as all `*_ms` members are (02 §3).
-pub fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

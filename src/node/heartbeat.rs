@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::millis;
+use crate::duration::millis;
 
 /// When the last tick was.
 #[derive(Debug)]

@@ -6,15 +6,14 @@
 
 mod activity;
 pub mod attribution;
-pub mod background;
+pub mod catalog_turn;
 pub mod documents;
-pub mod gate;
 pub mod heartbeat;
 mod lakebase;
 mod params;
 pub mod phase;
 pub mod progress;
-mod promotion;
+pub mod promotion;
 pub mod requests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,22 +22,22 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::background::Background;
 use crate::catalog::report::ApplyReport;
+use crate::duration::millis;
+use crate::node::promotion::attempt::Promotion;
 use crate::os::children::Children;
-use crate::services::SideDaemons;
 use crate::services::extensions::ExtensionStore;
 use crate::services::lfc::Lfc;
-use crate::services::promotion::Promotion;
+use crate::sidecars::SideDaemons;
 use crate::spec::ParsedSpec;
 use crate::state::{ComputeStatus, Event, TerminateMode, transition};
 use crate::storage::Progress;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::LogSink;
-use background::Background;
-pub use documents::{
-    ActivityReason, FailedOperation, StartupMetrics, StatusDocument, StatusExtra, millis,
-};
-use gate::CatalogGate;
+
+use catalog_turn::CatalogGate;
+pub use documents::{ActivityReason, FailedOperation, StartupMetrics, StatusDocument, StatusExtra};
 use heartbeat::Heartbeat;
 pub use lakebase::Lakebase;
 pub use params::ComputeParams;

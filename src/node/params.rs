@@ -10,11 +10,11 @@ use super::Lakebase;
 use crate::postgres::conf::{ConfError, ConfFile, ConfInputs};
 use crate::postgres::files;
 use crate::postgres::install::PgInstall;
-use crate::services::side::SideParams;
+use crate::secret::Secret;
+use crate::sidecars::sidecars::SideParams;
 use crate::spec::ComputeSpec;
 use crate::spec::source::ConfigSource;
 use crate::spec::wire::TlsConfig;
-use crate::telemetry::secret::Secret;
 use crate::timeouts::Timeouts;
 use crate::tls;
 
@@ -92,7 +92,7 @@ impl ComputeParams {
             signal_exit_code: 1,
             remote_ext_base_url: None,
             extension_stats_interval: 3600,
-            side: crate::services::side::SideParams::default(),
+            side: crate::sidecars::sidecars::SideParams::default(),
             timeouts: Timeouts::default(),
         }
     }

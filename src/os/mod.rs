@@ -6,7 +6,6 @@
 
 pub mod children;
 pub mod limits;
-pub mod neighbours;
 pub mod opened;
 pub mod pidfd;
 pub mod privileges;

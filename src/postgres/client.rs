@@ -9,7 +9,7 @@ use tokio_postgres::config::Host;
 use url::Url;
 
 use super::install::PgInstall;
-use crate::telemetry::secret::Secret;
+use crate::secret::Secret;
 
 /// Variables of libpq and of the programs begin like this.
 const LIBPQ: &str = "PG";

@@ -6,7 +6,7 @@
 //!               └─► log ─► telemetry::sink
 //! ```
 //!
-//! Beside it, [`client`] and [`dump`] run client programs of the same installation.
+//! Beside it, [`client`] runs client programs of the same installation.
 //!
 //! Invariant: Postgres is started once per process and never restarted (01 §18.2).
 
@@ -14,7 +14,7 @@ pub mod client;
 pub mod conf;
 pub mod crash;
 pub mod databricks;
-pub mod dump;
+
 pub mod files;
 pub mod install;
 pub mod log;

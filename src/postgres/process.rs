@@ -17,7 +17,7 @@ use super::log::LogCollector;
 use super::ready::{ReadyError, ReadyWatch};
 use super::stop::{StopError, StopLadder, StopOutcome, Stoppable, finish_leftovers};
 use crate::os::children::{Children, RegisteredChild};
-use crate::telemetry::secret::Secret;
+use crate::secret::Secret;
 use crate::telemetry::sink::LogSink;
 use crate::timeouts::Timeouts;
 

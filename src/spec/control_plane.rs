@@ -16,7 +16,7 @@ use super::document::{self, DocumentError, Parsed};
 use super::wire::{ConfigDocument, ControlPlaneResponse, ControlPlaneStatus};
 use crate::errors::one_line;
 use crate::http_client::{self, RedirectRefused, Redirects};
-use crate::telemetry::secret::Secret;
+use crate::secret::Secret;
 
 /// Name of the question in the metrics (03 §10).
 pub const RPC: &str = "GetConfig";
@@ -244,5 +244,4 @@ fn read(body: &[u8]) -> Result<ConfigDocument, TryError> {
 }
 
 #[cfg(test)]
-#[path = "control_plane_tests.rs"]
 mod tests;

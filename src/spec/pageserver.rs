@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::grpc_url::{GrpcAddress, GrpcUrlError};
 use super::ids::ShardIndex;
 use super::libpq_url::{LibpqAddress, LibpqUrlError};
-use crate::telemetry::secret::Secret;
+use crate::secret::Secret;
 
 /// `pageserver_connection_info` of the spec, or what the older members were converted to.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]

@@ -11,7 +11,7 @@ use super::host_port::split_host_port;
 use super::ids::{TenantId, TimelineId};
 use super::pageserver::{PageserverConnectionInfo, PageserverInfoError};
 use super::wire::{ComputeMode, ComputeSpec};
-use crate::telemetry::secret::{self, Secret, UnusableSecret};
+use crate::secret::{self, Secret, UnusableSecret};
 
 /// The setting that stands in for `endpoint_storage_token`.
 const ENDPOINT_TOKEN: &str = "neon.endpoint_storage_token";

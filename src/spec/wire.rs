@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::ids::{Lsn, TenantId, TimelineId};
 use super::pageserver::PageserverConnectionInfo;
-use crate::telemetry::secret::Secret;
+use crate::secret::Secret;
 
 /// The configuration file (02 D1).
 #[derive(Debug, Clone, Deserialize)]

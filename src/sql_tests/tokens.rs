@@ -197,7 +197,7 @@ impl Cutter<'_> {
                 0 => None,
                 digits => Some(digits + 1),
             },
-            // `catalog::quote::naming` has `%I` outside of constants.
+            // `sql::quote::naming` has `%I` outside of constants.
             '%' if self.char(1) == 'I' => Some(2),
             '%' if self.in_constant && matches!(self.char(1), 'L' | 's') => Some(2),
             _ => None,

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use crate::catalog::migrations::{MigrationError, Migrations};
 use crate::catalog::neon_extension::{self, Upgrade};
-use crate::catalog::session::{
+use crate::node::ComputeNode;
+use crate::node::catalog_turn::{CatalogTurn, GateBusy};
+use crate::sql::{
     MIGRATIONS, POST_APPLY_CONFIG, SessionConfig, SessionDeadlines, SessionError, session_config,
 };
-use crate::node::ComputeNode;
-use crate::node::gate::{CatalogTurn, GateBusy};
 
 /// Begins the work of a primary that has just started; migrations only where roles and databases
 /// were applied.

@@ -8,12 +8,13 @@ use anyhow::Context;
 
 use crate::catalog::plan::Wanted;
 use crate::catalog::pool::Sessions;
-use crate::catalog::session::{APPLY_CONFIG, SessionDeadlines, session_config};
 use crate::catalog::{apply, concurrency};
+use crate::duration::millis;
+use crate::node::ComputeNode;
 use crate::node::phase::Phase;
-use crate::node::{ComputeNode, millis};
 use crate::postgres::files::{self, TempOverride};
 use crate::spec::ParsedSpec;
+use crate::sql::{APPLY_CONFIG, SessionDeadlines, session_config};
 use crate::startup::background;
 
 /// When roles and databases are applied (05 §1).

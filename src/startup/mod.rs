@@ -30,14 +30,16 @@ use std::time::Instant;
 
 use anyhow::Context;
 
+use crate::duration::millis;
+use crate::node::ComputeNode;
 use crate::node::phase::Phase;
-use crate::node::{ComputeNode, millis};
 use crate::os::children::CONTROL_PLANE_TOKEN;
 use crate::postgres::conf::ConfFile;
 use crate::postgres::databricks;
 use crate::postgres::files;
 use crate::postgres::process::{PostgresProcess, Server};
 use crate::postgres::ready::ReadyWatch;
+use crate::secret::Secret;
 use crate::spec::{ComputeMode, Lsn, ParsedSpec};
 use crate::state::Event;
 use crate::storage::basebackup::{self, BasebackupRequest, EarlyConnection};
@@ -45,7 +47,6 @@ use crate::storage::safekeepers::{self, SyncCheck, SyncCheckRequest};
 use crate::storage::sync::{self, SyncRequest};
 use crate::storage::target::PageserverTarget;
 use crate::telemetry::log_files;
-use crate::telemetry::secret::Secret;
 use crate::tls::TlsState;
 pub use leftovers::Leftovers;
 

@@ -10,7 +10,8 @@ use std::time::Instant;
 use anyhow::Context;
 use tokio::process::Command;
 
-use crate::node::{ComputeNode, millis};
+use crate::duration::millis;
+use crate::node::ComputeNode;
 use crate::postgres::process::{PostgresProcess, Server};
 use crate::postgres::ready::ReadyWatch;
 use crate::postgres::stop::StopLadder;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::catalog::session::{SessionConfig, SessionDeadlines, SessionError, session_config};
 use crate::node::ComputeNode;
 use crate::services::installed_extensions::cadence::Cadence;
 use crate::services::installed_extensions::{INSTALLED_EXTENSIONS, InstalledExtensions};
 use crate::services::monitor::{COMPUTE_MONITOR, Monitor};
 use crate::spec::ParsedSpec;
 use crate::spec::wire::Feature;
+use crate::sql::{SessionConfig, SessionDeadlines, SessionError, session_config};
 
 /// The spec that was in force then, and those that follow.
 type Specs = watch::Receiver<Option<Arc<ParsedSpec>>>;

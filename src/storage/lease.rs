@@ -22,10 +22,10 @@ use tracing::Instrument;
 use super::errors::chain;
 use super::lease_request::{Lease, Lessor, Pin};
 use super::rotation::pause;
+use crate::secret::Secret;
 use crate::spec::pageserver::PageserverConnectionInfo;
 use crate::spec::{ComputeMode, ParsedSpec, ShardIndex};
 use crate::telemetry::lease_metrics::LeaseMetrics;
-use crate::telemetry::secret::Secret;
 
 /// The spec in force, and every later one.
 pub type Specs = watch::Receiver<Option<Arc<ParsedSpec>>>;

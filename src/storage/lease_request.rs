@@ -10,11 +10,11 @@ use super::errors::{FetchError, chain};
 use super::grpc::GrpcConnection;
 use super::simple_query;
 use super::target::{GrpcEndpoint, login};
+use crate::secret::Secret;
 use crate::spec::grpc_url::GrpcAddress;
 use crate::spec::libpq_url::LibpqAddress;
 use crate::spec::pageserver::{Pageserver, PageserverAddress, PageserverProtocol};
 use crate::spec::{Lsn, ShardIndex, TenantId, TimelineId};
-use crate::telemetry::secret::Secret;
 
 /// Column of the answer over libpq.
 const VALID_UNTIL: &str = "valid_until";

@@ -17,8 +17,8 @@ use tokio_postgres::Config;
 use super::errors::chain;
 use super::simple_query;
 use super::sync_verdict::{Answer, Verdict, quorum, verdict};
+use crate::secret::Secret;
 use crate::spec::{Lsn, TenantId, TimelineId};
-use crate::telemetry::secret::Secret;
 
 /// Whom to ask about what.
 #[derive(Debug, Clone, Copy)]

@@ -13,11 +13,11 @@ use tokio_postgres::Config;
 use tonic::metadata::AsciiMetadataValue;
 
 use super::errors::FetchError;
+use crate::secret::Secret;
 use crate::spec::grpc_url::GrpcAddress;
 use crate::spec::libpq_url::{HostAddress, LibpqAddress};
 use crate::spec::pageserver::{PageserverAddress, PageserverConnectionInfo};
 use crate::spec::{ComputeMode, ParsedSpec, ShardIndex};
-use crate::telemetry::secret::Secret;
 
 /// The pageservers of shard 0, never empty.
 #[derive(Debug, Clone)]

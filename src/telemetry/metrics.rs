@@ -366,5 +366,4 @@ fn days_until(moment: DateTime<Utc>, now: DateTime<Utc>) -> f64 {
 }
 
 #[cfg(test)]
-#[path = "metrics_tests.rs"]
 mod tests;

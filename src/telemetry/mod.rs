@@ -1,9 +1,8 @@
-//! What the program says about itself: log, metrics, and the type that keeps secrets out of both.
+//! What the program says about itself: log and metrics.
 
 pub mod lease_metrics;
 pub mod log_files;
 pub mod logging;
 pub mod metrics;
-pub mod secret;
 pub mod shown;
 pub mod sink;

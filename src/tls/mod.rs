@@ -280,5 +280,4 @@ async fn sleep_until(moment: Option<Instant>) {
 }
 
 #[cfg(test)]
-#[path = "state_tests.rs"]
 mod tests;

@@ -27,8 +27,8 @@ use x509_cert::spki::{
     AlgorithmIdentifierRef, ObjectIdentifier, SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef,
 };
 
+use crate::secret::Secret;
 use crate::spec::wire::TlsConfig;
-use crate::telemetry::secret::Secret;
 
 /// More than any chain; a path that leads elsewhere must not fill the memory.
 const MAX_FILE: u64 = 1 << 20;
@@ -404,5 +404,4 @@ fn pem_reason(error: &pem::Error) -> &'static str {
 }
 
 #[cfg(test)]
-#[path = "pair_tests.rs"]
 mod tests;

@@ -11,8 +11,20 @@ use crate::spec::wire::TlsConfig;
 macro_rules! fixture {
     ($key:literal, $cert:literal) => {
         $crate::tls::testing::Texts {
-            key: include_str!(concat!("testdata/", $key, ".key")).to_owned(),
-            cert: include_str!(concat!("testdata/", $cert, ".crt")).to_owned(),
+            key: include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/src/tls/testdata/",
+                $key,
+                ".key"
+            ))
+            .to_owned(),
+            cert: include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/src/tls/testdata/",
+                $cert,
+                ".crt"
+            ))
+            .to_owned(),
         }
     };
 }

@@ -214,5 +214,4 @@ impl Trouble {
 }
 
 #[cfg(test)]
-#[path = "watch_tests.rs"]
 mod tests;

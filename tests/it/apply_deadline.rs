@@ -7,9 +7,9 @@ use compute_ctl::catalog::apply::apply;
 use compute_ctl::catalog::execute::ApplyError;
 use compute_ctl::catalog::plan::Wanted;
 use compute_ctl::catalog::pool::Sessions;
-use compute_ctl::catalog::session::{APPLY_CONFIG, SessionDeadlines, session_config};
 use compute_ctl::postgres::install::PgVersion;
 use compute_ctl::spec::ComputeSpec;
+use compute_ctl::sql::{APPLY_CONFIG, SessionDeadlines, session_config};
 use serde_json::json;
 use tokio_postgres::NoTls;
 

@@ -2,8 +2,8 @@
 //! weakness 6): all of them are set badly, in every place where they can be, at both ends of their
 //! ranges.
 
-use compute_ctl::catalog::session::{Session, SessionDeadlines, session_config};
 use compute_ctl::postgres::install::PgVersion;
+use compute_ctl::sql::{Session, SessionDeadlines, session_config};
 use nix::sys::signal::Signal;
 use tokio_postgres::Client;
 

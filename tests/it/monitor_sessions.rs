@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use compute_ctl::catalog::session::{Session, SessionDeadlines, session_config};
 use compute_ctl::postgres::install::PgVersion;
 use compute_ctl::services::monitor::{COMPUTE_MONITOR, Monitor, MonitorLimits};
+use compute_ctl::sql::{Session, SessionDeadlines, session_config};
 use compute_ctl::telemetry::metrics::Metrics;
 use serde_json::json;
 use tokio_postgres::NoTls;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use compute_ctl::services::pgbouncer::{Pgbouncer, PgbouncerLimits, PgbouncerPaths, Tuning};
-use compute_ctl::telemetry::secret::Secret;
+use compute_ctl::secret::Secret;
+use compute_ctl::sidecars::pgbouncer::{Pgbouncer, PgbouncerLimits, PgbouncerPaths, Tuning};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::process::Command;

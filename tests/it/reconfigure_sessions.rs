@@ -1,9 +1,9 @@
 //! With `skip_pg_catalog_updates` a reconfiguration opens no SQL session at all (01 §13.2), as the
 //! server's own log of connections shows.
 
-use compute_ctl::catalog::session::{APPLY_CONFIG, POST_APPLY_CONFIG};
 use compute_ctl::services::installed_extensions::INSTALLED_EXTENSIONS;
 use compute_ctl::services::monitor::COMPUTE_MONITOR;
+use compute_ctl::sql::{APPLY_CONFIG, POST_APPLY_CONFIG};
 use nix::sys::signal::Signal;
 
 use crate::support::{Bed, Compute, assert_nothing_left, on_every_server};

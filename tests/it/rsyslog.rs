@@ -5,8 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use compute_ctl::services::rsyslog::{Rsyslog, RsyslogPaths};
-use compute_ctl::services::rsyslog_conf::{AuditEndpoints, AuditInputs, audit, export};
+use compute_ctl::sidecars::rsyslog::{Rsyslog, RsyslogPaths};
+use compute_ctl::sidecars::rsyslog_conf::{AuditEndpoints, AuditInputs, audit, export};
 use compute_ctl::timeouts::Timeouts;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};

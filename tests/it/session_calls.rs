@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use compute_ctl::catalog::session::{
+use compute_ctl::postgres::install::PgVersion;
+use compute_ctl::sql::{
     CallError, CallLimits, Session, SessionDeadlines, SessionError, session_config,
 };
-use compute_ctl::postgres::install::PgVersion;
 use tokio_postgres::types::Type;
 use tokio_util::sync::CancellationToken;
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use compute_ctl::catalog::session::{
+use compute_ctl::dev::servers::Server;
+use compute_ctl::postgres::install::PgVersion;
+use compute_ctl::sql::{
     APPLY_CONFIG, MaintenanceSession, Session, SessionConfig, SessionDeadlines, SessionError,
     session_config,
 };
-use compute_ctl::dev::servers::Server;
-use compute_ctl::postgres::install::PgVersion;
 use tokio_postgres::NoTls;
 
 use crate::support::{PATIENCE, Vanilla, on_every_server, until};

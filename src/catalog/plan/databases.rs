@@ -1,11 +1,12 @@
 //! Databases: what interrupted drops left, deletion and renames, creation and owners (05 §7.3,
 //! §7.6, §7.7).
 
-use super::super::quote::{identifier, literal, options};
-use super::super::session::{is_foreign, shown};
+use super::super::options::options;
 use super::super::snapshot::DatabaseRow;
 use super::{Action, Chain, ObjectKind, Operation, Phase, PlanError, Planner, Stage};
 use crate::spec::wire::Database;
+use crate::sql::quote::{identifier, literal};
+use crate::sql::{is_foreign, shown};
 
 const DATABASE: ObjectKind = ObjectKind::Database;
 

@@ -2,17 +2,17 @@
 //! subscriptions (05 §7.9).
 //!
 //! What the shared catalogs tell is planned by the snapshot. Owner and default privileges of the
-//! schema `public` can only be seen from within: [`super::super::look`] looks, [`plan_database`]
+//! schema `public` can only be seen from within: [`super::super::inspect`] looks, [`plan_database`]
 //! says what is missing. Where nothing is, as far as [`outline`] can tell, no session is opened.
 
 use std::sync::Arc;
 
-use super::super::quote::{DollarQuoted, dollar_quoted, naming, role_in_block};
-use super::super::session::shown;
 use super::super::snapshot::DatabaseRow;
 use super::{Action, Chain, ObjectKind, Operation, Phase, Planner, Stage, outline};
 use crate::catalog::operation::Object;
-use crate::telemetry::secret::Secret;
+use crate::secret::Secret;
+use crate::sql::quote::{DollarQuoted, dollar_quoted, naming, role_in_block};
+use crate::sql::shown;
 
 /// `@ROLE@` is an expression, `@TAG@` the tag of the block around it.
 const REVOKE: &str = include_str!("../sql/revoke_grants.sql");

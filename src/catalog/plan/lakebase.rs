@@ -2,10 +2,10 @@
 //! `databricks_auth`, what the monitor's role may do. Names are qualified throughout, so that it works
 //! on a running compute as well.
 
-use super::super::quote::{dollar_quoted, identifier, literal};
 use super::super::snapshot::StoredPassword;
 use super::super::trust::{Use, trusted_table};
 use super::{Action, ObjectKind, Operation, Phase, Planner};
+use crate::sql::quote::{dollar_quoted, identifier, literal};
 
 const MONITOR: &str = "databricks_monitor";
 /// What `sql/lakebase.sql` looks for.

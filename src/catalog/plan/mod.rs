@@ -23,11 +23,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::operation::{Action, Object, ObjectKind, Operation, Phase};
-use super::session::{is_foreign, shown};
 use super::snapshot::{ClusterState, Questions};
+use crate::secret::Secret;
 use crate::spec::ComputeSpec;
 use crate::spec::wire::{Database, DeltaOperation, Role};
-use crate::telemetry::secret::Secret;
+use crate::sql::{is_foreign, shown};
 pub use inside::{DatabaseState, Look, Permissions, plan_database};
 pub use refuse::PlanError;
 

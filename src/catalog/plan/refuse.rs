@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::super::quote;
+use super::super::options;
 use super::super::snapshot::ClusterState;
 use super::Wanted;
 use crate::spec::wire::PgOption;
@@ -157,9 +157,9 @@ fn check_options(
         let value = value.as_deref().unwrap_or_default();
         let good = match vartype.as_str() {
             "string" => !value.contains('\0'),
-            _ => quote::is_one_piece(value),
+            _ => options::is_one_piece(value),
         };
-        if !good || !quote::is_one_piece(name) {
+        if !good || !options::is_one_piece(name) {
             let (owner, name) = (owner.to_owned(), name.clone());
             return Err(PlanError::BadOption { kind, owner, name });
         }

@@ -3,12 +3,13 @@
 
 use std::collections::HashSet;
 
+use super::super::options::role_options;
 use super::super::passwords::{is_stored, password_text, remark};
-use super::super::quote::{identifier, role_options};
 use super::super::snapshot::StoredPassword;
 use super::{Action, ObjectKind, Operation, Phase, Planner};
+use crate::secret::Secret;
 use crate::spec::wire::Role;
-use crate::telemetry::secret::Secret;
+use crate::sql::quote::identifier;
 
 const ROLE: ObjectKind = ObjectKind::Role;
 

@@ -5,11 +5,11 @@
 //! timeline is marked. A run that ends in between is finished by the next one, which drops what is
 //! on the list and nothing else: what users made meanwhile is theirs.
 
-use super::super::quote::literal;
-use super::super::session::shown;
 use super::super::snapshot::DatabaseRow;
 use super::super::trust::{Use, trusted_table};
 use super::{Action, Chain, ObjectKind, Operation, Phase, Planner, Stage};
+use crate::sql::quote::literal;
+use crate::sql::shown;
 
 /// `@WHICH@` is a further condition.
 const DROP: &str = include_str!("../sql/drop_subscriptions.sql");

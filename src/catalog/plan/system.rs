@@ -1,10 +1,10 @@
 //! Objects of the system database: schema and extension `neon`, statistics, availability check,
 //! audit (05 §7.8, §7.10 to §7.12, §7.15).
 
-use super::super::quote::identifier;
 use super::super::trust::close_triggers;
 use super::{Action, ObjectKind, Operation, Phase, Planner};
 use crate::spec::wire::AuditLogLevel;
+use crate::sql::quote::identifier;
 
 const NEON: &str = "neon";
 /// The table with its row, in one statement: what a tenant has put there is not written to.

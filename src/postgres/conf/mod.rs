@@ -18,8 +18,8 @@ pub use settings::{EffectiveSetting, SettingState};
 
 use thiserror::Error;
 
+use crate::secret::Secret;
 use crate::spec::pageserver::PageserverInfoError;
-use crate::telemetry::secret::Secret;
 use lexer::{SyntaxError, TextError};
 
 /// First line of the file. It is also how a data directory whose preparation was cut short is told

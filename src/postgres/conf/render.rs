@@ -2,7 +2,7 @@
 
 use super::lexer::is_guc_name;
 use super::{Body, ConfError, ConfFile, Line, Origin, Value};
-use crate::telemetry::secret::Secret;
+use crate::secret::Secret;
 
 impl ConfFile {
     /// The text of the file, ending in a line feed. Secret because connection strings and tokens

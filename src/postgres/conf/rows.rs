@@ -7,9 +7,9 @@ use super::{
     Body, CONF_HEADING, ConfError, ConfFile, ConfInputs, Origin, SUBSCRIBERS_SETTING,
     TEMP_OVERRIDE_FILE, Unreadable, Value,
 };
+use crate::secret::Secret;
 use crate::spec::pageserver::PageserverConnectionInfo;
 use crate::spec::wire::{ComputeMode, ComputeSpec, PgOption};
-use crate::telemetry::secret::Secret;
 use crate::tls::install::{CERT_FILE, KEY_FILE};
 
 /// Limits of the extension's fixed arrays (04 §4): entries of `neon.pageserver_connstring`, bytes
@@ -249,9 +249,7 @@ fn check_limit(
 }
 
 #[cfg(test)]
-#[path = "rows_tests.rs"]
 mod tests;
 
 #[cfg(test)]
-#[path = "examples_tests.rs"]
-mod examples;
+mod examples_tests;

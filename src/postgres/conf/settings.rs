@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::lexer::{read_line, read_text};
 use super::render::render_line;
 use super::{Body, ConfFile, Origin, Value};
-use crate::telemetry::secret::Secret;
+use crate::secret::Secret;
 
 /// One setting of the file, as Postgres reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]

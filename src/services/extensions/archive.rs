@@ -222,5 +222,4 @@ fn stays_inside(link: &Path, leads_to: &Path) -> Option<()> {
 }
 
 #[cfg(test)]
-#[path = "archive_tests.rs"]
 mod tests;

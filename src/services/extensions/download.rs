@@ -21,9 +21,9 @@ use url::Url;
 use super::archive::{self, ArchiveError};
 use super::index;
 use super::stage::{InstallError, Stage};
+use crate::background::Background;
 use crate::errors::one_line;
 use crate::http_client::{self, RedirectRefused, Redirects};
-use crate::node::background::Background;
 use crate::postgres::install::PgVersion;
 use crate::telemetry::metrics::Metrics;
 

@@ -29,7 +29,7 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::oneshot;
 use url::Url;
 
-use crate::node::background::Background;
+use crate::background::Background;
 use crate::postgres::install::PgInstall;
 use crate::spec::ComputeSpec;
 use crate::telemetry::metrics::Metrics;
@@ -172,5 +172,4 @@ fn lock(flights: &Flights) -> MutexGuard<'_, HashMap<String, Flight>> {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

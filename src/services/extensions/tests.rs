@@ -14,9 +14,9 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::background::Background;
 use crate::node::ComputeParams;
-use crate::node::background::Background;
-use crate::services::stalling::{FullPort, LONG, PATIENCE, SHORT, stalling};
+use crate::services::testing::{FullPort, LONG, PATIENCE, SHORT, stalling};
 
 /// An archive with one library and one control file.
 fn good_archive() -> Vec<u8> {

@@ -17,7 +17,7 @@ use futures_util::stream;
 use serde::Serialize;
 use tokio_postgres::error::SqlState;
 
-use crate::catalog::session::{Row, Session, SessionConfig, SessionDeadlines, SessionError, shown};
+use crate::sql::{Row, Session, SessionConfig, SessionDeadlines, SessionError, shown};
 use crate::telemetry::metrics::{InstalledExtension, Metrics};
 
 /// `application_name` of these sessions.
@@ -181,7 +181,7 @@ fn line(found: &[InstalledExtension]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::session::PgError;
+    use crate::sql::PgError;
     use std::cell::Cell;
 
     fn key(name: &str, version: &str, owned: bool) -> Key {

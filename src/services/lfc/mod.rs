@@ -17,21 +17,19 @@ mod prewarm;
 mod storage;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
-use crate::catalog::session::{
-    self, APPLY_CONFIG, CallLimits, MaintenanceSession, SessionDeadlines,
-};
+use crate::background::Background;
 use crate::catalog::trust::require_own_schema;
 use crate::errors::one_line;
 use crate::node::ComputeParams;
-use crate::node::background::Background;
 use crate::postgres::install::PgVersion;
 use crate::spec::ParsedSpec;
+use crate::sql::{APPLY_CONFIG, CallLimits, MaintenanceSession, SessionDeadlines, session_config};
 use crate::telemetry::metrics::Metrics;
 use offload::Trigger;
 pub use slot::Busy;
@@ -98,7 +96,7 @@ impl Shared {
     }
 
     async fn connect(&self) -> anyhow::Result<MaintenanceSession> {
-        let config = session::session_config(self.connstr.as_str(), APPLY_CONFIG, self.version)?;
+        let config = session_config(self.connstr.as_str(), APPLY_CONFIG, self.version)?;
         let session = MaintenanceSession::connect(&config, self.deadlines).await;
         let session = session.context("connecting to postgres")?;
         let ours = require_own_schema(session.session(), "neon").await;
@@ -232,11 +230,5 @@ impl Lfc {
     }
 }
 
-/// Whole milliseconds until now.
-fn millis(began: Instant) -> u32 {
-    u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

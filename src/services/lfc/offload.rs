@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
+use super::Shared;
 use super::states::{OffloadState, Offloaded};
 use super::storage::StateObject;
-use super::{Shared, millis};
+use crate::duration::millis_since;
 use crate::spec::ParsedSpec;
 
 const STATE: &str = "SELECT neon.get_local_cache_state()";
@@ -40,7 +41,7 @@ pub(super) async fn offload(
     let row = rows.first().context("querying LFC state: no row")?;
     let state: Option<Vec<u8>> = row.try_get(0).context("deserializing LFC state")?;
     drop((rows, session));
-    let state_query_time_ms = millis(began);
+    let state_query_time_ms = millis_since(began);
     let Some(state) = state else { return Ok(Some(OffloadState::Skipped)) };
 
     let began = Instant::now();
@@ -49,7 +50,7 @@ pub(super) async fn offload(
     let compressed = tokio::task::spawn_blocking(compress).await;
     let compressed =
         compressed.context("compressing LFC state")?.context("compressing LFC state")?;
-    let compress_time_ms = millis(began);
+    let compress_time_ms = millis_since(began);
 
     // Even if that is over: the state may be that of the cache in between.
     if let Trigger::Interval { prewarms } = trigger
@@ -62,7 +63,7 @@ pub(super) async fn offload(
     Ok(Some(OffloadState::Completed(Offloaded {
         state_query_time_ms,
         compress_time_ms,
-        state_upload_time_ms: millis(began),
+        state_upload_time_ms: millis_since(began),
     })))
 }
 

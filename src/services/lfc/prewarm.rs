@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::states::{PrewarmState, Prewarmed};
 use super::storage::{self, StateObject};
-use super::{STATE_LIMIT, Shared, millis};
-use crate::catalog::session::CallError;
+use super::{STATE_LIMIT, Shared};
+use crate::duration::millis_since;
 use crate::failpoints;
 use crate::spec::ParsedSpec;
+use crate::sql::CallError;
 
 /// Memory that an archive may ask for beyond its content, as a power of two: what every decoder must
 /// have by RFC 8878, and four times what [`super::offload`] uses.
@@ -53,7 +54,7 @@ pub(super) async fn prewarm(
         Err(CallError::Cancelled) => return Ok(PrewarmState::Cancelled),
         loaded => loaded.context("loading LFC state into postgres")?,
     };
-    let prewarm_time_ms = millis(began);
+    let prewarm_time_ms = millis_since(began);
 
     let limits = shared.call(shared.deadlines.statement);
     let info = session.session().call(INFO, &[], limits, cancel).await;
@@ -85,12 +86,12 @@ struct Downloaded {
 async fn download(shared: &Shared, object: &StateObject) -> anyhow::Result<Option<Downloaded>> {
     let began = Instant::now();
     let Some(response) = object.get(&shared.limits).await? else { return Ok(None) };
-    let state_download_time_ms = millis(began);
+    let state_download_time_ms = millis_since(began);
     let began = Instant::now();
     let body = storage::body(response).await?;
     let decoded = tokio::task::spawn_blocking(move || decode(&body)).await;
     let state = decoded.context("decoding LFC state")?.context("decoding LFC state")?;
-    let uncompress_time_ms = millis(began);
+    let uncompress_time_ms = millis_since(began);
     Ok(Some(Downloaded { state, state_download_time_ms, uncompress_time_ms }))
 }
 

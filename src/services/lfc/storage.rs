@@ -9,8 +9,8 @@ use url::Url;
 
 use super::{LfcLimits, STATE_LIMIT};
 use crate::http_client::{self, Redirects};
+use crate::secret::Secret;
 use crate::spec::ParsedSpec;
-use crate::telemetry::secret::Secret;
 
 /// Last part of the path.
 const OBJECT: &str = "lfc_state";
@@ -96,5 +96,4 @@ fn client(limits: &LfcLimits, idle: Option<Duration>) -> anyhow::Result<Client> 
 }
 
 #[cfg(test)]
-#[path = "storage_tests.rs"]
 mod tests;

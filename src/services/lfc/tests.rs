@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::node::{ComputeNode, ComputeParams};
 use crate::os::children::Children;
-use crate::services::stalling::{PATIENCE, SHORT};
+use crate::services::testing::{PATIENCE, SHORT};
 use crate::telemetry::sink::LogSink;
 
 pub(super) const TENANT: &str = "f9ddaa608f8785cbabc1fd5fd652b865";

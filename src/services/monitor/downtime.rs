@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use crate::node::millis;
+use crate::duration::millis;
 use crate::telemetry::metrics::Metrics;
 
 /// Keeps the two downtime metrics.

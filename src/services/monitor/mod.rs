@@ -19,10 +19,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::sleep;
 
-use crate::catalog::session::{
-    Session, SessionConfig, SessionDeadlines, SessionError, visited_within,
-};
 use crate::node::ActivityReason;
+use crate::sql::{Session, SessionConfig, SessionDeadlines, SessionError, visited_within};
 use crate::telemetry::metrics::Metrics;
 use activity::Activity;
 use downtime::Downtime;
@@ -167,8 +165,8 @@ impl Monitor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::session::session_config;
     use crate::postgres::install::PgVersion;
+    use crate::sql::session_config;
     use std::time::Instant;
     use tokio::net::TcpListener;
     use tokio::time::timeout;

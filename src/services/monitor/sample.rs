@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::catalog::session::{Row, Session, SessionError};
+use crate::sql::{Row, Session, SessionError};
 
 /// One row, with the columns that [`Sample::read`] takes.
 const CHECK: &str = include_str!("check.sql");

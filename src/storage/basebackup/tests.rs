@@ -3,11 +3,11 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
+use crate::secret::Secret;
 use crate::spec::ComputeMode;
 use crate::spec::pageserver::{Pageserver, PageserverConnectionInfo, PageserverProtocol, Shard};
 use crate::storage::errors::ErrorClass;
 use crate::storage::testing::{Act, Server, copy, copy_end, error, gzip, tar};
-use crate::telemetry::secret::Secret;
 
 const LIMITS: BasebackupLimits = BasebackupLimits {
     connect: Duration::from_secs(5),

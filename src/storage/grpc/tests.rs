@@ -6,6 +6,7 @@ use tonic::Code;
 
 use super::*;
 use crate::dev::pageserver::{Fault, PageserverOptions, StandInPageserver};
+use crate::secret::Secret;
 use crate::spec::ComputeMode;
 use crate::spec::pageserver::PageserverConnectionInfo;
 use crate::storage::basebackup::{
@@ -13,7 +14,6 @@ use crate::storage::basebackup::{
 };
 use crate::storage::testing::{gzip, tar};
 use crate::storage::{BasebackupError, PageserverTarget, Progress};
-use crate::telemetry::secret::Secret;
 
 const LIMITS: BasebackupLimits = BasebackupLimits {
     connect: Duration::from_secs(5),

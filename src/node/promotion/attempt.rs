@@ -1,0 +1,214 @@
+//! From a replica to a primary (07 §5): what was asked for, and what became of it.
+//!
+//! ```text
+//! POST /promote ─► accept::accept ─► Promotion::ask ─┐                    ┌─► failed: the next one
+//! POST /promote ───────────────────────────────────┴─► one attempt ─────┤   begins a new attempt
+//!                                     (served by the driver, standby)   └─► final: for all that come
+//! ```
+//!
+//! Invariants: there is at most one attempt at a time, and whoever asks meanwhile gets its outcome;
+//! it does not depend on any of them staying. An attempt that ended before the server left recovery
+//! is forgotten (07 W27); anything later is final for this process. Every attempt ends, also one
+//! that is dropped.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
+
+use super::states::PromotionState;
+use crate::spec::{Lsn, ParsedSpec};
+
+/// What a request for promotion wants.
+#[derive(Debug, Clone)]
+pub struct PromotionRequest {
+    /// The spec of the primary that is to be; see [`accept`](super::accept::accept).
+    pub spec: Arc<ParsedSpec>,
+    /// What must have been replayed before.
+    pub wal_flush_lsn: Lsn,
+}
+
+/// Why an attempt that nobody finished has ended.
+const DROPPED: &str = "promote sender dropped: the compute is ending";
+
+/// The promotion of one compute.
+#[derive(Debug, Default)]
+pub struct Promotion {
+    shared: Arc<Mutex<Shared>>,
+    asked: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// The driver has not seen it yet.
+    waiting: Option<Attempt>,
+    /// Of the attempt that is there, or of the final one.
+    outcome: Option<watch::Receiver<PromotionState>>,
+    /// Nobody serves any more.
+    closed: bool,
+}
+
+/// The one attempt in progress. Dropping it ends it.
+#[derive(Debug)]
+pub struct Attempt {
+    /// What the first who asked wants; all others get the same.
+    pub request: PromotionRequest,
+    /// [`PromotionState::NotPromoted`] until the end.
+    outcome: watch::Sender<PromotionState>,
+    shared: Arc<Mutex<Shared>>,
+    is_over: bool,
+}
+
+impl Promotion {
+    /// Asks for a promotion and waits for the outcome of the attempt that is there, or begins one.
+    /// The attempt goes on if the caller goes away.
+    pub fn ask(
+        &self,
+        request: PromotionRequest,
+    ) -> impl Future<Output = PromotionState> + Send + use<> {
+        let followed = self.follow(request);
+        async move {
+            let dropped = PromotionState::Failed { error: DROPPED.to_owned() };
+            let Some(mut outcome) = followed else { return dropped };
+            let ended = outcome.wait_for(|state| *state != PromotionState::NotPromoted).await;
+            ended.map_or(dropped, |state| state.clone())
+        }
+    }
+
+    /// None if nobody serves.
+    fn follow(&self, request: PromotionRequest) -> Option<watch::Receiver<PromotionState>> {
+        let mut shared = lock(&self.shared);
+        if let Some(outcome) = &shared.outcome {
+            return Some(outcome.clone());
+        }
+        if shared.closed {
+            return None;
+        }
+        let (sender, outcome) = watch::channel(PromotionState::NotPromoted);
+        shared.outcome = Some(outcome.clone());
+        let of = Arc::clone(&self.shared);
+        shared.waiting = Some(Attempt { request, outcome: sender, shared: of, is_over: false });
+        drop(shared);
+        self.asked.notify_one();
+        Some(outcome)
+    }
+
+    /// Waits for an attempt to begin; for the driver alone.
+    pub async fn asked(&self) -> Attempt {
+        loop {
+            self.asked.notified().await;
+            let waiting = lock(&self.shared).waiting.take();
+            if let Some(attempt) = waiting {
+                return attempt;
+            }
+        }
+    }
+
+    /// The driver serves no more: whoever waits is told, and whoever comes.
+    pub fn close(&self) {
+        let waiting = {
+            let mut shared = lock(&self.shared);
+            shared.closed = true;
+            shared.waiting.take()
+        };
+        // Not under the lock, which its end takes.
+        drop(waiting);
+    }
+}
+
+impl Attempt {
+    /// It came to nothing and may be tried again; as far as is known the server is the replica that
+    /// it was.
+    pub fn failed(mut self, error: String) {
+        // First, so that whoever hears of it can try again.
+        self.forget();
+        self.outcome.send_replace(PromotionState::Failed { error });
+    }
+
+    /// It is over for good, one way or the other: the server is no replica any more.
+    pub fn end(mut self, state: PromotionState) {
+        self.is_over = true;
+        self.outcome.send_replace(state);
+    }
+
+    /// Once: after that the outcome is that of another attempt.
+    fn forget(&mut self) {
+        if !std::mem::replace(&mut self.is_over, true) {
+            lock(&self.shared).outcome = None;
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::accept::tests::parsed;
+    use super::super::states::Promoted;
+    use super::*;
+    use serde_json::json;
+
+    fn request(number: u64) -> PromotionRequest {
+        PromotionRequest { spec: Arc::new(parsed(json!({}))), wal_flush_lsn: Lsn(number) }
+    }
+
+    fn done() -> PromotionState {
+        PromotionState::Completed(Promoted {
+            lsn_wait_time_ms: 1,
+            pg_promote_time_ms: 2,
+            reconfigure_time_ms: 3,
+        })
+    }
+
+    fn failed(error: &str) -> PromotionState {
+        PromotionState::Failed { error: error.to_owned() }
+    }
+
+    #[tokio::test]
+    async fn all_get_the_outcome_of_the_first() {
+        let promotion = Promotion::default();
+        let (first, second) = (promotion.ask(request(1)), promotion.ask(request(2)));
+        // Whoever began it goes away.
+        drop(first);
+        let attempt = promotion.asked().await;
+        assert_eq!(attempt.request.wal_flush_lsn, Lsn(1));
+        let third = promotion.ask(request(3));
+        attempt.end(done());
+        assert_eq!(tokio::join!(second, third), (done(), done()));
+        assert_eq!(promotion.ask(request(4)).await, done(), "for good");
+    }
+
+    #[tokio::test]
+    async fn an_early_failure_is_forgotten_and_a_late_one_is_not() {
+        let promotion = Promotion::default();
+        let first = promotion.ask(request(1));
+        promotion.asked().await.failed("early".to_owned());
+        assert_eq!(first.await, failed("early"));
+        let second = promotion.ask(request(2));
+        let attempt = promotion.asked().await;
+        assert_eq!(attempt.request.wal_flush_lsn, Lsn(2));
+        attempt.end(failed("late"));
+        assert_eq!(second.await, failed("late"));
+        assert_eq!(promotion.ask(request(3)).await, failed("late"));
+    }
+
+    #[tokio::test]
+    async fn every_attempt_ends() {
+        let promotion = Promotion::default();
+        let first = promotion.ask(request(1));
+        drop(promotion.asked().await);
+        assert_eq!(first.await, failed(DROPPED));
+        let second = promotion.ask(request(2));
+        promotion.close();
+        assert_eq!(second.await, failed(DROPPED));
+        assert_eq!(promotion.ask(request(3)).await, failed(DROPPED));
+    }
+}

@@ -1,0 +1,41 @@
+//! The promotion of a replica to a primary, as the node sees it: it does not go through the status
+//! (01 §17). The spec that is [`accept`]ed becomes an [`attempt`] of the driver, whose outcome is one
+//! of the [`states`].
+
+pub mod accept;
+pub mod attempt;
+pub mod states;
+
+use std::sync::Arc;
+
+use super::ComputeNode;
+use super::requests::WrongStatus;
+use crate::spec::ParsedSpec;
+use crate::state::ComputeStatus;
+
+impl ComputeNode {
+    /// The spec of a compute that may be asked to become a primary: any that has one, as long as it
+    /// is not on its way out.
+    ///
+    /// # Errors
+    /// There is no spec, or there will be no server.
+    pub fn may_be_promoted(&self) -> Result<Arc<ParsedSpec>, WrongStatus> {
+        let status = self.lock().status;
+        if status == ComputeStatus::Empty || status.is_ending() {
+            return Err(WrongStatus(status));
+        }
+        self.spec().ok_or(WrongStatus(status))
+    }
+
+    /// A promotion has ended: what `/status` tells of it beside the status.
+    pub fn end_promotion(&self, operation: Option<String>, failed: Option<String>) {
+        let mut state = self.lock();
+        match failed {
+            Some(error) => state.last_failure = Some(state.failed_operation(operation, error)),
+            None => {
+                state.step = None;
+                state.applied_operation = operation;
+            }
+        }
+    }
+}

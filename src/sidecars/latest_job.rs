@@ -1,0 +1,111 @@
+//! Background work of one kind: one job at a time, and of those that wait only the newest
+//! (04 W16).
+//!
+//! A start and a reconfiguration right after it may both want to tune the same daemon. Whichever
+//! came last must be what the daemon has in the end.
+
+use std::future::Future;
+use std::sync::{Arc, Once};
+
+use tokio::sync::watch;
+
+/// A place for one job, and the task that does what is put there.
+#[derive(Debug)]
+pub struct LatestJob<J> {
+    place: watch::Sender<Option<Arc<J>>>,
+    started: Once,
+}
+
+/// Tells a job in progress that a newer one waits.
+#[derive(Debug)]
+pub struct Superseded<J>(watch::Receiver<Option<Arc<J>>>);
+
+impl<J> Superseded<J> {
+    /// Resolves when a newer job was put. Cancel-safe.
+    pub async fn wait(&mut self) {
+        if self.0.changed().await.is_err() {
+            // Nobody can put one any more.
+            std::future::pending().await
+        }
+    }
+}
+
+impl<J> Default for LatestJob<J> {
+    fn default() -> Self {
+        Self { place: watch::Sender::new(None), started: Once::new() }
+    }
+}
+
+impl<J: Send + Sync + 'static> LatestJob<J> {
+    /// Has `job` done by the task, which the first call starts with its `work`. Needs a runtime.
+    /// Returns at once.
+    pub fn put<W, F>(&self, job: J, work: W)
+    where
+        W: Fn(Arc<J>, Superseded<J>) -> F + Send + 'static,
+        F: Future<Output = ()> + Send,
+    {
+        self.started.call_once(|| {
+            let mut place = self.place.subscribe();
+            tokio::spawn(async move {
+                while place.changed().await.is_ok() {
+                    let job = place.borrow_and_update().clone();
+                    if let Some(job) = job {
+                        work(job, Superseded(place.clone())).await;
+                    }
+                }
+            });
+        });
+        self.place.send_replace(Some(Arc::new(job)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use tokio::sync::{Notify, mpsc};
+
+    #[tokio::test]
+    async fn what_waits_is_replaced_by_what_is_newer() {
+        let newest = LatestJob::default();
+        let (begun, mut begins) = mpsc::unbounded_channel();
+        let gate = Arc::new(Notify::new());
+        let done = Arc::new(Mutex::new(Vec::new()));
+        for job in 1..=3 {
+            let (begun, gate, done) = (begun.clone(), gate.clone(), done.clone());
+            newest.put(job, move |job: Arc<i32>, _| {
+                let (begun, gate, done) = (begun.clone(), gate.clone(), done.clone());
+                async move {
+                    begun.send(*job).unwrap();
+                    gate.notified().await;
+                    done.lock().unwrap().push(*job);
+                }
+            });
+            if job == 1 {
+                assert_eq!(begins.recv().await, Some(1));
+            }
+        }
+        gate.notify_one();
+        assert_eq!(begins.recv().await, Some(3), "2 was never begun");
+        assert_eq!(*done.lock().unwrap(), [1]);
+    }
+
+    #[tokio::test]
+    async fn a_job_learns_that_a_newer_one_waits() {
+        let newest = LatestJob::default();
+        let (ended, mut ends) = mpsc::unbounded_channel();
+        let work = move |job: Arc<i32>, mut superseded: Superseded<i32>| {
+            let ended = ended.clone();
+            async move {
+                superseded.wait().await;
+                ended.send(*job).unwrap();
+            }
+        };
+        newest.put(1, work.clone());
+        tokio::task::yield_now().await;
+        newest.put(2, work);
+        // If 2 came before the task had looked, 1 was replaced and 2 waits for ever.
+        let first = tokio::time::timeout(std::time::Duration::from_millis(200), ends.recv()).await;
+        assert!(matches!(first, Ok(Some(1)) | Err(_)), "{first:?}");
+    }
+}

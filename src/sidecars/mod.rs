@@ -1,0 +1,30 @@
+//! Programs beside Postgres that the spec configures (04 §8 to §11).
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`sidecars`] | when each of them has its turn in a start or a reconfiguration |
+//! | [`pgbouncer`], [`ini`] | settings into its INI file, `RELOAD` |
+//! | [`local_proxy`] | its JSON file, SIGHUP |
+//! | [`rsyslog`], [`rsyslog_conf`] | audit forwarding and log export |
+//! | [`audit_gc`], [`imfile_state`] | old audit files, and how far they were read |
+//! | [`vm_helpers`] | swap and disk quota |
+//! | [`pid_files`] | processes that are known by the file with their number |
+//! | [`replace_file`], [`latest_job`] | what they share: files in one step, one job at a time |
+//!
+//! None of the programs is a child of ours; what is shared are files, a pid file, a console.
+
+pub mod audit_gc;
+pub mod imfile_state;
+pub mod ini;
+pub mod latest_job;
+pub mod local_proxy;
+pub mod pgbouncer;
+pub mod pid_files;
+pub mod replace_file;
+pub mod rsyslog;
+pub mod rsyslog_conf;
+#[expect(clippy::module_inception, reason = "the room is named after what it is about")]
+pub mod sidecars;
+pub mod vm_helpers;
+
+pub use sidecars::SideDaemons;

@@ -1,0 +1,370 @@
+//! Has rsyslogd forward audit records and the log of Postgres (04 §10).
+//!
+//! rsyslogd is not our child: init starts it again whenever it ends, and it reads its include files
+//! only then. So a change is: write the file, end the daemon, wait for a new one. Runs beside the
+//! preparation of PGDATA and has to be over before Postgres starts. Invariant: a file whose
+//! content the daemon was not restarted for, because of an error or because the caller gave up,
+//! gets its old content back, so that the next try does not find "no change" (04 W18).
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
+
+use super::replace_file::{self, Durability, FileError};
+use super::rsyslog_conf::{EndpointError, ExportHostError};
+use crate::os::pidfd::ProcessHandle;
+use crate::os::procs;
+
+/// First and longest pause between two looks for the new daemon. Nothing tells of a process that
+/// is somebody else's child.
+const LOOK: Duration = Duration::from_millis(2);
+const LOOK_MAX: Duration = Duration::from_millis(100);
+/// The daemon may run as another user in some images.
+const CONF_MODE: u32 = 0o644;
+
+/// Where rsyslogd and its files are.
+#[derive(Debug, Clone)]
+pub struct RsyslogPaths {
+    /// The audit file, an include of the daemon.
+    pub audit: PathBuf,
+    /// The export file, an include of the daemon.
+    pub export: PathBuf,
+    /// Where the daemon keeps how far it has read.
+    pub work_folder: PathBuf,
+    /// Name of the daemon's process, at most 15 bytes.
+    pub program: String,
+}
+
+impl Default for RsyslogPaths {
+    fn default() -> Self {
+        Self {
+            audit: "/etc/rsyslog.d/compute_audit_rsyslog.conf".into(),
+            export: "/etc/rsyslog.d/postgres_logs.conf".into(),
+            work_folder: "/var/log/rsyslog".into(),
+            program: "rsyslogd".to_owned(),
+        }
+    }
+}
+
+/// Why rsyslogd does not forward what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum RsyslogError {
+    /// No usable collector in the environment.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// No usable host in the spec.
+    #[error(transparent)]
+    ExportHost(#[from] ExportHostError),
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// `/proc` cannot be read.
+    #[error("could not look for {program}: {source}")]
+    Look {
+        /// Name of the daemon.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// No new daemon.
+    #[error(
+        "{program} did not come back within {limit:?} ({ended} of this user were told to end): it \
+         has to run, and to be started again by init whenever it ends"
+    )]
+    NotRestarted {
+        /// Name of the daemon.
+        program: String,
+        /// The deadline.
+        limit: Duration,
+        /// How many processes got a signal.
+        ended: usize,
+    },
+}
+
+/// rsyslogd as the rest of the program sees it.
+#[derive(Debug)]
+pub struct Rsyslog {
+    paths: RsyslogPaths,
+    restart_limit: Duration,
+}
+
+/// One daemon: number and start time.
+type Daemon = (i32, u64);
+
+impl Rsyslog {
+    /// Touches nothing. A restart may take `restart_limit`.
+    pub fn new(paths: RsyslogPaths, restart_limit: Duration) -> Self {
+        Self { paths, restart_limit }
+    }
+
+    /// Where things are.
+    pub fn paths(&self) -> &RsyslogPaths {
+        &self.paths
+    }
+
+    /// Puts both files in force, with at most one restart: the audit file if there is one to be,
+    /// the export file if it is another one than before. An empty export file takes effect
+    /// with the next restart, whenever that is: Postgres has stopped sending by then.
+    ///
+    /// # Errors
+    /// See [`RsyslogError`]. Both files are as they were.
+    pub async fn apply(&self, audit: Option<&str>, export: &str) -> Result<(), RsyslogError> {
+        let mut rewritten = Vec::new();
+        if let Some(text) = audit {
+            rewritten.push(Rewritten::new(&self.paths.audit, text)?);
+        }
+        let path = &self.paths.export;
+        let present = read_if_there(path).map_err(FileError::at("read", path))?;
+        if present.as_deref().unwrap_or_default() != export.as_bytes() {
+            if export.is_empty() {
+                // What is left there does no harm.
+                if let Err(error) =
+                    replace_file::replace(path, b"", CONF_MODE, Durability::Throwaway)
+                {
+                    tracing::warn!("the log export is off, but {error}");
+                }
+            } else {
+                rewritten.push(Rewritten::new(path, export)?);
+            }
+        }
+        if !rewritten.is_empty() {
+            self.restart().await?;
+            rewritten.into_iter().for_each(Rewritten::keep);
+        }
+        Ok(())
+    }
+
+    /// Ends the daemons of our user and waits for a new one. Half-way to the deadline those that
+    /// do not end (they may be trying to reach a dead collector) are killed.
+    async fn restart(&self) -> Result<(), RsyslogError> {
+        let old = self.daemons()?;
+        for (step, signal) in [(1, Signal::SIGTERM), (2, Signal::SIGKILL)] {
+            for daemon in &old {
+                self.end(*daemon, signal);
+            }
+            let limit = self.restart_limit / 2;
+            if let Ok(found) = tokio::time::timeout(limit, self.new_daemon(&old)).await {
+                let (pid, _) = found?;
+                tracing::info!("{} was started again, process {pid}", self.paths.program);
+                return Ok(());
+            }
+            if step == 1 && !old.is_empty() {
+                tracing::warn!("{} does not come back, killing it", self.paths.program);
+            }
+        }
+        Err(RsyslogError::NotRestarted {
+            program: self.paths.program.clone(),
+            limit: self.restart_limit,
+            ended: old.len(),
+        })
+    }
+
+    async fn new_daemon(&self, old: &[Daemon]) -> Result<Daemon, RsyslogError> {
+        let mut pause = LOOK;
+        loop {
+            if let Some(found) = self.daemons()?.into_iter().find(|found| !old.contains(found)) {
+                return Ok(found);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOOK_MAX);
+        }
+    }
+
+    /// Those of our user. Others are neither ours to end nor do they read our files.
+    fn daemons(&self) -> Result<Vec<Daemon>, RsyslogError> {
+        let program = &self.paths.program;
+        let all = procs::all()
+            .map_err(|source| RsyslogError::Look { program: program.clone(), source })?;
+        let me = geteuid().as_raw();
+        let is_ours = |pid| {
+            procs::owner(pid) == Some(me) && procs::name(pid).as_deref() == Some(program.as_str())
+        };
+        let alive = all.into_iter().filter(|process| !process.zombie && is_ours(process.pid));
+        Ok(alive.map(|process| (process.pid, process.started)).collect())
+    }
+
+    fn end(&self, (pid, started): Daemon, signal: Signal) {
+        let Some(handle) = ProcessHandle::open(pid) else { return };
+        // The number can have come to mean another process before it was held.
+        if procs::get(pid).is_none_or(|process| process.started != started) {
+            return;
+        }
+        if let Err(error) = handle.signal(signal) {
+            let program = &self.paths.program;
+            tracing::warn!("could not send {signal} to {program}, process {pid}: {error}");
+        }
+    }
+}
+
+fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A file with new content that nobody has read yet. Dropped, it gets its old content back.
+#[derive(Debug)]
+#[must_use = "dropping it brings the old content back"]
+struct Rewritten {
+    path: PathBuf,
+    before: Option<Vec<u8>>,
+    kept: bool,
+}
+
+impl Rewritten {
+    fn new(path: &Path, text: &str) -> Result<Self, FileError> {
+        let before = read_if_there(path).map_err(FileError::at("read", path))?;
+        replace_file::replace(path, text.as_bytes(), CONF_MODE, Durability::Throwaway)?;
+        Ok(Self { path: path.to_owned(), before, kept: false })
+    }
+
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Rewritten {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        let restored = match &self.before {
+            Some(before) => {
+                replace_file::replace(&self.path, before, CONF_MODE, Durability::Throwaway)
+            }
+            None => fs::remove_file(&self.path).map_err(FileError::at("remove", &self.path)),
+        };
+        if let Err(error) = restored {
+            tracing::warn!("a file that is not in force stays: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::children::{Children, RegisteredChild};
+    use tempfile::TempDir;
+    use tokio::process::Command;
+
+    const LONG: Duration = Duration::from_secs(60);
+    const SHORT: Duration = Duration::from_millis(50);
+
+    /// A daemon of a name that no other process has: `sleep` by another name.
+    struct Bed {
+        dir: TempDir,
+        rsyslog: Rsyslog,
+    }
+
+    fn bed(limit: Duration) -> Bed {
+        let dir = tempfile::tempdir().unwrap();
+        let program = format!("rs{:x}", fastrand::u32(..));
+        std::os::unix::fs::symlink("/bin/sleep", dir.path().join(&program)).unwrap();
+        let paths = RsyslogPaths {
+            audit: dir.path().join("audit.conf"),
+            export: dir.path().join("export.conf"),
+            work_folder: dir.path().to_owned(),
+            program,
+        };
+        Bed { dir, rsyslog: Rsyslog::new(paths, limit) }
+    }
+
+    impl Bed {
+        fn spawn(&self) -> RegisteredChild {
+            let mut command = Command::new(self.dir.path().join(&self.rsyslog.paths.program));
+            let mut child = Children::new().spawn({
+                command.arg("1000");
+                command
+            });
+            child.as_mut().unwrap().kill_on_drop(true);
+            child.unwrap()
+        }
+
+        /// What init does: starts the daemon again when it ends. Returns the last one.
+        async fn init(&self, mut daemon: RegisteredChild) -> RegisteredChild {
+            daemon.wait().await.unwrap();
+            self.spawn()
+        }
+
+        fn text(&self, path: &Path) -> Option<String> {
+            read_if_there(path).unwrap().map(|text| String::from_utf8(text).unwrap())
+        }
+    }
+
+    #[tokio::test]
+    async fn both_files_and_one_restart() {
+        let bed = bed(LONG);
+        let paths = bed.rsyslog.paths();
+        let (applied, daemon) =
+            tokio::join!(bed.rsyslog.apply(Some("audit"), "export"), bed.init(bed.spawn()));
+        applied.unwrap();
+        assert_eq!(bed.text(&paths.audit).as_deref(), Some("audit"));
+        assert_eq!(bed.text(&paths.export).as_deref(), Some("export"));
+        // Nothing new: the daemon stays. The test would hang if it did not.
+        bed.rsyslog.apply(None, "export").await.unwrap();
+        // The host is gone: no restart either (case R4 of 04 §15).
+        bed.rsyslog.apply(None, "").await.unwrap();
+        assert_eq!(bed.text(&paths.export).as_deref(), Some(""));
+        assert!(procs::get(daemon.pid()).is_some_and(|p| !p.zombie));
+    }
+
+    /// With neither a host nor a file nothing is touched, not even a folder that is missing.
+    #[tokio::test]
+    async fn a_machine_without_rsyslog() {
+        let mut bed = bed(SHORT);
+        bed.rsyslog.paths.export = "/no/such/folder/export.conf".into();
+        bed.rsyslog.apply(None, "").await.unwrap();
+    }
+
+    /// Case R5 of 04 §15: a dying daemon does not count as the new one, and the next try does not
+    /// take the file for old news.
+    #[tokio::test]
+    async fn a_daemon_that_does_not_come_back() {
+        let bed = bed(SHORT);
+        let paths = bed.rsyslog.paths();
+        fs::write(&paths.export, "before").unwrap();
+        let mut daemon = bed.spawn();
+        for expected in [1, 0] {
+            let error = bed.rsyslog.apply(Some("audit"), "export").await.unwrap_err();
+            let RsyslogError::NotRestarted { ended, .. } = error else { panic!("{error}") };
+            assert_eq!(ended, expected);
+            assert_eq!(bed.text(&paths.audit), None);
+            assert_eq!(bed.text(&paths.export).as_deref(), Some("before"));
+            daemon.wait().await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn giving_up_brings_the_files_back() {
+        let bed = bed(LONG);
+        let paths = bed.rsyslog.paths();
+        let mut applying = Box::pin(bed.rsyslog.apply(Some("audit"), "export"));
+        let waited = tokio::time::timeout(SHORT, &mut applying).await;
+        assert!(waited.is_err());
+        assert_eq!(bed.text(&paths.export).as_deref(), Some("export"), "on its way");
+        drop(applying);
+        assert_eq!((bed.text(&paths.audit), bed.text(&paths.export)), (None, None));
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_does_not_end_is_killed() {
+        let bed = bed(Duration::from_secs(4));
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "trap '' TERM; exec \"$0\" 1000"]);
+        command.arg(bed.dir.path().join(&bed.rsyslog.paths.program));
+        let mut stubborn = Children::new().spawn(command).unwrap();
+        stubborn.kill_on_drop(true);
+        while bed.rsyslog.daemons().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let (applied, _daemon) =
+            tokio::join!(bed.rsyslog.apply(None, "export"), bed.init(stubborn));
+        applied.unwrap();
+    }
+}

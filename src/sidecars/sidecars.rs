@@ -1,0 +1,241 @@
+//! When the programs beside Postgres have their turn (04 §2, 01 §8.1 d to i and §13.2).
+//!
+//! ```text
+//!  start        in_background ─► pgbouncer, local_proxy      (never waited for)
+//!               before_postgres ─► swap ┐
+//!                                 quota ┼─ joined ─► Postgres is spawned
+//!               audit + log export, GC ─┘
+//!  reconfigure  in_background;  before_rewrite ─► log export ─► postgresql.conf is written
+//! ```
+//!
+//! Invariant: nothing here knows the pipeline; what it needs comes as arguments, and dropping one
+//! of its futures leaves no half-made file.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use anyhow::Context;
+
+use super::audit_gc;
+use super::local_proxy::{LocalProxy, LocalProxyPaths};
+use super::pgbouncer::{Pgbouncer, PgbouncerPaths, Tuning};
+use super::rsyslog::{Rsyslog, RsyslogError, RsyslogPaths};
+use super::rsyslog_conf::{self, AuditEndpoints, AuditInputs};
+use super::vm_helpers::VmHelpers;
+use crate::os::children::{Children, PGBOUNCER_PASSWORD};
+use crate::secret::{self, UnusableSecret};
+use crate::spec::ComputeSpec;
+use crate::spec::wire::{AuditLogLevel, TlsConfig};
+use crate::telemetry::metrics::Metrics;
+use crate::timeouts::Timeouts;
+
+/// Environment variables of 04 §13.
+const AUDIT_ENDPOINT: &str = "AUDIT_LOGGING_ENDPOINT";
+const AUDIT_TLS_ENDPOINT: &str = "AUDIT_LOGGING_TLS_ENDPOINT";
+
+/// What the side programs need to know of the process they serve; the rest is in the spec.
+#[derive(Debug, Clone, Default)]
+pub struct SideParams {
+    /// pgbouncer's file and console.
+    pub pgbouncer: PgbouncerPaths,
+    /// local_proxy's files.
+    pub local_proxy: LocalProxyPaths,
+    /// rsyslogd and its files.
+    pub rsyslog: RsyslogPaths,
+    /// Collectors of audit records.
+    pub audit: AuditEndpoints,
+    /// Programs that set swap and quota.
+    pub vm: VmHelpers,
+    /// `--resize-swap-on-bind`.
+    pub resize_swap: bool,
+    /// `--set-disk-quota-for-fs`: the mount point.
+    pub quota_mount_point: Option<String>,
+}
+
+impl SideParams {
+    /// The usual places, and what the environment says. Unset variables and such that are no
+    /// UTF-8 count as empty.
+    ///
+    /// # Errors
+    /// The password cannot be used.
+    pub fn from_env(autoscaling: bool) -> Result<Self, UnusableSecret> {
+        let variable = |name| std::env::var(name).ok();
+        let password = secret::from_env(PGBOUNCER_PASSWORD, secret::password)?;
+        Ok(Self {
+            pgbouncer: PgbouncerPaths::new(autoscaling, password),
+            audit: AuditEndpoints {
+                plain: variable(AUDIT_ENDPOINT).unwrap_or_default(),
+                tls: variable(AUDIT_TLS_ENDPOINT).unwrap_or_default(),
+            },
+            ..Self::default()
+        })
+    }
+}
+
+/// All programs beside Postgres.
+#[derive(Debug)]
+pub struct SideDaemons {
+    pgbouncer: Pgbouncer,
+    local_proxy: LocalProxy,
+    rsyslog: Rsyslog,
+    params: SideParams,
+    timeouts: Timeouts,
+    /// What forwarding was set up for; none before the start.
+    audit_level: OnceLock<AuditLogLevel>,
+}
+
+impl SideDaemons {
+    /// Touches nothing.
+    pub fn new(params: SideParams, timeouts: &Timeouts) -> Self {
+        Self {
+            pgbouncer: Pgbouncer::new(params.pgbouncer.clone(), timeouts.pgbouncer),
+            local_proxy: LocalProxy::new(params.local_proxy.clone(), timeouts.local_proxy_pid),
+            rsyslog: Rsyslog::new(params.rsyslog.clone(), timeouts.rsyslog_restart),
+            params,
+            timeouts: timeouts.clone(),
+            audit_level: OnceLock::new(),
+        }
+    }
+
+    /// What can be known to fail before anything is touched.
+    ///
+    /// # Errors
+    /// There is no usable audit collector although the level asks for one, or `logs_export_host`
+    /// is no `host:port`.
+    pub fn check(&self, spec: &ComputeSpec) -> Result<(), RsyslogError> {
+        if forwards_audit(spec.audit_log_level) {
+            self.params.audit.collector()?;
+        }
+        export_text(spec).map(drop)
+    }
+
+    /// Tunes pgbouncer and configures local_proxy if the spec says something about them. Returns
+    /// at once; errors are logged. `tls` are the certificate's files if TLS is active (04 §7.1).
+    pub fn in_background(&self, spec: &ComputeSpec, tls: Option<&TlsConfig>) {
+        if let Some(settings) = &spec.pgbouncer_settings {
+            let tuning = Tuning { settings: settings.clone(), tls: tls.cloned() };
+            self.pgbouncer.tune_in_background(tuning);
+        }
+        if let Some(config) = &spec.local_proxy_config {
+            self.local_proxy.configure_in_background(config, tls);
+        }
+    }
+
+    /// The certificate has new content under the same paths. Where the spec has
+    /// `pgbouncer_settings` [`Self::in_background`] does this as well.
+    pub fn certificate_renewed(&self) {
+        self.pgbouncer.certificate_renewed();
+    }
+
+    /// Everything that has to be over before Postgres starts: swap, quota, rsyslogd.
+    ///
+    /// # Errors
+    /// The first one, with the setting or the helper it belongs to; the rest is given up.
+    pub async fn before_postgres(
+        &self,
+        spec: &ComputeSpec,
+        pgdata: &Path,
+        children: &Children,
+        metrics: &Metrics,
+    ) -> anyhow::Result<()> {
+        tokio::try_join!(
+            self.swap(spec, children),
+            self.quota(spec, children),
+            self.logs(spec, pgdata, metrics),
+        )?;
+        Ok(())
+    }
+
+    async fn swap(&self, spec: &ComputeSpec, children: &Children) -> anyhow::Result<()> {
+        let Some(bytes) = spec.swap_size_bytes.filter(|_| self.params.resize_swap) else {
+            return Ok(());
+        };
+        let resized = self.params.vm.resize_swap(bytes, children, self.timeouts.vm_helper).await;
+        resized.context("failed to resize swap")
+    }
+
+    async fn quota(&self, spec: &ComputeSpec, children: &Children) -> anyhow::Result<()> {
+        let (Some(bytes), Some(mount_point)) =
+            (spec.disk_quota_bytes, &self.params.quota_mount_point)
+        else {
+            return Ok(());
+        };
+        let limit = self.timeouts.vm_helper;
+        let set = self.params.vm.set_disk_quota(bytes, mount_point, children, limit).await;
+        set.context("failed to set disk quota")
+    }
+
+    async fn logs(
+        &self,
+        spec: &ComputeSpec,
+        pgdata: &Path,
+        metrics: &Metrics,
+    ) -> anyhow::Result<()> {
+        let _ = self.audit_level.set(spec.audit_log_level);
+        let log_folder = pgdata.join("log");
+        let forwards = forwards_audit(spec.audit_log_level);
+        let audit = if forwards { Some(self.audit_text(spec, &log_folder)?) } else { None };
+        let export = export_text(spec)?;
+        let applied = self.rsyslog.apply(audit.as_deref(), &export).await;
+        applied.context(match (forwards, export.is_empty()) {
+            (true, true) => "failed to set up audit forwarding (audit_log_level)",
+            (true, false) => {
+                "failed to set up audit forwarding and log export (audit_log_level, \
+                 logs_export_host)"
+            }
+            (false, _) => EXPORT_FAILED,
+        })?;
+        if forwards {
+            drop(audit_gc::start(
+                log_folder,
+                self.params.rsyslog.work_folder.clone(),
+                metrics.audit_log_dir_size.clone(),
+                self.timeouts.audit_gc_every,
+            ));
+        }
+        Ok(())
+    }
+
+    fn audit_text(&self, spec: &ComputeSpec, log_folder: &Path) -> Result<String, RsyslogError> {
+        let collector = self.params.audit.collector()?;
+        let inputs = AuditInputs {
+            log_folder,
+            work_folder: &self.params.rsyslog.work_folder,
+            endpoint_id: spec.endpoint_id.as_deref().unwrap_or_default(),
+            project_id: spec.project_id.as_deref().unwrap_or_default(),
+        };
+        let (host, port, tls) = (&collector.host, collector.port, collector.tls);
+        tracing::info!("audit records go to {host}, port {port}, TLS {tls}");
+        Ok(rsyslog_conf::audit(&collector, &inputs))
+    }
+
+    /// What a reconfiguration has to do before `postgresql.conf` is written: the log export.
+    ///
+    /// # Errors
+    /// It cannot be put in force; the old one still is.
+    pub async fn before_rewrite(&self, spec: &ComputeSpec) -> anyhow::Result<()> {
+        let level = spec.audit_log_level;
+        if let Some(before) = self.audit_level.get().filter(|before| **before != level) {
+            // Libraries and forwarding are set up at the start only (04 W22).
+            tracing::warn!(
+                "audit_log_level changes from {before:?} to {level:?}: this takes effect only \
+                 when the compute is started again, until then audit records may go nowhere"
+            );
+        }
+        self.rsyslog.apply(None, &export_text(spec)?).await.context(EXPORT_FAILED)
+    }
+}
+
+const EXPORT_FAILED: &str = "failed to set up the log export (logs_export_host)";
+
+fn export_text(spec: &ComputeSpec) -> Result<String, RsyslogError> {
+    Ok(rsyslog_conf::export(spec.logs_export_host.as_deref())?)
+}
+
+/// The levels with files of their own, which leave the machine (04 §10.1).
+const fn forwards_audit(level: AuditLogLevel) -> bool {
+    matches!(level, AuditLogLevel::Extended | AuditLogLevel::Full)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! Where sessions go, and as whom (05 §3.1). What they are started with is in
+//! [`mod@super::options`].
+
+use std::sync::Arc;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::SslMode;
+
+use super::error::SessionError;
+use super::footprint::Footprint;
+use super::options::{ADMIN, Hardening};
+use super::row;
+use crate::postgres::install::PgVersion;
+
+/// `application_name` of sessions that change catalogs.
+pub const APPLY_CONFIG: &str = "compute_ctl:apply_config";
+/// `application_name` of migrations.
+pub const MIGRATIONS: &str = "compute_ctl:migrations";
+/// `application_name` of the upgrade of the `neon` extension after the start.
+pub const POST_APPLY_CONFIG: &str = "compute_ctl:post_apply_config";
+
+/// How to open sessions: where, as whom, and hardened for which server.
+#[derive(Debug, Clone)]
+pub struct SessionConfig {
+    /// Everything but `options`, in the database of the URL.
+    config: Config,
+    /// Options of the operator's own.
+    own: Option<String>,
+    /// None for sessions that are opened as they come.
+    hardened: Option<Hardened>,
+    /// The database, if it is another one than that of the URL.
+    elsewhere: Option<String>,
+}
+
+/// What [`Hardening`] needs to know besides the login.
+#[derive(Debug, Clone, Copy)]
+struct Hardened {
+    version: PgVersion,
+    role: &'static str,
+    maintenance: bool,
+    statement_limit: bool,
+    read_only: bool,
+}
+
+/// Connection settings for one use, from the URL in `--connstr`. TLS is never used. The version is
+/// that of the server: a session that names a setting of a newer one is refused.
+pub fn session_config(
+    connstr: &str,
+    application_name: &str,
+    version: PgVersion,
+) -> Result<SessionConfig, SessionError> {
+    let bad = |error: &dyn std::error::Error| {
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        SessionError::BadUrl(format!("{error}{cause}"))
+    };
+    // Keyword strings are good enough for the client library, but not for those who take the port
+    // from the URL.
+    url::Url::parse(connstr).map_err(|error| bad(&error))?;
+    let mut config: Config = connstr.parse().map_err(|error: tokio_postgres::Error| bad(&error))?;
+    config.application_name(application_name).ssl_mode(SslMode::Disable);
+    let own = config.get_options().map(str::to_owned);
+    let hardened = Some(Hardened {
+        version,
+        role: ADMIN,
+        maintenance: false,
+        statement_limit: false,
+        read_only: false,
+    });
+    Ok(SessionConfig { own, hardened, ..SessionConfig::plain(config) })
+}
+
+impl SessionConfig {
+    /// Settings as they come, for a session that only looks at a foreign server. Names are looked up
+    /// in `pg_catalog` all the same.
+    pub fn plain(mut config: Config) -> Self {
+        let own = config.get_options().map(|own| format!("{own} ")).unwrap_or_default();
+        config.options(format!("{own}-c search_path="));
+        Self { config, own: None, hardened: None, elsewhere: None }
+    }
+
+    /// Another database, by its [`name`](super::row::Row::name). It goes into the start-up packet as it is.
+    pub fn dbname(&mut self, name: &str) -> &mut Self {
+        self.elsewhere = Some(name.to_owned());
+        self
+    }
+
+    /// Another use.
+    pub fn application_name(&mut self, name: &str) -> &mut Self {
+        self.config.application_name(name);
+        self
+    }
+
+    /// The server, too, ends statements after two minutes: sessions of a start in Lakebase mode
+    /// (05 §22). All other options stay.
+    pub fn limit_statements(&mut self) -> &mut Self {
+        if let Some(hardened) = &mut self.hardened {
+            hardened.statement_limit = true;
+        }
+        self
+    }
+
+    /// Adds the options of sessions that change catalogs.
+    pub(super) fn for_maintenance(&mut self) -> &mut Self {
+        if let Some(hardened) = &mut self.hardened {
+            hardened.maintenance = true;
+        }
+        self
+    }
+
+    /// For a session that looks with the eyes of those that change catalogs, and cannot write.
+    pub fn read_only(&mut self) -> &mut Self {
+        if let Some(hardened) = &mut self.hardened {
+            hardened.read_only = true;
+        }
+        self.for_maintenance()
+    }
+
+    /// Another login, with no options but the hardening, and with its own role.
+    pub(super) fn log_in_as(&mut self, user: &'static str) -> &mut Self {
+        self.config.user(user);
+        self.own = None;
+        if let Some(hardened) = &mut self.hardened {
+            hardened.role = user;
+        }
+        self
+    }
+
+    /// For the session of the lock watch: in the database of the URL, so that it does not keep users
+    /// from dropping their database.
+    pub(super) fn for_watch(&self, name: &str) -> Self {
+        let mut config = Self { elsewhere: None, ..self.clone() };
+        config.application_name(name);
+        config
+    }
+
+    pub(super) fn hardening(&self) -> Option<Hardening<'_>> {
+        let Hardened { version, role, maintenance, statement_limit, read_only } = self.hardened?;
+        let user = self.config.get_user();
+        Some(Hardening { user, role, version, maintenance, statement_limit, read_only })
+    }
+
+    /// Held by a session in a users' database.
+    pub(super) fn footprint(&self) -> Option<Footprint> {
+        self.elsewhere.as_deref().and_then(Footprint::begin)
+    }
+
+    /// Everything but the options.
+    pub(super) fn client(&self) -> Config {
+        let mut client = self.config.clone();
+        if let Some(name) = &self.elsewhere {
+            client.dbname(row::shown(name));
+        }
+        client
+    }
+
+    /// The name of the database, if it is not UTF-8.
+    pub(super) fn database_bytes(&self) -> Option<Arc<[u8]>> {
+        row::foreign_bytes(self.elsewhere.as_deref()?).map(Arc::from)
+    }
+
+    /// Options of the operator's own.
+    pub(super) fn own_options(&self) -> Option<&str> {
+        self.own.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(url: &str) -> Result<SessionConfig, SessionError> {
+        session_config(url, APPLY_CONFIG, PgVersion::V17)
+    }
+
+    #[test]
+    fn the_url_says_where_and_not_how() {
+        let url = "postgresql://u:pw@h:55/d?options=-c%20work_mem%3D1MB&application_name=x&sslmode=require";
+        let SessionConfig { config, own, .. } = config(url).unwrap();
+        assert_eq!(own.as_deref(), Some("-c work_mem=1MB"));
+        assert_eq!(config.get_application_name(), Some(APPLY_CONFIG));
+        assert_eq!(config.get_ssl_mode(), SslMode::Disable);
+        assert_eq!(config.get_ports(), [55]);
+    }
+
+    #[test]
+    fn errors_do_not_repeat_the_url() {
+        for url in
+            ["host=localhost password=planted", "http://u:planted@h", "postgresql://u:planted@h:x"]
+        {
+            let error = config(url).unwrap_err().to_string();
+            assert!(error.starts_with("--connstr is not a Postgres connection URL"), "{error}");
+            assert!(!error.contains("planted"), "{error}");
+        }
+    }
+}

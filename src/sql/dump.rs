@@ -1,0 +1,283 @@
+//! The schema of one database as SQL text: a `pg_dump` whose output is passed on as it comes
+//! (03 §5.5, 05 §15.2).
+//!
+//! A task owns the child. It ends when `pg_dump` has ended, when nobody takes its output any more,
+//! or at a deadline; then the child is gone as well. That all went well is said explicitly
+//! ([`Piece::Complete`]), so whatever else ends the output cannot be taken for a whole dump.
+
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use nix::sys::signal::Signal;
+use thiserror::Error;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
+use tokio::process::ChildStdout;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::footprint::Footprint;
+use super::options::child_options;
+use crate::os::children::{Children, RegisteredChild};
+use crate::postgres::client::Address;
+use crate::postgres::install::PgInstall;
+use crate::timeouts::Timeouts;
+
+const PROGRAM: &str = "pg_dump";
+/// `application_name`.
+const APPLICATION_NAME: &str = "compute_ctl:pg_dump";
+/// Bytes of one piece, at most.
+const PIECE: usize = 64 << 10;
+/// Pieces on their way between the child and the client.
+const ON_THE_WAY: usize = 2;
+/// A longer line on stderr is logged in parts.
+const LOG_LINE: u64 = 4096;
+/// From the end of its output to the end of the program.
+const END: Duration = Duration::from_secs(5);
+
+/// What is dumped, and what it takes.
+#[derive(Debug)]
+pub struct DumpRequest<'a> {
+    /// Has `pg_dump` beside its `postgres`.
+    pub install: &'a PgInstall,
+    /// Where the child is registered.
+    pub children: &'a Children,
+    /// Where Postgres is.
+    pub address: &'a Address,
+    /// Name of the database, any.
+    pub database: &'a str,
+    /// Deadlines.
+    pub timeouts: &'a Timeouts,
+}
+
+/// There is no dump.
+#[derive(Debug, Error)]
+pub enum DumpError {
+    /// `--connstr` lacks host, port or user.
+    #[error("--connstr does not name host, port and user, which pg_dump needs")]
+    Address,
+    /// The program cannot be started.
+    #[error("could not start {program}: {source}")]
+    Start {
+        /// Its path.
+        program: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It ended, or was ended, without output; what it said is in the log.
+    #[error("pg_dump gave no output")]
+    NoOutput,
+}
+
+/// Why a dump that was begun is not whole.
+#[derive(Debug, Error)]
+enum Broken {
+    #[error("nobody takes the output")]
+    ClientGone,
+    #[error("the client took nothing within {0:?}")]
+    ClientStalled(Duration),
+    #[error("no output within {0:?}")]
+    Silent(Duration),
+    #[error("the output cannot be read: {0}")]
+    Read(io::Error),
+    #[error("it did not end within {END:?} after its output")]
+    NoEnd,
+    #[error("it ended with {0}")]
+    Status(ExitStatus),
+}
+
+/// What the output is made of.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// The next bytes.
+    Bytes(Bytes),
+    /// It is whole. Nothing follows.
+    Complete,
+}
+
+/// A dump in progress. Dropping it ends the child.
+#[derive(Debug)]
+pub struct Dump {
+    /// The first bytes.
+    pub first: Bytes,
+    /// All the others. A channel that ends without [`Piece::Complete`] means a dump that broke.
+    pub rest: mpsc::Receiver<Piece>,
+}
+
+/// Starts a dump and waits for its first bytes.
+pub async fn start(request: DumpRequest<'_>) -> Result<Dump, DumpError> {
+    let DumpRequest { install, children, address, database, timeouts } = request;
+    let (Some(host), Some(port), Some(user)) = (&address.host, address.port, &address.user) else {
+        return Err(DumpError::Address);
+    };
+    let mut command = address.command(install, PROGRAM);
+    command
+        .args(["--host", host, "--port", &port.to_string(), "--username", user])
+        .args(["--schema-only", "--no-password"])
+        // Not on the command line, where a name with `=` in it is a connection string.
+        .env("PGDATABASE", database)
+        // Outrank what users attach to databases and roles (05 §3.1, W28).
+        .env("PGOPTIONS", child_options(install.version))
+        // The activity monitor knows our own sessions by this.
+        .env("PGAPPNAME", APPLICATION_NAME)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let start_error = |source| DumpError::Start {
+        program: install.program(PROGRAM).display().to_string(),
+        source,
+    };
+    let footprint = Footprint::begin(database);
+    let mut child = children.spawn(command).map_err(start_error)?;
+    child.kill_on_drop(true);
+    let (Some(stdout), Some(stderr)) = (child.take_stdout(), child.take_stderr()) else {
+        return Err(start_error(io::Error::other("its output is not connected")));
+    };
+    tokio::spawn(log_lines(stderr));
+    let (pieces, mut rest) = mpsc::channel(ON_THE_WAY);
+    let pump = Pump { pieces, silence: timeouts.dump_silence, client: timeouts.dump_client };
+    tokio::spawn(async move {
+        let _footprint = footprint;
+        pump.run(child, stdout).await;
+    });
+    match rest.recv().await {
+        Some(Piece::Bytes(first)) => Ok(Dump { first, rest }),
+        Some(Piece::Complete) | None => Err(DumpError::NoOutput),
+    }
+}
+
+/// From the child to the client.
+struct Pump {
+    pieces: mpsc::Sender<Piece>,
+    silence: Duration,
+    client: Duration,
+}
+
+impl Pump {
+    async fn run(self, mut child: RegisteredChild, stdout: ChildStdout) {
+        let whole = async {
+            self.copy(stdout).await?;
+            let status = timeout(END, child.wait()).await.map_err(|_| Broken::NoEnd)?;
+            let status = status.map_err(Broken::Read)?;
+            if !status.success() {
+                return Err(Broken::Status(status));
+            }
+            self.send(Piece::Complete).await
+        };
+        let outcome = tokio::select! {
+            outcome = whole => outcome,
+            () = self.pieces.closed() => Err(Broken::ClientGone),
+        };
+        if let Err(broken) = outcome {
+            tracing::warn!("pg_dump is given up: {broken}");
+            end(&mut child).await;
+        }
+        // The channel ends with this task, after the child.
+    }
+
+    async fn copy(&self, mut stdout: impl AsyncRead + Unpin) -> Result<(), Broken> {
+        let mut buffer = BytesMut::new();
+        loop {
+            buffer.reserve(PIECE);
+            let mut space = (&mut stdout).take(PIECE as u64);
+            let read = timeout(self.silence, space.read_buf(&mut buffer)).await;
+            match read.map_err(|_| Broken::Silent(self.silence))?.map_err(Broken::Read)? {
+                0 => return Ok(()),
+                _ => self.send(Piece::Bytes(buffer.split().freeze())).await?,
+            }
+        }
+    }
+
+    async fn send(&self, piece: Piece) -> Result<(), Broken> {
+        let sent = timeout(self.client, self.pieces.send(piece)).await;
+        sent.map_err(|_| Broken::ClientStalled(self.client))?.map_err(|_| Broken::ClientGone)
+    }
+}
+
+/// On SIGTERM `pg_dump` takes its query back, so that its session in Postgres does not go on
+/// waiting, with locks on everything it has seen.
+async fn end(child: &mut RegisteredChild) {
+    let _ = child.signal(Signal::SIGTERM);
+    if timeout(END, child.wait()).await.is_err() {
+        child.signal_group(Signal::SIGKILL);
+        let _ = timeout(END, child.wait()).await;
+    }
+}
+
+/// Passes stderr on to our log, so that it is never full.
+async fn log_lines(stderr: impl AsyncRead + Unpin) {
+    let mut stderr = BufReader::new(stderr);
+    let mut line = Vec::new();
+    while let Ok(1..) = (&mut stderr).take(LOG_LINE).read_until(b'\n', &mut line).await {
+        tracing::warn!("pg_dump: {}", String::from_utf8_lossy(line.trim_ascii_end()));
+        line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::ComputeParams;
+
+    /// Dumps with a shell script in the place of the program.
+    async fn dump_by(script: &str) -> Result<Dump, DumpError> {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join(PROGRAM);
+        // By a shell, because a program that this process has open cannot be started.
+        let mut write = std::process::Command::new("/bin/sh");
+        let line = r##"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod 755 "$0""##;
+        assert!(write.args(["-c", line]).arg(&program).arg(script).status().unwrap().success());
+        let mut params = ComputeParams::for_tests();
+        params.install.bin_dir = dir.path().to_owned();
+        params.timeouts.dump_silence = Duration::from_secs(1);
+        params.timeouts.dump_client = Duration::from_millis(50);
+        let url = url::Url::parse("postgresql://u@h:1/d").unwrap();
+        let request = DumpRequest {
+            install: &params.install,
+            children: &Children::new(),
+            address: &Address::of(&url),
+            database: "a=b",
+            timeouts: &params.timeouts,
+        };
+        start(request).await
+    }
+
+    /// Takes everything; whether it was whole.
+    async fn is_whole(mut dump: Dump) -> bool {
+        while let Some(piece) = dump.rest.recv().await {
+            if piece == Piece::Complete {
+                return true;
+            }
+        }
+        false
+    }
+
+    #[tokio::test]
+    async fn whole_or_not() {
+        let name = dump_by("echo \"$PGDATABASE\"").await.unwrap();
+        assert_eq!(name.first, "a=b\n");
+        assert!(is_whole(name).await);
+        assert!(!is_whole(dump_by("echo begun; exit 1").await.unwrap()).await);
+        assert!(!is_whole(dump_by("echo begun; kill -9 $$").await.unwrap()).await);
+        assert!(!is_whole(dump_by("echo begun; exec sleep 100").await.unwrap()).await, "silence");
+        for script in ["exit 0", "exit 1", "echo no >&2; exit 1"] {
+            assert!(matches!(dump_by(script).await, Err(DumpError::NoOutput)), "{script}");
+        }
+    }
+
+    /// Its channel is full, and stays so.
+    #[tokio::test]
+    async fn a_client_that_stalls_gets_no_whole_dump() {
+        let mut dump = dump_by("echo $$; exec cat /dev/zero").await.unwrap();
+        while !dump.rest.is_closed() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let mut pieces = 0;
+        while let Some(piece) = dump.rest.recv().await {
+            assert_ne!(piece, Piece::Complete);
+            pieces += 1;
+        }
+        assert_eq!(pieces, ON_THE_WAY);
+    }
+}

@@ -1,0 +1,83 @@
+//! Sessions that change catalogs, and what is done where nobody can log in as `cloud_admin` (05
+//! §3.3).
+
+use std::sync::Arc;
+
+use tokio_postgres::error::SqlState;
+
+use super::config::{APPLY_CONFIG, SessionConfig};
+use super::error::{PgError, SessionError};
+use super::lock_watch::LockWatch;
+use super::raw::SessionDeadlines;
+use super::session::Session;
+
+/// The bootstrap superuser of clusters that are older than the name `cloud_admin`.
+const OLD_ADMIN: &str = "zenith_admin";
+
+/// A session that may change catalogs: DDL is not forwarded to the control plane, and no statement
+/// is logged by the server.
+#[derive(Debug)]
+pub struct MaintenanceSession(Session);
+
+impl MaintenanceSession {
+    /// Connects under the name [`APPLY_CONFIG`], whatever the settings say. If the server refuses
+    /// the login, `cloud_admin` is created by the superuser of old clusters.
+    pub async fn connect(
+        config: &SessionConfig,
+        deadlines: SessionDeadlines,
+    ) -> Result<Self, SessionError> {
+        Self::connect_with(config, deadlines, Arc::default()).await
+    }
+
+    /// The same with a lock watch that other sessions share.
+    pub async fn connect_with(
+        config: &SessionConfig,
+        deadlines: SessionDeadlines,
+        watch: Arc<LockWatch>,
+    ) -> Result<Self, SessionError> {
+        let mut config = config.clone();
+        config.application_name(APPLY_CONFIG).for_maintenance();
+        let refused = match Session::connect_with(&config, deadlines, Arc::clone(&watch)).await {
+            Err(SessionError::Connect(error)) if is_refused_login(&error) => error,
+            other => return other.map(Self),
+        };
+        create_admin(&config, deadlines, refused).await?;
+        Session::connect_with(&config, deadlines, watch).await.map(Self)
+    }
+
+    /// The session for statements that any session may run.
+    pub const fn session(&self) -> &Session {
+        &self.0
+    }
+}
+
+/// The server knows no such role, or not with this password.
+fn is_refused_login(error: &PgError) -> bool {
+    matches!(
+        error.sqlstate,
+        Some(SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+    )
+}
+
+/// Creates `cloud_admin` as [`OLD_ADMIN`]. Where it exists nothing is changed; then it is the login
+/// that is wrong, which the next try will say.
+async fn create_admin(
+    config: &SessionConfig,
+    deadlines: SessionDeadlines,
+    refused: PgError,
+) -> Result<(), SessionError> {
+    let mut config = config.clone();
+    config.log_in_as(OLD_ADMIN);
+    let session = Session::connect(&config, deadlines).await.map_err(|fallback| {
+        SessionError::BrokenCredential { refused: refused.clone(), fallback: Box::new(fallback) }
+    })?;
+    let failed = |error| SessionError::SetUpAdmin(Box::new(error));
+    let exists = "SELECT FROM pg_catalog.pg_roles \
+                  WHERE rolname OPERATOR(pg_catalog.=) 'cloud_admin'";
+    if session.query(exists).await.map_err(failed)?.is_empty() {
+        let create = "CREATE ROLE cloud_admin LOGIN SUPERUSER; GRANT zenith_admin TO cloud_admin";
+        session.query(create).await.map_err(failed)?;
+        tracing::info!("created the superuser cloud_admin, as {OLD_ADMIN} of an old cluster");
+    }
+    Ok(())
+}

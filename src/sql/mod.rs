@@ -1,0 +1,43 @@
+//! Hardened sessions on the managed Postgres, and what is spoken over them that is not a catalog:
+//! the schema dump and the way from a standby to a primary (01 §4, 05 §3).
+//!
+//! ```text
+//! config, options, quote        where, as whom, with which settings; names and literals
+//! reach, wire, row              the way to the server; bytes in any encoding
+//! raw ─► lock_watch ─► session ─► maintenance, call, standby
+//! ```
+//!
+//! Users may attach settings to databases and roles that would break or redirect whatever runs
+//! here, so every session starts with options that outrank them, see `options`. Nothing here
+//! waits without a deadline; a statement that waits for a lock is told apart from a slow one, and
+//! the error says who has the lock (`blocked`, `lock_watch`). No error shows SQL text, which may hold
+//! password verifiers. Names come as bytes, whatever encoding they were made in (`wire`).
+
+mod blocked;
+mod call;
+mod cancel;
+mod config;
+pub mod dump;
+mod error;
+mod footprint;
+mod lock_watch;
+mod maintenance;
+mod options;
+pub mod quote;
+mod raw;
+mod reach;
+mod row;
+mod session;
+pub mod standby;
+mod wire;
+
+pub use blocked::{Activity, Blocker};
+pub use call::{CallError, CallLimits};
+pub use config::{APPLY_CONFIG, MIGRATIONS, POST_APPLY_CONFIG, SessionConfig, session_config};
+pub use error::{PgError, SessionError};
+pub use footprint::visited_within;
+pub use lock_watch::LockWatch;
+pub use maintenance::MaintenanceSession;
+pub use raw::{BatchError, SessionDeadlines};
+pub use row::{Row, is_foreign, shown};
+pub use session::Session;

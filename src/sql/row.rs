@@ -1,0 +1,101 @@
+//! Rows of answers. The only way to read them, because some texts are not UTF-8, see
+//! [`wire`](mod@super::wire).
+
+use tokio_postgres::SimpleQueryRow;
+
+use super::error::SessionError;
+use super::wire::{MARK, unmark};
+
+/// A row. Columns count from 0.
+#[derive(Debug)]
+pub struct Row {
+    row: SimpleQueryRow,
+    /// The columns that are not UTF-8, as they are shown and as they are told apart.
+    foreign: Vec<(usize, String, String)>,
+}
+
+impl Row {
+    pub(super) fn new(row: SimpleQueryRow) -> Self {
+        let mut foreign = Vec::new();
+        for at in 0..row.len() {
+            let Some(digits) = row.try_get(at).ok().flatten().and_then(|it| it.strip_prefix(MARK))
+            else {
+                continue;
+            };
+            let shown = String::from_utf8_lossy(&unmark(digits).unwrap_or_default()).into_owned();
+            let exact = format!("{shown}{MARK}{digits}");
+            foreign.push((at, shown, exact));
+        }
+        Self { row, foreign }
+    }
+
+    fn foreign(&self, column: usize) -> Option<&(usize, String, String)> {
+        self.foreign.iter().find(|(at, ..)| *at == column)
+    }
+
+    /// The text for readers, with replacement characters where it is not UTF-8; none for
+    /// null.
+    ///
+    /// # Errors
+    /// There is no such column.
+    pub fn try_get(&self, column: usize) -> Result<Option<&str>, SessionError> {
+        match self.foreign(column) {
+            Some((_, shown, _)) => Ok(Some(shown)),
+            None => self
+                .row
+                .try_get(column)
+                .map_err(|error| SessionError::Answer(format!("column {column}: {error}"))),
+        }
+    }
+
+    /// A name that is compared with others: equal to another one only if all bytes are. One that is
+    /// not UTF-8 has a character 0 in it, so it equals no name of a spec, and no statement can be
+    /// made of it; [`shown`] is for messages. [`dbname`](crate::sql::SessionConfig::dbname) takes it.
+    ///
+    /// # Errors
+    /// There is no such column.
+    pub fn name(&self, column: usize) -> Result<Option<&str>, SessionError> {
+        match self.foreign(column) {
+            Some((.., exact)) => Ok(Some(exact)),
+            None => self.try_get(column),
+        }
+    }
+
+    /// The column of this name.
+    ///
+    /// # Errors
+    /// There is no such column.
+    pub fn column(&self, name: &str) -> Result<usize, SessionError> {
+        let found = self.row.columns().iter().position(|column| column.name() == name);
+        found.ok_or_else(|| SessionError::Answer(format!("there is no column {name}")))
+    }
+}
+
+/// Whether a [`Row::name`] is not UTF-8.
+pub fn is_foreign(name: &str) -> bool {
+    name.contains(MARK)
+}
+
+/// A [`Row::name`] in a message.
+pub fn shown(name: &str) -> &str {
+    name.split(MARK).next().unwrap_or_default()
+}
+
+/// The bytes of a [`Row::name`], if it is not UTF-8.
+pub(super) fn foreign_bytes(name: &str) -> Option<Vec<u8>> {
+    unmark(name.split_once(MARK)?.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_not_utf8() {
+        let name = "caf\u{fffd}\u{0}636166e9";
+        assert!(is_foreign(name) && !is_foreign("caf\u{fffd}"));
+        assert_eq!(shown(name), "caf\u{fffd}");
+        assert_eq!(foreign_bytes(name).unwrap(), b"caf\xe9");
+        assert_eq!((shown("a"), foreign_bytes("a")), ("a", None));
+    }
+}
