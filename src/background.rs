@@ -8,6 +8,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+/// How long [`Background::end`] usually waits.
+pub const END_LIMIT: Duration = Duration::from_secs(1);
+
 /// Tasks of one compute. Clones are the same.
 #[derive(Debug, Clone, Default)]
 pub struct Background {

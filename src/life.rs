@@ -16,6 +16,7 @@ use crate::cli::RunArgs;
 use crate::driver::{Driver, Stop};
 use crate::failpoints;
 use crate::http::{self, AuthMode, Authenticator, HttpLimits, Reserved};
+use crate::node::heartbeat::TICK;
 use crate::node::{ComputeNode, ComputeParams, Lakebase};
 use crate::os::children::{CONTROL_PLANE_TOKEN, Children};
 use crate::os::limits;
@@ -39,6 +40,9 @@ use crate::timeouts::Timeouts;
 /// Environment variables of 01 §2 that are read here.
 const AUTOSCALING: &str = "AUTOSCALING";
 const INSTANCE_ID: &str = "INSTANCE_ID";
+
+/// Children that are still there at the very end, after SIGTERM.
+const LAST_CHILDREN: Duration = Duration::from_millis(500);
 
 /// What the process has before it knows what compute it runs.
 #[derive(Debug)]
@@ -118,8 +122,8 @@ impl Compute {
         let count = |status| metrics.count_cplane_request(RPC, status);
         // The one may ask the control plane, the other runs a program.
         let (document, install) = tokio::join!(
-            source.load_unless_read(document, timeouts.control_plane, &count),
-            PgInstall::discover(&args.pgbin, &process.children, timeouts.helper)
+            source.load_unless_read(document, timeouts.control_plane.start, &count),
+            PgInstall::discover(&args.pgbin, &process.children, timeouts.postgres.helper)
         );
         let ConfigDocument { spec, compute_ctl_config } = document?;
         let install = install?;
@@ -181,11 +185,11 @@ impl Compute {
         // In one task with the driver, so that the ticks stop when it is stuck.
         let code = tokio::select! {
             code = warm_up_and_serve(&node, driver, reserved, authenticator, &stop) => code,
-            never = node.heartbeat.keep(node.params.timeouts.heartbeat) => match never {},
+            never = node.heartbeat.keep(TICK) => match never {},
         };
         let timeouts = &node.params.timeouts;
         // It goes three rounds.
-        let limit = stop.limit(timeouts.last_children * 3, timeouts.stop_on_signal) / 3;
+        let limit = stop.limit(LAST_CHILDREN * 3, timeouts.stop_on_signal) / 3;
         node.children.terminate_rest(limit).await;
         code
     }
@@ -231,7 +235,7 @@ pub fn read_configuration(args: &RunArgs) -> anyhow::Result<Option<Parsed<Config
     let source = source(args, control_plane_token()?.as_ref())?;
     // Nothing else is wrong with the environment.
     SideParams::from_env(false)?;
-    let limit = Timeouts::default().control_plane.request;
+    let limit = Timeouts::default().control_plane.start.request;
     let Some(document) = source.read_file(limit)? else { return Ok(None) };
     if let Some(spec) = document.value.spec.clone() {
         let spec = ParsedSpec::try_from(spec).context("the spec cannot be used")?;

@@ -17,8 +17,10 @@ use compute_ctl::os::limits::{self, CoreLimit};
 use compute_ctl::os::privileges;
 use compute_ctl::spec::document::Parsed;
 use compute_ctl::spec::wire::ConfigDocument;
-use compute_ctl::telemetry::{log_files, logging, sink::LogSink};
-use compute_ctl::timeouts::Timeouts;
+use compute_ctl::telemetry::{
+    log_files, logging,
+    sink::{FLUSH_LIMIT, LogSink},
+};
 
 /// The work of the daemon is waiting; two threads serve the API while an archive is unpacked.
 const WORKERS: usize = 2;
@@ -72,7 +74,7 @@ fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
     // Threads that still delete the old data directory are not waited for.
     runtime.shutdown_background();
     for log in files.iter().chain([&log]) {
-        log.flush(stop.limit(Timeouts::default().log_flush, stop_timeout));
+        log.flush(stop.limit(FLUSH_LIMIT, stop_timeout));
     }
     code
 }

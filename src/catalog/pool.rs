@@ -6,36 +6,80 @@
 //! there is work and no error, there is a worker.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::sql::{MaintenanceSession, SessionConfig, SessionDeadlines, SessionError};
+use crate::sql::{LockWatch, MaintenanceSession, SessionConfig, SessionDeadlines, SessionError};
+
+/// How long an apply may take, besides the deadline of each statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApplyLimits {
+    /// The apply as a whole: ends what would go on for days.
+    pub whole: Duration,
+    /// More time for each database of the spec: creating it may take as long where its pages come
+    /// from a slow pageserver.
+    pub per_database: Duration,
+    /// How long the server may have no connection left for us.
+    pub no_slot: Duration,
+    /// Between two tries while it has none: there is no event to wait for.
+    pub no_slot_pause: Duration,
+    /// The turn at the catalogs: one step of other work of ours, with its connect.
+    pub turn: Duration,
+}
+
+impl Default for ApplyLimits {
+    fn default() -> Self {
+        Self {
+            whole: Duration::from_secs(3600),
+            per_database: Duration::from_secs(5),
+            no_slot: Duration::from_secs(60),
+            no_slot_pause: Duration::from_millis(100),
+            turn: Duration::from_secs(150),
+        }
+    }
+}
+
+impl ApplyLimits {
+    /// For an apply of a spec with so many databases.
+    pub fn total(&self, databases: usize) -> Duration {
+        let databases = u32::try_from(databases).unwrap_or(u32::MAX);
+        self.whole.saturating_add(self.per_database.saturating_mul(databases))
+    }
+}
 
 /// How sessions are opened for one apply.
 #[derive(Debug, Clone)]
 pub struct Sessions {
-    /// Where and as whom.
-    pub config: SessionConfig,
-    /// For each session.
-    pub deadlines: SessionDeadlines,
-    /// How long the server may have no connection left for us.
-    pub no_slot: Duration,
-    /// Between two tries while it has none.
-    pub pause: Duration,
+    config: SessionConfig,
+    deadlines: SessionDeadlines,
+    limits: ApplyLimits,
     /// For the whole apply.
-    pub whole: Duration,
+    pub(super) whole: Duration,
+    /// What the sessions find out together.
+    watch: Arc<LockWatch>,
 }
 
 impl Sessions {
+    /// Where and as whom, the deadlines of each session, and how many databases the spec has.
+    pub fn new(
+        config: SessionConfig,
+        deadlines: SessionDeadlines,
+        limits: ApplyLimits,
+        databases: usize,
+    ) -> Self {
+        Self { config, deadlines, limits, whole: limits.total(databases), watch: Arc::default() }
+    }
+
     /// A session in a database; in the one of the URL when none is named.
     pub async fn open(&self, database: Option<&str>) -> Result<MaintenanceSession, SessionError> {
         let mut config = self.config.clone();
         if let Some(database) = database {
             config.dbname(database);
         }
-        MaintenanceSession::connect(&config, self.deadlines).await
+        let watch = Arc::clone(&self.watch);
+        MaintenanceSession::connect_with(&config, self.deadlines, watch).await
     }
 
     /// The same, but waits for a while when there are too many clients.
@@ -43,12 +87,12 @@ impl Sessions {
         &self,
         database: Option<&str>,
     ) -> Result<MaintenanceSession, SessionError> {
-        let deadline = Instant::now() + self.no_slot;
+        let deadline = Instant::now() + self.limits.no_slot;
         loop {
             match self.open(database).await {
                 Err(error) if error.is_full() && Instant::now() < deadline => {
                     tracing::info!("the server has no connection left, trying again: {error}");
-                    tokio::time::sleep(self.pause).await;
+                    tokio::time::sleep(self.limits.no_slot_pause).await;
                 }
                 other => return other,
             }

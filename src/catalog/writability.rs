@@ -3,6 +3,8 @@
 //! One row of `public.health_check` is written, if that table is ours: a tenant who owns the schema
 //! can put another in its place ([`super::trust`]).
 
+use std::time::Duration;
+
 use tokio_postgres::error::SqlState;
 
 use super::trust::{Use, trusted_table};
@@ -10,6 +12,10 @@ use crate::sql::{Session, SessionError};
 
 /// `application_name` of the session.
 pub const APPLICATION_NAME: &str = "compute_ctl:availability_checker";
+
+/// The statement, which waits for the safekeepers for as long as the write does (03 §5.6); callers
+/// give up long before.
+pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// The table is made when the catalog is applied (05 §7.12).
 const WRITE: &str = include_str!("sql/write_health_check.sql");

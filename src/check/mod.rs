@@ -125,7 +125,7 @@ async fn check_spec(
     }
     check_surroundings(spec, tls, report);
     if args.probe {
-        probe::probe(spec, timeouts.probe, report).await;
+        probe::probe(spec, probe::LIMIT, report).await;
     }
     if args.plan
         && let Some(connstr) = &args.connstr
@@ -152,7 +152,7 @@ fn check_surroundings(spec: &ParsedSpec, tls: Option<&TlsConfig>, report: &mut R
     }
     match SideParams::from_env(false) {
         Ok(side) => {
-            let side = SideDaemons::new(side, &Timeouts::default());
+            let side = SideDaemons::new(side, Timeouts::default().sidecars);
             if let Err(error) = side.check(&spec.spec) {
                 report.line(format_args!("remark: {error}"));
             }

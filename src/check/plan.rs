@@ -91,7 +91,7 @@ pub async fn plan(
         report.line("plan: nothing, no roles and databases are applied for this spec");
         return Ok(());
     }
-    let deadlines = SessionDeadlines { statement: timeouts.helper, ..timeouts.into() };
+    let deadlines = SessionDeadlines { statement: timeouts.postgres.helper, ..timeouts.sql };
     let (looker, session) = Looker::connect(connstr, deadlines).await?;
     let timeline = spec.timeline_id.to_string();
     let wanted = Wanted { spec: &spec.spec, timeline: &timeline, privileged_role };

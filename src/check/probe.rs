@@ -12,6 +12,10 @@ use crate::storage::connection::PageserverConnection;
 use crate::storage::safekeepers::{SyncCheck, SyncCheckRequest, ask_each};
 use crate::storage::sync_verdict::{Verdict, verdict};
 
+/// One safekeeper or pageserver. Longer than at a start, so a server that is only slow can be told
+/// from one that is not there.
+pub(super) const LIMIT: Duration = Duration::from_secs(5);
+
 /// Connects and logs in everywhere, a line each. `limit` holds for each of them. What would make
 /// the start fail becomes a problem.
 pub async fn probe(spec: &ParsedSpec, limit: Duration, report: &mut Report) {

@@ -51,7 +51,7 @@ impl ServerSettings {
         let mut config: Config =
             connstr.parse().context("--connstr is not a Postgres connection string")?;
         config.application_name("compute_ctl:check");
-        let deadlines = SessionDeadlines { statement: timeouts.helper, ..timeouts.into() };
+        let deadlines = SessionDeadlines { statement: timeouts.postgres.helper, ..timeouts.sql };
         let session = Session::connect(&SessionConfig::plain(config), deadlines).await?;
         let rows = session.query(QUERY).await?;
         let settings = rows.iter().map(|row| {

@@ -23,12 +23,12 @@ use crate::cli::{Cli, DevArgs, RunArgs};
 use crate::driver::Stop;
 use crate::life::{Compute, Process};
 use crate::os::privileges;
+use crate::postgres::limits::PostgresLimits;
 use crate::spec::pageserver::PageserverProtocol;
 use crate::startup::stale;
 use crate::state::{ComputeStatus, TerminateMode};
 use crate::telemetry::logging;
-use crate::telemetry::sink::LogSink;
-use crate::timeouts::Timeouts;
+use crate::telemetry::sink::{FLUSH_LIMIT, LogSink};
 
 const OK: u8 = 0;
 const FAILURE: u8 = 1;
@@ -64,7 +64,7 @@ pub fn run(args: DevArgs) -> anyhow::Result<u8> {
         session.run(&store).await
     });
     runtime.shutdown_background();
-    log.flush(Timeouts::default().log_flush);
+    log.flush(FLUSH_LIMIT);
     code
 }
 
@@ -89,7 +89,7 @@ impl Session {
         let pgdata = store.pgdata();
         if pgdata.exists() {
             // That of a run that was killed may not have ended yet.
-            stale::stop_stale(&pgdata, &Timeouts::default()).await?;
+            stale::stop_stale(&pgdata, &PostgresLimits::default()).await?;
         }
         let port = free_port(args.port)?;
         let base = store.base(&server, &process.children).await?;

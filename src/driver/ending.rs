@@ -14,9 +14,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::{ConfigureReply, Driver, NO_LSN};
+use crate::background;
 use crate::errors::report;
 use crate::node::requests::{ConfigureFailed, Request, Terminated};
 use crate::postgres::crash;
+use crate::postgres::limits::PostgresLimits;
 use crate::postgres::process::PostgresProcess;
 use crate::postgres::stop::StopLadder;
 use crate::sidecars::pid_files;
@@ -24,6 +26,13 @@ use crate::spec::Lsn;
 use crate::startup;
 use crate::state::{ComputeStatus, Event};
 use crate::storage::sync::{self, SyncError};
+
+/// How long a failed start can be looked at (01 §8.2).
+const LINGER_FAILED: Duration = Duration::from_secs(30);
+/// How long the process stays after a fast terminate (01 §18.1).
+const LINGER_FAST: Duration = Duration::from_secs(30);
+/// Enough to deliver an answer (01 §18.1).
+const LINGER_IMMEDIATE: Duration = Duration::from_millis(300);
 
 /// Why the compute ends, with what is left of it.
 #[derive(Debug)]
@@ -77,14 +86,14 @@ impl Driver {
     pub(super) async fn end(&mut self, ending: Ending) -> u8 {
         let timeouts = self.node.params.timeouts.clone();
         self.node.promotion.close();
-        let limit = self.stop.limit(timeouts.background_end, timeouts.stop_on_signal);
+        let limit = self.stop.limit(background::END_LIMIT, timeouts.stop_on_signal);
         self.node.background.end(limit).await;
         match ending {
             Ending::Signal { postgres } => self.end_by_signal(postgres).await,
             Ending::NeverStarted { reply } => {
                 let _ = self.node.end(NO_LSN, None);
                 let _ = reply.send(NO_LSN);
-                self.linger(timeouts.linger_immediate, OK, NO_LSN).await
+                self.linger(LINGER_IMMEDIATE, OK, NO_LSN).await
             }
             Ending::StartFailed { error, postgres, reply } => {
                 self.end_failed_start(error, postgres, reply).await
@@ -96,8 +105,8 @@ impl Driver {
                     Ok(status) => tracing::warn!("Postgres ended by itself with {status}"),
                     Err(error) => tracing::error!("could not wait for Postgres: {error}"),
                 }
-                if self.or_signal(postgres.finish(&timeouts)).await.is_none() {
-                    postgres.finish(&self.stop.ladder(&timeouts).1).await;
+                if self.or_signal(postgres.finish(&timeouts.postgres)).await.is_none() {
+                    postgres.finish(&self.hurried().1).await;
                     return self.signalled();
                 }
                 match status {
@@ -110,7 +119,7 @@ impl Driver {
             }
             Ending::Terminate { mut postgres, reply } => {
                 pid_files::terminate(self.node.params.dev);
-                match self.stop(&mut postgres, &StopLadder::graceful(&timeouts)).await {
+                match self.stop(&mut postgres, &StopLadder::graceful(&timeouts.postgres)).await {
                     Stopped::ByLadder(Ok(status)) => {
                         self.sync_and_leave(exit_code(&Ok(status)), Some(reply)).await
                     }
@@ -125,7 +134,7 @@ impl Driver {
             Ending::Detached { mut postgres } => {
                 tracing::error!("the configuration has no spec any more: this compute is detached");
                 let _ = self.node.apply(Event::PostgresExited);
-                match self.stop(&mut postgres, &StopLadder::graceful(&timeouts)).await {
+                match self.stop(&mut postgres, &StopLadder::graceful(&timeouts.postgres)).await {
                     Stopped::ByLadder(_) => {
                         // Somebody may have asked for the end at the same time.
                         let _ = self.node.end(NO_LSN, None);
@@ -159,7 +168,7 @@ impl Driver {
         let outcome = tokio::select! {
             biased;
             () = self.stop.requested.cancelled() => None,
-            outcome = postgres.stop(ladder, std::future::pending(), timeouts) => Some(outcome),
+            outcome = postgres.stop(ladder, std::future::pending(), &timeouts.postgres) => Some(outcome),
         };
         match outcome {
             Some(Ok(outcome)) => Stopped::ByLadder(Ok(outcome.status)),
@@ -174,10 +183,16 @@ impl Driver {
         }
     }
 
+    /// How Postgres is stopped after a signal, see [`Stop::ladder`](super::shutdown::Stop::ladder).
+    fn hurried(&self) -> (StopLadder, PostgresLimits) {
+        let timeouts = &self.node.params.timeouts;
+        self.stop.ladder(timeouts.stop_on_signal, &timeouts.postgres)
+    }
+
     /// After a signal: Postgres goes within `--stop-timeout`, after a second one at once.
     async fn stop_within_timeout(&self, postgres: &mut PostgresProcess) {
-        let (ladder, timeouts) = self.stop.ladder(&self.node.params.timeouts);
-        if let Err(error) = postgres.stop(&ladder, self.stop.at_once.cancelled(), &timeouts).await {
+        let (ladder, limits) = self.hurried();
+        if let Err(error) = postgres.stop(&ladder, self.stop.at_once.cancelled(), &limits).await {
             tracing::error!("could not stop Postgres: {error}");
         }
     }
@@ -197,7 +212,7 @@ impl Driver {
             let _ = reply.send(Err(ConfigureFailed(text)));
         }
         let timeouts = self.node.params.timeouts.clone();
-        let mut linger_until = tokio::time::Instant::now() + timeouts.linger_failed;
+        let mut linger_until = tokio::time::Instant::now() + LINGER_FAILED;
         // A failure does not stop the clock of Lakebase mode.
         if let Some(deadline) = self.init_deadline.filter(|deadline| deadline.at < linger_until) {
             tracing::warn!("not staying longer than --pg-init-timeout, {:?}", deadline.limit);
@@ -205,7 +220,7 @@ impl Driver {
         }
         let mut terminated = NO_LSN;
         if let Some(mut postgres) = postgres {
-            match self.stop(&mut postgres, &StopLadder::immediate(&timeouts)).await {
+            match self.stop(&mut postgres, &StopLadder::immediate(&timeouts.postgres)).await {
                 Stopped::BySignal => return self.signalled(),
                 Stopped::ByLadder(Err(_)) => {}
                 Stopped::ByLadder(Ok(_)) => match self.or_signal(self.sync()).await {
@@ -261,8 +276,7 @@ impl Driver {
             let _ = reply.send(terminated);
         }
         self.drain_requests(terminated);
-        let timeouts = self.node.params.timeouts.clone();
-        let linger = if fast { timeouts.linger_fast } else { timeouts.linger_immediate };
+        let linger = if fast { LINGER_FAST } else { LINGER_IMMEDIATE };
         let until = tokio::time::Instant::now() + linger;
         if self.or_signal(self.crash_evidence()).await.is_none() {
             return self.signalled();
@@ -277,7 +291,13 @@ impl Driver {
         async move {
             let params = &node.params;
             let (pgdata, postgres) = (&params.pgdata, &params.install.postgres);
-            crash::log_core_dumps(pgdata, postgres, &node.children, params.timeouts.debugger).await;
+            crash::log_core_dumps(
+                pgdata,
+                postgres,
+                &node.children,
+                params.timeouts.postgres.debugger,
+            )
+            .await;
         }
     }
 
@@ -288,7 +308,7 @@ impl Driver {
             let spec = node.spec().filter(|spec| spec.is_primary())?;
             let server = startup::server(&node, &spec);
             let request = startup::sync_request(&node, &server);
-            Some(sync::sync_once(request, node.params.timeouts.shutdown_sync).await)
+            Some(sync::sync_once(request, node.params.timeouts.sync.shutdown).await)
         }
     }
 
@@ -324,7 +344,7 @@ impl Driver {
             if let Request::Terminate { reply } = request {
                 let _ = self.node.end(terminated, None);
                 let _ = reply.send(terminated);
-                until = tokio::time::Instant::now() + self.node.params.timeouts.linger_immediate;
+                until = tokio::time::Instant::now() + LINGER_IMMEDIATE;
             }
         }
     }

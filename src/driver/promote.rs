@@ -34,8 +34,8 @@ use crate::postgres::staged::StagedConf;
 use crate::services::lfc::states::PrewarmState;
 use crate::spec::ParsedSpec;
 use crate::spec::wire::ComputeMode;
+use crate::sql::APPLY_CONFIG;
 use crate::sql::standby::Standby;
-use crate::sql::{APPLY_CONFIG, SessionDeadlines, session_config};
 
 /// The name in [`failpoints`].
 const FAILPOINT: &str = "compute-promotion";
@@ -189,8 +189,8 @@ impl Running<'_> {
 /// A session for the steps of a promotion.
 async fn standby(node: &ComputeNode) -> anyhow::Result<Standby> {
     let params = &node.params;
-    let config = session_config(params.connstr.as_str(), APPLY_CONFIG, params.install.version)?;
-    let deadlines = SessionDeadlines::from(&params.timeouts);
+    let config = params.session(APPLY_CONFIG)?;
+    let deadlines = params.timeouts.sql;
     Standby::connect(&config, deadlines, params.timeouts.promotion).await
 }
 

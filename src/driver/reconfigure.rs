@@ -193,7 +193,7 @@ impl Change<'_> {
         }
         let staged = StagedConf::new(&params.pgdata, &conf)?;
         if !same_from_outside(&conf, &params.conf(&self.old.spec)?) {
-            let (install, limit) = (&params.install, params.timeouts.helper);
+            let (install, limit) = (&params.install, params.timeouts.postgres.helper);
             staged.check(install, &self.node.children, limit).await?;
         }
         Ok(staged)
@@ -281,7 +281,7 @@ pub enum Fetched {
 pub async fn fetch(node: &ComputeNode, known: &Arc<ParsedSpec>) -> anyhow::Result<Fetched> {
     node.step(Phase::Fetch.name());
     let fetched = async {
-        let patience = node.params.timeouts.control_plane_refresh;
+        let patience = node.params.timeouts.control_plane.refresh;
         let count = |status| node.metrics.count_cplane_request(RPC, status);
         let document = node.params.source.load(patience, &count).await?;
         let Some(spec) = document.spec else { return Ok(Fetched::Detached) };
@@ -336,5 +336,5 @@ async fn confirm_certificate(
 async fn confirmed_reload(node: &ComputeNode, postmaster: &Postmaster) -> anyhow::Result<()> {
     let Postmaster { pid, hba } = postmaster;
     let conf = node.params.pgdata.join(POSTGRESQL_CONF);
-    Ok(reload::confirmed(*pid, &conf, hba, node.params.timeouts.reload).await?)
+    Ok(reload::confirmed(*pid, &conf, hba, node.params.timeouts.postgres.reload).await?)
 }

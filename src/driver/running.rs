@@ -24,6 +24,11 @@ use crate::spec::ParsedSpec;
 use crate::state::Event;
 use crate::tls::TlsPair;
 
+/// First pause after a failed refresh; doubles each time (03 W8).
+const REFRESH_PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause after a failed refresh.
+const REFRESH_PAUSE_MAX: Duration = Duration::from_secs(60);
+
 /// A compute that runs.
 #[derive(Debug)]
 pub(super) struct Running<'d> {
@@ -219,7 +224,7 @@ impl<'d> Running<'d> {
     /// Fetches the configuration again and applies it if it is another one (01 §13.3). Tries again
     /// with growing pauses, until it works or something else is wanted.
     async fn refresh(&mut self) -> Done {
-        let mut pause = self.driver.node.params.timeouts.refresh_pause;
+        let mut pause = REFRESH_PAUSE;
         loop {
             if self.driver.node.apply(Event::BeginRefresh).is_err() {
                 // Asked twice and served once, or the end has come.
@@ -238,7 +243,7 @@ impl<'d> Running<'d> {
             if let Some(done) = self.pause(pause).await {
                 return done;
             }
-            pause = (pause * 2).min(self.driver.node.params.timeouts.refresh_pause_max);
+            pause = (pause * 2).min(REFRESH_PAUSE_MAX);
         }
     }
 

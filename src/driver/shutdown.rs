@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::postgres::limits::PostgresLimits;
 use crate::postgres::stop::StopLadder;
-use crate::timeouts::Timeouts;
 
 /// What a step may take after the second signal: enough to see what has ended already.
 const AT_ONCE: Duration = Duration::from_millis(100);
@@ -54,16 +54,17 @@ impl Stop {
         }
     }
 
-    /// How Postgres is stopped after a signal, and the deadlines for what comes right after that.
+    /// How Postgres is stopped after a signal that gives `total`, and the deadlines for what comes right
+    /// after that.
     /// The ladder has most of what is left; the cleaning up usually takes no time at all.
-    pub fn ladder(&self, timeouts: &Timeouts) -> (StopLadder, Timeouts) {
-        let left = self.left(timeouts.stop_on_signal);
+    pub fn ladder(&self, total: Duration, usual: &PostgresLimits) -> (StopLadder, PostgresLimits) {
+        let left = self.left(total);
         let clean_up = left * 3 / 20;
         let share = clean_up / 4;
-        let hurried = Timeouts {
-            stop_kill: timeouts.stop_kill.min(share),
-            log_drain: timeouts.log_drain.min(share),
-            ..timeouts.clone()
+        let hurried = PostgresLimits {
+            kill: usual.kill.min(share),
+            log_drain: usual.log_drain.min(share),
+            ..*usual
         };
         (StopLadder::within(left - clean_up), hurried)
     }
@@ -78,15 +79,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn all_steps_together_fit_the_total() {
         for total in [SECOND, 7 * SECOND] {
-            let timeouts = Timeouts { stop_on_signal: total, ..Timeouts::default() };
             let stop = Stop::default();
             assert_eq!(stop.limit(5 * SECOND, total), 5 * SECOND, "no signal, no hurry");
             stop.signal();
             let began = Instant::now();
             // Every step takes all the time that it may.
-            let (ladder, hurried) = stop.ladder(&timeouts);
+            let (ladder, hurried) = stop.ladder(total, &PostgresLimits::default());
             assert!(ladder.total() >= total * 4 / 5, "{ladder:?}");
-            tokio::time::sleep(ladder.total() + hurried.stop_kill + hurried.log_drain).await;
+            tokio::time::sleep(ladder.total() + hurried.kill + hurried.log_drain).await;
             for _ in 0..10 {
                 tokio::time::sleep(stop.limit(5 * SECOND, total)).await;
             }

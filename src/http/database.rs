@@ -60,7 +60,7 @@ pub(super) fn protected() -> Routes {
 async fn check_writability(State(api): State<Api>) -> Result<Json<bool>, ApiError> {
     api.node.require(ComputeStatus::Running)?;
     let timeouts = &api.node.params.timeouts;
-    let deadlines = SessionDeadlines { statement: timeouts.writability, ..timeouts.into() };
+    let deadlines = SessionDeadlines { statement: writability::LIMIT, ..timeouts.sql };
     to_its_end(async move {
         let name = writability::APPLICATION_NAME;
         let session = connect_with(&api, name, None, deadlines).await?;
@@ -228,7 +228,7 @@ async fn database_schema(
         children: &api.node.children,
         address: &Address::of(&params.connstr),
         database: &database,
-        timeouts: &params.timeouts,
+        limits: params.timeouts.dump,
     };
     let error = match dump::start(request).await {
         Ok(dump) => return Ok(streamed(dump)),

@@ -46,7 +46,7 @@ async fn liveness_probe(State(api): State<Api>) -> Result<Json<&'static str>, Ap
     if let Some(host) = &address.host {
         command.args(["--host", host]);
     }
-    let said = match api.node.children.run(command, params.timeouts.helper, OUTPUT).await {
+    let said = match api.node.children.run(command, params.timeouts.postgres.helper, OUTPUT).await {
         Ok(output) if output.status.success() => return Ok(Json("ok")),
         Ok(output) => {
             let said = [output.stdout, output.stderr].concat();

@@ -18,7 +18,7 @@ use super::error::{ApiError, ErrorDocument};
 use super::openapi::EXTERNAL;
 use super::{Api, Routes};
 use crate::node::ComputeNode;
-use crate::sql::{Session, SessionDeadlines, SessionError, session_config};
+use crate::sql::{Session, SessionDeadlines, SessionError};
 use crate::state::ComputeStatus;
 
 /// `application_name` of the session that asks.
@@ -148,7 +148,7 @@ async fn select_1(node: &ComputeNode) -> Result<(), SessionError> {
     let limit = node.params.timeouts.ready_probe;
     let deadlines = SessionDeadlines { connect: limit, statement: limit, lock: limit };
     let params = &node.params;
-    let config = session_config(params.connstr.as_str(), READY, params.install.version)?;
+    let config = params.session(READY)?;
     Session::connect(&config, deadlines).await?.query("SELECT 1").await?;
     Ok(())
 }

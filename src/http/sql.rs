@@ -6,7 +6,7 @@ use tracing::Instrument as _;
 use super::Api;
 use super::error::ApiError;
 use crate::catalog::trust::is_not_ours;
-use crate::sql::{Session, SessionDeadlines, SessionError, session_config};
+use crate::sql::{Session, SessionDeadlines, SessionError};
 
 /// Connects, with the usual deadlines, to the main database or to another one.
 pub(super) async fn connect(
@@ -14,7 +14,7 @@ pub(super) async fn connect(
     application_name: &str,
     database: Option<&str>,
 ) -> Result<Session, SessionError> {
-    let deadlines = SessionDeadlines::from(&api.node.params.timeouts);
+    let deadlines = api.node.params.timeouts.sql;
     connect_with(api, application_name, database, deadlines).await
 }
 
@@ -26,8 +26,7 @@ pub(super) async fn connect_with(
     deadlines: SessionDeadlines,
 ) -> Result<Session, SessionError> {
     let params = &api.node.params;
-    let (connstr, version) = (params.connstr.as_str(), params.install.version);
-    let mut config = session_config(connstr, application_name, version)?;
+    let mut config = params.session(application_name)?;
     if let Some(database) = database {
         // Not by way of a connection string, so every name is just a name.
         config.dbname(database);

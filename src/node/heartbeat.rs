@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use crate::duration::millis;
 
+/// Between two ticks.
+pub const TICK: Duration = Duration::from_secs(1);
+
 /// When the last tick was.
 #[derive(Debug)]
 pub struct Heartbeat {

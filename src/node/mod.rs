@@ -140,7 +140,7 @@ impl ComputeNode {
             terminated: None,
         };
         let (requests, receiver) = mpsc::unbounded_channel();
-        let side = SideDaemons::new(params.side.clone(), &params.timeouts);
+        let side = SideDaemons::new(params.side.clone(), params.timeouts.sidecars);
         let background = Background::default();
         let extensions = ExtensionStore::new(
             params.remote_ext_base_url.clone(),

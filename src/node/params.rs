@@ -15,6 +15,7 @@ use crate::sidecars::sidecars::SideParams;
 use crate::spec::ComputeSpec;
 use crate::spec::source::ConfigSource;
 use crate::spec::wire::TlsConfig;
+use crate::sql::{SessionConfig, SessionError, session_config};
 use crate::timeouts::Timeouts;
 use crate::tls;
 
@@ -104,6 +105,14 @@ impl ComputeParams {
         tls::active_config(self.tls.as_ref(), spec)
     }
 
+    /// Settings of hardened sessions on the managed Postgres.
+    ///
+    /// # Errors
+    /// `--connstr` is not a URL of Postgres.
+    pub fn session(&self, application_name: &str) -> Result<SessionConfig, SessionError> {
+        session_config(self.connstr.as_str(), application_name, self.install.version)
+    }
+
     /// Where Postgres is reached over TCP, by `--connstr`; none if that names a socket.
     pub async fn server_address(&self) -> Option<SocketAddr> {
         let host = match self.connstr.host()? {
@@ -114,7 +123,7 @@ impl ComputeParams {
         };
         let port = self.connstr.port().unwrap_or(POSTGRES_PORT);
         let addresses = tokio::net::lookup_host((host, port));
-        tokio::time::timeout(self.timeouts.helper, addresses).await.ok()?.ok()?.next()
+        tokio::time::timeout(self.timeouts.postgres.helper, addresses).await.ok()?.ok()?.next()
     }
 
     /// `postgresql.conf` of this compute for a spec, as a value. Whatever cannot be written is

@@ -17,6 +17,7 @@ pub mod databricks;
 
 pub mod files;
 pub mod install;
+pub mod limits;
 pub mod log;
 pub mod process;
 pub mod ready;

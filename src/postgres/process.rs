@@ -13,13 +13,13 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::process::Command;
 
+use super::limits::PostgresLimits;
 use super::log::LogCollector;
 use super::ready::{ReadyError, ReadyWatch};
 use super::stop::{StopError, StopLadder, StopOutcome, Stoppable, finish_leftovers};
 use crate::os::children::{Children, RegisteredChild};
 use crate::secret::Secret;
 use crate::telemetry::sink::LogSink;
-use crate::timeouts::Timeouts;
 
 /// The cgroup is fixed here, whatever `--cgroup` says (01 §19.1).
 const CGEXEC_ARGS: [&str; 2] = ["-g", "memory:neon-postgres"];
@@ -100,11 +100,11 @@ impl PostgresProcess {
     pub async fn wait_ready(
         &mut self,
         watch: ReadyWatch,
-        timeouts: &Timeouts,
+        limits: &PostgresLimits,
     ) -> Result<(), ReadyError> {
-        let mut result = watch.wait(self.child.wait(), timeouts.postgres_ready).await;
+        let mut result = watch.wait(self.child.wait(), limits.ready).await;
         if let Err(ReadyError::Exited { last_lines, .. }) = &mut result {
-            *last_lines = self.last_words(timeouts.log_drain).await;
+            *last_lines = self.last_words(limits.log_drain).await;
         }
         result
     }
@@ -155,19 +155,19 @@ impl PostgresProcess {
         &mut self,
         ladder: &StopLadder,
         cut_short: impl Future<Output = ()>,
-        timeouts: &Timeouts,
+        limits: &PostgresLimits,
     ) -> Result<StopOutcome, StopError> {
         let outcome = ladder.run(&mut self.child, cut_short).await?;
-        self.finish(timeouts).await;
+        self.finish(limits).await;
         Ok(outcome)
     }
 
     /// After the postmaster has ended: ends backends that outlived it, and waits for the rest
     /// of the log. Short if there is nothing to do.
-    pub async fn finish(&mut self, timeouts: &Timeouts) {
-        finish_leftovers(&self.children, self.pid(), &self.pgdata, timeouts.stop_kill).await;
+    pub async fn finish(&mut self, limits: &PostgresLimits) {
+        finish_leftovers(&self.children, self.pid(), &self.pgdata, limits.kill).await;
         if let Some(log) = &mut self.log
-            && !log.drained(timeouts.log_drain).await
+            && !log.drained(limits.log_drain).await
         {
             tracing::warn!("somebody still holds the log of Postgres open; not waiting for it");
         }
@@ -233,7 +233,8 @@ mod tests {
     #[tokio::test]
     async fn an_exit_before_ready_comes_with_the_log() {
         let (_dir, mut process, watch, _sink) = fake("echo FATAL: bad $2 >&2; exit 3").await;
-        let error = process.wait_ready(watch, &Timeouts::default()).await.unwrap_err().to_string();
+        let error =
+            process.wait_ready(watch, &PostgresLimits::default()).await.unwrap_err().to_string();
         assert!(error.contains("code 3") && error.contains("FATAL: bad /"), "{error}");
     }
 
@@ -242,11 +243,11 @@ mod tests {
         let script = "trap '' INT QUIT; sleep 1000 & \
                       echo ready > $2/tmp; mv $2/tmp $2/postmaster.pid; wait";
         let (_dir, mut process, watch, _sink) = fake(script).await;
-        let timeouts = Timeouts::default();
-        process.wait_ready(watch, &timeouts).await.unwrap();
+        let limits = PostgresLimits::default();
+        process.wait_ready(watch, &limits).await.unwrap();
         let ladder = StopLadder::within(Duration::from_millis(100));
         let ladder = StopLadder::new([(Signal::SIGINT, ladder.total())], Duration::from_secs(60));
-        let outcome = process.stop(&ladder, pending(), &timeouts).await.unwrap();
+        let outcome = process.stop(&ladder, pending(), &limits).await.unwrap();
         assert_eq!(outcome.rung, Some(Signal::SIGKILL));
         let group = process.pid();
         let left = procs::all().unwrap().into_iter().filter(|p| p.pgrp == group && !p.zombie);

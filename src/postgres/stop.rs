@@ -18,10 +18,10 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, timeout_at};
 
+use super::limits::PostgresLimits;
 use crate::os::children::{Children, RegisteredChild};
 use crate::os::pidfd::ProcessHandle;
 use crate::os::procs::{self, Process};
-use crate::timeouts::Timeouts;
 
 /// What can be climbed down: a child process, or a fake in tests.
 pub trait Stoppable {
@@ -102,19 +102,19 @@ impl StopLadder {
     }
 
     /// For `/terminate`: the shutdown checkpoint may take its time (01 §18.1).
-    pub fn graceful(timeouts: &Timeouts) -> Self {
-        let rungs = [(Signal::SIGINT, timeouts.stop_fast), (Signal::SIGQUIT, timeouts.stop_quit)];
-        Self::new(rungs, timeouts.stop_kill)
+    pub fn graceful(limits: &PostgresLimits) -> Self {
+        let rungs = [(Signal::SIGINT, limits.fast), (Signal::SIGQUIT, limits.quit)];
+        Self::new(rungs, limits.kill)
     }
 
     /// For a start that failed: SIGQUIT, for there is nothing worth a checkpoint (01 §8.2).
-    pub fn immediate(timeouts: &Timeouts) -> Self {
-        Self::new([(Signal::SIGQUIT, timeouts.stop_quit)], timeouts.stop_kill)
+    pub fn immediate(limits: &PostgresLimits) -> Self {
+        Self::new([(Signal::SIGQUIT, limits.quit)], limits.kill)
     }
 
     /// For `postgres --sync-safekeepers`, which ends at SIGTERM (01 §18.3).
-    pub fn helper(timeouts: &Timeouts) -> Self {
-        Self::new([(Signal::SIGTERM, timeouts.stop_quit)], timeouts.stop_kill)
+    pub fn helper(limits: &PostgresLimits) -> Self {
+        Self::new([(Signal::SIGTERM, limits.quit)], limits.kill)
     }
 
     /// The longest that [`Self::run`] takes.
@@ -323,16 +323,16 @@ mod tests {
 
     #[test]
     fn ladders_fit_and_end_with_sigkill() {
-        let timeouts = Timeouts::default();
+        let limits = PostgresLimits::default();
         for millis in [1, 10, 7000] {
             let total = Duration::from_millis(millis);
             assert_eq!(StopLadder::within(total).total(), total);
         }
         for ladder in [
-            StopLadder::within(timeouts.stop_on_signal),
-            StopLadder::graceful(&timeouts),
-            StopLadder::immediate(&timeouts),
-            StopLadder::helper(&timeouts),
+            StopLadder::within(SECOND * 7),
+            StopLadder::graceful(&limits),
+            StopLadder::immediate(&limits),
+            StopLadder::helper(&limits),
         ] {
             assert_eq!(ladder.rungs.last().unwrap().0, Signal::SIGKILL);
         }

@@ -13,12 +13,13 @@
 
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::Context;
 
 use super::audit_gc;
 use super::local_proxy::{LocalProxy, LocalProxyPaths};
-use super::pgbouncer::{Pgbouncer, PgbouncerPaths, Tuning};
+use super::pgbouncer::{Pgbouncer, PgbouncerLimits, PgbouncerPaths, Tuning};
 use super::rsyslog::{Rsyslog, RsyslogError, RsyslogPaths};
 use super::rsyslog_conf::{self, AuditEndpoints, AuditInputs};
 use super::vm_helpers::VmHelpers;
@@ -27,11 +28,37 @@ use crate::secret::{self, UnusableSecret};
 use crate::spec::ComputeSpec;
 use crate::spec::wire::{AuditLogLevel, TlsConfig};
 use crate::telemetry::metrics::Metrics;
-use crate::timeouts::Timeouts;
 
 /// Environment variables of 04 §13.
 const AUDIT_ENDPOINT: &str = "AUDIT_LOGGING_ENDPOINT";
 const AUDIT_TLS_ENDPOINT: &str = "AUDIT_LOGGING_TLS_ENDPOINT";
+
+/// How long the programs may take, and how often they are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SidecarLimits {
+    /// Telling pgbouncer of its settings (04 §8).
+    pub pgbouncer: PgbouncerLimits,
+    /// A starting local_proxy holds its pid file before its number stands in it (04 §9.3).
+    pub local_proxy_pid: Duration,
+    /// From the end of rsyslogd to a new one; init starts it again (04 §10.2).
+    pub rsyslog_restart: Duration,
+    /// Swap and disk quota helpers (04 §11, W21).
+    pub vm_helper: Duration,
+    /// Between two looks at old audit files (04 §10.4).
+    pub audit_gc_every: Duration,
+}
+
+impl Default for SidecarLimits {
+    fn default() -> Self {
+        Self {
+            pgbouncer: PgbouncerLimits::default(),
+            local_proxy_pid: Duration::from_secs(1),
+            rsyslog_restart: Duration::from_secs(8),
+            vm_helper: Duration::from_secs(60),
+            audit_gc_every: Duration::from_secs(60),
+        }
+    }
+}
 
 /// What the side programs need to know of the process they serve; the rest is in the spec.
 #[derive(Debug, Clone, Default)]
@@ -79,20 +106,20 @@ pub struct SideDaemons {
     local_proxy: LocalProxy,
     rsyslog: Rsyslog,
     params: SideParams,
-    timeouts: Timeouts,
+    limits: SidecarLimits,
     /// What forwarding was set up for; none before the start.
     audit_level: OnceLock<AuditLogLevel>,
 }
 
 impl SideDaemons {
     /// Touches nothing.
-    pub fn new(params: SideParams, timeouts: &Timeouts) -> Self {
+    pub fn new(params: SideParams, limits: SidecarLimits) -> Self {
         Self {
-            pgbouncer: Pgbouncer::new(params.pgbouncer.clone(), timeouts.pgbouncer),
-            local_proxy: LocalProxy::new(params.local_proxy.clone(), timeouts.local_proxy_pid),
-            rsyslog: Rsyslog::new(params.rsyslog.clone(), timeouts.rsyslog_restart),
+            pgbouncer: Pgbouncer::new(params.pgbouncer.clone(), limits.pgbouncer),
+            local_proxy: LocalProxy::new(params.local_proxy.clone(), limits.local_proxy_pid),
+            rsyslog: Rsyslog::new(params.rsyslog.clone(), limits.rsyslog_restart),
             params,
-            timeouts: timeouts.clone(),
+            limits,
             audit_level: OnceLock::new(),
         }
     }
@@ -150,7 +177,7 @@ impl SideDaemons {
         let Some(bytes) = spec.swap_size_bytes.filter(|_| self.params.resize_swap) else {
             return Ok(());
         };
-        let resized = self.params.vm.resize_swap(bytes, children, self.timeouts.vm_helper).await;
+        let resized = self.params.vm.resize_swap(bytes, children, self.limits.vm_helper).await;
         resized.context("failed to resize swap")
     }
 
@@ -160,7 +187,7 @@ impl SideDaemons {
         else {
             return Ok(());
         };
-        let limit = self.timeouts.vm_helper;
+        let limit = self.limits.vm_helper;
         let set = self.params.vm.set_disk_quota(bytes, mount_point, children, limit).await;
         set.context("failed to set disk quota")
     }
@@ -190,7 +217,7 @@ impl SideDaemons {
                 log_folder,
                 self.params.rsyslog.work_folder.clone(),
                 metrics.audit_log_dir_size.clone(),
-                self.timeouts.audit_gc_every,
+                self.limits.audit_gc_every,
             ));
         }
         Ok(())

@@ -52,6 +52,26 @@ pub struct Patience {
     pub total: Duration,
 }
 
+/// How long to ask the control plane, on the occasions that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ControlPlaneLimits {
+    /// At the start: a restart of the control plane is outlasted (09 §10 no. 1).
+    pub start: Patience,
+    /// At a refresh, which is tried again anyway, and whose callers are refused while it is in
+    /// progress (03 §6.4).
+    pub refresh: Patience,
+}
+
+impl Default for ControlPlaneLimits {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            start: Patience { connect: seconds(5), request: seconds(30), total: seconds(30) },
+            refresh: Patience { connect: seconds(2), request: seconds(10), total: seconds(2) },
+        }
+    }
+}
+
 /// Hears of each try: the status, or none without an answer. Made for
 /// `compute_ctl_cplane_requests_total` (09 §1.2).
 pub type Observer<'a> = &'a (dyn Fn(Option<StatusCode>) + Sync);

@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     async fn load(source: ConfigSource) -> Result<ConfigDocument, String> {
-        let patience = crate::timeouts::Timeouts::default().control_plane;
+        let patience = crate::spec::control_plane::ControlPlaneLimits::default().start;
         source.load(patience, &|_| ()).await.map_err(|error| error.to_string())
     }
 
@@ -215,7 +215,7 @@ mod tests {
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let patience = Patience {
             request: Duration::from_millis(50),
-            ..crate::timeouts::Timeouts::default().control_plane
+            ..crate::spec::control_plane::ControlPlaneLimits::default().start
         };
         let source = ConfigSource::ConfigFile(path.clone());
         let error = source.load(patience, &|_| ()).await.unwrap_err().to_string();
@@ -240,7 +240,7 @@ mod tests {
         std::fs::write(&path, r#"{"compute_ctl_config":{"jwks":{"keys":[]}}}"#).unwrap();
         let read = source.read_file(Duration::from_secs(60)).unwrap();
         std::fs::write(&path, "").unwrap();
-        let patience = crate::timeouts::Timeouts::default().control_plane;
+        let patience = crate::spec::control_plane::ControlPlaneLimits::default().start;
         let document = source.load_unless_read(read, patience, &|_| ()).await.unwrap();
         assert!(document.spec.is_none());
         let error = load(source).await.unwrap_err();

@@ -22,7 +22,6 @@ use super::options::child_options;
 use crate::os::children::{Children, RegisteredChild};
 use crate::postgres::client::Address;
 use crate::postgres::install::PgInstall;
-use crate::timeouts::Timeouts;
 
 const PROGRAM: &str = "pg_dump";
 /// `application_name`.
@@ -36,6 +35,21 @@ const LOG_LINE: u64 = 4096;
 /// From the end of its output to the end of the program.
 const END: Duration = Duration::from_secs(5);
 
+/// How long a dump may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DumpLimits {
+    /// `pg_dump` without output: it waits for locks that users hold (03 §5.5).
+    pub silence: Duration,
+    /// A client that does not take the next piece, which keeps the snapshot open.
+    pub client: Duration,
+}
+
+impl Default for DumpLimits {
+    fn default() -> Self {
+        Self { silence: Duration::from_secs(300), client: Duration::from_secs(60) }
+    }
+}
+
 /// What is dumped, and what it takes.
 #[derive(Debug)]
 pub struct DumpRequest<'a> {
@@ -48,7 +62,7 @@ pub struct DumpRequest<'a> {
     /// Name of the database, any.
     pub database: &'a str,
     /// Deadlines.
-    pub timeouts: &'a Timeouts,
+    pub limits: DumpLimits,
 }
 
 /// There is no dump.
@@ -107,7 +121,7 @@ pub struct Dump {
 
 /// Starts a dump and waits for its first bytes.
 pub async fn start(request: DumpRequest<'_>) -> Result<Dump, DumpError> {
-    let DumpRequest { install, children, address, database, timeouts } = request;
+    let DumpRequest { install, children, address, database, limits } = request;
     let (Some(host), Some(port), Some(user)) = (&address.host, address.port, &address.user) else {
         return Err(DumpError::Address);
     };
@@ -136,7 +150,7 @@ pub async fn start(request: DumpRequest<'_>) -> Result<Dump, DumpError> {
     };
     tokio::spawn(log_lines(stderr));
     let (pieces, mut rest) = mpsc::channel(ON_THE_WAY);
-    let pump = Pump { pieces, silence: timeouts.dump_silence, client: timeouts.dump_client };
+    let pump = Pump { pieces, limits };
     tokio::spawn(async move {
         let _footprint = footprint;
         pump.run(child, stdout).await;
@@ -150,8 +164,7 @@ pub async fn start(request: DumpRequest<'_>) -> Result<Dump, DumpError> {
 /// From the child to the client.
 struct Pump {
     pieces: mpsc::Sender<Piece>,
-    silence: Duration,
-    client: Duration,
+    limits: DumpLimits,
 }
 
 impl Pump {
@@ -181,8 +194,8 @@ impl Pump {
         loop {
             buffer.reserve(PIECE);
             let mut space = (&mut stdout).take(PIECE as u64);
-            let read = timeout(self.silence, space.read_buf(&mut buffer)).await;
-            match read.map_err(|_| Broken::Silent(self.silence))?.map_err(Broken::Read)? {
+            let read = timeout(self.limits.silence, space.read_buf(&mut buffer)).await;
+            match read.map_err(|_| Broken::Silent(self.limits.silence))?.map_err(Broken::Read)? {
                 0 => return Ok(()),
                 _ => self.send(Piece::Bytes(buffer.split().freeze())).await?,
             }
@@ -190,8 +203,8 @@ impl Pump {
     }
 
     async fn send(&self, piece: Piece) -> Result<(), Broken> {
-        let sent = timeout(self.client, self.pieces.send(piece)).await;
-        sent.map_err(|_| Broken::ClientStalled(self.client))?.map_err(|_| Broken::ClientGone)
+        let sent = timeout(self.limits.client, self.pieces.send(piece)).await;
+        sent.map_err(|_| Broken::ClientStalled(self.limits.client))?.map_err(|_| Broken::ClientGone)
     }
 }
 
@@ -230,15 +243,15 @@ mod tests {
         assert!(write.args(["-c", line]).arg(&program).arg(script).status().unwrap().success());
         let mut params = ComputeParams::for_tests();
         params.install.bin_dir = dir.path().to_owned();
-        params.timeouts.dump_silence = Duration::from_secs(1);
-        params.timeouts.dump_client = Duration::from_millis(50);
+        params.timeouts.dump.silence = Duration::from_secs(1);
+        params.timeouts.dump.client = Duration::from_millis(50);
         let url = url::Url::parse("postgresql://u@h:1/d").unwrap();
         let request = DumpRequest {
             install: &params.install,
             children: &Children::new(),
             address: &Address::of(&url),
             database: "a=b",
-            timeouts: &params.timeouts,
+            limits: params.timeouts.dump,
         };
         start(request).await
     }

@@ -34,8 +34,20 @@ pub struct SessionDeadlines {
     pub connect: Duration,
     /// For one message with all its statements.
     pub statement: Duration,
-    /// For one lock that somebody else has.
+    /// For one lock of another session. Users' transactions are usually short; where they are not,
+    /// waiting longer also makes other users wait, behind us in the queue.
     pub lock: Duration,
+}
+
+impl Default for SessionDeadlines {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            // Creating a database copies its template.
+            statement: Duration::from_secs(120),
+            lock: Duration::from_secs(30),
+        }
+    }
 }
 
 /// How far a message with several statements got.

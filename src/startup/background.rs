@@ -8,9 +8,7 @@ use crate::catalog::migrations::{MigrationError, Migrations};
 use crate::catalog::neon_extension::{self, Upgrade};
 use crate::node::ComputeNode;
 use crate::node::catalog_turn::{CatalogTurn, GateBusy};
-use crate::sql::{
-    MIGRATIONS, POST_APPLY_CONFIG, SessionConfig, SessionDeadlines, SessionError, session_config,
-};
+use crate::sql::{MIGRATIONS, POST_APPLY_CONFIG, SessionDeadlines};
 
 /// Begins the work of a primary that has just started; migrations only where roles and databases
 /// were applied.
@@ -27,7 +25,7 @@ pub fn begin(node: &Arc<ComputeNode>, migrations: bool) {
 }
 
 async fn migrate(node: &ComputeNode) -> anyhow::Result<()> {
-    let mut config = config(node, MIGRATIONS)?;
+    let mut config = node.params.session(MIGRATIONS)?;
     if node.params.lakebase.is_some() {
         config.limit_statements();
     }
@@ -47,7 +45,7 @@ async fn migrate(node: &ComputeNode) -> anyhow::Result<()> {
 }
 
 async fn upgrade_neon(node: &ComputeNode) -> anyhow::Result<()> {
-    let config = config(node, POST_APPLY_CONFIG)?;
+    let config = node.params.session(POST_APPLY_CONFIG)?;
     let _turn = turn(node).await?;
     match neon_extension::upgrade_neon_extension(&config, deadlines(node)).await? {
         Upgrade::Done => tracing::info!("the neon extension is up to date"),
@@ -62,14 +60,9 @@ async fn upgrade_neon(node: &ComputeNode) -> anyhow::Result<()> {
 /// one of the spec in force, which is put there before it is applied.
 async fn turn(node: &ComputeNode) -> Result<CatalogTurn<'_>, GateBusy> {
     let databases = node.spec().map_or(0, |spec| spec.spec.cluster.databases.len());
-    node.catalog.enter(node.params.timeouts.apply(databases)).await
-}
-
-fn config(node: &ComputeNode, application_name: &str) -> Result<SessionConfig, SessionError> {
-    let params = &node.params;
-    session_config(params.connstr.as_str(), application_name, params.install.version)
+    node.catalog.enter(node.params.timeouts.apply.total(databases)).await
 }
 
 fn deadlines(node: &ComputeNode) -> SessionDeadlines {
-    SessionDeadlines::from(&node.params.timeouts)
+    node.params.timeouts.sql
 }

@@ -14,7 +14,7 @@ use crate::node::ComputeNode;
 use crate::node::phase::Phase;
 use crate::postgres::files::{self, TempOverride};
 use crate::spec::ParsedSpec;
-use crate::sql::{APPLY_CONFIG, SessionDeadlines, session_config};
+use crate::sql::APPLY_CONFIG;
 use crate::startup::background;
 
 /// When roles and databases are applied (05 §1).
@@ -50,7 +50,7 @@ pub async fn apply(
     occasion: Occasion,
     reload: impl Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let _turn = node.catalog.enter(node.params.timeouts.catalog_turn).await?;
+    let _turn = node.catalog.enter(node.params.timeouts.apply.turn).await?;
     let lifted = TempOverride::begin(&node.params.pgdata, &spec.spec)?;
     reload()?;
     let applied =
@@ -68,17 +68,12 @@ async fn apply_catalog(
 ) -> anyhow::Result<()> {
     let (params, timeouts) = (&node.params, &node.params.timeouts);
     let in_lakebase_mode = params.lakebase.is_some();
-    let mut config = session_config(params.connstr.as_str(), APPLY_CONFIG, params.install.version)?;
+    let mut config = params.session(APPLY_CONFIG)?;
     if in_lakebase_mode && occasion == Occasion::Start {
         config.limit_statements();
     }
-    let sessions = Sessions {
-        config,
-        deadlines: SessionDeadlines::from(timeouts),
-        no_slot: timeouts.sql_no_slot,
-        pause: timeouts.sql_no_slot_pause,
-        whole: timeouts.apply(spec.spec.cluster.databases.len()),
-    };
+    let sessions =
+        Sessions::new(config, timeouts.sql, timeouts.apply, spec.spec.cluster.databases.len());
     let timeline = spec.timeline_id.to_string();
     let privileged_role = &node.params.privileged_role_name;
     let wanted = Wanted { spec: &spec.spec, timeline: &timeline, privileged_role };

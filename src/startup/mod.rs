@@ -195,7 +195,7 @@ async fn prepare_directory(
         // it. One that has only just been started has not made it yet.
         let likely = params.pgdata.join(files::POSTMASTER_PID).exists();
         let _phase = likely.then(|| node.phase(Phase::StaleProcesses));
-        stopped = match stale::stop_stale(&params.pgdata, &params.timeouts).await {
+        stopped = match stale::stop_stale(&params.pgdata, &params.timeouts.postgres).await {
             // Without /proc, and without a sign that there is something to find.
             Err(error @ stale::StaleError::Look { .. }) if !likely => {
                 tracing::warn!("{error}");
@@ -233,8 +233,7 @@ async fn safekeepers_in_sync(node: &Arc<ComputeNode>, spec: &ParsedSpec) -> Resu
         timeline_id: spec.timeline_id,
         token: spec.storage_token(),
     };
-    let check =
-        safekeepers::check_safekeepers(request, node.params.timeouts.safekeeper_answer).await;
+    let check = safekeepers::check_safekeepers(request, node.params.timeouts.sync.answer).await;
     node.update_metrics(|metrics| metrics.sync_sk_check_ms = millis(began.elapsed()));
     match check {
         SyncCheck::InSync(lsn) => Ok(lsn),
@@ -250,7 +249,7 @@ async fn sync_safekeepers(
     let _phase = node.phase(Phase::SafekeeperSync);
     let began = Instant::now();
     let server = server(node, spec);
-    let lsn = sync::sync_with_retries(sync_request(node, &server), node.params.timeouts.sync)
+    let lsn = sync::sync_with_retries(sync_request(node, &server), node.params.timeouts.sync.start)
         .await
         .with_context(|| format!("failed to sync safekeepers: {why}"))?;
     node.update_metrics(|metrics| metrics.sync_safekeepers_ms = millis(began.elapsed()));
@@ -289,7 +288,7 @@ async fn fetch_basebackup(
 /// A start that takes longer than usual says how far it is.
 async fn log_progress(node: &ComputeNode) -> Infallible {
     loop {
-        tokio::time::sleep(node.params.timeouts.progress_log).await;
+        tokio::time::sleep(node.params.timeouts.basebackup.progress).await;
         tracing::info!("basebackup: {} bytes so far", node.basebackup.bytes());
     }
 }
@@ -306,7 +305,7 @@ async fn start_postgres(
     let watch = ReadyWatch::new(&params.pgdata);
     let server = server(node, spec);
     let process = PostgresProcess::start(&server, &params.pgdata, &node.children, &node.log)?;
-    postgres.insert(process).wait_ready(watch, &params.timeouts).await?;
+    postgres.insert(process).wait_ready(watch, &params.timeouts.postgres).await?;
     node.update_metrics(|metrics| metrics.start_postgres_ms = millis(began.elapsed()));
     Ok(())
 }
@@ -338,7 +337,7 @@ pub fn sync_request<'a>(node: &'a ComputeNode, server: &'a Server) -> SyncReques
         pgdata: &node.params.pgdata,
         children: &node.children,
         log: &node.log,
-        log_drain: node.params.timeouts.log_drain,
+        log_drain: node.params.timeouts.postgres.log_drain,
     }
 }
 

@@ -21,7 +21,7 @@ use nix::sys::signal::Signal;
 
 use crate::os::pidfd::ProcessHandle;
 use crate::os::procs;
-use crate::timeouts::Timeouts;
+use crate::postgres::limits::PostgresLimits;
 
 /// Rounds of looking for processes: a postmaster that dies may have forked just before.
 const ROUNDS: usize = 3;
@@ -60,13 +60,13 @@ pub enum StaleError {
 ///
 /// # Errors
 /// See [`StaleError`]; PGDATA must not be touched then.
-pub async fn stop_stale(pgdata: &Path, timeouts: &Timeouts) -> Result<usize, StaleError> {
+pub async fn stop_stale(pgdata: &Path, limits: &PostgresLimits) -> Result<usize, StaleError> {
     let look_failed = |source| StaleError::Look { path: pgdata.to_owned(), source };
     let real = std::fs::canonicalize(pgdata).map_err(look_failed)?;
     let found = find(&real).map_err(look_failed)?;
     // At once: a postmaster that was killed leaves many processes, and each may use up its ladder.
     let roots = found.iter().filter(|f| f.is_root);
-    try_join_all(roots.map(|root| stop(&root.handle, timeouts))).await?;
+    try_join_all(roots.map(|root| stop(&root.handle, limits))).await?;
     for _ in 0..ROUNDS {
         let left = find(&real).map_err(look_failed)?;
         if left.is_empty() {
@@ -76,7 +76,7 @@ pub async fn stop_stale(pgdata: &Path, timeouts: &Timeouts) -> Result<usize, Sta
             send(&process.handle, Signal::SIGKILL)?;
         }
         for process in &left {
-            await_end(&process.handle, timeouts.stop_kill).await?;
+            await_end(&process.handle, limits.kill).await?;
         }
     }
     match find(&real).map_err(look_failed)?.first() {
@@ -122,11 +122,10 @@ fn is_on_its_way(pid: i32, real: &Path) -> bool {
     names_it && procs::sees_our_files(pid)
 }
 
-async fn stop(process: &ProcessHandle, timeouts: &Timeouts) -> Result<(), StaleError> {
+async fn stop(process: &ProcessHandle, limits: &PostgresLimits) -> Result<(), StaleError> {
     let pid = process.pid();
     tracing::warn!(pid, "stopping the Postgres that a killed predecessor left running");
-    for (signal, patience) in
-        [(Signal::SIGINT, timeouts.stale_fast), (Signal::SIGQUIT, timeouts.stop_quit)]
+    for (signal, patience) in [(Signal::SIGINT, limits.stale_fast), (Signal::SIGQUIT, limits.quit)]
     {
         send(process, signal)?;
         if process.ended_within(patience).await {
@@ -134,7 +133,7 @@ async fn stop(process: &ProcessHandle, timeouts: &Timeouts) -> Result<(), StaleE
         }
     }
     send(process, Signal::SIGKILL)?;
-    await_end(process, timeouts.stop_kill).await
+    await_end(process, limits.kill).await
 }
 
 fn send(process: &ProcessHandle, signal: Signal) -> Result<(), StaleError> {
@@ -155,12 +154,12 @@ mod tests {
     use super::*;
     use crate::os::children::{Children, RegisteredChild};
 
-    fn short() -> Timeouts {
-        Timeouts {
+    fn short() -> PostgresLimits {
+        PostgresLimits {
             stale_fast: Duration::from_millis(20),
-            stop_quit: Duration::from_millis(20),
-            stop_kill: Duration::from_secs(60),
-            ..Timeouts::default()
+            quit: Duration::from_millis(20),
+            kill: Duration::from_secs(60),
+            ..PostgresLimits::default()
         }
     }
 

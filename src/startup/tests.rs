@@ -15,6 +15,7 @@ use crate::node::requests::Request;
 use crate::os::children::Children;
 use crate::spec::wire::ComputeSpec;
 use crate::storage::progress::Phase as Arrival;
+use crate::storage::sync::SyncLimits;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::LogSink;
 use crate::timeouts::Timeouts;
@@ -29,7 +30,10 @@ fn node(
     let params = ComputeParams {
         pgdata: pgdata.to_owned(),
         // A busy machine must not make this need a sync.
-        timeouts: Timeouts { safekeeper_answer: Duration::from_secs(60), ..Timeouts::default() },
+        timeouts: Timeouts {
+            sync: SyncLimits { answer: Duration::from_secs(60), ..SyncLimits::default() },
+            ..Timeouts::default()
+        },
         ..ComputeParams::for_tests()
     };
     let log = LogSink::new(std::io::sink()).unwrap();

@@ -46,7 +46,7 @@ async fn warm_up(node: &ComputeNode, directory: &Path) -> anyhow::Result<()> {
 
     let mut initdb = Command::new(params.install.program("initdb"));
     initdb.arg("--pgdata").arg(directory);
-    let output = node.children.run(initdb, timeouts.initdb, OUTPUT_LIMIT).await?;
+    let output = node.children.run(initdb, timeouts.postgres.initdb, OUTPUT_LIMIT).await?;
     if !output.status.success() {
         tracing::warn!(
             "initdb of the warm-up ended with {}: {}",
@@ -65,9 +65,9 @@ async fn warm_up(node: &ComputeNode, directory: &Path) -> anyhow::Result<()> {
     };
     let watch = ReadyWatch::new(directory);
     let mut postgres = PostgresProcess::start(&server, directory, &node.children, &node.log)?;
-    let ready = postgres.wait_ready(watch, timeouts).await;
-    let ladder = StopLadder::immediate(timeouts);
-    postgres.stop(&ladder, std::future::pending(), timeouts).await?;
+    let ready = postgres.wait_ready(watch, &timeouts.postgres).await;
+    let ladder = StopLadder::immediate(&timeouts.postgres);
+    postgres.stop(&ladder, std::future::pending(), &timeouts.postgres).await?;
     Ok(ready?)
 }
 

@@ -12,7 +12,7 @@ use crate::services::installed_extensions::{INSTALLED_EXTENSIONS, InstalledExten
 use crate::services::monitor::{COMPUTE_MONITOR, Monitor};
 use crate::spec::ParsedSpec;
 use crate::spec::wire::Feature;
-use crate::sql::{SessionConfig, SessionDeadlines, SessionError, session_config};
+use crate::sql::{SessionConfig, SessionError};
 
 /// The spec that was in force then, and those that follow.
 type Specs = watch::Receiver<Option<Arc<ParsedSpec>>>;
@@ -28,7 +28,7 @@ pub fn begin(node: &Arc<ComputeNode>) {
 }
 
 fn monitor(node: &Arc<ComputeNode>, spec: &ParsedSpec) -> Result<(), SessionError> {
-    let config = config(node, COMPUTE_MONITOR)?;
+    let config = node.params.session(COMPUTE_MONITOR)?;
     let counters = spec.spec.has_feature(Feature::ActivityMonitorExperimental);
     let monitor =
         Monitor::new(config, node.params.timeouts.monitor, counters, node.metrics.clone());
@@ -49,7 +49,7 @@ fn extensions(
     spec: &ParsedSpec,
     mut specs: Specs,
 ) -> Result<(), SessionError> {
-    let config = config(node, INSTALLED_EXTENSIONS)?;
+    let config = node.params.session(INSTALLED_EXTENSIONS)?;
     let at_once = spec.is_primary();
     // Whoever applies its catalog goes by the spec from the start, all others by later specs only.
     let mut cadence = if at_once && !spec.spec.skip_pg_catalog_updates {
@@ -81,13 +81,8 @@ fn extensions(
 }
 
 async fn collect(node: &ComputeNode, config: &SessionConfig, installed: &mut InstalledExtensions) {
-    let deadlines = SessionDeadlines::from(&node.params.timeouts);
+    let deadlines = node.params.timeouts.sql;
     if let Err(error) = installed.collect(config, deadlines, &node.metrics).await {
         tracing::error!("could not get installed extensions: {error}");
     }
-}
-
-fn config(node: &ComputeNode, application_name: &str) -> Result<SessionConfig, SessionError> {
-    let params = &node.params;
-    session_config(params.connstr.as_str(), application_name, params.install.version)
 }

@@ -59,6 +59,8 @@ pub struct BasebackupLimits {
     pub retries: u32,
     /// Before the first retry; each further one is 1.5 times as long.
     pub first_pause: Duration,
+    /// How often one in progress is mentioned in the log.
+    pub progress: Duration,
 }
 
 impl Default for BasebackupLimits {
@@ -70,6 +72,7 @@ impl Default for BasebackupLimits {
             stall: Duration::from_secs(60),
             retries: 10,
             first_pause: Duration::from_millis(500),
+            progress: Duration::from_secs(5),
         }
     }
 }

@@ -27,6 +27,29 @@ const PAUSE_FACTOR: f64 = 1.1;
 /// The answer is one LSN; a child that prints more is not the program we take it for.
 const MAX_STDOUT: u64 = 4096;
 
+/// How long bringing the safekeepers to agreement may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SyncLimits {
+    /// One safekeeper, connect and answer, in the quick check (01 §9.1): four round trips of
+    /// 50 ms and a third of that in reserve, since a hiccup costs a run of the sync child (06 W11).
+    pub answer: Duration,
+    /// One run of `--sync-safekeepers` at start. The child waits for a quorum for ever; a start
+    /// that waits this long tells the control plane instead.
+    pub start: Duration,
+    /// The sync after Postgres was reaped (01 §18.4).
+    pub shutdown: Duration,
+}
+
+impl Default for SyncLimits {
+    fn default() -> Self {
+        Self {
+            answer: Duration::from_millis(300),
+            start: Duration::from_secs(300),
+            shutdown: Duration::from_secs(30),
+        }
+    }
+}
+
 /// What the child needs.
 #[derive(Debug, Clone)]
 pub struct SyncRequest<'a> {

@@ -20,6 +20,9 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::shown::escaped;
 
+/// Writing out our own log at the end of the process.
+pub const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
 /// Bytes that may wait for the writer: enough for a burst of several of the longest messages.
 const BUDGET: usize = 4 << 20;
 

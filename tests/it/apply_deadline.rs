@@ -6,7 +6,7 @@ use std::time::Duration;
 use compute_ctl::catalog::apply::apply;
 use compute_ctl::catalog::execute::ApplyError;
 use compute_ctl::catalog::plan::Wanted;
-use compute_ctl::catalog::pool::Sessions;
+use compute_ctl::catalog::pool::{ApplyLimits, Sessions};
 use compute_ctl::postgres::install::PgVersion;
 use compute_ctl::spec::ComputeSpec;
 use compute_ctl::sql::{APPLY_CONFIG, SessionDeadlines, session_config};
@@ -42,12 +42,12 @@ async fn an_apply_ends_and_says_how_far_it_came() {
         .unwrap();
         let wanted = Wanted { spec: &spec, timeline: "ab", privileged_role: "boss" };
         // The oldest version's settings will do.
-        let sessions = |whole| Sessions {
-            config: session_config(&vanilla.url(), APPLY_CONFIG, PgVersion::V14).unwrap(),
-            deadlines: SessionDeadlines { connect: PATIENCE, statement: PATIENCE, lock: PATIENCE },
-            no_slot: PATIENCE,
-            pause: Duration::from_millis(20),
-            whole,
+        let sessions = |whole| {
+            let config = session_config(&vanilla.url(), APPLY_CONFIG, PgVersion::V14).unwrap();
+            let each = SessionDeadlines { connect: PATIENCE, statement: PATIENCE, lock: PATIENCE };
+            let limits =
+                ApplyLimits { whole, per_database: Duration::ZERO, ..ApplyLimits::default() };
+            Sessions::new(config, each, limits, 3)
         };
         let (report, result) = apply(&sessions(LIMIT), &wanted, 3, false).await;
         let error = result.unwrap_err();

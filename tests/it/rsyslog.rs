@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use compute_ctl::sidecars::rsyslog::{Rsyslog, RsyslogPaths};
 use compute_ctl::sidecars::rsyslog_conf::{AuditEndpoints, AuditInputs, audit, export};
-use compute_ctl::timeouts::Timeouts;
+use compute_ctl::sidecars::sidecars::SidecarLimits;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -109,7 +109,7 @@ async fn audit_lines_and_log_lines_arrive() {
             std::fs::write(&paths.export, &export).unwrap();
             end_daemons(name);
         } else {
-            let rsyslog = Rsyslog::new(paths, Timeouts::default().rsyslog_restart);
+            let rsyslog = Rsyslog::new(paths, SidecarLimits::default().rsyslog_restart);
             rsyslog.apply(Some(&audit), &export).await.unwrap();
         }
         eventually("rsyslogd was started again", || daemon.starts() == 2).await;

@@ -116,7 +116,7 @@ impl Lfc {
         Self(Arc::new(Shared {
             connstr: params.connstr.clone(),
             version: params.install.version,
-            deadlines: SessionDeadlines::from(&params.timeouts),
+            deadlines: params.timeouts.sql,
             limits: params.timeouts.lfc,
             metrics: metrics.clone(),
             background: background.clone(),

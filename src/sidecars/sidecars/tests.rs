@@ -51,9 +51,11 @@ fn bed() -> Bed {
 
 impl Bed {
     fn side(&self) -> SideDaemons {
-        let timeouts =
-            Timeouts { rsyslog_restart: Duration::from_millis(20), ..Timeouts::default() };
-        SideDaemons::new(self.params.clone(), &timeouts)
+        let timeouts = SidecarLimits {
+            rsyslog_restart: Duration::from_millis(20),
+            ..SidecarLimits::default()
+        };
+        SideDaemons::new(self.params.clone(), timeouts)
     }
 
     async fn start(&self, spec: &ComputeSpec) -> Result<(), String> {

@@ -10,6 +10,7 @@ use crate::storage::errors::ErrorClass;
 use crate::storage::testing::{Act, Server, copy, copy_end, error, gzip, tar};
 
 const LIMITS: BasebackupLimits = BasebackupLimits {
+    progress: Duration::from_secs(5),
     connect: Duration::from_secs(5),
     first_byte: Duration::from_secs(5),
     slow: Duration::from_secs(5),

@@ -16,6 +16,7 @@ use crate::storage::testing::{gzip, tar};
 use crate::storage::{BasebackupError, PageserverTarget, Progress};
 
 const LIMITS: BasebackupLimits = BasebackupLimits {
+    progress: Duration::from_secs(5),
     connect: Duration::from_secs(5),
     first_byte: Duration::from_secs(5),
     slow: Duration::from_secs(5),
