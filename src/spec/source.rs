@@ -1,13 +1,14 @@
 //! Where the first configuration comes from (01 §5.2).
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::unistd::{Uid, User};
 use thiserror::Error;
-use tokio::sync::Semaphore;
 
 use super::control_plane::{self, ControlPlane, ControlPlaneError, Observer, Patience};
 use super::document::{self, DocumentError, Parsed};
@@ -71,8 +72,26 @@ pub enum SourceError {
 #[error("it has given nothing within {0:?}")]
 struct Silent(Duration);
 
-/// A reader that does not come back keeps its thread, so no other one follows it.
-static READING: Semaphore = Semaphore::const_new(1);
+/// Files that are being read. A reader that does not come back keeps its thread, so no other one
+/// follows it to the same file.
+static READING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// The only reader of a file.
+struct Reading(PathBuf);
+
+impl Reading {
+    /// None while another one reads the file.
+    fn begin(path: &Path) -> Option<Self> {
+        let mut reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
+        reading.insert(path.to_owned()).then(|| Self(path.to_owned()))
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        READING.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
 
 impl ConfigSource {
     /// Reads the configuration if it is in a file, within `limit`, before there is a runtime. Only
@@ -133,7 +152,7 @@ impl ConfigSource {
         let limit = patience.request;
         let failed = |source| SourceError::Read { path: path.clone(), source };
         let silent = || failed(io::Error::new(io::ErrorKind::TimedOut, Silent(limit)));
-        let alone = READING.try_acquire().map_err(|_| silent())?;
+        let alone = Reading::begin(&path).ok_or_else(silent)?;
         let reading = tokio::task::spawn_blocking({
             let path = path.clone();
             move || {
