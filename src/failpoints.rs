@@ -8,14 +8,10 @@
 
 use thiserror::Error;
 
+use crate::env::{BASEBACKUP_RETRIES, FAILPOINTS};
+
 /// Whether this build has failpoints.
 pub const ENABLED: bool = cfg!(feature = "testing");
-
-/// Environment variable with the failpoints of the start: `name=actions;name=actions`.
-pub const VARIABLE: &str = "FAILPOINTS";
-
-/// Environment variable with the number of retries of a basebackup (01 §2, 06 §3.8).
-pub const BASEBACKUP_RETRIES: &str = "NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES";
 
 /// The action that the library does not know: the process ends with code 1.
 const EXIT: &str = "exit";
@@ -41,32 +37,32 @@ pub enum FailpointError {
 #[error("{BASEBACKUP_RETRIES} is {0:?}, not a number from 0 to 65535")]
 pub struct BadRetries(String);
 
-/// How often a basebackup is to be tried again, if the environment says so. Without `testing` it is
+/// How often a basebackup is to be tried again, by the variable of that name. Without `testing` it is
 /// only mentioned that it does.
-pub fn basebackup_retries() -> Result<Option<u32>, BadRetries> {
-    let Some(text) = std::env::var_os(BASEBACKUP_RETRIES) else { return Ok(None) };
+pub fn basebackup_retries(text: Option<&str>) -> Result<Option<u32>, BadRetries> {
+    let Some(text) = text else { return Ok(None) };
     if !ENABLED {
         tracing::warn!("{BASEBACKUP_RETRIES} is set, this is no testing build; ignored");
         return Ok(None);
     }
-    retries(&text.to_string_lossy()).map(Some)
+    retries(text).map(Some)
 }
 
 fn retries(text: &str) -> Result<u32, BadRetries> {
     text.parse::<u16>().map(u32::from).map_err(|_| BadRetries(text.to_owned()))
 }
 
-/// Sets the failpoints of the environment. Without `testing` it only says that there are none.
-pub fn setup_from_env() -> Result<(), FailpointError> {
-    let Some(text) = std::env::var_os(VARIABLE) else { return Ok(()) };
+/// Sets the failpoints of the variable `FAILPOINTS`. Without `testing` it only says that there are none.
+pub fn setup(text: Option<&str>) -> Result<(), FailpointError> {
+    let Some(text) = text else { return Ok(()) };
     if !ENABLED {
-        tracing::warn!("{VARIABLE} is set, this build has no failpoints; ignored");
+        tracing::warn!("{FAILPOINTS} is set, this build has no failpoints; ignored");
         return Ok(());
     }
-    setup(&text.to_string_lossy())
+    set_all(text)
 }
 
-fn setup(text: &str) -> Result<(), FailpointError> {
+fn set_all(text: &str) -> Result<(), FailpointError> {
     for entry in text.split(';').map(str::trim).filter(|entry| !entry.is_empty()) {
         let form = || FailpointError::Form(entry.to_owned());
         let (name, actions) = entry.split_once('=').ok_or_else(form)?;
@@ -122,10 +118,10 @@ mod tests {
     #[test]
     fn malformed_entries_are_refused() {
         for text in ["unit-a", "unit-a=", "=return", "unit-a=return(1", "unit-b=off;unit-a=dance"] {
-            assert!(setup(text).is_err(), "{text}");
+            assert!(set_all(text).is_err(), "{text}");
         }
         for text in ["", ";", "unit-c=off", "unit-c=1*return(3)->off; unit-d=exit;"] {
-            assert_eq!(setup(text), Ok(()), "{text}");
+            assert_eq!(set_all(text), Ok(()), "{text}");
         }
     }
 

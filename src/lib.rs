@@ -32,6 +32,7 @@
 //! | [`client`] | `compute_ctl status`, `wait` and `terminate` |
 //! | [`check`] | `compute_ctl check`: what a compute would make of a configuration |
 //! | [`duration`], [`errors`] | durations and errors as text |
+//! | [`env`](mod@env) | all environment variables, read once |
 //! | [`failpoints`] | faults that tests inject |
 //! | [`http_client`] | makes every outgoing HTTP client: where a credential may go |
 //! | [`os`] | signals, children, privileges, limits |
@@ -51,6 +52,7 @@ pub mod client;
 pub mod dev;
 pub mod driver;
 pub mod duration;
+pub mod env;
 pub mod errors;
 pub mod failpoints;
 pub mod http;

@@ -14,17 +14,17 @@ use url::Url;
 
 use crate::cli::RunArgs;
 use crate::driver::{Driver, Stop};
+use crate::env::Environment;
 use crate::failpoints;
 use crate::http::{self, AuthMode, Authenticator, HttpLimits, Reserved};
 use crate::node::heartbeat::TICK;
 use crate::node::{ComputeNode, ComputeParams, Lakebase};
-use crate::os::children::{CONTROL_PLANE_TOKEN, Children};
+use crate::os::children::Children;
 use crate::os::limits;
 use crate::os::reaper;
 use crate::os::signals::TerminationSignals;
 use crate::postgres::conf::{ConfFile, ConfInputs};
 use crate::postgres::install::PgInstall;
-use crate::secret::{self, Secret, UnusableSecret};
 use crate::sidecars::sidecars::SideParams;
 use crate::spec::ParsedSpec;
 use crate::spec::control_plane::{ControlPlane, RPC};
@@ -36,10 +36,6 @@ use crate::startup::warmup;
 use crate::telemetry::metrics::{BUILD_TAG, Metrics};
 use crate::telemetry::sink::LogSink;
 use crate::timeouts::Timeouts;
-
-/// Environment variables of 01 §2 that are read here.
-const AUTOSCALING: &str = "AUTOSCALING";
-const INSTANCE_ID: &str = "INSTANCE_ID";
 
 /// Children that are still there at the very end, after SIGTERM.
 const LAST_CHILDREN: Duration = Duration::from_millis(500);
@@ -57,9 +53,10 @@ pub struct Process {
 
 impl Process {
     /// Takes over signals and orphans. From here on a SIGTERM has its documented effect, by `stop`.
-    pub fn start(log: LogSink, stop: Stop) -> anyhow::Result<Self> {
+    pub fn start(environment: &Environment, log: LogSink, stop: Stop) -> anyhow::Result<Self> {
         tracing::info!("compute_ctl {}, build tag {BUILD_TAG}", env!("CARGO_PKG_VERSION"));
-        failpoints::setup_from_env().context("FAILPOINTS cannot be used")?;
+        failpoints::setup(environment.failpoints.as_deref())
+            .context("FAILPOINTS cannot be used")?;
         let children = Children::new();
         // It runs as long as the runtime.
         drop(reaper::start(children.clone()).context("could not listen for SIGCHLD")?);
@@ -98,6 +95,7 @@ impl Compute {
     /// configuration if it was read already, see [`read_configuration`].
     pub async fn prepare(
         args: &RunArgs,
+        environment: &Environment,
         document: Option<Parsed<ConfigDocument>>,
         process: &Process,
     ) -> anyhow::Result<Self> {
@@ -105,16 +103,17 @@ impl Compute {
         let pgdata = args.pgdata.as_deref().context("--pgdata is needed")?;
         let pgdata = std::path::absolute(pgdata)
             .with_context(|| format!("--pgdata {} cannot be used", pgdata.display()))?;
-        let control_plane_token = control_plane_token()?;
-        let source = source(args, control_plane_token.as_ref())?;
-        let autoscaling = std::env::var_os(AUTOSCALING).is_some();
+        let control_plane_token = environment.control_plane_token.clone();
+        let source = source(args, environment)?;
         let side = SideParams {
             resize_swap: args.resize_swap_on_bind,
             quota_mount_point: args.set_disk_quota_for_fs.clone(),
-            ..SideParams::from_env(autoscaling)?
+            ..SideParams::new(environment)
         };
         let mut timeouts = Timeouts { stop_on_signal: args.stop_timeout, ..Timeouts::default() };
-        if let Some(retries) = failpoints::basebackup_retries()? {
+        if let Some(retries) =
+            failpoints::basebackup_retries(environment.basebackup_retries.as_deref())?
+        {
             timeouts.basebackup.retries = retries;
         }
 
@@ -123,7 +122,12 @@ impl Compute {
         // The one may ask the control plane, the other runs a program.
         let (document, install) = tokio::join!(
             source.load_unless_read(document, timeouts.control_plane.start, &count),
-            PgInstall::discover(&args.pgbin, &process.children, timeouts.postgres.helper)
+            PgInstall::discover(
+                &args.pgbin,
+                environment.path.as_deref(),
+                &process.children,
+                timeouts.postgres.helper
+            )
         );
         let ConfigDocument { spec, compute_ctl_config } = document?;
         let install = install?;
@@ -134,7 +138,7 @@ impl Compute {
         let lock = PgDataLock::acquire(&pgdata)?;
 
         let lakebase = args.lakebase_mode.then(|| Lakebase {
-            instance_id: instance_id(),
+            instance_id: environment.instance_id.clone(),
             init_timeout: Duration::from_secs(args.pg_init_timeout),
         });
         let params = ComputeParams {
@@ -149,7 +153,7 @@ impl Compute {
             dev: args.dev,
             tls: compute_ctl_config.tls.clone(),
             lakebase,
-            autoscaling,
+            autoscaling: environment.autoscaling,
             control_plane_token,
             signal_exit_code: args.signal_exit_code,
             remote_ext_base_url: args.remote_ext_base_url.clone(),
@@ -160,7 +164,7 @@ impl Compute {
         if let Some(spec) = &spec {
             params.conf(&spec.spec).context("the spec cannot be used")?;
         }
-        let authenticator = authenticator(args, &compute_ctl_config);
+        let authenticator = authenticator(args, environment, &compute_ctl_config);
         let (node, requests) = ComputeNode::new(
             params,
             spec.map(Arc::new),
@@ -230,11 +234,12 @@ async fn warm_up_and_serve(
 /// PGDATA behind, which root makes if it is missing. No thread is left when this returns `Ok`.
 ///
 /// # Errors
-/// The configuration cannot be read or used; something in the environment cannot.
-pub fn read_configuration(args: &RunArgs) -> anyhow::Result<Option<Parsed<ConfigDocument>>> {
-    let source = source(args, control_plane_token()?.as_ref())?;
-    // Nothing else is wrong with the environment.
-    SideParams::from_env(false)?;
+/// The configuration cannot be read or used.
+pub fn read_configuration(
+    args: &RunArgs,
+    environment: &Environment,
+) -> anyhow::Result<Option<Parsed<ConfigDocument>>> {
+    let source = source(args, environment)?;
     let limit = Timeouts::default().control_plane.start.request;
     let Some(document) = source.read_file(limit)? else { return Ok(None) };
     if let Some(spec) = document.value.spec.clone() {
@@ -264,35 +269,30 @@ fn connection_url(text: &str) -> anyhow::Result<Url> {
 }
 
 /// The command line makes sure that there is exactly one.
-fn source(args: &RunArgs, token: Option<&Secret<String>>) -> anyhow::Result<ConfigSource> {
+fn source(args: &RunArgs, environment: &Environment) -> anyhow::Result<ConfigSource> {
     match (&args.config, &args.spec, &args.control_plane_uri) {
         (Some(config), _, _) => Ok(ConfigSource::ConfigFile(absolute(config)?)),
         (_, Some(spec), _) => Ok(ConfigSource::SpecFile(absolute(spec)?)),
         (_, _, Some(base)) => Ok(ConfigSource::ControlPlane(ControlPlane {
             base: base.clone(),
             compute_id: args.compute_id.clone().unwrap_or_default(),
-            token: token.cloned().unwrap_or_default(),
+            token: environment.control_plane_token.clone().unwrap_or_default(),
         })),
         _ => bail!("one of --config, --spec and --control-plane-uri is needed"),
     }
-}
-
-fn control_plane_token() -> Result<Option<Secret<String>>, UnusableSecret> {
-    secret::from_env(CONTROL_PLANE_TOKEN, secret::token)
 }
 
 fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{} cannot be used", path.display()))
 }
 
-/// Empty when it is not set.
-fn instance_id() -> String {
-    std::env::var(INSTANCE_ID).unwrap_or_default()
-}
-
 /// Authentication is off only in Lakebase mode with an instance id (01 §24 no. 28, 03 W23).
-fn authenticator(args: &RunArgs, config: &ComputeCtlConfig) -> Authenticator {
-    let off = args.lakebase_mode && !instance_id().is_empty();
+fn authenticator(
+    args: &RunArgs,
+    environment: &Environment,
+    config: &ComputeCtlConfig,
+) -> Authenticator {
+    let off = args.lakebase_mode && !environment.instance_id.is_empty();
     let mode = if off { AuthMode::Off } else { AuthMode::Verify };
     Authenticator::new(&config.jwks, args.compute_id.clone(), args.dev, mode)
 }

@@ -11,6 +11,7 @@ use compute_ctl::cli::{Cli, Command, RunArgs};
 use compute_ctl::client;
 use compute_ctl::dev;
 use compute_ctl::driver::Stop;
+use compute_ctl::env::{Environment, OfProcess};
 use compute_ctl::errors;
 use compute_ctl::life::{self, Compute, Process};
 use compute_ctl::os::limits::{self, CoreLimit};
@@ -46,15 +47,17 @@ fn main() -> ExitCode {
 }
 
 fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
+    let environment = Environment::read(&OfProcess)?;
     let core_limit = limits::raise_core_limit();
     let as_root = privileges::will_step_down();
-    let document = if as_root { life::read_configuration(&args)? } else { None };
+    let document = if as_root { life::read_configuration(&args, &environment)? } else { None };
     let descriptor_limit = limits::raise_descriptor_limit();
     // While there is one thread: which user a process is belongs to all of its threads.
     let stepped_down = privileges::step_down(args.run_as.as_deref(), args.pgdata.as_deref())?;
     let log = LogSink::new(std::io::stderr())?;
-    let files = if args.lakebase_mode { log_files::from_env()? } else { None };
-    logging::init(log.clone(), files.clone());
+    let directory = environment.log_directory.as_deref().filter(|_| args.lakebase_mode);
+    let files = directory.map(log_files::open).transpose()?;
+    logging::init(environment.log_filter.as_deref(), log.clone(), files.clone());
     if let privileges::Outcome::Became(user) = &stepped_down {
         tracing::info!("started as root, running as {user} from here on");
     }
@@ -67,7 +70,8 @@ fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     let stop = Stop::default();
-    let (stop_timeout, life) = (args.stop_timeout, live(args, document, log.clone(), stop.clone()));
+    let (stop_timeout, life) =
+        (args.stop_timeout, live(args, environment, document, log.clone(), stop.clone()));
     // On a worker, which also waits for the network: on this thread, each chunk of a basebackup
     // would cost a switch between the two.
     let code = runtime.block_on(async { tokio::spawn(life).await? });
@@ -81,14 +85,15 @@ fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
 
 async fn live(
     args: RunArgs,
+    environment: Environment,
     document: Option<Parsed<ConfigDocument>>,
     log: LogSink,
     stop: Stop,
 ) -> anyhow::Result<u8> {
-    let process = Process::start(log, stop)?;
+    let process = Process::start(&environment, log, stop)?;
     let stopped = process.stop.requested.clone();
     let compute = tokio::select! {
-        compute = Compute::prepare(&args, document, &process) => compute?,
+        compute = Compute::prepare(&args, &environment, document, &process) => compute?,
         () = stopped.cancelled() => return Ok(args.signal_exit_code),
     };
     Ok(compute.run().await)

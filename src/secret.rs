@@ -52,7 +52,7 @@ pub struct UnusableSecret {
 }
 
 impl UnusableSecret {
-    fn new(name: &str, what: &'static str) -> Self {
+    pub(crate) fn new(name: &str, what: &'static str) -> Self {
         Self { name: name.to_owned(), what }
     }
 }
@@ -82,19 +82,6 @@ pub fn password(name: &str, text: &str) -> Result<Secret<String>, UnusableSecret
         return Err(UnusableSecret::new(name, "has a line break inside"));
     }
     Ok(Secret::new(password.to_owned()))
-}
-
-/// A variable of the environment, read by [`token`] or [`password`]; `None` if it is not set.
-///
-/// # Errors
-/// It is not text, or what the reader refuses.
-pub fn from_env(
-    name: &str,
-    read: fn(&str, &str) -> Result<Secret<String>, UnusableSecret>,
-) -> Result<Option<Secret<String>>, UnusableSecret> {
-    let Some(value) = std::env::var_os(name) else { return Ok(None) };
-    let text = value.to_str().ok_or_else(|| UnusableSecret::new(name, "is not UTF-8"))?;
-    read(name, text).map(Some)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use anyhow::{Context, bail};
 
 use crate::catalog::passwords;
 use crate::cli::CheckArgs;
+use crate::env::{Environment, OfProcess};
 use crate::errors;
 use crate::postgres::conf::{ConfFile, ConfInputs};
 use crate::postgres::files;
@@ -150,8 +151,9 @@ fn check_surroundings(spec: &ParsedSpec, tls: Option<&TlsConfig>, report: &mut R
     {
         report.problem(error);
     }
-    match SideParams::from_env(false) {
-        Ok(side) => {
+    match Environment::read(&OfProcess) {
+        Ok(environment) => {
+            let side = SideParams::new(&environment);
             let side = SideDaemons::new(side, Timeouts::default().sidecars);
             if let Err(error) = side.check(&spec.spec) {
                 report.line(format_args!("remark: {error}"));

@@ -21,6 +21,7 @@ use super::store::{self, Store};
 use super::template::Template;
 use crate::cli::{Cli, DevArgs, RunArgs};
 use crate::driver::Stop;
+use crate::env::{Environment, OfProcess};
 use crate::life::{Compute, Process};
 use crate::os::privileges;
 use crate::postgres::limits::PostgresLimits;
@@ -37,6 +38,7 @@ const FAILURE: u8 = 1;
 pub fn run(args: DevArgs) -> anyhow::Result<u8> {
     // While there is one thread: which user a process is belongs to all of its threads.
     privileges::step_down(args.run_as.as_deref(), args.data.as_deref())?;
+    let environment = Environment::read(&OfProcess)?;
     // Before the reaper: it looks into programs with plain children.
     let server = servers::choose(args.pgbin.as_deref())?;
     let store = Store::open(args.data.as_deref())?;
@@ -48,17 +50,17 @@ pub fn run(args: DevArgs) -> anyhow::Result<u8> {
             .with_context(|| format!("could not write the log {}", path.display()))?;
         LogSink::new(file)?
     };
-    logging::init(log.clone(), None);
+    logging::init(environment.log_filter.as_deref(), log.clone(), None);
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(async {
-        let process = Process::start(log.clone(), Stop::default())?;
+        let process = Process::start(&environment, log.clone(), Stop::default())?;
         process.children.end_with_us();
         // The first line comes when Ctrl-C is understood.
         say(format_args!("PostgreSQL {} from {}", server.version, server.bin_dir.display()));
         let stopped = process.stop.requested.clone();
         let session = tokio::select! {
-            session = Session::set_up(&args, server, &store, &process) => session?,
+            session = Session::set_up(&args, &environment, server, &store, &process) => session?,
             () = stopped.cancelled() => return Ok(OK),
         };
         session.run(&store).await
@@ -82,6 +84,7 @@ struct Session {
 impl Session {
     async fn set_up(
         args: &DevArgs,
+        environment: &Environment,
         server: Server,
         store: &Store,
         process: &Process,
@@ -115,7 +118,7 @@ impl Session {
             .with_context(|| format!("could not write {}", config.display()))?;
 
         let run = arguments(args, &server, store, port)?;
-        let compute = Compute::prepare(&run, None, process).await?;
+        let compute = Compute::prepare(&run, environment, None, process).await?;
         Ok(Self { compute, server, base, port, _pageserver: pageserver, _safekeepers: safekeepers })
     }
 

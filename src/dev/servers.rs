@@ -10,10 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::env::{OfProcess, server_folders};
 use crate::os::children;
 
-/// Bin folders to look at first, separated by colons.
-pub const PG_PATH_VARIABLE: &str = "COMPUTE_CTL_PG_PATH";
+pub use crate::env::PG_PATH as PG_PATH_VARIABLE;
 /// Major versions the daemon is made for.
 const SUPPORTED: std::ops::RangeInclusive<u16> = 14..=17;
 
@@ -73,11 +73,7 @@ impl Places {
     /// The places of this machine.
     #[must_use]
     pub fn from_env(explicit: Option<&Path>) -> Self {
-        let mut folders = Vec::new();
-        for variable in [PG_PATH_VARIABLE, "PATH"] {
-            let value = std::env::var_os(variable).unwrap_or_default();
-            folders.extend(std::env::split_paths(&value).filter(|path| path.is_absolute()));
-        }
+        let mut folders = server_folders(&OfProcess);
         folders.extend(distribution_folders(Path::new("/usr")));
         Self { explicit: explicit.map(Path::to_owned), folders }
     }

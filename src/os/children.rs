@@ -28,17 +28,11 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::pidfd::ProcessHandle;
 use super::procs::{self, Process};
-
-/// Token for the control plane. Neon's extension reads it in the postmaster, and so does the
-/// program that syncs the safekeepers (04 §1, 05 §17, 09 §1).
-pub const CONTROL_PLANE_TOKEN: &str = "NEON_CONTROL_PLANE_TOKEN";
-/// Password for pgbouncer's console (04 §13), which we open ourselves.
-pub const PGBOUNCER_PASSWORD: &str = "PGBOUNCER_PASSWORD";
+use crate::env::{CONTROL_PLANE_TOKEN, FAILPOINTS, PGBOUNCER_PASSWORD};
 
 /// Variables of our environment that no child inherits. Beside the credentials: Postgres built with
 /// systemd would report itself to our supervisor, and failpoints are ours (01 §2).
-const WITHHELD: [&str; 4] =
-    [CONTROL_PLANE_TOKEN, PGBOUNCER_PASSWORD, "NOTIFY_SOCKET", "FAILPOINTS"];
+const WITHHELD: [&str; 4] = [CONTROL_PLANE_TOKEN, PGBOUNCER_PASSWORD, "NOTIFY_SOCKET", FAILPOINTS];
 
 /// How long a helper that was killed at its deadline may take to die.
 const REAP: Duration = Duration::from_secs(1);

@@ -128,19 +128,11 @@ pub struct PgInstall {
 
 impl PgInstall {
     /// Looks at the installation that `pgbin` (value of `--pgbin`) belongs to. A name without a
-    /// directory is looked up in PATH. Runs one short program, at most for `limit`.
+    /// directory is looked up in `path`, the value of PATH. Runs one short program, at most for `limit`.
     ///
     /// # Errors
     /// See [`InstallError`].
     pub async fn discover(
-        pgbin: &Path,
-        children: &Children,
-        limit: Duration,
-    ) -> Result<Self, InstallError> {
-        Self::discover_in(pgbin, std::env::var_os("PATH").as_deref(), children, limit).await
-    }
-
-    async fn discover_in(
         pgbin: &Path,
         path: Option<&OsStr>,
         children: &Children,
@@ -279,7 +271,7 @@ mod tests {
     }
 
     async fn discover(pgbin: &Path, path: &Path) -> Result<PgInstall, InstallError> {
-        PgInstall::discover_in(pgbin, Some(path.as_os_str()), &Children::new(), LIMIT).await
+        PgInstall::discover(pgbin, Some(path.as_os_str()), &Children::new(), LIMIT).await
     }
 
     #[test]

@@ -23,15 +23,11 @@ use super::pgbouncer::{Pgbouncer, PgbouncerLimits, PgbouncerPaths, Tuning};
 use super::rsyslog::{Rsyslog, RsyslogError, RsyslogPaths};
 use super::rsyslog_conf::{self, AuditEndpoints, AuditInputs};
 use super::vm_helpers::VmHelpers;
-use crate::os::children::{Children, PGBOUNCER_PASSWORD};
-use crate::secret::{self, UnusableSecret};
+use crate::env::Environment;
+use crate::os::children::Children;
 use crate::spec::ComputeSpec;
 use crate::spec::wire::{AuditLogLevel, TlsConfig};
 use crate::telemetry::metrics::Metrics;
-
-/// Environment variables of 04 §13.
-const AUDIT_ENDPOINT: &str = "AUDIT_LOGGING_ENDPOINT";
-const AUDIT_TLS_ENDPOINT: &str = "AUDIT_LOGGING_TLS_ENDPOINT";
 
 /// How long the programs may take, and how often they are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,22 +76,17 @@ pub struct SideParams {
 }
 
 impl SideParams {
-    /// The usual places, and what the environment says. Unset variables and such that are no
-    /// UTF-8 count as empty.
-    ///
-    /// # Errors
-    /// The password cannot be used.
-    pub fn from_env(autoscaling: bool) -> Result<Self, UnusableSecret> {
-        let variable = |name| std::env::var(name).ok();
-        let password = secret::from_env(PGBOUNCER_PASSWORD, secret::password)?;
-        Ok(Self {
-            pgbouncer: PgbouncerPaths::new(autoscaling, password),
+    /// The usual places, and what the environment says.
+    pub fn new(environment: &Environment) -> Self {
+        let password = environment.pgbouncer_password.clone();
+        Self {
+            pgbouncer: PgbouncerPaths::new(environment.autoscaling, password),
             audit: AuditEndpoints {
-                plain: variable(AUDIT_ENDPOINT).unwrap_or_default(),
-                tls: variable(AUDIT_TLS_ENDPOINT).unwrap_or_default(),
+                plain: environment.audit_endpoint.clone(),
+                tls: environment.audit_tls_endpoint.clone(),
             },
             ..Self::default()
-        })
+        }
     }
 }
 

@@ -31,9 +31,9 @@ use std::time::Instant;
 use anyhow::Context;
 
 use crate::duration::millis;
+use crate::env::CONTROL_PLANE_TOKEN;
 use crate::node::ComputeNode;
 use crate::node::phase::Phase;
-use crate::os::children::CONTROL_PLANE_TOKEN;
 use crate::postgres::conf::ConfFile;
 use crate::postgres::databricks;
 use crate::postgres::files;

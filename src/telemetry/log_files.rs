@@ -18,9 +18,8 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::sink::LogSink;
+use crate::env::LOG_DIRECTORY;
 
-/// Where the files go, if Lakebase mode is on.
-const DIRECTORY: &str = "COMPUTE_CTL_LOG_DIRECTORY";
 /// The day follows.
 const PREFIX: &str = "pgcctl.";
 /// Files that stay when a new one is begun, that one included.
@@ -34,15 +33,14 @@ pub fn identify(instance_id: &str, compute_id: &str) {
     let _ = IDS.set((instance_id.to_owned(), compute_id.to_owned()));
 }
 
-/// The sink for the files if the environment names a directory, which is made if need be.
+/// The sink for the files in a directory, which is made if need be.
 ///
 /// # Errors
 /// The directory cannot be made.
-pub fn from_env() -> anyhow::Result<Option<LogSink>> {
-    let Some(directory) = std::env::var_os(DIRECTORY).map(PathBuf::from) else { return Ok(None) };
-    fs::create_dir_all(&directory)
-        .with_context(|| format!("could not create {DIRECTORY} {}", directory.display()))?;
-    Ok(Some(LogSink::new(DailyFiles::new(directory))?))
+pub fn open(directory: &Path) -> anyhow::Result<LogSink> {
+    fs::create_dir_all(directory)
+        .with_context(|| format!("could not create {LOG_DIRECTORY} {}", directory.display()))?;
+    Ok(LogSink::new(DailyFiles::new(directory.to_owned()))?)
 }
 
 /// A file per day, in UTC; an existing one is appended to.

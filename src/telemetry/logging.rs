@@ -9,11 +9,11 @@ use super::log_files::JsonLine;
 use super::sink::LogSink;
 
 /// Sends all events to the sink, and as lines of JSON to that of the log files, if there are any.
-/// `RUST_LOG` sets the levels; unset or unparsable means `info`.
-pub fn init(sink: LogSink, files: Option<LogSink>) {
+/// `levels` is the value of `RUST_LOG`; unset or unparsable means `info`.
+pub fn init(levels: Option<&str>, sink: LogSink, files: Option<LogSink>) {
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
-        .from_env()
+        .parse(levels.unwrap_or_default())
         .unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = fmt::layer().with_ansi(false).with_target(false).with_writer(sink);
     let files = files.map(|files| fmt::layer().event_format(JsonLine).with_writer(files));

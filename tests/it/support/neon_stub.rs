@@ -34,7 +34,7 @@ pub struct NeonStub {
 
 impl NeonStub {
     pub async fn new(server: &Server) -> Self {
-        let install = PgInstall::discover(&server.postgres, &Children::new(), PATIENCE).await;
+        let install = PgInstall::discover(&server.postgres, None, &Children::new(), PATIENCE).await;
         let shared = install.unwrap().sharedir.expect("no share folder of the server");
         let extensions = shared.join("extension").canonicalize().unwrap();
         let programs = server.bin_dir.canonicalize().unwrap();

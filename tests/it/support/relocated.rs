@@ -34,7 +34,7 @@ impl Bed {
         let original = &self.server;
         let children = Children::new();
         let install =
-            PgInstall::discover(&original.postgres, &children, Duration::from_secs(60)).await;
+            PgInstall::discover(&original.postgres, None, &children, Duration::from_secs(60)).await;
         let install = install.unwrap();
         let (Some(libraries), Some(share)) = (install.pkglibdir, install.sharedir) else {
             println!("skipped: this server does not tell where its files are");

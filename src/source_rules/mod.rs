@@ -22,7 +22,10 @@ fn sources() -> Vec<Source> {
             } else if name.ends_with(".rs") && !is_test(&name) {
                 let text = fs::read_to_string(&path).unwrap();
                 // The tests of a file are at its end.
-                let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+                let tests = ["mod tests {", "pub(super) mod tests {"];
+                let tests =
+                    tests.iter().filter_map(|it| text.find(&format!("\n#[cfg(test)]\n{it}")));
+                let text = text.split_at(tests.min().unwrap_or(text.len())).0.to_owned();
                 found.push(Source { name, text });
             }
         }
@@ -35,7 +38,9 @@ fn is_test(name: &str) -> bool {
     let file = name.rsplit('/').next().unwrap();
     name.contains("/tests/")
         || file.ends_with("tests.rs")
-        || ["testing.rs", "source_rules.rs"].contains(&file)
+        || file == "testing.rs"
+        || name.starts_with("source_rules/")
+        || name.starts_with("sql_tests/")
 }
 
 /// Each use of one of the texts, in files of which `counts` is true, must be in an allowed file; and
@@ -73,10 +78,16 @@ fn processes_are_started_in_one_place() {
     only_in(&[], &without_command, |_| true);
 }
 
+/// See [`crate::env`]. A client program is kept from all variables that begin like those of libpq.
+#[test]
+fn the_environment_is_read_in_one_place() {
+    only_in(&["env.rs", "postgres/client.rs"], &["env::var", "env::vars"], |_| true);
+}
+
 /// No child gets the password; who gets the token is said in one place.
 #[test]
 fn what_is_withheld_from_children_is_given_to_few() {
     let names = ["PGBOUNCER_PASSWORD", "\"NEON_CONTROL_PLANE_TOKEN\""];
-    only_in(&["os/children.rs", "sidecars/sidecars.rs"], &names, |_| true);
-    only_in(&["life.rs", "os/children.rs", "startup/mod.rs"], &["CONTROL_PLANE_TOKEN"], |_| true);
+    only_in(&["env.rs", "os/children.rs"], &names, |_| true);
+    only_in(&["env.rs", "os/children.rs", "startup/mod.rs"], &["CONTROL_PLANE_TOKEN"], |_| true);
 }

@@ -1,0 +1,187 @@
+//! The environment variables that the program reads, all of them, read once.
+//!
+//! | Variable | Meaning |
+//! |---|---|
+//! | `AUTOSCALING` | set, with any value: the compute is a virtual machine (01 §2) |
+//! | `INSTANCE_ID` | which instance this is, in Lakebase mode (01 §26) |
+//! | `NEON_CONTROL_PLANE_TOKEN` | token for the control plane (09 §1) |
+//! | `PGBOUNCER_PASSWORD` | password for pgbouncer's console (04 §13) |
+//! | `AUDIT_LOGGING_ENDPOINT`, `AUDIT_LOGGING_TLS_ENDPOINT` | collectors of audit records (04 §13) |
+//! | `COMPUTE_CTL_LOG_DIRECTORY` | log files of Lakebase mode (04 §16) |
+//! | `RUST_LOG` | levels of the log (01 §20.1) |
+//! | `FAILPOINTS`, `NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES` | in testing builds only (01 §23) |
+//! | `PATH` | where `--pgbin` is looked up |
+//! | `COMPUTE_CTL_PG_PATH` | more folders with servers, for `compute_ctl dev` and the tests |
+//!
+//! Flags that can be given as a variable are in [`cli`](crate::cli).
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::secret::{self, Secret, UnusableSecret};
+
+/// Token for the control plane. Neon's extension reads it in the postmaster, and so does the
+/// program that syncs the safekeepers (04 §1, 05 §17, 09 §1).
+pub const CONTROL_PLANE_TOKEN: &str = "NEON_CONTROL_PLANE_TOKEN";
+/// Password for pgbouncer's console (04 §13), which we open ourselves.
+pub const PGBOUNCER_PASSWORD: &str = "PGBOUNCER_PASSWORD";
+/// Failpoints of the start: `name=actions;name=actions`.
+pub const FAILPOINTS: &str = "FAILPOINTS";
+/// Number of retries of a basebackup (01 §2, 06 §3.8).
+pub const BASEBACKUP_RETRIES: &str = "NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES";
+/// Where log files of Lakebase mode go.
+pub const LOG_DIRECTORY: &str = "COMPUTE_CTL_LOG_DIRECTORY";
+/// More folders with servers.
+pub const PG_PATH: &str = "COMPUTE_CTL_PG_PATH";
+
+/// Where variables come from: the process, or a map in tests.
+pub trait Variables {
+    /// The value, if the variable is set.
+    fn get(&self, name: &str) -> Option<OsString>;
+}
+
+/// The variables of this process.
+#[derive(Debug, Clone, Copy)]
+pub struct OfProcess;
+
+impl Variables for OfProcess {
+    fn get(&self, name: &str) -> Option<OsString> {
+        std::env::var_os(name)
+    }
+}
+
+impl<const N: usize> Variables for [(&str, &str); N] {
+    fn get(&self, name: &str) -> Option<OsString> {
+        self.iter().find(|(it, _)| *it == name).map(|(_, value)| value.into())
+    }
+}
+
+/// What the variables say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `AUTOSCALING` is set.
+    pub autoscaling: bool,
+    /// `INSTANCE_ID`; empty if it is unset or not UTF-8.
+    pub instance_id: String,
+    /// `NEON_CONTROL_PLANE_TOKEN`.
+    pub control_plane_token: Option<Secret<String>>,
+    /// `PGBOUNCER_PASSWORD`.
+    pub pgbouncer_password: Option<Secret<String>>,
+    /// `AUDIT_LOGGING_ENDPOINT`; empty if it is unset or not UTF-8.
+    pub audit_endpoint: String,
+    /// `AUDIT_LOGGING_TLS_ENDPOINT`; empty if it is unset or not UTF-8.
+    pub audit_tls_endpoint: String,
+    /// `COMPUTE_CTL_LOG_DIRECTORY`.
+    pub log_directory: Option<PathBuf>,
+    /// `RUST_LOG`.
+    pub log_filter: Option<String>,
+    /// `FAILPOINTS`.
+    pub failpoints: Option<String>,
+    /// `NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES`.
+    pub basebackup_retries: Option<String>,
+    /// `PATH`.
+    pub path: Option<OsString>,
+}
+
+impl Environment {
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// A secret cannot be used; the error names the variable and not its value.
+    pub fn read(variables: &impl Variables) -> Result<Self, UnusableSecret> {
+        let text = |name| variables.get(name).map(|value| value.to_string_lossy().into_owned());
+        let utf8 = |name| variables.get(name)?.into_string().ok();
+        let secret = |name, read: fn(&str, &str) -> Result<_, _>| {
+            let Some(value) = variables.get(name) else { return Ok(None) };
+            let text = value.to_str().ok_or_else(|| UnusableSecret::new(name, "is not UTF-8"))?;
+            read(name, text).map(Some)
+        };
+        Ok(Self {
+            autoscaling: variables.get("AUTOSCALING").is_some(),
+            instance_id: utf8("INSTANCE_ID").unwrap_or_default(),
+            control_plane_token: secret(CONTROL_PLANE_TOKEN, secret::token)?,
+            pgbouncer_password: secret(PGBOUNCER_PASSWORD, secret::password)?,
+            audit_endpoint: utf8("AUDIT_LOGGING_ENDPOINT").unwrap_or_default(),
+            audit_tls_endpoint: utf8("AUDIT_LOGGING_TLS_ENDPOINT").unwrap_or_default(),
+            log_directory: variables.get(LOG_DIRECTORY).map(PathBuf::from),
+            log_filter: utf8("RUST_LOG"),
+            failpoints: text(FAILPOINTS),
+            basebackup_retries: text(BASEBACKUP_RETRIES),
+            path: variables.get("PATH"),
+        })
+    }
+}
+
+/// Folders where a server may be: those of `COMPUTE_CTL_PG_PATH`, then those of `PATH`. Relative ones
+/// are left out.
+pub fn server_folders(variables: &impl Variables) -> Vec<PathBuf> {
+    let lists = [PG_PATH, "PATH"].into_iter().filter_map(|name| variables.get(name));
+    let folders = lists.flat_map(|list| std::env::split_paths(&list).collect::<Vec<_>>());
+    folders.filter(|folder| folder.is_absolute()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use super::*;
+
+    #[test]
+    fn each_variable_has_its_member() {
+        assert_eq!(Environment::read(&[]).unwrap(), Environment::default());
+        let all = [
+            ("AUTOSCALING", ""),
+            ("INSTANCE_ID", "i"),
+            ("NEON_CONTROL_PLANE_TOKEN", "token\n"),
+            ("PGBOUNCER_PASSWORD", " word\n"),
+            ("AUDIT_LOGGING_ENDPOINT", "a:1"),
+            ("AUDIT_LOGGING_TLS_ENDPOINT", "b:2"),
+            ("COMPUTE_CTL_LOG_DIRECTORY", "/log"),
+            ("RUST_LOG", "debug"),
+            ("FAILPOINTS", "x=off"),
+            ("NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES", "3"),
+            ("PATH", "/bin"),
+            ("UNKNOWN", "?"),
+        ];
+        let expected = Environment {
+            autoscaling: true,
+            instance_id: "i".to_owned(),
+            control_plane_token: Some(Secret::new("token".to_owned())),
+            pgbouncer_password: Some(Secret::new(" word".to_owned())),
+            audit_endpoint: "a:1".to_owned(),
+            audit_tls_endpoint: "b:2".to_owned(),
+            log_directory: Some("/log".into()),
+            log_filter: Some("debug".to_owned()),
+            failpoints: Some("x=off".to_owned()),
+            basebackup_retries: Some("3".to_owned()),
+            path: Some("/bin".into()),
+        };
+        assert_eq!(Environment::read(&all).unwrap(), expected);
+    }
+
+    struct NotUtf8;
+
+    impl Variables for NotUtf8 {
+        fn get(&self, name: &str) -> Option<OsString> {
+            (name != PGBOUNCER_PASSWORD && name != CONTROL_PLANE_TOKEN)
+                .then(|| OsString::from_vec(b"\xff".to_vec()))
+        }
+    }
+
+    #[test]
+    fn what_is_not_utf8_counts_as_empty_and_bad_secrets_are_refused_by_name() {
+        let read = Environment::read(&NotUtf8).unwrap();
+        assert_eq!((read.instance_id.as_str(), read.audit_endpoint.as_str()), ("", ""));
+        for name in [CONTROL_PLANE_TOKEN, PGBOUNCER_PASSWORD] {
+            let error = Environment::read(&[(name, "planted\nplanted")]).unwrap_err().to_string();
+            assert!(error.starts_with(name) && !error.contains("planted"), "{error}");
+        }
+    }
+
+    #[test]
+    fn folders_of_servers_in_their_order() {
+        let variables = [(PG_PATH, "/a:b"), ("PATH", "/c:/d")];
+        let expected: [PathBuf; 3] = ["/a".into(), "/c".into(), "/d".into()];
+        assert_eq!(server_folders(&variables), expected);
+    }
+}
