@@ -1,10 +1,9 @@
 //! LSN leases of a static compute, as metrics (06 W10).
 
+use std::fmt::Display;
 use std::time::SystemTime;
 
 use prometheus::{GaugeVec, IntCounterVec, Opts, Registry};
-
-use crate::spec::{Lsn, ShardIndex};
 
 /// No series before the first request.
 #[derive(Debug, Clone)]
@@ -33,14 +32,14 @@ impl LeaseMetrics {
     }
 
     /// A lease was granted.
-    pub fn granted(&self, shard: ShardIndex, pageserver: &str, lsn: Lsn, until: SystemTime) {
+    pub fn granted(&self, shard: impl Display, pageserver: &str, lsn: impl Display, until: SystemTime) {
         self.requests.with_label_values(&["granted"]).inc();
         let since_epoch = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.set(shard, pageserver, lsn, since_epoch.as_secs_f64());
     }
 
     /// A lease was refused for good.
-    pub fn refused(&self, shard: ShardIndex, pageserver: &str, lsn: Lsn) {
+    pub fn refused(&self, shard: impl Display, pageserver: &str, lsn: impl Display) {
         self.requests.with_label_values(&["refused"]).inc();
         self.set(shard, pageserver, lsn, 0.0);
     }
@@ -55,7 +54,7 @@ impl LeaseMetrics {
         self.expiry.reset();
     }
 
-    fn set(&self, shard: ShardIndex, pageserver: &str, lsn: Lsn, seconds: f64) {
+    fn set(&self, shard: impl Display, pageserver: &str, lsn: impl Display, seconds: f64) {
         let (shard, lsn) = (shard.to_string(), lsn.to_string());
         self.expiry.with_label_values(&[shard.as_str(), pageserver, lsn.as_str()]).set(seconds);
     }
