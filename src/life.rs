@@ -18,12 +18,11 @@ use crate::env::Environment;
 use crate::failpoints;
 use crate::http::{self, AuthMode, Authenticator, HttpLimits, Reserved};
 use crate::node::heartbeat::TICK;
-use crate::node::{ComputeNode, ComputeParams, Lakebase};
+use crate::node::{ComputeNode, ComputeParams, ConfParams, Lakebase};
 use crate::os::children::Children;
 use crate::os::limits;
 use crate::os::reaper;
 use crate::os::signals::TerminationSignals;
-use crate::postgres::conf::{ConfFile, ConfInputs};
 use crate::postgres::install::PgInstall;
 use crate::sidecars::sidecars::SideParams;
 use crate::spec::ParsedSpec;
@@ -234,24 +233,25 @@ async fn warm_up_and_serve(
 /// PGDATA behind, which root makes if it is missing. No thread is left when this returns `Ok`.
 ///
 /// # Errors
-/// The configuration cannot be read or used.
+/// The configuration cannot be read or used, or `--connstr` cannot.
 pub fn read_configuration(
     args: &RunArgs,
     environment: &Environment,
 ) -> anyhow::Result<Option<Parsed<ConfigDocument>>> {
+    // In the order of `prepare`.
+    let connstr = connection_url(args.connstr.as_deref().unwrap_or_default())?;
     let source = source(args, environment)?;
     let limit = Timeouts::default().control_plane.start.request;
     let Some(document) = source.read_file(limit)? else { return Ok(None) };
     if let Some(spec) = document.value.spec.clone() {
         let spec = ParsedSpec::try_from(spec).context("the spec cannot be used")?;
-        let inputs = ConfInputs {
+        let params = ConfParams {
             privileged_role_name: &args.privileged_role_name,
             internal_http_port: args.http_ports().1,
-            overcommit_strict: false,
-            tls: false,
-            lakebase_port: None,
+            tls: document.value.compute_ctl_config.tls.as_ref(),
+            lakebase_connstr: args.lakebase_mode.then_some(&connstr),
         };
-        ConfFile::build(&spec.spec, &inputs).context("the spec cannot be used")?;
+        params.build(&spec.spec).context("the spec cannot be used")?;
     }
     Ok(Some(document))
 }

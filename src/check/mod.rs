@@ -20,8 +20,7 @@ use crate::catalog::passwords;
 use crate::cli::CheckArgs;
 use crate::env::{Environment, OfProcess};
 use crate::errors;
-use crate::postgres::conf::{ConfFile, ConfInputs};
-use crate::postgres::files;
+use crate::node::ConfParams;
 use crate::sidecars::sidecars::{SideDaemons, SideParams};
 use crate::spec::ParsedSpec;
 use crate::spec::document::Parsed;
@@ -103,14 +102,14 @@ async fn check_spec(
         spec.pageserver.indexes().count(),
         spec.safekeepers.len()
     ));
-    let inputs = ConfInputs {
+    let params = ConfParams {
         privileged_role_name: &args.privileged_role_name,
         internal_http_port: args.internal_http_port,
-        overcommit_strict: files::overcommit_is_strict(),
-        tls: tls::is_active(tls, &spec.spec),
-        lakebase_port: None,
+        tls,
+        // The command is not told about the mode.
+        lakebase_connstr: None,
     };
-    let conf = ConfFile::build(&spec.spec, &inputs).context("the spec cannot be used")?;
+    let conf = params.build(&spec.spec).context("the spec cannot be used")?;
     for unreadable in conf.unreadable() {
         report.problem(unreadable);
     }

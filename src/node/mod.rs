@@ -7,6 +7,7 @@
 mod activity;
 pub mod attribution;
 pub mod catalog_turn;
+mod conf_params;
 pub mod documents;
 pub mod heartbeat;
 mod lakebase;
@@ -37,6 +38,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::LogSink;
 
 use catalog_turn::CatalogGate;
+pub use conf_params::ConfParams;
 pub use documents::{ActivityReason, FailedOperation, StartupMetrics, StatusDocument, StatusExtra};
 use heartbeat::Heartbeat;
 pub use lakebase::Lakebase;

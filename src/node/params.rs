@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use url::{Host, Url};
 
 use super::Lakebase;
-use crate::postgres::conf::{ConfError, ConfFile, ConfInputs};
-use crate::postgres::files;
+use super::conf_params::{ConfParams, POSTGRES_PORT};
+use crate::postgres::conf::{ConfError, ConfFile};
 use crate::postgres::install::PgInstall;
 use crate::secret::Secret;
 use crate::sidecars::sidecars::SideParams;
@@ -18,9 +18,6 @@ use crate::spec::wire::TlsConfig;
 use crate::sql::{SessionConfig, SessionError, session_config};
 use crate::timeouts::Timeouts;
 use crate::tls;
-
-/// Where Postgres listens unless told otherwise.
-const POSTGRES_PORT: u16 = 5432;
 
 /// Fixed for the life of the process.
 #[derive(Debug)]
@@ -129,16 +126,15 @@ impl ComputeParams {
     /// `postgresql.conf` of this compute for a spec, as a value. Whatever cannot be written is
     /// found here, while nothing is touched: before the start, and before a new spec is accepted.
     pub fn conf(&self, spec: &ComputeSpec) -> Result<ConfFile, ConfError> {
-        let inputs = ConfInputs {
+        self.conf_params().build(spec)
+    }
+
+    fn conf_params(&self) -> ConfParams<'_> {
+        ConfParams {
             privileged_role_name: &self.privileged_role_name,
             internal_http_port: self.internal_http_port,
-            overcommit_strict: files::overcommit_is_strict(),
-            tls: self.active_tls(spec).is_some(),
-            lakebase_port: self
-                .lakebase
-                .as_ref()
-                .map(|_| self.connstr.port().unwrap_or(POSTGRES_PORT)),
-        };
-        ConfFile::build(spec, &inputs)
+            tls: self.tls.as_ref(),
+            lakebase_connstr: self.lakebase.as_ref().map(|_| &self.connstr),
+        }
     }
 }
