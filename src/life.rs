@@ -18,7 +18,7 @@ use crate::env::Environment;
 use crate::failpoints;
 use crate::http::{self, AuthMode, Authenticator, HttpLimits, Reserved};
 use crate::node::heartbeat::TICK;
-use crate::node::{ComputeNode, ComputeParams, ConfParams, Lakebase};
+use crate::node::{AcceptedSpec, ComputeNode, ComputeParams, ConfParams, Lakebase};
 use crate::os::children::Children;
 use crate::os::limits;
 use crate::os::reaper;
@@ -160,19 +160,18 @@ impl Compute {
             side,
             timeouts,
         };
-        if let Some(spec) = &spec {
-            params.conf(&spec.spec).context("the spec cannot be used")?;
-        }
+        let spec = spec.map(|spec| params.accept(spec)).transpose();
+        let spec = spec.context("the spec cannot be used")?;
         let authenticator = authenticator(args, environment, &compute_ctl_config);
         let (node, requests) = ComputeNode::new(
             params,
-            spec.map(Arc::new),
+            spec.as_ref(),
             process.children.clone(),
             process.log.clone(),
             metrics,
         );
         let stop = process.stop.clone();
-        let driver = Driver::new(Arc::clone(&node), requests, stop.clone());
+        let driver = Driver::new(Arc::clone(&node), spec, requests, stop.clone());
         Ok(Self { node, driver, reserved, authenticator, stop, _lock: lock })
     }
 
@@ -251,7 +250,7 @@ pub fn read_configuration(
             tls: document.value.compute_ctl_config.tls.as_ref(),
             lakebase_connstr: args.lakebase_mode.then_some(&connstr),
         };
-        params.build(&spec.spec).context("the spec cannot be used")?;
+        AcceptedSpec::new(spec, params).context("the spec cannot be used")?;
     }
     Ok(Some(document))
 }

@@ -20,7 +20,7 @@ use crate::catalog::passwords;
 use crate::cli::CheckArgs;
 use crate::env::{Environment, OfProcess};
 use crate::errors;
-use crate::node::ConfParams;
+use crate::node::{AcceptedSpec, ConfParams};
 use crate::sidecars::sidecars::{SideDaemons, SideParams};
 use crate::spec::ParsedSpec;
 use crate::spec::document::Parsed;
@@ -78,7 +78,7 @@ async fn check(args: &CheckArgs, timeouts: &Timeouts, report: &mut Report) -> an
         Some(spec) => {
             let spec = ParsedSpec::try_from(spec).context("the spec cannot be used")?;
             let tls = document.compute_ctl_config.tls.as_ref();
-            check_spec(args, timeouts, &spec, tls, report).await?;
+            check_spec(args, timeouts, spec, tls, report).await?;
         }
     }
     if report.problems.is_empty() {
@@ -90,7 +90,7 @@ async fn check(args: &CheckArgs, timeouts: &Timeouts, report: &mut Report) -> an
 async fn check_spec(
     args: &CheckArgs,
     timeouts: &Timeouts,
-    spec: &ParsedSpec,
+    spec: ParsedSpec,
     tls: Option<&TlsConfig>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
@@ -109,7 +109,8 @@ async fn check_spec(
         // The command is not told about the mode.
         lakebase_connstr: None,
     };
-    let conf = params.build(&spec.spec).context("the spec cannot be used")?;
+    let accepted = AcceptedSpec::new(spec, params).context("the spec cannot be used")?;
+    let (spec, conf) = (accepted.spec(), accepted.conf());
     for unreadable in conf.unreadable() {
         report.problem(unreadable);
     }

@@ -20,9 +20,8 @@ use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::node::ComputeNode;
 use crate::node::requests::{ConfigureFailed, Request, Terminated};
-use crate::spec::ParsedSpec;
+use crate::node::{AcceptedSpec, ComputeNode};
 use crate::startup::{self, Leftovers};
 use crate::storage::lease;
 use crate::tls::TlsState;
@@ -37,6 +36,8 @@ type ConfigureReply = Option<oneshot::Sender<Result<(), ConfigureFailed>>>;
 #[derive(Debug)]
 pub struct Driver {
     node: Arc<ComputeNode>,
+    /// The spec that the process was started with, until the start begins.
+    first: Option<AcceptedSpec>,
     requests: mpsc::UnboundedReceiver<Request>,
     stop: Stop,
     leftovers: Leftovers,
@@ -69,15 +70,17 @@ fn init_deadline(node: &ComputeNode) -> Option<InitDeadline> {
 }
 
 impl Driver {
-    /// The receiver is the one that came with the node.
+    /// The receiver is the one that came with the node, and `first` the spec that it was given.
     pub fn new(
         node: Arc<ComputeNode>,
+        first: Option<AcceptedSpec>,
         requests: mpsc::UnboundedReceiver<Request>,
         stop: Stop,
     ) -> Self {
         let tls = node.params.tls.clone();
         let tls = TlsState::new(tls, node.params.timeouts.tls, node.metrics.clone());
-        Self { node, requests, stop, leftovers: Leftovers::default(), tls, init_deadline: None }
+        let leftovers = Leftovers::default();
+        Self { node, first, requests, stop, leftovers, tls, init_deadline: None }
     }
 
     /// From the first spec to the end of the compute. Returns the exit code of the process.
@@ -99,8 +102,8 @@ impl Driver {
     }
 
     /// The spec at hand, or the one that `/configure` brings.
-    async fn first_spec(&mut self) -> Result<(Arc<ParsedSpec>, ConfigureReply), Ending> {
-        if let Some(spec) = self.node.spec() {
+    async fn first_spec(&mut self) -> Result<(AcceptedSpec, ConfigureReply), Ending> {
+        if let Some(spec) = self.first.take() {
             return Ok((spec, None));
         }
         tracing::info!("no spec yet, waiting for /configure");
@@ -122,7 +125,7 @@ impl Driver {
 
     async fn start_and_supervise(
         &mut self,
-        spec: Arc<ParsedSpec>,
+        spec: AcceptedSpec,
         mut reply: ConfigureReply,
     ) -> Ending {
         let mut postgres = None;
@@ -139,7 +142,7 @@ impl Driver {
             Ok(running) => {
                 startup::finish(&self.node, running.pid());
                 let node = Arc::clone(&self.node);
-                let _offloads = self.node.lfc.start_by_itself(&spec, move || node.spec());
+                let _offloads = self.node.lfc.start_by_itself(spec.spec(), move || node.spec());
                 if let Some(reply) = reply.take() {
                     let _ = reply.send(Ok(()));
                 }

@@ -27,9 +27,9 @@ use super::running::{Done, Running, ending};
 use crate::duration::millis_since;
 use crate::errors::one_line;
 use crate::failpoints;
-use crate::node::ComputeNode;
 use crate::node::promotion::attempt::{Attempt, PromotionRequest};
 use crate::node::promotion::states::{Promoted, PromotionState};
+use crate::node::{AcceptedSpec, ComputeNode};
 use crate::postgres::staged::StagedConf;
 use crate::services::lfc::states::PrewarmState;
 use crate::spec::ParsedSpec;
@@ -64,8 +64,8 @@ impl Running<'_> {
     pub(super) async fn promote(&mut self, attempt: Attempt) -> Done {
         let driver = &mut *self.driver;
         let node = Arc::clone(&driver.node);
-        let (old, new) = (Arc::clone(&self.in_force), Arc::clone(&attempt.request.spec));
-        let operation = new.spec.operation_uuid.clone();
+        let (old, new) = (self.in_force.clone(), attempt.request.spec.clone());
+        let operation = new.operation();
         let (tls, postmaster) = (&mut driver.tls, &self.postmaster);
         let change = Change { node: &node, old: &old, new: &new, tls, postmaster };
         let mut traces = Traces { announced: self.masked, asked: self.doubt.is_some() };
@@ -92,11 +92,11 @@ impl Running<'_> {
         };
         let promoted = Instant::now();
         tracing::info!("the replica was promoted");
-        self.in_force = Arc::clone(&new);
+        self.in_force = new.clone();
         self.whole = false;
         self.promoted = true;
         self.doubt = None;
-        node.replace_spec(Arc::clone(&new));
+        node.replace_spec(&new);
 
         let completed = async {
             session.check_writable().await?;
@@ -144,11 +144,11 @@ impl Running<'_> {
                 tracing::warn!(
                     "the replica was promoted after all, after its promotion had failed"
                 );
-                self.in_force = Arc::clone(&spec);
+                self.in_force = spec.clone();
                 self.whole = false;
                 self.promoted = true;
                 self.doubt = None;
-                node.replace_spec(spec);
+                node.replace_spec(&spec);
             }
             Err(error) => {
                 let error = one_line(error.as_ref());
@@ -201,8 +201,9 @@ async fn become_primary(
     traces: &mut Traces,
 ) -> anyhow::Result<Primary> {
     let (node, old) = (change.node, change.old);
-    if old.mode() != ComputeMode::Replica {
-        bail!("compute mode \"{}\" is not replica", old.mode());
+    let mode = old.spec().mode();
+    if mode != ComputeMode::Replica {
+        bail!("compute mode \"{mode}\" is not replica");
     }
     check_prewarm(&node.lfc.prewarm_state())?;
     node.step("wait_for_wal");
@@ -273,7 +274,7 @@ fn check_prewarm(state: &PrewarmState) -> anyhow::Result<()> {
 
 /// Makes the server write to its safekeepers from its first moment as a primary.
 async fn announce(change: &Change<'_>, session: &mut Standby) -> anyhow::Result<()> {
-    let safekeepers = safekeepers(change.node, change.new)?;
+    let safekeepers = safekeepers(change.new);
     session.announce(&safekeepers).await?;
     change.reload().await.context("reloading postgres config")?;
     if failpoints::hit(FAILPOINT).await.is_some() {
@@ -283,10 +284,9 @@ async fn announce(change: &Change<'_>, session: &mut Standby) -> anyhow::Result<
 }
 
 /// What the new file will say, with the generation (06 W19).
-fn safekeepers(node: &ComputeNode, spec: &ParsedSpec) -> anyhow::Result<String> {
-    let conf = node.params.conf(&spec.spec)?;
-    let value = conf.value_in_force("neon.safekeepers");
-    Ok(value.map_or_else(|| spec.safekeepers.join(","), |value| value.expose().clone()))
+fn safekeepers(new: &AcceptedSpec) -> String {
+    let value = new.conf().value_in_force("neon.safekeepers");
+    value.map_or_else(|| new.spec().safekeepers.join(","), |value| value.expose().clone())
 }
 
 /// Leaves nothing of the attempt above the replica's own configuration. Whether that worked.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::node::ComputeNode;
+use crate::node::{AcceptedSpec, ComputeNode};
 use crate::postgres::files::{self, POSTGRESQL_CONF};
 use crate::postgres::reload;
 use crate::postgres::staged::{ReplacedConf, StagedConf, same_from_outside};
@@ -91,10 +91,9 @@ pub struct Postmaster {
 
 impl Postmaster {
     /// Started with this spec.
-    pub fn new(pid: i32, node: &ComputeNode, spec: &ComputeSpec) -> Self {
+    pub fn new(pid: i32, node: &ComputeNode, spec: &AcceptedSpec) -> Self {
         let pgdata = &node.params.pgdata;
-        let conf = node.params.conf(spec).ok();
-        let elsewhere = conf.and_then(|conf| conf.value_in_force("hba_file"));
+        let elsewhere = spec.conf().value_in_force("hba_file");
         // Usually in PGDATA. Postgres takes a relative path from where it was started, as we do.
         let elsewhere = elsewhere.and_then(|path| std::path::absolute(path.expose()).ok());
         let hba = elsewhere.unwrap_or_else(|| pgdata.join("pg_hba.conf"));
@@ -108,9 +107,9 @@ pub struct Change<'a> {
     /// The compute.
     pub node: &'a ComputeNode,
     /// The spec in force.
-    pub old: &'a ParsedSpec,
-    /// The one that is to be.
-    pub new: &'a ParsedSpec,
+    pub old: &'a AcceptedSpec,
+    /// The spec to apply.
+    pub new: &'a AcceptedSpec,
     /// The certificate.
     pub tls: &'a mut TlsState,
     /// What runs.
@@ -121,13 +120,14 @@ impl Change<'_> {
     /// Puts the new spec in force. With `skip_pg_catalog_updates`: exactly one rewrite and one
     /// reload, no SQL.
     pub async fn apply(mut self) -> anyhow::Result<()> {
-        let operation = self.new.spec.operation_uuid.as_deref().unwrap_or("unknown");
+        let operation = self.new.operation();
+        let operation = operation.as_deref().unwrap_or("unknown");
         tracing::info!("applying the new spec, operation {operation}");
         self.enter(Phase::Check);
         let staged = self.stage().await.map_err(|error| failed_in(Phase::Check, error))?;
         self.enter(Phase::LogExport);
         let side = &self.node.side;
-        let export = side.before_rewrite(&self.new.spec).await;
+        let export = side.before_rewrite(&self.new.spec().spec).await;
         export.map_err(|error| failed_in(Phase::LogExport, error))?;
 
         self.enter(Phase::Write);
@@ -166,15 +166,15 @@ impl Change<'_> {
         self.put_in_force().await.map_err(|(phase, error)| failed_in(phase, error))?;
         // Last: what the server needs goes before what is beside it.
         self.enter(Phase::LogExport);
-        let export = self.node.side.before_rewrite(&self.new.spec).await;
+        let export = self.node.side.before_rewrite(&self.new.spec().spec).await;
         export.map_err(|error| failed_in(Phase::LogExport, error))
     }
 
     /// What the new file names.
     async fn files_beside(&mut self) {
-        self.tls.follow(&self.new.spec);
+        self.tls.follow(&self.new.spec().spec);
         self.tls.install_present(&self.node.params.pgdata).await;
-        self.node.extensions.write_control_files(&self.new.spec).await;
+        self.node.extensions.write_control_files(&self.new.spec().spec).await;
     }
 
     /// For `/status`, which names it as the one that failed, too.
@@ -186,13 +186,14 @@ impl Change<'_> {
     /// for the time of the catalog changes run again afterwards; where nothing is dropped they are
     /// not stopped (04 W10).
     pub async fn stage(&self) -> anyhow::Result<StagedConf> {
-        let (params, new) = (&self.node.params, &self.new.spec);
-        let mut conf = configuration::render(self.node, self.new)?;
+        let (params, new) = (&self.node.params, &self.new.spec().spec);
+        configuration::log_remarks(self.new.conf());
+        let mut conf = (**self.new.conf()).clone();
         if new.skip_pg_catalog_updates && files::subscribers_enabled(&params.pgdata)? {
             conf.keep_subscribers();
         }
         let staged = StagedConf::new(&params.pgdata, &conf)?;
-        if !same_from_outside(&conf, &params.conf(&self.old.spec)?) {
+        if !same_from_outside(&conf, self.old.conf()) {
             let (install, limit) = (&params.install, params.timeouts.postgres.helper);
             staged.check(install, &self.node.children, limit).await?;
         }
@@ -200,7 +201,7 @@ impl Change<'_> {
     }
 
     async fn put_in_force(&mut self) -> Result<(), (Phase, anyhow::Error)> {
-        let (node, new) = (self.node, self.new);
+        let (node, new) = (self.node, self.new.spec());
         let reload_failed = |error: anyhow::Error| (Phase::Reload, error);
         self.enter(Phase::Reload);
         self.reload().await.map_err(reload_failed)?;
@@ -242,7 +243,7 @@ impl Change<'_> {
         phase: Phase,
         error: anyhow::Error,
     ) -> anyhow::Error {
-        let (node, old) = (self.node, &self.old.spec);
+        let (node, old) = (self.node, &self.old.spec().spec);
         self.tls.follow(old);
         node.side.in_background(old, node.params.active_tls(old));
         if let Err(error) = node.side.before_rewrite(old).await {
@@ -254,7 +255,7 @@ impl Change<'_> {
             Phase::Reload => reload::request(self.postmaster.pid).map_err(anyhow::Error::new),
             // The certificate is not taken back.
             _ => match self.reload().await {
-                Ok(()) => self.confirm_certificate(self.old).await,
+                Ok(()) => self.confirm_certificate(self.old.spec()).await,
                 error => error,
             },
         };
@@ -272,25 +273,25 @@ impl Change<'_> {
 #[derive(Debug)]
 pub enum Fetched {
     /// A spec that can be used.
-    Spec(Arc<ParsedSpec>),
+    Spec(AcceptedSpec),
     /// The configuration has no spec any more: the compute is detached.
     Detached,
 }
 
 /// Fetches the configuration from where it came from. A spec that equals `known` is that one.
-pub async fn fetch(node: &ComputeNode, known: &Arc<ParsedSpec>) -> anyhow::Result<Fetched> {
+pub async fn fetch(node: &ComputeNode, known: &AcceptedSpec) -> anyhow::Result<Fetched> {
     node.step(Phase::Fetch.name());
     let fetched = async {
         let patience = node.params.timeouts.control_plane.refresh;
         let count = |status| node.metrics.count_cplane_request(RPC, status);
         let document = node.params.source.load(patience, &count).await?;
         let Some(spec) = document.spec else { return Ok(Fetched::Detached) };
-        if known.spec == spec {
-            return Ok(Fetched::Spec(Arc::clone(known)));
+        if known.spec().spec == spec {
+            return Ok(Fetched::Spec(known.clone()));
         }
         let spec = ParsedSpec::try_from(spec).context("the fetched spec cannot be used")?;
-        node.params.conf(&spec.spec).context("the fetched spec cannot be used")?;
-        Ok(Fetched::Spec(Arc::new(spec)))
+        let spec = node.params.accept(spec).context("the fetched spec cannot be used")?;
+        Ok(Fetched::Spec(spec))
     };
     fetched.await.map_err(|error: anyhow::Error| failed_in(Phase::Fetch, error))
 }

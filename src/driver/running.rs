@@ -16,11 +16,10 @@ use super::Driver;
 use super::ending::Ending;
 use super::reconfigure::{self, Change, Fetched, Postmaster};
 use crate::errors::report;
-use crate::node::ComputeNode;
 use crate::node::promotion::attempt::Attempt;
 use crate::node::requests::{ConfigureFailed, Request};
+use crate::node::{AcceptedSpec, ComputeNode};
 use crate::postgres::process::PostgresProcess;
-use crate::spec::ParsedSpec;
 use crate::state::Event;
 use crate::tls::TlsPair;
 
@@ -36,14 +35,14 @@ pub(super) struct Running<'d> {
     pub(super) postgres: PostgresProcess,
     pub(super) postmaster: Postmaster,
     /// The spec that Postgres goes by.
-    pub(super) in_force: Arc<ParsedSpec>,
+    pub(super) in_force: AcceptedSpec,
     /// Nothing of it is missing. Not so after a reconfiguration that failed, perhaps half-way
     /// through the catalog: then a refresh applies even the same spec.
     pub(super) whole: bool,
     /// It was a replica when the process started.
     pub(super) promoted: bool,
     /// The spec of a promotion that failed and may yet succeed.
-    pub(super) doubt: Option<Arc<ParsedSpec>>,
+    pub(super) doubt: Option<AcceptedSpec>,
     /// A promotion has left settings above the configuration file.
     pub(super) masked: bool,
 }
@@ -71,9 +70,9 @@ impl<'d> Running<'d> {
     pub(super) fn new(
         driver: &'d mut Driver,
         postgres: PostgresProcess,
-        spec: Arc<ParsedSpec>,
+        spec: AcceptedSpec,
     ) -> Self {
-        let postmaster = Postmaster::new(postgres.pid(), &driver.node, &spec.spec);
+        let postmaster = Postmaster::new(postgres.pid(), &driver.node, &spec);
         Self {
             driver,
             postgres,
@@ -105,7 +104,7 @@ impl<'d> Running<'d> {
                 Turn::Stopped => Done::Stopped,
                 Turn::Asked(Request::Terminate { reply }) => {
                     self.settle().await;
-                    self.driver.node.replace_spec(self.in_force);
+                    self.driver.node.replace_spec(&self.in_force);
                     return Ending::Terminate { postgres: self.postgres, reply };
                 }
                 Turn::Asked(Request::Configure { spec, reply }) => {
@@ -122,7 +121,7 @@ impl<'d> Running<'d> {
                 Done::Detached => Ending::Detached { postgres: self.postgres },
             };
             // The end goes by this one, not by one that waits in the queue or was cut short.
-            self.driver.node.replace_spec(self.in_force);
+            self.driver.node.replace_spec(&self.in_force);
             return ending;
         }
     }
@@ -130,7 +129,7 @@ impl<'d> Running<'d> {
     /// A new spec.
     async fn configure(
         &mut self,
-        spec: &Arc<ParsedSpec>,
+        spec: &AcceptedSpec,
         reply: oneshot::Sender<Result<(), ConfigureFailed>>,
     ) -> Done {
         let node = Arc::clone(&self.driver.node);
@@ -139,11 +138,11 @@ impl<'d> Running<'d> {
         }
         self.settle().await;
         // A promotion that was there before has put its own in this place.
-        node.replace_spec(Arc::clone(spec));
-        let possible = if self.is_from_before_promotion(spec) {
+        node.replace_spec(spec);
+        let possible = if self.is_from_before_promotion(spec.spec()) {
             Err(anyhow::anyhow!(
                 "this replica was promoted, and cannot have a spec of mode {} any more",
-                spec.mode()
+                spec.spec().mode()
             ))
         } else {
             self.unmask().await
@@ -179,18 +178,18 @@ impl<'d> Running<'d> {
         Done::GoOn
     }
 
-    fn applied(&mut self, spec: &Arc<ParsedSpec>) {
-        self.in_force = Arc::clone(spec);
+    fn applied(&mut self, spec: &AcceptedSpec) {
+        self.in_force = spec.clone();
         self.whole = true;
         let _ = self.driver.node.apply(Event::Succeeded);
     }
 
     /// Status, error text and spec change together. `wanted` is what was to be applied, if it had
     /// got that far. Returns the text.
-    fn failed(&mut self, error: &anyhow::Error, wanted: Option<&Arc<ParsedSpec>>) -> String {
+    fn failed(&mut self, error: &anyhow::Error, wanted: Option<&AcceptedSpec>) -> String {
         let text = report(error);
-        let operation = wanted.and_then(|spec| spec.spec.operation_uuid.clone());
-        let _ = self.driver.node.fail_back(text.clone(), operation, Arc::clone(&self.in_force));
+        let operation = wanted.and_then(AcceptedSpec::operation);
+        let _ = self.driver.node.fail_back(text.clone(), operation, &self.in_force);
         text
     }
 
@@ -209,7 +208,7 @@ impl<'d> Running<'d> {
             biased;
             () = driver.stop.requested.cancelled() => return Done::Stopped,
             status = self.postgres.wait() => return Done::Exited(status),
-            result = reconfigure::renew(&node, &self.in_force, tls, pair, postmaster) => result,
+            result = reconfigure::renew(&node, self.in_force.spec(), tls, pair, postmaster) => result,
         };
         if let Err(error) = result {
             tracing::error!("the new TLS certificate is not in force: {}", report(&error));
@@ -248,33 +247,33 @@ impl<'d> Running<'d> {
     }
 
     /// `wanted` becomes the spec that is to be applied.
-    async fn refresh_once(&mut self, wanted: &mut Option<Arc<ParsedSpec>>) -> anyhow::Result<Done> {
+    async fn refresh_once(&mut self, wanted: &mut Option<AcceptedSpec>) -> anyhow::Result<Done> {
         self.settle().await;
         self.unmask().await?;
         let driver = &mut *self.driver;
         let node = Arc::clone(&driver.node);
-        let (in_force, whole) = (Arc::clone(&self.in_force), &mut self.whole);
+        let (in_force, whole) = (self.in_force.clone(), &mut self.whole);
         let promoted = self.promoted;
         let (tls, postmaster) = (&mut driver.tls, &self.postmaster);
         let work = async {
             let spec = match reconfigure::fetch(&node, &in_force).await? {
                 // Nothing makes a running primary a replica again.
-                Fetched::Spec(spec) if promoted && !spec.is_primary() => {
+                Fetched::Spec(spec) if promoted && !spec.spec().is_primary() => {
                     tracing::warn!(
                         "the configuration is from before the promotion, its mode is {}: not applied",
-                        spec.mode()
+                        spec.spec().mode()
                     );
-                    Arc::clone(&in_force)
+                    in_force.clone()
                 }
                 Fetched::Spec(spec) => spec,
                 Fetched::Detached => return Ok(None),
             };
-            if *whole && Arc::ptr_eq(&spec, &in_force) {
+            if *whole && spec.is(&in_force) {
                 tracing::info!("the configuration has not changed");
             } else {
                 *whole = false;
-                node.replace_spec(Arc::clone(&spec));
-                let spec = &*wanted.insert(Arc::clone(&spec));
+                node.replace_spec(&spec);
+                let spec = &*wanted.insert(spec.clone());
                 let change = Change { node: &node, old: &in_force, new: spec, tls, postmaster };
                 change.apply().await?;
             }

@@ -82,8 +82,7 @@ async fn configure(
     State(api): State<Api>,
     JsonBody(request): JsonBody<ConfigureRequest>,
 ) -> Result<Json<StatusDocument>, ApiError> {
-    let spec = ParsedSpec::try_from(request.spec)?;
-    api.node.params.conf(&spec.spec)?;
+    let spec = api.node.params.accept(ParsedSpec::try_from(request.spec)?)?;
     Ok(Json(api.node.configure(spec).await?))
 }
 

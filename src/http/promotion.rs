@@ -43,9 +43,8 @@ async fn promote(
     JsonBody(PromoteRequest { spec, wal_flush_lsn }): JsonBody<PromoteRequest>,
 ) -> Result<(StatusCode, Json<PromotionState>), ApiError> {
     let in_force = api.node.may_be_promoted()?;
-    let spec = accept(spec, &in_force)?;
-    api.node.params.conf(&spec.spec)?;
-    let state = api.node.promotion.ask(PromotionRequest { spec: spec.into(), wal_flush_lsn }).await;
+    let spec = api.node.params.accept(accept(spec, &in_force)?)?;
+    let state = api.node.promotion.ask(PromotionRequest { spec, wal_flush_lsn }).await;
     let code = match &state {
         PromotionState::Completed(_) => StatusCode::OK,
         PromotionState::NotPromoted | PromotionState::Failed { .. } => {

@@ -113,7 +113,7 @@ async fn drive(node: Arc<ComputeNode>, mut requests: UnboundedReceiver<Request>)
                     node.begin_start().unwrap();
                 }
                 started = true;
-                let outcome = match spec.spec.operation_uuid.as_deref() {
+                let outcome = match spec.operation().as_deref() {
                     Some("stop") => return,
                     Some("fail") => {
                         node.fail("no \"luck\"".to_owned()).unwrap();

@@ -32,7 +32,7 @@ impl ConfParams<'_> {
     ///
     /// # Errors
     /// There is no file for this spec.
-    pub fn build(&self, spec: &ComputeSpec) -> Result<ConfFile, ConfError> {
+    pub(super) fn build(&self, spec: &ComputeSpec) -> Result<ConfFile, ConfError> {
         let inputs = ConfInputs {
             privileged_role_name: self.privileged_role_name,
             internal_http_port: self.internal_http_port,

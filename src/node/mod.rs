@@ -4,6 +4,7 @@
 //! changes the status: it puts an event through the transition table, logs the change, sets the
 //! metric and wakes everybody who waits, so none of these can be forgotten (01 §24 no. 21).
 
+mod accepted;
 mod activity;
 pub mod attribution;
 pub mod catalog_turn;
@@ -37,6 +38,7 @@ use crate::storage::Progress;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::LogSink;
 
+pub use accepted::AcceptedSpec;
 use catalog_turn::CatalogGate;
 pub use conf_params::ConfParams;
 pub use documents::{ActivityReason, FailedOperation, StartupMetrics, StatusDocument, StatusExtra};
@@ -114,7 +116,7 @@ impl ComputeNode {
     /// is the driver's.
     pub fn new(
         params: ComputeParams,
-        spec: Option<Arc<ParsedSpec>>,
+        spec: Option<&AcceptedSpec>,
         children: Children,
         log: LogSink,
         metrics: Metrics,
@@ -122,7 +124,7 @@ impl ComputeNode {
         let status = if spec.is_some() { ComputeStatus::Init } else { ComputeStatus::Empty };
         metrics.set_status(status);
         if let Some(spec) = &spec {
-            params.show_attached(&metrics, spec);
+            params.show_attached(&metrics, spec.spec());
         }
         let state = ComputeState {
             status,
@@ -166,7 +168,7 @@ impl ComputeNode {
             lfc,
             promotion: Promotion::default(),
             state: Arc::new(Mutex::new(state)),
-            spec: watch::Sender::new(spec),
+            spec: watch::Sender::new(spec.map(|spec| Arc::clone(spec.spec()))),
             changed: watch::Sender::new(status),
             phase_changed: watch::Sender::new(0),
             requests,
@@ -274,9 +276,9 @@ impl ComputeNode {
     }
 
     /// Under the lock of the state, which the caller holds.
-    fn set_spec(&self, spec: Arc<ParsedSpec>) {
-        self.params.show_attached(&self.metrics, &spec);
-        self.spec.send_replace(Some(spec));
+    fn set_spec(&self, spec: &AcceptedSpec) {
+        self.params.show_attached(&self.metrics, spec.spec());
+        self.spec.send_replace(Some(Arc::clone(spec.spec())));
     }
 
     /// The start failed: status and error text change together, so that nobody sees `failed`
@@ -294,7 +296,7 @@ impl ComputeNode {
         &self,
         error: String,
         operation: Option<String>,
-        spec: Arc<ParsedSpec>,
+        spec: &AcceptedSpec,
     ) -> Result<ComputeStatus, WrongStatus> {
         let mut state = self.lock();
         state.last_failure = Some(state.failed_operation(operation, error.clone()));
@@ -341,20 +343,19 @@ impl ComputeNode {
     }
 
     /// A refresh brought another spec; nothing of the old one is kept (01 §5.3).
-    pub fn replace_spec(&self, spec: Arc<ParsedSpec>) {
+    pub fn replace_spec(&self, spec: &AcceptedSpec) {
         let _state = self.lock();
         self.set_spec(spec);
     }
 
     /// Asks for a spec to be applied and waits until the compute runs with it or has failed. The
     /// work goes on if the caller goes away.
-    pub async fn configure(&self, spec: ParsedSpec) -> Result<StatusDocument, ConfigureError> {
+    pub async fn configure(&self, spec: AcceptedSpec) -> Result<StatusDocument, ConfigureError> {
         let (reply, answer) = oneshot::channel();
         {
             let mut state = self.lock();
             self.apply_locked(&mut state, Event::Configure)?;
-            let spec = Arc::new(spec);
-            self.set_spec(Arc::clone(&spec));
+            self.set_spec(&spec);
             self.request(Request::Configure { spec, reply });
         }
         match answer.await {

@@ -7,14 +7,15 @@ use std::path::PathBuf;
 use url::{Host, Url};
 
 use super::Lakebase;
+use super::accepted::AcceptedSpec;
 use super::conf_params::{ConfParams, POSTGRES_PORT};
-use crate::postgres::conf::{ConfError, ConfFile};
+use crate::postgres::conf::ConfError;
 use crate::postgres::install::PgInstall;
 use crate::secret::Secret;
 use crate::sidecars::sidecars::SideParams;
-use crate::spec::ComputeSpec;
 use crate::spec::source::ConfigSource;
 use crate::spec::wire::TlsConfig;
+use crate::spec::{ComputeSpec, ParsedSpec};
 use crate::sql::{SessionConfig, SessionError, session_config};
 use crate::timeouts::Timeouts;
 use crate::tls;
@@ -123,10 +124,13 @@ impl ComputeParams {
         tokio::time::timeout(self.timeouts.postgres.helper, addresses).await.ok()?.ok()?.next()
     }
 
-    /// `postgresql.conf` of this compute for a spec, as a value. Whatever cannot be written is
-    /// found here, while nothing is touched: before the start, and before a new spec is accepted.
-    pub fn conf(&self, spec: &ComputeSpec) -> Result<ConfFile, ConfError> {
-        self.conf_params().build(spec)
+    /// Accepts a spec for this compute, while nothing is touched: whatever cannot be written to
+    /// `postgresql.conf` is found here.
+    ///
+    /// # Errors
+    /// There is no `postgresql.conf` for it.
+    pub fn accept(&self, spec: ParsedSpec) -> Result<AcceptedSpec, ConfError> {
+        AcceptedSpec::new(spec, self.conf_params())
     }
 
     fn conf_params(&self) -> ConfParams<'_> {

@@ -137,7 +137,7 @@ impl Drop for PhaseGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::ComputeParams;
+    use crate::node::{AcceptedSpec, ComputeParams};
     use crate::os::children::Children;
     use crate::spec::{ComputeSpec, ParsedSpec};
     use crate::state::Event;
@@ -193,7 +193,7 @@ mod tests {
         assert!(extra.phases.is_empty());
     }
 
-    fn spec(operation: &str) -> Arc<ParsedSpec> {
+    fn spec(operation: &str) -> AcceptedSpec {
         let spec: ComputeSpec = serde_json::from_value(serde_json::json!({
             "format_version": 1, "suspend_timeout_seconds": 0, "operation_uuid": operation,
             "tenant_id": "88dfefdb53d20e1b4bb1feae80e8020e",
@@ -203,7 +203,7 @@ mod tests {
             "cluster": {"roles": [], "databases": []}
         }))
         .unwrap();
-        Arc::new(ParsedSpec::try_from(spec).unwrap())
+        ComputeParams::for_tests().accept(ParsedSpec::try_from(spec).unwrap()).unwrap()
     }
 
     /// The spec that failed is no longer the one of the node when the failure is seen.
@@ -211,13 +211,13 @@ mod tests {
     fn a_failed_operation_is_the_one_that_was_to_be() {
         let node = empty();
         node.begin_start().unwrap();
-        node.replace_spec(spec("old"));
+        node.replace_spec(&spec("old"));
         node.apply(Event::Succeeded).unwrap();
         node.apply(Event::Refresh).unwrap();
         node.apply(Event::BeginRefresh).unwrap();
-        node.replace_spec(spec("new"));
+        node.replace_spec(&spec("new"));
         node.step("reload");
-        node.fail_back("x".to_owned(), Some("new".to_owned()), spec("old")).unwrap();
+        node.fail_back("x".to_owned(), Some("new".to_owned()), &spec("old")).unwrap();
         let extra = node.status_document().extra.unwrap();
         let failure = extra.last_failure.unwrap();
         assert_eq!((failure.operation.as_deref(), failure.phase), (Some("new"), Some("reload")));

@@ -1,11 +1,10 @@
 //! What others may ask of the driver, and what it answers.
 
-use std::sync::Arc;
-
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::spec::{Lsn, ParsedSpec};
+use super::accepted::AcceptedSpec;
+use crate::spec::Lsn;
 use crate::state::ComputeStatus;
 
 /// A request that was found legal and has already changed the status. Each carries the sender of
@@ -15,7 +14,7 @@ pub enum Request {
     /// Apply a spec: the first one of an empty compute, or a new one of a running compute.
     Configure {
         /// The complete new spec.
-        spec: Arc<ParsedSpec>,
+        spec: AcceptedSpec,
         /// Told when the compute runs with it, or has failed.
         reply: oneshot::Sender<Result<(), ConfigureFailed>>,
     },

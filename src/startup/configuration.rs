@@ -9,13 +9,11 @@ use crate::spec::ParsedSpec;
 /// The library of Neon's extension.
 const NEON: &str = "neon";
 
-/// The file as a value, with what there is to say about it in the log; nothing is touched.
-pub fn render(node: &ComputeNode, spec: &ParsedSpec) -> anyhow::Result<ConfFile> {
-    let conf = node.params.conf(&spec.spec)?;
+/// Says in the log what will not do what the sender of the spec may expect.
+pub fn log_remarks(conf: &ConfFile) {
     for remark in conf.remarks() {
         tracing::warn!("{remark}");
     }
-    Ok(conf)
 }
 
 /// A vanilla Postgres that is told to preload `neon` would end with a line in its log about a

@@ -32,8 +32,8 @@ use anyhow::Context;
 
 use crate::duration::millis;
 use crate::env::CONTROL_PLANE_TOKEN;
-use crate::node::ComputeNode;
 use crate::node::phase::Phase;
+use crate::node::{AcceptedSpec, ComputeNode};
 use crate::postgres::conf::ConfFile;
 use crate::postgres::databricks;
 use crate::postgres::files;
@@ -54,11 +54,12 @@ pub use leftovers::Leftovers;
 /// exists, so that whoever gives the start up can stop it.
 pub async fn start(
     node: &Arc<ComputeNode>,
-    spec: &Arc<ParsedSpec>,
+    accepted: &AcceptedSpec,
     tls: &mut TlsState,
     leftovers: &mut Leftovers,
     postgres: &mut Option<PostgresProcess>,
 ) -> anyhow::Result<()> {
+    let spec = accepted.spec();
     if let Some(lakebase) = &node.params.lakebase {
         let compute_id = node.params.compute_id.as_deref().unwrap_or_default();
         log_files::identify(&lakebase.instance_id, compute_id);
@@ -66,7 +67,7 @@ pub async fn start(
     log_spec(spec);
     // Everything that can fail without touching anything comes first.
     configuration::check_preload_libraries(node, spec)?;
-    let conf = configuration::render(node, spec)?;
+    configuration::log_remarks(accepted.conf());
     node.side.check(&spec.spec)?;
     node.extensions.preloaded(&spec.spec).context(PRELOAD)?;
 
@@ -78,7 +79,7 @@ pub async fn start(
     let side = node.side.before_postgres(&spec.spec, pgdata, children, &node.metrics);
     let (pair, (), (), ()) = tokio::try_join!(
         wait,
-        prepare_pgdata(node, spec, conf, leftovers),
+        prepare_pgdata(node, accepted, leftovers),
         node.during(Phase::SideServices, side),
         load_extensions(node, spec),
     )?;
@@ -148,10 +149,10 @@ async fn load_extensions(node: &ComputeNode, spec: &ParsedSpec) -> anyhow::Resul
 /// PGDATA as Postgres needs it (01 §9).
 async fn prepare_pgdata(
     node: &Arc<ComputeNode>,
-    spec: &Arc<ParsedSpec>,
-    conf: ConfFile,
+    accepted: &AcceptedSpec,
     leftovers: &mut Leftovers,
 ) -> anyhow::Result<()> {
+    let (spec, conf) = (accepted.spec(), Arc::clone(accepted.conf()));
     let target = PageserverTarget::from_spec(spec)?;
     let pageserver = EarlyConnection::start(&target, node.params.timeouts.basebackup.connect);
     let (directory, in_sync) =
@@ -185,7 +186,7 @@ async fn prepare_pgdata(
 /// processes of a predecessor had to be stopped before.
 async fn prepare_directory(
     node: &Arc<ComputeNode>,
-    conf: ConfFile,
+    conf: Arc<ConfFile>,
     leftovers: &mut Leftovers,
 ) -> anyhow::Result<usize> {
     let params = &node.params;

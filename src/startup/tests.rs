@@ -24,9 +24,8 @@ use crate::timeouts::Timeouts;
 fn node(
     pgdata: &Path,
     spec: &SpecBuilder,
-) -> (Arc<ComputeNode>, Arc<ParsedSpec>, UnboundedReceiver<Request>) {
+) -> (Arc<ComputeNode>, AcceptedSpec, UnboundedReceiver<Request>) {
     let spec: ComputeSpec = serde_json::from_value(spec.spec()).unwrap();
-    let spec = Arc::new(ParsedSpec::try_from(spec).unwrap());
     let params = ComputeParams {
         pgdata: pgdata.to_owned(),
         // A busy machine must not make this need a sync.
@@ -36,10 +35,10 @@ fn node(
         },
         ..ComputeParams::for_tests()
     };
+    let spec = params.accept(ParsedSpec::try_from(spec).unwrap()).unwrap();
     let log = LogSink::new(std::io::sink()).unwrap();
     let metrics = Metrics::new().unwrap();
-    let (node, requests) =
-        ComputeNode::new(params, Some(Arc::clone(&spec)), Children::new(), log, metrics);
+    let (node, requests) = ComputeNode::new(params, Some(&spec), Children::new(), log, metrics);
     (node, spec, requests)
 }
 
@@ -65,7 +64,6 @@ async fn the_basebackup_can_be_followed_and_given_up() {
     let spec =
         SpecBuilder::new(pageserver.connstring(), vec![safekeeper.address()], 5432, dir.path());
     let (node, spec, _requests) = node(&pgdata, &spec);
-    let conf = configuration::render(&node, &spec).unwrap();
     let mut leftovers = Leftovers::default();
     assert_eq!((node.basebackup.bytes(), node.basebackup.phase()), (0, Arrival::Idle));
     let followed = async {
@@ -74,7 +72,7 @@ async fn the_basebackup_can_be_followed_and_given_up() {
         }
     };
     tokio::select! {
-        outcome = prepare_pgdata(&node, &spec, conf, &mut leftovers) => panic!("{outcome:?}"),
+        outcome = prepare_pgdata(&node, &spec, &mut leftovers) => panic!("{outcome:?}"),
         () = followed => {}
     }
     assert_eq!((node.basebackup.bytes(), node.basebackup.phase()), (SENT, Arrival::Receiving));

@@ -17,13 +17,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 
 use super::states::PromotionState;
-use crate::spec::{Lsn, ParsedSpec};
+use crate::node::accepted::AcceptedSpec;
+use crate::spec::Lsn;
 
 /// What a request for promotion wants.
 #[derive(Debug, Clone)]
 pub struct PromotionRequest {
-    /// The spec of the primary that is to be; see [`accept`](super::accept::accept).
-    pub spec: Arc<ParsedSpec>,
+    /// The spec to run with after the promotion; see [`accept`](super::accept::accept).
+    pub spec: AcceptedSpec,
     /// What must have been replayed before.
     pub wal_flush_lsn: Lsn,
 }
@@ -151,13 +152,15 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::ComputeParams;
     use super::super::accept::tests::parsed;
     use super::super::states::Promoted;
     use super::*;
     use serde_json::json;
 
     fn request(number: u64) -> PromotionRequest {
-        PromotionRequest { spec: Arc::new(parsed(json!({}))), wal_flush_lsn: Lsn(number) }
+        let spec = ComputeParams::for_tests().accept(parsed(json!({}))).unwrap();
+        PromotionRequest { spec, wal_flush_lsn: Lsn(number) }
     }
 
     fn done() -> PromotionState {
