@@ -21,6 +21,7 @@
 //! | [`life`] | the life of the process: prepare, run, exit code |
 //! | [`node`] | what all tasks share: parameters, the guarded state, the watch |
 //! | [`driver`] | the task that owns every change |
+//! | [`configure`] | what a start and a reconfiguration share: the file and the catalog of a spec |
 //! | [`startup`] | the pipeline from a spec to a running Postgres |
 //! | [`storage`] | safekeepers and pageserver |
 //! | [`postgres`] | the child process, its configuration, its log |
@@ -49,6 +50,7 @@ pub mod catalog;
 pub mod check;
 pub mod cli;
 pub mod client;
+pub mod configure;
 pub mod dev;
 pub mod driver;
 pub mod duration;

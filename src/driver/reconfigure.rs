@@ -18,14 +18,14 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use crate::configure::catalog::ApplyContext;
+use crate::configure::{catalog, configuration};
 use crate::node::{AcceptedSpec, ComputeNode};
 use crate::postgres::files::{self, POSTGRESQL_CONF};
 use crate::postgres::reload;
-use crate::postgres::staged::{ReplacedConf, StagedConf, same_from_outside};
+use crate::postgres::staged::{ReplacedConf, StagedConf};
 use crate::spec::control_plane::RPC;
 use crate::spec::{ComputeSpec, ParsedSpec};
-use crate::startup::catalog::Occasion;
-use crate::startup::{catalog, configuration};
 use crate::tls::{Confirmed, Installed, TlsPair, TlsState};
 
 /// The part of a reconfiguration that failed, as the error text names it.
@@ -119,7 +119,7 @@ pub struct Change<'a> {
 impl Change<'_> {
     /// Puts the new spec in force. With `skip_pg_catalog_updates`: exactly one rewrite and one
     /// reload, no SQL.
-    pub async fn apply(mut self) -> anyhow::Result<()> {
+    pub async fn reconfigure(mut self) -> anyhow::Result<()> {
         let operation = self.new.operation();
         let operation = operation.as_deref().unwrap_or("unknown");
         tracing::info!("applying the new spec, operation {operation}");
@@ -182,22 +182,9 @@ impl Change<'_> {
         self.node.step(phase.name());
     }
 
-    /// The new file, beside the old one. Subscribers that `drop_subscriptions_before_start` stops
-    /// for the time of the catalog changes run again afterwards; where nothing is dropped they are
-    /// not stopped (04 W10).
+    /// The new file, beside the old one.
     pub async fn stage(&self) -> anyhow::Result<StagedConf> {
-        let (params, new) = (&self.node.params, &self.new.spec().spec);
-        configuration::log_remarks(self.new.conf());
-        let mut conf = (**self.new.conf()).clone();
-        if new.skip_pg_catalog_updates && files::subscribers_enabled(&params.pgdata)? {
-            conf.keep_subscribers();
-        }
-        let staged = StagedConf::new(&params.pgdata, &conf)?;
-        if !same_from_outside(&conf, self.old.conf()) {
-            let (install, limit) = (&params.install, params.timeouts.postgres.helper);
-            staged.check(install, &self.node.children, limit).await?;
-        }
-        Ok(staged)
+        configuration::stage(self.node, self.old, self.new).await
     }
 
     async fn put_in_force(&mut self) -> Result<(), (Phase, anyhow::Error)> {
@@ -212,7 +199,7 @@ impl Change<'_> {
         }
         self.enter(Phase::Catalog);
         let tell = || Ok(reload::request(self.postmaster.pid)?);
-        let applied = catalog::apply(node, new, Occasion::Reconfiguration, tell).await;
+        let applied = catalog::apply_in_turn(node, new, ApplyContext::Reconfiguration, tell).await;
         applied.map_err(|error| (Phase::Catalog, error))?;
         if new.is_primary() {
             self.enter(Phase::Write);

@@ -161,7 +161,7 @@ impl<'d> Running<'d> {
             biased;
             () = driver.stop.requested.cancelled() => return Done::Stopped,
             status = self.postgres.wait() => return Done::Exited(status),
-            result = change.apply() => result,
+            result = change.reconfigure() => result,
         };
         let answer = match result {
             Ok(()) => {
@@ -275,7 +275,7 @@ impl<'d> Running<'d> {
                 node.replace_spec(&spec);
                 let spec = &*wanted.insert(spec.clone());
                 let change = Change { node: &node, old: &in_force, new: spec, tls, postmaster };
-                change.apply().await?;
+                change.reconfigure().await?;
             }
             anyhow::Ok(Some(spec))
         };

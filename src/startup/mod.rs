@@ -15,9 +15,6 @@
 //! What stands one above the other runs at the same time. Invariant: dropping [`start`] stops
 //! everything it began, except a Postgres that it has put into the caller's hands.
 
-pub mod background;
-pub mod catalog;
-pub mod configuration;
 pub mod leftovers;
 pub mod pgdata;
 pub mod stale;
@@ -30,6 +27,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 
+use crate::configure::{catalog, configuration};
 use crate::duration::millis;
 use crate::env::CONTROL_PLANE_TOKEN;
 use crate::node::phase::Phase;
@@ -92,7 +90,7 @@ pub async fn start(
     let began = Instant::now();
     if spec.is_primary() {
         let postmaster = postgres.as_ref().context("Postgres was not started")?;
-        catalog::after_start(node, spec, || Ok(postmaster.reload()?)).await?;
+        catalog::apply_after_start(node, spec, || Ok(postmaster.reload()?)).await?;
     }
     node.update_metrics(|metrics| metrics.config_ms = millis(began.elapsed()));
     Ok(())

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 
+use super::background;
 use crate::catalog::plan::Wanted;
 use crate::catalog::pool::Sessions;
 use crate::catalog::{apply, concurrency};
@@ -15,26 +16,25 @@ use crate::node::phase::Phase;
 use crate::postgres::files::{self, TempOverride};
 use crate::spec::ParsedSpec;
 use crate::sql::APPLY_CONFIG;
-use crate::startup::background;
 
-/// When roles and databases are applied (05 §1).
+/// What goes on while roles and databases are applied (05 §1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Occasion {
-    /// The first time after Postgres was started.
+pub enum ApplyContext {
+    /// Postgres was just started, and its users wait.
     Start,
     /// Users may be connected.
     Reconfiguration,
 }
 
 /// After the start of a primary.
-pub async fn after_start(
+pub async fn apply_after_start(
     node: &Arc<ComputeNode>,
     spec: &ParsedSpec,
     reload: impl Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     if !spec.spec.skip_pg_catalog_updates {
         let _phase = node.phase(Phase::ApplyCatalog);
-        apply(node, spec, Occasion::Start, &reload).await?;
+        apply_in_turn(node, spec, ApplyContext::Start, &reload).await?;
         files::enable_subscribers(&node.params.pgdata)?;
         reload()?;
     }
@@ -42,19 +42,19 @@ pub async fn after_start(
     Ok(())
 }
 
-/// Brings roles and databases to what the spec says. The caller reloads afterwards, which takes
-/// the override out of force. Nothing but the envelope happens for a compute that is no primary.
-pub async fn apply(
+/// Takes the turn, lifts the size limit and brings roles and databases to what the spec says. The
+/// caller reloads afterwards, which takes the override out of force. For a compute that is not a
+/// primary the limit is lifted and restored, and nothing else happens.
+pub async fn apply_in_turn(
     node: &ComputeNode,
     spec: &ParsedSpec,
-    occasion: Occasion,
+    context: ApplyContext,
     reload: impl Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let _turn = node.catalog.enter(node.params.timeouts.apply.turn).await?;
     let lifted = TempOverride::begin(&node.params.pgdata, &spec.spec)?;
     reload()?;
-    let applied =
-        if spec.is_primary() { apply_catalog(node, spec, occasion).await } else { Ok(()) };
+    let applied = if spec.is_primary() { apply_catalog(node, spec, context).await } else { Ok(()) };
     let ended = lifted.map_or(Ok(()), |lifted| Ok(lifted.end()?));
     let reloaded = if applied.is_err() { reload() } else { Ok(()) };
     // The first thing that went wrong is the one to tell.
@@ -64,12 +64,12 @@ pub async fn apply(
 async fn apply_catalog(
     node: &ComputeNode,
     spec: &ParsedSpec,
-    occasion: Occasion,
+    context: ApplyContext,
 ) -> anyhow::Result<()> {
     let (params, timeouts) = (&node.params, &node.params.timeouts);
     let in_lakebase_mode = params.lakebase.is_some();
     let mut config = params.session(APPLY_CONFIG)?;
-    if in_lakebase_mode && occasion == Occasion::Start {
+    if in_lakebase_mode && context == ApplyContext::Start {
         config.limit_statements();
     }
     let sessions =
@@ -77,9 +77,9 @@ async fn apply_catalog(
     let timeline = spec.timeline_id.to_string();
     let privileged_role = &node.params.privileged_role_name;
     let wanted = Wanted { spec: &spec.spec, timeline: &timeline, privileged_role };
-    let limit = match occasion {
-        Occasion::Start => concurrency::at_start(&spec.spec),
-        Occasion::Reconfiguration => concurrency::at_reconfiguration(&spec.spec),
+    let limit = match context {
+        ApplyContext::Start => concurrency::at_start(&spec.spec),
+        ApplyContext::Reconfiguration => concurrency::at_reconfiguration(&spec.spec),
     };
     let began = Instant::now();
     let (report, result) = apply::apply(&sessions, &wanted, limit, in_lakebase_mode).await;

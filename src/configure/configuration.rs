@@ -1,9 +1,12 @@
-//! `postgresql.conf` of this compute, and what must hold before it is worth writing.
+//! `postgresql.conf` of an accepted spec: what is checked before it is worth writing, and how it
+//! gets beside the file in force.
 
 use anyhow::bail;
 
-use crate::node::ComputeNode;
+use crate::node::{AcceptedSpec, ComputeNode};
 use crate::postgres::conf::{ConfFile, preload_libraries};
+use crate::postgres::files;
+use crate::postgres::staged::{StagedConf, same_from_outside};
 use crate::spec::ParsedSpec;
 
 /// The library of Neon's extension.
@@ -31,4 +34,29 @@ pub fn check_preload_libraries(node: &ComputeNode, spec: &ParsedSpec) -> anyhow:
         );
     }
     Ok(())
+}
+
+/// The new file, beside the old one. Subscribers that `drop_subscriptions_before_start` stops for
+/// the time of the catalog changes run again afterwards; where nothing is dropped they are not
+/// stopped (04 W10).
+///
+/// # Errors
+/// The file cannot be written, or Postgres would refuse it.
+pub async fn stage(
+    node: &ComputeNode,
+    old: &AcceptedSpec,
+    new: &AcceptedSpec,
+) -> anyhow::Result<StagedConf> {
+    let params = &node.params;
+    log_remarks(new.conf());
+    let mut conf = (**new.conf()).clone();
+    if new.spec().spec.skip_pg_catalog_updates && files::subscribers_enabled(&params.pgdata)? {
+        conf.keep_subscribers();
+    }
+    let staged = StagedConf::new(&params.pgdata, &conf)?;
+    if !same_from_outside(&conf, old.conf()) {
+        let (install, limit) = (&params.install, params.timeouts.postgres.helper);
+        staged.check(install, &node.children, limit).await?;
+    }
+    Ok(staged)
 }
