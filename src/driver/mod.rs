@@ -9,6 +9,7 @@
 
 pub mod ending;
 mod promote;
+mod promotion;
 pub mod reconfigure;
 mod running;
 pub mod shutdown;

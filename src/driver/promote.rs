@@ -12,16 +12,17 @@
 //! The status stays as it is all the time (01 §17). Invariants: the new spec is in force from the
 //! moment when the server is known to have left recovery, so that the end of a primary is that of a
 //! primary; before that a failure leaves the replica with its old configuration. A `pg_promote()`
-//! that gave no clear answer leaves a doubt, which is settled before anything else is done to the
-//! server ([`Running::settle`]). Where it cannot be settled any more, because the server has ended
-//! or there is no time, it counts as none: the safekeepers are not synced, as another primary may
-//! be there already.
+//! that gave no clear answer leaves the promotion [`Promotion::Unclear`], which is resolved before
+//! anything else is done to the server ([`Running::resolve_unclear_promotion`]). Where it cannot be
+//! resolved any more, because the server has ended or there is no time, it counts as none: the
+//! safekeepers are not synced, as another primary may be there already.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
+use super::promotion::{PromotePhase, Promotion};
 use super::reconfigure::Change;
 use super::running::{Done, Running, ending};
 use crate::duration::millis_since;
@@ -42,15 +43,6 @@ const FAILPOINT: &str = "compute-promotion";
 /// Of the call that gives no clear answer.
 const FAILPOINT_AFTER: &str = "compute-promotion-unclear";
 
-/// What this attempt and those before it have done to the server, whatever becomes of it.
-#[derive(Debug)]
-struct Traces {
-    /// Settings above the configuration file.
-    announced: bool,
-    /// `pg_promote()` was called.
-    asked: bool,
-}
-
 /// A server that has left recovery, and what is still to be done to it.
 struct Primary {
     session: Standby,
@@ -68,19 +60,17 @@ impl Running<'_> {
         let operation = new.operation();
         let (tls, postmaster) = (&mut driver.tls, &self.postmaster);
         let change = Change { node: &node, old: &old, new: &new, tls, postmaster };
-        let mut traces = Traces { announced: self.masked, asked: self.doubt.is_some() };
         let primary = tokio::select! {
             biased;
             () = driver.stop.requested.cancelled() => return Done::Stopped,
             status = self.postgres.wait() => return Done::Exited(status),
             () = ending(&node) => None,
-            primary = become_primary(&change, &attempt.request, &mut traces) => Some(primary),
+            primary = become_primary(&change, &attempt.request, &mut self.promotion) => Some(primary),
         };
-        self.masked = traces.announced;
         let Primary { mut session, staged, lsn_wait_time_ms, pg_promote_time_ms } = match primary {
             Some(Ok(primary)) => primary,
             other => {
-                self.doubt = traces.asked.then_some(new);
+                self.promotion.failed(new);
                 if let Some(Err(error)) = other {
                     let error = one_line(error.as_ref());
                     tracing::error!("could not promote the replica: {error}");
@@ -93,9 +83,8 @@ impl Running<'_> {
         let promoted = Instant::now();
         tracing::info!("the replica was promoted");
         self.in_force = new.clone();
-        self.whole = false;
-        self.promoted = true;
-        self.doubt = None;
+        self.fully_applied = false;
+        self.promotion = Promotion::Done { overrides: session.has_announced() };
         node.replace_spec(&new);
 
         let completed = async {
@@ -109,8 +98,8 @@ impl Running<'_> {
             () = ending(&node) => return Done::GoOn,
             completed = completed => completed,
         };
-        self.masked = session.has_announced();
-        self.whole = completed.is_ok();
+        self.promotion = Promotion::Done { overrides: session.has_announced() };
+        self.fully_applied = completed.is_ok();
         let failed = completed.err().map(|error| one_line(error.as_ref()));
         node.end_promotion(operation, failed.clone());
         attempt.end(match failed {
@@ -127,10 +116,10 @@ impl Running<'_> {
         Done::GoOn
     }
 
-    /// Before the server is given another configuration, or is ended: whether an earlier promotion
-    /// has succeeded after all. If it has, the spec of that is the one in force.
-    pub(super) async fn settle(&mut self) {
-        let Some(spec) = self.doubt.clone() else { return };
+    /// Finds out whether an earlier promotion has succeeded after all, before the server is given
+    /// another configuration, or is stopped. If it has, its spec is the one in force.
+    pub(super) async fn resolve_unclear_promotion(&mut self) {
+        let Promotion::Unclear { spec } = self.promotion.clone() else { return };
         let node = Arc::clone(&self.driver.node);
         let asked = async { standby(&node).await?.has_left_recovery().await };
         let left = tokio::select! {
@@ -144,11 +133,10 @@ impl Running<'_> {
                 tracing::warn!(
                     "the replica was promoted after all, after its promotion had failed"
                 );
-                self.in_force = spec.clone();
-                self.whole = false;
-                self.promoted = true;
-                self.doubt = None;
                 node.replace_spec(&spec);
+                self.in_force = spec;
+                self.fully_applied = false;
+                self.promotion = Promotion::Done { overrides: true };
             }
             Err(error) => {
                 let error = one_line(error.as_ref());
@@ -157,9 +145,10 @@ impl Running<'_> {
         }
     }
 
-    /// Before a promoted server is given another configuration: takes back what would outrank it.
-    pub(super) async fn unmask(&mut self) -> anyhow::Result<()> {
-        if self.masked && self.promoted {
+    /// Drops the overrides of a promoted server, before it is given another configuration, which
+    /// they would outrank.
+    pub(super) async fn drop_overrides(&mut self) -> anyhow::Result<()> {
+        if matches!(self.promotion, Promotion::Done { overrides: true }) {
             let node = Arc::clone(&self.driver.node);
             let retracted = async {
                 let mut session = standby(&node).await?;
@@ -168,21 +157,21 @@ impl Running<'_> {
             };
             tokio::select! {
                 biased;
-                // Whoever called notices.
+                // The caller notices.
                 () = self.driver.stop.requested.cancelled() => return Ok(()),
                 retracted = retracted => retracted
                     .context("could not take back what was set for the promotion")?,
             }
-            self.masked = false;
-            // What was masked is in force with the next reload only.
-            self.whole = false;
+            self.promotion = Promotion::Done { overrides: false };
+            // What they hid is in force with the next reload only.
+            self.fully_applied = false;
         }
         Ok(())
     }
 
     /// Nothing makes a running primary a replica again.
     pub(super) fn is_from_before_promotion(&self, spec: &ParsedSpec) -> bool {
-        self.promoted && !spec.is_primary()
+        self.promotion.is_done() && !spec.is_primary()
     }
 }
 
@@ -198,7 +187,7 @@ async fn standby(node: &ComputeNode) -> anyhow::Result<Standby> {
 async fn become_primary(
     change: &Change<'_>,
     wish: &PromotionRequest,
-    traces: &mut Traces,
+    promotion: &mut Promotion,
 ) -> anyhow::Result<Primary> {
     let (node, old) = (change.node, change.old);
     let mode = old.spec().mode();
@@ -206,7 +195,7 @@ async fn become_primary(
         bail!("compute mode \"{mode}\" is not replica");
     }
     check_prewarm(&node.lfc.prewarm_state())?;
-    node.step("wait_for_wal");
+    node.step(PromotePhase::WaitForWal.name());
     tracing::info!("promoting the replica once it has replayed {}", wish.wal_flush_lsn);
     // While nothing is touched: what Postgres would refuse is found here.
     let staged = async { change.stage().await.context("the spec cannot be put in force") };
@@ -221,17 +210,17 @@ async fn become_primary(
     let began = Instant::now();
     // An earlier attempt may have been successful after its time was over.
     if position.in_recovery {
-        node.step("set_safekeepers");
-        traces.announced = true;
+        node.step(PromotePhase::SetSafekeepers.name());
+        promotion.set_overrides();
         if let Err(error) = announce(change, &mut session).await {
             // An earlier `pg_promote()` may be under way: then what is there stays, as below.
-            if !traces.asked {
-                traces.announced = !take_back(change, &mut session).await;
+            if !promotion.is_unclear() {
+                promotion.taken_back(take_back(change, &mut session).await);
             }
             return Err(error);
         }
-        node.step("pg_promote");
-        traces.asked = true;
+        node.step(PromotePhase::PgPromote.name());
+        *promotion = Promotion::Unclear { spec: wish.spec.clone() };
         // The announcement stays after a failure: the server may still leave recovery, and must
         // not take commits then that no safekeeper has. To a replica it means nothing.
         promote(node, &session).await?;

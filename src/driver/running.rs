@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::Driver;
 use super::ending::Ending;
+use super::promotion::Promotion;
 use super::reconfigure::{self, Change, Fetched, Postmaster};
 use crate::errors::report;
 use crate::node::promotion::attempt::Attempt;
@@ -34,17 +35,13 @@ pub(super) struct Running<'d> {
     pub(super) driver: &'d mut Driver,
     pub(super) postgres: PostgresProcess,
     pub(super) postmaster: Postmaster,
-    /// The spec that Postgres goes by.
+    /// The spec that Postgres runs with.
     pub(super) in_force: AcceptedSpec,
-    /// Nothing of it is missing. Not so after a reconfiguration that failed, perhaps half-way
-    /// through the catalog: then a refresh applies even the same spec.
-    pub(super) whole: bool,
-    /// It was a replica when the process started.
-    pub(super) promoted: bool,
-    /// The spec of a promotion that failed and may yet succeed.
-    pub(super) doubt: Option<AcceptedSpec>,
-    /// A promotion has left settings above the configuration file.
-    pub(super) masked: bool,
+    /// True when every part of `in_force` has been applied. A failed reconfiguration clears it, so
+    /// that the next refresh applies the spec again even if it has not changed.
+    pub(super) fully_applied: bool,
+    /// What attempts to promote have done to the server.
+    pub(super) promotion: Promotion,
 }
 
 /// What happens to a running compute.
@@ -78,10 +75,8 @@ impl<'d> Running<'d> {
             postgres,
             postmaster,
             in_force: spec,
-            whole: true,
-            promoted: false,
-            doubt: None,
-            masked: false,
+            fully_applied: true,
+            promotion: Promotion::UNTOUCHED,
         }
     }
 
@@ -103,7 +98,7 @@ impl<'d> Running<'d> {
                 Turn::Exited(status) => Done::Exited(status),
                 Turn::Stopped => Done::Stopped,
                 Turn::Asked(Request::Terminate { reply }) => {
-                    self.settle().await;
+                    self.resolve_unclear_promotion().await;
                     self.driver.node.replace_spec(&self.in_force);
                     return Ending::Terminate { postgres: self.postgres, reply };
                 }
@@ -136,7 +131,7 @@ impl<'d> Running<'d> {
         if node.apply(Event::BeginConfiguration).is_err() {
             return Done::GoOn;
         }
-        self.settle().await;
+        self.resolve_unclear_promotion().await;
         // A promotion that was there before has put its own in this place.
         node.replace_spec(spec);
         let possible = if self.is_from_before_promotion(spec.spec()) {
@@ -145,7 +140,7 @@ impl<'d> Running<'d> {
                 spec.spec().mode()
             ))
         } else {
-            self.unmask().await
+            self.drop_overrides().await
         };
         if let Err(error) = possible {
             let text = self.failed(&error, Some(spec));
@@ -153,7 +148,7 @@ impl<'d> Running<'d> {
             let _ = reply.send(Err(ConfigureFailed(text)));
             return Done::GoOn;
         }
-        self.whole = false;
+        self.fully_applied = false;
         let driver = &mut *self.driver;
         let (old, tls, postmaster) = (&self.in_force, &mut driver.tls, &self.postmaster);
         let change = Change { node: &node, old, new: spec, tls, postmaster };
@@ -180,7 +175,7 @@ impl<'d> Running<'d> {
 
     fn applied(&mut self, spec: &AcceptedSpec) {
         self.in_force = spec.clone();
-        self.whole = true;
+        self.fully_applied = true;
         let _ = self.driver.node.apply(Event::Succeeded);
     }
 
@@ -248,12 +243,12 @@ impl<'d> Running<'d> {
 
     /// `wanted` becomes the spec that is to be applied.
     async fn refresh_once(&mut self, wanted: &mut Option<AcceptedSpec>) -> anyhow::Result<Done> {
-        self.settle().await;
-        self.unmask().await?;
+        self.resolve_unclear_promotion().await;
+        self.drop_overrides().await?;
         let driver = &mut *self.driver;
         let node = Arc::clone(&driver.node);
-        let (in_force, whole) = (self.in_force.clone(), &mut self.whole);
-        let promoted = self.promoted;
+        let (in_force, fully_applied) = (self.in_force.clone(), &mut self.fully_applied);
+        let promoted = self.promotion.is_done();
         let (tls, postmaster) = (&mut driver.tls, &self.postmaster);
         let work = async {
             let spec = match reconfigure::fetch(&node, &in_force).await? {
@@ -268,10 +263,10 @@ impl<'d> Running<'d> {
                 Fetched::Spec(spec) => spec,
                 Fetched::Detached => return Ok(None),
             };
-            if *whole && spec.is(&in_force) {
+            if *fully_applied && spec.is(&in_force) {
                 tracing::info!("the configuration has not changed");
             } else {
-                *whole = false;
+                *fully_applied = false;
                 node.replace_spec(&spec);
                 let spec = &*wanted.insert(spec.clone());
                 let change = Change { node: &node, old: &in_force, new: spec, tls, postmaster };

@@ -1,0 +1,138 @@
+//! How far the promotion of the running server has come, across all attempts (07 §5.3).
+
+use crate::node::AcceptedSpec;
+
+/// What attempts to promote have done to the server so far.
+///
+/// "Overrides" are the settings that an attempt makes with `ALTER SYSTEM`; they outrank
+/// `postgresql.conf` until they are dropped.
+#[derive(Debug, Clone)]
+pub(super) enum Promotion {
+    /// `pg_promote()` was never called.
+    Never {
+        /// An attempt failed and could not take its overrides back. To a replica they mean nothing.
+        overrides: bool,
+    },
+    /// `pg_promote()` was called and nothing is known of its success. The overrides stay: the server
+    /// may leave recovery at any moment and must not take commits then that no safekeeper has.
+    Unclear {
+        /// The spec to run with once the server has left recovery.
+        spec: AcceptedSpec,
+    },
+    /// The server has left recovery since the process started.
+    Done {
+        /// The overrides have not been dropped yet.
+        overrides: bool,
+    },
+}
+
+impl Promotion {
+    /// A server that no attempt has touched.
+    pub(super) const UNTOUCHED: Self = Self::Never { overrides: false };
+
+    /// The server has left recovery.
+    pub(super) const fn is_done(&self) -> bool {
+        matches!(self, Self::Done { .. })
+    }
+
+    /// Whether `pg_promote()` may be under way.
+    pub(super) const fn is_unclear(&self) -> bool {
+        matches!(self, Self::Unclear { .. })
+    }
+
+    /// The overrides are being set. Where `pg_promote()` was called they are there already.
+    pub(super) const fn set_overrides(&mut self) {
+        if let Self::Never { overrides } = self {
+            *overrides = true;
+        }
+    }
+
+    /// What became of the overrides of an attempt that ended before `pg_promote()`.
+    pub(super) const fn taken_back(&mut self, gone: bool) {
+        if let Self::Never { overrides } = self {
+            *overrides = !gone;
+        }
+    }
+
+    /// An attempt with this spec has failed. If a promotion may yet succeed, it is with the newest
+    /// spec that the server will run.
+    pub(super) fn failed(&mut self, new: AcceptedSpec) {
+        if let Self::Unclear { spec } = self {
+            *spec = new;
+        }
+    }
+}
+
+/// The step of an attempt, as `/status` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PromotePhase {
+    /// The WAL of the old primary is replayed.
+    WaitForWal,
+    /// The safekeepers are put above the configuration file.
+    SetSafekeepers,
+    /// The server leaves recovery.
+    PgPromote,
+}
+
+impl PromotePhase {
+    /// As people see it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::WaitForWal => "wait_for_wal",
+            Self::SetSafekeepers => "set_safekeepers",
+            Self::PgPromote => "pg_promote",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::ComputeParams;
+    use crate::spec::{ComputeSpec, ParsedSpec};
+    use serde_json::json;
+
+    fn spec(operation: &str) -> AcceptedSpec {
+        let spec: ComputeSpec = serde_json::from_value(json!({
+            "format_version": 1, "suspend_timeout_seconds": 0, "operation_uuid": operation,
+            "tenant_id": "88dfefdb53d20e1b4bb1feae80e8020e",
+            "timeline_id": "a451a43e3c4f981f67181c3e278d7363",
+            "pageserver_connstring": "postgresql://no_user@127.0.0.1:6400",
+            "safekeeper_connstrings": ["127.0.0.1:6500"],
+            "cluster": {"roles": [], "databases": []}
+        }))
+        .unwrap();
+        ComputeParams::for_tests().accept(ParsedSpec::try_from(spec).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_attempt_that_ends_before_the_call_leaves_overrides_at_most() {
+        let mut promotion = Promotion::UNTOUCHED;
+        promotion.failed(spec("1"));
+        assert!(matches!(promotion, Promotion::Never { overrides: false }));
+        promotion.set_overrides();
+        promotion.taken_back(false);
+        promotion.failed(spec("2"));
+        assert!(matches!(promotion, Promotion::Never { overrides: true }));
+        promotion.taken_back(true);
+        assert!(matches!(promotion, Promotion::Never { overrides: false }));
+    }
+
+    #[test]
+    fn an_unclear_promotion_stays_so_with_the_newest_spec() {
+        let mut promotion = Promotion::Unclear { spec: spec("1") };
+        promotion.set_overrides();
+        promotion.taken_back(true);
+        promotion.failed(spec("2"));
+        let Promotion::Unclear { spec } = promotion else { panic!("{promotion:?}") };
+        assert_eq!(spec.operation().as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn a_later_attempt_changes_nothing_in_a_server_that_was_promoted() {
+        let mut promotion = Promotion::Done { overrides: false };
+        promotion.set_overrides();
+        promotion.failed(spec("1"));
+        assert!(matches!(promotion, Promotion::Done { overrides: false }));
+    }
+}
