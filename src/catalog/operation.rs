@@ -10,7 +10,7 @@ use crate::secret::Secret;
 
 /// The phases of an apply, in the order of their effects (05 §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Phase {
+pub enum CatalogStep {
     /// Before phase 1: which subscriptions are inherited is written down, so that an interrupted
     /// run is finished without touching those that users make meanwhile.
     RememberSubscriptions,
@@ -58,7 +58,7 @@ pub enum Phase {
     SilenceAudit,
 }
 
-impl fmt::Display for Phase {
+impl fmt::Display for CatalogStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::RememberSubscriptions => "remember_subscriptions",
@@ -87,7 +87,7 @@ impl fmt::Display for Phase {
     }
 }
 
-impl Serialize for Phase {
+impl Serialize for CatalogStep {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -218,7 +218,7 @@ impl fmt::Display for Action {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operation {
     /// Where it stands in the order of effects.
-    pub phase: Phase,
+    pub phase: CatalogStep,
     /// What is done.
     pub action: Action,
     /// To what.

@@ -6,7 +6,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::operation::{Action, Object, Operation, Phase};
+use super::operation::{Action, CatalogStep, Object, Operation};
 use crate::sql::SessionError;
 
 /// How many operations that are done, unchanged objects and vanished databases are kept, each.
@@ -19,7 +19,7 @@ const MOST_FAILED: usize = 50;
 pub struct OperationReport {
     /// Where it stands in the order of effects.
     #[schema(value_type = String, example = "databases")]
-    pub phase: Phase,
+    pub phase: CatalogStep,
     /// What was done.
     pub action: Action,
     /// To what.
@@ -166,7 +166,7 @@ mod tests {
         for n in 0..10_000 {
             let object = Object::new(ObjectKind::Database, &format!("{n:063}"));
             let operation = Operation {
-                phase: Phase::Databases,
+                phase: CatalogStep::Databases,
                 action: Action::Create,
                 object: object.clone(),
                 database: "postgres".into(),

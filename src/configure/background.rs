@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::catalog::migrations::{MigrationError, Migrations};
 use crate::catalog::neon_extension::{self, Upgrade};
 use crate::node::ComputeNode;
-use crate::node::catalog_turn::{CatalogTurn, GateBusy};
+use crate::node::catalog_turn::{CatalogTurn, TurnTimedOut};
 use crate::sql::{MIGRATIONS, POST_APPLY_CONFIG, SessionDeadlines};
 
 /// Begins the work of a primary that has just started; migrations only where roles and databases
@@ -58,9 +58,9 @@ async fn upgrade_neon(node: &ComputeNode) -> anyhow::Result<()> {
 
 /// Nobody waits for this work, so an apply that came first may take all the time it has. That is
 /// one of the spec in force, which is put there before it is applied.
-async fn turn(node: &ComputeNode) -> Result<CatalogTurn<'_>, GateBusy> {
+async fn turn(node: &ComputeNode) -> Result<CatalogTurn<'_>, TurnTimedOut> {
     let databases = node.spec().map_or(0, |spec| spec.spec.cluster.databases.len());
-    node.catalog.enter(node.params.timeouts.apply.total(databases)).await
+    node.catalog_turns.enter(node.params.timeouts.apply.total(databases)).await
 }
 
 fn deadlines(node: &ComputeNode) -> SessionDeadlines {

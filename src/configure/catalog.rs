@@ -12,7 +12,7 @@ use crate::catalog::pool::Sessions;
 use crate::catalog::{apply, concurrency};
 use crate::duration::millis;
 use crate::node::ComputeNode;
-use crate::node::phase::Phase;
+use crate::node::phase::StartPhase;
 use crate::postgres::files::{self, TempOverride};
 use crate::spec::ParsedSpec;
 use crate::sql::APPLY_CONFIG;
@@ -33,7 +33,7 @@ pub async fn apply_after_start(
     reload: impl Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     if !spec.spec.skip_pg_catalog_updates {
-        let _phase = node.phase(Phase::ApplyCatalog);
+        let _phase = node.phase(StartPhase::ApplyCatalog);
         apply_in_turn(node, spec, ApplyContext::Start, &reload).await?;
         files::enable_subscribers(&node.params.pgdata)?;
         reload()?;
@@ -51,7 +51,7 @@ pub async fn apply_in_turn(
     context: ApplyContext,
     reload: impl Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let _turn = node.catalog.enter(node.params.timeouts.apply.turn).await?;
+    let _turn = node.catalog_turns.enter(node.params.timeouts.apply.turn).await?;
     let lifted = TempOverride::begin(&node.params.pgdata, &spec.spec)?;
     reload()?;
     let applied = if spec.is_primary() { apply_catalog(node, spec, context).await } else { Ok(()) };

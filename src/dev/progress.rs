@@ -10,7 +10,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::node::ComputeNode;
-use crate::node::phase::Phase;
+use crate::node::phase::StartPhase;
 use crate::state::ComputeStatus;
 
 /// How often the bar moves.
@@ -45,7 +45,7 @@ pub async fn show(node: &Arc<ComputeNode>, archive_bytes: u64) -> ComputeStatus 
                     });
                 }
                 Some(_) => {}
-                None => fetching |= record.phase == Phase::Basebackup,
+                None => fetching |= record.phase == StartPhase::Basebackup,
             }
         }
         if fetching {

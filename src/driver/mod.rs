@@ -3,7 +3,7 @@
 //! It takes a compute through its life: wait for a spec, start, supervise, end. One thing at a time;
 //! whatever is being done is given up when a signal comes, and everything that waits inside it has
 //! a deadline. What happens while Postgres runs is in `running` and `promote`, how it ends in
-//! [`mod@ending`].
+//! [`ending`].
 //!
 //! Every `select!` looks for a signal first, so that nothing new is begun after one.
 

@@ -24,7 +24,7 @@ use anyhow::{Context as _, bail};
 
 use super::promotion::{PromotePhase, Promotion};
 use super::reconfigure::Change;
-use super::running::{Done, Running, ending};
+use super::running::{Flow, Running, until_ending};
 use crate::duration::millis_since;
 use crate::errors::one_line;
 use crate::failpoints;
@@ -53,7 +53,7 @@ struct Primary {
 
 impl Running<'_> {
     /// Serves the attempt to its end, unless Postgres or the compute comes to its end before.
-    pub(super) async fn promote(&mut self, attempt: Attempt) -> Done {
+    pub(super) async fn promote(&mut self, attempt: Attempt) -> Flow {
         let driver = &mut *self.driver;
         let node = Arc::clone(&driver.node);
         let (old, new) = (self.in_force.clone(), attempt.request.spec.clone());
@@ -62,9 +62,9 @@ impl Running<'_> {
         let change = Change { node: &node, old: &old, new: &new, tls, postmaster };
         let primary = tokio::select! {
             biased;
-            () = driver.stop.requested.cancelled() => return Done::Stopped,
-            status = self.postgres.wait() => return Done::Exited(status),
-            () = ending(&node) => None,
+            () = driver.stop.requested.cancelled() => return Flow::Stopped,
+            status = self.postgres.wait() => return Flow::Exited(status),
+            () = until_ending(&node) => None,
             primary = become_primary(&change, &attempt.request, &mut self.promotion) => Some(primary),
         };
         let Primary { mut session, staged, lsn_wait_time_ms, pg_promote_time_ms } = match primary {
@@ -77,7 +77,7 @@ impl Running<'_> {
                     node.end_promotion(operation, Some(error.clone()));
                     attempt.failed(error);
                 }
-                return Done::GoOn;
+                return Flow::GoOn;
             }
         };
         let promoted = Instant::now();
@@ -93,9 +93,9 @@ impl Running<'_> {
         };
         let completed = tokio::select! {
             biased;
-            () = driver.stop.requested.cancelled() => return Done::Stopped,
-            status = self.postgres.wait() => return Done::Exited(status),
-            () = ending(&node) => return Done::GoOn,
+            () = driver.stop.requested.cancelled() => return Flow::Stopped,
+            status = self.postgres.wait() => return Flow::Exited(status),
+            () = until_ending(&node) => return Flow::GoOn,
             completed = completed => completed,
         };
         self.promotion = Promotion::Done { overrides: session.has_announced() };
@@ -113,7 +113,7 @@ impl Running<'_> {
                 PromotionState::Failed { error }
             }
         });
-        Done::GoOn
+        Flow::GoOn
     }
 
     /// Finds out whether an earlier promotion has succeeded after all, before the server is given

@@ -30,7 +30,7 @@ use crate::tls::{Confirmed, Installed, TlsPair, TlsState};
 
 /// The part of a reconfiguration that failed, as the error text names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub enum ReconfigurePhase {
     /// A refresh asks for the configuration.
     Fetch,
     /// Another key and certificate are put in force.
@@ -47,7 +47,7 @@ pub enum Phase {
     Catalog,
 }
 
-impl Phase {
+impl ReconfigurePhase {
     /// As people see it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -62,7 +62,7 @@ impl Phase {
     }
 }
 
-impl Display for Phase {
+impl Display for ReconfigurePhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -70,9 +70,9 @@ impl Display for Phase {
 
 /// Adds the phase to an error, and what is in force now. A server that does not load a file may
 /// not load the old one either.
-fn failed_in(phase: Phase, error: impl Into<anyhow::Error>) -> anyhow::Error {
+fn failed_in(phase: ReconfigurePhase, error: impl Into<anyhow::Error>) -> anyhow::Error {
     let before = match phase {
-        Phase::Reload => {
+        ReconfigurePhase::Reload => {
             "the file before it is back in its place, and Postgres loads that as soon as it reacts"
         }
         _ => "the configuration before it is in force",
@@ -123,18 +123,21 @@ impl Change<'_> {
         let operation = self.new.operation();
         let operation = operation.as_deref().unwrap_or("unknown");
         tracing::info!("applying the new spec, operation {operation}");
-        self.enter(Phase::Check);
-        let staged = self.stage().await.map_err(|error| failed_in(Phase::Check, error))?;
-        self.enter(Phase::LogExport);
+        self.enter(ReconfigurePhase::Check);
+        let staged =
+            self.stage().await.map_err(|error| failed_in(ReconfigurePhase::Check, error))?;
+        self.enter(ReconfigurePhase::LogExport);
         let side = &self.node.side;
         let export = side.before_rewrite(&self.new.spec().spec).await;
-        export.map_err(|error| failed_in(Phase::LogExport, error))?;
+        export.map_err(|error| failed_in(ReconfigurePhase::LogExport, error))?;
 
-        self.enter(Phase::Write);
+        self.enter(ReconfigurePhase::Write);
         self.files_beside().await;
         let replaced = match staged.put_in_place() {
             Ok(replaced) => replaced,
-            Err(error) => return Err(self.take_back(None, Phase::Write, error.into()).await),
+            Err(error) => {
+                return Err(self.take_back(None, ReconfigurePhase::Write, error.into()).await);
+            }
         };
         if let Err((phase, error)) = self.put_in_force().await {
             return Err(self.take_back(Some(replaced), phase, error).await);
@@ -151,23 +154,23 @@ impl Change<'_> {
         staged: StagedConf,
         once_in_place: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<()> {
-        let failed_in = |phase: Phase, error: anyhow::Error| {
+        let failed_in = |phase: ReconfigurePhase, error: anyhow::Error| {
             error.context(format!(
                 "the server was promoted, and the reconfiguration failed in phase {phase}"
             ))
         };
-        self.enter(Phase::Write);
+        self.enter(ReconfigurePhase::Write);
         self.files_beside().await;
         let in_place = async {
             staged.put_in_place()?;
             once_in_place.await
         };
-        in_place.await.map_err(|error| failed_in(Phase::Write, error))?;
+        in_place.await.map_err(|error| failed_in(ReconfigurePhase::Write, error))?;
         self.put_in_force().await.map_err(|(phase, error)| failed_in(phase, error))?;
         // Last: what the server needs goes before what is beside it.
-        self.enter(Phase::LogExport);
+        self.enter(ReconfigurePhase::LogExport);
         let export = self.node.side.before_rewrite(&self.new.spec().spec).await;
-        export.map_err(|error| failed_in(Phase::LogExport, error))
+        export.map_err(|error| failed_in(ReconfigurePhase::LogExport, error))
     }
 
     /// What the new file names.
@@ -178,7 +181,7 @@ impl Change<'_> {
     }
 
     /// For `/status`, which names it as the one that failed, too.
-    fn enter(&self, phase: Phase) {
+    fn enter(&self, phase: ReconfigurePhase) {
         self.node.step(phase.name());
     }
 
@@ -187,26 +190,26 @@ impl Change<'_> {
         configuration::stage(self.node, self.old, self.new).await
     }
 
-    async fn put_in_force(&mut self) -> Result<(), (Phase, anyhow::Error)> {
+    async fn put_in_force(&mut self) -> Result<(), (ReconfigurePhase, anyhow::Error)> {
         let (node, new) = (self.node, self.new.spec());
-        let reload_failed = |error: anyhow::Error| (Phase::Reload, error);
-        self.enter(Phase::Reload);
+        let reload_failed = |error: anyhow::Error| (ReconfigurePhase::Reload, error);
+        self.enter(ReconfigurePhase::Reload);
         self.reload().await.map_err(reload_failed)?;
         self.confirm_certificate(new).await.map_err(reload_failed)?;
         node.side.in_background(&new.spec, node.params.active_tls(&new.spec));
         if new.spec.skip_pg_catalog_updates {
             return Ok(());
         }
-        self.enter(Phase::Catalog);
+        self.enter(ReconfigurePhase::Catalog);
         let tell = || Ok(reload::request(self.postmaster.pid)?);
         let applied = catalog::apply_in_turn(node, new, ApplyContext::Reconfiguration, tell).await;
-        applied.map_err(|error| (Phase::Catalog, error))?;
+        applied.map_err(|error| (ReconfigurePhase::Catalog, error))?;
         if new.is_primary() {
-            self.enter(Phase::Write);
+            self.enter(ReconfigurePhase::Write);
             let enabled = files::enable_subscribers(&node.params.pgdata);
-            enabled.map_err(|error| (Phase::Write, error.into()))?;
+            enabled.map_err(|error| (ReconfigurePhase::Write, error.into()))?;
         }
-        self.enter(Phase::Reload);
+        self.enter(ReconfigurePhase::Reload);
         self.reload().await.map_err(reload_failed)
     }
 
@@ -227,7 +230,7 @@ impl Change<'_> {
     async fn take_back(
         &mut self,
         replaced: Option<ReplacedConf>,
-        phase: Phase,
+        phase: ReconfigurePhase,
         error: anyhow::Error,
     ) -> anyhow::Error {
         let (node, old) = (self.node, &self.old.spec().spec);
@@ -239,7 +242,9 @@ impl Change<'_> {
         let restored = replaced.map_or(Ok(()), |replaced| replaced.restore());
         let reloaded = match phase {
             // It did not react before, and will find the old file when it does.
-            Phase::Reload => reload::request(self.postmaster.pid).map_err(anyhow::Error::new),
+            ReconfigurePhase::Reload => {
+                reload::request(self.postmaster.pid).map_err(anyhow::Error::new)
+            }
             // The certificate is not taken back.
             _ => match self.reload().await {
                 Ok(()) => self.confirm_certificate(self.old.spec()).await,
@@ -267,7 +272,7 @@ pub enum Fetched {
 
 /// Fetches the configuration from where it came from. A spec that equals `known` is that one.
 pub async fn fetch(node: &ComputeNode, known: &AcceptedSpec) -> anyhow::Result<Fetched> {
-    node.step(Phase::Fetch.name());
+    node.step(ReconfigurePhase::Fetch.name());
     let fetched = async {
         let patience = node.params.timeouts.control_plane.refresh;
         let count = |status| node.metrics.count_cplane_request(RPC, status);
@@ -280,7 +285,7 @@ pub async fn fetch(node: &ComputeNode, known: &AcceptedSpec) -> anyhow::Result<F
         let spec = node.params.accept(spec).context("the fetched spec cannot be used")?;
         Ok(Fetched::Spec(spec))
     };
-    fetched.await.map_err(|error: anyhow::Error| failed_in(Phase::Fetch, error))
+    fetched.await.map_err(|error: anyhow::Error| failed_in(ReconfigurePhase::Fetch, error))
 }
 
 /// Puts another pair of key and certificate in force. `postgresql.conf` says the same as before and

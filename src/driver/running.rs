@@ -45,7 +45,7 @@ pub(super) struct Running<'d> {
 }
 
 /// What happens to a running compute.
-enum Turn {
+enum DriverEvent {
     Exited(std::io::Result<ExitStatus>),
     Asked(Request),
     Refresh,
@@ -54,8 +54,8 @@ enum Turn {
     Stopped,
 }
 
-/// How a piece of work ended.
-pub(super) enum Done {
+/// How the driver goes on after a piece of work.
+pub(super) enum Flow {
     GoOn,
     Exited(std::io::Result<ExitStatus>),
     Stopped,
@@ -84,36 +84,36 @@ impl<'d> Running<'d> {
     pub(super) async fn supervise(mut self) -> Ending {
         loop {
             let driver = &mut *self.driver;
-            let turn = tokio::select! {
+            let event = tokio::select! {
                 biased;
-                () = driver.stop.requested.cancelled() => Turn::Stopped,
-                status = self.postgres.wait() => Turn::Exited(status),
+                () = driver.stop.requested.cancelled() => DriverEvent::Stopped,
+                status = self.postgres.wait() => DriverEvent::Exited(status),
                 // The node holds a sender, so this ends only with the node.
-                Some(request) = driver.requests.recv() => Turn::Asked(request),
-                () = driver.node.refresh_asked() => Turn::Refresh,
-                attempt = driver.node.promotion.asked() => Turn::Promotion(attempt),
-                pair = driver.tls.changed() => Turn::Certificate(pair),
+                Some(request) = driver.requests.recv() => DriverEvent::Asked(request),
+                () = driver.node.refresh_asked() => DriverEvent::Refresh,
+                attempt = driver.node.promotion.asked() => DriverEvent::Promotion(attempt),
+                pair = driver.tls.changed() => DriverEvent::Certificate(pair),
             };
-            let done = match turn {
-                Turn::Exited(status) => Done::Exited(status),
-                Turn::Stopped => Done::Stopped,
-                Turn::Asked(Request::Terminate { reply }) => {
+            let flow = match event {
+                DriverEvent::Exited(status) => Flow::Exited(status),
+                DriverEvent::Stopped => Flow::Stopped,
+                DriverEvent::Asked(Request::Terminate { reply }) => {
                     self.resolve_unclear_promotion().await;
                     self.driver.node.replace_spec(&self.in_force);
                     return Ending::Terminate { postgres: self.postgres, reply };
                 }
-                Turn::Asked(Request::Configure { spec, reply }) => {
+                DriverEvent::Asked(Request::Configure { spec, reply }) => {
                     self.configure(&spec, reply).await
                 }
-                Turn::Refresh => self.refresh().await,
-                Turn::Promotion(attempt) => self.promote(attempt).await,
-                Turn::Certificate(pair) => self.renew(&pair).await,
+                DriverEvent::Refresh => self.refresh().await,
+                DriverEvent::Promotion(attempt) => self.promote(attempt).await,
+                DriverEvent::Certificate(pair) => self.renew(&pair).await,
             };
-            let ending = match done {
-                Done::GoOn => continue,
-                Done::Exited(status) => Ending::PostgresExited { status, postgres: self.postgres },
-                Done::Stopped => Ending::Signal { postgres: Some(self.postgres) },
-                Done::Detached => Ending::Detached { postgres: self.postgres },
+            let ending = match flow {
+                Flow::GoOn => continue,
+                Flow::Exited(status) => Ending::PostgresExited { status, postgres: self.postgres },
+                Flow::Stopped => Ending::Signal { postgres: Some(self.postgres) },
+                Flow::Detached => Ending::Detached { postgres: self.postgres },
             };
             // The end goes by this one, not by one that waits in the queue or was cut short.
             self.driver.node.replace_spec(&self.in_force);
@@ -126,10 +126,10 @@ impl<'d> Running<'d> {
         &mut self,
         spec: &AcceptedSpec,
         reply: oneshot::Sender<Result<(), ConfigureFailed>>,
-    ) -> Done {
+    ) -> Flow {
         let node = Arc::clone(&self.driver.node);
         if node.apply(Event::BeginConfiguration).is_err() {
-            return Done::GoOn;
+            return Flow::GoOn;
         }
         self.resolve_unclear_promotion().await;
         // A promotion that was there before has put its own in this place.
@@ -146,7 +146,7 @@ impl<'d> Running<'d> {
             let text = self.failed(&error, Some(spec));
             tracing::error!("could not apply the new spec: {text}");
             let _ = reply.send(Err(ConfigureFailed(text)));
-            return Done::GoOn;
+            return Flow::GoOn;
         }
         self.fully_applied = false;
         let driver = &mut *self.driver;
@@ -154,8 +154,8 @@ impl<'d> Running<'d> {
         let change = Change { node: &node, old, new: spec, tls, postmaster };
         let result = tokio::select! {
             biased;
-            () = driver.stop.requested.cancelled() => return Done::Stopped,
-            status = self.postgres.wait() => return Done::Exited(status),
+            () = driver.stop.requested.cancelled() => return Flow::Stopped,
+            status = self.postgres.wait() => return Flow::Exited(status),
             result = change.reconfigure() => result,
         };
         let answer = match result {
@@ -170,7 +170,7 @@ impl<'d> Running<'d> {
             }
         };
         let _ = reply.send(answer);
-        Done::GoOn
+        Flow::GoOn
     }
 
     fn applied(&mut self, spec: &AcceptedSpec) {
@@ -191,18 +191,18 @@ impl<'d> Running<'d> {
     /// Another certificate (01 §15). When it cannot be put in force the compute runs on with the
     /// one it has, so it does not become `failed`. What could not be installed is offered again
     /// later; what Postgres has not loaded in time is in place, and loaded when it comes to it.
-    async fn renew(&mut self, pair: &Arc<TlsPair>) -> Done {
+    async fn renew(&mut self, pair: &Arc<TlsPair>) -> Flow {
         let driver = &mut *self.driver;
         let node = Arc::clone(&driver.node);
         let round = node.begin_certificate();
         let (tls, postmaster) = (&mut driver.tls, &self.postmaster);
         if round.is_ok() {
-            node.step(reconfigure::Phase::Certificate.name());
+            node.step(reconfigure::ReconfigurePhase::Certificate.name());
         }
         let result = tokio::select! {
             biased;
-            () = driver.stop.requested.cancelled() => return Done::Stopped,
-            status = self.postgres.wait() => return Done::Exited(status),
+            () = driver.stop.requested.cancelled() => return Flow::Stopped,
+            status = self.postgres.wait() => return Flow::Exited(status),
             result = reconfigure::renew(&node, self.in_force.spec(), tls, pair, postmaster) => result,
         };
         if let Err(error) = result {
@@ -212,21 +212,21 @@ impl<'d> Running<'d> {
         if round.is_ok() {
             let _ = node.apply(Event::Succeeded);
         }
-        Done::GoOn
+        Flow::GoOn
     }
 
     /// Fetches the configuration again and applies it if it is another one (01 §13.3). Tries again
     /// with growing pauses, until it works or something else is wanted.
-    async fn refresh(&mut self) -> Done {
+    async fn refresh(&mut self) -> Flow {
         let mut pause = REFRESH_PAUSE;
         loop {
             if self.driver.node.apply(Event::BeginRefresh).is_err() {
                 // Asked twice and served once, or the end has come.
-                return Done::GoOn;
+                return Flow::GoOn;
             }
             let mut wanted = None;
             match self.refresh_once(&mut wanted).await {
-                Ok(done) => return done,
+                Ok(flow) => return flow,
                 Err(error) => {
                     let text = self.failed(&error, wanted.as_ref());
                     tracing::error!(
@@ -234,15 +234,15 @@ impl<'d> Running<'d> {
                     );
                 }
             }
-            if let Some(done) = self.pause(pause).await {
-                return done;
+            if let Some(flow) = self.pause(pause).await {
+                return flow;
             }
             pause = (pause * 2).min(REFRESH_PAUSE_MAX);
         }
     }
 
     /// `wanted` becomes the spec that is to be applied.
-    async fn refresh_once(&mut self, wanted: &mut Option<AcceptedSpec>) -> anyhow::Result<Done> {
+    async fn refresh_once(&mut self, wanted: &mut Option<AcceptedSpec>) -> anyhow::Result<Flow> {
         self.resolve_unclear_promotion().await;
         self.drop_overrides().await?;
         let driver = &mut *self.driver;
@@ -276,47 +276,47 @@ impl<'d> Running<'d> {
         };
         let fetched = tokio::select! {
             biased;
-            () = driver.stop.requested.cancelled() => return Ok(Done::Stopped),
-            status = self.postgres.wait() => return Ok(Done::Exited(status)),
-            () = ending(&node) => return Ok(Done::GoOn),
+            () = driver.stop.requested.cancelled() => return Ok(Flow::Stopped),
+            status = self.postgres.wait() => return Ok(Flow::Exited(status)),
+            () = until_ending(&node) => return Ok(Flow::GoOn),
             fetched = work => fetched?,
         };
-        let Some(spec) = fetched else { return Ok(Done::Detached) };
+        let Some(spec) = fetched else { return Ok(Flow::Detached) };
         self.applied(&spec);
-        Ok(Done::GoOn)
+        Ok(Flow::GoOn)
     }
 
     /// After a failed refresh. `None`: it is time for the next try, or somebody asks for it.
-    async fn pause(&mut self, pause: Duration) -> Option<Done> {
+    async fn pause(&mut self, pause: Duration) -> Option<Flow> {
         let over = tokio::time::Instant::now() + pause;
         loop {
             let driver = &mut *self.driver;
-            let turn = tokio::select! {
+            let event = tokio::select! {
                 biased;
-                () = driver.stop.requested.cancelled() => return Some(Done::Stopped),
-                status = self.postgres.wait() => return Some(Done::Exited(status)),
-                () = ending(&driver.node) => return Some(Done::GoOn),
+                () = driver.stop.requested.cancelled() => return Some(Flow::Stopped),
+                status = self.postgres.wait() => return Some(Flow::Exited(status)),
+                () = until_ending(&driver.node) => return Some(Flow::GoOn),
                 () = driver.node.refresh_asked() => return None,
                 () = tokio::time::sleep_until(over) => return None,
                 // Whoever asks for it must not wait for a configuration that does not come.
-                attempt = driver.node.promotion.asked() => Turn::Promotion(attempt),
-                pair = driver.tls.changed() => Turn::Certificate(pair),
+                attempt = driver.node.promotion.asked() => DriverEvent::Promotion(attempt),
+                pair = driver.tls.changed() => DriverEvent::Certificate(pair),
             };
-            let done = match turn {
-                Turn::Promotion(attempt) => self.promote(attempt).await,
-                Turn::Certificate(pair) => self.renew(&pair).await,
-                _ => Done::GoOn,
+            let flow = match event {
+                DriverEvent::Promotion(attempt) => self.promote(attempt).await,
+                DriverEvent::Certificate(pair) => self.renew(&pair).await,
+                _ => Flow::GoOn,
             };
-            match done {
-                Done::GoOn => {}
-                done => return Some(done),
+            match flow {
+                Flow::GoOn => {}
+                flow => return Some(flow),
             }
         }
     }
 }
 
 /// Resolves when `/terminate` was accepted; the request itself is in the queue.
-pub(super) async fn ending(node: &ComputeNode) {
+pub(super) async fn until_ending(node: &ComputeNode) {
     let mut status = node.watch_status();
     // The sender is in the node, which the caller holds.
     let _ = status.wait_for(|status| status.is_ending()).await;

@@ -27,7 +27,7 @@ pub(super) fn internal() -> Routes {
 
 /// Both change catalogs, and what else of ours does so may be at work in the background.
 async fn turn(api: &Api) -> Result<CatalogTurn<'_>, String> {
-    let turn = api.node.catalog.enter(api.node.params.timeouts.apply.turn).await;
+    let turn = api.node.catalog_turns.enter(api.node.params.timeouts.apply.turn).await;
     turn.map_err(|busy| busy.to_string())
 }
 

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use super::phase::{Phase, PhaseRecord};
+use super::phase::{PhaseRecord, StartPhase};
 
 /// Time in which no phase was in progress.
 pub const OTHER: &str = "other";
@@ -19,7 +19,7 @@ pub const OTHER: &str = "other";
 /// none. Parts of phases after `total` do not count.
 pub fn attribute(records: &[PhaseRecord], total: Duration) -> Vec<(&'static str, Duration)> {
     let spans: Vec<Span> = records.iter().map(|record| Span::of(record, total)).collect();
-    let mut shares: Vec<_> = Phase::ALL.map(|phase| (phase.name(), Duration::ZERO)).into();
+    let mut shares: Vec<_> = StartPhase::ALL.map(|phase| (phase.name(), Duration::ZERO)).into();
     shares.push((OTHER, Duration::ZERO));
 
     // Between two of these moments nothing begins or ends.
@@ -43,7 +43,7 @@ pub fn attribute(records: &[PhaseRecord], total: Duration) -> Vec<(&'static str,
 
 /// A phase within the time that counts.
 struct Span {
-    phase: Phase,
+    phase: StartPhase,
     began: Duration,
     ended: Duration,
 }
@@ -64,7 +64,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    fn record(phase: Phase, began: u64, took: Option<u64>) -> PhaseRecord {
+    fn record(phase: StartPhase, began: u64, took: Option<u64>) -> PhaseRecord {
         PhaseRecord { phase, began: ms(began), took: took.map(ms) }
     }
 
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(shares(&[], 7), [(OTHER, 7)]);
         assert_eq!(
             attribute(&[], ms(7)).len(),
-            Phase::ALL.len() + 1,
+            StartPhase::ALL.len() + 1,
             "every series, from the start"
         );
     }
@@ -87,11 +87,11 @@ mod tests {
     #[test]
     fn of_two_at_once_the_longer_one_counts() {
         let records = [
-            record(Phase::PrepareDirectory, 10, Some(20)),
+            record(StartPhase::PrepareDirectory, 10, Some(20)),
             // Over before the directory is prepared: it cost nothing.
-            record(Phase::SafekeeperCheck, 12, Some(5)),
-            record(Phase::Basebackup, 31, Some(60)),
-            record(Phase::StartPostgres, 91, Some(9)),
+            record(StartPhase::SafekeeperCheck, 12, Some(5)),
+            record(StartPhase::Basebackup, 31, Some(60)),
+            record(StartPhase::StartPostgres, 91, Some(9)),
         ];
         let expected = [
             ("prepare_directory", 20),
@@ -105,8 +105,10 @@ mod tests {
 
     #[test]
     fn in_progress_and_beyond_the_end() {
-        let records =
-            [record(Phase::Basebackup, 0, None), record(Phase::ApplyCatalog, 500, Some(10))];
+        let records = [
+            record(StartPhase::Basebackup, 0, None),
+            record(StartPhase::ApplyCatalog, 500, Some(10)),
+        ];
         assert_eq!(shares(&records, 40), [("basebackup", 40)]);
     }
 
@@ -115,13 +117,13 @@ mod tests {
         #[test]
         fn the_sum_is_the_wall_time(
             spans in proptest::collection::vec(
-                (0..Phase::ALL.len(), 0_u64..200, proptest::option::of(0_u64..200)), 0..12
+                (0..StartPhase::ALL.len(), 0_u64..200, proptest::option::of(0_u64..200)), 0..12
             ),
             total in 0_u64..300,
         ) {
             let records: Vec<_> = spans
                 .into_iter()
-                .map(|(phase, began, took)| record(Phase::ALL[phase], began, took))
+                .map(|(phase, began, took)| record(StartPhase::ALL[phase], began, took))
                 .collect();
             let sum: Duration = attribute(&records, ms(total)).iter().map(|(_, share)| *share).sum();
             prop_assert_eq!(sum, ms(total));

@@ -11,9 +11,9 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-/// One at a time.
+/// Hands out the turns, one at a time.
 #[derive(Debug)]
-pub struct CatalogGate(Semaphore);
+pub struct CatalogTurns(Semaphore);
 
 /// The right to change catalogs, until it is dropped.
 #[derive(Debug)]
@@ -23,24 +23,24 @@ pub struct CatalogTurn<'a>(#[expect(dead_code, reason = "only held")] SemaphoreP
 /// The turn did not come.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 #[error("something else of ours has been changing catalogs for {0:?}")]
-pub struct GateBusy(
+pub struct TurnTimedOut(
     /// How long was waited.
     pub Duration,
 );
 
-impl Default for CatalogGate {
+impl Default for CatalogTurns {
     fn default() -> Self {
         Self(Semaphore::new(1))
     }
 }
 
-impl CatalogGate {
+impl CatalogTurns {
     /// Waits for the turn, at most this long.
-    pub async fn enter(&self, limit: Duration) -> Result<CatalogTurn<'_>, GateBusy> {
+    pub async fn enter(&self, limit: Duration) -> Result<CatalogTurn<'_>, TurnTimedOut> {
         match timeout(limit, self.0.acquire()).await {
             Ok(Ok(permit)) => Ok(CatalogTurn(permit)),
             // It is never closed.
-            Ok(Err(_)) | Err(_) => Err(GateBusy(limit)),
+            Ok(Err(_)) | Err(_) => Err(TurnTimedOut(limit)),
         }
     }
 }
@@ -53,26 +53,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_at_a_time_and_not_for_ever() {
-        let gate = CatalogGate::default();
-        let turn = gate.enter(LIMIT).await.unwrap();
-        assert_eq!(gate.enter(LIMIT).await.unwrap_err(), GateBusy(LIMIT));
+        let turns = CatalogTurns::default();
+        let turn = turns.enter(LIMIT).await.unwrap();
+        assert_eq!(turns.enter(LIMIT).await.unwrap_err(), TurnTimedOut(LIMIT));
         drop(turn);
-        drop(gate.enter(LIMIT).await.unwrap());
+        drop(turns.enter(LIMIT).await.unwrap());
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_comes_before_the_next_step_of_the_same_work() {
-        let gate = CatalogGate::default();
+        let turns = CatalogTurns::default();
         let order = std::sync::Mutex::new(Vec::new());
         let work = async {
             for step in 0..3 {
-                let _turn = gate.enter(LIMIT).await.unwrap();
+                let _turn = turns.enter(LIMIT).await.unwrap();
                 order.lock().unwrap().push(step);
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
         let apply = async {
-            let _turn = gate.enter(LIMIT).await.unwrap();
+            let _turn = turns.enter(LIMIT).await.unwrap();
             order.lock().unwrap().push(100);
         };
         tokio::join!(work, apply);

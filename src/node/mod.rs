@@ -39,7 +39,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::LogSink;
 
 pub use accepted::AcceptedSpec;
-use catalog_turn::CatalogGate;
+use catalog_turn::CatalogTurns;
 pub use conf_params::ConfParams;
 pub use documents::{ActivityReason, FailedOperation, StartupMetrics, StatusDocument, StatusExtra};
 use heartbeat::Heartbeat;
@@ -89,8 +89,8 @@ pub struct ComputeNode {
     pub basebackup: Progress,
     /// Programs beside Postgres.
     pub side: SideDaemons,
-    /// Whoever changes catalogs takes a turn.
-    pub catalog: CatalogGate,
+    /// What changes catalogs takes a turn.
+    pub catalog_turns: CatalogTurns,
     /// What runs beside the driver while Postgres does.
     pub background: Background,
     /// Ticks as long as the driver's task is not stuck.
@@ -161,7 +161,7 @@ impl ComputeNode {
             metrics,
             basebackup: Progress::default(),
             side,
-            catalog: CatalogGate::default(),
+            catalog_turns: CatalogTurns::default(),
             background,
             heartbeat: Heartbeat::default(),
             extensions,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// A part of the start that takes time of its own. Some overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Phase {
+pub enum StartPhase {
     /// Key and certificate of Postgres are waited for.
     Certificate,
     /// Swap, disk quota and rsyslogd are set up.
@@ -26,7 +26,7 @@ pub enum Phase {
     ApplyCatalog,
 }
 
-impl Phase {
+impl StartPhase {
     /// All phases, in the order in which they begin.
     pub const ALL: [Self; 9] = [
         Self::Certificate,
@@ -56,7 +56,7 @@ impl Phase {
     }
 }
 
-impl fmt::Display for Phase {
+impl fmt::Display for StartPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -66,7 +66,7 @@ impl fmt::Display for Phase {
 #[derive(Debug, Clone, Copy)]
 pub struct PhaseRecord {
     /// Which.
-    pub phase: Phase,
+    pub phase: StartPhase,
     /// Since `start_time`.
     pub began: Duration,
     /// None while it is in progress.

@@ -9,14 +9,14 @@ use tokio::sync::watch;
 
 use super::attribution;
 use super::documents::{FailedOperation, StatusExtra};
-use super::phase::{Phase, PhaseRecord};
+use super::phase::{PhaseRecord, StartPhase};
 use super::{ComputeNode, ComputeState};
 use crate::catalog::report::ApplyReport;
 use crate::state::ComputeStatus;
 
 impl ComputeNode {
     /// Notes that a phase of the start begins; it ends when the guard is dropped.
-    pub fn phase(self: &Arc<Self>, phase: Phase) -> PhaseGuard {
+    pub fn phase(self: &Arc<Self>, phase: StartPhase) -> PhaseGuard {
         let index = {
             let mut state = self.lock();
             let began = state.started.elapsed();
@@ -32,7 +32,7 @@ impl ComputeNode {
     /// those that are given up because of it.
     pub async fn during<T>(
         self: &Arc<Self>,
-        phase: Phase,
+        phase: StartPhase,
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
         let _phase = self.phase(phase);
@@ -155,8 +155,9 @@ mod tests {
         let node = empty();
         assert!(node.status_document().extra.is_none(), "nothing to say yet");
         node.begin_start().unwrap();
-        let given_up = node.during(Phase::Basebackup, std::future::pending::<anyhow::Result<()>>());
-        let failing = node.during(Phase::Certificate, async {
+        let given_up =
+            node.during(StartPhase::Basebackup, std::future::pending::<anyhow::Result<()>>());
+        let failing = node.during(StartPhase::Certificate, async {
             let extra = node.status_document().extra.unwrap();
             assert_eq!(extra.phases, ["basebackup", "certificate"]);
             Err::<(), _>(anyhow::anyhow!("no key"))
@@ -173,7 +174,7 @@ mod tests {
     fn steps_of_a_reconfiguration() {
         let node = empty();
         node.begin_start().unwrap();
-        drop(node.phase(Phase::StartPostgres));
+        drop(node.phase(StartPhase::StartPostgres));
         node.apply(Event::Succeeded).unwrap();
         assert!(node.status_document().extra.is_none());
         node.apply(Event::Configure).unwrap();
@@ -231,7 +232,7 @@ mod tests {
         let node = empty();
         assert_eq!(node.startup_shares().0, Duration::ZERO, "waiting for a spec is no start");
         node.begin_start().unwrap();
-        drop(node.phase(Phase::Basebackup));
+        drop(node.phase(StartPhase::Basebackup));
         node.apply(Event::Succeeded).unwrap();
         let (total, shares) = node.startup_shares();
         assert!(total > Duration::ZERO);

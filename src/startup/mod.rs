@@ -30,7 +30,7 @@ use anyhow::Context;
 use crate::configure::{catalog, configuration};
 use crate::duration::millis;
 use crate::env::CONTROL_PLANE_TOKEN;
-use crate::node::phase::Phase;
+use crate::node::phase::StartPhase;
 use crate::node::{AcceptedSpec, ComputeNode};
 use crate::postgres::conf::ConfFile;
 use crate::postgres::databricks;
@@ -72,13 +72,13 @@ pub async fn start(
     tls.follow(&spec.spec);
     node.side.in_background(&spec.spec, node.params.active_tls(&spec.spec));
     let wait = async { tls.wait_for_pair().await.map_err(anyhow::Error::new) };
-    let wait = node.during(Phase::Certificate, wait);
+    let wait = node.during(StartPhase::Certificate, wait);
     let (pgdata, children) = (&node.params.pgdata, &node.children);
     let side = node.side.before_postgres(&spec.spec, pgdata, children, &node.metrics);
     let (pair, (), (), ()) = tokio::try_join!(
         wait,
         prepare_pgdata(node, accepted, leftovers),
-        node.during(Phase::SideServices, side),
+        node.during(StartPhase::SideServices, side),
         load_extensions(node, spec),
     )?;
     if let Some(pair) = pair {
@@ -193,7 +193,7 @@ async fn prepare_directory(
         // A postmaster removes this file when it ends, and ends soon when the file is taken from
         // it. One that has only just been started has not made it yet.
         let likely = params.pgdata.join(files::POSTMASTER_PID).exists();
-        let _phase = likely.then(|| node.phase(Phase::StaleProcesses));
+        let _phase = likely.then(|| node.phase(StartPhase::StaleProcesses));
         stopped = match stale::stop_stale(&params.pgdata, &params.timeouts.postgres).await {
             // Without /proc, and without a sign that there is something to find.
             Err(error @ stale::StaleError::Look { .. }) if !likely => {
@@ -206,7 +206,7 @@ async fn prepare_directory(
     if stopped > 0 {
         tracing::warn!("stopped {stopped} processes that a killed predecessor left behind");
     }
-    let _phase = node.phase(Phase::PrepareDirectory);
+    let _phase = node.phase(StartPhase::PrepareDirectory);
     let (pgdata, force) = (params.pgdata.clone(), params.force_wipe);
     let wiped = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
         let wiped = pgdata::wipe(&pgdata, force)?;
@@ -224,7 +224,7 @@ async fn safekeepers_in_sync(node: &Arc<ComputeNode>, spec: &ParsedSpec) -> Resu
     if !spec.is_primary() {
         return Err("not asked".to_owned());
     }
-    let _phase = node.phase(Phase::SafekeeperCheck);
+    let _phase = node.phase(StartPhase::SafekeeperCheck);
     let began = Instant::now();
     let request = SyncCheckRequest {
         safekeepers: &spec.safekeepers,
@@ -245,7 +245,7 @@ async fn sync_safekeepers(
     spec: &ParsedSpec,
     why: &str,
 ) -> anyhow::Result<Lsn> {
-    let _phase = node.phase(Phase::SafekeeperSync);
+    let _phase = node.phase(StartPhase::SafekeeperSync);
     let began = Instant::now();
     let server = server(node, spec);
     let lsn = sync::sync_with_retries(sync_request(node, &server), node.params.timeouts.sync.start)
@@ -262,7 +262,7 @@ async fn fetch_basebackup(
     lsn: Lsn,
     early: EarlyConnection,
 ) -> anyhow::Result<()> {
-    let _phase = node.phase(Phase::Basebackup);
+    let _phase = node.phase(StartPhase::Basebackup);
     let request = BasebackupRequest {
         target,
         tenant_id: spec.tenant_id,
@@ -298,7 +298,7 @@ async fn start_postgres(
     spec: &ParsedSpec,
     postgres: &mut Option<PostgresProcess>,
 ) -> anyhow::Result<()> {
-    let _phase = node.phase(Phase::StartPostgres);
+    let _phase = node.phase(StartPhase::StartPostgres);
     let params = &node.params;
     let began = Instant::now();
     let watch = ReadyWatch::new(&params.pgdata);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use compute_ctl::dev::pageserver::Fault;
 use compute_ctl::dev::sync_wrapper::SyncMode;
-use compute_ctl::node::phase::Phase;
+use compute_ctl::node::phase::StartPhase as Phase;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

@@ -3,7 +3,7 @@
 
 use super::super::options::options;
 use super::super::snapshot::DatabaseRow;
-use super::{Action, Chain, ObjectKind, Operation, Phase, PlanError, Planner, Stage};
+use super::{Action, CatalogStep, Chain, ObjectKind, Operation, PlanError, Planner, Stage};
 use crate::spec::wire::Database;
 use crate::sql::quote::{identifier, literal};
 use crate::sql::{is_foreign, shown};
@@ -29,7 +29,7 @@ impl Planner<'_> {
         for name in invalid {
             self.forget_database(&name);
             operations.push(self.drop_database(
-                Phase::InvalidDatabases,
+                CatalogStep::InvalidDatabases,
                 &name,
                 "a DROP DATABASE was interrupted",
                 "",
@@ -102,15 +102,19 @@ impl Planner<'_> {
         if database.template {
             let sql = format!("ALTER DATABASE {} IS_TEMPLATE false", identifier(name));
             operations.push(self.op(
-                Phase::RemoveDatabases,
+                CatalogStep::RemoveDatabases,
                 Action::Release,
                 (DATABASE, name),
                 "templates cannot be dropped",
                 sql,
             ));
         }
-        let drop =
-            self.drop_database(Phase::RemoveDatabases, name, "delta operation", " WITH (FORCE)");
+        let drop = self.drop_database(
+            CatalogStep::RemoveDatabases,
+            name,
+            "delta operation",
+            " WITH (FORCE)",
+        );
         operations.push(drop);
     }
 
@@ -122,7 +126,7 @@ impl Planner<'_> {
         self.state.databases.remove(name)
     }
 
-    fn drop_database(&self, phase: Phase, name: &str, reason: &str, how: &str) -> Operation {
+    fn drop_database(&self, phase: CatalogStep, name: &str, reason: &str, how: &str) -> Operation {
         let sql = format!("DROP DATABASE IF EXISTS {}{how}", identifier(name));
         Operation { alone: true, ..self.op(phase, Action::Drop, (DATABASE, name), reason, sql) }
     }
@@ -155,7 +159,7 @@ impl Planner<'_> {
             literal(old)
         );
         let rename = format!("ALTER DATABASE {} RENAME TO {}", identifier(old), identifier(new));
-        let (phase, object) = (Phase::RemoveDatabases, (DATABASE, old));
+        let (phase, object) = (CatalogStep::RemoveDatabases, (DATABASE, old));
         operations.extend([
             self.op(phase, Action::EndSessions, object, "it is going to be renamed", end),
             self.op(phase, Action::Rename, object, format!("delta operation, to {new:?}"), rename),
@@ -213,7 +217,8 @@ impl Planner<'_> {
         let name = database.name.as_str();
         let options = options(database.options.as_deref());
         let sql = format!("CREATE DATABASE {} {options}", identifier(name));
-        let create = self.op(Phase::Databases, Action::Create, (DATABASE, name), "not there", sql);
+        let create =
+            self.op(CatalogStep::Databases, Action::Create, (DATABASE, name), "not there", sql);
         let mut operations = vec![Operation { alone: true, ..create }];
         if database.owner != *self.role {
             operations.push(self.change_owner(database, "it is new"));
@@ -246,7 +251,7 @@ impl Planner<'_> {
     fn change_owner(&self, database: &Database, reason: impl Into<String>) -> Operation {
         let Database { name, owner, .. } = database;
         let sql = format!("ALTER DATABASE {} OWNER TO {}", identifier(name), identifier(owner));
-        self.op(Phase::Databases, Action::ChangeOwner, (DATABASE, name), reason, sql)
+        self.op(CatalogStep::Databases, Action::ChangeOwner, (DATABASE, name), reason, sql)
     }
 
     /// Made at creation and at no other time.
@@ -256,6 +261,6 @@ impl Planner<'_> {
             identifier(name),
             identifier(self.wanted.privileged_role)
         );
-        self.op(Phase::Databases, Action::Grant, (DATABASE, name), reason, sql)
+        self.op(CatalogStep::Databases, Action::Grant, (DATABASE, name), reason, sql)
     }
 }

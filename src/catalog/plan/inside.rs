@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::super::snapshot::DatabaseRow;
-use super::{Action, Chain, ObjectKind, Operation, Phase, Planner, Stage, outline};
+use super::{Action, CatalogStep, Chain, ObjectKind, Operation, Planner, Stage, outline};
 use crate::catalog::operation::Object;
 use crate::secret::Secret;
 use crate::sql::quote::{DollarQuoted, dollar_quoted, naming, role_in_block};
@@ -75,7 +75,7 @@ pub fn plan_database(
     state: &DatabaseState,
 ) -> Vec<Operation> {
     let op = |action, reason: String, sql: String| Operation {
-        phase: Phase::InsideDatabases,
+        phase: CatalogStep::InsideDatabases,
         action,
         object: Object::new(ObjectKind::Schema, "public"),
         database: Arc::clone(database),
@@ -203,7 +203,7 @@ impl Planner<'_> {
             (Action::DropOwned, naming("DROP OWNED BY %I", &[role])),
         ]
         .map(|(action, sql)| {
-            let (phase, object) = (Phase::InsideDatabases, (ObjectKind::Role, role));
+            let (phase, object) = (CatalogStep::InsideDatabases, (ObjectKind::Role, role));
             let reason = "it is going to be dropped";
             let operation = self.op(phase, action, object, reason, sql);
             Operation { database: database.into(), ..operation }

@@ -4,7 +4,7 @@
 
 use super::super::snapshot::StoredPassword;
 use super::super::trust::{Use, trusted_table};
-use super::{Action, ObjectKind, Operation, Phase, Planner};
+use super::{Action, CatalogStep, ObjectKind, Operation, Planner};
 use crate::sql::quote::{dollar_quoted, identifier, literal};
 
 const MONITOR: &str = "databricks_monitor";
@@ -62,7 +62,7 @@ impl Planner<'_> {
             }
             self.state.roles.insert(name.to_owned(), StoredPassword::Known(None));
             let sql = format!("CREATE ROLE {name} LOGIN PASSWORD NULL{attributes}");
-            let (phase, role) = (Phase::LakebaseRoles, (ObjectKind::Role, name));
+            let (phase, role) = (CatalogStep::LakebaseRoles, (ObjectKind::Role, name));
             operations.push(self.op(phase, Action::Create, role, "not there", sql));
         }
         let Some(timeout) = &lakebase.reader_timeout else { return operations };
@@ -75,7 +75,7 @@ impl Planner<'_> {
                 literal(name),
                 literal(timeout)
             );
-            let (phase, role) = (Phase::ReaderTimeouts, (ObjectKind::Role, name.as_str()));
+            let (phase, role) = (CatalogStep::ReaderTimeouts, (ObjectKind::Role, name.as_str()));
             let sql = format!("DO {}", dollar_quoted(&body).literal);
             let reason = "databricks.reader_statement_timeout is set";
             operations.push(self.op(phase, Action::Set, role, reason, sql));
@@ -92,7 +92,7 @@ impl Planner<'_> {
             self.notes.push(note.to_owned());
             return Vec::new();
         }
-        let (phase, extension) = (Phase::DatabricksAuth, (ObjectKind::Extension, AUTH));
+        let (phase, extension) = (CatalogStep::DatabricksAuth, (ObjectKind::Extension, AUTH));
         let view = (ObjectKind::Table, "public.databricks_auth_metrics");
         let reason = "made anew by each apply";
         [
@@ -107,7 +107,7 @@ impl Planner<'_> {
     /// After phase 13.
     pub(super) fn monitor_privileges(&mut self) -> Vec<Operation> {
         let Some(lakebase) = &self.state.lakebase else { return Vec::new() };
-        let phase = Phase::MonitorPrivileges;
+        let phase = CatalogStep::MonitorPrivileges;
         let has_neon =
             self.state.neon_default_version.is_some() && self.state.neon_schema_of_others.is_none();
         let of_extension = |name: &str| name.starts_with("neon.");

@@ -22,7 +22,7 @@ mod system;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::operation::{Action, Object, ObjectKind, Operation, Phase};
+use super::operation::{Action, CatalogStep, Object, ObjectKind, Operation};
 use super::snapshot::{ClusterState, Questions};
 use crate::secret::Secret;
 use crate::spec::ComputeSpec;
@@ -254,7 +254,7 @@ impl<'a> Planner<'a> {
     /// An operation in the system database.
     fn op(
         &self,
-        phase: Phase,
+        phase: CatalogStep,
         action: Action,
         object: (ObjectKind, &str),
         reason: impl Into<String>,

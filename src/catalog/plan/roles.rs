@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use super::super::options::role_options;
 use super::super::passwords::{is_stored, password_text, remark};
 use super::super::snapshot::StoredPassword;
-use super::{Action, ObjectKind, Operation, Phase, Planner};
+use super::{Action, CatalogStep, ObjectKind, Operation, Planner};
 use crate::secret::Secret;
 use crate::spec::wire::Role;
 use crate::sql::quote::identifier;
@@ -29,7 +29,7 @@ impl Planner<'_> {
             identifier(name)
         );
         let reason = "users are its members";
-        vec![self.op(Phase::PrivilegedRole, Action::Create, (ROLE, name), reason, sql)]
+        vec![self.op(CatalogStep::PrivilegedRole, Action::Create, (ROLE, name), reason, sql)]
     }
 
     /// Phase 4. A second run finds the old name gone and the new one there: it was done.
@@ -65,7 +65,7 @@ impl Planner<'_> {
                 let sql = format!("ALTER ROLE {} RENAME TO {}", identifier(old), identifier(new));
                 let reason = format!("delta operation, to {new:?}");
                 operations.push(self.op(
-                    Phase::RenameRoles,
+                    CatalogStep::RenameRoles,
                     Action::Rename,
                     (ROLE, old),
                     reason,
@@ -129,7 +129,7 @@ impl Planner<'_> {
         };
         let password = password_text(role).map(Secret::new);
         self.state.roles.insert(name.to_owned(), StoredPassword::Known(password));
-        Some(self.op(Phase::Roles, action, (ROLE, name), reason, sql))
+        Some(self.op(CatalogStep::Roles, action, (ROLE, name), reason, sql))
     }
 
     /// Phase 13. Whatever is left of a role in a database that is not ours to touch makes Postgres
@@ -144,7 +144,7 @@ impl Planner<'_> {
             }
             let sql = format!("DROP ROLE IF EXISTS {}", identifier(name));
             operations.push(self.op(
-                Phase::DropRoles,
+                CatalogStep::DropRoles,
                 Action::Drop,
                 (ROLE, name),
                 "delta operation",

@@ -2,7 +2,7 @@
 //! audit (05 §7.8, §7.10 to §7.12, §7.15).
 
 use super::super::trust::close_triggers;
-use super::{Action, ObjectKind, Operation, Phase, Planner};
+use super::{Action, CatalogStep, ObjectKind, Operation, Planner};
 use crate::spec::wire::AuditLogLevel;
 use crate::sql::quote::identifier;
 
@@ -36,7 +36,7 @@ impl Planner<'_> {
         }
         let sql = "CREATE SCHEMA IF NOT EXISTS neon".to_owned();
         let schema = (ObjectKind::Schema, NEON);
-        vec![self.op(Phase::NeonSchema, Action::Create, schema, "not there", sql)]
+        vec![self.op(CatalogStep::NeonSchema, Action::Create, schema, "not there", sql)]
     }
 
     /// Phase 10. Only the settings of the list count, and any text with the name in it.
@@ -47,11 +47,11 @@ impl Planner<'_> {
             return Vec::new();
         }
         let reason = "its library is preloaded";
-        self.extension(Phase::StatementStatistics, "pg_stat_statements", reason)
+        self.extension(CatalogStep::StatementStatistics, "pg_stat_statements", reason)
     }
 
     /// An extension that goes into `public` and is left alone once it is there.
-    fn extension(&self, phase: Phase, name: &str, reason: &str) -> Vec<Operation> {
+    fn extension(&self, phase: CatalogStep, name: &str, reason: &str) -> Vec<Operation> {
         if self.state.extensions.contains_key(name) {
             return Vec::new();
         }
@@ -61,7 +61,7 @@ impl Planner<'_> {
     }
 
     /// Default privileges reach what the script has just made.
-    pub(super) fn closed_to_triggers(&self, phase: Phase, name: &str) -> Operation {
+    pub(super) fn closed_to_triggers(&self, phase: CatalogStep, name: &str) -> Operation {
         let (extension, reason) = ((ObjectKind::Extension, name), "triggers of tenants stay out");
         self.op(phase, Action::Protect, extension, reason, close_triggers(name))
     }
@@ -78,7 +78,7 @@ impl Planner<'_> {
         }
         let op = |action, reason: &str, sql: &str| {
             let object = (ObjectKind::Extension, NEON);
-            self.op(Phase::NeonExtension, action, object, reason, sql.to_owned())
+            self.op(CatalogStep::NeonExtension, action, object, reason, sql.to_owned())
         };
         let Some(neon) = self.state.extensions.get(NEON) else {
             let sql = "CREATE EXTENSION IF NOT EXISTS neon WITH SCHEMA neon";
@@ -106,7 +106,8 @@ impl Planner<'_> {
         if self.state.has_health_check {
             return Vec::new();
         }
-        let (phase, table) = (Phase::AvailabilityCheck, (ObjectKind::Table, "public.health_check"));
+        let (phase, table) =
+            (CatalogStep::AvailabilityCheck, (ObjectKind::Table, "public.health_check"));
         let create =
             CREATE_HEALTH_CHECK.replace("@PRIVILEGED@", &identifier(self.wanted.privileged_role));
         vec![self.op(phase, Action::Create, table, "not there", create)]
@@ -122,9 +123,9 @@ impl Planner<'_> {
             AuditLogLevel::Extended | AuditLogLevel::Full => true,
         };
         let mut operations = Vec::new();
-        operations.extend(self.extension(Phase::Audit, "pgaudit", &reason));
+        operations.extend(self.extension(CatalogStep::Audit, "pgaudit", &reason));
         if to_file {
-            operations.extend(self.extension(Phase::AuditFile, "pgauditlogtofile", &reason));
+            operations.extend(self.extension(CatalogStep::AuditFile, "pgauditlogtofile", &reason));
         }
         if !self.state.audit_silenced {
             // The name is fixed, whatever database the connection URL says.
@@ -132,7 +133,7 @@ impl Planner<'_> {
                 (ObjectKind::Database, "postgres"),
                 "ALTER DATABASE postgres SET pgaudit.log = 'none'".to_owned(),
             );
-            operations.push(self.op(Phase::SilenceAudit, Action::Set, database, reason, sql));
+            operations.push(self.op(CatalogStep::SilenceAudit, Action::Set, database, reason, sql));
         }
         operations
     }

@@ -73,8 +73,8 @@ fn sql(spec: &ComputeSpec, state: &ClusterState) -> Vec<String> {
 }
 
 /// Phases in the order in which they happen, each once.
-fn phases(plan: &ClusterPlan) -> Vec<Phase> {
-    let mut phases: Vec<Phase> = plan.operations().map(|op| op.phase).collect();
+fn phases(plan: &ClusterPlan) -> Vec<CatalogStep> {
+    let mut phases: Vec<CatalogStep> = plan.operations().map(|op| op.phase).collect();
     phases.dedup();
     phases
 }
@@ -85,7 +85,10 @@ fn a_new_cluster() {
     state.roles.remove("boss");
     (state.has_neon_schema, state.has_health_check) = (false, false);
     let plan = planned(&spec(json!({})), &state);
-    assert_eq!(phases(&plan), [Phase::PrivilegedRole, Phase::NeonSchema, Phase::AvailabilityCheck]);
+    assert_eq!(
+        phases(&plan),
+        [CatalogStep::PrivilegedRole, CatalogStep::NeonSchema, CatalogStep::AvailabilityCheck]
+    );
     assert_eq!(plan.stages.len(), 2, "what touches the system database waits for the role");
     let first = plan.operations().next().unwrap();
     assert_eq!(
@@ -140,12 +143,12 @@ fn statistics_and_audit() {
         {"name": "shared_preload_libraries", "value": "neon,pg_stat_statements", "vartype": "string"}]);
     let state = cluster(&[], &[]);
     let statistics = planned(&spec(json!({"settings": preload})), &state);
-    assert_eq!(phases(&statistics), [Phase::StatementStatistics]);
+    assert_eq!(phases(&statistics), [CatalogStep::StatementStatistics]);
     for (level, expected) in [
         ("Disabled", vec![]),
-        ("Log", vec![Phase::Audit, Phase::SilenceAudit]),
-        ("Extended", vec![Phase::Audit, Phase::AuditFile, Phase::SilenceAudit]),
-        ("Full", vec![Phase::Audit, Phase::AuditFile, Phase::SilenceAudit]),
+        ("Log", vec![CatalogStep::Audit, CatalogStep::SilenceAudit]),
+        ("Extended", vec![CatalogStep::Audit, CatalogStep::AuditFile, CatalogStep::SilenceAudit]),
+        ("Full", vec![CatalogStep::Audit, CatalogStep::AuditFile, CatalogStep::SilenceAudit]),
     ] {
         let spec = spec(json!({"audit_log_level": level}));
         assert_eq!(phases(&planned(&spec, &state)), expected, "{level}");

@@ -178,7 +178,7 @@ fn a_list_that_deletes_and_renames_is_applied_again() {
     // Its subscriptions stay as well.
     let spec = spec(json!({"delta_operations": list}));
     assert!(planned(&spec, &with_subscriptions(&["b"])).stages.is_empty());
-    assert_eq!(phases(&planned(&spec, &with_subscriptions(&["a", "b"])))[0], Phase::PreDrop);
+    assert_eq!(phases(&planned(&spec, &with_subscriptions(&["a", "b"])))[0], CatalogStep::PreDrop);
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn what_interrupted_drops_left_goes_first() {
         state.databases.get_mut(name).unwrap().invalid = true;
     }
     let plan = planned(&spec, &state);
-    assert_eq!(phases(&plan), [Phase::InvalidDatabases, Phase::Databases]);
+    assert_eq!(phases(&plan), [CatalogStep::InvalidDatabases, CatalogStep::Databases]);
     assert_eq!(plan.stages[0].len(), 2, "both at the same time");
     assert_eq!(plan.stages[2][0].look.as_ref().unwrap().owner, "boss");
 }
@@ -217,7 +217,7 @@ fn nothing_is_done_inside_a_database_that_lets_nobody_in() {
     let mut state = cluster(&[], &[("d", "ann")]);
     state.databases.get_mut("d").unwrap().restricted = true;
     let plan = planned(&spec, &state);
-    assert_eq!(phases(&plan), [Phase::Databases]);
+    assert_eq!(phases(&plan), [CatalogStep::Databases]);
     assert_eq!((plan.stages.len(), plan.remarks.len()), (1, 1));
 }
 
@@ -238,8 +238,11 @@ fn inherited_subscriptions_are_dropped_once() {
     }));
     let mut state = with_subscriptions(&["listed", "unlisted"]);
     let plan = planned(&spec, &state);
-    let (remember, inside, record) =
-        (Phase::RememberSubscriptions, Phase::InsideDatabases, Phase::RecordSubscriptions);
+    let (remember, inside, record) = (
+        CatalogStep::RememberSubscriptions,
+        CatalogStep::InsideDatabases,
+        CatalogStep::RecordSubscriptions,
+    );
     assert_eq!(phases(&plan), [remember, inside, record]);
     let written = plan.operations().nth(1).unwrap().sql.expose();
     assert!(written.ends_with("VALUES ('ab', '{100,101}'); END $record$"), "{written}");
@@ -271,7 +274,7 @@ fn inherited_subscriptions_are_dropped_once() {
 fn databases_to_be_deleted_lose_their_subscriptions_first() {
     let spec = spec(json!({"delta_operations": [{"action": "delete_db", "name": "d"}]}));
     let plan = planned(&spec, &with_subscriptions(&["d", "other"]));
-    assert_eq!(phases(&plan), [Phase::PreDrop, Phase::RemoveDatabases]);
+    assert_eq!(phases(&plan), [CatalogStep::PreDrop, CatalogStep::RemoveDatabases]);
     assert_eq!(&*plan.stages[0][0].database, "d");
 }
 

@@ -24,11 +24,11 @@ fn a_new_cluster_in_this_mode() {
     assert_eq!(
         phases(&plan),
         [
-            Phase::PrivilegedRole,
-            Phase::LakebaseRoles,
-            Phase::NeonExtension,
-            Phase::DatabricksAuth,
-            Phase::MonitorPrivileges
+            CatalogStep::PrivilegedRole,
+            CatalogStep::LakebaseRoles,
+            CatalogStep::NeonExtension,
+            CatalogStep::DatabricksAuth,
+            CatalogStep::MonitorPrivileges
         ]
     );
     let sql = sql(&spec, &state);
@@ -63,7 +63,10 @@ fn what_is_there_is_left_alone_except_the_extension() {
         lakebase.has_auth = true;
         lakebase.write_check = Some("RETURN 0".to_owned());
     }
-    assert_eq!(phases(&planned(&spec, &state)), [Phase::DatabricksAuth, Phase::MonitorPrivileges]);
+    assert_eq!(
+        phases(&planned(&spec, &state)),
+        [CatalogStep::DatabricksAuth, CatalogStep::MonitorPrivileges]
+    );
 }
 
 #[test]
@@ -82,5 +85,5 @@ fn readers_get_their_time_out() {
     if let Some(lakebase) = &mut state.lakebase {
         lakebase.reader_timeout = None;
     }
-    assert_eq!(phases(&planned(&spec(json!({})), &state)), [Phase::MonitorPrivileges]);
+    assert_eq!(phases(&planned(&spec(json!({})), &state)), [CatalogStep::MonitorPrivileges]);
 }

@@ -93,7 +93,7 @@ fn deleted_roles_are_cleaned_up_where_they_hold_something() {
     };
     state.dependencies = vec![held(None), held(Some("a")), held(Some("c"))];
     let plan = planned(&spec, &state);
-    assert_eq!(phases(&plan), [Phase::InsideDatabases, Phase::DropRoles]);
+    assert_eq!(phases(&plan), [CatalogStep::InsideDatabases, CatalogStep::DropRoles]);
     let shared = &plan.stages[0][0];
     assert_eq!((&*shared.database, shared.first.len()), ("postgres", 3));
     assert_eq!(shared.first[0].sql.expose(), "REASSIGN OWNED BY \"g\" TO \"cloud_admin\"");
