@@ -247,16 +247,6 @@ impl Children {
     pub fn is_registered(&self, pid: i32) -> bool {
         self.lock().entries.contains_key(&pid)
     }
-
-    /// Live children that were not spawned by us but given to us, because their parent ended:
-    /// the backends of a postmaster that was killed.
-    pub fn orphans(&self) -> Vec<i32> {
-        let registry = self.lock();
-        our_children()
-            .filter(|p| !p.zombie && !registry.entries.contains_key(&p.pid))
-            .map(|p| p.pid)
-            .collect()
-    }
 }
 
 /// Takes [`WITHHELD`] from what a child inherits; what is set on the command stays.

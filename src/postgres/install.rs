@@ -191,12 +191,6 @@ impl PgInstall {
         Some(self.pkglibdir.as_ref()?.join(format!("{library}.so")).is_file())
     }
 
-    /// Whether `CREATE EXTENSION` can name `extension`. `None` if that cannot be told.
-    pub fn has_extension(&self, extension: &str) -> Option<bool> {
-        let control = format!("extension/{extension}.control");
-        Some(self.sharedir.as_ref()?.join(control).is_file())
-    }
-
     /// Whether the server knows `--sync-safekeepers`, told by its bytes: a server that does not
     /// would take the option for an unknown GUC and fail. A script is believed to know it.
     /// Reads the whole program, so call it off the runtime's workers.
@@ -297,16 +291,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let bin = dir.path().join("bin");
         script(&bin.join("postgres"), "exit 1").await;
-        let ext = dir.path().join("s/extension");
-        fs::create_dir_all(&ext).unwrap();
-        fs::write(ext.join("neon.control"), "").unwrap();
+        fs::create_dir(dir.path().join("s")).unwrap();
         let body = format!("echo PostgreSQL 16.4; echo /no/such; echo {}/s", dir.path().display());
         script(&bin.join("pg_config"), &body).await;
         let found = discover(Path::new("postgres"), &bin).await.unwrap();
         assert_eq!((&found.postgres, &found.bin_dir), (&bin.join("postgres"), &bin));
         assert_eq!(found.version, PgVersion::V16);
-        assert_eq!((found.has_library("neon"), found.has_extension("neon")), (None, Some(true)));
-        assert_eq!(found.has_extension("other"), Some(false));
+        assert_eq!(found.has_library("neon"), None);
+        assert_eq!(found.sharedir, Some(dir.path().join("s")));
         assert!(found.knows_sync_safekeepers().unwrap());
     }
 
@@ -321,7 +313,7 @@ mod tests {
         symlink(dir.path().join("v15/bin/postgres"), &link).unwrap();
         let found = discover(&link, dir.path()).await.unwrap();
         assert_eq!((&found.postgres, found.version), (&link, PgVersion::V15));
-        assert_eq!((found.has_library("neon"), found.has_extension("neon")), (Some(true), None));
+        assert_eq!((found.has_library("neon"), found.sharedir), (Some(true), None));
     }
 
     #[tokio::test]

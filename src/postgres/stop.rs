@@ -112,11 +112,6 @@ impl StopLadder {
         Self::new([(Signal::SIGQUIT, limits.quit)], limits.kill)
     }
 
-    /// For `postgres --sync-safekeepers`, which ends at SIGTERM (01 §18.3).
-    pub fn helper(limits: &PostgresLimits) -> Self {
-        Self::new([(Signal::SIGTERM, limits.quit)], limits.kill)
-    }
-
     /// The longest that [`Self::run`] takes.
     pub fn total(&self) -> Duration {
         self.rungs.iter().map(|(_, patience)| *patience).sum()
@@ -332,7 +327,6 @@ mod tests {
             StopLadder::within(SECOND * 7),
             StopLadder::graceful(&limits),
             StopLadder::immediate(&limits),
-            StopLadder::helper(&limits),
         ] {
             assert_eq!(ladder.rungs.last().unwrap().0, Signal::SIGKILL);
         }

@@ -101,11 +101,6 @@ impl Rsyslog {
         Self { paths, restart_limit }
     }
 
-    /// Where things are.
-    pub fn paths(&self) -> &RsyslogPaths {
-        &self.paths
-    }
-
     /// Puts both files in force, with at most one restart: the audit file if there is one to be,
     /// the export file if it is another one than before. An empty export file takes effect
     /// with the next restart, whenever that is: Postgres has stopped sending by then.
@@ -300,7 +295,7 @@ mod tests {
     #[tokio::test]
     async fn both_files_and_one_restart() {
         let bed = bed(LONG);
-        let paths = bed.rsyslog.paths();
+        let paths = &bed.rsyslog.paths;
         let (applied, daemon) =
             tokio::join!(bed.rsyslog.apply(Some("audit"), "export"), bed.init(bed.spawn()));
         applied.unwrap();
@@ -327,7 +322,7 @@ mod tests {
     #[tokio::test]
     async fn a_daemon_that_does_not_come_back() {
         let bed = bed(SHORT);
-        let paths = bed.rsyslog.paths();
+        let paths = &bed.rsyslog.paths;
         fs::write(&paths.export, "before").unwrap();
         let mut daemon = bed.spawn();
         for expected in [1, 0] {
@@ -343,7 +338,7 @@ mod tests {
     #[tokio::test]
     async fn giving_up_brings_the_files_back() {
         let bed = bed(LONG);
-        let paths = bed.rsyslog.paths();
+        let paths = &bed.rsyslog.paths;
         let mut applying = Box::pin(bed.rsyslog.apply(Some("audit"), "export"));
         let waited = tokio::time::timeout(SHORT, &mut applying).await;
         assert!(waited.is_err());

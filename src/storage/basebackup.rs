@@ -11,12 +11,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::connection::PageserverConnection;
 use super::errors::{BasebackupError, FetchError, chain};
-use super::progress::{Phase, Progress};
+use super::progress::Progress;
 use super::rotation::{Failure, Rotation};
 use super::target::{Endpoint, PageserverTarget};
 use super::unpack::{UnpackError, Unpacker};
@@ -91,28 +91,22 @@ pub struct BasebackupStats {
 /// A connection that is being opened before it is needed. Dropping it gives it up.
 #[derive(Debug)]
 pub struct EarlyConnection {
-    task: JoinHandle<(Result<PageserverConnection, FetchError>, Instant)>,
+    task: AbortOnDropHandle<(Result<PageserverConnection, FetchError>, Instant)>,
 }
 
 impl EarlyConnection {
     /// Begins to connect to the first pageserver. `limit` as in [`BasebackupLimits::connect`].
     pub fn start(target: &PageserverTarget, limit: Duration) -> Self {
         let target = target.clone();
-        let task = tokio::spawn(async move {
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
             (PageserverConnection::open(&target, limit).await, Instant::now())
-        });
+        }));
         Self { task }
     }
 
     /// The connection, or why there is none and since when that is known.
-    async fn ready(mut self) -> Option<(Result<PageserverConnection, FetchError>, Instant)> {
-        (&mut self.task).await.ok()
-    }
-}
-
-impl Drop for EarlyConnection {
-    fn drop(&mut self) {
-        self.task.abort();
+    async fn ready(self) -> Option<(Result<PageserverConnection, FetchError>, Instant)> {
+        self.task.await.ok()
     }
 }
 
@@ -150,7 +144,6 @@ pub async fn get_basebackup(
             Err(error) => error,
         };
         let slow = progress.bytes() == 0 && ended.duration_since(began) >= limits.slow;
-        progress.set(Phase::Idle);
         let retries = limits.retries;
         tracing::warn!("Failed to get basebackup: {} (attempt {attempt}/{retries})", chain(&error));
         let Some(pause) = rotation.next(Failure { class: error.class(), slow }) else {
@@ -205,7 +198,6 @@ impl Try<'_> {
             next = connection.next_chunk(self.limits.stall).await?;
         }
         unpacker.finish().await?;
-        self.progress.set(Phase::Done);
         tracing::info!("got the basebackup of {bytes} bytes from pageserver {connection}");
 
         // What was done before this try began belongs to it.
@@ -248,7 +240,6 @@ impl Try<'_> {
         &self,
         connection: &mut PageserverConnection,
     ) -> Result<Option<Bytes>, FetchError> {
-        self.progress.set(Phase::WaitingForFirstByte);
         let limit = self.limits.first_byte;
         let first = async {
             connection.start_archive(&self.request).await?;
