@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
+use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use crate::cli::RunArgs;
@@ -48,6 +49,8 @@ pub struct Process {
     pub log: LogSink,
     /// Signals.
     pub stop: Stop,
+    /// Orphans are reaped and signals taken as long as this value is there.
+    _tasks: [AbortOnDropHandle<()>; 2],
 }
 
 impl Process {
@@ -57,11 +60,11 @@ impl Process {
         failpoints::setup(environment.failpoints.as_deref())
             .context("FAILPOINTS cannot be used")?;
         let children = Children::new();
-        // It runs as long as the runtime.
-        drop(reaper::start(children.clone()).context("could not listen for SIGCHLD")?);
+        let reaper = reaper::start(children.clone()).context("could not listen for SIGCHLD")?;
         let signals = TerminationSignals::install().context("could not listen for signals")?;
-        tokio::spawn(forward_signals(signals, stop.clone()));
-        Ok(Self { children, log, stop })
+        let forwarder =
+            AbortOnDropHandle::new(tokio::spawn(forward_signals(signals, stop.clone())));
+        Ok(Self { children, log, stop, _tasks: [reaper, forwarder] })
     }
 }
 

@@ -7,23 +7,23 @@
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::children::Children;
 
-/// Makes this process a subreaper and starts the task that reaps orphans. The task runs until
-/// it is aborted.
+/// Makes this process a subreaper and starts the task that reaps orphans. The task ends when the
+/// handle is dropped.
 ///
 /// Best effort for the subreaper: without it (odd sandboxes) orphans go to init as usual.
 ///
 /// # Errors
 /// SIGCHLD cannot be listened to.
-pub fn start(children: Children) -> io::Result<JoinHandle<()>> {
+pub fn start(children: Children) -> io::Result<AbortOnDropHandle<()>> {
     if let Err(errno) = nix::sys::prctl::set_child_subreaper(true) {
         tracing::warn!("could not become a subreaper, orphans go to init: {errno}");
     }
     let mut ended = signal(SignalKind::child())?;
-    Ok(tokio::spawn(async move {
+    Ok(AbortOnDropHandle::new(tokio::spawn(async move {
         // The first round covers what ended before the listener was there.
         loop {
             let reaped = children.reap_orphans();
@@ -34,5 +34,5 @@ pub fn start(children: Children) -> io::Result<JoinHandle<()>> {
                 return;
             }
         }
-    }))
+    })))
 }

@@ -3,7 +3,7 @@
 //! `pgauditlogtofile` starts a new file every few minutes and never deletes one; rsyslogd has read
 //! them long before they are this old. If it has not, because no collector can be reached, they go
 //! all the same, since the disk is finite, and that records are lost is said as an error (04 W20).
-//! Runs for the rest of the process once audit forwarding is set up. Invariant: only files named
+//! Runs once audit forwarding is set up, for as long as the sidecars are held. Invariant: only files named
 //! `audit*.log` go, and none that was written to within `MAX_AGE`.
 
 use std::ffi::OsStr;
@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use prometheus::IntGauge;
-use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::imfile_state::ReadPositions;
 
@@ -34,23 +34,24 @@ pub struct Swept {
     pub bytes: u64,
 }
 
-/// Sweeps `folder` at once and then every `every`, for as long as the runtime runs; `size` shows
-/// the bytes. In `work_folder` rsyslogd keeps how far it has read. Needs a runtime.
+/// Sweeps `folder` at once and then every `every`, until the handle is dropped; `size` shows the
+/// bytes. In `work_folder` rsyslogd keeps how far it has read. Needs a runtime.
 pub fn start(
     folder: PathBuf,
     work_folder: PathBuf,
     size: IntGauge,
     every: Duration,
-) -> JoinHandle<()> {
-    tokio::spawn(async move {
+) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut healthy = true;
         loop {
             ticks.tick().await;
             let (path, work) = (folder.clone(), work_folder.clone());
-            let swept = tokio::task::spawn_blocking(move || sweep(&path, &work, SystemTime::now()));
-            let swept = swept.await.unwrap_or_else(|_| Ok(Swept::default()));
+            let sweep = move || sweep(&path, &work, SystemTime::now());
+            let swept =
+                tokio::task::spawn_blocking(sweep).await.unwrap_or_else(|_| Ok(Swept::default()));
             if let Err(error) = &swept
                 && healthy
             {
@@ -70,7 +71,7 @@ pub fn start(
                 );
             }
         }
-    })
+    }))
 }
 
 /// One round. Folders below are swept too, but not counted; links are not followed.

@@ -5,15 +5,17 @@
 //! came last must be what the daemon has in the end.
 
 use std::future::Future;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
-/// A place for one job, and the task that does what is put there.
+/// A place for one job, and the task that does what is put there. Dropping it ends the task, with the
+/// job in progress.
 #[derive(Debug)]
 pub struct LatestJob<J> {
     place: watch::Sender<Option<Arc<J>>>,
-    started: Once,
+    task: OnceLock<AbortOnDropHandle<()>>,
 }
 
 /// Tells a job in progress that a newer one waits.
@@ -32,7 +34,7 @@ impl<J> Superseded<J> {
 
 impl<J> Default for LatestJob<J> {
     fn default() -> Self {
-        Self { place: watch::Sender::new(None), started: Once::new() }
+        Self { place: watch::Sender::new(None), task: OnceLock::new() }
     }
 }
 
@@ -44,16 +46,16 @@ impl<J: Send + Sync + 'static> LatestJob<J> {
         W: Fn(Arc<J>, Superseded<J>) -> F + Send + 'static,
         F: Future<Output = ()> + Send,
     {
-        self.started.call_once(|| {
+        self.task.get_or_init(|| {
             let mut place = self.place.subscribe();
-            tokio::spawn(async move {
+            AbortOnDropHandle::new(tokio::spawn(async move {
                 while place.changed().await.is_ok() {
                     let job = place.borrow_and_update().clone();
                     if let Some(job) = job {
                         work(job, Superseded(place.clone())).await;
                     }
                 }
-            });
+            }))
         });
         self.place.send_replace(Some(Arc::new(job)));
     }

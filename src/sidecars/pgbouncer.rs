@@ -14,6 +14,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Config, NoTls};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::ini::{self, IniError};
 use super::latest_job::{LatestJob, Superseded};
@@ -271,10 +272,9 @@ impl Shared {
             }
             match tokio::time::timeout(connect, config.connect(NoTls)).await {
                 Ok(Ok((client, connection))) => {
-                    let connection = tokio::spawn(connection);
+                    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
                     // The console speaks the simple protocol only.
                     let answer = tokio::time::timeout(limit, client.batch_execute("RELOAD")).await;
-                    connection.abort();
                     return match answer {
                         Ok(answer) => answer.map_err(PgbouncerError::Reload),
                         Err(_) => Err(PgbouncerError::ReloadTimedOut(limit)),

@@ -16,6 +16,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::audit_gc;
 use super::local_proxy::{LocalProxy, LocalProxyPaths};
@@ -100,6 +101,8 @@ pub struct SideDaemons {
     limits: SidecarLimits,
     /// What forwarding was set up for; none before the start.
     audit_level: OnceLock<AuditLogLevel>,
+    /// Removes old audit files once forwarding is set up.
+    audit_gc: OnceLock<AbortOnDropHandle<()>>,
 }
 
 impl SideDaemons {
@@ -112,6 +115,7 @@ impl SideDaemons {
             params,
             limits,
             audit_level: OnceLock::new(),
+            audit_gc: OnceLock::new(),
         }
     }
 
@@ -204,12 +208,14 @@ impl SideDaemons {
             (false, _) => EXPORT_FAILED,
         })?;
         if forwards {
-            drop(audit_gc::start(
+            let audit_gc = audit_gc::start(
                 log_folder,
                 self.params.rsyslog.work_folder.clone(),
                 metrics.audit_log_dir_size.clone(),
                 self.limits.audit_gc_every,
-            ));
+            );
+            // There is one start; a second one would change nothing.
+            let _ = self.audit_gc.set(audit_gc);
         }
         Ok(())
     }

@@ -84,6 +84,62 @@ fn the_environment_is_read_in_one_place() {
     only_in(&["env.rs", "postgres/client.rs"], &["env::var", "env::vars"], |_| true);
 }
 
+/// Files with a task or thread that is neither awaited nor held where it is started, and why its end
+/// is not lost.
+const ENDS_BY_ITSELF: [(&str, &str); 6] = [
+    ("http/health.rs", "the question has a deadline, and all who ask wait for its answer"),
+    ("http/sql.rs", "awaited, unless the client leaves; then the deadlines of its session end it"),
+    ("postgres/log.rs", "ends with the pipe of Postgres; `drained` waits for that with a limit"),
+    ("services/extensions/download.rs", "holds `Background`, whose end waits for it with a limit"),
+    ("spec/source.rs", "awaited with a limit; nothing ends a thread that reads a silent file"),
+    ("sql/dump.rs", "ends its child first, with deadlines; the end of the process ends the child"),
+];
+
+/// Whether what is started at `at` is awaited, or given to a handle that aborts it, in the statement
+/// that starts it. Reads the text only: a parenthesis in a literal can mislead it.
+fn is_waited_for_or_held(text: &str, at: usize) -> bool {
+    let (before, call) = text.split_at(at);
+    let statement = before.rsplit([';', '{', '}']).next().unwrap_or_default();
+    let mut depth = 0;
+    let end = call.find(|c: char| {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        c == ')' && depth == 0
+    });
+    let after = call.split_at(end.unwrap() + 1).1.trim_start();
+    statement.contains("AbortOnDropHandle::new(") || after.starts_with(".await")
+}
+
+/// A task whose end nothing waits for outlives what it works for, and its panic goes unseen. What
+/// `compute_ctl dev` starts beside the compute ends with the process.
+#[test]
+fn no_task_is_left_alone() {
+    let sources = sources();
+    let products = sources.iter().filter(|it| !it.name.starts_with("dev/"));
+    let alone = products.filter(|it| {
+        ["tokio::spawn(", "task::spawn(", "spawn_blocking("].iter().any(|starter| {
+            let mut starts = it.text.match_indices(starter);
+            starts.any(|(at, _)| !is_waited_for_or_held(&it.text, at))
+        })
+    });
+    let mut alone: Vec<_> = alone.map(|it| it.name.as_str()).collect();
+    alone.sort_unstable();
+    assert_eq!(alone, ENDS_BY_ITSELF.map(|(file, _)| file), "hold the handle, or say why not");
+}
+
+#[test]
+fn what_counts_as_held() {
+    for (text, held) in [
+        ("let a = AbortOnDropHandle::new(tokio::spawn(f(1)));", true),
+        ("if tokio::spawn(async move { f(); }).await.is_err()", true),
+        ("tokio::spawn(f());", false),
+        ("let task = tokio::spawn(f()); task.await", false),
+        ("let a = AbortOnDropHandle::new(b); tokio::spawn(f());", false),
+    ] {
+        let at = text.find("tokio::spawn(").unwrap();
+        assert_eq!(is_waited_for_or_held(text, at), held, "{text}");
+    }
+}
+
 /// No child gets the password; who gets the token is said in one place.
 #[test]
 fn what_is_withheld_from_children_is_given_to_few() {

@@ -16,6 +16,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::ChildStdout;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::footprint::Footprint;
 use super::options::child_options;
@@ -148,12 +149,15 @@ pub async fn start(request: DumpRequest<'_>) -> Result<Dump, DumpError> {
     let (Some(stdout), Some(stderr)) = (child.take_stdout(), child.take_stderr()) else {
         return Err(start_error(io::Error::other("its output is not connected")));
     };
-    tokio::spawn(log_lines(stderr));
     let (pieces, mut rest) = mpsc::channel(ON_THE_WAY);
     let pump = Pump { pieces, limits };
+    // Not ended with the dump: it ends the child first. The end of the process waits for the child.
     tokio::spawn(async move {
         let _footprint = footprint;
+        let log = AbortOnDropHandle::new(tokio::spawn(log_lines(stderr)));
         pump.run(child, stdout).await;
+        // Something else may hold its stderr open.
+        let _ = timeout(END, log).await;
     });
     match rest.recv().await {
         Some(Piece::Bytes(first)) => Ok(Dump { first, rest }),

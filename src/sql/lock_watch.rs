@@ -46,8 +46,8 @@ impl LockWatch {
     ) -> Answer {
         let (questions, _) = self.0.get_or_init(|| {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let task = tokio::spawn(serve(config.for_watch(LOCK_WATCH), deadlines, receiver));
-            (sender, AbortOnDropHandle::new(task))
+            let serve = serve(config.for_watch(LOCK_WATCH), deadlines, receiver);
+            (sender, AbortOnDropHandle::new(tokio::spawn(serve)))
         });
         let (reply, answer) = oneshot::channel();
         let _ = questions.send(Question { pid, reply });

@@ -127,8 +127,8 @@ pub async fn wait_for(address: SocketAddr, leaf: &[u8], limit: Duration) -> Serv
     let deadline = Instant::now() + limit;
     loop {
         // Its own limits bound it; when this is dropped, it ends by itself.
-        let look = tokio::task::spawn_blocking(move || certificate(address, limit));
-        let shown = look.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let look = tokio::task::spawn_blocking(move || certificate(address, limit)).await;
+        let shown = look.unwrap_or_else(|error| Err(io::Error::other(error)));
         if let Ok(Some(shown)) = &shown
             && shown == leaf
         {

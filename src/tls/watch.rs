@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::pair::{PairDigest, PairError, TlsPair};
 use super::places::Places;
@@ -72,14 +72,8 @@ struct Seen {
 pub struct PairWatch {
     seen: watch::Receiver<Seen>,
     sender: Arc<watch::Sender<Seen>>,
-    task: JoinHandle<()>,
+    _task: AbortOnDropHandle<()>,
     limits: WatchLimits,
-}
-
-impl Drop for PairWatch {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 impl PairWatch {
@@ -87,8 +81,9 @@ impl PairWatch {
     pub fn start(config: TlsConfig, limits: WatchLimits) -> Self {
         let (sender, seen) = watch::channel(Seen::default());
         let sender = Arc::new(sender);
-        let task = tokio::spawn(follow(config, limits, Arc::clone(&sender)));
-        Self { seen, sender, task, limits }
+        let follow = follow(config, limits, Arc::clone(&sender));
+        let task = AbortOnDropHandle::new(tokio::spawn(follow));
+        Self { seen, sender, _task: task, limits }
     }
 
     /// Somebody else has read the files later than the watch.
@@ -133,12 +128,12 @@ async fn follow(config: TlsConfig, limits: WatchLimits, out: Arc<watch::Sender<S
     let mut doubtful: Option<PairDigest> = None;
     loop {
         let files = config.clone();
-        let look = tokio::task::spawn_blocking(move || {
+        let look = move || {
             places.look_again();
             (places, TlsPair::load(&files))
-        });
+        };
         // Fails only with the runtime.
-        let Ok((back, loaded)) = look.await else { return };
+        let Ok((back, loaded)) = tokio::task::spawn_blocking(look).await else { return };
         places = back;
         let pause = match loaded {
             // A pair that cannot be checked may be one of a renewal under way: look twice.
