@@ -1,7 +1,10 @@
 //! Durations as people write them on a command line or in a query (`30`, `30s`, `500ms`, `2m`), and
-//! as documents count them, in milliseconds.
+//! as documents count them, in milliseconds; moments as documents show them.
 
 use std::time::{Duration, Instant};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serializer;
 
 /// Longest duration that can be written: a day.
 const MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -23,6 +26,17 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     duration
         .filter(|duration| *duration <= MAX)
         .ok_or_else(|| "a duration such as 30s, 500ms or 2m is needed, a day at most".to_owned())
+}
+
+/// A moment with the suffix `Z` and the shortest exact fraction (02 §3).
+///
+/// # Errors
+/// Those of the serializer.
+pub(crate) fn with_z<S: Serializer>(
+    time: &DateTime<Utc>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
 /// Whole milliseconds, as all `*_ms` members are (02 §3).

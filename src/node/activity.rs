@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{ActivityReason, ComputeNode};
+use super::ComputeNode;
+use crate::services::monitor::activity::ActivityReason;
 
 impl ComputeNode {
     /// Publishes what the monitor has seen. `last_active` only moves forward.

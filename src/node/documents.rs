@@ -7,6 +7,8 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use crate::catalog::report::ApplyReport;
+use crate::duration::with_z;
+use crate::services::monitor::activity::ActivityReason;
 use crate::spec::{TenantId, TimelineId};
 use crate::state::ComputeStatus;
 
@@ -92,20 +94,6 @@ pub struct StatusExtra {
     pub activity: Vec<ActivityReason>,
 }
 
-/// One reason for being awake (07 §1.2).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct ActivityReason {
-    /// `active_sessions`, `idle_in_transaction`, `idle_sessions`, `statistics`, `replication`,
-    /// `subscriptions` or `autovacuum`.
-    pub reason: &'static str,
-    /// How many at the last look; 0 when it is over.
-    pub count: u64,
-    /// The last moment of activity for this reason.
-    #[serde(serialize_with = "with_z")]
-    #[schema(value_type = String, format = DateTime)]
-    pub last: DateTime<Utc>,
-}
-
 /// Work that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FailedOperation {
@@ -119,10 +107,6 @@ pub struct FailedOperation {
     #[serde(serialize_with = "with_z")]
     #[schema(value_type = String, format = DateTime)]
     pub at: DateTime<Utc>,
-}
-
-fn with_z<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
 fn with_offset<S: Serializer>(

@@ -31,6 +31,7 @@ use crate::node::promotion::attempt::Promotion;
 use crate::os::children::Children;
 use crate::services::extensions::ExtensionStore;
 use crate::services::lfc::Lfc;
+use crate::services::monitor::activity::ActivityReason;
 use crate::sidecars::SideDaemons;
 use crate::spec::ParsedSpec;
 use crate::state::{ComputeStatus, Event, TerminateMode, transition};
@@ -41,7 +42,7 @@ use crate::telemetry::sink::LogSink;
 pub use accepted::AcceptedSpec;
 use catalog_turn::CatalogTurns;
 pub use conf_params::ConfParams;
-pub use documents::{ActivityReason, FailedOperation, StartupMetrics, StatusDocument, StatusExtra};
+pub use documents::{FailedOperation, StartupMetrics, StatusDocument, StatusExtra};
 use heartbeat::Heartbeat;
 pub use lakebase::Lakebase;
 pub use params::ComputeParams;
@@ -153,7 +154,14 @@ impl ComputeNode {
             &metrics,
             &background,
         );
-        let lfc = Lfc::new(&params, &metrics, &background);
+        let lfc = Lfc::new(
+            params.connstr.clone(),
+            params.install.version,
+            params.timeouts.sql,
+            params.timeouts.lfc,
+            &metrics,
+            &background,
+        );
         let node = Self {
             params,
             children,

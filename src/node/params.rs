@@ -67,18 +67,11 @@ pub struct ComputeParams {
 impl ComputeParams {
     /// Parameters for unit tests: nothing that they name exists.
     pub(crate) fn for_tests() -> Self {
-        use crate::postgres::install::PgVersion;
         Self {
             compute_id: Some("c1".to_owned()),
             pgdata: "/nonexistent".into(),
             connstr: Url::parse("postgresql://cloud_admin@localhost/postgres").unwrap(),
-            install: PgInstall {
-                postgres: "/nonexistent/postgres".into(),
-                bin_dir: "/nonexistent".into(),
-                version: PgVersion::V17,
-                pkglibdir: None,
-                sharedir: None,
-            },
+            install: PgInstall::for_tests(),
             privileged_role_name: "neon_superuser".to_owned(),
             internal_http_port: 0,
             source: ConfigSource::ConfigFile("/nonexistent".into()),

@@ -126,6 +126,20 @@ pub struct PgInstall {
     pub sharedir: Option<PathBuf>,
 }
 
+#[cfg(test)]
+impl PgInstall {
+    /// An installation for unit tests; nothing that it names exists.
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            postgres: "/nonexistent/postgres".into(),
+            bin_dir: "/nonexistent".into(),
+            version: PgVersion::V17,
+            pkglibdir: None,
+            sharedir: None,
+        }
+    }
+}
+
 impl PgInstall {
     /// Looks at the installation that `pgbin` (value of `--pgbin`) belongs to. A name without a
     /// directory is looked up in `path`, the value of PATH. Runs one short program, at most for `limit`.

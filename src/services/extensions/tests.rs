@@ -15,7 +15,6 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::background::Background;
-use crate::node::ComputeParams;
 use crate::services::testing::{FullPort, LONG, PATIENCE, SHORT, stalling};
 
 /// An archive with one library and one control file.
@@ -109,7 +108,7 @@ fn limits() -> DownloadLimits {
 }
 
 fn store(dir: &Path, gateway: &str, limits: DownloadLimits) -> (ExtensionStore, Metrics) {
-    let mut install = ComputeParams::for_tests().install;
+    let mut install = PgInstall::for_tests();
     fs::create_dir_all(dir.join("share/extension")).unwrap();
     fs::create_dir(dir.join("lib")).unwrap();
     (install.pkglibdir, install.sharedir) = (Some(dir.join("lib")), Some(dir.join("share")));

@@ -26,7 +26,6 @@ use url::Url;
 use crate::background::Background;
 use crate::catalog::trust::require_own_schema;
 use crate::errors::one_line;
-use crate::node::ComputeParams;
 use crate::postgres::install::PgVersion;
 use crate::spec::ParsedSpec;
 use crate::sql::{APPLY_CONFIG, CallLimits, MaintenanceSession, SessionDeadlines, session_config};
@@ -111,13 +110,21 @@ impl Shared {
 }
 
 impl Lfc {
-    /// Touches nothing. What it begins ends with the compute.
-    pub fn new(params: &ComputeParams, metrics: &Metrics, background: &Background) -> Self {
+    /// Touches nothing. What it begins ends with the compute. `connstr` is `--connstr`, and `version`
+    /// that of the server there.
+    pub fn new(
+        connstr: Url,
+        version: PgVersion,
+        deadlines: SessionDeadlines,
+        limits: LfcLimits,
+        metrics: &Metrics,
+        background: &Background,
+    ) -> Self {
         Self(Arc::new(Shared {
-            connstr: params.connstr.clone(),
-            version: params.install.version,
-            deadlines: params.timeouts.sql,
-            limits: params.timeouts.lfc,
+            connstr,
+            version,
+            deadlines,
+            limits,
             metrics: metrics.clone(),
             background: background.clone(),
             prewarm: Slot::new(PrewarmState::NotPrewarmed),

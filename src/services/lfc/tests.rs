@@ -7,10 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 
-use crate::node::{ComputeNode, ComputeParams};
-use crate::os::children::Children;
 use crate::services::testing::{PATIENCE, SHORT};
-use crate::telemetry::sink::LogSink;
 
 pub(super) const TENANT: &str = "f9ddaa608f8785cbabc1fd5fd652b865";
 pub(super) const TIMELINE: &str = "0d5fa912d882faf89d456adb9d001240";
@@ -72,20 +69,19 @@ async fn a_prewarm_that_takes_too_long_has_failed() {
         "endpoint_id": "own", "endpoint_storage_addr": storage().await.to_string(),
         "endpoint_storage_token": "planted"
     }));
-    let mut params = ComputeParams::for_tests();
-    params.connstr = format!("postgresql://u@{}/d", silent_postgres().await).parse().unwrap();
-    params.timeouts.lfc = LfcLimits { prewarm: SHORT, stop: SHORT, ..LfcLimits::default() };
-    let log = LogSink::new(std::io::sink()).unwrap();
-    let metrics = Metrics::new().unwrap();
-    let node = ComputeNode::new(params, None, Children::new(), log, metrics).0;
-    node.lfc.start_prewarm(Arc::new(spec), None).unwrap();
+    let connstr = format!("postgresql://u@{}/d", silent_postgres().await).parse().unwrap();
+    let limits = LfcLimits { prewarm: SHORT, stop: SHORT, ..LfcLimits::default() };
+    let (metrics, background) = (Metrics::new().unwrap(), Background::default());
+    let deadlines = SessionDeadlines::default();
+    let lfc = Lfc::new(connstr, PgVersion::V17, deadlines, limits, &metrics, &background);
+    lfc.start_prewarm(Arc::new(spec), None).unwrap();
     let ended = async {
-        while node.lfc.prewarm_state() == PrewarmState::Prewarming {
+        while lfc.prewarm_state() == PrewarmState::Prewarming {
             sleep(Duration::from_millis(5)).await;
         }
     };
     timeout(PATIENCE, ended).await.expect("an end");
-    let state = node.lfc.prewarm_state();
+    let state = lfc.prewarm_state();
     let text = format!("loading LFC state into postgres: Postgres did not answer within {SHORT:?}");
     assert_eq!(state, PrewarmState::Failed { error: text });
     assert!(!state.is_settled(), "no reason to offload");

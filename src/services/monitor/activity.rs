@@ -1,9 +1,25 @@
 //! The rules by which samples become `last_active` (07 §1.2). Pure: the caller brings the time.
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::sample::{Counters, Sample};
-use crate::node::ActivityReason;
+use crate::duration::with_z;
+
+/// One reason for being awake (07 §1.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ActivityReason {
+    /// `active_sessions`, `idle_in_transaction`, `idle_sessions`, `statistics`, `replication`,
+    /// `subscriptions` or `autovacuum`.
+    pub reason: &'static str,
+    /// How many at the last look; 0 when it is over.
+    pub count: u64,
+    /// The last moment of activity for this reason.
+    #[serde(serialize_with = "with_z")]
+    #[schema(value_type = String, format = DateTime)]
+    pub last: DateTime<Utc>,
+}
 
 /// Why a compute is, or was, awake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@
 //! Begun when the compute is running, and ended before Postgres is stopped. Invariants: one session
 //! at a time, under `cloud_admin`; every pass ends, whatever hangs; sessions of ours are no activity.
 
-mod activity;
+pub mod activity;
 mod downtime;
 mod sample;
 
@@ -19,10 +19,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::sleep;
 
-use crate::node::ActivityReason;
 use crate::sql::{Session, SessionConfig, SessionDeadlines, SessionError, visited_within};
 use crate::telemetry::metrics::Metrics;
-use activity::Activity;
+use activity::{Activity, ActivityReason};
 use downtime::Downtime;
 use sample::Sample;
 
