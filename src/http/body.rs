@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::Api;
+use super::api::Api;
 use super::budget::{Bytes, Held};
 use super::error::ApiError;
+use super::limits::HttpLimits;
 use super::pool::Seat;
-use super::serve::HttpLimits;
 use crate::spec::document::{self, DocumentError};
 
 /// Bytes of each body that the budget does not know: their number is bounded by that of the
@@ -59,6 +59,20 @@ pub(super) enum BodyError {
     /// JSON of another shape; the path of the offending member comes first.
     #[error("failed to deserialize the json body into the target type: {0}")]
     Shape(DocumentError),
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        let status = match error {
+            BodyError::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            BodyError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            BodyError::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            BodyError::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
+            BodyError::Interrupted(_) | BodyError::Syntax(_) => StatusCode::BAD_REQUEST,
+            BodyError::Shape(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self::new(status, error.to_string())
+    }
 }
 
 impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {

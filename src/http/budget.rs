@@ -1,10 +1,11 @@
-//! What all requests of one server may use up together: bytes for bodies, and places for long
-//! polls.
+//! What all requests of one server may use up together: bytes for bodies, places for long polls
+//! and for requests to the communicator.
 //!
 //! Rule: what a client makes the server hold is taken from a budget before it is held, as it
 //! arrives, and not when it is announced. Limits per request are not enough: there are as many
 //! requests as connections. Beyond a budget the answer is 503, at once, and other requests go on.
 
+use std::io;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
@@ -73,6 +74,30 @@ impl LongPolls {
     }
 }
 
+/// Requests that wait for the communicator in Postgres at a time. They carry no token, and while
+/// the communicator hangs each of them keeps a connection of the server busy.
+const COMMUNICATOR_AT_A_TIME: usize = 16;
+
+/// Places for requests to the communicator.
+#[derive(Debug, Clone)]
+pub(super) struct CommunicatorPlaces(Arc<Semaphore>);
+
+impl Default for CommunicatorPlaces {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(COMMUNICATOR_AT_A_TIME)))
+    }
+}
+
+impl CommunicatorPlaces {
+    /// A place, until it is dropped.
+    pub(super) fn take(&self) -> io::Result<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
+            let text = format!("{COMMUNICATOR_AT_A_TIME} requests are waiting for it already");
+            io::Error::new(io::ErrorKind::WouldBlock, text)
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,5 +127,15 @@ mod tests {
             drop(taken);
             assert!(polls.take().is_ok());
         }
+    }
+
+    #[test]
+    fn the_communicator_has_so_many_places_and_no_more() {
+        let places = CommunicatorPlaces::default();
+        let mut taken: Vec<_> =
+            (0..COMMUNICATOR_AT_A_TIME).map(|_| places.take().unwrap()).collect();
+        assert_eq!(places.take().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        taken.pop();
+        assert!(places.take().is_ok());
     }
 }

@@ -8,11 +8,11 @@ use axum::routing::post;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::answers::{BodyErrors, INTERNAL, INTERNAL_URL, StateErrors};
+use super::api::{Api, Routes};
 use super::body::JsonBody;
 use super::error::{ApiError, ErrorDocument};
-use super::openapi::{BodyErrors, INTERNAL, INTERNAL_URL, StateErrors};
 use super::sql::{connect, to_its_end};
-use super::{Api, Routes};
 use crate::catalog::grants::{self, Privilege, SchemaGrant};
 use crate::catalog::install_extension::{self, Installation};
 use crate::catalog::protected::RequestError;

@@ -1,8 +1,11 @@
 //! What the claims of a verified token allow (03 §4.2 nos. 3 to 7). Pure code: the signature has
 //! been checked before, nothing here knows keys or requests.
 
+use axum::http::StatusCode;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
+
+use super::error::ApiError;
 
 /// How long after its end a token still passes, for clocks that differ.
 const LEEWAY_SECONDS: f64 = 60.0;
@@ -47,6 +50,16 @@ pub(super) enum ClaimsError {
     /// Token of another compute.
     #[error("invalid compute ID in authorization token claims")]
     ComputeIdInvalid,
+}
+
+impl From<ClaimsError> for ApiError {
+    fn from(error: ClaimsError) -> Self {
+        let status = match error {
+            ClaimsError::AudienceMissing | ClaimsError::AudienceInvalid => StatusCode::UNAUTHORIZED,
+            ClaimsError::ComputeIdMissing | ClaimsError::ComputeIdInvalid => StatusCode::FORBIDDEN,
+        };
+        Self::new(status, error.to_string())
+    }
 }
 
 impl Claims {

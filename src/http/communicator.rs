@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -20,42 +19,18 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use nix::libc::{O_DIRECTORY, O_PATH};
 use tokio::net::UnixStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::answers::EXTERNAL;
+use super::api::{Api, Routes};
 use super::error::{ApiError, ErrorDocument};
-use super::openapi::EXTERNAL;
-use super::{Api, Routes};
 
 /// In the data directory.
 const SOCKET: &str = "neon-communicator.socket";
 const PATH: &str = "/autoscaling_metrics";
 /// The address of a socket ends near 108 bytes (03 §9).
 const LONGEST: usize = 100;
-
-/// Requests at a time. Nobody shows a token, and while the communicator hangs each of them keeps a
-/// connection of the server busy.
-const AT_A_TIME: usize = 16;
-
-/// Room for the requests in progress.
-#[derive(Debug, Clone)]
-pub(super) struct Seats(Arc<Semaphore>);
-
-impl Default for Seats {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(AT_A_TIME)))
-    }
-}
-
-impl Seats {
-    fn take(&self) -> io::Result<OwnedSemaphorePermit> {
-        Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
-            let text = format!("{AT_A_TIME} requests are waiting for it already");
-            io::Error::new(io::ErrorKind::WouldBlock, text)
-        })
-    }
-}
 
 /// Routes of the external server that are open to all.
 pub(super) fn open() -> Routes {
@@ -86,7 +61,7 @@ async fn autoscaling_metrics(State(api): State<Api>) -> Result<Response, ApiErro
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{what}: {error}"))
     };
     let connecting = |error| failed("connecting to communicator control socket", error);
-    let seat = api.communicator.take().map_err(connecting)?;
+    let place = api.communicator.take().map_err(connecting)?;
     let stream = within(limit, connect(&params.pgdata)).await.map_err(connecting)?;
     let fetched = within(limit, fetch(stream)).await;
     let (answer, connection) =
@@ -97,8 +72,8 @@ async fn autoscaling_metrics(State(api): State<Api>) -> Result<Response, ApiErro
         let piece = within(limit, async { pieces.try_next().await.map_err(io::Error::other) });
         piece.await.transpose().map(|piece| (piece, pieces))
     });
-    // The connection and the seat live as long as the body.
-    let pieces = pieces.inspect(move |_| _ = (&connection, &seat));
+    // The connection and the place live as long as the body.
+    let pieces = pieces.inspect(move |_| _ = (&connection, &place));
     let mut response = Response::new(Body::from_stream(pieces));
     *response.status_mut() = head.status;
     if let Some(kind) = head.headers.get(header::CONTENT_TYPE) {
@@ -139,18 +114,4 @@ async fn fetch(
     let request = request.body(Empty::<Bytes>::new()).map_err(io::Error::other)?;
     let answer = sender.send_request(request).await.map_err(io::Error::other)?;
     Ok((answer, connection))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn so_many_and_no_more() {
-        let seats = Seats::default();
-        let mut taken: Vec<_> = (0..AT_A_TIME).map(|_| seats.take().unwrap()).collect();
-        assert_eq!(seats.take().unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        taken.pop();
-        assert!(seats.take().is_ok());
-    }
 }

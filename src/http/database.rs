@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize, Serializer};
 use tokio_postgres::error::SqlState;
 use utoipa::{IntoParams, ToSchema};
 
+use super::answers::{EXTERNAL, StateErrors, TokenErrors};
+use super::api::{Api, Routes};
 use super::error::{ApiError, ErrorDocument};
-use super::openapi::{EXTERNAL, StateErrors, TokenErrors};
 use super::sql::{connect, connect_with, to_its_end};
-use super::{Api, Routes};
 use crate::catalog::listing::{self, ListedDatabase, ListedRole, Listing};
 use crate::catalog::{insights, writability};
 use crate::postgres::client::Address;

@@ -1,8 +1,8 @@
-//! The one place where errors become HTTP answers (03 §3.4).
+//! The one way in which errors become HTTP answers (03 §3.4).
 //!
 //! A handler returns [`ApiError`]; it becomes `{"error": "<text>"}` and is logged on the way out.
-//! Texts come from the error types of the modules below, which know no HTTP; the `From`
-//! implementations here give them their status.
+//! Modules outside `http` do not know HTTP: the `From` implementations here give their errors a
+//! status. An error type of `http` has its own beside it.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -10,13 +10,13 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::body::BodyError;
-use super::claims::ClaimsError;
 use crate::catalog::protected::Refusal;
+use crate::catalog::trust::is_not_ours;
 use crate::node::promotion::accept::RefusedSpec;
 use crate::node::{ConfigureError, WrongStatus};
 use crate::postgres::conf::ConfError;
 use crate::spec::SpecError;
+use crate::sql::SessionError;
 use crate::telemetry::shown::{LONGEST, shown_to};
 
 /// An error as the client sees it.
@@ -105,34 +105,33 @@ impl From<Refusal> for ApiError {
     }
 }
 
-impl From<BodyError> for ApiError {
-    fn from(error: BodyError) -> Self {
-        let status = match error {
-            BodyError::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            BodyError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            BodyError::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            BodyError::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
-            BodyError::Interrupted(_) | BodyError::Syntax(_) => StatusCode::BAD_REQUEST,
-            BodyError::Shape(_) => StatusCode::UNPROCESSABLE_ENTITY,
+/// The texts that clients know (03 §5.4, §5.6): the error of the database, or of the way to it,
+/// comes first.
+impl From<SessionError> for ApiError {
+    fn from(error: SessionError) -> Self {
+        let text = match &error {
+            SessionError::Connect(answer) | SessionError::Statement(answer) => {
+                let prefix = if answer.sqlstate.is_some() { "db error: " } else { "" };
+                format!("{prefix}{answer}")
+            }
+            _ => error.to_string(),
         };
-        Self::new(status, error.to_string())
-    }
-}
-
-impl From<ClaimsError> for ApiError {
-    fn from(error: ClaimsError) -> Self {
-        let status = match error {
-            ClaimsError::AudienceMissing | ClaimsError::AudienceInvalid => StatusCode::UNAUTHORIZED,
-            ClaimsError::ComputeIdMissing | ClaimsError::ComputeIdInvalid => StatusCode::FORBIDDEN,
+        // "Cannot write" is a reason to replace a compute, "the table is not ours" is not.
+        let status = if is_not_ours(&error) {
+            StatusCode::CONFLICT
+        } else {
+            StatusCode::INTERNAL_SERVER_ERROR
         };
-        Self::new(status, error.to_string())
+        Self::new(status, text)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::PgError;
     use crate::state::ComputeStatus;
+    use tokio_postgres::error::SqlState;
 
     #[test]
     fn statuses_and_texts() {
@@ -146,5 +145,23 @@ mod tests {
             ApiError::from(failed).text,
             r#"compute configuration failed: "no \"x\"\nCaused by: y""#
         );
+    }
+
+    #[test]
+    fn documented_texts() {
+        let text = |error: SessionError| ApiError::from(error).parts();
+        let refused = "error connecting to server: Connection refused (os error 111)";
+        let error = PgError { sqlstate: None, text: refused.to_owned(), position: None };
+        assert_eq!(text(SessionError::Connect(error)), (500, refused.to_owned()));
+        let answer = "ERROR: relation \"public.health_check\" does not exist";
+        let error = PgError {
+            sqlstate: Some(SqlState::UNDEFINED_TABLE),
+            text: answer.to_owned(),
+            position: None,
+        };
+        assert_eq!(text(SessionError::Statement(error)), (500, format!("db error: {answer}")));
+        let sqlstate = Some(SqlState::from_code("CT001"));
+        let error = PgError { sqlstate, text: "ERROR: not ours".to_owned(), position: None };
+        assert_eq!(text(SessionError::Statement(error)), (409, "db error: ERROR: not ours".into()));
     }
 }

@@ -8,9 +8,9 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use serde::Deserialize;
 
+use super::answers::{INTERNAL, INTERNAL_URL};
+use super::api::{Api, Routes};
 use super::error::{ApiError, ErrorDocument};
-use super::openapi::{INTERNAL, INTERNAL_URL};
-use super::{Api, Routes};
 use crate::services::extensions::index;
 
 /// Routes of the internal server.

@@ -6,10 +6,10 @@ use axum::routing::post;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::answers::{BodyErrors, INTERNAL, INTERNAL_URL};
+use super::api::{Api, Routes};
 use super::body::JsonBody;
 use super::error::ApiError;
-use super::openapi::{BodyErrors, INTERNAL, INTERNAL_URL};
-use super::{Api, Routes};
 use crate::failpoints;
 
 /// Routes of the internal server.

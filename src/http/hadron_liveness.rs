@@ -5,9 +5,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 
+use super::answers::{EXTERNAL, TokenErrors};
+use super::api::{Api, Routes};
 use super::error::{ApiError, ErrorDocument};
-use super::openapi::{EXTERNAL, TokenErrors};
-use super::{Api, Routes};
 use crate::postgres::client::Address;
 
 const PROGRAM: &str = "pg_isready";

@@ -7,9 +7,9 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use serde::Deserialize;
 
+use super::answers::{EXTERNAL, TokenErrors};
+use super::api::{Api, Routes};
 use super::error::{ApiError, ErrorDocument};
-use super::openapi::{EXTERNAL, TokenErrors};
-use super::{Api, Routes};
 use crate::node::WrongStatus;
 use crate::services::lfc::states::{OffloadState, PrewarmState};
 

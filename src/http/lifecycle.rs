@@ -12,11 +12,11 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::answers::{BodyErrors, EXTERNAL, INTERNAL, INTERNAL_URL, StateErrors, TokenErrors};
+use super::api::{Api, Routes};
 use super::body::JsonBody;
 use super::error::{ApiError, ErrorDocument};
-use super::openapi::{BodyErrors, EXTERNAL, INTERNAL, INTERNAL_URL, StateErrors, TokenErrors};
 use super::wait::Wait;
-use super::{Api, Routes};
 use crate::node::requests::Terminated;
 use crate::node::{StatusDocument, TerminateAnswer, WrongStatus};
 use crate::spec::wire::ConfigureRequest;

@@ -15,9 +15,11 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
+use super::api::Api;
 use super::auth::Authenticator;
-use super::serve::{HttpLimits, Servers};
-use super::{Api, external, internal};
+use super::limits::HttpLimits;
+use super::routes::{external, internal};
+use super::serve::Servers;
 use crate::node::ComputeNode;
 
 /// Connections that wait to be accepted.

@@ -6,9 +6,9 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
 
+use super::answers::{EXTERNAL, TokenErrors};
+use super::api::{Api, Routes};
 use super::error::{ApiError, ErrorDocument};
-use super::openapi::{EXTERNAL, TokenErrors};
-use super::{Api, Routes};
 use crate::node::StartupMetrics;
 use crate::telemetry::metrics::CONTENT_TYPE;
 

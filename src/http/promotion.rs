@@ -5,10 +5,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 
+use super::answers::{BodyErrors, EXTERNAL, TokenErrors};
+use super::api::{Api, Routes};
 use super::body::JsonBody;
 use super::error::{ApiError, ErrorDocument};
-use super::openapi::{BodyErrors, EXTERNAL, TokenErrors};
-use super::{Api, Routes};
 use crate::node::promotion::accept::accept;
 use crate::node::promotion::attempt::PromotionRequest;
 use crate::node::promotion::states::PromotionState;

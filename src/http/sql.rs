@@ -1,11 +1,9 @@
 //! SQL sessions of handlers, and how far a request goes when its client has left.
 
-use axum::http::StatusCode;
 use tracing::Instrument as _;
 
-use super::Api;
+use super::api::Api;
 use super::error::ApiError;
-use crate::catalog::trust::is_not_ours;
 use crate::sql::{Session, SessionDeadlines, SessionError};
 
 /// Connects, with the usual deadlines, to the main database or to another one.
@@ -45,50 +43,9 @@ pub(super) async fn to_its_end<T: Send + 'static>(
     })
 }
 
-/// The texts that clients know (03 §5.4, §5.6): the error of the database, or of the way to it,
-/// comes first.
-impl From<SessionError> for ApiError {
-    fn from(error: SessionError) -> Self {
-        let text = match &error {
-            SessionError::Connect(answer) | SessionError::Statement(answer) => {
-                let prefix = if answer.sqlstate.is_some() { "db error: " } else { "" };
-                format!("{prefix}{answer}")
-            }
-            _ => error.to_string(),
-        };
-        // "Cannot write" is a reason to replace a compute, "the table is not ours" is not.
-        let status = if is_not_ours(&error) {
-            StatusCode::CONFLICT
-        } else {
-            StatusCode::INTERNAL_SERVER_ERROR
-        };
-        Self::new(status, text)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::PgError;
-    use tokio_postgres::error::SqlState;
-
-    #[test]
-    fn documented_texts() {
-        let text = |error| ApiError::from(error).parts();
-        let refused = "error connecting to server: Connection refused (os error 111)";
-        let error = PgError { sqlstate: None, text: refused.to_owned(), position: None };
-        assert_eq!(text(SessionError::Connect(error)), (500, refused.to_owned()));
-        let answer = "ERROR: relation \"public.health_check\" does not exist";
-        let error = PgError {
-            sqlstate: Some(SqlState::UNDEFINED_TABLE),
-            text: answer.to_owned(),
-            position: None,
-        };
-        assert_eq!(text(SessionError::Statement(error)), (500, format!("db error: {answer}")));
-        let sqlstate = Some(SqlState::from_code("CT001"));
-        let error = PgError { sqlstate, text: "ERROR: not ours".to_owned(), position: None };
-        assert_eq!(text(SessionError::Statement(error)), (409, "db error: ERROR: not ours".into()));
-    }
 
     #[tokio::test]
     async fn work_goes_on_and_panics_are_errors() {

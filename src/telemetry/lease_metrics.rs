@@ -32,7 +32,13 @@ impl LeaseMetrics {
     }
 
     /// A lease was granted.
-    pub fn granted(&self, shard: impl Display, pageserver: &str, lsn: impl Display, until: SystemTime) {
+    pub fn granted(
+        &self,
+        shard: impl Display,
+        pageserver: &str,
+        lsn: impl Display,
+        until: SystemTime,
+    ) {
         self.requests.with_label_values(&["granted"]).inc();
         let since_epoch = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.set(shard, pageserver, lsn, since_epoch.as_secs_f64());

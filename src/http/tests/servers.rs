@@ -1,4 +1,4 @@
-//! Both servers over real sockets (03 §13). The driver pretends, the node is real.
+//! The answers of both servers (03 §13).
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::testing::{Answer, Api, OTHER_ED_KEY, good_body, sign};
-use super::{AuthMode, Authenticator, HttpLimits};
+use super::bed::{Answer, Api, good_body};
+use crate::http::testing::{OTHER_ED_KEY, sign};
+use crate::http::{AuthMode, Authenticator, HttpLimits};
 use crate::spec::wire::Jwks;
 use crate::state::{ComputeStatus, Event, TerminateMode};
 

@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::HttpLimits;
-use super::testing::{Answer, Api};
+use super::bed::{Answer, Api};
+use crate::http::HttpLimits;
 use crate::state::Event;
 
 /// Far more than anything here takes.

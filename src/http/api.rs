@@ -1,0 +1,38 @@
+//! What the handlers of one server share.
+
+use std::sync::Arc;
+
+use axum::routing::MethodRouter;
+
+use super::budget::{Bytes, CommunicatorPlaces, LongPolls};
+use super::limits::HttpLimits;
+use super::ready::ReadyProbe;
+use crate::node::ComputeNode;
+
+/// What handlers get.
+#[derive(Debug, Clone)]
+pub(super) struct Api {
+    pub(super) node: Arc<ComputeNode>,
+    pub(super) limits: HttpLimits,
+    pub(super) ready: Arc<ReadyProbe>,
+    pub(super) communicator: CommunicatorPlaces,
+    pub(super) bodies: Bytes,
+    pub(super) polls: LongPolls,
+}
+
+impl Api {
+    /// What the handlers of one server get.
+    pub(super) fn of(node: Arc<ComputeNode>, limits: HttpLimits) -> Self {
+        Self {
+            node,
+            limits,
+            ready: Arc::default(),
+            communicator: CommunicatorPlaces::default(),
+            bodies: Bytes::new(limits.bodies_bytes),
+            polls: LongPolls::of(limits.connections),
+        }
+    }
+}
+
+/// Routes of one group. A path may appear in several groups, with different methods.
+pub(super) type Routes = Vec<(&'static str, MethodRouter<Api>)>;

@@ -1,0 +1,90 @@
+//! Whether Postgres answers, for `/ready`.
+//!
+//! However many clients ask, Postgres is asked once at a time, and once in
+//! [`ready_max_age`](crate::timeouts::Timeouts::ready_max_age).
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use crate::node::ComputeNode;
+use crate::sql::{Session, SessionDeadlines, SessionError};
+
+/// `application_name` of the session that asks.
+const READY: &str = "compute_ctl:ready";
+
+/// What Postgres answered last, or the question that is under way.
+#[derive(Debug, Default)]
+pub(super) struct ReadyProbe {
+    last: Mutex<Option<Question>>,
+}
+
+#[derive(Debug, Clone)]
+struct Question {
+    asked: Instant,
+    /// None as long as it is under way.
+    answer: watch::Receiver<Option<bool>>,
+}
+
+impl Question {
+    /// Whether its answer will do for somebody who asks now.
+    fn is_fresh(&self, node: &ComputeNode) -> bool {
+        let under_way = self.answer.borrow().is_none() && self.answer.has_changed().is_ok();
+        under_way || self.asked.elapsed() < node.params.timeouts.ready_max_age
+    }
+}
+
+impl ReadyProbe {
+    /// The question runs in a task of its own: it goes on when the client that caused it leaves,
+    /// and all others wait for the same one.
+    pub(super) async fn ask(&self, node: &Arc<ComputeNode>) -> bool {
+        let mut question = {
+            let mut last = self.lock();
+            match last.as_ref().filter(|last| last.is_fresh(node)) {
+                Some(last) => last.clone(),
+                None => last.insert(Question::start(Arc::clone(node))).clone(),
+            }
+        };
+        // An error: the task ended without an answer.
+        let answer = question.answer.wait_for(Option::is_some).await;
+        answer.is_ok_and(|answer| *answer == Some(true))
+    }
+
+    /// It is whole at any moment.
+    fn lock(&self) -> MutexGuard<'_, Option<Question>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Question {
+    fn start(node: Arc<ComputeNode>) -> Self {
+        let (sender, answer) = watch::channel(None);
+        tokio::spawn(async move {
+            let limit = node.params.timeouts.ready_probe;
+            let result = timeout(limit, select_1(&node)).await;
+            let yes = match result {
+                Ok(Ok(())) => true,
+                Ok(Err(error)) => {
+                    tracing::warn!("not ready: {error}");
+                    false
+                }
+                Err(_) => {
+                    tracing::warn!("not ready: Postgres did not answer within {limit:?}");
+                    false
+                }
+            };
+            sender.send_replace(Some(yes));
+        });
+        Self { asked: Instant::now(), answer }
+    }
+}
+
+async fn select_1(node: &ComputeNode) -> Result<(), SessionError> {
+    let limit = node.params.timeouts.ready_probe;
+    let deadlines = SessionDeadlines { connect: limit, statement: limit, lock: limit };
+    let params = &node.params;
+    let config = params.session(READY)?;
+    Session::connect(&config, deadlines).await?.query("SELECT 1").await?;
+    Ok(())
+}
