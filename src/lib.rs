@@ -28,6 +28,7 @@
 //! | [`catalog`] | roles and databases |
 //! | [`sql`] | hardened sessions on the managed Postgres, the schema dump, the standby |
 //! | [`http`] | the two servers |
+//! | [`server`] | serves any router over HTTP/1.1, within limits |
 //! | [`services`] | what the compute does for Postgres while it runs: extensions, file cache, monitor |
 //! | [`sidecars`] | programs beside Postgres: pgbouncer, local_proxy, rsyslog, swap and quota |
 //! | [`client`] | `compute_ctl status`, `wait` and `terminate` |
@@ -65,6 +66,7 @@ pub mod node;
 pub mod os;
 pub mod postgres;
 pub mod secret;
+pub mod server;
 pub mod services;
 pub mod sidecars;
 pub mod spec;

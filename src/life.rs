@@ -17,7 +17,7 @@ use crate::cli::RunArgs;
 use crate::driver::{Driver, Stop};
 use crate::env::Environment;
 use crate::failpoints;
-use crate::http::{self, AuthMode, Authenticator, HttpLimits, Reserved};
+use crate::http::{self, AuthMode, Authenticator, HttpLimits, Reserved, Servers};
 use crate::node::heartbeat::TICK;
 use crate::node::{AcceptedSpec, ComputeNode, ComputeParams, ConfParams, Lakebase};
 use crate::os::children::Children;
@@ -214,9 +214,8 @@ async fn warm_up_and_serve(
             () = warmup::run(node) => {}
         }
     }
-    let runtime = tokio::runtime::Handle::current();
     let limits = HttpLimits::for_descriptors(limits::descriptor_limit());
-    let servers = match reserved.serve(&runtime, Arc::clone(node), authenticator, limits) {
+    let servers = match Servers::start(reserved, Arc::clone(node), authenticator, limits) {
         Ok(servers) => servers,
         Err(error) => {
             tracing::error!("{error}");

@@ -29,7 +29,7 @@ impl Api {
             ready: Arc::default(),
             communicator: CommunicatorPlaces::default(),
             bodies: Bytes::new(limits.bodies_bytes),
-            polls: LongPolls::of(limits.connections),
+            polls: LongPolls::of(limits.server.connections),
         }
     }
 }

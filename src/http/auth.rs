@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 use super::claims::Claims;
 use super::error::ApiError;
-use super::serve::Peer;
+use crate::server::Peer;
 use crate::spec::wire::Jwks;
 
 /// A token of a control plane has a few hundred bytes; no more work is done for a larger one.
@@ -32,7 +32,7 @@ const UNVERIFIED: &str = "failed to verify authorization token";
 
 /// Whether tokens are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthMode {
+pub(crate) enum AuthMode {
     /// Every protected route asks for a token.
     Verify,
     /// Nobody is asked. Only for Lakebase mode with an instance id, where the network policy
@@ -42,7 +42,7 @@ pub enum AuthMode {
 
 /// Decides who may use the protected routes of the external server.
 #[derive(Debug)]
-pub struct Authenticator {
+pub(crate) struct Authenticator {
     mode: AuthMode,
     compute_id: Option<String>,
     dev: bool,
@@ -55,7 +55,7 @@ pub struct Authenticator {
 impl Authenticator {
     /// Builds the keys. Unusable ones are skipped with a warning; an empty set lets nobody in
     /// (03 §4.3), except that with `dev` it lets in clients on the loopback interface.
-    pub fn new(jwks: &Jwks, compute_id: Option<String>, dev: bool, mode: AuthMode) -> Self {
+    pub(crate) fn new(jwks: &Jwks, compute_id: Option<String>, dev: bool, mode: AuthMode) -> Self {
         let says_rs256 = |key: &Jwk| key.common.key_algorithm == Some(KeyAlgorithm::RS256);
         let algorithm =
             if jwks.keys.iter().any(says_rs256) { Algorithm::RS256 } else { Algorithm::EdDSA };

@@ -20,7 +20,7 @@ use super::api::Api;
 use super::budget::{Bytes, Held};
 use super::error::ApiError;
 use super::limits::HttpLimits;
-use super::pool::Seat;
+use crate::server::Seat;
 use crate::spec::document::{self, DocumentError};
 
 /// Bytes of each body that the budget does not know: their number is bounded by that of the

@@ -1,12 +1,12 @@
 //! The two HTTP servers (03).
 //!
 //! ```text
-//! listen: reserve ports ──► serve: accept, limits ──► observe: request id, access log, panics
-//!                                                        │
-//!            auth ◄── protected external routes ◄────────┼──► internal routes
-//!              │                                         └──► open external routes
-//!              └──► body ──► lifecycle, metrics, probes ──► node
-//!                        └──► database, catalog_changes, health ──► Postgres
+//! ports: reserve ──► servers: start ──► `crate::server` ──► observe: request id, access log, panics
+//!                                                              │
+//!                  auth ◄── protected external routes ◄────────┼──► internal routes
+//!                    │                                         └──► open external routes
+//!                    └──► body ──► lifecycle, metrics, health ──► node
+//!                              └──► database, catalog_changes, ready ──► Postgres
 //! ```
 //!
 //! Each group of routes is one file that lists its `Routes`; `routes` puts them together. Handlers
@@ -31,15 +31,14 @@ mod health;
 mod lfc;
 mod lifecycle;
 mod limits;
-mod listen;
 mod metrics;
 mod observe;
 mod openapi;
-mod pool;
+mod ports;
 mod promotion;
 mod ready;
 mod routes;
-mod serve;
+mod servers;
 mod sql;
 #[cfg(test)]
 mod testing;
@@ -47,7 +46,7 @@ mod testing;
 mod tests;
 mod wait;
 
-pub use auth::{AuthMode, Authenticator};
-pub use limits::HttpLimits;
-pub use listen::{BindError, Reserved, Server, reserve};
-pub use serve::Servers;
+pub(crate) use auth::{AuthMode, Authenticator};
+pub(crate) use limits::HttpLimits;
+pub(crate) use ports::{Reserved, reserve};
+pub(crate) use servers::Servers;

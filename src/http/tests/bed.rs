@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::http::testing::{ED_KEY, node, sign};
 use crate::http::{AuthMode, Authenticator, HttpLimits, Servers, reserve};
 use crate::node::ComputeNode;
 use crate::node::requests::{ConfigureFailed, Request, Terminated};
+use crate::server::ServerLimits;
 use crate::spec::wire::Jwks;
 use crate::state::Event;
 
@@ -26,7 +26,7 @@ async fn drive(node: Arc<ComputeNode>, mut requests: UnboundedReceiver<Request>)
                     node.begin_start().unwrap();
                 }
                 started = true;
-                let outcome = match spec.spec().operation_uuid.as_deref() {
+                let outcome = match spec.spec().spec.operation_uuid.as_deref() {
                     Some("stop") => return,
                     Some("fail") => {
                         node.fail("no \"luck\"".to_owned()).unwrap();
@@ -52,6 +52,8 @@ async fn drive(node: Arc<ComputeNode>, mut requests: UnboundedReceiver<Request>)
 pub(super) struct Api {
     pub(super) node: Arc<ComputeNode>,
     pub(super) servers: Servers,
+    pub(super) external_port: u16,
+    pub(super) internal_port: u16,
     pub(super) client: reqwest::Client,
     pub(super) token: String,
 }
@@ -60,6 +62,11 @@ impl Api {
     /// Servers with the usual key.
     pub(super) fn start() -> Self {
         Self::start_with(HttpLimits::default())
+    }
+
+    /// Servers with limits of their own for connections.
+    pub(super) fn start_within(server: ServerLimits) -> Self {
+        Self::start_with(HttpLimits { server, ..HttpLimits::default() })
     }
 
     pub(super) fn start_with(limits: HttpLimits) -> Self {
@@ -74,19 +81,19 @@ impl Api {
         let (node, requests) = node();
         tokio::spawn(drive(Arc::clone(&node), requests));
         let reserved = reserve(0, 0, None).unwrap();
-        let servers =
-            reserved.serve(&Handle::current(), Arc::clone(&node), authenticator, limits).unwrap();
+        let (external_port, internal_port) = (reserved.external_port(), reserved.internal_port());
+        let servers = Servers::start(reserved, Arc::clone(&node), authenticator, limits).unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let token = sign(&ED_KEY, &json!({"compute_id": "c1"}));
-        Self { node, servers, client, token }
+        Self { node, servers, external_port, internal_port, client, token }
     }
 
     pub(super) fn external(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.servers.external_port())
+        format!("http://127.0.0.1:{}{path}", self.external_port)
     }
 
     pub(super) fn internal(&self, path: &str) -> String {
-        format!("http://localhost:{}{path}", self.servers.internal_port())
+        format!("http://localhost:{}{path}", self.internal_port)
     }
 
     pub(super) async fn get(&self, path: &str) -> Answer {

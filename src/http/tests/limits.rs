@@ -9,13 +9,14 @@ use tokio::time::timeout;
 
 use super::bed::{Answer, Api};
 use crate::http::HttpLimits;
+use crate::server::ServerLimits;
 use crate::state::Event;
 
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn connect(api: &Api) -> TcpStream {
-    TcpStream::connect(("127.0.0.1", api.servers.external_port())).await.unwrap()
+    TcpStream::connect(("127.0.0.1", api.external_port)).await.unwrap()
 }
 
 async fn is_closed(stream: &mut TcpStream) -> bool {
@@ -33,7 +34,7 @@ async fn request(stream: &mut TcpStream, head: &str) -> String {
 
 #[tokio::test]
 async fn the_longest_idle_connection_makes_room() {
-    let api = Api::start_with(HttpLimits { connections: 2, ..HttpLimits::default() });
+    let api = Api::start_within(ServerLimits { connections: 2, ..ServerLimits::default() });
     let mut stalled = connect(&api).await;
     stalled.write_all(b"G").await.unwrap();
     let mut kept = connect(&api).await;
@@ -53,7 +54,7 @@ async fn the_longest_idle_connection_makes_room() {
 /// A request in progress is not given up for others; when it is over its connection makes room.
 #[tokio::test]
 async fn a_busy_connection_stays() {
-    let api = Api::start_with(HttpLimits { connections: 1, ..HttpLimits::default() });
+    let api = Api::start_within(ServerLimits { connections: 1, ..ServerLimits::default() });
     let mut waiting = connect(&api).await;
     let token = &api.token;
     let head = format!(
@@ -78,7 +79,7 @@ async fn a_busy_connection_stays() {
 #[tokio::test]
 async fn an_idle_connection_is_closed_in_time() {
     let short = Duration::from_millis(50);
-    let api = Api::start_with(HttpLimits { header_read: short, ..HttpLimits::default() });
+    let api = Api::start_within(ServerLimits { header_read: short, ..ServerLimits::default() });
     let mut kept = connect(&api).await;
     assert_eq!(request(&mut kept, "HEAD /metrics HTTP/1.1\r\n").await, "HTTP/1.1 200");
     let mut rest = Vec::new();
@@ -105,7 +106,7 @@ async fn a_body_that_stops_is_answered() {
 #[tokio::test]
 async fn unread_answers_end_the_connection() {
     let unread = Duration::from_millis(100);
-    let api = Api::start_with(HttpLimits { unread, ..HttpLimits::default() });
+    let api = Api::start_within(ServerLimits { unread, ..ServerLimits::default() });
     let mut greedy = connect(&api).await;
     let requests = "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
     let flood = async { while greedy.write_all(requests.as_bytes()).await.is_ok() {} };
@@ -116,7 +117,7 @@ async fn unread_answers_end_the_connection() {
 /// Requests that wait behind answers that nobody reads are no requests in progress.
 #[tokio::test]
 async fn unread_answers_keep_no_seat() {
-    let api = Api::start_with(HttpLimits { connections: 2, ..HttpLimits::default() });
+    let api = Api::start_within(ServerLimits { connections: 2, ..ServerLimits::default() });
     let requests =
         "GET /openapi.json HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx".repeat(1000);
     let mut greedy = [connect(&api).await, connect(&api).await];
@@ -133,7 +134,7 @@ async fn unread_answers_keep_no_seat() {
 /// Half of the connections may wait for something to happen; the rest is for everybody else.
 #[tokio::test]
 async fn long_polls_leave_room() {
-    let api = Api::start_with(HttpLimits { connections: 4, ..HttpLimits::default() });
+    let api = Api::start_within(ServerLimits { connections: 4, ..ServerLimits::default() });
     let path = "/status?wait=running&timeout=5m";
     let ask = || api.client.get(api.external(path)).bearer_auth(&api.token);
     // Whichever comes last.
@@ -156,7 +157,7 @@ async fn long_polls_leave_room() {
 /// While a body is read its client is waited for, like one that has sent half a head.
 #[tokio::test]
 async fn a_stalled_body_makes_room() {
-    let api = Api::start_with(HttpLimits { connections: 1, ..HttpLimits::default() });
+    let api = Api::start_within(ServerLimits { connections: 1, ..ServerLimits::default() });
     let mut stalled = connect(&api).await;
     let head = format!(
         "POST /configure HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\

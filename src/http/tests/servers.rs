@@ -9,8 +9,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::bed::{Answer, Api, good_body};
-use crate::http::testing::{OTHER_ED_KEY, sign};
-use crate::http::{AuthMode, Authenticator, HttpLimits};
+use crate::http::testing::{OTHER_ED_KEY, node, sign};
+use crate::http::{AuthMode, Authenticator, HttpLimits, Servers, reserve};
+use crate::server::ServerLimits;
+use crate::server::testing::port_of_closed_connection;
 use crate::spec::wire::Jwks;
 use crate::state::{ComputeStatus, Event, TerminateMode};
 
@@ -61,7 +63,7 @@ async fn dev_without_keys_lets_in_local_clients() {
     for (dev, code) in [(true, 200), (false, 400)] {
         let api = Api::start_as(HttpLimits::default(), authenticator(dev));
         for host in loopback_hosts() {
-            let url = format!("http://{host}:{}/status", api.servers.external_port());
+            let url = format!("http://{host}:{}/status", api.external_port);
             assert_eq!(Answer::of(api.client.get(url)).await.code, code);
         }
     }
@@ -320,7 +322,7 @@ async fn raw_terminate(api: &Api, query: &str) -> String {
 }
 
 async fn raw(api: &Api, request: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", api.servers.external_port())).await.unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", api.external_port)).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -387,9 +389,7 @@ async fn refresh_configuration_by_state() {
 async fn both_families_are_served() {
     let api = Api::start();
     for host in loopback_hosts().into_iter().chain(["localhost"]) {
-        for (port, path) in
-            [(api.servers.external_port(), "/metrics"), (api.servers.internal_port(), "/nope")]
-        {
+        for (port, path) in [(api.external_port, "/metrics"), (api.internal_port, "/nope")] {
             let answer = Answer::of(api.client.get(format!("http://{host}:{port}{path}"))).await;
             assert!([200, 404].contains(&answer.code));
         }
@@ -400,13 +400,10 @@ async fn both_families_are_served() {
 /// leaves its place to the next.
 #[tokio::test]
 async fn silent_clients_do_not_hold_the_server() {
-    let limits = HttpLimits {
-        connections: 1,
-        header_read: Duration::from_millis(50),
-        ..HttpLimits::default()
-    };
-    let api = Api::start_with(limits);
-    let mut silent = TcpStream::connect(("127.0.0.1", api.servers.external_port())).await.unwrap();
+    let header_read = Duration::from_millis(50);
+    let limits = ServerLimits { connections: 1, header_read, ..ServerLimits::default() };
+    let api = Api::start_within(limits);
+    let mut silent = TcpStream::connect(("127.0.0.1", api.external_port)).await.unwrap();
     silent.write_all(b"GET /metrics HT").await.unwrap();
     let answer = Answer::of(api.client.get(api.external("/metrics"))).await;
     assert_eq!(answer.code, 200);
@@ -432,7 +429,7 @@ async fn shutdown_is_bounded() {
     let api = Api::start();
     let url = api.external("/metrics");
     assert_eq!(Answer::of(api.client.get(&url)).await.code, 200);
-    let mut stuck = TcpStream::connect(("127.0.0.1", api.servers.external_port())).await.unwrap();
+    let mut stuck = TcpStream::connect(("127.0.0.1", api.external_port)).await.unwrap();
     let head = format!(
         "POST /configure HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
          content-type: application/json\r\ncontent-length: 10\r\n\r\n",
@@ -443,4 +440,21 @@ async fn shutdown_is_bounded() {
     let mut rest = Vec::new();
     let _ = stuck.read_to_end(&mut rest).await;
     assert!(api.client.get(&url).send().await.is_err());
+}
+
+/// A port that another program reserved as well and opened first is the same error as one that is
+/// taken.
+#[tokio::test]
+async fn a_port_reserved_twice_opens_once() {
+    let port = port_of_closed_connection();
+    let first = reserve(port, 0, None).unwrap();
+    let Ok(second) = reserve(port, 0, None) else { return };
+    let start = |reserved| {
+        let keys = Authenticator::new(&Jwks::default(), None, false, AuthMode::Verify);
+        Servers::start(reserved, node().0, keys, HttpLimits::default())
+    };
+    let _listening = start(first).unwrap();
+    let text = start(second).unwrap_err().to_string();
+    assert!(text.contains(&format!("external HTTP server cannot use port {port}")), "{text}");
+    assert!(text.contains("--external-http-port"), "{text}");
 }

@@ -1,12 +1,14 @@
 //! The connections of one server, and which of them goes when there is no room.
 //!
 //! A connection is busy from the head of a request to the last byte of the answer's body, except
-//! while the body of the request is read; else it waits for its client. Those that wait are kept in the order in which they began to, and when
-//! another client comes and there is no room, the first of them is dropped. So thousands that send
-//! one byte and stall cost the next client nothing: they push each other out.
+//! while the body of the request is read; else it waits for its client. Those that wait are kept
+//! in the order in which they began to, and when another client comes and there is no room, the
+//! first of them is dropped. So thousands that send one byte and stall cost the next client
+//! nothing: they push each other out.
 //!
 //! Invariant: a busy connection is never dropped here.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,8 +18,6 @@ use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio_util::sync::CancellationToken;
-
-use super::budget::Held;
 
 /// Connections that wait for their clients, by the order in which they began to.
 #[derive(Debug, Clone, Default)]
@@ -36,7 +36,7 @@ impl Pool {
             pool: self.clone(),
             dropped: CancellationToken::new(),
             place: Arc::new(Mutex::new(None)),
-            held: Arc::default(),
+            kept: Arc::default(),
         };
         seat.wait();
         seat
@@ -61,14 +61,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// One connection. Clones are the same one.
 #[derive(Debug, Clone)]
-pub(super) struct Seat {
+pub(crate) struct Seat {
     pool: Pool,
-    /// Somebody else needs the room.
+    /// Another connection needs the room.
     pub(super) dropped: CancellationToken,
     /// Where it is among those that wait; none while it is busy.
     place: Arc<Mutex<Option<u64>>>,
-    /// What the body of the request in progress has taken from the server's budget.
-    held: Arc<Mutex<Held>>,
+    /// What the request in progress holds until it is over.
+    kept: Arc<Mutex<Option<Box<dyn Any + Send>>>>,
 }
 
 impl Seat {
@@ -89,14 +89,15 @@ impl Seat {
     }
 
     /// Waits for its client within a request, until the guard is dropped.
-    pub(super) fn waits_for_body(&self) -> WaitsForBody {
+    pub(crate) fn waits_for_body(&self) -> WaitsForBody {
         self.wait();
         WaitsForBody(self.clone())
     }
 
-    /// Keeps what a body has taken until the request is over.
-    pub(super) fn keep(&self, held: Held) {
-        *lock(&self.held) = held;
+    /// Keeps something until the request in progress is over: until its answer has been read, or
+    /// the connection has ended.
+    pub(crate) fn keep(&self, value: impl Send + 'static) {
+        *lock(&self.kept) = Some(Box::new(value));
     }
 
     /// Busy until the guard is dropped. HTTP/1.1 has one request at a time.
@@ -112,14 +113,15 @@ pub(super) struct Busy(Seat);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.keep(Held::default());
+        let kept = lock(&self.0.kept).take();
+        drop(kept);
         self.0.wait();
     }
 }
 
 /// A connection whose request has a body that is not there yet.
 #[derive(Debug)]
-pub(super) struct WaitsForBody(Seat);
+pub(crate) struct WaitsForBody(Seat);
 
 impl Drop for WaitsForBody {
     fn drop(&mut self) {
@@ -176,20 +178,20 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_body_may_go_and_gives_back_what_it_took() {
-        let (pool, budget) = (Pool::default(), super::super::budget::Bytes::new(1));
+    fn who_waits_for_a_body_may_go_and_gives_back_what_it_kept() {
+        let pool = Pool::default();
         let seat = pool.join();
         let busy = seat.busy();
         drop(seat.waits_for_body());
         assert_eq!(pool.drop_longest_waiting(9), 0, "it is busy again");
-        let mut held = Held::default();
-        assert!(budget.take(1, &mut held));
-        seat.keep(held);
-        assert!(!budget.take(1, &mut Held::default()));
+        let kept = Arc::new(());
+        seat.keep(Arc::clone(&kept));
         let waits = seat.waits_for_body();
         assert_eq!(pool.drop_longest_waiting(9), 1);
-        drop((waits, busy));
-        assert!(budget.take(1, &mut Held::default()));
+        drop(waits);
+        assert_eq!(Arc::strong_count(&kept), 2);
+        drop(busy);
+        assert_eq!(Arc::strong_count(&kept), 1);
     }
 
     #[test]

@@ -1,0 +1,169 @@
+//! Ports: reserved before anything else happens, opened when there is something to say.
+//!
+//! A taken port must be an error before PGDATA is touched (03 W2, T30), but an empty compute
+//! answers only when its warm-up is over. So [`reserve`] binds the sockets without listening.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+
+use thiserror::Error;
+
+use crate::server::{LOOPBACK, ReservedPort};
+
+/// One of the two servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Server {
+    /// For the control plane, on all interfaces.
+    External,
+    /// For Postgres and its neighbours, on the loopback addresses (03 W1).
+    Internal,
+}
+
+impl Server {
+    const fn flag(self) -> &'static str {
+        match self {
+            Self::External => "--external-http-port",
+            Self::Internal => "--internal-http-port",
+        }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::External => "external",
+            Self::Internal => "internal",
+        })
+    }
+}
+
+/// A server cannot have its port.
+#[derive(Debug, Error)]
+#[error("the {server} HTTP server cannot use port {port}: {source}; {}", self.advice())]
+pub(crate) struct BindError {
+    pub(super) server: Server,
+    /// The port that was asked for; 0 for any.
+    pub(super) port: u16,
+    /// What the system said.
+    pub(super) source: io::Error,
+}
+
+impl BindError {
+    fn advice(&self) -> String {
+        let flag = self.server.flag();
+        match self.source.kind() {
+            io::ErrorKind::AddrInUse => {
+                format!("stop the program that uses it, or choose another port with {flag}")
+            }
+            io::ErrorKind::PermissionDenied => {
+                format!("choose a port from 1024 up with {flag}, or grant the privilege")
+            }
+            _ => format!("check the network of this machine, or choose another port with {flag}"),
+        }
+    }
+}
+
+/// Both ports, bound but not open.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    pub(super) external: ReservedPort,
+    pub(super) internal: ReservedPort,
+}
+
+/// Binds the ports of both servers; 0 takes any free one.
+///
+/// The external server gets all interfaces, over IPv4 and IPv6 if the host has both. The internal
+/// one gets `127.0.0.1` and `::1`, of which the one that the host lacks is skipped; with
+/// `internal_bind` that address. Any other than these two comes in addition to them, because
+/// Postgres and local_proxy look for the server on `localhost`.
+pub(crate) fn reserve(
+    external_port: u16,
+    internal_port: u16,
+    internal_bind: Option<IpAddr>,
+) -> Result<Reserved, BindError> {
+    let error = |server, port| move |source| BindError { server, port, source };
+    let external = ReservedPort::on_all_interfaces(external_port)
+        .map_err(error(Server::External, external_port))?;
+    let internal = ReservedPort::on_each(internal_port, &internal_addresses(internal_bind))
+        .map_err(error(Server::Internal, internal_port))?;
+    Ok(Reserved { external, internal })
+}
+
+/// Where the internal server listens. Of these the loopback addresses may be missing on the host,
+/// as long as one is there.
+fn internal_addresses(bind: Option<IpAddr>) -> Vec<IpAddr> {
+    match bind {
+        None => LOOPBACK.into(),
+        Some(address) if LOOPBACK.contains(&address) => vec![address],
+        // One socket for all addresses of both families.
+        Some(IpAddr::V6(address)) if address.is_unspecified() => vec![address.into()],
+        Some(IpAddr::V4(address)) if address.is_unspecified() => {
+            vec![address.into(), Ipv6Addr::LOCALHOST.into()]
+        }
+        Some(address) => [vec![address], LOOPBACK.into()].concat(),
+    }
+}
+
+impl Reserved {
+    /// The port of the external server.
+    pub(crate) fn external_port(&self) -> u16 {
+        self.external.port()
+    }
+
+    /// The port of the internal server.
+    pub(crate) fn internal_port(&self) -> u16 {
+        self.internal.port()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::testing::port_of_closed_connection;
+    use std::net::{Ipv4Addr, TcpListener as StdListener, TcpStream};
+
+    fn error(external_port: u16, internal_port: u16) -> String {
+        reserve(external_port, internal_port, None).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn reserved_ports_refuse_clients_and_other_owners() {
+        let reserved = reserve(0, 0, None).unwrap();
+        let (external, internal) = (reserved.external_port(), reserved.internal_port());
+        assert_ne!(external, internal);
+        for port in [external, internal] {
+            assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
+            assert!(StdListener::bind((Ipv4Addr::LOCALHOST, port)).is_err());
+        }
+        let text = error(external, 0);
+        assert!(text.contains(&format!("external HTTP server cannot use port {external}")));
+        assert!(text.contains("--external-http-port"), "{text}");
+        let text = error(0, internal);
+        assert!(text.contains(&format!("internal HTTP server cannot use port {internal}")));
+        assert!(text.contains("--internal-http-port"), "{text}");
+        drop(reserved);
+        reserve(external, internal, None).unwrap();
+    }
+
+    #[test]
+    fn a_listener_on_either_family_is_found() {
+        for address in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"] {
+            let Ok(listener) = StdListener::bind(address) else { continue };
+            let port = listener.local_addr().unwrap().port();
+            assert!(error(port, 0).contains("external"), "{address}");
+            assert!(error(0, port).contains("internal"), "{address}");
+        }
+    }
+
+    #[test]
+    fn one_port_cannot_serve_both() {
+        let port = reserve(0, 0, None).unwrap().external_port();
+        assert!(error(port, port).contains("internal"));
+    }
+
+    #[test]
+    fn ports_of_closed_connections_are_free() {
+        reserve(port_of_closed_connection(), port_of_closed_connection(), None).unwrap();
+    }
+}

@@ -1,0 +1,62 @@
+//! Both servers at work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::api::Api;
+use super::auth::Authenticator;
+use super::limits::HttpLimits;
+use super::ports::{BindError, Reserved, Server};
+use super::routes::{external, internal};
+use crate::node::ComputeNode;
+use crate::server::{self, ServerTasks};
+
+/// Both servers at work. They go on when this is dropped; [`Servers::shutdown`] ends them.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    tasks: ServerTasks,
+}
+
+impl Servers {
+    /// Opens both ports and serves them, the external one first (03 §1). Fails only if another
+    /// program reserved a port in the same way and was faster. Must be called inside a runtime.
+    pub(crate) fn start(
+        reserved: Reserved,
+        node: Arc<ComputeNode>,
+        authenticator: Authenticator,
+        limits: HttpLimits,
+    ) -> Result<Self, BindError> {
+        let (external_port, internal_port) = (reserved.external_port(), reserved.internal_port());
+        for address in reserved.internal.addresses_outside_loopback() {
+            tracing::warn!(
+                "the internal HTTP server asks for no token and is reachable from outside, on \
+                 {address} port {internal_port}: whoever reaches it can install extensions, grant \
+                 privileges and have the configuration fetched again"
+            );
+        }
+        // Both are opened before either is served: a failure leaves nothing half open.
+        let error = |server, port| move |source| BindError { server, port, source };
+        let external_listeners = reserved.external.listen(&limits.server);
+        let external_listeners =
+            external_listeners.map_err(error(Server::External, external_port))?;
+        let internal_listeners = reserved.internal.listen(&limits.server);
+        let internal_listeners =
+            internal_listeners.map_err(error(Server::Internal, internal_port))?;
+        let tasks = ServerTasks::default();
+        let router = external(Api::of(Arc::clone(&node), limits), authenticator);
+        server::serve(external_listeners, &router, limits.server, &tasks);
+        let router = internal(Api::of(node, limits.for_internal()));
+        server::serve(internal_listeners, &router, limits.server, &tasks);
+        tracing::info!(
+            "HTTP servers are listening: external on port {external_port}, \
+             internal on port {internal_port}"
+        );
+        Ok(Self { tasks })
+    }
+
+    /// Accepts nothing more, lets requests in progress end for at most `grace`, then cuts the
+    /// connections.
+    pub(crate) async fn shutdown(self, grace: Duration) {
+        self.tasks.shutdown(grace).await;
+    }
+}

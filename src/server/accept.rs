@@ -1,0 +1,140 @@
+//! Accepts connections, and makes room for the next one.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::connection::Connection;
+use super::limits::ServerLimits;
+use super::pool::Pool;
+use super::tasks::ServerTasks;
+
+/// Pause after an error of accept that nothing can be done about.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Pause after the table of descriptors was full: time for dropped connections to close.
+const ROOM_BACKOFF: Duration = Duration::from_millis(10);
+
+/// Connections dropped at once when the table of descriptors is full.
+const ROOM: usize = 32;
+
+/// Serves one router on some listeners, which share the limits. Must be called inside a runtime.
+pub(crate) fn serve(
+    listeners: Vec<TcpListener>,
+    router: &Router,
+    limits: ServerLimits,
+    tasks: &ServerTasks,
+) {
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let pool = Pool::default();
+    for listener in listeners {
+        let acceptor = Acceptor {
+            router: router.clone(),
+            slots: Arc::clone(&slots),
+            pool: pool.clone(),
+            limits,
+            tasks: tasks.clone(),
+        };
+        let closing = tasks.closing().clone();
+        tasks.spawn(async move {
+            closing.run_until_cancelled(acceptor.accept_all(listener)).await;
+        });
+    }
+}
+
+/// Accepts from one listener of a server.
+struct Acceptor {
+    router: Router,
+    slots: Arc<Semaphore>,
+    pool: Pool,
+    limits: ServerLimits,
+    tasks: ServerTasks,
+}
+
+impl Acceptor {
+    async fn accept_all(&self, listener: TcpListener) {
+        loop {
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!("could not accept an HTTP connection: {error}");
+                    tokio::time::sleep(self.make_room_after(&error)).await;
+                    continue;
+                }
+            };
+            let Some(slot) = self.slot().await else { return };
+            let seat = self.pool.join();
+            let connection = Connection {
+                peer,
+                router: self.router.clone(),
+                limits: self.limits,
+                seat: seat.clone(),
+                closing: self.tasks.closing().clone(),
+            };
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    () = seat.dropped.cancelled() => {
+                        tracing::debug!("dropped the idle HTTP connection of {peer}: no room");
+                    }
+                    () = connection.serve(stream) => {}
+                }
+                seat.leave();
+                drop(slot);
+            });
+        }
+    }
+
+    /// Room for one more connection, at the expense of the longest idle one. Where all are busy it
+    /// is looked again for one, until there is room. None is never seen: nobody closes the semaphore.
+    async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Some(slot);
+        }
+        loop {
+            self.pool.drop_longest_waiting(1);
+            let slot = Arc::clone(&self.slots).acquire_owned();
+            if let Ok(slot) = timeout(ACCEPT_BACKOFF, slot).await {
+                return slot.ok();
+            }
+        }
+    }
+
+    /// What can be done about an error of accept; returns how long to wait before the next try,
+    /// so that an error that stays does not keep a processor busy.
+    fn make_room_after(&self, error: &io::Error) -> Duration {
+        use nix::libc::{EMFILE, ENFILE};
+        let full = matches!(error.raw_os_error(), Some(EMFILE | ENFILE));
+        if full && self.pool.drop_longest_waiting(ROOM) > 0 { ROOM_BACKOFF } else { ACCEPT_BACKOFF }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Either a connection is dropped, or there is a pause that keeps the loop from spinning.
+    #[test]
+    fn a_full_table_of_descriptors_drops_idle_connections() {
+        let acceptor = Acceptor {
+            router: Router::new(),
+            slots: Arc::new(Semaphore::new(1)),
+            pool: Pool::default(),
+            limits: ServerLimits::default(),
+            tasks: ServerTasks::default(),
+        };
+        let full = io::Error::from_raw_os_error(nix::libc::EMFILE);
+        let other = io::Error::from_raw_os_error(nix::libc::ECONNABORTED);
+        assert_eq!(acceptor.make_room_after(&full), ACCEPT_BACKOFF, "none to drop");
+        let seats: Vec<_> = (0..=ROOM).map(|_| acceptor.pool.join()).collect();
+        assert_eq!(acceptor.make_room_after(&other), ACCEPT_BACKOFF);
+        assert!(seats.iter().all(|seat| !seat.dropped.is_cancelled()));
+        assert_eq!(acceptor.make_room_after(&full), ROOM_BACKOFF);
+        let dropped = seats.iter().map(|seat| seat.dropped.is_cancelled()).collect::<Vec<_>>();
+        assert_eq!(dropped, [vec![true; ROOM], vec![false]].concat());
+    }
+}

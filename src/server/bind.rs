@@ -1,0 +1,163 @@
+//! Ports: reserved before anything else happens, opened when there is something to say.
+//!
+//! A reserved port is bound without listening: no other program gets it, and clients are refused
+//! until [`ReservedPort::listen`].
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::net::TcpListener;
+
+use super::limits::ServerLimits;
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// After so long the system asks a silent client whether it is still there, so that clients that
+/// vanished without a word do not hold connections for ever.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Tries to find a free port that both loopback addresses have, when any will do.
+const FREE_PORT_TRIES: usize = 16;
+
+/// What `localhost` stands for.
+pub(crate) const LOOPBACK: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+/// The sockets of one server, all on the same port, bound but not open.
+#[derive(Debug)]
+pub(crate) struct ReservedPort {
+    port: u16,
+    sockets: Vec<Socket>,
+}
+
+impl ReservedPort {
+    /// Reserves a port on all interfaces, over IPv4 and IPv6 if the host has both; 0 takes any free
+    /// one.
+    pub(crate) fn on_all_interfaces(port: u16) -> io::Result<Self> {
+        let socket = match bind((Ipv6Addr::UNSPECIFIED, port).into()) {
+            Err(error) if is_missing_family(&error) => bind((Ipv4Addr::UNSPECIFIED, port).into())?,
+            other => other?,
+        };
+        Ok(Self { port: local_port(&socket)?, sockets: vec![socket] })
+    }
+
+    /// Reserves the same port on each of the addresses; 0 takes one that is free on all of them. Of
+    /// the addresses of [`LOOPBACK`] those that the host lacks are skipped, as long as one address
+    /// is left.
+    pub(crate) fn on_each(port: u16, addresses: &[IpAddr]) -> io::Result<Self> {
+        let mut tries = 1..=FREE_PORT_TRIES;
+        loop {
+            match bind_each(port, addresses) {
+                // The port that was free on one address is taken on the other.
+                Err(error)
+                    if port == 0
+                        && error.kind() == io::ErrorKind::AddrInUse
+                        && tries.next().is_some() => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// The port, the real one where 0 was given.
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The addresses that other machines can reach.
+    pub(crate) fn addresses_outside_loopback(&self) -> impl Iterator<Item = IpAddr> {
+        let addresses = self.sockets.iter().filter_map(|socket| socket.local_addr().ok());
+        let addresses = addresses.filter_map(|address| Some(address.as_socket()?.ip()));
+        addresses.filter(|address| !address.is_loopback())
+    }
+
+    /// Opens the port. Fails only if another program reserved it in the same way and was faster.
+    /// Must be called inside a runtime.
+    pub(crate) fn listen(self, limits: &ServerLimits) -> io::Result<Vec<TcpListener>> {
+        let listen = |socket: Socket| {
+            // From now on, so that the port is free for a successor at once.
+            socket.set_reuse_address(true)?;
+            // These two are inherited by the connections.
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+            // Also ends a connection whose client acknowledges, but reads nothing.
+            socket.set_tcp_user_timeout(Some(limits.unread))?;
+            socket.listen(BACKLOG)?;
+            TcpListener::from_std(socket.into())
+        };
+        self.sockets.into_iter().map(listen).collect()
+    }
+}
+
+fn bind_each(mut port: u16, addresses: &[IpAddr]) -> io::Result<ReservedPort> {
+    let mut sockets = Vec::new();
+    let mut missing = None;
+    for address in addresses {
+        match bind(SocketAddr::new(*address, port)) {
+            Ok(socket) => {
+                port = local_port(&socket)?;
+                sockets.push(socket);
+            }
+            // Only what the caller did not ask for by name may be missing.
+            Err(error) if is_missing_family(&error) && LOOPBACK.contains(address) => {
+                missing = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match missing {
+        Some(error) if sockets.is_empty() => Err(error),
+        _ => Ok(ReservedPort { port, sockets }),
+    }
+}
+
+/// Binds one socket without listening.
+fn bind(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    if let SocketAddr::V6(v6) = address {
+        // Not left to the system's default: the external server wants both families.
+        socket.set_only_v6(!v6.ip().is_unspecified())?;
+    }
+    match socket.bind(&address.into()) {
+        // The first try is without SO_REUSEADDR, because two sockets that have it and do not
+        // listen yet may share a port. Connections of a predecessor that are closed but still
+        // remembered forbid such a bind; with the flag only sockets in use do.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            socket.set_reuse_address(true)?;
+            socket.bind(&address.into())?;
+        }
+        other => other?,
+    }
+    Ok(socket)
+}
+
+fn local_port(socket: &Socket) -> io::Result<u16> {
+    Ok(socket.local_addr()?.as_socket().map_or(0, |address| address.port()))
+}
+
+/// The host has no IPv6 (or no IPv4), or has it without this address.
+fn is_missing_family(error: &io::Error) -> bool {
+    use nix::libc::{EAFNOSUPPORT, EPROTONOSUPPORT};
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || matches!(error.raw_os_error(), Some(EAFNOSUPPORT | EPROTONOSUPPORT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::port_of_closed_connection;
+    use super::*;
+
+    /// The one case in which two processes can reserve the same port: the slower one learns it
+    /// when it opens the port.
+    #[tokio::test]
+    async fn a_port_reserved_twice_opens_once() {
+        let port = port_of_closed_connection();
+        let first = ReservedPort::on_all_interfaces(port).unwrap();
+        let Ok(second) = ReservedPort::on_all_interfaces(port) else { return };
+        let _listening = first.listen(&ServerLimits::default()).unwrap();
+        let error = second.listen(&ServerLimits::default()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+}
