@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -16,6 +16,7 @@ use tower::ServiceExt as _;
 
 use super::limits::ServerLimits;
 use super::pool::{BusyBody, Seat};
+use super::socket::Socket;
 
 /// Address of the client, in the extensions of each request.
 #[derive(Debug, Clone, Copy)]
@@ -32,42 +33,55 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Answers requests until the connection ends.
+    /// Answers requests until the connection ends; if one of them upgrades it, waits for the end of
+    /// the other protocol, for which the handler has the socket then.
     pub(super) async fn serve(self, stream: TcpStream) {
-        let Self { peer, router, limits, seat, closing } = self;
         // Answers are small and waited for; nothing is gained by gathering them.
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!("could not set TCP_NODELAY for {peer}: {error}");
+            tracing::debug!("could not set TCP_NODELAY for {}: {error}", self.peer);
         }
-        let service = service_fn(move |request: Request<Incoming>| {
-            let seat = seat.clone();
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(Peer(peer));
-            request.extensions_mut().insert(seat.clone());
-            let answer = router.clone().oneshot(request);
-            async move {
-                // Not before it is worked on: a request that waits until the client has read the
-                // answer before it must not keep the seat.
-                let busy = seat.busy();
-                Ok::<_, Infallible>(answer.await?.map(|body| BusyBody { body, _busy: busy }))
-            }
-        });
+        let (socket, handle) = Socket::new(stream);
+        if let Err(error) = self.speak_http(socket).await {
+            tracing::debug!("HTTP connection of {} ended: {error}", self.peer);
+        }
+        if self.seat.is_upgraded() {
+            handle.until_closed(self.closing).await;
+        }
+    }
+
+    async fn speak_http(&self, socket: Socket) -> hyper::Result<()> {
+        let limits = &self.limits;
+        let service = service_fn(|request| self.answer(request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_read)
             .max_header_size(limits.header_bytes)
             .max_buf_size(limits.header_bytes.max(8192))
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(socket), service)
+            .with_upgrades();
         tokio::pin!(connection);
-        let result = tokio::select! {
+        tokio::select! {
             result = connection.as_mut() => result,
-            () = closing.cancelled() => {
+            () = self.closing.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
-        };
-        if let Err(error) = result {
-            tracing::debug!("HTTP connection of {peer} ended: {error}");
         }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<BusyBody>, Infallible> {
+        // Not before it is worked on: a request that waits until the client has read the answer
+        // before it must not keep the seat.
+        let busy = self.seat.busy();
+        let connects = request.method() == Method::CONNECT;
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(self.peer));
+        request.extensions_mut().insert(self.seat.clone());
+        let answer = self.router.clone().oneshot(request).await?;
+        let status = answer.status();
+        if status == StatusCode::SWITCHING_PROTOCOLS || connects && status.is_success() {
+            self.seat.upgrade();
+        }
+        Ok(answer.map(|body| BusyBody { body, _busy: busy }))
     }
 }

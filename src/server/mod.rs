@@ -4,7 +4,13 @@
 //! bind: reserve a port ──► listen ──► accept: a slot, or room by dropping an idle connection
 //!                                        │                                        │
 //!            tasks: what is running ◄────┴──► connection: HTTP/1.1               pool
+//!                                                 └─► socket: what an upgrade leaves to the server
 //! ```
+//!
+//! A handler may upgrade its connection (`hyper::upgrade::on`). From then on the connection is busy
+//! until the handler drops it: it keeps its slot and makes no room for others, and no limit of HTTP
+//! ends it. The shutdown shows the handler an end of file, and cuts the connection after the grace.
+//! What a handler begins beside its answer belongs into [`ServerTasks::spawn`].
 //!
 //! Invariant: nothing that a client does or omits holds a resource for ever, or keeps others out.
 //! Connections are limited in number, headers in size and time, unread answers in time; accepting
@@ -15,9 +21,12 @@ mod bind;
 mod connection;
 mod limits;
 mod pool;
+mod socket;
 mod tasks;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use accept::serve;
 pub(crate) use bind::{LOOPBACK, ReservedPort};

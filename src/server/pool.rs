@@ -6,11 +6,16 @@
 //! first of them is dropped. So thousands that send one byte and stall cost the next client
 //! nothing: they push each other out.
 //!
+//! A connection that was upgraded to another protocol is busy until it is closed: here is not known
+//! what it waits for.
+//!
 //! Invariant: a busy connection is never dropped here.
 
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -35,7 +40,8 @@ impl Pool {
         let seat = Seat {
             pool: self.clone(),
             dropped: CancellationToken::new(),
-            place: Arc::new(Mutex::new(None)),
+            place: Arc::default(),
+            upgraded: Arc::default(),
             kept: Arc::default(),
         };
         seat.wait();
@@ -67,12 +73,17 @@ pub(crate) struct Seat {
     pub(super) dropped: CancellationToken,
     /// Where it is among those that wait; none while it is busy.
     place: Arc<Mutex<Option<u64>>>,
+    /// It speaks another protocol, and never waits again.
+    upgraded: Arc<AtomicBool>,
     /// What the request in progress holds until it is over.
     kept: Arc<Mutex<Option<Box<dyn Any + Send>>>>,
 }
 
 impl Seat {
     fn wait(&self) {
+        if self.is_upgraded() {
+            return;
+        }
         let mut waiting = lock(&self.pool.0);
         let place = waiting.next;
         waiting.next = place.wrapping_add(1);
@@ -86,6 +97,15 @@ impl Seat {
         if let Some(place) = lock(&self.place).take() {
             lock(&self.pool.0).connections.remove(&place);
         }
+    }
+
+    /// Busy from now on. Called while a request is in progress.
+    pub(super) fn upgrade(&self) {
+        self.upgraded.store(true, Relaxed);
+    }
+
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.upgraded.load(Relaxed)
     }
 
     /// Waits for its client within a request, until the guard is dropped.
@@ -192,6 +212,17 @@ mod tests {
         assert_eq!(Arc::strong_count(&kept), 2);
         drop(busy);
         assert_eq!(Arc::strong_count(&kept), 1);
+    }
+
+    #[test]
+    fn who_is_upgraded_never_goes() {
+        let pool = Pool::default();
+        let seat = pool.join();
+        let busy = seat.busy();
+        seat.upgrade();
+        drop(busy);
+        drop(seat.waits_for_body());
+        assert_eq!(pool.drop_longest_waiting(9), 0);
     }
 
     #[test]

@@ -1,0 +1,178 @@
+//! A server with a router of its own, over real sockets: what becomes of upgraded connections.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, split};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{ReservedPort, ServerLimits, ServerTasks, serve};
+
+/// Far more than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Server {
+    port: u16,
+    tasks: ServerTasks,
+}
+
+impl Server {
+    fn start(limits: ServerLimits) -> Self {
+        let tasks = ServerTasks::default();
+        let router = Router::new()
+            .route("/", get(|| async { "hello" }))
+            .route("/echo", get(upgrade_to_echo))
+            .route("/deaf", get(upgrade_to_silence))
+            .with_state(tasks.clone());
+        let port = ReservedPort::on_all_interfaces(0).unwrap();
+        let number = port.port();
+        serve(port.listen(&limits).unwrap(), &router, limits, &tasks);
+        Self { port: number, tasks }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
+    }
+
+    async fn upgraded(&self, path: &str) -> TcpStream {
+        let mut stream = self.connect().await;
+        let head =
+            format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n");
+        // The first bytes of the other protocol may come with the request.
+        stream.write_all(format!("{head}\r\nfirst").as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 101 "), "{answer:?}");
+        stream
+    }
+}
+
+fn switch() -> impl IntoResponse {
+    let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, "echo")];
+    (StatusCode::SWITCHING_PROTOCOLS, headers)
+}
+
+async fn upgrade_to_echo(
+    State(tasks): State<ServerTasks>,
+    mut request: Request,
+) -> impl IntoResponse {
+    let upgrade = hyper::upgrade::on(&mut request);
+    tasks.spawn(async move {
+        let (mut from, mut to) = split(TokioIo::new(upgrade.await.unwrap()));
+        let _ = copy(&mut from, &mut to).await;
+        let _ = to.write_all(b" bye").await;
+    });
+    switch()
+}
+
+/// Keeps the connection without ever looking at it, in a task that the server does not know.
+async fn upgrade_to_silence(mut request: Request) -> impl IntoResponse {
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let _upgraded = upgrade.await.unwrap();
+        std::future::pending::<()>().await
+    });
+    switch()
+}
+
+async fn expect(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut read = vec![0; bytes.len()];
+    timeout(PATIENCE, stream.read_exact(&mut read)).await.unwrap().unwrap();
+    assert_eq!(read, bytes);
+}
+
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let read = timeout(PATIENCE, stream.read(&mut [0; 1])).await.unwrap();
+    matches!(read, Ok(0) | Err(_))
+}
+
+async fn says_hello(server: &Server) -> TcpStream {
+    let mut stream = server.connect().await;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    expect(&mut stream, b"HTTP/1.1 200").await;
+    stream
+}
+
+/// It keeps its slot, though it is idle: the others push each other out of the rest.
+#[tokio::test]
+async fn an_upgraded_connection_makes_no_room() {
+    let server = Server::start(ServerLimits { connections: 3, ..ServerLimits::default() });
+    let mut upgraded = server.upgraded("/echo").await;
+    expect(&mut upgraded, b"first").await;
+    let mut idle = Vec::new();
+    for _ in 0..10 {
+        idle.push(says_hello(&server).await);
+    }
+    for stream in &mut idle[..8] {
+        let mut rest = Vec::new();
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap();
+    }
+    upgraded.write_all(b"still here").await.unwrap();
+    expect(&mut upgraded, b"still here").await;
+    // Two of three slots were left to the ten.
+    idle[8].write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut rest = String::new();
+    timeout(PATIENCE, idle[8].read_to_string(&mut rest)).await.unwrap().unwrap();
+    assert!(rest.contains("HTTP/1.1 200"), "{rest}");
+}
+
+/// The slot is free again when the handler has dropped the connection.
+#[tokio::test]
+async fn a_closed_upgraded_connection_gives_its_slot_back() {
+    let server = Server::start(ServerLimits { connections: 1, ..ServerLimits::default() });
+    let upgraded = server.upgraded("/echo").await;
+    let waiting = tokio::time::timeout(Duration::from_millis(300), says_hello(&server)).await;
+    assert!(waiting.is_err(), "there is no room beside the upgraded one");
+    drop(upgraded);
+    timeout(PATIENCE, says_hello(&server)).await.unwrap();
+}
+
+/// Neither the time for a head nor the time for reading an answer ends it.
+#[tokio::test]
+async fn limits_of_http_do_not_end_an_upgraded_connection() {
+    let short = Duration::from_millis(100);
+    let limits = ServerLimits { header_read: short, unread: short, ..ServerLimits::default() };
+    let server = Server::start(limits);
+    let mut upgraded = server.upgraded("/echo").await;
+    let mut idle = says_hello(&server).await;
+    // More than the buffers hold, so that for a while the echo cannot be written.
+    let bytes = vec![b'x'; 8 << 20];
+    let (mut from, mut to) = upgraded.split();
+    let slow = async {
+        tokio::time::sleep(10 * short).await;
+        let mut read = vec![0; b"first".len() + bytes.len()];
+        from.read_exact(&mut read).await.unwrap();
+    };
+    let both = async { tokio::join!(to.write_all(&bytes), slow).0.unwrap() };
+    timeout(PATIENCE, both).await.unwrap();
+    let mut rest = Vec::new();
+    timeout(PATIENCE, idle.read_to_end(&mut rest)).await.unwrap().unwrap();
+}
+
+/// The handler finds an end of file, and may finish what it is doing.
+#[tokio::test]
+async fn the_shutdown_ends_upgraded_connections() {
+    let server = Server::start(ServerLimits::default());
+    let mut upgraded = server.upgraded("/echo").await;
+    expect(&mut upgraded, b"first").await;
+    timeout(PATIENCE, server.tasks.shutdown(10 * PATIENCE)).await.unwrap();
+    expect(&mut upgraded, b" bye").await;
+    assert!(is_closed(&mut upgraded).await);
+}
+
+/// A handler that never looks at its connection is not waited for.
+#[tokio::test]
+async fn the_shutdown_cuts_upgraded_connections() {
+    let server = Server::start(ServerLimits::default());
+    let mut deaf = server.upgraded("/deaf").await;
+    timeout(PATIENCE, server.tasks.shutdown(Duration::from_millis(50))).await.unwrap();
+    assert!(is_closed(&mut deaf).await);
+}
