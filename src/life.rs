@@ -224,7 +224,7 @@ async fn warm_up_and_serve(
     };
     let code = driver.run().await;
     let timeouts = &node.params.timeouts;
-    servers.shutdown(stop.limit(timeouts.http_shutdown, timeouts.stop_on_signal)).await;
+    servers.shutdown(stop.limit(limits.shutdown, timeouts.stop_on_signal)).await;
     code
 }
 

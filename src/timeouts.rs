@@ -53,16 +53,6 @@ pub struct Timeouts {
     pub promotion: PromotionLimits,
     /// Looking at users' activity (07 §1).
     pub monitor: MonitorLimits,
-    /// The communicator in Postgres: connecting, the answer, each piece of it (03 §9).
-    pub communicator: Duration,
-    /// HTTP requests in progress at the very end.
-    pub http_shutdown: Duration,
-    /// `/live` fails when the last tick of the driver is older than this.
-    pub heartbeat_limit: Duration,
-    /// `/ready`: from connecting to the answer of one `SELECT 1`.
-    pub ready_probe: Duration,
-    /// How long `/ready` repeats what it has found.
-    pub ready_max_age: Duration,
 }
 
 impl Default for Timeouts {
@@ -83,11 +73,6 @@ impl Default for Timeouts {
             lfc: LfcLimits::default(),
             promotion: PromotionLimits::default(),
             monitor: MonitorLimits::default(),
-            communicator: Duration::from_secs(10),
-            http_shutdown: Duration::from_millis(500),
-            heartbeat_limit: Duration::from_secs(10),
-            ready_probe: Duration::from_secs(2),
-            ready_max_age: Duration::from_secs(1),
         }
     }
 }

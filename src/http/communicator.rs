@@ -55,14 +55,13 @@ pub(super) fn open() -> Routes {
     )
 )]
 async fn autoscaling_metrics(State(api): State<Api>) -> Result<Response, ApiError> {
-    let params = &api.node.params;
-    let limit = params.timeouts.communicator;
+    let limit = api.limits.communicator;
     let failed = |what: &str, error: io::Error| {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{what}: {error}"))
     };
     let connecting = |error| failed("connecting to communicator control socket", error);
     let place = api.communicator.take().map_err(connecting)?;
-    let stream = within(limit, connect(&params.pgdata)).await.map_err(connecting)?;
+    let stream = within(limit, connect(&api.node.params.pgdata)).await.map_err(connecting)?;
     let fetched = within(limit, fetch(stream)).await;
     let (answer, connection) =
         fetched.map_err(|error| failed("fetching metrics from Postgres metrics service", error))?;

@@ -46,8 +46,7 @@ fn answer(yes: bool, no: &'static str) -> Answer {
     )
 )]
 async fn live(State(api): State<Api>) -> Answer {
-    let limit = api.node.params.timeouts.heartbeat_limit;
-    answer(api.node.heartbeat.age() <= limit, "not live")
+    answer(api.node.heartbeat.age() <= api.limits.heartbeat_limit, "not live")
 }
 
 /// Whether clients can be sent here: the status is `running`, and Postgres has answered lately.
@@ -64,13 +63,12 @@ async fn live(State(api): State<Api>) -> Answer {
 )]
 async fn ready(State(api): State<Api>) -> Answer {
     let running = || api.node.status() == ComputeStatus::Running;
-    let yes = running() && api.ready.ask(&api.node).await && running();
+    let yes = running() && api.ready.ask(&api.node, api.limits).await && running();
     answer(yes, "not ready")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::super::testing::api;
@@ -80,8 +78,7 @@ mod tests {
     async fn a_driver_that_does_not_tick_is_not_live() {
         let mut api = api();
         assert!(live(State(api.clone())).await.is_ok(), "its first tick is fresh");
-        let node = Arc::get_mut(&mut api.node).unwrap();
-        node.params.timeouts.heartbeat_limit = Duration::ZERO;
+        api.limits.heartbeat_limit = Duration::ZERO;
         tokio::time::sleep(Duration::from_millis(2)).await;
         let (code, _) = live(State(api)).await.unwrap_err().parts();
         assert_eq!(code, 503);

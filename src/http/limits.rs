@@ -1,22 +1,32 @@
-//! What the clients of the two servers may use up.
+//! What the clients of the two servers may use up, and how long the servers wait.
 
 use std::time::Duration;
 
 use crate::server::ServerLimits;
 
-/// What the clients of a server may use up.
+/// What the clients of a server may use up, and how long the server waits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HttpLimits {
     /// Connections, headers, unread answers.
-    pub(crate) server: ServerLimits,
+    pub(super) server: ServerLimits,
     /// Bytes of a body (03 W21).
-    pub(crate) body_bytes: usize,
+    pub(super) body_bytes: usize,
     /// Bytes of all bodies that are in progress on a server.
-    pub(crate) bodies_bytes: usize,
+    pub(super) bodies_bytes: usize,
     /// Silence within a body.
-    pub(crate) body_idle: Duration,
+    pub(super) body_idle: Duration,
     /// Time for a whole body.
-    pub(crate) body_total: Duration,
+    pub(super) body_total: Duration,
+    /// The communicator in Postgres: connecting, the answer, each piece of it (03 §9).
+    pub(super) communicator: Duration,
+    /// `/live` says no when the last tick of the driver's task is older than this.
+    pub(super) heartbeat_limit: Duration,
+    /// `/ready`: from connecting to the answer of one `SELECT 1`.
+    pub(super) ready_probe: Duration,
+    /// How long `/ready` repeats what it has found.
+    pub(super) ready_max_age: Duration,
+    /// HTTP requests in progress at the very end.
+    pub(crate) shutdown: Duration,
 }
 
 impl Default for HttpLimits {
@@ -27,6 +37,11 @@ impl Default for HttpLimits {
             bodies_bytes: 96 * 1024 * 1024,
             body_idle: Duration::from_secs(30),
             body_total: Duration::from_secs(300),
+            communicator: Duration::from_secs(10),
+            heartbeat_limit: Duration::from_secs(10),
+            ready_probe: Duration::from_secs(2),
+            ready_max_age: Duration::from_secs(1),
+            shutdown: Duration::from_millis(500),
         }
     }
 }

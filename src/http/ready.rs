@@ -1,13 +1,15 @@
 //! Whether Postgres answers, for `/ready`.
 //!
 //! However many clients ask, Postgres is asked once at a time, and once in
-//! [`ready_max_age`](crate::timeouts::Timeouts::ready_max_age).
+//! [`HttpLimits::ready_max_age`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::limits::HttpLimits;
 use crate::node::ComputeNode;
 use crate::sql::{Session, SessionDeadlines, SessionError};
 
@@ -29,21 +31,21 @@ struct Question {
 
 impl Question {
     /// Whether its answer will do for somebody who asks now.
-    fn is_fresh(&self, node: &ComputeNode) -> bool {
+    fn is_fresh(&self, max_age: Duration) -> bool {
         let under_way = self.answer.borrow().is_none() && self.answer.has_changed().is_ok();
-        under_way || self.asked.elapsed() < node.params.timeouts.ready_max_age
+        under_way || self.asked.elapsed() < max_age
     }
 }
 
 impl ReadyProbe {
     /// The question runs in a task of its own: it goes on when the client that caused it leaves,
     /// and all others wait for the same one.
-    pub(super) async fn ask(&self, node: &Arc<ComputeNode>) -> bool {
+    pub(super) async fn ask(&self, node: &Arc<ComputeNode>, limits: HttpLimits) -> bool {
         let mut question = {
             let mut last = self.lock();
-            match last.as_ref().filter(|last| last.is_fresh(node)) {
+            match last.as_ref().filter(|last| last.is_fresh(limits.ready_max_age)) {
                 Some(last) => last.clone(),
-                None => last.insert(Question::start(Arc::clone(node))).clone(),
+                None => last.insert(Question::start(Arc::clone(node), limits.ready_probe)).clone(),
             }
         };
         // An error: the task ended without an answer.
@@ -58,11 +60,10 @@ impl ReadyProbe {
 }
 
 impl Question {
-    fn start(node: Arc<ComputeNode>) -> Self {
+    fn start(node: Arc<ComputeNode>, limit: Duration) -> Self {
         let (sender, answer) = watch::channel(None);
         tokio::spawn(async move {
-            let limit = node.params.timeouts.ready_probe;
-            let result = timeout(limit, select_1(&node)).await;
+            let result = timeout(limit, select_1(&node, limit)).await;
             let yes = match result {
                 Ok(Ok(())) => true,
                 Ok(Err(error)) => {
@@ -80,8 +81,7 @@ impl Question {
     }
 }
 
-async fn select_1(node: &ComputeNode) -> Result<(), SessionError> {
-    let limit = node.params.timeouts.ready_probe;
+async fn select_1(node: &ComputeNode, limit: Duration) -> Result<(), SessionError> {
     let deadlines = SessionDeadlines { connect: limit, statement: limit, lock: limit };
     let params = &node.params;
     let config = params.session(READY)?;
