@@ -8,12 +8,15 @@ use super::budget::{Bytes, CommunicatorPlaces, LongPolls};
 use super::limits::HttpLimits;
 use super::ready::ReadyProbe;
 use crate::node::ComputeNode;
+use crate::server::ServerTasks;
 
 /// What handlers get.
 #[derive(Debug, Clone)]
 pub(super) struct Api {
     pub(super) node: Arc<ComputeNode>,
     pub(super) limits: HttpLimits,
+    /// For work that goes on when its client leaves.
+    pub(super) tasks: ServerTasks,
     pub(super) ready: Arc<ReadyProbe>,
     pub(super) communicator: CommunicatorPlaces,
     pub(super) bodies: Bytes,
@@ -22,10 +25,11 @@ pub(super) struct Api {
 
 impl Api {
     /// What the handlers of one server get.
-    pub(super) fn of(node: Arc<ComputeNode>, limits: HttpLimits) -> Self {
+    pub(super) fn of(node: Arc<ComputeNode>, limits: HttpLimits, tasks: ServerTasks) -> Self {
         Self {
             node,
             limits,
+            tasks,
             ready: Arc::default(),
             communicator: CommunicatorPlaces::default(),
             bodies: Bytes::new(limits.bodies_bytes),

@@ -98,7 +98,7 @@ async fn install(
     JsonBody(request): JsonBody<ExtensionInstallRequest>,
 ) -> Result<(StatusCode, Json<ExtensionInstallResponse>), ApiError> {
     api.node.require(ComputeStatus::Running)?;
-    to_its_end(async move {
+    to_its_end(&api.tasks.clone(), async move {
         let ExtensionInstallRequest { extension, database, version } = request;
         let installation = Installation::new(&extension, &version)?;
         let what = "failed to install extension";
@@ -153,7 +153,7 @@ async fn grant(
     JsonBody(request): JsonBody<SchemaGrants>,
 ) -> Result<(StatusCode, Json<SchemaGrants>), ApiError> {
     api.node.require(ComputeStatus::Running)?;
-    to_its_end(async move {
+    to_its_end(&api.tasks.clone(), async move {
         let SchemaGrants { database, schema, privileges, role } = &request;
         let grant = SchemaGrant::new(schema, role, privileges)?;
         let what = "failed to grant role privileges to the schema";

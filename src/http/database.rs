@@ -61,7 +61,7 @@ async fn check_writability(State(api): State<Api>) -> Result<Json<bool>, ApiErro
     api.node.require(ComputeStatus::Running)?;
     let timeouts = &api.node.params.timeouts;
     let deadlines = SessionDeadlines { statement: writability::LIMIT, ..timeouts.sql };
-    to_its_end(async move {
+    to_its_end(&api.tasks.clone(), async move {
         let name = writability::APPLICATION_NAME;
         let session = connect_with(&api, name, None, deadlines).await?;
         writability::check(&session).await?;

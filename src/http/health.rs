@@ -63,7 +63,7 @@ async fn live(State(api): State<Api>) -> Answer {
 )]
 async fn ready(State(api): State<Api>) -> Answer {
     let running = || api.node.status() == ComputeStatus::Running;
-    let yes = running() && api.ready.ask(&api.node, api.limits).await && running();
+    let yes = running() && api.ready.ask(&api.node, api.limits, &api.tasks).await && running();
     answer(yes, "not ready")
 }
 

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::limits::HttpLimits;
 use crate::node::ComputeNode;
+use crate::server::ServerTasks;
 use crate::sql::{Session, SessionDeadlines, SessionError};
 
 /// `application_name` of the session that asks.
@@ -40,12 +41,19 @@ impl Question {
 impl ReadyProbe {
     /// The question runs in a task of its own: it goes on when the client that caused it leaves,
     /// and all others wait for the same one.
-    pub(super) async fn ask(&self, node: &Arc<ComputeNode>, limits: HttpLimits) -> bool {
+    pub(super) async fn ask(
+        &self,
+        node: &Arc<ComputeNode>,
+        limits: HttpLimits,
+        tasks: &ServerTasks,
+    ) -> bool {
         let mut question = {
             let mut last = self.lock();
             match last.as_ref().filter(|last| last.is_fresh(limits.ready_max_age)) {
                 Some(last) => last.clone(),
-                None => last.insert(Question::start(Arc::clone(node), limits.ready_probe)).clone(),
+                None => last
+                    .insert(Question::start(Arc::clone(node), limits.ready_probe, tasks))
+                    .clone(),
             }
         };
         // An error: the task ended without an answer.
@@ -60,9 +68,9 @@ impl ReadyProbe {
 }
 
 impl Question {
-    fn start(node: Arc<ComputeNode>, limit: Duration) -> Self {
+    fn start(node: Arc<ComputeNode>, limit: Duration, tasks: &ServerTasks) -> Self {
         let (sender, answer) = watch::channel(None);
-        tokio::spawn(async move {
+        tasks.spawn(async move {
             let result = timeout(limit, select_1(&node, limit)).await;
             let yes = match result {
                 Ok(Ok(())) => true,

@@ -43,9 +43,9 @@ impl Servers {
         let internal_listeners =
             internal_listeners.map_err(error(Server::Internal, internal_port))?;
         let tasks = ServerTasks::default();
-        let router = external(Api::of(Arc::clone(&node), limits), authenticator);
+        let router = external(Api::of(Arc::clone(&node), limits, tasks.clone()), authenticator);
         server::serve(external_listeners, &router, limits.server, &tasks);
-        let router = internal(Api::of(node, limits.for_internal()));
+        let router = internal(Api::of(node, limits.for_internal(), tasks.clone()));
         server::serve(internal_listeners, &router, limits.server, &tasks);
         tracing::info!(
             "HTTP servers are listening: external on port {external_port}, \
@@ -54,8 +54,8 @@ impl Servers {
         Ok(Self { tasks })
     }
 
-    /// Accepts nothing more, lets requests in progress end for at most `grace`, then cuts the
-    /// connections.
+    /// Accepts nothing more, lets requests in progress end for at most `grace`, also those whose
+    /// client has left, then drops them and cuts the connections.
     pub(crate) async fn shutdown(self, grace: Duration) {
         self.tasks.shutdown(grace).await;
     }

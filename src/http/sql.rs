@@ -4,6 +4,7 @@ use tracing::Instrument as _;
 
 use super::api::Api;
 use super::error::ApiError;
+use crate::server::ServerTasks;
 use crate::sql::{Session, SessionDeadlines, SessionError};
 
 /// Connects, with the usual deadlines, to the main database or to another one.
@@ -32,35 +33,59 @@ pub(super) async fn connect_with(
     Session::connect(&config, deadlines).await
 }
 
-/// What changes something is carried to its end: a client that hangs up changes nothing.
+/// What changes something is carried to its end: a client that hangs up changes nothing. Only the
+/// shutdown of the servers, which waits for it like for a client, has an end to that.
 pub(super) async fn to_its_end<T: Send + 'static>(
+    tasks: &ServerTasks,
     work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let task = tokio::spawn(work.in_current_span());
-    task.await.unwrap_or_else(|error| {
-        tracing::error!("a request ended early: {error}");
-        Err(ApiError::internal())
-    })
+    match tasks.spawn(work.in_current_span()).await {
+        Ok(Some(result)) => result,
+        Ok(None) => {
+            tracing::error!("a request was not over when the servers ended");
+            Err(ApiError::internal())
+        }
+        Err(error) => {
+            tracing::error!("a request ended early: {error}");
+            Err(ApiError::internal())
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[tokio::test]
     async fn work_goes_on_and_panics_are_errors() {
+        let tasks = ServerTasks::default();
         let (tell, told) = tokio::sync::oneshot::channel();
         let (go, gone) = tokio::sync::oneshot::channel::<()>();
-        let work = to_its_end(async move {
+        let work = to_its_end(&tasks, async move {
             let _ = gone.await;
             let _ = tell.send(());
             Ok(())
         });
         // Polled once, then dropped, as when a client leaves.
-        assert!(tokio::time::timeout(std::time::Duration::ZERO, work).await.is_err());
+        assert!(tokio::time::timeout(Duration::ZERO, work).await.is_err());
         go.send(()).unwrap();
         told.await.unwrap();
-        let broken = to_its_end::<()>(async { panic!("on purpose") });
+        let broken = to_its_end::<()>(&tasks, async { panic!("on purpose") });
         assert_eq!(broken.await.unwrap_err().parts().0, 500);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_shutdown_waits_for_work_without_a_client() {
+        let tasks = ServerTasks::default();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let work = to_its_end(&tasks, async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let _ = tell.send(());
+            Ok(())
+        });
+        assert!(tokio::time::timeout(Duration::ZERO, work).await.is_err());
+        tasks.shutdown(Duration::from_secs(2)).await;
+        told.await.unwrap();
     }
 }

@@ -14,6 +14,7 @@ use super::limits::HttpLimits;
 use crate::node::requests::Request;
 use crate::node::{ComputeNode, ComputeParams};
 use crate::os::children::Children;
+use crate::server::ServerTasks;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::LogSink;
 
@@ -95,5 +96,5 @@ pub(super) fn node() -> (Arc<ComputeNode>, UnboundedReceiver<Request>) {
 
 /// What handlers get, without servers around them.
 pub(super) fn api() -> Api {
-    Api::of(node().0, HttpLimits::default())
+    Api::of(node().0, HttpLimits::default(), ServerTasks::default())
 }

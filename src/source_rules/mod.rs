@@ -86,9 +86,7 @@ fn the_environment_is_read_in_one_place() {
 
 /// Files with a task or thread that is neither awaited nor held where it is started, and why its end
 /// is not lost.
-const ENDS_BY_ITSELF: [(&str, &str); 6] = [
-    ("http/health.rs", "the question has a deadline, and all who ask wait for its answer"),
-    ("http/sql.rs", "awaited, unless the client leaves; then the deadlines of its session end it"),
+const ENDS_BY_ITSELF: [(&str, &str); 4] = [
     ("postgres/log.rs", "ends with the pipe of Postgres; `drained` waits for that with a limit"),
     ("services/extensions/download.rs", "holds `Background`, whose end waits for it with a limit"),
     ("spec/source.rs", "awaited with a limit; nothing ends a thread that reads a silent file"),
