@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::routing::MethodRouter;
+use utoipa_axum::router::UtoipaMethodRouter;
 
 use super::budget::{Bytes, CommunicatorPlaces, LongPolls};
 use super::limits::HttpLimits;
@@ -38,5 +38,6 @@ impl Api {
     }
 }
 
-/// Routes of one group. A path may appear in several groups, with different methods.
-pub(super) type Routes = Vec<(&'static str, MethodRouter<Api>)>;
+/// Routes of one group, each with its description. A path may appear in several groups, with
+/// different methods.
+pub(super) type Routes = Vec<UtoipaMethodRouter<Api>>;

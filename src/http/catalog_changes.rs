@@ -4,9 +4,9 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::post;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 use super::answers::{BodyErrors, INTERNAL, INTERNAL_URL, StateErrors};
 use super::api::{Api, Routes};
@@ -22,7 +22,7 @@ use crate::state::ComputeStatus;
 
 /// Routes of the internal server.
 pub(super) fn internal() -> Routes {
-    vec![("/extensions", post(install)), ("/grants", post(grant))]
+    vec![routes!(install), routes!(grant)]
 }
 
 /// Both change catalogs, and what else of ours does so may be at work in the background.

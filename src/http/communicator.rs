@@ -11,7 +11,6 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, StatusCode, header};
 use axum::response::Response;
-use axum::routing::get;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Bytes, Incoming};
@@ -21,6 +20,7 @@ use nix::libc::{O_DIRECTORY, O_PATH};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
+use utoipa_axum::routes;
 
 use super::answers::EXTERNAL;
 use super::api::{Api, Routes};
@@ -34,7 +34,7 @@ const LONGEST: usize = 100;
 
 /// Routes of the external server that are open to all.
 pub(super) fn open() -> Routes {
-    vec![(PATH, get(autoscaling_metrics))]
+    vec![routes!(autoscaling_metrics)]
 }
 
 /// Status, type and body are passed on, nothing else.

@@ -6,11 +6,11 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use futures_util::stream;
 use serde::{Deserialize, Serialize, Serializer};
 use tokio_postgres::error::SqlState;
 use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
 
 use super::answers::{EXTERNAL, StateErrors, TokenErrors};
 use super::api::{Api, Routes};
@@ -27,10 +27,10 @@ use crate::state::ComputeStatus;
 /// Routes of the external server that ask for a token.
 pub(super) fn protected() -> Routes {
     vec![
-        ("/check_writability", post(check_writability)),
-        ("/dbs_and_roles", get(dbs_and_roles)),
-        ("/database_schema", get(database_schema)),
-        ("/insights", get(get_insights)),
+        routes!(check_writability),
+        routes!(dbs_and_roles),
+        routes!(database_schema),
+        routes!(get_insights),
     ]
 }
 

@@ -5,8 +5,8 @@
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use axum::routing::post;
 use serde::Deserialize;
+use utoipa_axum::routes;
 
 use super::answers::{INTERNAL, INTERNAL_URL};
 use super::api::{Api, Routes};
@@ -15,7 +15,7 @@ use crate::services::extensions::index;
 
 /// Routes of the internal server.
 pub(super) fn internal() -> Routes {
-    vec![("/extension_server/{*filename}", post(fetch_extension))]
+    vec![routes!(fetch_extension)]
 }
 
 #[derive(Debug, Deserialize)]
@@ -27,7 +27,7 @@ struct ExtensionQuery {
 /// Works in every state that has a spec: Postgres asks while it starts, too.
 #[utoipa::path(
     post,
-    path = "/extension_server/{filename}",
+    path = "/extension_server/{*filename}",
     operation_id = "downloadExtension",
     tag = INTERNAL,
     servers((url = INTERNAL_URL)),

@@ -2,9 +2,9 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::post;
 use serde::Deserialize;
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 use super::answers::{BodyErrors, INTERNAL, INTERNAL_URL};
 use super::api::{Api, Routes};
@@ -14,7 +14,7 @@ use crate::failpoints;
 
 /// Routes of the internal server.
 pub(super) fn internal() -> Routes {
-    vec![("/failpoints", post(configure))]
+    vec![routes!(configure)]
 }
 
 /// One of them (02 §12.10). A test-suite says `action`.

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::get;
+use utoipa_axum::routes;
 
 use super::answers::{EXTERNAL, TokenErrors};
 use super::api::{Api, Routes};
@@ -16,7 +16,7 @@ const OUTPUT: usize = 1024;
 
 /// Routes of the external server that ask for a token.
 pub(super) fn protected() -> Routes {
-    vec![("/hadron_liveness_probe", get(liveness_probe))]
+    vec![routes!(liveness_probe)]
 }
 
 /// Runs `pg_isready`. The host is named as well, because Postgres may not listen in the default

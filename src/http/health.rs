@@ -7,7 +7,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::get;
+use utoipa_axum::routes;
 
 use super::answers::EXTERNAL;
 use super::api::{Api, Routes};
@@ -16,7 +16,7 @@ use crate::state::ComputeStatus;
 
 /// Routes of the external server that are open to all.
 pub(super) fn open() -> Routes {
-    vec![("/live", get(live)), ("/ready", get(ready))]
+    vec![routes!(live), routes!(ready)]
 }
 
 /// Body of both routes when the answer is yes.

@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use serde::Deserialize;
+use utoipa_axum::routes;
 
 use super::answers::{EXTERNAL, TokenErrors};
 use super::api::{Api, Routes};
@@ -16,8 +16,8 @@ use crate::services::lfc::states::{OffloadState, PrewarmState};
 /// Routes of the external server that ask for a token.
 pub(super) fn protected() -> Routes {
     vec![
-        ("/lfc/prewarm", get(prewarm_state).post(start_prewarm).delete(cancel_prewarm)),
-        ("/lfc/offload", get(offload_state).post(start_offload)),
+        routes!(prewarm_state, start_prewarm, cancel_prewarm),
+        routes!(offload_state, start_offload),
     ]
 }
 

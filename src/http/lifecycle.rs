@@ -8,9 +8,9 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 
 use super::answers::{BodyErrors, EXTERNAL, INTERNAL, INTERNAL_URL, StateErrors, TokenErrors};
 use super::api::{Api, Routes};
@@ -25,12 +25,12 @@ use crate::state::{ComputeStatus, TerminateMode};
 
 /// Routes of the external server that ask for a token.
 pub(super) fn protected() -> Routes {
-    vec![("/status", get(status)), ("/configure", post(configure)), ("/terminate", post(terminate))]
+    vec![routes!(status), routes!(configure), routes!(terminate)]
 }
 
 /// Routes of the internal server.
 pub(super) fn internal() -> Routes {
-    vec![("/refresh_configuration", post(refresh_configuration))]
+    vec![routes!(refresh_configuration)]
 }
 
 /// Answers at once, or when the wait that the query asks for is over.

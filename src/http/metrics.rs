@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use axum::routing::get;
+use utoipa_axum::routes;
 
 use super::answers::{EXTERNAL, TokenErrors};
 use super::api::{Api, Routes};
@@ -14,12 +14,12 @@ use crate::telemetry::metrics::CONTENT_TYPE;
 
 /// Routes of the external server that ask for a token.
 pub(super) fn protected() -> Routes {
-    vec![("/metrics.json", get(startup_metrics))]
+    vec![routes!(startup_metrics)]
 }
 
 /// Routes of the external server that are open to all.
 pub(super) fn open() -> Routes {
-    vec![("/metrics", get(metrics))]
+    vec![routes!(metrics)]
 }
 
 #[utoipa::path(

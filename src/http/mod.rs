@@ -9,7 +9,7 @@
 //!                              └──► database, catalog_changes, ready ──► Postgres
 //! ```
 //!
-//! Each group of routes is one file that lists its `Routes`; `routes` puts them together. Handlers
+//! Each group of routes is one file that lists its handlers; `routes` puts them together. Handlers
 //! ask the node and turn what it says into answers; `error` maps errors to statuses. Nothing below
 //! this module knows HTTP.
 

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::post;
+use utoipa_axum::routes;
 
 use super::answers::{BodyErrors, EXTERNAL, TokenErrors};
 use super::api::{Api, Routes};
@@ -16,7 +16,7 @@ use crate::spec::wire::PromoteRequest;
 
 /// Routes of the external server that ask for a token.
 pub(super) fn protected() -> Routes {
-    vec![("/promote", post(promote))]
+    vec![routes!(promote)]
 }
 
 /// Whoever asks while a promotion is under way gets its outcome, and so does whoever asks after one

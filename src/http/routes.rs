@@ -1,14 +1,24 @@
-//! Which routes each server has, and what lies around them.
+//! Which routes each server has, what lies around them, and the description of them all.
 //!
-//! Each group of routes is one file that lists its `Routes`; it is added to a server here.
+//! Each group of routes is one file that lists its handlers; it is added to a server here. A route
+//! and its description are made from the same lines beside the handler (`utoipa::path`), so neither
+//! can be without the other.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
+use axum::http::header;
 use axum::middleware;
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use utoipa::openapi::OpenApi as Document;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt as _};
+use utoipa_axum::routes;
 
+use super::answers::{EXTERNAL, INTERNAL_URL};
 use super::api::{Api, Routes};
 use super::auth::{self, Authenticator};
+use super::error::{ApiError, ErrorDocument};
 #[cfg(feature = "testing")]
 use super::failpoints;
 use super::{
@@ -17,7 +27,7 @@ use super::{
 };
 
 /// Routes of the external server that ask for a token.
-pub(super) fn protected() -> Routes {
+fn protected() -> Routes {
     let groups = [
         lifecycle::protected(),
         metrics::protected(),
@@ -30,43 +40,151 @@ pub(super) fn protected() -> Routes {
 }
 
 /// Routes of the external server that are open to all.
-pub(super) fn open() -> Routes {
-    let groups = [metrics::open(), communicator::open(), health::open(), openapi::open()];
+fn open() -> Routes {
+    let groups = [metrics::open(), communicator::open(), health::open()];
     groups.into_iter().flatten().collect()
 }
 
 /// Routes of the internal server.
-pub(super) fn internal_routes() -> Routes {
+fn internal_routes() -> Routes {
     let groups = [
         lifecycle::internal(),
         catalog_changes::internal(),
         extension_server::internal(),
-        openapi::open(),
         #[cfg(feature = "testing")]
         failpoints::internal(),
     ];
     groups.into_iter().flatten().collect()
 }
 
+/// Routes of both servers, open to all.
+fn shared() -> Routes {
+    vec![routes!(description)]
+}
+
 /// The external server. The token is asked for inside the routes, so that 404 and 405 need none.
 pub(super) fn external(api: Api, authenticator: Authenticator) -> Router {
-    let authenticator = Arc::new(authenticator);
-    let mut router = Router::new();
-    for (path, methods) in protected() {
-        let asked = middleware::from_fn_with_state(Arc::clone(&authenticator), auth::require_token);
-        router = router.route(path, methods.route_layer(asked));
-    }
-    for (path, methods) in open() {
-        router = router.route(path, methods);
-    }
-    observe::observed(router.with_state(api))
+    let asked = middleware::from_fn_with_state(Arc::new(authenticator), auth::require_token);
+    let protected = protected()
+        .into_iter()
+        .map(|route| route.map(|methods| methods.route_layer(asked.clone())));
+    serving(protected.chain(open()).chain(shared()), api)
 }
 
 /// The internal server, for callers on this machine; it asks for no token.
 pub(super) fn internal(api: Api) -> Router {
-    let mut router = Router::new();
-    for (path, methods) in internal_routes() {
-        router = router.route(path, methods);
+    serving(internal_routes().into_iter().chain(shared()), api)
+}
+
+fn serving(routes: impl Iterator<Item = UtoipaMethodRouter<Api>>, api: Api) -> Router {
+    let router = routes.fold(OpenApiRouter::new(), OpenApiRouter::routes);
+    observe::observed(Router::from(router).with_state(api))
+}
+
+/// The whole description.
+fn document() -> Document {
+    let groups = [protected(), open(), internal_routes(), shared()];
+    let router = OpenApiRouter::with_openapi(openapi::base());
+    let router = groups.into_iter().flatten().fold(router, OpenApiRouter::routes);
+    let mut document = router.into_openapi();
+    openapi::complete(&mut document);
+    document
+}
+
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    operation_id = "getOpenApi",
+    tag = EXTERNAL,
+    servers((url = "http://localhost:3080"), (url = INTERNAL_URL)),
+    summary = "This description",
+    responses(
+        (status = 200, description = "The same on both servers", body = Object),
+        (status = 500, description = "Should not happen", body = ErrorDocument)
+    )
+)]
+async fn description() -> Result<impl IntoResponse, ApiError> {
+    // Made once: it is large, and anybody may ask for it.
+    static TEXT: OnceLock<Bytes> = OnceLock::new();
+    let text = match TEXT.get() {
+        Some(text) => text,
+        None => {
+            let text = document().to_json().map_err(|error| {
+                tracing::error!("could not write the description of the API: {error}");
+                ApiError::internal()
+            })?;
+            TEXT.get_or_init(|| text.into())
+        }
+    };
+    Ok(([(header::CONTENT_TYPE, "application/json")], text.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::answers::INTERNAL;
+    use serde_json::{Value, json};
+    use std::collections::BTreeSet;
+
+    /// Written anew by `UPDATE_OPENAPI=1 cargo test routes`.
+    #[cfg(not(feature = "testing"))]
+    #[test]
+    fn the_file_in_the_tree_is_up_to_date() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+        let text = document().to_pretty_json().unwrap() + "\n";
+        if std::env::var_os("UPDATE_OPENAPI").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        let in_tree = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(text == in_tree, "openapi.json is out of date: UPDATE_OPENAPI=1 cargo test routes");
     }
-    observe::observed(router.with_state(api))
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn check(value: &Value, document: &Value) {
+            match value {
+                Value::Object(members) => {
+                    if let Some(Value::String(reference)) = members.get("$ref") {
+                        let place = reference.strip_prefix('#').unwrap();
+                        assert!(document.pointer(place).is_some(), "{reference}");
+                    }
+                    members.values().for_each(|value| check(value, document));
+                }
+                Value::Array(values) => values.iter().for_each(|value| check(value, document)),
+                _ => {}
+            }
+        }
+        let document = serde_json::to_value(document()).unwrap();
+        check(&document, &document);
+    }
+
+    /// What the description says of tokens and servers is what the groups do.
+    #[test]
+    fn operations_are_described_by_their_groups() {
+        let mut ids = BTreeSet::new();
+        for (routes, tag, asks) in [
+            (protected(), EXTERNAL, true),
+            (open(), EXTERNAL, false),
+            (internal_routes(), INTERNAL, false),
+            // Described once, although both servers have it.
+            (shared(), EXTERNAL, false),
+        ] {
+            for (_, paths, _) in routes {
+                let paths = serde_json::to_value(paths).unwrap();
+                for (path, item) in paths.as_object().unwrap() {
+                    for operation in item.as_object().unwrap().values() {
+                        assert_eq!(operation["tags"], json!([tag]), "{path}");
+                        assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()));
+                        assert_eq!(operation["security"].is_array(), asks, "{path}");
+                        let responses = &operation["responses"];
+                        assert_eq!(responses["401"].is_object(), asks, "{path}");
+                        // Without a token it is about what the request names.
+                        let refuses = ["/extensions", "/grants"].contains(&path.as_str());
+                        assert_eq!(responses["403"].is_object(), asks || refuses, "{path}");
+                    }
+                }
+            }
+        }
+        assert!(ids.len() > 20);
+    }
 }
