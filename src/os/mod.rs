@@ -1,5 +1,5 @@
 //! What touches the operating system directly: children and their reaping, signals, privileges,
-//! limits.
+//! limits, files replaced in one step.
 //!
 //! Invariant: every child process is started through [`children::Children`], so that the reaper
 //! of a PID 1 never takes a status that somebody waits for.
@@ -11,4 +11,5 @@ pub mod pidfd;
 pub mod privileges;
 pub mod procs;
 pub mod reaper;
+pub mod replace_file;
 pub mod signals;

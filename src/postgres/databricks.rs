@@ -9,8 +9,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::files::{FilesError, ensure_line};
+use super::files::ensure_line;
 use super::install::PgVersion;
+use crate::os::replace_file::FileError;
 use crate::spec::wire::DatabricksSettings;
 
 /// Why the settings cannot be put in force.
@@ -35,7 +36,7 @@ pub enum DatabricksError {
     },
     /// A file in PGDATA cannot be written.
     #[error(transparent)]
-    Files(#[from] FilesError),
+    Files(#[from] FileError),
 }
 
 /// Does all of it.

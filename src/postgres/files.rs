@@ -9,12 +9,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
 use thiserror::Error;
 
 use super::conf::{
     ConfError, ConfFile, SUBSCRIBERS_ON_LINE, SUBSCRIBERS_SETTING, TEMP_OVERRIDE_FILE, parse_line,
 };
+use crate::os::replace_file::{FileError, put_in_place, write_beside};
 use crate::spec::ComputeSpec;
 
 /// Lets everybody with a password in, from anywhere (01 §9.5).
@@ -35,27 +35,11 @@ pub const TEMP_PREFIX: &str = ".postgresql.conf.tmp-";
 #[derive(Debug, Error)]
 pub enum FilesError {
     /// The operating system said no.
-    #[error("could not {action} {path}: {source}", path = path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// The answer.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The spec has no rendering; no file was touched.
     #[error("cannot write postgresql.conf: {0}")]
     Conf(#[from] ConfError),
-}
-
-/// Adds file and action to an answer of the operating system.
-pub(super) fn failed(
-    action: &'static str,
-    path: &Path,
-) -> impl FnOnce(io::Error) -> FilesError + use<> {
-    let path = path.to_owned();
-    move |source| FilesError::Io { action, path, source }
 }
 
 /// Replaces `postgresql.conf` in one step: whoever reloads meanwhile reads the old file or the new
@@ -63,20 +47,8 @@ pub(super) fn failed(
 pub fn write_conf(pgdata: &Path, conf: &ConfFile) -> Result<(), FilesError> {
     let text = conf.render()?;
     let path = pgdata.join(POSTGRESQL_CONF);
-    let file = write_beside(&path, text.expose().as_bytes())?;
-    file.persist(&path).map_err(|error| failed("replace", &path)(error.error))?;
-    Ok(())
-}
-
-/// A temporary file in the folder of `path`, mode 0600, that is to take its place.
-pub(super) fn write_beside(path: &Path, text: &[u8]) -> Result<NamedTempFile, FilesError> {
-    let folder = path.parent().unwrap_or(path);
-    let mut file = tempfile::Builder::new()
-        .prefix(TEMP_PREFIX)
-        .tempfile_in(folder)
-        .map_err(failed("create a temporary file for", path))?;
-    file.write_all(text).map_err(failed("write", path))?;
-    Ok(file)
+    let file = write_beside(&path, TEMP_PREFIX, text.expose().as_bytes())?;
+    Ok(put_in_place(file, &path)?)
 }
 
 /// What [`ensure_line`] found.
@@ -90,7 +62,7 @@ pub enum LineOutcome {
 
 /// Makes sure that a file, created if need be, holds exactly this line (04 §3.6). It is appended
 /// after a line feed (if the file has any line) and without one of its own.
-pub fn ensure_line(path: &Path, line: &str) -> Result<LineOutcome, FilesError> {
+pub fn ensure_line(path: &Path, line: &str) -> Result<LineOutcome, FileError> {
     append_unless(path, line, |text| text.lines().any(|other| other == line))
 }
 
@@ -98,30 +70,31 @@ fn append_unless(
     path: &Path,
     line: &str,
     done: impl FnOnce(&str) -> bool,
-) -> Result<LineOutcome, FilesError> {
+) -> Result<LineOutcome, FileError> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true).mode(0o600);
-    let mut file = options.open(path).map_err(failed("open", path))?;
+    let mut file = options.open(path).map_err(FileError::at("open", path))?;
     let mut text = String::new();
-    file.read_to_string(&mut text).map_err(failed("read", path))?;
+    file.read_to_string(&mut text).map_err(FileError::at("read", path))?;
     if done(&text) {
         return Ok(LineOutcome::AlreadyThere);
     }
     let separator = if text.is_empty() { "" } else { "\n" };
     // One call, so that a reload never meets half a line.
-    file.write_all(format!("{separator}{line}").as_bytes()).map_err(failed("append to", path))?;
+    file.write_all(format!("{separator}{line}").as_bytes())
+        .map_err(FileError::at("append to", path))?;
     Ok(LineOutcome::Added)
 }
 
 /// Lets connections from outside in (01 §9.5).
-pub fn touch_up_hba(pgdata: &Path) -> Result<LineOutcome, FilesError> {
+pub fn touch_up_hba(pgdata: &Path) -> Result<LineOutcome, FileError> {
     ensure_line(&pgdata.join("pg_hba.conf"), HBA_LINE)
 }
 
 /// Lets logical replication subscribers run from the next reload on, after inherited subscriptions
 /// were dropped (04 §3.4). The last line that names the setting decides, as it does for Postgres;
 /// an equal line further up, say in the base text, is not enough (04 W10).
-pub fn enable_subscribers(pgdata: &Path) -> Result<LineOutcome, FilesError> {
+pub fn enable_subscribers(pgdata: &Path) -> Result<LineOutcome, FileError> {
     append_unless(&pgdata.join("postgresql.conf"), SUBSCRIBERS_ON_LINE, |text| {
         subscribers_line(text) == Some(SUBSCRIBERS_ON_LINE)
     })
@@ -129,9 +102,9 @@ pub fn enable_subscribers(pgdata: &Path) -> Result<LineOutcome, FilesError> {
 
 /// Whether subscribers run under the file as it stands. Then whatever subscriptions there are
 /// belong to this timeline, and a reconfiguration that drops none must not stop them (04 W10).
-pub fn subscribers_enabled(pgdata: &Path) -> Result<bool, FilesError> {
+pub fn subscribers_enabled(pgdata: &Path) -> Result<bool, FileError> {
     let path = pgdata.join("postgresql.conf");
-    let text = fs::read_to_string(&path).map_err(failed("read", &path))?;
+    let text = fs::read_to_string(&path).map_err(FileError::at("read", &path))?;
     Ok(subscribers_line(&text) == Some(SUBSCRIBERS_ON_LINE))
 }
 
@@ -146,18 +119,19 @@ fn subscribers_line(text: &str) -> Option<&str> {
 /// Puts a link to `/dev/shm/` in the place of the directory `pg_dynshmem` (01 §9 step 6). With
 /// `dynamic_shared_memory_type=mmap` the segments then live in shared memory and can be swapped.
 /// The directory must be there.
-pub fn link_dynshmem(pgdata: &Path) -> Result<(), FilesError> {
+pub fn link_dynshmem(pgdata: &Path) -> Result<(), FileError> {
     let path = pgdata.join("pg_dynshmem");
-    fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
-    std::os::unix::fs::symlink("/dev/shm/", &path).map_err(failed("link to /dev/shm/", &path))
+    fs::remove_dir_all(&path).map_err(FileError::at("remove", &path))?;
+    std::os::unix::fs::symlink("/dev/shm/", &path)
+        .map_err(FileError::at("link to /dev/shm/", &path))
 }
 
 /// Creates an empty `standby.signal` unless it exists (modes Static and Replica, 01 §9 step 7).
-pub fn create_standby_signal(pgdata: &Path) -> Result<(), FilesError> {
+pub fn create_standby_signal(pgdata: &Path) -> Result<(), FileError> {
     let path = pgdata.join("standby.signal");
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o600);
-    options.open(&path).map_err(failed("create", &path))?;
+    options.open(&path).map_err(FileError::at("create", &path))?;
     Ok(())
 }
 
@@ -183,26 +157,26 @@ pub struct TempOverride {
 impl TempOverride {
     /// Lifts the limit, or does nothing at all when the spec wants no catalog changes: then the
     /// file must not even exist (04 §1).
-    pub fn begin(pgdata: &Path, spec: &ComputeSpec) -> Result<Option<Self>, FilesError> {
+    pub fn begin(pgdata: &Path, spec: &ComputeSpec) -> Result<Option<Self>, FileError> {
         if spec.skip_pg_catalog_updates {
             return Ok(None);
         }
         let path = pgdata.join(TEMP_OVERRIDE_FILE);
         // From here on a failure empties the file again.
         let guard = Self { path: path.clone(), ended: false };
-        let mut file = open_empty(&path, true).map_err(failed("create", &path))?;
-        file.write_all(NO_SIZE_LIMIT).map_err(failed("write", &path))?;
+        let mut file = open_empty(&path, true).map_err(FileError::at("create", &path))?;
+        file.write_all(NO_SIZE_LIMIT).map_err(FileError::at("write", &path))?;
         Ok(Some(guard))
     }
 
     /// Puts the limit back.
-    pub fn end(mut self) -> Result<(), FilesError> {
+    pub fn end(mut self) -> Result<(), FileError> {
         self.ended = true;
         self.empty()
     }
 
-    fn empty(&self) -> Result<(), FilesError> {
-        open_empty(&self.path, false).map(drop).map_err(failed("empty", &self.path))
+    fn empty(&self) -> Result<(), FileError> {
+        open_empty(&self.path, false).map(drop).map_err(FileError::at("empty", &self.path))
     }
 }
 

@@ -12,9 +12,10 @@ use tempfile::NamedTempFile;
 use tokio::process::Command;
 
 use super::conf::{ConfFile, Line, Origin};
-use super::files::{FilesError, POSTGRESQL_CONF, failed, write_beside};
+use super::files::{FilesError, POSTGRESQL_CONF, TEMP_PREFIX};
 use super::install::PgInstall;
 use crate::os::children::Children;
+use crate::os::replace_file::{FileError, put_in_place, write_beside};
 
 /// Of what the program says.
 const OUTPUT_LIMIT: usize = 4096;
@@ -41,7 +42,7 @@ impl StagedConf {
     /// See [`FilesError`].
     pub fn new(pgdata: &Path, conf: &ConfFile) -> Result<Self, FilesError> {
         let place = pgdata.join(POSTGRESQL_CONF);
-        let file = write_beside(&place, conf.render()?.expose().as_bytes())?;
+        let file = write_beside(&place, TEMP_PREFIX, conf.render()?.expose().as_bytes())?;
         Ok(Self { file, place })
     }
 
@@ -81,11 +82,11 @@ impl StagedConf {
     /// Puts it in force with the next reload, in one step. The old one can be put back.
     ///
     /// # Errors
-    /// See [`FilesError`]; the old one is still in place.
-    pub fn put_in_place(self) -> Result<ReplacedConf, FilesError> {
+    /// See [`FileError`]; the old one is still in place.
+    pub fn put_in_place(self) -> Result<ReplacedConf, FileError> {
         let Self { file, place } = self;
-        let text = fs::read(&place).map_err(failed("read", &place))?;
-        file.persist(&place).map_err(|error| failed("replace", &place)(error.error))?;
+        let text = fs::read(&place).map_err(FileError::at("read", &place))?;
+        put_in_place(file, &place)?;
         Ok(ReplacedConf { place, text })
     }
 }
@@ -106,11 +107,9 @@ impl ReplacedConf {
     /// Puts it back, in one step.
     ///
     /// # Errors
-    /// See [`FilesError`]; the other one is still in place.
-    pub fn restore(&self) -> Result<(), FilesError> {
-        let file = write_beside(&self.place, &self.text)?;
-        file.persist(&self.place).map_err(|error| failed("replace", &self.place)(error.error))?;
-        Ok(())
+    /// See [`FileError`]; the other one is still in place.
+    pub fn restore(&self) -> Result<(), FileError> {
+        put_in_place(write_beside(&self.place, TEMP_PREFIX, &self.text)?, &self.place)
     }
 }
 

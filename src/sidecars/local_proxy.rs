@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use serde::Serialize;
 
 use super::latest_job::LatestJob;
-use super::replace_file::{self, Durability, FileError};
+use crate::os::replace_file::{self, Durability, FileError};
 use crate::sidecars::pid_files::{self, PidFile};
 use crate::spec::wire::{LocalProxyConfig, LocalProxyJwks, TlsConfig};
 

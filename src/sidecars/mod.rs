@@ -9,7 +9,7 @@
 //! | [`audit_gc`], [`imfile_state`] | old audit files, and how far they were read |
 //! | [`vm_helpers`] | swap and disk quota |
 //! | [`pid_files`] | processes that are known by the file with their number |
-//! | [`replace_file`], [`latest_job`] | what they share: files in one step, one job at a time |
+//! | [`latest_job`] | what they share: one job at a time |
 //!
 //! None of the programs is a child of ours; what is shared are files, a pid file, a console.
 
@@ -20,7 +20,6 @@ pub mod latest_job;
 pub mod local_proxy;
 pub mod pgbouncer;
 pub mod pid_files;
-pub mod replace_file;
 pub mod rsyslog;
 pub mod rsyslog_conf;
 #[expect(clippy::module_inception, reason = "the room is named after what it is about")]

@@ -18,8 +18,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::ini::{self, IniError};
 use super::latest_job::{LatestJob, Superseded};
-use super::replace_file::{self, Durability, FileError};
 use crate::errors::one_line;
+use crate::os::replace_file::{self, Durability, FileError};
 use crate::secret::Secret;
 use crate::spec::wire::TlsConfig;
 

@@ -14,10 +14,10 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
-use super::replace_file::{self, Durability, FileError};
 use super::rsyslog_conf::{EndpointError, ExportHostError};
 use crate::os::pidfd::ProcessHandle;
 use crate::os::procs;
+use crate::os::replace_file::{self, Durability, FileError};
 
 /// First and longest pause between two looks for the new daemon. Nothing tells of a process that
 /// is somebody else's child.

@@ -9,13 +9,11 @@
 //! to disk, as nothing in PGDATA is: the next start throws it away.
 
 use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use tempfile::NamedTempFile;
-
 use super::pair::{PairDigest, TlsPair};
+use crate::os::replace_file::{FileError, put_in_place, write_beside};
 
 /// Names of the copies, relative to PGDATA.
 pub const KEY_FILE: &str = "server.key";
@@ -23,19 +21,6 @@ pub const KEY_FILE: &str = "server.key";
 pub const CERT_FILE: &str = "server.crt";
 /// Names of half-written files; a crash can leave one behind.
 pub const TEMP_PREFIX: &str = ".server.tls.tmp-";
-
-/// The operating system said no; the pair before it is still in place.
-#[derive(Debug, thiserror::Error)]
-#[error("could not {action} {}: {source}", path.display())]
-pub struct InstallError {
-    action: &'static str,
-    path: PathBuf,
-    source: io::Error,
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InstallError {
-    move |source| InstallError { action, path: path.to_owned(), source }
-}
 
 /// What [`Installer::install`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,46 +52,32 @@ impl Installer {
     /// Puts a pair into place, mode 0600, texts unchanged.
     ///
     /// # Errors
-    /// See [`InstallError`].
-    pub fn install(
-        &mut self,
-        pgdata: &Path,
-        pair: &Arc<TlsPair>,
-    ) -> Result<Installed, InstallError> {
+    /// The operating system said no; the pair before it is still in place.
+    pub fn install(&mut self, pgdata: &Path, pair: &Arc<TlsPair>) -> Result<Installed, FileError> {
         if self.digest() == Some(pair.digest()) {
             return Ok(Installed::Unchanged);
         }
         let (key_path, cert_path) = (pgdata.join(KEY_FILE), pgdata.join(CERT_FILE));
-        let key = written(&key_path, pgdata, pair.key().expose())?;
-        let cert = written(&cert_path, pgdata, pair.cert())?;
+        let written = |path, text| write_beside(path, TEMP_PREFIX, text);
+        let key = written(&key_path, pair.key().expose())?;
+        let cert = written(&cert_path, pair.cert())?;
         let back = match &self.installed {
-            Some(before) => Some(written(&key_path, pgdata, before.key().expose())?),
+            Some(before) => Some(written(&key_path, before.key().expose())?),
             None => None,
         };
-        key.persist(&key_path).map_err(|e| failed("replace", &key_path)(e.error))?;
-        if let Err(error) = cert.persist(&cert_path) {
+        put_in_place(key, &key_path)?;
+        if let Err(error) = put_in_place(cert, &cert_path) {
             // A key without its certificate is worse than none.
             let undone = match back {
                 Some(back) => back.persist(&key_path).map(drop).map_err(|e| e.error),
                 None => fs::remove_file(&key_path),
             };
-            undone.map_err(failed("put back", &key_path))?;
-            return Err(failed("replace", &cert_path)(error.error));
+            undone.map_err(FileError::at("put back", &key_path))?;
+            return Err(error);
         }
         self.installed = Some(Arc::clone(pair));
         Ok(Installed::Changed)
     }
-}
-
-/// A complete temporary file, to become `path`. Gone when it is dropped.
-fn written(path: &Path, pgdata: &Path, text: &[u8]) -> Result<NamedTempFile, InstallError> {
-    // Mode 0600 is what these have.
-    let mut file = tempfile::Builder::new()
-        .prefix(TEMP_PREFIX)
-        .tempfile_in(pgdata)
-        .map_err(failed("create a temporary file for", path))?;
-    file.write_all(text).map_err(failed("write", path))?;
-    Ok(file)
 }
 
 #[cfg(test)]

@@ -27,13 +27,14 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub use install::Installed;
 use install::Installer;
-pub use install::{InstallError, Installed};
 pub use pair::{PairDigest, PairError, TlsPair};
 use served::Served;
 pub use watch::{NoPair, PairWatch, WatchLimits};
 
 use crate::errors::one_line;
+use crate::os::replace_file::FileError;
 use crate::spec::ComputeSpec;
 use crate::spec::wire::{Feature, TlsConfig};
 use crate::telemetry::metrics::Metrics;
@@ -148,12 +149,8 @@ impl TlsState {
     /// As [`Self::install`], below a Postgres that runs. After the reload: [`Self::confirm`].
     ///
     /// # Errors
-    /// See [`InstallError`].
-    pub fn replace(
-        &mut self,
-        pgdata: &Path,
-        pair: &Arc<TlsPair>,
-    ) -> Result<Installed, InstallError> {
+    /// See [`FileError`].
+    pub fn replace(&mut self, pgdata: &Path, pair: &Arc<TlsPair>) -> Result<Installed, FileError> {
         let before = self.installer.installed().cloned();
         let installed = self.install(pgdata, pair)?;
         if installed == Installed::Changed {
@@ -168,12 +165,8 @@ impl TlsState {
     /// [`Self::changed`] offers the pair again, though not at once.
     ///
     /// # Errors
-    /// See [`InstallError`].
-    pub fn install(
-        &mut self,
-        pgdata: &Path,
-        pair: &Arc<TlsPair>,
-    ) -> Result<Installed, InstallError> {
+    /// See [`FileError`].
+    pub fn install(&mut self, pgdata: &Path, pair: &Arc<TlsPair>) -> Result<Installed, FileError> {
         let installed = self.installer.install(pgdata, pair);
         match &installed {
             Ok(Installed::Changed) => self.announce(pair),

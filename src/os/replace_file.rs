@@ -1,7 +1,8 @@
-//! Replaces the content of a file that another program reads (04 W16, W17).
+//! Replaces the content of a file that another program reads (04 W1, W16, W17).
 //!
 //! A reader sees the old content or the new one, never half of one: a temporary file beside the
-//! target takes its place, with its mode and owner. Some targets cannot be replaced like that (a
+//! target takes its place. [`write_beside`] and [`put_in_place`] are the two halves, for callers
+//! that do something in between. [`replace`] also keeps mode and owner of what was there. Some targets cannot be replaced like that (a
 //! folder that is not ours, as `/etc` for `/etc/pgbouncer.ini`; a bind-mounted file; an owner
 //! that we may not set): those are written in place, which is all that is left. Nothing stays
 //! behind either way.
@@ -12,6 +13,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
+use tempfile::NamedTempFile;
 
 /// Prefix of temporary files. Hidden, so that no `*.conf` of an include takes one in.
 const TEMP_PREFIX: &str = ".compute_ctl-tmp-";
@@ -33,6 +35,29 @@ impl FileError {
     pub fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self { action, path: path.to_owned(), source }
     }
+}
+
+/// A complete temporary file in the folder of `path`, mode 0600, to take its place; deleted when it
+/// is dropped.
+///
+/// # Errors
+/// The file cannot be made or written.
+pub fn write_beside(path: &Path, prefix: &str, content: &[u8]) -> Result<NamedTempFile, FileError> {
+    let folder = path.parent().unwrap_or(path);
+    let mut file = tempfile::Builder::new()
+        .prefix(prefix)
+        .tempfile_in(folder)
+        .map_err(FileError::at("create a temporary file for", path))?;
+    file.write_all(content).map_err(FileError::at("write", path))?;
+    Ok(file)
+}
+
+/// Renames it to `path`, in one step. Nothing is synced to disk.
+///
+/// # Errors
+/// What was at `path` is still there.
+pub fn put_in_place(file: NamedTempFile, path: &Path) -> Result<(), FileError> {
+    file.persist(path).map(drop).map_err(|error| FileError::at("replace", path)(error.error))
 }
 
 /// Whether what is written has to survive a crash of the machine.
