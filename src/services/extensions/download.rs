@@ -1,21 +1,19 @@
 //! Fetches one archive from the gateway and installs it (07 §3.3).
 //!
 //! ```text
-//! gateway ──chunks──► channel ──► blocking thread: zstd, tar ─► stage ─► rename
+//! gateway ──chunks──► pipe ──► blocking thread: zstd, tar ─► stage ─► rename
 //! ```
 //!
 //! The body is unpacked while it arrives; neither it nor a file of it is ever held in memory.
 //! Nothing reaches Postgres' folders before the last byte was checked.
 
-use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes};
-use futures_util::StreamExt as _;
 use reqwest::{Client, Response, StatusCode};
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio_util::io::SyncIoBridge;
 use url::Url;
 
 use super::archive::{self, ArchiveError};
@@ -27,8 +25,8 @@ use crate::http_client::{self, RedirectRefused, Redirects};
 use crate::postgres::install::PgVersion;
 use crate::telemetry::metrics::Metrics;
 
-/// Pieces of the body that may wait for being unpacked.
-const CHUNKS: usize = 4;
+/// Bytes of the body that may wait for being unpacked.
+const PIPE: usize = 64 << 10;
 
 /// What a download may cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,16 +197,15 @@ impl Downloader {
             status => return Err(DownloadError::Status(status)),
         }
 
-        let (chunks, source) = mpsc::channel(CHUNKS);
+        let (source, body) = tokio::io::duplex(PIPE);
         let limit = self.limits.unpacked_bytes;
         // The thread goes on for a moment when this task is ended: until it misses the next chunk.
         let held = self.background.hold();
         let unpacked = tokio::task::spawn_blocking(move || {
             let mut stage = Stage::new(&libraries, &extensions);
-            let source = Chunks { chunks: source, current: Bytes::new() };
-            archive::unpack(source, &mut stage, limit).map(|()| (stage, held))
+            archive::unpack(SyncIoBridge::new(source), &mut stage, limit).map(|()| (stage, held))
         });
-        let received = self.receive(response, chunks).await;
+        let received = self.receive(response, body).await;
         let unpacked = unpacked.await.map_err(|_| DownloadError::Interrupted)?;
         // A body that broke off is a broken archive, too; the first says why.
         let size = received?;
@@ -227,46 +224,24 @@ impl Downloader {
     /// is good for refusing it at once, not for anything else.
     async fn receive(
         &self,
-        response: Response,
-        chunks: mpsc::Sender<Bytes>,
+        mut response: Response,
+        mut unpacking: impl AsyncWrite + Unpin,
     ) -> Result<u64, DownloadError> {
         let limit = self.limits.compressed_bytes;
         if response.content_length().is_some_and(|length| length > limit) {
             return Err(DownloadError::TooLarge(limit));
         }
-        let mut body = response.bytes_stream();
         let mut size = 0_u64;
-        while let Some(chunk) = body.next().await {
-            let chunk = chunk?;
+        while let Some(chunk) = response.chunk().await? {
             size = size.saturating_add(chunk.len() as u64);
             if size > limit {
                 return Err(DownloadError::TooLarge(limit));
             }
             // It has failed already, and its own result tells why.
-            if chunks.send(chunk).await.is_err() {
+            if unpacking.write_all(&chunk).await.is_err() {
                 break;
             }
         }
         Ok(size)
-    }
-}
-
-/// The body as a reader. Ends when the sender is dropped.
-struct Chunks {
-    chunks: mpsc::Receiver<Bytes>,
-    current: Bytes,
-}
-
-impl Read for Chunks {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() {
-            match self.chunks.blocking_recv() {
-                Some(chunk) => self.current = chunk,
-                None => return Ok(0),
-            }
-        }
-        let read = self.current.as_ref().read(out)?;
-        self.current.advance(read);
-        Ok(read)
     }
 }
