@@ -35,11 +35,6 @@ pub fn shown_to(text: &str, longest: usize) -> Shown<'_> {
 }
 
 impl Shown<'_> {
-    /// Whether something is left out.
-    pub const fn is_cut(&self) -> bool {
-        self.cut.is_some()
-    }
-
     /// In quotes, with line ends and quotes escaped.
     pub fn quoted(self) -> impl fmt::Display {
         fmt::from_fn(move |f| {
@@ -105,7 +100,7 @@ mod tests {
     #[test]
     fn long_texts_are_cut_between_characters() {
         assert_eq!(shown("short").to_string(), "short");
-        assert!(!shown(&"x".repeat(LONGEST)).is_cut());
+        assert!(shown(&"x".repeat(LONGEST)).cut.is_none());
         let long = "x".repeat(LONGEST + 1);
         assert_eq!(shown(&long).to_string(), format!("{}... (257 bytes)", "x".repeat(LONGEST)));
         assert_eq!(shown_to("aüb", 2).to_string(), "a... (4 bytes)");
