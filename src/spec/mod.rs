@@ -7,6 +7,7 @@
 pub mod control_plane;
 mod discreet;
 pub mod document;
+mod error;
 pub mod grpc_url;
 pub mod host_port;
 pub mod ids;
@@ -16,6 +17,7 @@ pub mod parsed;
 pub mod source;
 pub mod wire;
 
+pub use error::SpecError;
 pub use ids::{Lsn, ShardIndex, TenantId, TimelineId};
-pub use parsed::{ParsedSpec, SpecError};
+pub use parsed::ParsedSpec;
 pub use wire::{ComputeMode, ComputeSpec};

@@ -5,60 +5,15 @@
 
 use std::str::FromStr;
 
-use thiserror::Error;
-
+use super::error::SpecError;
 use super::host_port::split_host_port;
 use super::ids::{TenantId, TimelineId};
-use super::pageserver::{PageserverConnectionInfo, PageserverInfoError};
+use super::pageserver::PageserverConnectionInfo;
 use super::wire::{ComputeMode, ComputeSpec};
-use crate::secret::{self, Secret, UnusableSecret};
+use crate::secret::{self, Secret};
 
 /// The setting that stands in for `endpoint_storage_token`.
 const ENDPOINT_TOKEN: &str = "neon.endpoint_storage_token";
-
-/// Why a well-formed spec cannot be used. Clients see these texts with status 400.
-#[derive(Debug, Error, Clone, PartialEq, Eq)]
-pub enum SpecError {
-    /// None of the three spellings is there.
-    #[error("pageserver connection information should be provided")]
-    NoPageserver,
-    /// Setting `neon.stripe_size` is no u32.
-    #[error("setting neon.stripe_size is not a number of pages")]
-    BadStripeSize,
-    /// What is there cannot be used.
-    #[error(transparent)]
-    Pageserver(#[from] PageserverInfoError),
-    /// A primary without safekeepers.
-    #[error("safekeeper connstrings should be provided")]
-    NoSafekeepers,
-    /// A primary with an empty list.
-    #[error("safekeeper_connstrings is empty")]
-    SafekeepersEmpty,
-    /// The same address twice.
-    #[error("duplicate entry in safekeeper_connstrings: {0}!")]
-    DuplicateSafekeeper(String),
-    /// An entry that is no `host:port`. It is not repeated: it may be a URL with a password.
-    #[error("safekeeper address no. {0} is not of the form host:port")]
-    BadSafekeeper(usize),
-    /// Neither member nor setting.
-    #[error("tenant id should be provided")]
-    NoTenant,
-    /// The setting is no id.
-    #[error("invalid tenant id")]
-    BadTenant,
-    /// Neither member nor setting.
-    #[error("timeline id should be provided")]
-    NoTimeline,
-    /// The setting is no id.
-    #[error("invalid timeline id")]
-    BadTimeline,
-    /// A token that cannot be sent.
-    #[error(transparent)]
-    Token(#[from] UnusableSecret),
-    /// `logs_export_host` without a port (02 W4).
-    #[error("Invalid host format for Postgres logs export: it is not of the form host:port")]
-    BadLogsExportHost,
-}
 
 /// A spec together with its effective values. Shared by reference; replaced as a whole.
 #[derive(Debug)]
