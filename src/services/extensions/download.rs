@@ -16,7 +16,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio_util::io::SyncIoBridge;
 use url::Url;
 
-use super::archive::{self, ArchiveError};
+use super::archive;
+use super::error::ArchiveError;
 use super::index;
 use super::stage::{InstallError, Stage};
 use crate::background::Background;

@@ -13,6 +13,7 @@
 pub mod archive;
 pub mod control;
 pub mod download;
+mod error;
 pub mod index;
 pub mod preload;
 pub mod stage;

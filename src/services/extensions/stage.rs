@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use thiserror::Error;
 
-use super::archive::ArchiveError;
+use super::error::ArchiveError;
 use super::remains::{self, TEMP_PREFIX};
 
 /// Files that wait for being moved to Postgres' folders.
