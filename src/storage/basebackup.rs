@@ -7,7 +7,6 @@
 //! Invariants: a try counts as successful only when the server has said that it is complete
 //! (CommandComplete, or status OK) and every file is written; no try sees files of an earlier one.
 
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,32 +14,15 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::connection::PageserverConnection;
-use super::errors::{BasebackupError, FetchError, chain};
+use super::errors::{BasebackupError, FetchError, UnpackError, chain};
 use super::progress::Progress;
+pub use super::request::BasebackupRequest;
 use super::rotation::{Failure, Rotation};
 use super::target::{Endpoint, PageserverTarget};
-use super::unpack::{UnpackError, Unpacker};
-use crate::spec::{Lsn, TenantId, TimelineId};
+use super::unpack::Unpacker;
 
 /// When the log says that the pageserver is silent.
 const SLOW_NOTICE: Duration = Duration::from_secs(10);
-
-/// What to fetch, from where, to where.
-#[derive(Debug, Clone, Copy)]
-pub struct BasebackupRequest<'a> {
-    /// Whom to ask.
-    pub target: &'a PageserverTarget,
-    /// Owner of the timeline.
-    pub tenant_id: TenantId,
-    /// The timeline.
-    pub timeline_id: TimelineId,
-    /// `0/0` for the latest that the pageserver knows.
-    pub lsn: Lsn,
-    /// Whether the compute is read-only (Replica or Static): no replication slots are sent.
-    pub replica: bool,
-    /// An existing directory of mode 0700 that holds nothing but `postgresql.conf`.
-    pub pgdata: &'a Path,
-}
 
 /// How long to wait and how often to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,19 +135,6 @@ pub async fn get_basebackup(
         // safekeepers were still being asked.
         sleep(pause.saturating_sub(ended.elapsed())).await;
     }
-}
-
-/// The command over libpq (06 §3.3). The tenant id is plain even when the tenant has shards.
-pub(super) fn command(request: &BasebackupRequest<'_>) -> String {
-    let mut text = format!("basebackup {} {}", request.tenant_id, request.timeline_id);
-    if request.lsn.is_valid() {
-        text.push_str(&format!(" {}", request.lsn));
-    }
-    text.push_str(" --gzip");
-    if request.replica {
-        text.push_str(" --replica");
-    }
-    text
 }
 
 /// One try.

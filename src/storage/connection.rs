@@ -5,15 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::basebackup::{BasebackupRequest, command};
 use super::errors::FetchError;
 use super::grpc::GrpcConnection;
 use super::libpq::LibpqConnection;
+use super::request::BasebackupRequest;
 use super::target::{Endpoint, PageserverTarget};
-
-/// A ping after so much silence, of TCP or of HTTP/2, and how long its answer may take.
-pub(super) const PING_AFTER: Duration = Duration::from_secs(15);
-pub(super) const PING_LIMIT: Duration = Duration::from_secs(15);
 
 /// An open connection that nothing was asked on yet, or that streams an archive.
 #[derive(Debug)]
@@ -90,7 +86,7 @@ impl PageserverConnection {
         request: &BasebackupRequest<'_>,
     ) -> Result<(), FetchError> {
         match &mut self.0 {
-            Kind::Libpq(connection) => connection.start_copy(&command(request)).await,
+            Kind::Libpq(connection) => connection.start_copy(&request.command()).await,
             Kind::Grpc(connection) => connection.start_archive(request).await,
         }
     }

@@ -1,12 +1,12 @@
-//! Why a base backup failed, and whether trying again can help.
+//! Why a base backup or the unpacking of its archive failed, and whether trying again can help.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
 use tonic::Code;
 
-use super::unpack::UnpackError;
 pub(super) use crate::errors::one_line as chain;
 use crate::spec::pageserver::PageserverInfoError;
 use crate::spec::{Lsn, ShardIndex};
@@ -129,6 +129,91 @@ impl FetchError {
                 ..
             } => ErrorClass::Refused,
             _ => ErrorClass::Transient,
+        }
+    }
+}
+
+/// Why an archive could not be unpacked.
+#[derive(Debug, Error)]
+pub enum UnpackError {
+    /// Not a single byte.
+    #[error("the archive is empty: the pageserver sent no data")]
+    Empty,
+    /// Corrupt or cut off, or followed by something else.
+    #[error("the archive is no complete gzip stream")]
+    Gzip(#[source] io::Error),
+    /// Corrupt or cut off.
+    #[error("the archive is no complete tar")]
+    Tar(#[source] io::Error),
+    /// Cut off within a file.
+    #[error("the archive ends within {}, after {copied} of {size} bytes", path.display())]
+    Truncated {
+        /// Which file.
+        path: PathBuf,
+        /// Bytes that were there.
+        copied: u64,
+        /// Bytes that the header promises.
+        size: u64,
+    },
+    /// Refused: names and extended headers are held in memory.
+    #[error("the archive is refused: there is more than 1 MiB between two of its files")]
+    Headers,
+    /// A tar without entries.
+    #[error("the archive holds no files")]
+    NoEntries,
+    /// Refused.
+    #[error("the archive is refused: entry {0:?} climbs out of the data directory")]
+    Climbing(String),
+    /// Refused.
+    #[error("the archive is refused: entry {} is {kind}", path.display())]
+    Kind {
+        /// Which entry.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// Entries that contradict each other or cannot be files.
+    #[error("the archive entry {} cannot be created", path.display())]
+    Entry {
+        /// Which entry.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The machine's own trouble: disk full, permissions, file descriptors.
+    #[error("cannot write {} in the data directory", path.display())]
+    Local {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No thread to be had.
+    #[error("cannot start a thread for unpacking")]
+    Thread(#[source] io::Error),
+    /// A bug, or the machine stopped a thread.
+    #[error("the unpacking threads ended without a result")]
+    NoResult,
+}
+
+impl UnpackError {
+    /// Whether another try would end the same way.
+    pub const fn is_permanent(&self) -> bool {
+        match self {
+            Self::Climbing(_)
+            | Self::Headers
+            | Self::Kind { .. }
+            | Self::Local { .. }
+            | Self::Thread(_)
+            | Self::NoResult => true,
+            Self::Empty
+            | Self::Gzip(_)
+            | Self::Tar(_)
+            | Self::Truncated { .. }
+            | Self::NoEntries
+            | Self::Entry { .. } => false,
         }
     }
 }

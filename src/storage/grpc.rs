@@ -17,15 +17,14 @@ use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
-use super::basebackup::BasebackupRequest;
-use super::connection::{PING_AFTER, PING_LIMIT};
 use super::errors::{FetchError, chain};
 use super::page_api::page_service_client::PageServiceClient;
 use super::page_api::{
     BaseBackupCompression, GetBaseBackupRequest, GetBaseBackupResponseChunk, LeaseLsnRequest,
     Timestamp,
 };
-use super::target::GrpcEndpoint;
+use super::request::BasebackupRequest;
+use super::target::{GrpcEndpoint, PING_AFTER, PING_LIMIT};
 use crate::spec::{Lsn, TenantId, TimelineId};
 
 /// Largest message that is accepted (06 §5.1); servers send 256 KiB.

@@ -21,9 +21,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, ToSocketAddrs, UnixStream};
 use tokio::time::timeout;
 
-use super::connection::{PING_AFTER, PING_LIMIT};
 use super::errors::FetchError;
-use super::target::LibpqEndpoint;
+use super::target::{LibpqEndpoint, PING_AFTER, PING_LIMIT};
 use crate::spec::libpq_url::HostAddress;
 
 /// Bytes read from the socket at once, and the largest chunk handed on.

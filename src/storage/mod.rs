@@ -24,6 +24,7 @@ mod libpq;
 pub mod page_api;
 mod pipe;
 pub mod progress;
+mod request;
 mod rotation;
 pub mod safekeepers;
 mod simple_query;
@@ -35,12 +36,11 @@ mod testing;
 mod tree;
 pub mod unpack;
 
-pub use basebackup::{
-    BasebackupLimits, BasebackupRequest, BasebackupStats, EarlyConnection, get_basebackup,
-};
+pub use basebackup::{BasebackupLimits, BasebackupStats, EarlyConnection, get_basebackup};
 pub use errors::{BasebackupError, FetchError};
 pub use lease::LeaseLimits;
 pub use progress::Progress;
+pub use request::BasebackupRequest;
 pub use safekeepers::{SyncCheck, check_safekeepers};
 pub use target::PageserverTarget;
 pub use tree::clean_for_retry;

@@ -19,6 +19,10 @@ use crate::spec::libpq_url::{HostAddress, LibpqAddress};
 use crate::spec::pageserver::{PageserverAddress, PageserverConnectionInfo};
 use crate::spec::{ComputeMode, ParsedSpec, ShardIndex};
 
+/// A ping after so much silence, of TCP or of HTTP/2, and how long its answer may take.
+pub(super) const PING_AFTER: Duration = Duration::from_secs(15);
+pub(super) const PING_LIMIT: Duration = Duration::from_secs(15);
+
 /// The pageservers of shard 0, never empty.
 #[derive(Debug, Clone)]
 pub struct PageserverTarget {

@@ -23,7 +23,7 @@ use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use tar::EntryType;
 
-use super::unpack::UnpackError;
+use super::errors::UnpackError;
 use crate::limited::{Budget, HEADERS, Limited};
 
 /// Files are written in pieces of this size.

@@ -12,15 +12,15 @@
 //! failed or cancelled try does not race with a writer.
 
 use std::io::{self, BufRead, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{Builder, JoinHandle};
 
 use bytes::{Buf, Bytes};
 use flate2::bufread::MultiGzDecoder;
-use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use super::errors::UnpackError;
 use super::pipe::{Cancel, PipeReader, PipeWriter, pipe};
 use super::tree::{Tree, clean_for_retry};
 
@@ -32,91 +32,6 @@ const BUFFERS: usize = 4;
 /// KiB; smaller buffers make that felt, larger ones gain nothing more. From 128 KiB on they go
 /// back to the system when they are freed.
 const BUFFER_SIZE: usize = 256 * 1024;
-
-/// Why an archive could not be unpacked.
-#[derive(Debug, Error)]
-pub enum UnpackError {
-    /// Not a single byte.
-    #[error("the archive is empty: the pageserver sent no data")]
-    Empty,
-    /// Corrupt or cut off, or followed by something else.
-    #[error("the archive is no complete gzip stream")]
-    Gzip(#[source] io::Error),
-    /// Corrupt or cut off.
-    #[error("the archive is no complete tar")]
-    Tar(#[source] io::Error),
-    /// Cut off within a file.
-    #[error("the archive ends within {}, after {copied} of {size} bytes", path.display())]
-    Truncated {
-        /// Which file.
-        path: PathBuf,
-        /// Bytes that were there.
-        copied: u64,
-        /// Bytes that the header promises.
-        size: u64,
-    },
-    /// Refused: names and extended headers are held in memory.
-    #[error("the archive is refused: there is more than 1 MiB between two of its files")]
-    Headers,
-    /// A tar without entries.
-    #[error("the archive holds no files")]
-    NoEntries,
-    /// Refused.
-    #[error("the archive is refused: entry {0:?} climbs out of the data directory")]
-    Climbing(String),
-    /// Refused.
-    #[error("the archive is refused: entry {} is {kind}", path.display())]
-    Kind {
-        /// Which entry.
-        path: PathBuf,
-        /// What it is.
-        kind: &'static str,
-    },
-    /// Entries that contradict each other or cannot be files.
-    #[error("the archive entry {} cannot be created", path.display())]
-    Entry {
-        /// Which entry.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The machine's own trouble: disk full, permissions, file descriptors.
-    #[error("cannot write {} in the data directory", path.display())]
-    Local {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// No thread to be had.
-    #[error("cannot start a thread for unpacking")]
-    Thread(#[source] io::Error),
-    /// A bug, or the machine stopped a thread.
-    #[error("the unpacking threads ended without a result")]
-    NoResult,
-}
-
-impl UnpackError {
-    /// Whether another try would end the same way.
-    pub const fn is_permanent(&self) -> bool {
-        match self {
-            Self::Climbing(_)
-            | Self::Headers
-            | Self::Kind { .. }
-            | Self::Local { .. }
-            | Self::Thread(_)
-            | Self::NoResult => true,
-            Self::Empty
-            | Self::Gzip(_)
-            | Self::Tar(_)
-            | Self::Truncated { .. }
-            | Self::NoEntries
-            | Self::Entry { .. } => false,
-        }
-    }
-}
 
 /// A running unpack into one data directory.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::secret::Secret;
-use crate::spec::ComputeMode;
 use crate::spec::pageserver::{Pageserver, PageserverConnectionInfo, PageserverProtocol, Shard};
+use crate::spec::{ComputeMode, Lsn};
 use crate::storage::errors::ErrorClass;
 use crate::storage::testing::{Act, Server, copy, copy_end, error, gzip, tar};
 
