@@ -5,8 +5,7 @@
 //! fresh session load twice as many catalogs.
 
 use super::plan::{DatabaseState, Permissions};
-use super::snapshot::Cells;
-use crate::sql::{Session, SessionError};
+use crate::sql::{Session, SessionError, TypedRow};
 
 const SQL: &str = "\
     SELECT 'public', oid, pg_catalog.pg_get_userbyid(nspowner), nspacl \
@@ -31,7 +30,7 @@ pub async fn look(
     let mut state = DatabaseState::default();
     let mut public = None;
     for row in session.query(SQL).await? {
-        let row = Cells(&row);
+        let row = TypedRow(&row);
         let list = items(row.optional(3)?.unwrap_or_default());
         match row.text(0)? {
             "public" => {

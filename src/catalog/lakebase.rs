@@ -3,8 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::snapshot::Cells;
-use crate::sql::{Session, SessionError};
+use crate::sql::{Session, SessionError, TypedRow};
 
 const SQL: &str = include_str!("sql/lakebase.sql");
 
@@ -31,7 +30,7 @@ pub struct LakebaseState {
 pub async fn read(session: &Session) -> Result<LakebaseState, SessionError> {
     let mut state = LakebaseState::default();
     for row in session.query(SQL).await? {
-        let row = Cells(&row);
+        let row = TypedRow(&row);
         match row.text(0)? {
             "server" => {
                 let timeout = row.optional(1)?.filter(|text| !["", "0"].contains(text));

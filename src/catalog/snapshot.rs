@@ -4,7 +4,7 @@
 //! inside the other databases is read there, by [`super::inspect`], unless its [`Outline`] says enough.
 //! Invariant: a row that is not of the expected shape is an error, never left out, because a missing
 //! row would lead to an attempt to create what exists (05 weakness 16). Names that are not UTF-8 are
-//! in it as [`Row::name`] has them, and so are none of those that a spec can name.
+//! in it as [`Row::name`](crate::sql::Row::name) has them, and so are none of those that a spec can name.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,7 +12,7 @@ use super::lakebase::LakebaseState;
 use super::trust::{Use, trusted_table};
 use crate::secret::Secret;
 use crate::sql::quote::{identifier, literal};
-use crate::sql::{Row, Session, SessionError};
+use crate::sql::{Session, SessionError, TypedRow};
 
 /// Rows begin with what they describe; columns of each kind are those that [`ClusterState::take`]
 /// reads.
@@ -155,7 +155,7 @@ pub async fn read(
 ) -> Result<ClusterState, SessionError> {
     let mut state = ClusterState::default();
     for row in session.query(&sql(questions)).await? {
-        state.take(&Cells(&row))?;
+        state.take(&TypedRow(&row))?;
     }
     if state.system_database.is_empty() {
         return Err(SessionError::Answer("no row about the server".to_owned()));
@@ -187,7 +187,7 @@ impl ClusterState {
         self.server_version / 10_000
     }
 
-    fn take(&mut self, row: &Cells<'_>) -> Result<(), SessionError> {
+    fn take(&mut self, row: &TypedRow<'_>) -> Result<(), SessionError> {
         match row.text(0)? {
             "server" => {
                 self.server_version = row.number(1)?;
@@ -256,49 +256,5 @@ impl ClusterState {
             _ => return Err(row.bad(0)),
         }
         Ok(())
-    }
-}
-
-/// The columns of a row, as text. Names of roles and databases are read by [`Cells::name`].
-pub(super) struct Cells<'a>(pub &'a Row);
-
-impl Cells<'_> {
-    pub fn bad(&self, column: usize) -> SessionError {
-        let kind = self.0.try_get(0).ok().flatten().unwrap_or("unknown");
-        SessionError::Answer(format!("column {column} of a row about {kind:?}"))
-    }
-
-    pub fn optional(&self, column: usize) -> Result<Option<&str>, SessionError> {
-        self.0.try_get(column).map_err(|_| self.bad(column))
-    }
-
-    pub fn text(&self, column: usize) -> Result<&str, SessionError> {
-        self.optional(column)?.ok_or_else(|| self.bad(column))
-    }
-
-    pub fn owned(&self, column: usize) -> Result<String, SessionError> {
-        self.text(column).map(str::to_owned)
-    }
-
-    /// A name that is compared with others, see [`Row::name`].
-    pub fn name(&self, column: usize) -> Result<String, SessionError> {
-        self.optional_name(column)?.ok_or_else(|| self.bad(column))
-    }
-
-    pub fn optional_name(&self, column: usize) -> Result<Option<String>, SessionError> {
-        let name = self.0.name(column).map_err(|_| self.bad(column))?;
-        Ok(name.map(str::to_owned))
-    }
-
-    pub fn flag(&self, column: usize) -> Result<bool, SessionError> {
-        match self.text(column)? {
-            "t" => Ok(true),
-            "f" => Ok(false),
-            _ => Err(self.bad(column)),
-        }
-    }
-
-    pub fn number<T: std::str::FromStr>(&self, column: usize) -> Result<T, SessionError> {
-        self.text(column)?.parse().map_err(|_| self.bad(column))
     }
 }

@@ -5,67 +5,12 @@
 //! the [`lock_watch`](mod@super::lock_watch).
 
 use std::collections::HashMap;
-use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::blocker::{Activity, Blocker};
 use super::error::SessionError;
 use super::row::Row;
-
-/// A session that another one waits for. Its statement is not shown: it may hold secrets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Blocker {
-    /// Its backend; 0 for a prepared transaction, which has none.
-    pub pid: i32,
-    /// The other columns of `pg_stat_activity`, and how long its transaction has been open.
-    pub activity: Option<Activity>,
-}
-
-/// What a blocker is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Activity {
-    /// Role that it logged in as; absent for a background process.
-    pub user: Option<String>,
-    /// Database that it is connected to.
-    pub database: Option<String>,
-    /// What the client says about itself.
-    pub application_name: String,
-    /// `active`, `idle in transaction` and so on.
-    pub state: Option<String>,
-    /// Age of its transaction in seconds.
-    pub transaction_seconds: Option<u64>,
-}
-
-impl fmt::Display for Blocker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.pid == 0 {
-            return f.write_str("a prepared transaction");
-        }
-        write!(f, "pid {}", self.pid)?;
-        let Some(activity) = &self.activity else { return Ok(()) };
-        // These names are anything that a client sends, so they are quoted.
-        f.write_str(" (")?;
-        if let Some(user) = &activity.user {
-            write!(f, "user {user:?}, ")?;
-        }
-        if let Some(database) = &activity.database {
-            write!(f, "database {database:?}, ")?;
-        }
-        write!(f, "application {:?}", activity.application_name)?;
-        if let Some(state) = &activity.state {
-            write!(f, ", {state}")?;
-        }
-        if let Some(seconds) = activity.transaction_seconds {
-            write!(f, ", transaction open for {seconds} s")?;
-        }
-        f.write_str(")")
-    }
-}
-
-/// All blockers in one text.
-pub(super) fn list(blockers: &[Blocker]) -> String {
-    blockers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
 
 /// A backend that waits for a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +74,7 @@ pub(super) fn query(pids: &[i32]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::blocker::list;
     use super::*;
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio_postgres::error::{ErrorPosition, SqlState};
 
-use super::blocked::{self, Blocker};
+use super::blocker::{self, Blocker};
 
 /// What Postgres, or the way to it, had to say.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub enum SessionError {
         why: Box<SessionError>,
     },
     /// Somebody else has a lock; the server was asked to cancel.
-    #[error("gave up after {} s of waiting for a lock held by {}", waited.as_secs(), blocked::list(blockers))]
+    #[error("gave up after {} s of waiting for a lock held by {}", waited.as_secs(), blocker::list(blockers))]
     Blocked {
         /// How long it was waited for this lock.
         waited: Duration,

@@ -14,6 +14,7 @@
 //! password verifiers. Names come as bytes, whatever encoding they were made in (`wire`).
 
 mod blocked;
+mod blocker;
 mod call;
 mod cancel;
 mod config;
@@ -31,7 +32,7 @@ mod session;
 pub mod standby;
 mod wire;
 
-pub use blocked::{Activity, Blocker};
+pub use blocker::{Activity, Blocker};
 pub use call::{CallError, CallLimits};
 pub use config::{APPLY_CONFIG, MIGRATIONS, POST_APPLY_CONFIG, SessionConfig, session_config};
 pub use error::{PgError, SessionError};
@@ -39,5 +40,6 @@ pub use footprint::visited_within;
 pub use lock_watch::LockWatch;
 pub use maintenance::MaintenanceSession;
 pub use raw::{BatchError, SessionDeadlines};
+pub(crate) use row::TypedRow;
 pub use row::{Row, is_foreign, shown};
 pub use session::Session;

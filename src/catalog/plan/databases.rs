@@ -3,7 +3,8 @@
 
 use super::super::options::options;
 use super::super::snapshot::DatabaseRow;
-use super::{Action, CatalogStep, Chain, ObjectKind, Operation, PlanError, Planner, Stage};
+use super::refuse::PlanError;
+use super::{Action, CatalogStep, Chain, ObjectKind, Operation, Planner, Stage};
 use crate::spec::wire::Database;
 use crate::sql::quote::{identifier, literal};
 use crate::sql::{is_foreign, shown};

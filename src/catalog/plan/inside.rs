@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::super::snapshot::DatabaseRow;
+use super::permissions::{ADMINS, Permissions};
 use super::{Action, CatalogStep, Chain, ObjectKind, Operation, Planner, Stage, outline};
 use crate::catalog::operation::Object;
 use crate::secret::Secret;
@@ -16,22 +17,6 @@ use crate::sql::shown;
 
 /// `@ROLE@` is an expression, `@TAG@` the tag of the block around it.
 const REVOKE: &str = include_str!("../sql/revoke_grants.sql");
-
-/// Owners that the schema `public` has because nobody has given it to anybody.
-pub(super) const ADMINS: [&str; 2] = ["cloud_admin", "zenith_admin"];
-
-/// What all databases have in common.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Permissions {
-    /// Gets the default privileges.
-    pub privileged_role: String,
-    /// Whose objects they are about.
-    pub session_role: Arc<str>,
-    /// Major version of the server.
-    pub major: u32,
-    /// Whether the role `web_access` may create objects in `public`.
-    pub web_access: bool,
-}
 
 /// What has to be known about the inside of a database.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,6 +13,7 @@ mod databases;
 mod inside;
 mod lakebase;
 mod outline;
+mod permissions;
 mod refuse;
 mod repeated;
 mod roles;
@@ -28,7 +29,8 @@ use crate::secret::Secret;
 use crate::spec::ComputeSpec;
 use crate::spec::wire::{Database, DeltaOperation, Role};
 use crate::sql::{is_foreign, shown};
-pub use inside::{DatabaseState, Look, Permissions, plan_database};
+pub use inside::{DatabaseState, Look, plan_database};
+pub use permissions::Permissions;
 pub use refuse::PlanError;
 
 /// What the catalog should say.

@@ -19,7 +19,7 @@
 //! pg_database_owner` or given away with `ALTER SCHEMA … OWNER TO pg_database_owner`.
 
 use super::super::snapshot::Outline;
-use super::inside::{ADMINS, Permissions};
+use super::permissions::{ADMINS, Permissions};
 
 /// On tables, and on sequences.
 const DEFAULTS: usize = 2;

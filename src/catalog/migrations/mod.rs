@@ -26,10 +26,10 @@ enum Migration {
 
 /// All migrations; the first one is number 1.
 const MIGRATIONS: &[Migration] = &[
-    Migration::Run(include_str!("migrations/01_bypassrls.sql")),
-    Migration::Run(include_str!("migrations/02_inherit.sql")),
-    Migration::Run(include_str!("migrations/03_create_subscription.sql")),
-    Migration::Run(include_str!("migrations/04_monitor.sql")),
+    Migration::Run(include_str!("01_bypassrls.sql")),
+    Migration::Run(include_str!("02_inherit.sql")),
+    Migration::Run(include_str!("03_create_subscription.sql")),
+    Migration::Run(include_str!("04_monitor.sql")),
     // Default privileges in `public`, which every apply sees to now.
     Migration::Skip,
     Migration::Skip,
@@ -37,13 +37,13 @@ const MIGRATIONS: &[Migration] = &[
     Migration::Skip,
     // Took REPLICATION from everybody.
     Migration::Skip,
-    Migration::Run(include_str!("migrations/10_snapshots.sql")),
-    Migration::Run(include_str!("migrations/11_replication_origins.sql")),
-    Migration::Run(include_str!("migrations/12_signal_backend.sql")),
+    Migration::Run(include_str!("10_snapshots.sql")),
+    Migration::Run(include_str!("11_replication_origins.sql")),
+    Migration::Run(include_str!("12_signal_backend.sql")),
 ];
 
 /// The table in its schema, with its one row.
-const PREPARE: &str = include_str!("migrations/00_prepare.sql");
+const PREPARE: &str = include_str!("00_prepare.sql");
 
 /// Key of the advisory lock: the letters "migratio". There is one compute per timeline, but a
 /// session of a killed predecessor may still be at work.
