@@ -6,14 +6,15 @@
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use parking_lot::Mutex;
 
 /// Nothing here takes that long.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -48,7 +49,7 @@ impl Process {
                     // Said once; there is room for it.
                     let _ = sender.try_send(now);
                 }
-                copy.lock().unwrap_or_else(PoisonError::into_inner).push_str(&read);
+                copy.lock().push_str(&read);
                 text.clear();
             }
         });
@@ -60,7 +61,7 @@ impl Process {
     }
 
     fn log(&self) -> String {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.log.lock().clone()
     }
 
     /// From before the exec to the line.

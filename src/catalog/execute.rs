@@ -6,10 +6,10 @@
 //! the catalog afterwards (05 weaknesses 5, 15 and 21).
 
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
+use parking_lot::{Mutex, MutexGuard};
 use thiserror::Error;
 use tokio::time::{Instant, sleep_until};
 use tokio_postgres::error::SqlState;
@@ -141,8 +141,7 @@ impl<'a> Execution<'a> {
                 }
             }
         }
-        let Outcome { report, error, .. } =
-            self.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Outcome { report, error, .. } = self.outcome.into_inner();
         (report, error.map_or(Ok(()), Err))
     }
 
@@ -188,7 +187,7 @@ impl<'a> Execution<'a> {
 
     /// Never held across an await; the report is whole at any moment.
     fn outcome(&self) -> MutexGuard<'_, Outcome> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+        self.outcome.lock()
     }
 
     /// The first error is the one that is told; the others may be our own cancelling.

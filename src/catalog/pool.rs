@@ -6,9 +6,10 @@
 //! there is work and no error, there is a worker.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::sql::{LockWatch, MaintenanceSession, SessionConfig, SessionDeadlines, SessionError};
@@ -120,7 +121,7 @@ impl<T> Queue<T> {
 
     /// Never held across an await; the list is whole at any moment.
     fn lock(&self) -> MutexGuard<'_, Waiting<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Workers that are still at it.

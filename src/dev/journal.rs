@@ -5,10 +5,10 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::lock;
+use parking_lot::Mutex;
 
 /// Entries kept; more than any test makes.
 const CAPACITY: usize = 10_000;
@@ -62,7 +62,7 @@ pub struct Journal(Arc<Mutex<VecDeque<Entry>>>);
 impl Journal {
     /// Appends an event of a connection.
     pub fn record(&self, connection: u64, event: Event) {
-        let mut entries = lock(&self.0);
+        let mut entries = self.0.lock();
         if entries.len() >= CAPACITY {
             entries.pop_front();
         }
@@ -72,12 +72,12 @@ impl Journal {
     /// Everything recorded so far, oldest first.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
-        lock(&self.0).iter().cloned().collect()
+        self.0.lock().iter().cloned().collect()
     }
 
     /// Forgets everything.
     pub fn clear(&self) {
-        lock(&self.0).clear();
+        self.0.lock().clear();
     }
 
     /// The commands executed.
@@ -114,7 +114,7 @@ impl Journal {
     }
 
     fn select<T>(&self, pick: impl Fn(Event) -> Option<T>) -> Vec<T> {
-        lock(&self.0).iter().filter_map(|entry| pick(entry.event.clone())).collect()
+        self.0.lock().iter().filter_map(|entry| pick(entry.event.clone())).collect()
     }
 }
 

@@ -11,8 +11,6 @@
 //!
 //! Invariant: everything listens on 127.0.0.1 only, and nothing a client sends can end the process.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 pub mod archive;
 pub mod command;
 mod commands;
@@ -30,8 +28,3 @@ pub mod store;
 pub mod sync_wrapper;
 pub mod template;
 pub mod wire;
-
-/// Locks, also when a holder panicked: the values guarded here are whole after every statement.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}

@@ -5,12 +5,13 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::framing::Peer;
 use super::journal::Journal;
-use super::lock;
 use super::wire::{Handler, Outcome, Server, Session};
 use crate::spec::Lsn;
 
@@ -96,7 +97,7 @@ impl StandInSafekeeper {
 
     /// Changes the behaviour from the next connection or command on.
     pub fn behave(&self, change: impl FnOnce(&mut SafekeeperBehaviour)) {
-        change(&mut lock(&self.behaviour));
+        change(&mut self.behaviour.lock());
     }
 
     /// Both positions from now on.
@@ -114,11 +115,11 @@ struct Responder(Arc<Mutex<SafekeeperBehaviour>>);
 
 impl Handler for Responder {
     fn admits(&self) -> bool {
-        !lock(&self.0).refuse
+        !self.0.lock().refuse
     }
 
     fn password(&self) -> Option<String> {
-        lock(&self.0).password.clone()
+        self.0.lock().password.clone()
     }
 
     async fn answer(
@@ -127,7 +128,7 @@ impl Handler for Responder {
         command: &str,
         peer: &mut Peer,
     ) -> io::Result<Outcome> {
-        let behaviour = lock(&self.0).clone();
+        let behaviour = self.0.lock().clone();
         if !behaviour.delay.is_zero() {
             tokio::time::sleep(behaviour.delay).await;
         }

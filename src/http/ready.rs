@@ -3,7 +3,9 @@
 //! However many clients ask, Postgres is asked once at a time, and once in
 //! [`HttpLimits::ready_max_age`].
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -63,7 +65,7 @@ impl ReadyProbe {
 
     /// It is whole at any moment.
     fn lock(&self) -> MutexGuard<'_, Option<Question>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last.lock()
     }
 }
 

@@ -63,19 +63,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_comes_before_the_next_step_of_the_same_work() {
         let turns = CatalogTurns::default();
-        let order = std::sync::Mutex::new(Vec::new());
+        let order = parking_lot::Mutex::new(Vec::new());
         let work = async {
             for step in 0..3 {
                 let _turn = turns.enter(LIMIT).await.unwrap();
-                order.lock().unwrap().push(step);
+                order.lock().push(step);
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
         let apply = async {
             let _turn = turns.enter(LIMIT).await.unwrap();
-            order.lock().unwrap().push(100);
+            order.lock().push(100);
         };
         tokio::join!(work, apply);
-        assert_eq!(*order.lock().unwrap(), [0, 100, 1, 2]);
+        assert_eq!(*order.lock(), [0, 100, 1, 2]);
     }
 }

@@ -18,10 +18,11 @@ pub mod progress;
 pub mod promotion;
 pub mod requests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::background::Background;
@@ -188,7 +189,7 @@ impl ComputeNode {
     /// A panic while the lock is held must not make every later request fail (03 W3); the state is
     /// plain data and whole at any moment.
     fn lock(&self) -> MutexGuard<'_, ComputeState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Puts an event through the transition table, under the lock that the caller holds.

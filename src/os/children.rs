@@ -15,13 +15,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{self, Signal};
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::process::set_parent_process_death_signal;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
@@ -123,9 +124,8 @@ impl Children {
         ALL.clone()
     }
 
-    /// Nothing under this lock can panic half-way through a change, so a poisoned lock is sound.
     fn lock(&self) -> MutexGuard<'_, Registry> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// From here on the kernel ends every child when we are killed: for a process that nobody

@@ -8,9 +8,10 @@
 //! [`Joiner`] is the pure part: bytes and ticks in, messages out. [`LogCollector`] is the task.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -158,7 +159,7 @@ impl LogCollector {
 
     /// The last `n` (at most 50) lines, oldest first, for error reports.
     pub fn last_lines(&self, n: usize) -> Vec<String> {
-        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let tail = self.tail.lock();
         tail.iter().skip(tail.len().saturating_sub(n)).cloned().collect()
     }
 }
@@ -200,7 +201,7 @@ async fn collect(mut stderr: impl AsyncRead + Unpin, sink: LogSink, tail: Tail) 
 
 fn remember(tail: &Tail, line: &[u8]) {
     let start = line.get(..TAIL_LINE_BYTES).unwrap_or(line);
-    let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut tail = tail.lock();
     if tail.len() >= TAIL_LINES {
         tail.pop_front();
     }
@@ -314,7 +315,7 @@ mod tests {
 
     impl Write for Seen {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
+            self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -336,7 +337,7 @@ mod tests {
         drop(child);
         assert!(collector.drained(Duration::from_secs(60)).await);
         assert!(sink.flush(Duration::from_secs(60)));
-        let text = String::from_utf8(seen.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(seen.0.lock().clone()).unwrap();
         assert_eq!(text, format!("PG:{A}\u{200B}\tx\nPG:\ty\nPG:z\n"));
         assert_eq!(collector.last_lines(2), ["\ty", "z"]);
     }

@@ -227,8 +227,8 @@ fn leftovers(children: &Children, group: i32, pgdata: &Path) -> Vec<ProcessHandl
 mod tests {
     use std::future::pending;
     use std::os::unix::process::ExitStatusExt;
-    use std::sync::Mutex;
 
+    use parking_lot::Mutex;
     use tokio::sync::Notify;
 
     use super::*;
@@ -247,7 +247,7 @@ mod tests {
         }
 
         fn got(&self) -> Vec<(Signal, Duration)> {
-            self.got.lock().unwrap().clone()
+            self.got.lock().clone()
         }
     }
 
@@ -257,7 +257,7 @@ mod tests {
         }
 
         fn signal(&self, signal: Signal) -> io::Result<()> {
-            self.got.lock().unwrap().push((signal, self.start.elapsed()));
+            self.got.lock().push((signal, self.start.elapsed()));
             if self.fatal == Some(signal) {
                 self.over.notify_one();
             }

@@ -14,14 +14,15 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 /// Connections that wait for their clients, by the order in which they began to.
@@ -52,17 +53,12 @@ impl Pool {
     pub(super) fn drop_longest_waiting(&self, count: usize) -> usize {
         let mut dropped = 0;
         while dropped < count {
-            let Some((_, connection)) = lock(&self.0).connections.pop_first() else { break };
+            let Some((_, connection)) = self.0.lock().connections.pop_first() else { break };
             connection.cancel();
             dropped += 1;
         }
         dropped
     }
-}
-
-/// What is behind these locks is whole at any moment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One connection. Clones are the same one.
@@ -84,18 +80,18 @@ impl Seat {
         if self.is_upgraded() {
             return;
         }
-        let mut waiting = lock(&self.pool.0);
+        let mut waiting = self.pool.0.lock();
         let place = waiting.next;
         waiting.next = place.wrapping_add(1);
         waiting.connections.insert(place, self.dropped.clone());
         drop(waiting);
-        *lock(&self.place) = Some(place);
+        *self.place.lock() = Some(place);
     }
 
     /// Gives up the place among those that wait.
     pub(super) fn leave(&self) {
-        if let Some(place) = lock(&self.place).take() {
-            lock(&self.pool.0).connections.remove(&place);
+        if let Some(place) = self.place.lock().take() {
+            self.pool.0.lock().connections.remove(&place);
         }
     }
 
@@ -117,7 +113,7 @@ impl Seat {
     /// Keeps something until the request in progress is over: until its answer has been read, or
     /// the connection has ended.
     pub(crate) fn keep(&self, value: impl Send + 'static) {
-        *lock(&self.kept) = Some(Box::new(value));
+        *self.kept.lock() = Some(Box::new(value));
     }
 
     /// Busy until the guard is dropped. HTTP/1.1 has one request at a time.
@@ -133,7 +129,7 @@ pub(super) struct Busy(Seat);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let kept = lock(&self.0.kept).take();
+        let kept = self.0.kept.lock().take();
         drop(kept);
         self.0.wait();
     }
@@ -231,6 +227,6 @@ mod tests {
         let seat = pool.join();
         drop(seat.busy());
         seat.leave();
-        assert!(lock(&pool.0).connections.is_empty());
+        assert!(pool.0.lock().connections.is_empty());
     }
 }

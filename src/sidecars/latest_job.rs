@@ -64,7 +64,7 @@ impl<J: Send + Sync + 'static> LatestJob<J> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
+    use parking_lot::Mutex;
     use tokio::sync::{Notify, mpsc};
 
     #[tokio::test]
@@ -80,7 +80,7 @@ mod tests {
                 async move {
                     begun.send(*job).unwrap();
                     gate.notified().await;
-                    done.lock().unwrap().push(*job);
+                    done.lock().push(*job);
                 }
             });
             if job == 1 {
@@ -89,7 +89,7 @@ mod tests {
         }
         gate.notify_one();
         assert_eq!(begins.recv().await, Some(3), "2 was never begun");
-        assert_eq!(*done.lock().unwrap(), [1]);
+        assert_eq!(*done.lock(), [1]);
     }
 
     #[tokio::test]

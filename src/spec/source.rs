@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::unistd::{Uid, User};
+use parking_lot::Mutex;
 use thiserror::Error;
 
 use super::control_plane::{self, ControlPlane, ControlPlaneError, Observer, Patience};
@@ -82,14 +82,14 @@ struct Reading(PathBuf);
 impl Reading {
     /// None while another one reads the file.
     fn begin(path: &Path) -> Option<Self> {
-        let mut reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reading = READING.lock();
         reading.insert(path.to_owned()).then(|| Self(path.to_owned()))
     }
 }
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        READING.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+        READING.lock().remove(&self.0);
     }
 }
 

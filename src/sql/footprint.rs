@@ -5,8 +5,9 @@
 //! whatever opens a session in a users' database holds a [`Footprint`] from before the connect to
 //! after the end.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// Databases whose statistics nobody takes for activity.
 const OURS: [&str; 3] = ["postgres", "template0", "template1"];
@@ -28,7 +29,7 @@ impl Visits {
 }
 
 fn visits() -> MutexGuard<'static, Visits> {
-    VISITS.lock().unwrap_or_else(PoisonError::into_inner)
+    VISITS.lock()
 }
 
 /// A visit of ours in a users' database, until it is dropped.

@@ -2,12 +2,13 @@
 //! protocol and misbehaves as told.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -136,14 +137,14 @@ impl Server {
     }
 
     pub(super) fn seen(&self, what: &str) -> Vec<String> {
-        let journal = self.journal.lock().unwrap();
+        let journal = self.journal.lock();
         journal.iter().filter_map(|line| line.strip_prefix(what)).map(str::to_owned).collect()
     }
 }
 
 /// Errors mean that the client went away, which is its right.
 async fn serve(mut socket: TcpStream, act: Act, journal: Journal) -> Option<()> {
-    let note = |line: String| journal.lock().unwrap().push(line);
+    let note = |line: String| journal.lock().push(line);
     if matches!(act, Act::Hangup) {
         return None;
     }

@@ -7,10 +7,11 @@
 //! Invariant: families whose series change their labels (status, extensions, start) are exchanged
 //! under the lock that a scrape holds, so that no scrape sees half an exchange.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use parking_lot::{Mutex, MutexGuard};
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
@@ -260,7 +261,7 @@ impl Metrics {
 
     /// What is behind it is whole at any moment.
     fn exchange(&self) -> MutexGuard<'_, AtScrape> {
-        self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
+        self.exchange.lock()
     }
 
     /// Shows a status: exactly one series of `compute_ctl_up` at a time (01 §14.4).

@@ -12,10 +12,11 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::shown::escaped;
@@ -109,7 +110,7 @@ impl LogSink {
             if left.is_zero() {
                 return false;
             }
-            queue = shared.idle.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+            shared.idle.wait_for(&mut queue, left);
         }
         true
     }
@@ -135,9 +136,8 @@ impl Queue {
 }
 
 impl Shared {
-    /// Nothing under this lock can panic half-way through a change, so a poisoned lock is sound.
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     fn run(&self, mut out: impl Write) {
@@ -148,7 +148,7 @@ impl Shared {
                 if queue.closed {
                     return;
                 }
-                queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                self.work.wait(&mut queue);
                 continue;
             }
             // What was dropped came after what is queued now, so it is told after it.

@@ -5,6 +5,7 @@
 //! it does not depend on the server.
 
 #![allow(
+    clippy::disallowed_types,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,

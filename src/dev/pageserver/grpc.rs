@@ -18,7 +18,6 @@ use tonic::{Request, Response, Status};
 use super::{Fault, LeaseAnswer, SharedBehaviour, read_archive};
 use crate::dev::commands::is_id;
 use crate::dev::journal::{Event, Journal};
-use crate::dev::lock;
 use crate::spec::Lsn;
 use crate::storage::page_api::page_service_server::PageService;
 use crate::storage::page_api::{
@@ -59,7 +58,7 @@ impl PageService for GrpcSession {
             BaseBackupCompression::Gzip => true,
         };
         let (archive, chunk, fault) = {
-            let mut behaviour = lock(&self.behaviour);
+            let mut behaviour = self.behaviour.lock();
             let fault = behaviour.take(|fault| *fault != Fault::Refuse);
             (behaviour.archive.clone(), behaviour.grpc_chunk, fault)
         };
@@ -90,7 +89,7 @@ impl PageService for GrpcSession {
         if lsn == 0 {
             return Err(Status::invalid_argument("LSN 0 cannot be leased"));
         }
-        let answer = lock(&self.behaviour).lease.clone();
+        let answer = self.behaviour.lock().lease.clone();
         let expires = match answer {
             LeaseAnswer::Error(text) => return Err(Status::unavailable(text)),
             LeaseAnswer::Text(None) => {
@@ -145,7 +144,7 @@ impl GrpcSession {
             .filter(|shard| shard.len() == 4 && shard.bytes().all(|byte| byte.is_ascii_hexdigit()));
         let shard = shard.ok_or(Status::invalid_argument("missing or malformed neon-shard-id"))?;
         let (delay, wanted) = {
-            let behaviour = lock(&self.behaviour);
+            let behaviour = self.behaviour.lock();
             (behaviour.delay, behaviour.password.clone())
         };
         match (wanted, token) {

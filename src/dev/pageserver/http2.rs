@@ -18,7 +18,6 @@ use tokio_util::task::AbortOnDropHandle;
 use super::grpc::GrpcSession;
 use super::{Fault, SharedBehaviour};
 use crate::dev::journal::{Event, Journal};
-use crate::dev::lock;
 use crate::dev::wire::{ACCEPT_PAUSE, MAX_CONNECTIONS};
 use crate::storage::page_api::page_service_server::PageServiceServer;
 
@@ -71,7 +70,7 @@ async fn accept(
             },
         };
         journal.record(number, Event::Connected);
-        let refused = lock(&behaviour).take(|fault| *fault == Fault::Refuse).is_some();
+        let refused = behaviour.lock().take(|fault| *fault == Fault::Refuse).is_some();
         if refused || connections.len() >= MAX_CONNECTIONS {
             journal.record(number, Event::Refused);
         } else {

@@ -10,18 +10,18 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::commands::{Verb, parse};
 pub use super::faults::{Fault, LeaseAnswer, PageserverBehaviour};
 use super::framing::Peer;
 use super::journal::Journal;
-use super::lock;
 use super::wire::{Handler, Outcome, Server, Session};
 use http2::Http2Server;
 
@@ -124,7 +124,7 @@ impl StandInPageserver {
 
     /// Changes the behaviour from the next connection or command on.
     pub fn behave(&self, change: impl FnOnce(&mut PageserverBehaviour)) {
-        change(&mut lock(&self.behaviour));
+        change(&mut self.behaviour.lock());
     }
 
     /// Replaces all faults by one: for the next `times` occasions, or for ever with `None`.
@@ -136,18 +136,18 @@ impl StandInPageserver {
     /// Adds a fault that begins when those before it are used up.
     pub fn then_fault(&self, fault: Fault, times: Option<u32>) {
         if times != Some(0) {
-            lock(&self.behaviour).faults.push_back((fault, times));
+            self.behaviour.lock().faults.push_back((fault, times));
         }
     }
 
     /// From now on all goes well.
     pub fn clear_faults(&self) {
-        lock(&self.behaviour).faults.clear();
+        self.behaviour.lock().faults.clear();
     }
 
     /// Serves another archive from the next command on; streams under way keep theirs.
     pub fn set_archive(&self, archive: &Path) {
-        lock(&self.behaviour).archive = archive.to_owned();
+        self.behaviour.lock().archive = archive.to_owned();
     }
 
     /// Stops listening and closes all connections, of both protocols.
@@ -160,11 +160,11 @@ struct Responder(SharedBehaviour);
 
 impl Handler for Responder {
     fn admits(&self) -> bool {
-        lock(&self.0).take(|fault| *fault == Fault::Refuse).is_none()
+        self.0.lock().take(|fault| *fault == Fault::Refuse).is_none()
     }
 
     fn password(&self) -> Option<String> {
-        lock(&self.0).password.clone()
+        self.0.lock().password.clone()
     }
 
     async fn answer(
@@ -173,7 +173,7 @@ impl Handler for Responder {
         command: &str,
         peer: &mut Peer,
     ) -> io::Result<Outcome> {
-        let delay = lock(&self.0).delay;
+        let delay = self.0.lock().delay;
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
@@ -183,12 +183,12 @@ impl Handler for Responder {
                 Ok(Outcome::Done)
             }
             Ok(Verb::Lease) => {
-                let answer = lock(&self.0).lease.clone();
+                let answer = self.0.lock().lease.clone();
                 Ok(lease(&answer, peer))
             }
             Ok(Verb::Basebackup { gzip }) => {
                 let (archive, fault) = {
-                    let mut behaviour = lock(&self.0);
+                    let mut behaviour = self.0.lock();
                     let fault = behaviour.take(|fault| *fault != Fault::Refuse);
                     (behaviour.archive.clone(), fault)
                 };

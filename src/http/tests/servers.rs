@@ -1,9 +1,10 @@
 //! The answers of both servers (03 §13).
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -75,7 +76,7 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -107,7 +108,7 @@ async fn access_log() {
     assert_eq!(api.refresh().await.code, 500);
     drop(guard);
 
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(log.0.lock().clone()).unwrap();
     let count = |parts: &[&str]| {
         text.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count()
     };
@@ -140,7 +141,7 @@ async fn access_log_of_a_stranger() {
         assert_eq!(answer.header("x-request-id").len(), 5000, "it comes back whole");
     }
     drop(guard);
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(log.0.lock().clone()).unwrap();
     let runs: Vec<_> =
         text.split(|c: char| c != 'x').map(str::len).filter(|run| *run > 20).collect();
     assert!(runs.iter().all(|run| *run <= 256), "{text}");

@@ -12,8 +12,9 @@
 //! that is dropped.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::states::PromotionState;
@@ -78,7 +79,7 @@ impl Promotion {
 
     /// None if nobody serves.
     fn follow(&self, request: PromotionRequest) -> Option<watch::Receiver<PromotionState>> {
-        let mut shared = lock(&self.shared);
+        let mut shared = self.shared.lock();
         if let Some(outcome) = &shared.outcome {
             return Some(outcome.clone());
         }
@@ -98,7 +99,7 @@ impl Promotion {
     pub async fn asked(&self) -> Attempt {
         loop {
             self.asked.notified().await;
-            let waiting = lock(&self.shared).waiting.take();
+            let waiting = self.shared.lock().waiting.take();
             if let Some(attempt) = waiting {
                 return attempt;
             }
@@ -108,7 +109,7 @@ impl Promotion {
     /// The driver serves no more: whoever waits is told, and whoever comes.
     pub fn close(&self) {
         let waiting = {
-            let mut shared = lock(&self.shared);
+            let mut shared = self.shared.lock();
             shared.closed = true;
             shared.waiting.take()
         };
@@ -135,7 +136,7 @@ impl Attempt {
     /// Once: after that the outcome is that of another attempt.
     fn forget(&mut self) {
         if !std::mem::replace(&mut self.is_over, true) {
-            lock(&self.shared).outcome = None;
+            self.shared.lock().outcome = None;
         }
     }
 }
@@ -144,10 +145,6 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         self.forget();
     }
-}
-
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -22,11 +22,12 @@ mod remains;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use url::Url;
 
@@ -92,7 +93,7 @@ impl ExtensionStore {
             return Err(Arc::new(DownloadError::NoGateway));
         };
         let (flight, joined) = {
-            let mut flights = lock(&self.flights);
+            let mut flights = self.flights.lock();
             match flights.get(extension) {
                 Some(flight) => (flight.clone(), true),
                 None => {
@@ -163,13 +164,9 @@ struct Forget {
 impl Drop for Forget {
     fn drop(&mut self) {
         if let Some(extension) = &self.extension {
-            lock(&self.flights).remove(extension);
+            self.flights.lock().remove(extension);
         }
     }
-}
-
-fn lock(flights: &Flights) -> MutexGuard<'_, HashMap<String, Flight>> {
-    flights.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@
 //! included), its end leaves a state that says so. Cancelling reaches the run that is there, never
 //! one that comes later (03 W9).
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 /// What [`Slot::begin`] says while a run is there.
@@ -44,7 +45,7 @@ impl<S: Clone> Slot<S> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<S>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// The present state.

@@ -1,7 +1,8 @@
 use super::*;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::extract::Request;
+use parking_lot::Mutex;
 
 const EMPTY: &str = r#"{"status":"empty","spec":null,"compute_ctl_config":{"jwks":{"keys":[]}}}"#;
 const ATTACHED: &str = r#"{"status":"attached","compute_ctl_config":{"jwks":{"keys":[]}},
@@ -30,7 +31,7 @@ impl Fake {
         let noted = Arc::clone(&asked);
         let handler = async move |request: Request| {
             let header = request.headers().get("authorization").map(|h| h.to_str().unwrap());
-            let mut noted = noted.lock().unwrap();
+            let mut noted = noted.lock();
             noted.push(format!("{} {}", request.uri().path(), header.unwrap_or("-")));
             let (status, body) = answers[(noted.len() - 1).min(answers.len() - 1)];
             (StatusCode::from_u16(status).unwrap(), body)
@@ -45,15 +46,15 @@ impl Fake {
     }
 
     async fn fetch(&self) -> Result<ConfigDocument, ControlPlaneError> {
-        fetch(&self.cp, self.patience, &|status| self.heard.lock().unwrap().push(status)).await
+        fetch(&self.cp, self.patience, &|status| self.heard.lock().push(status)).await
     }
 
     fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+        self.asked.lock().clone()
     }
 
     fn heard(&self) -> Vec<Option<StatusCode>> {
-        self.heard.lock().unwrap().clone()
+        self.heard.lock().clone()
     }
 }
 
@@ -139,10 +140,7 @@ async fn nobody_there_and_nobody_who_answers() {
     let short = Duration::from_millis(200);
     let patience = Patience { connect: short, request: short, total: short };
     let ask = async || {
-        fetch(&cp, patience, &|status| heard.lock().unwrap().push(status))
-            .await
-            .unwrap_err()
-            .to_string()
+        fetch(&cp, patience, &|status| heard.lock().push(status)).await.unwrap_err().to_string()
     };
     // The system accepts, nobody answers.
     let error = ask().await;
@@ -152,7 +150,7 @@ async fn nobody_there_and_nobody_who_answers() {
     assert!(error.contains("refused") && !error.contains("hunter2"), "{error}");
     let whom = format!("(http://{address} about compute c1)");
     assert!(error.contains(&whom), "{error}");
-    let heard = heard.into_inner().unwrap();
+    let heard = heard.into_inner();
     assert!(heard.len() >= 2 && heard.iter().all(Option::is_none), "{heard:?}");
 }
 
@@ -162,7 +160,7 @@ async fn redirecting(to: impl Fn(usize) -> String + Send + Sync + Clone + 'stati
     let noted = Arc::clone(&asked);
     let handler = async move |request: Request| {
         let header = request.headers().get("authorization").map(|h| h.to_str().unwrap());
-        let mut noted = noted.lock().unwrap();
+        let mut noted = noted.lock();
         noted.push(format!("{} {}", request.uri().path(), header.unwrap_or("-")));
         let to = to(noted.len());
         let status = if to.is_empty() { StatusCode::OK } else { StatusCode::FOUND };
