@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::lfc::{
+use super::lfc::{
     AT_WORK, STAND_INS, STATE, cancel, compressed, finish, hex, metric, outcome, post, prewarm,
     set, use_storage,
 };

@@ -3,16 +3,14 @@
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{
-    Bed, Compute, Pair, TlsFiles, assert_nothing_left, on_every_server, on_one_server, served,
-};
+use crate::support::{Bed, Compute, Pair, TlsFiles, assert_nothing_left, on_one_server, served};
 
 /// A pair made by openssl, in a form that the original does not know.
 macro_rules! made_by_openssl {
     ($key:literal, $cert:literal) => {
         Pair {
-            key: include_str!(concat!("../../src/tls/testdata/", $key, ".key")).to_owned(),
-            cert: include_str!(concat!("../../src/tls/testdata/", $cert, ".crt")).to_owned(),
+            key: include_str!(concat!("../../../src/tls/testdata/", $key, ".key")).to_owned(),
+            cert: include_str!(concat!("../../../src/tls/testdata/", $cert, ".crt")).to_owned(),
         }
     };
 }
@@ -23,7 +21,7 @@ fn rounds(compute: &Compute) -> usize {
 
 #[tokio::test]
 async fn every_kind_of_key_is_served_without_a_restart() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.member("features", json!(["tls_experimental"]));
         let files = TlsFiles::new(&bed);

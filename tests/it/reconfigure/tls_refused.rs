@@ -5,15 +5,13 @@ use nix::sys::signal::Signal;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use serde_json::json;
 
-use crate::support::{
-    Bed, Pair, TlsFiles, assert_nothing_left, copies, on_every_server, on_one_server, served,
-};
+use crate::support::{Bed, Pair, TlsFiles, assert_nothing_left, copies, on_one_server, served};
 
 /// Its key is encrypted: Postgres has nobody to ask for the passphrase.
 fn unreadable() -> Pair {
     Pair {
-        key: include_str!("../../src/tls/testdata/encrypted.key").to_owned(),
-        cert: include_str!("../../src/tls/testdata/p256-sec1.crt").to_owned(),
+        key: include_str!("../../../src/tls/testdata/encrypted.key").to_owned(),
+        cert: include_str!("../../../src/tls/testdata/p256-sec1.crt").to_owned(),
     }
 }
 
@@ -82,7 +80,7 @@ async fn switched_on_while_there_is_no_pair() {
 /// OpenSSL 3.0 does not read version 2 of PKCS#8, in which many programs write Ed25519 keys.
 #[tokio::test]
 async fn a_key_in_the_newer_form_is_served() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.member("features", json!(["tls_experimental"]));
         let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();

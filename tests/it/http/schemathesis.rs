@@ -12,7 +12,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::http_autoscaling_metrics::Communicator;
+use super::autoscaling_metrics::Communicator;
 use crate::support::{Bed, assert_nothing_left, on_one_server_with};
 
 /// Where `deploy/prepare --tests` puts the program.

@@ -1,5 +1,5 @@
 //! Any name that Postgres accepts, for roles and for databases (05 §10, §16): made, found again by a
-//! second apply, renamed, deleted. [`super::catalog_names`] has the names that are known to be hard.
+//! second apply, renamed, deleted. [`super::names`] has the names that are known to be hard.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::json;
 
 use crate::support::{
-    Bed, Compute, assert_nothing_left, delta, on_every_server, rename, running_for_catalog,
+    Bed, Compute, assert_nothing_left, delta, on_one_server, rename, running_for_catalog,
 };
 
 /// Specs on one server, and roles and databases in each: a database takes as long as twenty names.
@@ -117,7 +117,7 @@ async fn lives(compute: &mut Compute, bed: &mut Bed, of_roles: &Pairs, of_databa
 /// Nothing is shrunk: after a failed apply the compute takes no other spec. The names are printed.
 #[tokio::test]
 async fn any_name_lives_and_dies() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = running_for_catalog(&mut bed).await;
         let mut runner = TestRunner::default();

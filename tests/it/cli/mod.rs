@@ -1,0 +1,10 @@
+//! The other commands of the program: `check`, `dev`, and the client.
+
+mod check_document;
+mod check_plan;
+mod check_plan_applied;
+mod check_probe;
+mod check_show_conf;
+mod client_commands;
+mod dev_data;
+mod dev_start;

@@ -1,0 +1,19 @@
+//! The two HTTP servers: who may ask what, the answers, the limits, the metrics.
+
+mod auth;
+mod autoscaling_metrics;
+mod budget;
+mod dbs_and_roles;
+mod extensions;
+mod failpoints;
+mod grants;
+mod insights;
+mod internal_bind;
+mod liveness_probe;
+mod load;
+mod metrics_families;
+mod probes;
+mod schema;
+mod schemathesis;
+mod stalled;
+mod writability;

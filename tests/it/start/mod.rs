@@ -1,0 +1,25 @@
+//! What must hold before Postgres runs: the command line, the first configuration, PGDATA, the
+//! user, and the way up.
+
+mod bad_input;
+mod cgroup;
+mod child_environment;
+mod configure_empty;
+mod core_limit;
+mod failed_start_stays;
+mod failed_start_ways_out;
+mod first_start;
+mod init_timeout;
+mod lakebase;
+mod ports_taken;
+mod postgres_does_not_start;
+mod predecessor;
+mod round_trips;
+mod run_as;
+mod spec_file;
+mod standby_modes;
+mod startup_metrics;
+mod usage_errors;
+mod vanilla_server;
+mod wipe;
+mod wipe_mount_point;
