@@ -1,8 +1,8 @@
 //! Integration tests: the real binary against a real Postgres and stand-in storage that speaks the
 //! real bytes. One folder per subject, one scenario per file, named after the behaviour.
 //!
-//! Every test runs on each PostgreSQL that is found (see [`support::servers`]), unless it says that
-//! it does not depend on the server.
+//! A test runs on one of the PostgreSQL servers that are found, or on each of them if it says that
+//! the version matters to it: see [`support::servers`].
 
 #![allow(
     clippy::disallowed_types,

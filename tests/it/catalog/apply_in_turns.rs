@@ -4,7 +4,7 @@
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_every_server, until};
+use crate::support::{Bed, Compute, assert_nothing_left, on_one_server, until};
 
 const ROUNDS: usize = 5;
 
@@ -15,7 +15,7 @@ async fn configure(bed: &Bed, compute: &Compute) {
 
 #[tokio::test]
 async fn many_rounds_right_after_the_start() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.skip_pg_catalog_updates = false;
         for name in ["ann", "bob", "eve"] {
@@ -73,7 +73,7 @@ async fn until_sleeping(compute: &Compute) {
 
 #[tokio::test]
 async fn an_apply_waits_for_the_step_that_runs() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = slow_bed(server, 1).await;
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;
@@ -92,7 +92,7 @@ async fn an_apply_waits_for_the_step_that_runs() {
 
 #[tokio::test]
 async fn the_end_does_not_wait_for_migrations() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = slow_bed(server, 3600).await;
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_every_server, on_one_server};
+use crate::support::{Bed, Compute, assert_nothing_left, on_one_server};
 
 async fn configure(bed: &mut Bed, compute: &Compute, operation: &str) -> (u16, Value) {
     bed.spec.member("operation_uuid", json!(operation));
@@ -23,7 +23,7 @@ fn about<'a>(extra: &'a Value, object: &Value) -> &'a Value {
 
 #[tokio::test]
 async fn what_was_done_and_what_failed() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;

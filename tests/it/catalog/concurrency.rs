@@ -7,8 +7,7 @@ use serde_json::json;
 use tokio_postgres::NoTls;
 
 use crate::support::{
-    Bed, Compute, PATIENCE, assert_nothing_left, delta, on_every_server, on_one_server,
-    running_for_catalog, until,
+    Bed, Compute, PATIENCE, assert_nothing_left, delta, on_one_server, running_for_catalog, until,
 };
 
 const SESSIONS: &str = "SELECT count(*), count(*) FILTER (WHERE wait_event_type = 'Lock') \
@@ -81,7 +80,7 @@ async fn the_limit_of_a_start_follows_max_connections() {
 /// one, too.
 #[tokio::test]
 async fn a_full_server_is_worked_on_with_fewer_sessions() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.typed("max_connections", "14", "integer").typed("max_wal_senders", "2", "integer");
         let mut compute = with_databases(&mut bed, 8).await;

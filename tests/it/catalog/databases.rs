@@ -174,7 +174,7 @@ async fn deleted_and_renamed() {
 /// What a DROP DATABASE and a CREATE DATABASE leave that did not come to their end.
 #[tokio::test]
 async fn interrupted_changes_are_finished() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = running_for_catalog(&mut bed).await;
         for name in ["half dropped", "listed", "half made"] {

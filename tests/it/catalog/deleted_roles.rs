@@ -96,7 +96,7 @@ async fn things_in_a_database_that_is_not_listed_are_in_the_way() {
 /// Sessions in many databases at once do not get into each other's way.
 #[tokio::test]
 async fn shared_objects_are_cleaned_up_once() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = running_for_catalog(&mut bed).await;
         bed.spec.role("ann", None);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use compute_ctl::dev::servers::Server;
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, Compute, NeonStub, assert_nothing_left, on_every_server, until};
+use crate::support::{Bed, Compute, NeonStub, assert_nothing_left, on_one_server, until};
 
 const MD5: &str = "0123456789abcdef0123456789abcdef";
 /// What a script or a trigger waits for until the test lets it go on.
@@ -72,7 +72,7 @@ async fn both_are_done(bed: &Bed, compute: &mut Compute, version: &str) {
 
 #[tokio::test]
 async fn a_configuration_comes_during_the_update() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let stub = NeonStub::new(&server).await;
         stub.write_update("1.5", "1.6", &format!("ALTER ROLE ann CONNECTION LIMIT 5; {WAIT};"));
         let sql = "CREATE ROLE ann; CREATE SCHEMA neon; \
@@ -97,7 +97,7 @@ async fn a_configuration_comes_during_the_update() {
 /// of them.
 #[tokio::test]
 async fn an_apply_updates_it_between_migrations() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let stub = NeonStub::new(&server).await;
         let sql = format!(
             "CREATE ROLE ann;

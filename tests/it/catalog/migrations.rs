@@ -3,7 +3,7 @@
 use compute_ctl::dev::servers::Server;
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, Compute, NeonStub, assert_nothing_left, on_every_server};
+use crate::support::{Bed, Compute, NeonStub, assert_nothing_left, on_every_server, on_one_server};
 
 const ID: &str = "SELECT string_agg(key || ':' || id, ' ') FROM neon_migration.migration_id";
 
@@ -108,7 +108,7 @@ async fn a_fresh_cluster_gets_them_all() {
 
 #[tokio::test]
 async fn the_privileged_role_may_have_another_name() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let major = server.major;
         let bed = bed(server).await;
         let mut args = bed.config_args();
@@ -126,7 +126,7 @@ async fn the_privileged_role_may_have_another_name() {
 
 #[tokio::test]
 async fn only_what_is_left_to_do_is_done() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let revoke = "REVOKE pg_signal_backend FROM neon_superuser; \
                       REVOKE pg_monitor FROM neon_superuser;";
         for (id, finished) in [(11, vec![12]), (12, vec![]), (99, vec![])] {
@@ -156,7 +156,7 @@ async fn only_what_is_left_to_do_is_done() {
 
 #[tokio::test]
 async fn a_number_that_is_none_is_reported_and_left() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         for (sql, id) in [
             ("UPDATE neon_migration.migration_id SET id = -1", "0:-1"),
             ("INSERT INTO neon_migration.migration_id VALUES (1, 3)", "0:12 1:3"),
@@ -176,7 +176,7 @@ async fn a_number_that_is_none_is_reported_and_left() {
 /// Whatever an older release, or anybody, has made of the place where the number is kept.
 #[tokio::test]
 async fn the_bookkeeping_is_repaired() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let sql = "CREATE ROLE stranger; ALTER SCHEMA neon_migration OWNER TO stranger; \
                    GRANT ALL ON SCHEMA neon_migration TO PUBLIC; \
                    DELETE FROM neon_migration.migration_id";
@@ -251,7 +251,7 @@ async fn a_failure_is_counted_and_the_next_start_goes_on() {
 
 #[tokio::test]
 async fn without_catalog_updates_nothing_but_the_extension_is_touched() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let stub = NeonStub::new(&server).await;
         let bed = Bed::new(stub.server.clone()).await;
         let mut compute = start(&bed).await;

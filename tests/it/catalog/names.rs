@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::support::{
-    Bed, assert_nothing_left, delta, on_every_server, rename, running_for_catalog,
+    Bed, assert_nothing_left, delta, on_every_server, on_one_server, rename, running_for_catalog,
 };
 
 fn names() -> Vec<String> {
@@ -120,7 +120,7 @@ async fn names_that_break_what_is_not_quoted() {
 
 #[tokio::test]
 async fn the_same_when_subscriptions_are_dropped() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         made_renamed_and_deleted(Bed::new(server).await, true).await;
     })
     .await;

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_every_server};
+use crate::support::{Bed, Compute, assert_nothing_left, on_one_server};
 
 async fn sql_as(compute: &Compute, user: &str, sql: &str) {
     let url = compute.connstr.replace("cloud_admin", user);
@@ -27,7 +27,7 @@ async fn bed_of(server: compute_ctl::dev::servers::Server, superuser: &str) -> B
 
 #[tokio::test]
 async fn cloud_admin_is_made() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = bed_of(server, "zenith_admin").await;
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;
@@ -51,7 +51,7 @@ async fn cloud_admin_is_made() {
 
 #[tokio::test]
 async fn nobody_can_make_it() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = bed_of(server, "somebody").await;
         let mut compute = bed.start();
         let error = compute.wait_for_failure().await;

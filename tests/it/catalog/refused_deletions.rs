@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    Bed, Compute, assert_nothing_left, delta, on_every_server, running_for_catalog,
+    Bed, Compute, assert_nothing_left, delta, on_every_server, on_one_server, running_for_catalog,
 };
 
 async fn refused(bed: &mut Bed, compute: &mut Compute, operation: Value) {
@@ -21,7 +21,7 @@ async fn refused(bed: &mut Bed, compute: &mut Compute, operation: Value) {
 
 #[tokio::test]
 async fn databases() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.allow_holding();
         bed.spec.typed("wal_level", "logical", "enum");
@@ -92,7 +92,7 @@ async fn a_role_that_is_to_own_a_database() {
 /// Where it was made by an older superuser, dropping what it owns would be possible.
 #[tokio::test]
 async fn the_role_of_our_own_sessions() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = running_for_catalog(&mut bed).await;
         compute.apply(&bed).await;

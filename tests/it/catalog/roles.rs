@@ -107,7 +107,7 @@ async fn a_role_that_postgres_refuses() {
 
 #[tokio::test]
 async fn a_role_is_renamed_and_keeps_what_it_has() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = running_for_catalog(&mut bed).await;
         bed.spec.role("old \"name\"", Some(MD5)).database("d", "old \"name\"");
@@ -154,7 +154,7 @@ async fn logs_in(compute: &Compute, role: &str, password: &str) -> bool {
 /// An empty text would have become the password `md5`. Texts that Postgres hashes are recognised.
 #[tokio::test]
 async fn texts_that_are_no_verifiers() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.set("password_encryption", "scram-sha-256");
         let mut compute = running_for_catalog(&mut bed).await;

@@ -9,7 +9,7 @@ use compute_ctl::sql::{
 use tokio_postgres::types::Type;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{PATIENCE, Vanilla, on_every_server, until};
+use crate::support::{PATIENCE, Vanilla, on_one_server, until};
 
 /// Returns as if it was done when it is told to stop, and takes longer for that than other
 /// statements may.
@@ -28,7 +28,7 @@ const AT_WORK: &str = "SELECT count(*) FROM pg_stat_activity \
 
 #[tokio::test]
 async fn what_is_given_up_has_failed_and_ended() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let vanilla = Vanilla::start(&server, &[]).await;
         vanilla.client.batch_execute(STUBBORN).await.unwrap();
         let count = async |query: &str| -> i64 {

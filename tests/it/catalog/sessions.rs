@@ -10,7 +10,7 @@ use compute_ctl::sql::{
 };
 use tokio_postgres::NoTls;
 
-use crate::support::{PATIENCE, Vanilla, on_every_server, until};
+use crate::support::{PATIENCE, Vanilla, on_every_server, on_one_server, until};
 
 const SHORT: Duration = Duration::from_millis(700);
 
@@ -89,7 +89,7 @@ async fn who_has_the_lock_is_named() {
 /// However many sessions of one configuration wait: one session finds out for all of them.
 #[tokio::test]
 async fn one_session_asks_for_all() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let vanilla = Vanilla::start(&server, &[]).await;
         let watches = "SELECT pid FROM pg_stat_activity \
             WHERE application_name = 'compute_ctl:lock_watch'";
@@ -129,7 +129,7 @@ async fn one_session_asks_for_all() {
 /// Nobody can look any more; the statement still ends, and says so.
 #[tokio::test]
 async fn a_full_server_does_not_tell_who_has_the_lock() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let options =
             ["max_connections=6", "max_wal_senders=1", "superuser_reserved_connections=1"];
         let vanilla = Vanilla::start(&server, &options).await;
@@ -157,7 +157,7 @@ async fn a_full_server_does_not_tell_who_has_the_lock() {
 
 #[tokio::test]
 async fn a_prepared_transaction_is_named_too() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let vanilla = Vanilla::start(&server, &["max_prepared_transactions=1"]).await;
         vanilla.client.batch_execute("CREATE TABLE public.kept ()").await.unwrap();
         let prepare = "BEGIN; LOCK TABLE public.kept; PREPARE TRANSACTION 'forgotten'";
@@ -174,7 +174,7 @@ async fn a_prepared_transaction_is_named_too() {
 /// What is slow for other reasons goes on, and so does what waits for a lock that becomes free.
 #[tokio::test]
 async fn patience_pays() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let vanilla = Vanilla::start(&server, &[]).await;
         vanilla.client.batch_execute("BEGIN; CREATE TABLE public.made (x int)").await.unwrap();
         let config = config(&server, &vanilla.url());
@@ -200,7 +200,7 @@ async fn patience_pays() {
 /// A session that is dropped while its statement waits changes nothing later on.
 #[tokio::test]
 async fn nothing_is_done_for_nobody() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let vanilla = Vanilla::start(&server, &[]).await;
         vanilla.client.batch_execute("CREATE ROLE ann").await.unwrap();
         let config = config(&server, &vanilla.url());
@@ -229,7 +229,7 @@ async fn nothing_is_done_for_nobody() {
 /// The login may be a member of `cloud_admin` that is no superuser itself (05 §18).
 #[tokio::test]
 async fn a_member_will_do_and_nobody_else() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let vanilla = Vanilla::start(&server, &[]).await;
         let roles = "CREATE ROLE member LOGIN IN ROLE cloud_admin; CREATE ROLE stranger LOGIN";
         vanilla.client.batch_execute(roles).await.unwrap();
@@ -260,7 +260,7 @@ async fn a_member_will_do_and_nobody_else() {
 /// Options in the URL win, except over what keeps DDL from being forwarded (05 §3.1, §19.2).
 #[tokio::test]
 async fn the_urls_options_win_except_over_forwarding() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let vanilla = Vanilla::start(&server, &[]).await;
         let own = "?options=-c%20work_mem%3D1MB%20-c%20statement_timeout%3D12345\
                    %20-c%20neon.forward_ddl%3Dtrue%20-c%20log_statement%3Dall";

@@ -1,7 +1,7 @@
 //! The settings in force in our sessions, as seen from within: the scripts of the `neon` extension
 //! write down what they run with (05 §3).
 
-use crate::support::{Bed, Compute, NeonStub, assert_nothing_left, on_every_server};
+use crate::support::{Bed, Compute, NeonStub, assert_nothing_left, on_one_server};
 
 const SEEN: &str = "(SELECT name, current_setting(name, true) AS value FROM unnest(ARRAY[
     'application_name', 'role', 'neon.forward_ddl', 'pgaudit.log', 'log_statement',
@@ -14,7 +14,7 @@ async fn seen(compute: &Compute, table: &str, name: &str) -> String {
 
 #[tokio::test]
 async fn from_a_creation_in_an_apply_and_from_an_update_after_it() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let stub = NeonStub::new(&server).await;
         stub.write_creation("1.5", &format!("CREATE TABLE neon.at_creation AS {SEEN};"));
         stub.write_update("1.5", "1.6", &format!("CREATE TABLE neon.at_update AS {SEEN};"));

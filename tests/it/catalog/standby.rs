@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use crate::support::{Bed, assert_nothing_left, on_every_server};
+use crate::support::{Bed, assert_nothing_left, on_one_server};
 
 #[tokio::test]
 async fn neither_at_the_start_nor_later() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         for mode in [json!("Replica"), json!({"Static": "0/1F30EC8"})] {
             let mut bed = Bed::new(server.clone()).await;
             bed.spec.mode = mode;

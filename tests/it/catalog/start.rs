@@ -1,6 +1,6 @@
 //! What a first start leaves in the catalog (05 §21 no. 1 and 2).
 
-use crate::support::{Bed, NeonStub, assert_nothing_left, on_every_server};
+use crate::support::{Bed, NeonStub, assert_nothing_left, on_every_server, on_one_server};
 
 const PRIVILEGED: &str = "SELECT rolsuper, rolcanlogin, rolcreaterole, rolcreatedb, rolreplication, \
     rolbypassrls, rolpassword FROM pg_authid WHERE rolname = ";
@@ -45,7 +45,7 @@ async fn an_empty_spec_makes_what_every_compute_has() {
 
 #[tokio::test]
 async fn the_privileged_role_can_have_another_name() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let mut bed = Bed::new(server).await;
         bed.spec.skip_pg_catalog_updates = false;
         bed.spec.role("ann", None).database("store", "ann");

@@ -4,7 +4,8 @@
 use serde_json::json;
 
 use crate::support::{
-    Bed, Compute, assert_nothing_left, delta, on_every_server, running_for_catalog, until,
+    Bed, Compute, assert_nothing_left, delta, on_every_server, on_one_server, running_for_catalog,
+    until,
 };
 
 /// A subscription that has a slot and no worker.
@@ -65,7 +66,7 @@ async fn a_deleted_database_takes_its_subscriptions_along() {
 
 #[tokio::test]
 async fn inherited_subscriptions_are_dropped_once() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let timeline = bed.spec.timeline_id.clone();
         let mut compute = running_for_catalog(&mut bed).await;
@@ -106,7 +107,7 @@ async fn inherited_subscriptions_are_dropped_once() {
 /// The run ends between dropping and marking, and users go on.
 #[tokio::test]
 async fn an_interrupted_run_is_finished_and_drops_nothing_new() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let timeline = bed.spec.timeline_id.clone();
         let mut compute = running_for_catalog(&mut bed).await;

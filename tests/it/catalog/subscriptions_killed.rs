@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::support::{
-    Bed, Compute, assert_nothing_left, on_every_server, running_for_catalog, until,
+    Bed, Compute, assert_nothing_left, on_one_server, running_for_catalog, until,
 };
 
 const APPLY: &str = "compute_ctl:apply_config";
@@ -96,7 +96,7 @@ async fn starts_twice(bed: &Bed, kept: &[&str]) {
 
 #[tokio::test]
 async fn between_dropping_and_marking() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = killed_before_the_mark(server).await;
         starts_twice(&bed, &["d0|mine"]).await;
     })
@@ -106,7 +106,7 @@ async fn between_dropping_and_marking() {
 /// What the user made on the interrupted timeline is inherited by a branch of it.
 #[tokio::test]
 async fn a_branch_of_an_interrupted_timeline_drops_them_all() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = killed_before_the_mark(server).await;
         bed.spec.timeline_id = "0f1e2d3c4b5a69788796a5b4c3d2e1f0".to_owned();
         starts_twice(&bed, &[]).await;
@@ -116,7 +116,7 @@ async fn a_branch_of_an_interrupted_timeline_drops_them_all() {
 
 #[tokio::test]
 async fn between_two_databases() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         // In the way of the default privileges, which come first in a database.
         let lock = "LOCK TABLE pg_catalog.pg_default_acl IN SHARE MODE";
         let bed = branch(server, "d1", lock).await;

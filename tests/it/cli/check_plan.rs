@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{SCRAM, Vanilla, check, on_every_server};
+use crate::support::{SCRAM, Vanilla, check, on_one_server};
 
 fn document() -> Value {
     json!({
@@ -33,7 +33,7 @@ fn document() -> Value {
 
 #[tokio::test]
 async fn the_plan_is_printed_and_not_run() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let vanilla = Vanilla::start(&server, &[]).await;
         for sql in ["CREATE DATABASE old", "CREATE DATABASE gone"] {
             vanilla.client.batch_execute(sql).await.unwrap();

@@ -5,8 +5,8 @@ use compute_ctl::catalog::operation::Action;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Bed, Compute, SCRAM, Vanilla, assert_nothing_left, check, delta, on_every_server, rename,
-    running_for_catalog,
+    Bed, Compute, SCRAM, Vanilla, assert_nothing_left, check, delta, on_every_server,
+    on_one_server, rename, running_for_catalog,
 };
 
 /// As it stands in a report, and as people read it.
@@ -174,7 +174,7 @@ fn write_document(folder: &tempfile::TempDir) -> String {
 /// A table that is read turns out to write.
 #[tokio::test]
 async fn its_sessions_cannot_write() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let vanilla = Vanilla::start(&server, &[]).await;
         let trap = "CREATE TABLE public.caught (); CREATE SCHEMA neon;
             CREATE FUNCTION public.trap() RETURNS text LANGUAGE plpgsql AS $$ BEGIN

@@ -4,11 +4,11 @@ use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{DevBed, on_every_server, on_one_server};
+use crate::support::{DevBed, on_one_server};
 
 #[tokio::test]
 async fn tables_survive_a_restart_and_a_crash_keeps_the_last_good_base() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = DevBed::new(server);
         let mut first = bed.start_kept(&[]);
         first.sql("CREATE TABLE kept AS SELECT 4711 AS number").await;

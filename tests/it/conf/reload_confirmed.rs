@@ -23,7 +23,7 @@ async fn error(compute: &Compute) -> String {
 /// What the original reports as success.
 #[tokio::test]
 async fn a_postmaster_that_does_not_react_is_a_failure() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.typed("work_mem", "5MB", "integer");
         let mut compute = bed.start();

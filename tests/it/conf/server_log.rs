@@ -10,7 +10,7 @@ use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use tokio::process::Command;
 
-use crate::support::{Bed, Compute, PATIENCE, assert_nothing_left, on_every_server, on_one_server};
+use crate::support::{Bed, Compute, PATIENCE, assert_nothing_left, on_one_server};
 
 /// One RAISE per text, in one statement.
 fn raise(texts: &[&str]) -> String {
@@ -20,7 +20,7 @@ fn raise(texts: &[&str]) -> String {
 
 #[tokio::test]
 async fn a_message_is_one_line() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = bed.start();
         compute.wait_for("running").await;

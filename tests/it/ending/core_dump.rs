@@ -9,9 +9,7 @@ use nix::unistd::Pid;
 
 use compute_ctl::dev::sync_wrapper::SyncMode;
 
-use crate::support::{
-    Bed, Compute, assert_nothing_left, on_every_server, on_one_server, put, put_program,
-};
+use crate::support::{Bed, Compute, assert_nothing_left, on_one_server, put, put_program};
 
 /// A folder with debuggers in it, first in a compute's PATH; the rest of it only if wanted.
 fn start(bed: &Bed, debuggers: &[(&str, &str)], path: &str) -> Compute {
@@ -140,7 +138,7 @@ async fn a_real_crash_leaves_its_backtrace() {
         println!("skipped: cores of this machine go to {pattern}");
         return;
     }
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = start(&bed, &[("gdb", "echo \"called: $@\"")], ":/usr/bin:/bin");
         bed.wait_running(&mut compute).await;

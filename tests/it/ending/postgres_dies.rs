@@ -7,7 +7,7 @@ use std::process::Command;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 
-use crate::support::{Bed, Compute, assert_nothing_left, last_position, on_every_server, until};
+use crate::support::{Bed, Compute, assert_nothing_left, last_position, on_one_server, until};
 
 /// The safekeepers were synced once, and only after Postgres was reaped.
 #[track_caller]
@@ -22,7 +22,7 @@ fn assert_synced_after_the_end(bed: &Bed, compute: &Compute) {
 
 #[tokio::test]
 async fn a_killed_postmaster_ends_the_compute_with_1() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;
@@ -42,7 +42,7 @@ async fn a_killed_postmaster_ends_the_compute_with_1() {
 
 #[tokio::test]
 async fn a_stop_from_outside_ends_the_compute_with_0() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;

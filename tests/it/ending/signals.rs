@@ -6,9 +6,7 @@ use std::time::Duration;
 use compute_ctl::dev::sync_wrapper::SyncMode;
 use nix::sys::signal::Signal;
 
-use crate::support::{
-    Bed, Compute, IMMORTAL, assert_nothing_left, on_every_server, on_one_server, until,
-};
+use crate::support::{Bed, Compute, IMMORTAL, assert_nothing_left, on_one_server, until};
 
 /// More than the default `--stop-timeout`, less than supervisors wait before SIGKILL.
 const PROMPT: Duration = Duration::from_secs(10);
@@ -27,7 +25,7 @@ async fn exit_code(compute: &mut Compute) -> Option<i32> {
 
 #[tokio::test]
 async fn each_of_them_stops_postgres_cleanly_and_syncs_nothing() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
             let bed = Bed::new(server.clone()).await;
             let mut compute = bed.start();

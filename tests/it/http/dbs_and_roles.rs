@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, assert_nothing_left, on_every_server, on_one_server};
+use crate::support::{Bed, assert_nothing_left, on_one_server};
 
 fn named<'a>(objects: &'a Value, name: &str) -> &'a Value {
     let found = objects.as_array().unwrap().iter().find(|object| object["name"] == name);
@@ -12,7 +12,7 @@ fn named<'a>(objects: &'a Value, name: &str) -> &'a Value {
 
 #[tokio::test]
 async fn names_owners_flags_and_verifiers() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;

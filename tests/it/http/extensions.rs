@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_every_server, on_one_server};
+use crate::support::{Bed, Compute, assert_nothing_left, on_one_server};
 
 async fn install(compute: &Compute, database: &str, version: &str) -> (u16, Value) {
     let body = json!({"extension": "citext", "database": database, "version": version});
@@ -13,7 +13,7 @@ async fn install(compute: &Compute, database: &str, version: &str) -> (u16, Valu
 
 #[tokio::test]
 async fn create_update_repeat() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;

@@ -6,13 +6,13 @@ use nix::unistd::Pid;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, assert_nothing_left, on_every_server, on_one_server, until};
+use crate::support::{Bed, assert_nothing_left, on_one_server, until};
 
 const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 
 #[tokio::test]
 async fn probes_follow_the_compute() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = bed.start_empty();
         compute.wait_for("empty").await;

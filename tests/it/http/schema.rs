@@ -8,8 +8,7 @@ use serde_json::json;
 use url::form_urlencoded::byte_serialize;
 
 use crate::support::{
-    Bed, Compute, assert_nothing_left, eventually, on_every_server, on_one_server, put_program,
-    until,
+    Bed, Compute, assert_nothing_left, eventually, on_one_server, put_program, until,
 };
 
 const COMPLETE: &str = "-- PostgreSQL database dump complete";
@@ -40,7 +39,7 @@ fn dumps(compute: &Compute) -> Vec<i32> {
 
 #[tokio::test]
 async fn of_every_name() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let has_pg_dump = server.program("pg_dump").exists();
         let bed = Bed::new(server).await;
         let mut compute = bed.start();
@@ -139,7 +138,7 @@ async fn without_a_name() {
 /// A client that leaves ends the program and its session, which waits for a lock of a user.
 #[tokio::test]
 async fn nobody_waits_for_it() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         if !server.program("pg_dump").exists() {
             return;
         }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_every_server, on_one_server, until};
+use crate::support::{Bed, Compute, assert_nothing_left, on_one_server, until};
 
 async fn configure(bed: &Bed, compute: &Compute) -> (u16, serde_json::Value) {
     let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
@@ -24,7 +24,7 @@ fn reloads(compute: &Compute) -> usize {
 
 #[tokio::test]
 async fn with_skip_it_is_one_rewrite_and_one_reload() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;
@@ -54,7 +54,7 @@ async fn with_skip_it_is_one_rewrite_and_one_reload() {
 
 #[tokio::test]
 async fn without_skip_the_catalog_follows() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;
@@ -80,7 +80,7 @@ async fn without_skip_the_catalog_follows() {
 
 #[tokio::test]
 async fn a_failure_says_why_and_leaves_postgres_serving() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;

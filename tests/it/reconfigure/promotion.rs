@@ -106,7 +106,7 @@ async fn from_the_end_of_the_old_primary_to_the_end_of_the_new_one() {
 /// Roles and databases of the new spec, on a server where nobody plays the synchronous standby.
 #[tokio::test]
 async fn with_catalog_updates() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut replica = Replica::prewarmed(server).await;
         replica.bed.spec.skip_pg_catalog_updates = false;
         replica.bed.spec.role("ann", None).database("store", "ann");

@@ -5,7 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::support::{Replica, assert_nothing_left, on_every_server, on_one_server};
+use crate::support::{Replica, assert_nothing_left, on_one_server};
 
 fn given_up() -> serde_json::Value {
     json!({"status": "failed", "error": "promote sender dropped: the compute is ending"})
@@ -13,7 +13,7 @@ fn given_up() -> serde_json::Value {
 
 #[tokio::test]
 async fn terminate() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut replica = Replica::prewarmed(server).await;
         let asked = replica.begin_promotion("FFFFFFFF/0").await;
         // It was no primary yet: the safekeepers belong to somebody else.

@@ -2,9 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{
-    Bed, HttpStub, Replica, Reply, assert_nothing_left, on_every_server, on_one_server,
-};
+use crate::support::{Bed, HttpStub, Replica, Reply, assert_nothing_left, on_one_server};
 
 fn failed(error: &str) -> serde_json::Value {
     json!({"status": "failed", "error": error})
@@ -37,7 +35,7 @@ async fn a_replica_that_is_too_far_behind() {
 
 #[tokio::test]
 async fn preconditions() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         // No spec.
         let bed = Bed::new(server.clone()).await;
         let mut compute = bed.start_empty();
@@ -137,7 +135,7 @@ async fn bodies_and_specs_that_are_refused() {
 /// Beyond the point of no return: a primary, with the new configuration, and a failure that stays.
 #[tokio::test]
 async fn a_catalog_that_cannot_be_applied() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut replica = Replica::prewarmed(server).await;
         replica.bed.spec.skip_pg_catalog_updates = false;
         replica.bed.spec.database("store", "nobody-at-all");

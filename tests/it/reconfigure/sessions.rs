@@ -6,7 +6,7 @@ use compute_ctl::services::monitor::COMPUTE_MONITOR;
 use compute_ctl::sql::{APPLY_CONFIG, POST_APPLY_CONFIG};
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_every_server};
+use crate::support::{Bed, Compute, assert_nothing_left, on_one_server};
 
 /// Who looks at a compute from beside, whenever it likes.
 const WATCHERS: [&str; 3] = [COMPUTE_MONITOR, INSTALLED_EXTENSIONS, POST_APPLY_CONFIG];
@@ -22,7 +22,7 @@ fn sessions(compute: &Compute) -> Vec<String> {
 
 #[tokio::test]
 async fn with_skip_there_is_none() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.set("log_connections", "on").role("ann", None);
         let mut compute = bed.start();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_every_server, until};
+use crate::support::{Bed, Compute, assert_nothing_left, on_one_server, until};
 
 const IN_FORCE: &str = "the configuration before it is in force";
 
@@ -54,7 +54,7 @@ async fn leave_failed(compute: &mut Compute, work_mem: &str) {
 
 #[tokio::test]
 async fn what_cannot_be_replaced_stays() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.typed("work_mem", "5MB", "integer");
         let mut compute = bed.start();
@@ -79,7 +79,7 @@ async fn what_cannot_be_replaced_stays() {
 
 #[tokio::test]
 async fn an_old_file_that_cannot_be_put_back_is_told() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.typed("work_mem", "5MB", "integer");
         let mut compute = bed.start();

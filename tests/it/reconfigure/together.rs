@@ -6,9 +6,7 @@ use std::collections::HashSet;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{
-    Bed, Pair, TlsFiles, assert_nothing_left, on_every_server, on_one_server, until,
-};
+use crate::support::{Bed, Pair, TlsFiles, assert_nothing_left, on_one_server, until};
 
 const APPLIED: &str = "applied the new spec, operation number-";
 /// More specs than these are not tried.
@@ -17,7 +15,7 @@ const NUMBERS: usize = 300;
 /// Everything at once: specs, refreshes and certificates.
 #[tokio::test]
 async fn each_is_answered_and_what_was_accepted_was_applied() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.member("features", json!(["tls_experimental"]));
         let files = TlsFiles::new(&bed);

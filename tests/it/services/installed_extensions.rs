@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Bed, Compute, assert_nothing_left, families, on_every_server, until};
+use crate::support::{
+    Bed, Compute, assert_nothing_left, families, on_every_server, on_one_server, until,
+};
 
 const LINE: &str = "[NEON_EXT_STAT] ";
 
@@ -90,7 +92,7 @@ async fn what_is_installed_where() {
 /// One that cannot be visited costs nobody a number, nor itself those that it had.
 #[tokio::test]
 async fn one_bad_database() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = bed.start_with_args(&["--installed-extensions-collection-interval", "1"]);
         compute.wait_for("running").await;
@@ -121,7 +123,7 @@ async fn one_bad_database() {
 /// and with each new spec; the pause only grows.
 #[tokio::test]
 async fn the_pause_follows_the_spec() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.skip_pg_catalog_updates = false;
         bed.spec.member("suspend_timeout_seconds", json!(1));
@@ -143,7 +145,7 @@ async fn the_pause_follows_the_spec() {
 /// A replica does not collect at its start, only at the intervals.
 #[tokio::test]
 async fn a_replica_waits_first() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.mode = json!("Replica");
         let mut compute = bed.start_with_args(&["--installed-extensions-collection-interval", "1"]);

@@ -7,8 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Bed, Compute, HttpStub, Reply, SilentPort, assert_nothing_left, eventually, on_every_server,
-    on_one_server,
+    Bed, Compute, HttpStub, Reply, SilentPort, assert_nothing_left, eventually, on_one_server,
 };
 
 const TOKEN: &str = "PLANTED-endpoint-token";
@@ -113,7 +112,7 @@ pub async fn metric(compute: &Compute, name: &str) -> u64 {
 
 #[tokio::test]
 async fn what_is_offloaded_can_be_prewarmed() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let storage = HttpStub::start(Reply::Answer(404, Vec::new())).await;
         let (bed, compute) = start(server, &storage).await;
         for name in ["prewarms", "prewarm_errors", "offloads", "offload_errors"] {
@@ -253,7 +252,7 @@ pub const AT_WORK: &str = "SELECT count(*) FROM pg_stat_activity \
 
 #[tokio::test]
 async fn cancelling_works_at_every_point_and_only_there() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let storage = HttpStub::start(Reply::Answer(200, compressed())).await;
         let (bed, compute) = start(server, &storage).await;
 

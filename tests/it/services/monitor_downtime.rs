@@ -3,7 +3,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_every_server, until};
+use crate::support::{Bed, Compute, assert_nothing_left, on_one_server, until};
 
 const CURRENT: &str = "compute_pg_current_downtime_ms";
 const TOTAL: &str = "compute_pg_downtime_ms_total";
@@ -27,7 +27,7 @@ async fn is_up(compute: &Compute) {
 
 #[tokio::test]
 async fn the_database_is_gone_and_comes_back() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.without_autovacuum();
         let mut compute = bed.start();
@@ -50,7 +50,7 @@ async fn the_database_is_gone_and_comes_back() {
 
 #[tokio::test]
 async fn a_hung_server_is_down() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.without_autovacuum();
         let mut compute = bed.start();
@@ -79,7 +79,7 @@ async fn a_hung_server_is_down() {
 /// Its session is closed before Postgres is stopped, and no downtime is invented.
 #[tokio::test]
 async fn the_end_is_no_downtime() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.without_autovacuum();
         let mut compute = bed.start();
@@ -97,7 +97,7 @@ async fn the_end_is_no_downtime() {
 /// A configuration that failed leaves Postgres serving, and the monitor at work.
 #[tokio::test]
 async fn the_monitor_outlives_a_failed_configuration() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.without_autovacuum();
         let mut compute = crate::support::running_for_catalog(&mut bed).await;

@@ -80,7 +80,7 @@ async fn users_are_active_and_we_are_not() {
 /// for a user, and no user can hide behind the name.
 #[tokio::test]
 async fn our_own_sessions_under_another_login() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let vanilla = Vanilla::start(&server, &["autovacuum=off"]).await;
         let roles = "CREATE ROLE member LOGIN IN ROLE cloud_admin; CREATE ROLE app LOGIN";
         vanilla.client.batch_execute(roles).await.unwrap();
@@ -126,7 +126,7 @@ async fn our_own_sessions_under_another_login() {
 /// With the feature, totals tell of sessions that nobody could see; our own do not count.
 #[tokio::test]
 async fn short_sessions_are_noticed_by_the_totals() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.without_autovacuum();
         bed.spec.member("features", json!(["activity_monitor_experimental"]));
@@ -189,7 +189,7 @@ async fn a_look_is_one_round_trip() {
 
 #[tokio::test]
 async fn autovacuum_keeps_awake() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         for (name, value, kind) in [
             ("autovacuum_naptime", "1", "integer"),

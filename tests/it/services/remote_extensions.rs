@@ -8,8 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Bed, Compute, HttpStub, Relocated, Reply, assert_nothing_left, eventually, names,
-    on_every_server, on_one_server,
+    Bed, Compute, HttpStub, Relocated, Reply, assert_nothing_left, eventually, names, on_one_server,
 };
 
 const CONTROL: &str = "default_version = '1.0'\nrelocatable = true\n";
@@ -94,7 +93,7 @@ async fn finish(mut compute: Compute, bed: &Bed) {
 
 #[tokio::test]
 async fn an_extension_is_fetched_once_and_can_be_created() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let Some(folders) = bed.relocate_server().await else { return };
         fs::write(folders.extensions.join("hypo_geo.control"), "comment = 'mine'\n").unwrap();
@@ -309,7 +308,7 @@ fn with_library(folders: &Relocated) -> Option<Vec<u8>> {
 
 #[tokio::test]
 async fn preloaded_libraries_are_there_before_postgres() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let Some(folders) = bed.relocate_server().await else { return };
         let archive = with_library(&folders).unwrap();

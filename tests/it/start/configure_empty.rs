@@ -8,8 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    Bed, assert_nothing_left, eventually, names, on_every_server, on_one_server, put_program,
-    try_start,
+    Bed, assert_nothing_left, eventually, names, on_one_server, put_program, try_start,
 };
 
 /// An `initdb` that waits until it is let go, or until the bed is gone.
@@ -49,7 +48,7 @@ fn start_time(status: &Value) -> DateTime<FixedOffset> {
 
 #[tokio::test]
 async fn warm_up_then_ports_then_a_spec() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let gate = Gate::put_before_initdb(&bed);
         let mut compute = bed.start_empty();

@@ -6,9 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Bed, Compute, assert_nothing_left, names, on_every_server, on_one_server, put,
-};
+use crate::support::{Bed, Compute, assert_nothing_left, names, on_one_server, put};
 
 fn start(bed: &Bed, mode: &str, env: &[(&str, &str)]) -> Compute {
     let mut line = bed.base_args();
@@ -60,7 +58,7 @@ async fn port_environment_and_log_files() {
 /// In every mode, and only where the server knows such lines.
 #[tokio::test]
 async fn files_of_databricks_settings() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let mut bed = Bed::new(server.clone()).await;
         let dir = bed.dir().join("db");
         for (name, text) in [

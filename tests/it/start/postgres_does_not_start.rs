@@ -2,11 +2,11 @@
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, assert_nothing_left, on_every_server, on_one_server};
+use crate::support::{Bed, assert_nothing_left, on_one_server};
 
 #[tokio::test]
 async fn a_bad_setting_is_reported_in_postgres_own_words() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.typed("shared_buffers", "1000000000000", "integer");
         let mut compute = bed.start();

@@ -5,9 +5,7 @@ use compute_ctl::os::procs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{
-    Bed, assert_nothing_left, eventually, names, on_every_server, on_one_server, put, try_start,
-};
+use crate::support::{Bed, assert_nothing_left, eventually, names, on_one_server, put, try_start};
 
 #[tokio::test]
 async fn a_second_compute_ctl_is_refused() {
@@ -46,7 +44,7 @@ async fn a_second_compute_ctl_is_refused() {
 
 #[tokio::test]
 async fn the_postgres_of_a_killed_predecessor_is_stopped() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let mut first = bed.start();
         first.wait_for("running").await;

@@ -10,8 +10,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{User, geteuid, getgrouplist};
 
 use crate::support::{
-    Bed, Compute, Marked, assert_nothing_left, on_every_server, on_one_server, put, run_as_name,
-    try_start,
+    Bed, Compute, Marked, assert_nothing_left, on_one_server, put, run_as_name, try_start,
 };
 
 fn line(bed: &Bed, more: &[&str]) -> Vec<String> {
@@ -74,7 +73,7 @@ async fn assert_compute_of(bed: &Bed, args: &[&str], env: &[(&str, &str)], user:
 
 #[tokio::test]
 async fn everything_belongs_to_the_run_as_user() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let user = User::from_name(&run_as_name()).unwrap().unwrap();
         assert_compute_of(&bed, &[], &[], &user).await;

@@ -2,9 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::support::{
-    Bed, Compute, LSN_TEXT, assert_nothing_left, eventually, on_every_server, on_one_server,
-};
+use crate::support::{Bed, Compute, LSN_TEXT, assert_nothing_left, eventually, on_one_server};
 
 /// `-D … -C … -S … -b …` and nothing else but the ports, which other tests need, too.
 fn older_form(bed: &Bed, spec: &serde_json::Value) -> Vec<String> {
@@ -27,7 +25,7 @@ async fn wait_for_running(compute: &mut Compute) {
 
 #[tokio::test]
 async fn the_older_command_line_starts_a_compute() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = Compute::spawn(&bed, &older_form(&bed, &bed.spec.spec()), &[]);
         wait_for_running(&mut compute).await;
@@ -50,7 +48,7 @@ async fn the_older_command_line_starts_a_compute() {
 /// keyword form.
 #[tokio::test]
 async fn ids_and_addresses_come_from_the_settings() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::with_safekeepers(server, 3).await;
         let safekeepers = bed.spec.safekeeper_connstrings.join(",");
         let pageserver = format!("host=127.0.0.1 port={}", bed.pageserver.port());

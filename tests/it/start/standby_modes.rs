@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, assert_nothing_left, on_every_server};
+use crate::support::{Bed, assert_nothing_left, on_every_server, on_one_server};
 
 const STATIC_LSN: &str = "0/1F30EC8";
 
@@ -66,7 +66,7 @@ async fn a_static_compute() {
 /// The directory of a standby is thrown away like any other.
 #[tokio::test]
 async fn a_primary_after_a_replica_is_no_standby() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.mode = json!("Replica");
         let mut compute = bed.start();

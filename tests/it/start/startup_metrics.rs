@@ -4,7 +4,7 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, assert_nothing_left, on_every_server};
+use crate::support::{Bed, assert_nothing_left, on_one_server};
 
 /// All members; none may be missing, and readers expect none but these.
 const MEMBERS: [&str; 13] = [
@@ -25,7 +25,7 @@ const MEMBERS: [&str; 13] = [
 
 #[tokio::test]
 async fn after_a_start_with_a_sync() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = Bed::new(server).await;
         bed.safekeepers[0].behave(|it| it.unknown_timeline = true);
         let mut compute = bed.start();

@@ -23,7 +23,7 @@ async fn error_of_failed_start(bed: &Bed) -> String {
 
 #[tokio::test]
 async fn a_missing_preload_library_is_named() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         if bed.server_has_neon() {
             return println!("skipped: this server has the library");
@@ -46,7 +46,7 @@ async fn a_missing_preload_library_is_named() {
 
 #[tokio::test]
 async fn safekeepers_that_need_a_sync_are_an_error() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         if bed.server_has_neon() {
             return println!("skipped: this server can sync");
@@ -66,7 +66,7 @@ async fn safekeepers_that_need_a_sync_are_an_error() {
 
 #[tokio::test]
 async fn the_end_skips_the_sync_with_one_line() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         if bed.server_has_neon() {
             return println!("skipped: this server can sync");

@@ -8,8 +8,7 @@ use compute_ctl::postgres::conf::CONF_HEADING;
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Bed, Compute, Marked, assert_nothing_left, eventually, hand_over, names, on_every_server,
-    on_one_server, put,
+    Bed, Compute, Marked, assert_nothing_left, eventually, hand_over, names, on_one_server, put,
 };
 
 /// A folder in PGDATA's place that belongs to the run-as user.
@@ -64,7 +63,7 @@ async fn an_empty_directory_is_taken() {
 /// Every start is a fresh one: what was written into the data directory is gone after the next.
 #[tokio::test]
 async fn a_data_directory_is_made_anew() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = Bed::new(server).await;
         run_once(&bed, &[]).await;
         put(&bed.pgdata().join("base/marker"), "old");

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, Entry, assert_nothing_left, gzip_tar, on_every_server, on_one_server};
+use crate::support::{Bed, Entry, assert_nothing_left, gzip_tar, on_one_server};
 
 /// Names in a folder.
 fn names(folder: &Path) -> BTreeSet<String> {
@@ -101,7 +101,7 @@ async fn absolute_names_stay_inside_and_our_configuration_stays_ours() {
 
 #[tokio::test]
 async fn an_old_signal_file_gets_its_new_name() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = Bed::new(server).await;
         bed.serve_without(&["neon.signal"]);
         let mut compute = bed.start();

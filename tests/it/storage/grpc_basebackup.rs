@@ -6,7 +6,7 @@ use compute_ctl::dev::pageserver::Fault;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, LSN_TEXT, assert_nothing_left, on_every_server, on_one_server};
+use crate::support::{Bed, LSN_TEXT, assert_nothing_left, on_one_server};
 
 /// What a start over gRPC must have asked for.
 fn assert_asked(bed: &Bed, command: &str, shard: &str) {
@@ -28,7 +28,7 @@ fn assert_asked(bed: &Bed, command: &str, shard: &str) {
 
 #[tokio::test]
 async fn every_mode() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.pageserver_over_grpc(&bed.pageserver);
         let size = fs::metadata(bed.archive()).unwrap().len();

@@ -4,11 +4,11 @@ use compute_ctl::dev::pageserver::{PageserverOptions, StandInPageserver};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, LSN_TEXT, assert_nothing_left, on_every_server, on_one_server};
+use crate::support::{Bed, LSN_TEXT, assert_nothing_left, on_one_server};
 
 #[tokio::test]
 async fn the_first_of_two_is_asked_with_the_plain_tenant_id() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let options = PageserverOptions { archive: bed.archive(), port: 0, password: None };
         let second = StandInPageserver::start(options).await.unwrap();

@@ -3,7 +3,7 @@
 use compute_ctl::spec::Lsn;
 use serde_json::json;
 
-use crate::support::{Bed, LSN_TEXT, assert_nothing_left, on_every_server};
+use crate::support::{Bed, LSN_TEXT, assert_nothing_left, on_one_server};
 
 const TOKEN: &str = "stub-token";
 
@@ -16,7 +16,7 @@ fn environment(pid: i32, prefix: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn check_basebackup_sync_and_server_get_it() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::with_safekeepers(server, 3).await;
         bed.spec.storage_auth_token = Some(TOKEN.to_owned());
         bed.pageserver.behave(|it| it.password = Some(TOKEN.to_owned()));
@@ -55,7 +55,7 @@ async fn check_basebackup_sync_and_server_get_it() {
 
 #[tokio::test]
 async fn without_one_nobody_gets_any() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let bed = Bed::new(server).await;
         bed.safekeepers[0].behave(|it| it.unknown_timeline = true);
         let mut compute = bed.start();

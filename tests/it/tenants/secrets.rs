@@ -5,9 +5,7 @@ use compute_ctl::dev::sync_wrapper::SyncMode;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{
-    Bed, Compute, EdKey, assert_nothing_left, client_with_env, on_every_server, on_one_server,
-};
+use crate::support::{Bed, Compute, EdKey, assert_nothing_left, client_with_env, on_one_server};
 
 /// In every secret, so that one search finds any of them.
 const MARK: &str = "PLANTED";
@@ -43,7 +41,7 @@ fn assert_clean(compute: &Compute) {
 
 #[tokio::test]
 async fn a_life_at_trace_level_tells_none() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = plant(server).await;
         // Postgres, too, is asked to say all it can.
         bed.spec
