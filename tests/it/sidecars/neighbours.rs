@@ -29,9 +29,10 @@ mount --bind "$0/local_proxy.pid" "$0/etc/local_proxy/pid"
 mount --move "$0/etc" /etc
 mount -t tmpfs tmpfs "$0/tmp"
 chmod 1777 "$0/tmp"
-mkdir "$0/tmp/${0##*/}"
 cp "$0/pgbouncer.pid" "$0/tmp"
-mount --bind "$0" "$0/tmp/${0##*/}"
+case $0 in
+    /tmp/*) mkdir "$0/tmp/${0##*/}" && mount --bind "$0" "$0/tmp/${0##*/}" ;;
+esac
 mount --move "$0/tmp" /tmp
 exec "$0/compute_ctl" "$@""#;
 
@@ -88,8 +89,9 @@ async fn neighbours_go_unless_it_is_for_development() {
     on_one_server(|server| async move {
         for dev in [false, true] {
             let bed = Bed::new(server.clone()).await;
-            if bed.dir().parent() != Some(Path::new("/tmp")) {
-                println!("skipped: the beds are not in /tmp");
+            let tmp = Path::new("/tmp");
+            if bed.dir().starts_with(tmp) && bed.dir().parent() != Some(tmp) {
+                println!("skipped: the beds are deep in /tmp");
                 return;
             }
             let ended = end_beside(&bed, dev).await;

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use compute_ctl::dev::pageserver::{PageserverOptions, StandInPageserver};
 use compute_ctl::dev::safekeeper::{SafekeeperBehaviour, StandInSafekeeper};
@@ -13,6 +14,8 @@ use compute_ctl::dev::sync_wrapper::SyncWrapper;
 use compute_ctl::dev::template::{RunAs, Template};
 use compute_ctl::os::children::Children;
 use nix::sys::signal::Signal;
+use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::{AccessFlags, access};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -21,6 +24,8 @@ use super::{Compute, free_port};
 /// What the safekeepers answer unless told otherwise.
 pub const LSN_TEXT: &str = "0/1F30EC8";
 const LSN: u64 = 0x1F3_0EC8;
+/// What the clusters of a run take together at most, with a good margin.
+const ROOM: u64 = 3 << 30;
 
 /// Stand-in storage, a wrapped Postgres, a spec that points at them.
 pub struct Bed {
@@ -68,9 +73,27 @@ pub(super) async fn template(server: &Server) -> Template {
     Template::cached(server, &dir, run_as(), &Children::new()).await.unwrap()
 }
 
+/// Where the folders of the scenarios are: in memory if it has room, unless `TMPDIR` says where.
+/// Each cluster has a thousand files, and ext4 takes the longer to make a file the more of them
+/// were deleted in the last minutes, until most of a run is spent on that.
+fn root() -> &'static Path {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let fits = |memory: &Path| {
+            let Ok(found) = statvfs(memory) else { return false };
+            let free = found.blocks_available() * found.fragment_size();
+            let exec = !found.flags().contains(FsFlags::ST_NOEXEC);
+            free >= ROOM && exec && access(memory, AccessFlags::W_OK).is_ok()
+        };
+        let memory = Path::new("/dev/shm");
+        let told = std::env::var_os("TMPDIR").is_some();
+        if !told && fits(memory) { memory.to_owned() } else { std::env::temp_dir() }
+    })
+}
+
 /// A folder that the run-as user can use.
 pub fn folder(what: &str) -> TempDir {
-    let dir = tempfile::Builder::new().prefix(&format!("cctl-{what}-")).tempdir().unwrap();
+    let dir = tempfile::Builder::new().prefix(&format!("cctl-{what}-")).tempdir_in(root()).unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     hand_over(dir.path());
     dir
