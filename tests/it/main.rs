@@ -2,7 +2,7 @@
 //! real bytes. One folder per subject, one scenario per file, named after the behaviour.
 //!
 //! A test runs on one of the PostgreSQL servers that are found, or on each of them if it says that
-//! the version matters to it: see [`support::servers`].
+//! the version matters to it: see [`support::server`].
 
 #![allow(
     clippy::disallowed_types,

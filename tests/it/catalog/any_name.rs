@@ -8,9 +8,10 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::json;
 
-use crate::support::{
-    Bed, Compute, assert_nothing_left, delta, on_one_server, rename, running_for_catalog,
-};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::{Compute, delta, rename, running_for_catalog};
+use crate::support::server::on_one_server;
 
 /// Specs on one server, and roles and databases in each: a database takes as long as twenty names.
 const SPECS: usize = 2;

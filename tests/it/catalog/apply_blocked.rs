@@ -5,7 +5,10 @@ use compute_ctl::dev::servers::Server;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 struct Locked {
     lock: &'static str,

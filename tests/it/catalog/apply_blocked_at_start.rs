@@ -1,7 +1,9 @@
 //! A lock that was there before Postgres started, which only a prepared transaction can have, ends the
 //! start with an error that says so (05 weakness 5, §8).
 
-use crate::support::{Bed, assert_nothing_left, on_one_server, until};
+use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::bed::Bed;
+use crate::support::server::on_one_server;
 
 #[tokio::test]
 async fn by_a_prepared_transaction() {

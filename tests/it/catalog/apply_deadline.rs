@@ -13,7 +13,8 @@ use compute_ctl::sql::{APPLY_CONFIG, SessionDeadlines, session_config};
 use serde_json::json;
 use tokio_postgres::NoTls;
 
-use crate::support::{PATIENCE, Vanilla, on_one_server, until};
+use crate::support::assertions::{PATIENCE, until};
+use crate::support::server::{Vanilla, on_one_server};
 
 /// Enough for a busy machine to come to the locks.
 const LIMIT: Duration = Duration::from_secs(10);

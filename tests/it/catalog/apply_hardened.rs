@@ -7,7 +7,10 @@ use compute_ctl::sql::{Session, SessionDeadlines, session_config};
 use nix::sys::signal::Signal;
 use tokio_postgres::Client;
 
-use crate::support::{Bed, Compute, PATIENCE, assert_nothing_left, on_every_server, until};
+use crate::support::assertions::{PATIENCE, assert_nothing_left, until};
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::on_every_server;
 
 /// Where settings are attached; the narrower place wins.
 const PLACES: [&str; 6] = [

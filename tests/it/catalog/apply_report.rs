@@ -3,7 +3,10 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 async fn configure(bed: &mut Bed, compute: &Compute, operation: &str) -> (u16, Value) {
     bed.spec.member("operation_uuid", json!(operation));

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use serde_json::json;
 use tokio_postgres::{Error, NoTls};
 
-use crate::support::{
-    Bed, Compute, assert_nothing_left, on_one_server, running_for_catalog, until,
-};
+use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::bed::Bed;
+use crate::support::process::{Compute, running_for_catalog};
+use crate::support::server::on_one_server;
 
 const DATABASES: usize = 200;
 const USERS: i32 = 3;

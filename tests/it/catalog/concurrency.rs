@@ -6,9 +6,10 @@ use std::time::Instant;
 use serde_json::json;
 use tokio_postgres::NoTls;
 
-use crate::support::{
-    Bed, Compute, PATIENCE, assert_nothing_left, delta, on_one_server, running_for_catalog, until,
-};
+use crate::support::assertions::{PATIENCE, assert_nothing_left, until};
+use crate::support::bed::Bed;
+use crate::support::process::{Compute, delta, running_for_catalog};
+use crate::support::server::on_one_server;
 
 const SESSIONS: &str = "SELECT count(*), count(*) FILTER (WHERE wait_event_type = 'Lock') \
     FROM pg_stat_activity WHERE application_name = 'compute_ctl:apply_config'";

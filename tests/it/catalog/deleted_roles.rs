@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
-use crate::support::{
-    Bed, assert_nothing_left, delta, on_every_server, on_one_server, running_for_catalog,
-};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::{delta, running_for_catalog};
+use crate::support::server::{on_every_server, on_one_server};
 
 #[tokio::test]
 async fn what_they_own_and_hold_is_no_obstacle() {

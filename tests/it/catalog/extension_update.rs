@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use compute_ctl::dev::servers::Server;
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, Compute, NeonStub, assert_nothing_left, on_one_server, until};
+use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::{NeonStub, on_one_server};
 
 const MD5: &str = "0123456789abcdef0123456789abcdef";
 /// What a script or a trigger waits for until the test lets it go on.

@@ -3,9 +3,10 @@
 
 use serde_json::json;
 
-use crate::support::{
-    Bed, Compute, SCRAM, assert_nothing_left, on_every_server, on_one_server, running_for_catalog,
-};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::{Compute, SCRAM, running_for_catalog};
+use crate::support::server::{on_every_server, on_one_server};
 
 const MD5: &str = "0cc175b9c0f1b6a831c399e269772661";
 const OTHER_SCRAM: &str = "SCRAM-SHA-256$4096:5v5hBkTOoLEnWZRY6ImPLA==$\

@@ -4,7 +4,10 @@ use compute_ctl::dev::servers::Server;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, Compute, NeonStub, assert_nothing_left, on_every_server, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::{NeonStub, on_every_server, on_one_server};
 
 fn start(bed: &Bed, connstr: &str) -> Compute {
     let mut line = bed.base_args();

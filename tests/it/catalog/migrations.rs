@@ -3,7 +3,10 @@
 use compute_ctl::dev::servers::Server;
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, Compute, NeonStub, assert_nothing_left, on_every_server, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::{NeonStub, on_every_server, on_one_server};
 
 const ID: &str = "SELECT string_agg(key || ':' || id, ' ') FROM neon_migration.migration_id";
 
@@ -308,7 +311,7 @@ mod failpoint {
 
     #[tokio::test]
     async fn malformed_failpoints_end_the_program() {
-        crate::support::on_one_server(|server| async {
+        crate::support::server::on_one_server(|server| async {
             let bed = bed(server).await;
             let mut compute = bed.start_with_env(&[("FAILPOINTS", "compute-migration")]);
             assert_eq!(compute.wait_exit().await.code(), Some(1));

@@ -3,9 +3,10 @@
 
 use serde_json::json;
 
-use crate::support::{
-    Bed, assert_nothing_left, delta, on_every_server, on_one_server, rename, running_for_catalog,
-};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::{delta, rename, running_for_catalog};
+use crate::support::server::{on_every_server, on_one_server};
 
 fn names() -> Vec<String> {
     let mut names: Vec<String> = [

@@ -2,7 +2,10 @@
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 async fn sql_as(compute: &Compute, user: &str, sql: &str) {
     let url = compute.connstr.replace("cloud_admin", user);

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    Bed, Compute, assert_nothing_left, delta, on_every_server, on_one_server, running_for_catalog,
-};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::{Compute, delta, running_for_catalog};
+use crate::support::server::{on_every_server, on_one_server};
 
 async fn refused(bed: &mut Bed, compute: &mut Compute, operation: Value) {
     bed.spec.member("delta_operations", json!([operation]));

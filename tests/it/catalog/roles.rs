@@ -4,10 +4,10 @@ use serde_json::json;
 use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 
-use crate::support::{
-    Bed, Compute, SCRAM, assert_nothing_left, on_every_server, on_one_server, rename,
-    running_for_catalog, until,
-};
+use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::bed::Bed;
+use crate::support::process::{Compute, SCRAM, rename, running_for_catalog};
+use crate::support::server::{on_every_server, on_one_server};
 
 const MD5: &str = "0cc175b9c0f1b6a831c399e269772661";
 const ROLES: &str = "SELECT rolname, rolpassword, rolcanlogin, rolinherit, rolcreaterole, \

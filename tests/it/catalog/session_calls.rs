@@ -9,7 +9,8 @@ use compute_ctl::sql::{
 use tokio_postgres::types::Type;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{PATIENCE, Vanilla, on_one_server, until};
+use crate::support::assertions::{PATIENCE, until};
+use crate::support::server::{Vanilla, on_one_server};
 
 /// Returns as if it was done when it is told to stop, and takes longer for that than other
 /// statements may.

@@ -10,7 +10,8 @@ use compute_ctl::sql::{
 };
 use tokio_postgres::NoTls;
 
-use crate::support::{PATIENCE, Vanilla, on_every_server, on_one_server, until};
+use crate::support::assertions::{PATIENCE, until};
+use crate::support::server::{Vanilla, on_every_server, on_one_server};
 
 const SHORT: Duration = Duration::from_millis(700);
 

@@ -1,7 +1,10 @@
 //! The settings in force in our sessions, as seen from within: the scripts of the `neon` extension
 //! write down what they run with (05 §3).
 
-use crate::support::{Bed, Compute, NeonStub, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::{NeonStub, on_one_server};
 
 const SEEN: &str = "(SELECT name, current_setting(name, true) AS value FROM unnest(ARRAY[
     'application_name', 'role', 'neon.forward_ddl', 'pgaudit.log', 'log_statement',

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::support::{Bed, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::server::on_one_server;
 
 #[tokio::test]
 async fn neither_at_the_start_nor_later() {

@@ -1,6 +1,8 @@
 //! What a first start leaves in the catalog (05 §21 no. 1 and 2).
 
-use crate::support::{Bed, NeonStub, assert_nothing_left, on_every_server, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::server::{NeonStub, on_every_server, on_one_server};
 
 const PRIVILEGED: &str = "SELECT rolsuper, rolcanlogin, rolcreaterole, rolcreatedb, rolreplication, \
     rolbypassrls, rolpassword FROM pg_authid WHERE rolname = ";

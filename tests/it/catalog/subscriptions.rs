@@ -3,10 +3,10 @@
 
 use serde_json::json;
 
-use crate::support::{
-    Bed, Compute, assert_nothing_left, delta, on_every_server, on_one_server, running_for_catalog,
-    until,
-};
+use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::bed::Bed;
+use crate::support::process::{Compute, delta, running_for_catalog};
+use crate::support::server::{on_every_server, on_one_server};
 
 /// A subscription that has a slot and no worker.
 async fn subscribe(compute: &Compute, database: &str, name: &str) {

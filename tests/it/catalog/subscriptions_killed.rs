@@ -6,9 +6,10 @@ use compute_ctl::dev::servers::Server;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{
-    Bed, Compute, assert_nothing_left, on_one_server, running_for_catalog, until,
-};
+use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::bed::Bed;
+use crate::support::process::{Compute, running_for_catalog};
+use crate::support::server::on_one_server;
 
 const APPLY: &str = "compute_ctl:apply_config";
 const SUBSCRIPTIONS: &str = "SELECT d.datname, s.subname FROM pg_subscription s \

@@ -3,9 +3,10 @@
 
 use serde_json::json;
 
-use crate::support::{
-    Bed, NeonStub, assert_nothing_left, on_every_server, on_one_server, running_for_catalog,
-};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::running_for_catalog;
+use crate::support::server::{NeonStub, on_every_server, on_one_server};
 
 const EXTENSIONS: &str = "SELECT extname, extnamespace::regnamespace, extowner::regrole \
     FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY 1";

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::support::{
-    Bed, Compute, assert_nothing_left, check, delta, on_every_server, rename, running_for_catalog,
-    until,
-};
+use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::bed::Bed;
+use crate::support::process::{Compute, check, delta, rename, running_for_catalog};
+use crate::support::server::on_every_server;
 
 /// What an apply did.
 #[derive(Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::check;
+use crate::support::process::check;
 
 fn document() -> Value {
     json!({

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{SCRAM, Vanilla, check, on_one_server};
+use crate::support::process::{SCRAM, check};
+use crate::support::server::{Vanilla, on_one_server};
 
 fn document() -> Value {
     json!({

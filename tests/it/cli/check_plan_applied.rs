@@ -4,10 +4,10 @@
 use compute_ctl::catalog::operation::Action;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Bed, Compute, SCRAM, Vanilla, assert_nothing_left, check, delta, on_every_server,
-    on_one_server, rename, running_for_catalog,
-};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::{Compute, SCRAM, check, delta, rename, running_for_catalog};
+use crate::support::server::{Vanilla, on_every_server, on_one_server};
 
 /// As it stands in a report, and as people read it.
 const ACTIONS: [Action; 18] = [

@@ -4,7 +4,9 @@ use compute_ctl::dev::safekeeper::SafekeeperBehaviour;
 use compute_ctl::dev::safekeeper::StandInSafekeeper;
 use serde_json::json;
 
-use crate::support::{Bed, check, on_one_server};
+use crate::support::bed::Bed;
+use crate::support::process::check;
+use crate::support::server::on_one_server;
 
 /// Nobody listens there.
 const DEAD: [&str; 2] = ["127.0.0.1:1", "127.0.0.1:2"];

@@ -3,7 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Vanilla, check, on_every_server};
+use crate::support::process::check;
+use crate::support::server::{Vanilla, on_every_server};
 
 fn document() -> Value {
     let setting = |name: &str, value: &str, vartype: &str| json!({"name": name, "value": value, "vartype": vartype});

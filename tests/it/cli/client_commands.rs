@@ -5,7 +5,11 @@ use std::net::TcpListener;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, Compute, EdKey, SilentPort, assert_nothing_left, client, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, EdKey};
+use crate::support::network::SilentPort;
+use crate::support::process::{Compute, client};
+use crate::support::server::on_one_server;
 
 const OK: i32 = 0;
 const FAILED: i32 = 1;

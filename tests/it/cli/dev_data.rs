@@ -4,7 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{DevBed, on_one_server};
+use crate::support::process::DevBed;
+use crate::support::server::on_one_server;
 
 #[tokio::test]
 async fn tables_survive_a_restart_and_a_crash_keeps_the_last_good_base() {

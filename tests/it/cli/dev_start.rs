@@ -4,7 +4,9 @@ use std::net::TcpListener;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{DevBed, assert_nothing_left_in, eventually, on_every_server, on_one_server};
+use crate::support::assertions::{assert_nothing_left_in, eventually};
+use crate::support::process::DevBed;
+use crate::support::server::{on_every_server, on_one_server};
 
 #[tokio::test]
 async fn it_runs_answers_and_ends_with_0() {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-use crate::support::{Vanilla, on_every_server};
+use crate::support::server::{Vanilla, on_every_server};
 
 const CASES: usize = 400;
 

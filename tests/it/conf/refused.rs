@@ -5,7 +5,10 @@ use nix::sys::signal::Signal;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, Marked, assert_nothing_left, on_one_server, try_start};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::{Marked, try_start};
+use crate::support::server::on_one_server;
 
 /// A change that makes a good spec bad.
 type Spoil = fn(&mut Value);

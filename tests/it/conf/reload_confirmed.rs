@@ -5,9 +5,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Bed, Compute, assert_nothing_left, names, on_every_server, on_one_server, put, until,
-};
+use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::bed::{Bed, names, put};
+use crate::support::process::Compute;
+use crate::support::server::{on_every_server, on_one_server};
 
 async fn configure(bed: &Bed, compute: &Compute) -> (u16, Value) {
     let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;

@@ -10,7 +10,10 @@ use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use tokio::process::Command;
 
-use crate::support::{Bed, Compute, PATIENCE, assert_nothing_left, on_one_server};
+use crate::support::assertions::{PATIENCE, assert_nothing_left};
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 /// One RAISE per text, in one statement.
 fn raise(texts: &[&str]) -> String {

@@ -9,7 +9,7 @@ use proptest::string::string_regex;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
-use crate::support::{Vanilla, on_every_server};
+use crate::support::server::{Vanilla, on_every_server};
 
 const CASES: usize = 300;
 

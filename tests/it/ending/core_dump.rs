@@ -9,7 +9,10 @@ use nix::unistd::Pid;
 
 use compute_ctl::dev::sync_wrapper::SyncMode;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_one_server, put, put_program};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, put, put_program};
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 /// A folder with debuggers in it, first in a compute's PATH; the rest of it only if wanted.
 fn start(bed: &Bed, debuggers: &[(&str, &str)], path: &str) -> Compute {

@@ -6,9 +6,11 @@ use nix::unistd::Pid;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Bed, Compute, HttpStub, LSN_TEXT, Reply, answer, assert_nothing_left, on_one_server, until,
-};
+use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::bed::{Bed, LSN_TEXT};
+use crate::support::network::{HttpStub, Reply, answer};
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 const DETACHED: &str = "this compute is detached";
 

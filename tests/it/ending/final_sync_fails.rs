@@ -7,7 +7,10 @@ use compute_ctl::dev::sync_wrapper::SyncMode;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_one_server, until};
+use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 /// A running compute whose next sync does this.
 async fn running(bed: &Bed, mode: SyncMode) -> Compute {

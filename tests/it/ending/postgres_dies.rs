@@ -7,7 +7,10 @@ use std::process::Command;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 
-use crate::support::{Bed, Compute, assert_nothing_left, last_position, on_one_server, until};
+use crate::support::assertions::{assert_nothing_left, last_position, until};
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 /// The safekeepers were synced once, and only after Postgres was reaped.
 #[track_caller]

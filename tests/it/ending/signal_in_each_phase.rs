@@ -10,7 +10,10 @@ use compute_ctl::node::phase::StartPhase as Phase;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Bed, assert_nothing_left, free_port, last_position, on_one_server, until};
+use crate::support::assertions::{assert_nothing_left, last_position, until};
+use crate::support::bed::Bed;
+use crate::support::network::free_port;
+use crate::support::server::on_one_server;
 
 /// The default `--stop-timeout` and some slack.
 const PROMPT: Duration = Duration::from_secs(10);

@@ -6,7 +6,10 @@ use std::time::Duration;
 use compute_ctl::dev::sync_wrapper::SyncMode;
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, Compute, IMMORTAL, assert_nothing_left, on_one_server, until};
+use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::{IMMORTAL, on_one_server};
 
 /// More than the default `--stop-timeout`, less than supervisors wait before SIGKILL.
 const PROMPT: Duration = Duration::from_secs(10);

@@ -6,9 +6,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::support::{
-    Bed, HttpStub, Reply, assert_nothing_left, eventually, names, on_one_server, until,
-};
+use crate::support::assertions::{assert_nothing_left, eventually, until};
+use crate::support::bed::{Bed, names};
+use crate::support::network::{HttpStub, Reply};
+use crate::support::server::on_one_server;
 
 /// The process is gone so long after the answer, on a busy machine too.
 const SOON: Duration = Duration::from_secs(10);

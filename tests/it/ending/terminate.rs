@@ -6,10 +6,10 @@ use compute_ctl::dev::pageserver::Fault;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Bed, Compute, LSN_TEXT, assert_nothing_left, last_position, on_every_server, on_one_server,
-    until,
-};
+use crate::support::assertions::{assert_nothing_left, last_position, until};
+use crate::support::bed::{Bed, LSN_TEXT};
+use crate::support::process::Compute;
+use crate::support::server::{on_every_server, on_one_server};
 
 async fn terminate(compute: &Compute, query: &str) -> (u16, Value) {
     let (code, body) = compute.post(&format!("/terminate{query}"), None).await;

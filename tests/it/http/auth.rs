@@ -7,9 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Bed, Compute, EdKey, PATIENCE, assert_nothing_left, hs256, on_one_server, part, rs256, rsa_jwk,
-};
+use crate::support::assertions::{PATIENCE, assert_nothing_left};
+use crate::support::bed::{Bed, EdKey, hs256, part, rs256, rsa_jwk};
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 const MALFORMED: (u16, &str) = (400, "invalid authorization token");
 const UNVERIFIED: (u16, &str) = (401, "failed to verify authorization token");

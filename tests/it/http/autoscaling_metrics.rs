@@ -7,7 +7,10 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixListener;
 use tokio::task::AbortHandle;
 
-use crate::support::{Bed, Compute, assert_nothing_left, hand_over, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, hand_over};
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 const SOCKET: &str = "neon-communicator.socket";
 

@@ -9,7 +9,10 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 const STALLED: usize = 600;
 /// Less than the internal server's limit of one body.

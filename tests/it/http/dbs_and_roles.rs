@@ -3,7 +3,9 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::server::on_one_server;
 
 fn named<'a>(objects: &'a Value, name: &str) -> &'a Value {
     let found = objects.as_array().unwrap().iter().find(|object| object["name"] == name);

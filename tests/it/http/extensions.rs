@@ -3,7 +3,10 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 async fn install(compute: &Compute, database: &str, version: &str) -> (u16, Value) {
     let body = json!({"extension": "citext", "database": database, "version": version});

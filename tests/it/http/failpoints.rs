@@ -3,7 +3,9 @@
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::server::on_one_server;
 
 #[cfg(not(feature = "testing"))]
 #[tokio::test]

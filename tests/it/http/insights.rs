@@ -3,7 +3,10 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_every_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::on_every_server;
 
 /// The body is a string with JSON in it.
 async fn insights(compute: &Compute) -> Value {

@@ -4,7 +4,10 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_one_server, try_start};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::{Compute, try_start};
+use crate::support::server::on_one_server;
 
 const WARNING: &str = "the internal HTTP server asks for no token and is reachable from outside";
 

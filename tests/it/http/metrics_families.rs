@@ -2,9 +2,11 @@
 
 use nix::sys::signal::Signal;
 
-use crate::support::{
-    Bed, Compute, ControlPlane, Family, answer, assert_nothing_left, families, on_one_server,
-};
+use crate::support::assertions::{Family, assert_nothing_left, families};
+use crate::support::bed::Bed;
+use crate::support::network::{ControlPlane, answer};
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 /// What is always there: name, type, labels.
 const ALWAYS: [(&str, &str, &[&str]); 10] = [
@@ -156,7 +158,7 @@ async fn requests_to_the_control_plane_are_counted() {
         let counts = async |compute: &Compute| {
             let scraped = scrape(compute).await;
             let samples = family(&scraped, "compute_ctl_cplane_requests_total").samples.clone();
-            let count = |it: &crate::support::Sample| {
+            let count = |it: &crate::support::assertions::Sample| {
                 assert_eq!(it.labels["rpc"], "GetConfig");
                 format!("{} {}", it.labels["http_status"], it.value)
             };

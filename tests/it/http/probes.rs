@@ -6,7 +6,9 @@ use nix::unistd::Pid;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, assert_nothing_left, on_one_server, until};
+use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::bed::Bed;
+use crate::support::server::on_one_server;
 
 const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 

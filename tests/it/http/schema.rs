@@ -7,9 +7,10 @@ use reqwest::Response;
 use serde_json::json;
 use url::form_urlencoded::byte_serialize;
 
-use crate::support::{
-    Bed, Compute, assert_nothing_left, eventually, on_one_server, put_program, until,
-};
+use crate::support::assertions::{assert_nothing_left, eventually, until};
+use crate::support::bed::{Bed, put_program};
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 const COMPLETE: &str = "-- PostgreSQL database dump complete";
 

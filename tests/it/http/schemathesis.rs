@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::autoscaling_metrics::Communicator;
-use crate::support::{Bed, assert_nothing_left, on_one_server_with};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::server::on_one_server_with;
 
 /// Where `deploy/prepare --tests` puts the program.
 const PLACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/schemathesis");

@@ -9,7 +9,10 @@ use nix::sys::signal::Signal;
 use reqwest::StatusCode;
 use tokio::process::Command;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 const STALLED: u64 = 10_000;
 

@@ -14,7 +14,7 @@ mod steps;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::support::on_one_server;
+use crate::support::server::on_one_server;
 use run::Run;
 
 /// A sequence takes about a second.

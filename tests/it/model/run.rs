@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::steps::{Answer, Quality, Step};
-use crate::support::{
-    Bed, Compute, ControlPlane, PATIENCE, Pair, TlsFiles, assert_nothing_left, eventually,
-};
+use crate::support::assertions::{PATIENCE, assert_nothing_left, eventually};
+use crate::support::bed::{Bed, Pair, TlsFiles};
+use crate::support::network::ControlPlane;
+use crate::support::process::Compute;
 
 /// Statuses that last until somebody asks for something; `refresh_configuration_pending` for as
 /// long as the pause does.

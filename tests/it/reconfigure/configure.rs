@@ -4,7 +4,10 @@ use serde_json::json;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_one_server, until};
+use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 async fn configure(bed: &Bed, compute: &Compute) -> (u16, serde_json::Value) {
     let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;

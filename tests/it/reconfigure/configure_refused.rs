@@ -5,9 +5,11 @@ use nix::sys::signal::Signal;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Bed, Compute, HttpStub, Reply, answer, assert_nothing_left, on_one_server, until,
-};
+use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::bed::Bed;
+use crate::support::network::{HttpStub, Reply, answer};
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 async fn configure(bed: &Bed, compute: &Compute) -> (StatusCode, Value) {
     compute.post("/configure", Some(&bed.configure_body())).await

@@ -3,9 +3,11 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Bed, Compute, ControlPlane, Marked, answer, assert_nothing_left, on_one_server, try_start,
-};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::network::{ControlPlane, answer};
+use crate::support::process::{Compute, Marked, try_start};
+use crate::support::server::on_one_server;
 
 #[tokio::test]
 async fn an_attached_compute_starts() {

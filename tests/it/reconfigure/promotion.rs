@@ -3,10 +3,11 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    Bed, HttpStub, Replica, Reply, assert_nothing_left, lsn_number, on_every_server, on_one_server,
-    until,
-};
+use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::bed::Bed;
+use crate::support::network::{HttpStub, Reply};
+use crate::support::process::{Replica, lsn_number};
+use crate::support::server::{on_every_server, on_one_server};
 
 fn assert_completed(answer: &Value) {
     assert_eq!(answer["status"], "completed", "{answer}");
@@ -224,7 +225,7 @@ async fn a_server_that_has_left_recovery_already() {
 #[tokio::test]
 async fn the_port_of_the_replica_stays() {
     on_one_server(|server| async {
-        let primary = crate::support::Vanilla::start(&server, &["autovacuum=off"]).await;
+        let primary = crate::support::server::Vanilla::start(&server, &["autovacuum=off"]).await;
         let storage = HttpStub::start(Reply::Answer(404, Vec::new())).await;
         let mut bed = Bed::new(server).await;
         bed.prewarm_from(&storage).replicate_from(primary.port);

@@ -5,7 +5,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::support::{Replica, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::process::Replica;
+use crate::support::server::on_one_server;
 
 fn given_up() -> serde_json::Value {
     json!({"status": "failed", "error": "promote sender dropped: the compute is ending"})

@@ -3,7 +3,8 @@
 
 use serde_json::json;
 
-use crate::support::{Replica, on_every_server};
+use crate::support::process::Replica;
+use crate::support::server::on_every_server;
 
 #[tokio::test]
 async fn failpoints_fail_prewarm_and_promotion() {
@@ -43,7 +44,9 @@ mod unclear {
     use compute_ctl::dev::servers::Server;
     use serde_json::json;
 
-    use crate::support::{Replica, assert_nothing_left, on_one_server};
+    use crate::support::assertions::assert_nothing_left;
+    use crate::support::process::Replica;
+    use crate::support::server::on_one_server;
 
     /// A replica whose promotion is said to have failed, and has not.
     async fn promoted_after_all(server: Server) -> (Replica, String) {

@@ -2,7 +2,11 @@
 
 use serde_json::json;
 
-use crate::support::{Bed, HttpStub, Replica, Reply, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::network::{HttpStub, Reply};
+use crate::support::process::Replica;
+use crate::support::server::on_one_server;
 
 fn failed(error: &str) -> serde_json::Value {
     json!({"status": "failed", "error": error})
@@ -172,7 +176,7 @@ async fn an_endpoint_storage_that_is_gone() {
     on_one_server(|server| async move {
         let mut bed = Bed::new(server.clone()).await;
         let storage = HttpStub::start(Reply::Reset).await;
-        let primary = crate::support::Vanilla::start(&server, &["autovacuum=off"]).await;
+        let primary = crate::support::server::Vanilla::start(&server, &["autovacuum=off"]).await;
         bed.prewarm_from(&storage).replicate_from(primary.port);
         bed.spec.member("autoprewarm", json!(true));
         let mut compute = bed.start();

@@ -7,7 +7,10 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_one_server, until};
+use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 async fn status(compute: &Compute) -> Value {
     compute.get("/status").await.1

@@ -6,7 +6,10 @@ use compute_ctl::services::monitor::COMPUTE_MONITOR;
 use compute_ctl::sql::{APPLY_CONFIG, POST_APPLY_CONFIG};
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 /// Who looks at a compute from beside, whenever it likes.
 const WATCHERS: [&str; 3] = [COMPUTE_MONITOR, INSTALLED_EXTENSIONS, POST_APPLY_CONFIG];

@@ -2,7 +2,9 @@
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, TlsFiles, assert_nothing_left, copies, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, TlsFiles, copies};
+use crate::support::server::on_one_server;
 
 #[tokio::test]
 async fn nothing_is_waited_for_and_nothing_is_written() {

@@ -3,7 +3,9 @@
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, Pair, TlsFiles, assert_nothing_left, copies, on_one_server, served};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, Pair, TlsFiles, copies, served};
+use crate::support::server::on_one_server;
 
 #[tokio::test]
 async fn a_certificate_that_comes_late_is_waited_for() {
@@ -36,7 +38,7 @@ async fn a_pair_that_does_not_belong_together_is_never_installed() {
         compute.wait_for_log("does not belong to the certificate").await;
         // The basebackup is unpacked: from here on nothing but the pair is missing.
         let dynshmem = bed.pgdata().join("pg_dynshmem");
-        let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+        let deadline = std::time::Instant::now() + crate::support::assertions::PATIENCE;
         while !dynshmem.is_symlink() {
             assert!(std::time::Instant::now() < deadline, "{}", compute.log());
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;

@@ -3,7 +3,9 @@
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, Pair, TlsFiles, assert_nothing_left, on_one_server, served};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, Pair, TlsFiles, served};
+use crate::support::server::on_one_server;
 
 #[tokio::test]
 async fn tls_is_switched_on_and_off_by_the_spec() {
@@ -23,7 +25,7 @@ async fn tls_is_switched_on_and_off_by_the_spec() {
         let next = Pair::new();
         files.put_pair(&next);
         // A renewal that is being taken in may be in the way.
-        let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+        let deadline = std::time::Instant::now() + crate::support::assertions::PATIENCE;
         loop {
             assert!(std::time::Instant::now() < deadline, "{}", compute.log());
             let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
@@ -38,7 +40,7 @@ async fn tls_is_switched_on_and_off_by_the_spec() {
         bed.spec.member("features", json!([]));
         let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
         assert_eq!(code, 200, "{answer}");
-        let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+        let deadline = std::time::Instant::now() + crate::support::assertions::PATIENCE;
         while compute.sql_text("SHOW ssl").await != "off" {
             assert!(std::time::Instant::now() < deadline, "{}", compute.log());
         }

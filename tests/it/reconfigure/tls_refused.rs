@@ -5,7 +5,9 @@ use nix::sys::signal::Signal;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use serde_json::json;
 
-use crate::support::{Bed, Pair, TlsFiles, assert_nothing_left, copies, on_one_server, served};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, Pair, TlsFiles, copies, served};
+use crate::support::server::on_one_server;
 
 /// Its key is encrypted: Postgres has nobody to ask for the passphrase.
 fn unreadable() -> Pair {

@@ -3,7 +3,10 @@
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, Compute, Pair, TlsFiles, assert_nothing_left, on_one_server, served};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, Pair, TlsFiles, served};
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 /// A pair made by openssl, in a form that the original does not know.
 macro_rules! made_by_openssl {

@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, Pair, TlsFiles, assert_nothing_left, on_every_server, served};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, Pair, TlsFiles, served};
+use crate::support::server::on_every_server;
 
 #[tokio::test]
 async fn postgres_serves_the_certificate() {

@@ -6,7 +6,9 @@ use std::collections::HashSet;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, Pair, TlsFiles, assert_nothing_left, on_one_server, until};
+use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::bed::{Bed, Pair, TlsFiles};
+use crate::support::server::on_one_server;
 
 const APPLIED: &str = "applied the new spec, operation number-";
 /// More specs than these are not tried.

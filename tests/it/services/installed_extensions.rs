@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    Bed, Compute, assert_nothing_left, families, on_every_server, on_one_server, until,
-};
+use crate::support::assertions::{assert_nothing_left, families, until};
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::{on_every_server, on_one_server};
 
 const LINE: &str = "[NEON_EXT_STAT] ";
 

@@ -6,9 +6,11 @@ use compute_ctl::dev::sync_wrapper::SyncMode;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Bed, Compute, HttpStub, Reply, SilentPort, assert_nothing_left, eventually, on_one_server,
-};
+use crate::support::assertions::{assert_nothing_left, eventually};
+use crate::support::bed::Bed;
+use crate::support::network::{HttpStub, Reply, SilentPort};
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 const TOKEN: &str = "PLANTED-endpoint-token";
 /// Not compressible to nothing, and with bytes that mean something elsewhere.
@@ -81,7 +83,7 @@ pub async fn cancel(compute: &Compute) -> u16 {
 
 /// Waits until the operation has ended.
 pub async fn outcome(compute: &Compute, path: &str) -> Value {
-    let deadline = Instant::now() + crate::support::PATIENCE;
+    let deadline = Instant::now() + crate::support::assertions::PATIENCE;
     loop {
         let (code, state) = compute.get(path).await;
         assert_eq!(code.as_u16(), 200);

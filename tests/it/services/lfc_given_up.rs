@@ -7,7 +7,9 @@ use super::lfc::{
     AT_WORK, STAND_INS, STATE, cancel, compressed, finish, hex, metric, outcome, post, prewarm,
     set, use_storage,
 };
-use crate::support::{Bed, HttpStub, Reply, on_one_server};
+use crate::support::bed::Bed;
+use crate::support::network::{HttpStub, Reply};
+use crate::support::server::on_one_server;
 
 /// Told to stop it has its workers end, which takes longer than other statements may, and returns.
 const STOPS_QUIETLY: &str = r"
@@ -45,7 +47,7 @@ async fn half_a_cache_is_not_stored() {
         assert_eq!(metric(&compute, "prewarm_errors").await, 0);
 
         assert_eq!(prewarm(&compute).await["status"], "completed");
-        crate::support::eventually("the state of the whole cache", || puts() > 0).await;
+        crate::support::assertions::eventually("the state of the whole cache", || puts() > 0).await;
         finish(compute, &bed).await;
     })
     .await;

@@ -3,7 +3,10 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_one_server, until};
+use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 const CURRENT: &str = "compute_pg_current_downtime_ms";
 const TOTAL: &str = "compute_pg_downtime_ms_total";
@@ -100,7 +103,7 @@ async fn the_monitor_outlives_a_failed_configuration() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.without_autovacuum();
-        let mut compute = crate::support::running_for_catalog(&mut bed).await;
+        let mut compute = crate::support::process::running_for_catalog(&mut bed).await;
         compute.run("CREATE ROLE app LOGIN").await;
         bed.spec.role("pg_bad", None);
         compute.apply_fails(&bed).await;

@@ -1,6 +1,8 @@
 //! Replication keeps a compute awake, in both directions (07 §1.2 steps 3 and 4).
 
-use crate::support::{Bed, Vanilla, WalReceiver, assert_nothing_left, on_every_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::server::{Vanilla, WalReceiver, on_every_server};
 
 #[tokio::test]
 async fn wal_that_is_streamed() {

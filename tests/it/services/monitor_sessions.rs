@@ -10,9 +10,10 @@ use compute_ctl::telemetry::metrics::Metrics;
 use serde_json::json;
 use tokio_postgres::NoTls;
 
-use crate::support::{
-    Bed, Compute, PATIENCE, Vanilla, assert_nothing_left, on_every_server, on_one_server, until,
-};
+use crate::support::assertions::{PATIENCE, assert_nothing_left, until};
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::{Vanilla, on_every_server, on_one_server};
 
 async fn running(bed: &Bed) -> Compute {
     let mut compute = bed.start();

@@ -7,9 +7,11 @@ use std::io::Write as _;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Bed, Compute, HttpStub, Relocated, Reply, assert_nothing_left, eventually, names, on_one_server,
-};
+use crate::support::assertions::{assert_nothing_left, eventually};
+use crate::support::bed::{Bed, names};
+use crate::support::network::{HttpStub, Reply};
+use crate::support::process::Compute;
+use crate::support::server::{Relocated, on_one_server};
 
 const CONTROL: &str = "default_version = '1.0'\nrelocatable = true\n";
 const SQL: &str = "CREATE FUNCTION answer() RETURNS int LANGUAGE sql AS 'SELECT 42';";

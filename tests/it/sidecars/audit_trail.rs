@@ -10,11 +10,13 @@ use rcgen::{
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{
-    Bed, Collector, Compute, Daemon, ONE_RSYSLOGD, Pair, Respawned, assert_nothing_left,
-    debian_program, eventually, hand_over, may_mount, names, on_servers_with, private_mount, put,
-    run_as_name,
+use crate::support::assertions::{assert_nothing_left, eventually};
+use crate::support::bed::{
+    Bed, Pair, hand_over, may_mount, names, private_mount, put, run_as_name,
 };
+use crate::support::process::Compute;
+use crate::support::server::on_servers_with;
+use crate::support::sidecar::{Collector, Daemon, ONE_RSYSLOGD, Respawned, debian_program};
 
 /// A certificate of `localhost`, and the authority that vouches for it.
 fn authority() -> (String, Pair) {

@@ -10,10 +10,11 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{
-    Bed, Compute, Daemon, assert_nothing_left, eventually, hand_over, may_mount, names,
-    on_one_server, overlaid, private_mount, put,
-};
+use crate::support::assertions::{assert_nothing_left, eventually};
+use crate::support::bed::{Bed, hand_over, may_mount, names, overlaid, private_mount, put};
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
+use crate::support::sidecar::Daemon;
 
 /// What `/etc/local_proxy` is to the compute.
 fn folder(bed: &Bed) -> PathBuf {

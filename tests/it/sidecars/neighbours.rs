@@ -13,7 +13,10 @@ use nix::sys::signal::Signal;
 use nix::unistd::{User, geteuid};
 use tokio::process::{Child, Command};
 
-use crate::support::{Bed, Compute, PATIENCE, assert_nothing_left, on_one_server, until};
+use crate::support::assertions::{PATIENCE, assert_nothing_left, until};
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 /// `$0` is the bed, `$1` the program to run. Gives `/tmp` and `/etc` other contents, with the pid
 /// files in them. The program is copied into the bed: where it was built may be below `/tmp`.

@@ -10,10 +10,12 @@ use serde_json::json;
 use tokio::process::Command;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
-use crate::support::{
-    Bed, Compute, Daemon, PATIENCE, assert_nothing_left, debian_program, eventually, free_port,
-    hand_over, may_mount, on_one_server, private_mount, put,
-};
+use crate::support::assertions::{PATIENCE, assert_nothing_left, eventually};
+use crate::support::bed::{Bed, hand_over, may_mount, private_mount, put};
+use crate::support::network::free_port;
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
+use crate::support::sidecar::{Daemon, debian_program};
 
 /// Has a blank and characters that mean something in connection strings.
 const PASSWORD: &str = r"p ss'\word";

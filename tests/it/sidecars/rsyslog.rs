@@ -12,10 +12,11 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{
-    Bed, Collector, Compute, Daemon, ONE_RSYSLOGD, Respawned, assert_nothing_left, debian_program,
-    eventually, hand_over, may_mount, names, on_one_server, private_mount, put,
-};
+use crate::support::assertions::{assert_nothing_left, eventually};
+use crate::support::bed::{Bed, hand_over, may_mount, names, private_mount, put};
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
+use crate::support::sidecar::{Collector, Daemon, ONE_RSYSLOGD, Respawned, debian_program};
 
 /// Says something in every language in between.
 const ODD_ID: &str = r#"e"p\1 $HOME %msg% '};stop"#;

@@ -7,10 +7,10 @@ use nix::sys::signal::Signal;
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::support::{
-    Bed, Compute, assert_nothing_left, hand_over, may_mount, on_one_server, overlaid,
-    private_mount, put_program,
-};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, hand_over, may_mount, overlaid, private_mount, put_program};
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 const SWAP: &str = "/neonvm/bin/resize-swap --once 1073741824";
 const QUOTA: &str = "/neonvm/bin/set-disk-quota 5242880 /mnt/x";

@@ -5,7 +5,10 @@ use nix::sys::signal::Signal;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, Compute, Marked, assert_nothing_left, on_one_server, try_start};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::{Compute, Marked, try_start};
+use crate::support::server::on_one_server;
 
 /// A document and what is said about it.
 struct Case {

@@ -6,7 +6,10 @@ use compute_ctl::os::procs;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_one_server, put_program};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, put_program};
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 const GROUP: &str = "-g memory:neon-postgres";
 

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{
-    Bed, Marked, assert_nothing_left, on_one_server, put, put_program, try_start,
-};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, put, put_program};
+use crate::support::process::{Marked, try_start};
+use crate::support::server::on_one_server;
 
 const TOKEN: &str = "NEON_CONTROL_PLANE_TOKEN";
 const PASSWORD: &str = "PGBOUNCER_PASSWORD";

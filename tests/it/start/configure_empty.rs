@@ -7,9 +7,10 @@ use chrono::{DateTime, FixedOffset};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{
-    Bed, assert_nothing_left, eventually, names, on_one_server, put_program, try_start,
-};
+use crate::support::assertions::{assert_nothing_left, eventually};
+use crate::support::bed::{Bed, names, put_program};
+use crate::support::process::try_start;
+use crate::support::server::on_one_server;
 
 /// An `initdb` that waits until it is let go, or until the bed is gone.
 struct Gate {

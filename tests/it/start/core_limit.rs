@@ -4,7 +4,10 @@ use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use tokio::process::Command;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 /// Runs its arguments with a soft limit of 0, without the right to raise the hard one.
 fn limited(hard: &str) -> Command {

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use compute_ctl::dev::sync_wrapper::SyncMode;
 
-use crate::support::{Bed, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::server::on_one_server;
 
 /// The beginning of the stay that is surely seen, and the time after which it is surely over.
 const EARLY: Duration = Duration::from_secs(25);
@@ -39,7 +41,7 @@ async fn every_failed_start_can_be_read() {
         let foreign = Bed::new(server).await;
         std::fs::create_dir(foreign.pgdata()).unwrap();
         std::fs::write(foreign.pgdata().join("thesis.tex"), "months of work").unwrap();
-        crate::support::hand_over(&foreign.pgdata());
+        crate::support::bed::hand_over(&foreign.pgdata());
 
         tokio::join!(
             stays(&bad_setting, "max_connections"),

@@ -8,7 +8,10 @@ use nix::sys::signal::Signal;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, Compute, LSN_TEXT, assert_nothing_left, hand_over, on_one_server, put};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, LSN_TEXT, hand_over, put};
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 /// The stay is longer.
 const SOON: Duration = Duration::from_secs(20);

@@ -4,7 +4,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, LSN_TEXT, assert_nothing_left, on_every_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, LSN_TEXT};
+use crate::support::server::on_every_server;
 
 #[tokio::test]
 async fn a_primary_comes_up_and_goes_down() {

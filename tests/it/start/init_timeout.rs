@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use compute_ctl::dev::sync_wrapper::SyncMode;
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, Compute, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 const LINE: &str = "compute did not enter Running state in 2 seconds, exiting";
 

@@ -6,7 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, Compute, assert_nothing_left, names, on_one_server, put};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, names, put};
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 fn start(bed: &Bed, mode: &str, env: &[(&str, &str)]) -> Compute {
     let mut line = bed.base_args();

@@ -2,7 +2,10 @@
 
 use std::net::TcpListener;
 
-use crate::support::{Bed, Marked, assert_nothing_left, on_one_server, try_start};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::{Marked, try_start};
+use crate::support::server::on_one_server;
 
 #[tokio::test]
 async fn a_taken_port_is_an_error_with_its_flag() {

@@ -2,7 +2,9 @@
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::server::on_one_server;
 
 #[tokio::test]
 async fn a_bad_setting_is_reported_in_postgres_own_words() {

@@ -5,7 +5,10 @@ use compute_ctl::os::procs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Bed, assert_nothing_left, eventually, names, on_one_server, put, try_start};
+use crate::support::assertions::{assert_nothing_left, eventually};
+use crate::support::bed::{Bed, names, put};
+use crate::support::process::try_start;
+use crate::support::server::on_one_server;
 
 #[tokio::test]
 async fn a_second_compute_ctl_is_refused() {

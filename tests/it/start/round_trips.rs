@@ -10,7 +10,10 @@ use compute_ctl::spec::pageserver::PageserverProtocol;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, Network, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::network::Network;
+use crate::support::server::on_one_server;
 
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 const ALLOWED: usize = 5;

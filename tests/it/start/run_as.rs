@@ -9,9 +9,10 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 use nix::unistd::{User, geteuid, getgrouplist};
 
-use crate::support::{
-    Bed, Compute, Marked, assert_nothing_left, on_one_server, put, run_as_name, try_start,
-};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, put, run_as_name};
+use crate::support::process::{Compute, Marked, try_start};
+use crate::support::server::on_one_server;
 
 fn line(bed: &Bed, more: &[&str]) -> Vec<String> {
     let mut line = bed.base_args();

@@ -2,7 +2,10 @@
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, Compute, LSN_TEXT, assert_nothing_left, eventually, on_one_server};
+use crate::support::assertions::{assert_nothing_left, eventually};
+use crate::support::bed::{Bed, LSN_TEXT};
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 /// `-D … -C … -S … -b …` and nothing else but the ports, which other tests need, too.
 fn older_form(bed: &Bed, spec: &serde_json::Value) -> Vec<String> {
@@ -89,7 +92,7 @@ async fn ids_and_addresses_come_from_the_settings() {
         assert_eq!(parameter("application_name"), Some("compute_ctl"));
         assert_eq!(parameter("options"), Some("-c neon.compute_mode=primary"));
         // The connection string names none.
-        assert_eq!(parameter("user"), Some(crate::support::run_as_name().as_str()));
+        assert_eq!(parameter("user"), Some(crate::support::bed::run_as_name().as_str()));
 
         // The same as a whole document by `--config`.
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);

@@ -3,7 +3,9 @@
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, assert_nothing_left, on_every_server, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::server::{on_every_server, on_one_server};
 
 const STATIC_LSN: &str = "0/1F30EC8";
 

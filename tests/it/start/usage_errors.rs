@@ -1,6 +1,9 @@
 //! Command lines that make no sense: exit code 2, text on stderr, nothing done.
 
-use crate::support::{Bed, Marked, assert_nothing_left, on_one_server, put_program, try_start};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, put_program};
+use crate::support::process::{Marked, try_start};
+use crate::support::server::on_one_server;
 
 #[tokio::test]
 async fn usage_errors_end_with_2() {

@@ -5,7 +5,10 @@ use compute_ctl::dev::spec::SpecBuilder;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, Marked, assert_nothing_left, on_every_server, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::Marked;
+use crate::support::server::{on_every_server, on_one_server};
 
 /// The server itself, without the wrapper that knows `--sync-safekeepers`.
 fn use_bare_server(bed: &mut Bed) {

@@ -7,9 +7,10 @@ use std::path::Path;
 use compute_ctl::postgres::conf::CONF_HEADING;
 use nix::sys::signal::Signal;
 
-use crate::support::{
-    Bed, Compute, Marked, assert_nothing_left, eventually, hand_over, names, on_one_server, put,
-};
+use crate::support::assertions::{assert_nothing_left, eventually};
+use crate::support::bed::{Bed, hand_over, names, put};
+use crate::support::process::{Compute, Marked};
+use crate::support::server::on_one_server;
 
 /// A folder in PGDATA's place that belongs to the run-as user.
 fn make_pgdata(bed: &Bed) {

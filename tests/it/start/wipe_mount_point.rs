@@ -6,9 +6,10 @@ use std::process::Output;
 use nix::sys::signal::Signal;
 use tokio::process::Command;
 
-use crate::support::{
-    Bed, Compute, assert_nothing_left, eventually, names, on_one_server, run_as_name,
-};
+use crate::support::assertions::{assert_nothing_left, eventually};
+use crate::support::bed::{Bed, names, run_as_name};
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 /// In a mount namespace of its own, so that nothing outside sees the mount and nothing is left of
 /// it: mounts, prepares, then becomes the program of the arguments.

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, Entry, assert_nothing_left, gzip_tar, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, Entry, gzip_tar};
+use crate::support::server::on_one_server;
 
 /// Names in a folder.
 fn names(folder: &Path) -> BTreeSet<String> {

@@ -5,9 +5,9 @@ use std::fs;
 use compute_ctl::dev::pageserver::Fault;
 use nix::sys::signal::Signal;
 
-use crate::support::{
-    Bed, Entry, LSN_TEXT, assert_nothing_left, eventually, gzip_tar, on_one_server,
-};
+use crate::support::assertions::{assert_nothing_left, eventually};
+use crate::support::bed::{Bed, Entry, LSN_TEXT, gzip_tar};
+use crate::support::server::on_one_server;
 
 /// Two failures, what the log says about each of them, and how many connections got as far as
 /// the command.

@@ -3,7 +3,10 @@
 use compute_ctl::dev::pageserver::{Fault, PageserverOptions, StandInPageserver};
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, ClosedPort, LSN_TEXT, assert_nothing_left, eventually, on_one_server};
+use crate::support::assertions::{assert_nothing_left, eventually};
+use crate::support::bed::{Bed, LSN_TEXT};
+use crate::support::network::ClosedPort;
+use crate::support::server::on_one_server;
 
 #[tokio::test]
 async fn one_that_comes_later_is_found() {

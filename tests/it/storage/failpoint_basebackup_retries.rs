@@ -4,7 +4,9 @@ use compute_ctl::dev::pageserver::Fault;
 #[cfg(not(feature = "testing"))]
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::server::on_one_server;
 
 const VARIABLE: &str = "NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES";
 
@@ -23,7 +25,7 @@ async fn a_testing_build_goes_by_the_variable() {
 
         let mut line = bed.base_args();
         line.extend(bed.config_args());
-        let refusal = crate::support::try_start(&bed, &line, &[(VARIABLE, "65536")]).await;
+        let refusal = crate::support::process::try_start(&bed, &line, &[(VARIABLE, "65536")]).await;
         assert!(refusal.error().contains(VARIABLE), "{}", refusal.error());
         assert_nothing_left(&bed);
     })

@@ -6,7 +6,9 @@ use compute_ctl::dev::pageserver::Fault;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, LSN_TEXT, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, LSN_TEXT};
+use crate::support::server::on_one_server;
 
 /// What a start over gRPC must have asked for.
 fn assert_asked(bed: &Bed, command: &str, shard: &str) {

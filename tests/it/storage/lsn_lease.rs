@@ -7,7 +7,10 @@ use compute_ctl::dev::pageserver::LeaseAnswer;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, Compute, assert_nothing_left, eventually, on_one_server};
+use crate::support::assertions::{assert_nothing_left, eventually};
+use crate::support::bed::Bed;
+use crate::support::process::Compute;
+use crate::support::server::on_one_server;
 
 const LSN: &str = "0/1F30EC8";
 

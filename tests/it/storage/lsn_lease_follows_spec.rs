@@ -7,7 +7,9 @@ use compute_ctl::dev::pageserver::{LeaseAnswer, PageserverOptions, StandInPagese
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, assert_nothing_left, eventually, on_one_server};
+use crate::support::assertions::{assert_nothing_left, eventually};
+use crate::support::bed::Bed;
+use crate::support::server::on_one_server;
 
 const LSN: &str = "0/1F30EC8";
 const LATER: &str = "0/1F30FF0";

@@ -4,7 +4,9 @@ use compute_ctl::dev::pageserver::{Fault, PageserverOptions, StandInPageserver};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Bed, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::server::on_one_server;
 
 async fn another(bed: &Bed) -> StandInPageserver {
     let options = PageserverOptions { archive: bed.archive(), port: 0, password: None };

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use compute_ctl::dev::sync_wrapper::SyncMode;
 use nix::sys::signal::Signal;
 
-use crate::support::{
-    Bed, ClosedPort, LSN_TEXT, PATIENCE, SilentPort, assert_nothing_left, on_one_server,
-};
+use crate::support::assertions::{PATIENCE, assert_nothing_left};
+use crate::support::bed::{Bed, LSN_TEXT};
+use crate::support::network::{ClosedPort, SilentPort};
+use crate::support::server::on_one_server;
 
 /// How long a failed start can be looked at, at least.
 const LINGER: Duration = Duration::from_secs(30);

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, ClosedPort, LSN_TEXT, SilentPort, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, LSN_TEXT};
+use crate::support::network::{ClosedPort, SilentPort};
+use crate::support::server::on_one_server;
 
 /// Up, with the basebackup at this LSN and without a sync child.
 async fn starts_without_sync(bed: &Bed, lsn: Option<&str>) {

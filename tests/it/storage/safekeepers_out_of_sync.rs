@@ -5,7 +5,9 @@ use std::time::Duration;
 use compute_ctl::dev::safekeeper::{SafekeeperBehaviour, StandInSafekeeper};
 use nix::sys::signal::Signal;
 
-use crate::support::{Bed, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::server::on_one_server;
 
 const FLUSHED: u64 = 0x1F3_0EC8;
 /// What the sync child prints.

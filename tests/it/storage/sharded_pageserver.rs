@@ -4,7 +4,9 @@ use compute_ctl::dev::pageserver::{PageserverOptions, StandInPageserver};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, LSN_TEXT, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, LSN_TEXT};
+use crate::support::server::on_one_server;
 
 #[tokio::test]
 async fn the_first_of_two_is_asked_with_the_plain_tenant_id() {

@@ -3,7 +3,9 @@
 use compute_ctl::spec::Lsn;
 use serde_json::json;
 
-use crate::support::{Bed, LSN_TEXT, assert_nothing_left, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, LSN_TEXT};
+use crate::support::server::on_one_server;
 
 const TOKEN: &str = "stub-token";
 

@@ -3,7 +3,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Bed, Compute, assert_nothing_left, check, families, on_every_server, until};
+use crate::support::assertions::{assert_nothing_left, families, until};
+use crate::support::bed::Bed;
+use crate::support::process::{Compute, check};
+use crate::support::server::on_every_server;
 
 /// Of three bytes a character, which `EUC_JP` does not take.
 const OWNER: &str = "名前";

@@ -5,7 +5,10 @@ use compute_ctl::dev::sync_wrapper::SyncMode;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Bed, Compute, EdKey, assert_nothing_left, client_with_env, on_one_server};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::{Bed, EdKey};
+use crate::support::process::{Compute, client_with_env};
+use crate::support::server::on_one_server;
 
 /// In every secret, so that one search finds any of them.
 const MARK: &str = "PLANTED";

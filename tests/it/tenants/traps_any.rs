@@ -9,7 +9,10 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::json;
 
-use crate::support::{Bed, Compute, HERS, assert_nothing_left, on_one_server, running_for_catalog};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::{Compute, HERS, running_for_catalog};
+use crate::support::server::on_one_server;
 
 /// Statements per round, and rounds on one compute. What is left of one round stays for the next.
 const STATEMENTS: usize = 40;

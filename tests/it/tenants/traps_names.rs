@@ -3,10 +3,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    Bed, Compute, HERS, assert_nothing_left, delta, on_every_server, on_one_server,
-    running_for_catalog,
-};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::{Compute, HERS, delta, running_for_catalog};
+use crate::support::server::{on_every_server, on_one_server};
 
 const COLLECTED: &str = "[NEON_EXT_STAT] ";
 

@@ -4,10 +4,10 @@
 use compute_ctl::dev::servers::Server;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Bed, Compute, NeonStub, assert_nothing_left, on_every_server, on_one_server, on_servers_with,
-    running_for_catalog,
-};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::{Compute, running_for_catalog};
+use crate::support::server::{NeonStub, on_every_server, on_one_server, on_servers_with};
 
 const VIEW: &str = "CREATE VIEW public.pg_stat_statements AS \
     SELECT CASE WHEN traps.spring('insights') THEN 1 END::float8 AS mean_exec_time, \

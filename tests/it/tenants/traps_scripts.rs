@@ -5,10 +5,10 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::support::{
-    Bed, Compute, HERS, NeonStub, Relocated, assert_nothing_left, delta, on_every_server,
-    on_one_server, running_for_catalog,
-};
+use crate::support::assertions::assert_nothing_left;
+use crate::support::bed::Bed;
+use crate::support::process::{Compute, HERS, delta, running_for_catalog};
+use crate::support::server::{NeonStub, Relocated, on_every_server, on_one_server};
 
 /// An extension with one table, which its update writes to.
 fn write_extension(place: &Relocated) {

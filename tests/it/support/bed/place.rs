@@ -1,0 +1,96 @@
+//! Where a scenario keeps its files, whose they are, and the data that every compute begins with.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use compute_ctl::dev::servers::Server;
+use compute_ctl::dev::template::{RunAs, Template};
+use compute_ctl::os::children::Children;
+use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::{AccessFlags, access};
+use tempfile::TempDir;
+
+/// What the clusters of a run take together at most, with a good margin.
+const ROOM: u64 = 3 << 30;
+
+/// The user that Postgres runs as when the tests run as root.
+pub fn run_as() -> Option<RunAs> {
+    if !nix::unistd::geteuid().is_root() {
+        return None;
+    }
+    let user = nix::unistd::User::from_name("postgres").unwrap().expect("no user `postgres`");
+    Some(RunAs { uid: user.uid.as_raw(), gid: user.gid.as_raw() })
+}
+
+/// The template of a server version, made once and kept for later runs: initdb takes seconds. One
+/// folder per user, locked while somebody makes the template.
+pub async fn template(server: &Server) -> Template {
+    let user = nix::unistd::geteuid();
+    let dir = std::env::temp_dir().join(format!("cctl-templates-{user}"));
+    if !dir.exists() {
+        // Another test may be making it at this very moment.
+        let _ = fs::create_dir(&dir);
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let lock = dir.clone();
+    let lock = tokio::task::spawn_blocking(move || {
+        let lock = File::create(lock.join("lock")).unwrap();
+        lock.lock().unwrap();
+        lock
+    });
+    let _lock = lock.await.unwrap();
+    Template::cached(server, &dir, run_as(), &Children::new()).await.unwrap()
+}
+
+/// Where the folders of the scenarios are: in memory if it has room, unless `TMPDIR` says where.
+/// Each cluster has a thousand files, and ext4 takes the longer to make a file the more of them
+/// were deleted in the last minutes, until most of a run is spent on that.
+fn root() -> &'static Path {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let fits = |memory: &Path| {
+            let Ok(found) = statvfs(memory) else { return false };
+            let free = found.blocks_available() * found.fragment_size();
+            let exec = !found.flags().contains(FsFlags::ST_NOEXEC);
+            free >= ROOM && exec && access(memory, AccessFlags::W_OK).is_ok()
+        };
+        let memory = Path::new("/dev/shm");
+        let told = std::env::var_os("TMPDIR").is_some();
+        if !told && fits(memory) { memory.to_owned() } else { std::env::temp_dir() }
+    })
+}
+
+/// A folder that the run-as user can use.
+pub fn folder(what: &str) -> TempDir {
+    let dir = tempfile::Builder::new().prefix(&format!("cctl-{what}-")).tempdir_in(root()).unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    hand_over(dir.path());
+    dir
+}
+
+/// Gives a file or folder to the run-as user.
+pub fn hand_over(path: &Path) {
+    if let Some(RunAs { uid, gid }) = run_as() {
+        chown(path, Some(uid), Some(gid)).unwrap();
+    }
+}
+
+/// The name of the user that a compute runs as.
+pub fn run_as_name() -> String {
+    let uid = run_as().map_or(nix::unistd::geteuid(), |user| user.uid.into());
+    nix::unistd::User::from_uid(uid).unwrap().unwrap().name
+}
+
+pub fn hand_over_tree(path: &Path) {
+    hand_over(path);
+    if path.is_dir() && !path.is_symlink() {
+        for entry in fs::read_dir(path).unwrap() {
+            let entry = entry.unwrap().path();
+            if !entry.is_symlink() {
+                hand_over_tree(&entry);
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! A control plane: one document for one compute, and what was asked for.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::Request;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::bed::Bed;
+
+const TOKEN: &str = "cplane-token-4711";
+
+/// Gives its answers in turn, the last one again and again, and notes what it was asked.
+pub struct ControlPlane {
+    base: String,
+    script: Arc<Mutex<Script>>,
+}
+
+#[derive(Default)]
+struct Script {
+    /// What is still to come.
+    answers: Vec<(u16, String)>,
+    asked: Vec<String>,
+}
+
+impl ControlPlane {
+    /// The token that a compute must have in its environment, and nowhere else.
+    pub const TOKEN: &str = TOKEN;
+    /// That environment.
+    pub const ENV: [(&str, &str); 1] = [("NEON_CONTROL_PLANE_TOKEN", TOKEN)];
+    /// What a compute asks.
+    pub const QUESTION: &str = "GET /cp/compute/api/v2/computes/c1/spec Bearer cplane-token-4711";
+
+    pub async fn start(answers: Vec<(u16, String)>) -> Self {
+        let script = Arc::new(Mutex::new(Script { answers, asked: Vec::new() }));
+        let handled = Arc::clone(&script);
+        let handler = async move |request: Request| {
+            let header = request.headers().get("authorization").map(|h| h.to_str().unwrap());
+            let (method, path) = (request.method(), request.uri().path());
+            let mut script = handled.lock().unwrap_or_else(PoisonError::into_inner);
+            script.asked.push(format!("{method} {path} {}", header.unwrap_or("-")));
+            let last = script.answers.len() <= 1;
+            let (code, body) =
+                if last { script.answers[0].clone() } else { script.answers.remove(0) };
+            (StatusCode::from_u16(code).unwrap(), body)
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}/cp", listener.local_addr().unwrap());
+        let app = axum::Router::new().fallback(handler);
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { base, script }
+    }
+
+    /// Host and port.
+    pub fn address(&self) -> &str {
+        self.base.trim_start_matches("http://").trim_end_matches("/cp")
+    }
+
+    /// From here on it answers this.
+    pub fn answer(&self, answers: Vec<(u16, String)>) {
+        self.script.lock().unwrap().answers = answers;
+    }
+
+    /// Flags of a compute that asks here.
+    pub fn args(&self, bed: &Bed) -> Vec<String> {
+        let mut line = bed.base_args();
+        line.extend(["-p", &self.base, "-i", "c1"].map(str::to_owned));
+        line
+    }
+
+    /// All questions so far.
+    pub fn asked(&self) -> Vec<String> {
+        self.script.lock().unwrap().asked.clone()
+    }
+}
+
+/// A control plane's document.
+pub fn answer(bed: &Bed, status: &str, spec: Value) -> String {
+    json!({"status": status, "spec": spec, "compute_ctl_config": {"jwks": bed.spec.jwks}})
+        .to_string()
+}

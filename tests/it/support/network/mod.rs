@@ -1,0 +1,13 @@
+//! Addresses, and what answers there: nothing, a stub, a control plane, a slow line.
+
+mod control_plane;
+mod free_port;
+mod http_stub;
+mod ports;
+mod relay;
+
+pub use control_plane::{ControlPlane, answer};
+pub use free_port::free_port;
+pub use http_stub::{HttpStub, Reply};
+pub use ports::{ClosedPort, SilentPort};
+pub use relay::Network;

@@ -1,0 +1,72 @@
+//! A start that must not happen: exit code, message, and nothing done.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::support::assertions::PATIENCE;
+use crate::support::bed::{Bed, names, put};
+use crate::support::process::Compute;
+
+/// How often the ports are tried.
+const POLL: Duration = Duration::from_millis(2);
+
+/// What a process that ended early has left.
+#[derive(Debug)]
+pub struct Refusal {
+    pub code: Option<i32>,
+    pub stderr: String,
+}
+
+/// Starts a compute that is expected to end by itself, and makes sure that it never opens a port.
+pub async fn try_start(bed: &Bed, args: &[String], env: &[(&str, &str)]) -> Refusal {
+    let mut compute = Compute::spawn(bed, args, env);
+    let deadline = Instant::now() + PATIENCE;
+    while compute.is_alive() {
+        for port in [bed.external_port, bed.internal_port] {
+            let open = TcpStream::connect(("127.0.0.1", port)).is_ok();
+            assert!(!open, "port {port} is open\n{}", compute.log());
+        }
+        assert!(Instant::now() < deadline, "it did not end\n{}", compute.log());
+        tokio::time::sleep(POLL).await;
+    }
+    let code = compute.wait_exit().await.code();
+    let stderr = compute.log();
+    assert!(!stderr.contains("HTTP servers are listening"), "{stderr}");
+    Refusal { code, stderr }
+}
+
+impl Refusal {
+    /// The error that it ended with; the exit code must be that of an error of start-up.
+    #[track_caller]
+    pub fn error(&self) -> &str {
+        assert_eq!(self.code, Some(1), "{}", self.stderr);
+        let error = self.stderr.split_once("Error: ").map(|(_, error)| error);
+        error.unwrap_or_else(|| panic!("no `Error:` in\n{}", self.stderr))
+    }
+}
+
+/// A data directory with something in it that a wipe would take away.
+#[derive(Debug)]
+pub struct Marked(PathBuf);
+
+impl Marked {
+    pub fn put(bed: &Bed) -> Self {
+        let pgdata = bed.pgdata();
+        put(&pgdata.join("PG_VERSION"), "15\n");
+        put(&pgdata.join("base/marker"), "mine");
+        Self(pgdata)
+    }
+
+    #[track_caller]
+    pub fn assert_untouched(&self) {
+        assert_eq!(names(&self.0), ["PG_VERSION", "base"]);
+        assert_eq!(fs::read_to_string(self.0.join("base/marker")).unwrap(), "mine");
+    }
+
+    #[track_caller]
+    pub fn assert_wiped(&self) {
+        assert!(!self.0.join("base/marker").exists(), "the old content is still there");
+    }
+}

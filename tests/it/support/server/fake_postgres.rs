@@ -1,0 +1,21 @@
+//! A server that costs nothing, for tests that are about the daemon alone.
+
+use crate::support::bed::{Bed, put_program};
+
+/// Ready at once; on SIGHUP reads what a postmaster reads, in the same order; a stop signal ends it
+/// with 0. It works in PGDATA, so that [`crate::support::assertions::assert_nothing_left`] would find it.
+const SCRIPT: &str = r#"cd "$2"
+trap 'cat postgresql.conf pg_hba.conf > /dev/null' HUP
+trap 'exit 0' INT QUIT TERM
+printf '%s\nready\n' $$ > pid.tmp
+mv pid.tmp postmaster.pid
+while :; do sleep 0.01; done"#;
+
+impl Bed {
+    /// A fake in place of the server, and of the `initdb` of the warm-up. Other calls of the
+    /// program are real: the sync, and the look at a new configuration.
+    pub fn fake_postgres(&self) {
+        self.before_server(SCRIPT);
+        put_program(&self.pgbin.with_file_name("initdb"), "mkdir -m 700 \"$2\"");
+    }
+}
