@@ -69,7 +69,7 @@ async fn the_limit_of_a_start_follows_max_connections() {
         }
         let mut compute = bed.start();
         compute.wait_for("running").await;
-        assert_eq!(compute.count_in_log("Applying config with max 10 concurrency"), 1);
+        compute.assert_logged("Applying config with max 10 concurrency", 1).await;
         assert_eq!(compute.count_in_log("too many clients"), 0, "{}", compute.log());
         compute.end().await;
         assert_nothing_left(&bed);

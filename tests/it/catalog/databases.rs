@@ -86,7 +86,7 @@ async fn what_is_not_listed_or_lets_nobody_in_is_left_alone() {
         // `postgres` is a database like others when it is listed.
         bed.spec.role("ann", None).database("closed", "ann").database("postgres", "ann");
         compute.apply(&bed).await;
-        assert_eq!(compute.count_in_log("done inside database \"closed\": nobody can connect"), 1);
+        compute.assert_logged("done inside database \"closed\": nobody can connect", 1).await;
         let closed = "SELECT pg_get_userbyid(datdba), datallowconn FROM pg_database \
             WHERE datname = 'closed'";
         assert_eq!(compute.rows(closed).await, ["ann|f"]);
@@ -150,7 +150,7 @@ async fn deleted_and_renamed() {
         assert_eq!(compute.rows(renamed).await, again);
         compute.apply_changes_nothing(&bed).await;
         assert_eq!(compute.rows(renamed).await, again);
-        assert_eq!(compute.count_in_log("database \"renamed\" is not deleted"), 1);
+        compute.assert_logged("database \"renamed\" is not deleted", 1).await;
 
         compute.run("CREATE DATABASE spare").await;
         compute.run("CREATE DATABASE other").await;

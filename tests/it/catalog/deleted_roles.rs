@@ -86,7 +86,7 @@ async fn things_in_a_database_that_is_not_listed_are_in_the_way() {
         for part in ["could not drop role", "2BP01", "1 object in database elsewhere"] {
             assert!(error.contains(part), "no {part:?} in {error}");
         }
-        assert_eq!(compute.count_in_log("holds privileges in database \"elsewhere\""), 1);
+        compute.assert_logged("holds privileges in database \"elsewhere\"", 1).await;
         assert_eq!(compute.rows("SELECT 1 FROM pg_roles WHERE rolname = 'g'").await, ["1"]);
         compute.end().await;
         assert_nothing_left(&bed);

@@ -84,7 +84,7 @@ async fn from_each_form_of_a_password_to_each_other() {
             }
         }
         // Only those that differ were altered, each once.
-        assert_eq!(compute.count_in_log("done: alter role"), 12, "{}", compute.log());
+        compute.assert_logged("done: alter role", 12).await;
         compute.apply_changes_nothing(&bed).await;
 
         // What a user sets is taken back, by the spec's null too.
@@ -145,7 +145,7 @@ async fn what_is_no_hash_is_hashed_with_a_warning() {
             let stored = password(&compute, name).await;
             assert!(stored.starts_with("SCRAM-SHA-256$4096:"), "{name} {stored}");
             let warning = format!("encrypted_password of role \"{name}\" is neither");
-            assert_eq!(compute.count_in_log(&warning), 1, "{}", compute.log());
+            compute.assert_logged(&warning, 1).await;
         }
         compute.end().await;
         assert_nothing_left(&bed);

@@ -25,7 +25,7 @@ async fn start(bed: &Bed) -> Compute {
 /// A cluster that has seen one start, changed by SQL.
 async fn changed(server: Server, sql: &str) -> Bed {
     let bed = bed(server).await;
-    let mut compute = start(&bed).await;
+    let compute = start(&bed).await;
     compute.wait_for_log("Finished migration id=12").await;
     compute.sql().await.batch_execute(sql).await.unwrap();
     bed.take_data(compute).await;
@@ -95,7 +95,7 @@ async fn a_fresh_cluster_gets_them_all() {
                       column_default), ', ' ORDER BY ordinal_position) \
                       FROM information_schema.columns WHERE table_schema = 'neon_migration'";
         assert_eq!(compute.sql_text(column).await, "key integer NO, id bigint NO 0");
-        let log = compute.log();
+        let log = compute.settled_log().await;
         for (text, count) in [
             ("Running migration id=", 7),
             ("Skipping migration id=", 5),
@@ -137,7 +137,7 @@ async fn only_what_is_left_to_do_is_done() {
             let bed = changed(server.clone(), &sql).await;
             let mut compute = start(&bed).await;
             background_over(&mut compute).await;
-            let log = compute.log();
+            let log = compute.settled_log().await;
             let seen: Vec<u32> = (1..=12)
                 .filter(|n| log.contains(&format!("Finished migration id={n}\n")))
                 .collect();
@@ -187,7 +187,7 @@ async fn the_bookkeeping_is_repaired() {
         let mut compute = start(&bed).await;
         background_over(&mut compute).await;
         assert_eq!(compute.sql_text(ID).await, "0:12");
-        assert_eq!(compute.count_in_log("Finished migration"), 12);
+        compute.assert_logged("Finished migration", 12).await;
         let schema = "SELECT concat_ws(' ', nspowner::regrole, nspacl) FROM pg_namespace \
                       WHERE nspname = 'neon_migration'";
         let mended = "cloud_admin {cloud_admin=UC/cloud_admin}";
@@ -234,7 +234,7 @@ async fn a_failure_is_counted_and_the_next_start_goes_on() {
         background_over(&mut compute).await;
         let failed = if major >= 16 { 10 } else { 11 };
         let line = format!("Failed to run migration id={failed}: ERROR: no grants today");
-        assert_eq!(compute.count_in_log(&line), 1, "{}", compute.log());
+        compute.assert_logged(&line, 1).await;
         assert_eq!(compute.sql_text(ID).await, format!("0:{}", failed - 1));
         let series =
             format!("compute_ctl_db_migration_failed_total{{migration_id=\"{failed}\"}} 1");
@@ -269,7 +269,7 @@ async fn without_catalog_updates_nothing_but_the_extension_is_touched() {
         compute.sql().await.batch_execute(old).await.unwrap();
         bed.take_data(compute).await;
 
-        let mut compute = start(&bed).await;
+        let compute = start(&bed).await;
         compute.wait_for_log("the neon extension is up to date").await;
         let version = "SELECT extversion FROM pg_extension WHERE extname = 'neon'";
         assert_eq!(compute.sql_text(version).await, "1.6");
@@ -315,7 +315,7 @@ mod failpoint {
             let bed = bed(server).await;
             let mut compute = bed.start_with_env(&[("FAILPOINTS", "compute-migration")]);
             assert_eq!(compute.wait_exit().await.code(), Some(1));
-            assert!(compute.log().contains("name=actions"), "{}", compute.log());
+            compute.wait_for_log("name=actions").await;
             assert_nothing_left(&bed);
         })
         .await;

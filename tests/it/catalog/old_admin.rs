@@ -40,7 +40,7 @@ async fn cloud_admin_is_made() {
         let owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'store'";
         assert_eq!(compute.sql_text(owner).await, "ann");
         compute.wait_for_log("Finished migration id=12").await;
-        assert_eq!(compute.count_in_log("created the superuser cloud_admin"), 1);
+        compute.assert_logged("created the superuser cloud_admin", 1).await;
         bed.take_data(compute).await;
 
         // The next start finds it.

@@ -37,7 +37,7 @@ async fn databases() {
         compute.run("ALTER DATABASE closed ALLOW_CONNECTIONS false").await;
         refused(&mut bed, &mut compute, delta("delete_db", "closed")).await;
         let warning = "subscriptions of database \"closed\" cannot be dropped";
-        assert_eq!(compute.count_in_log(warning), 1, "{}", compute.log());
+        compute.assert_logged(warning, 1).await;
         assert_eq!(compute.sql_text("SELECT subname FROM pg_subscription").await, "s");
 
         compute.hold_in("held", "CREATE TABLE t ()").await;

@@ -127,7 +127,7 @@ async fn a_role_is_renamed_and_keeps_what_it_has() {
         assert_eq!(compute.rows(roles).await, [format!("new name|md5{MD5}")]);
         let owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'd'";
         assert_eq!(compute.rows(owner).await, ["new name"]);
-        assert_eq!(compute.count_in_log("is not there and so not renamed"), 1);
+        compute.assert_logged("is not there and so not renamed", 1).await;
         compute.apply_changes_nothing(&bed).await;
 
         bed.spec.member("delta_operations", json!([{"action": "rename_role", "name": "x"}]));

@@ -89,7 +89,7 @@ async fn starts_twice(bed: &Bed, kept: &[&str]) {
         let line = "neon.disable_logical_replication_subscribers=false";
         assert_eq!(bed.pgdata_text("postgresql.conf").lines().last(), Some(line));
         assert_eq!(bed.pgdata_text(OVERRIDE), "");
-        assert_eq!(compute.count_in_log(NOTHING_TO_DO), times, "{}", compute.log());
+        compute.assert_logged(NOTHING_TO_DO, times).await;
         bed.take_data(compute).await;
     }
     assert_nothing_left(bed);

@@ -89,7 +89,7 @@ async fn a_file_that_postgres_refuses_never_takes_the_place_of_the_old_one() {
         assert!(!left.iter().any(|name| name.contains(".tmp-")), "{left:?}");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         // One for each way out, none for what was refused.
-        assert_eq!(compute.count_in_log("received SIGHUP"), 3, "{}", compute.log());
+        compute.assert_logged("received SIGHUP", 3).await;
         assert_nothing_left(&bed);
     })
     .await;

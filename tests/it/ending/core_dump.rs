@@ -87,7 +87,7 @@ async fn lldb_where_there_is_no_gdb_and_neither_is_no_harm() {
                 }
                 None => "there is neither gdb nor lldb on this machine".to_owned(),
             };
-            assert!(compute.log().contains(&expected), "{}", compute.log());
+            compute.wait_for_log(&expected).await;
             assert_nothing_left(&bed);
         }
     })
@@ -127,7 +127,7 @@ async fn a_debugger_that_hangs_is_ended_in_time() {
         let began = Instant::now();
         terminate(&mut compute).await;
         assert!(began.elapsed() < Duration::from_secs(20), "one limit for all of them");
-        assert!(compute.log().contains("`gdb` did not end within"), "{}", compute.log());
+        compute.wait_for_log("`gdb` did not end within").await;
         assert_nothing_left(&bed);
     })
     .await;

@@ -42,7 +42,7 @@ async fn a_killed_postmaster_is_noticed(bed: &Bed, compute: &mut Compute, daemon
     let postmaster = children(daemon).into_iter().find(|p| procs::runs_program(p.pid, "postgres"));
     kill(Pid::from_raw(postmaster.unwrap().pid), Signal::SIGKILL).unwrap();
     compute.wait_for_any(&["terminated"]).await;
-    assert!(compute.log().contains("signal: 9 (SIGKILL)"), "{}", compute.log());
+    compute.wait_for_log("signal: 9 (SIGKILL)").await;
     let zombies = || children(daemon).into_iter().filter(|p| p.zombie).count();
     until("there are no zombies", || async { zombies() == 0 }).await;
     assert_eq!(bed.wrapper.calls().unwrap().len(), 1, "the sync's status was not stolen either");
@@ -98,7 +98,7 @@ async fn as_pid_1() {
         let daemon = children(compute.pid()).first().unwrap().pid;
         kill(Pid::from_raw(daemon), Signal::SIGTERM).unwrap();
         assert_eq!(compute.wait_exit().await.code(), Some(1));
-        assert!(compute.log().contains("database system is shut down"), "{}", compute.log());
+        compute.wait_for_log("database system is shut down").await;
         assert_nothing_left(&bed);
     })
     .await;

@@ -72,7 +72,7 @@ async fn a_postgres_that_ignores_signals_is_killed_in_time() {
         let limit = Duration::from_secs(5);
         assert_eq!(compute.wait_exit_within(limit).await.code(), Some(1));
         for sent in ["SIGINT", "SIGQUIT", "SIGKILL"] {
-            assert!(compute.log().contains(&format!("sending {sent}")), "{}", compute.log());
+            compute.wait_for_log(&format!("sending {sent}")).await;
         }
         assert_eq!(bed.wrapper.calls().unwrap(), []);
         assert_nothing_left(&bed);

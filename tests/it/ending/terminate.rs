@@ -27,7 +27,7 @@ async fn fast_answers_with_the_lsn_and_stays() {
         assert_eq!(compute.get("/status").await.1["status"], "terminated");
         assert_eq!(terminate(&compute, "?mode=immediate").await, (201, answer));
         assert_eq!(bed.wrapper.calls().unwrap().len(), 1);
-        let log = compute.log();
+        let log = compute.settled_log().await;
         let down = last_position(&log, "database system is shut down");
         assert!(down < last_position(&log, "starting safekeepers syncing"), "{log}");
         let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;

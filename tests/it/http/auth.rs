@@ -24,7 +24,7 @@ async fn start(bed: &Bed, keys: Value) -> Compute {
     line.retain(|argument| argument != "--dev");
     line.extend(["--compute-id", "c1", "--config"].map(str::to_owned));
     line.push(config.display().to_string());
-    let mut compute = Compute::spawn(bed, &line, &[]);
+    let compute = Compute::spawn(bed, &line, &[]);
     compute.wait_for_log("HTTP servers are listening").await;
     compute
 }

@@ -8,7 +8,7 @@ use tokio::net::UnixListener;
 use tokio::task::AbortHandle;
 
 use crate::support::assertions::assert_nothing_left;
-use crate::support::bed::{Bed, hand_over};
+use crate::support::bed::{Bed, folder, hand_over};
 use crate::support::process::Compute;
 use crate::support::server::on_one_server;
 
@@ -26,7 +26,7 @@ impl Drop for Communicator {
 impl Communicator {
     pub fn start(pgdata: &Path, answer: &'static str) -> Self {
         // The path may be too long for an address, so it is bound elsewhere first.
-        let short = tempfile::tempdir().unwrap();
+        let short = folder("short");
         let place = short.path().join(SOCKET);
         let listener = UnixListener::bind(&place).unwrap();
         hand_over(&place);

@@ -40,7 +40,8 @@ async fn only_loopback_unless_told_otherwise() {
             let mut compute = start(&bed, bind).await;
             assert!(reaches(1), "{bind:?}: Postgres finds it on localhost");
             assert_eq!(reaches(2), second, "{bind:?}");
-            assert_eq!(compute.log().contains(WARNING), outside, "{bind:?}\n{}", compute.log());
+            let log = compute.settled_log().await;
+            assert_eq!(log.contains(WARNING), outside, "{bind:?}\n{log}");
             assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         }
         assert_nothing_left(&bed);

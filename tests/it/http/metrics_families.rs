@@ -66,7 +66,7 @@ async fn all_families_from_the_first_scrape_on() {
         }
         let labels = &family(&scraped, "compute_ctl_up").samples[0].labels;
         assert_eq!((labels["status"].as_str(), labels["build_tag"].as_str()), ("empty", "latest"));
-        assert!(compute.log().contains("build tag latest"));
+        compute.wait_for_log("build tag latest").await;
         // Waiting for a spec is no start.
         assert_eq!(value(&scraped, "compute_ctl_startup_seconds"), 0.0);
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);

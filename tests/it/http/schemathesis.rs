@@ -15,6 +15,7 @@ use tokio::process::Command;
 use super::autoscaling_metrics::Communicator;
 use crate::support::assertions::assert_nothing_left;
 use crate::support::bed::Bed;
+use crate::support::process::Compute;
 use crate::support::server::on_one_server_with;
 
 /// Where `deploy/prepare --tests` puts the program.
@@ -47,7 +48,7 @@ fn key_and_token() -> (Value, String) {
 }
 
 /// One run; it must find nothing.
-async fn run(bed: &Bed, token: &str, server: &str, args: &[&str]) {
+async fn run(bed: &Bed, token: &str, compute: &Compute, server: &str, args: &[&str]) {
     let mut command = Command::new(format!("{PLACE}/bin/schemathesis"));
     command
         .args(["--config-file", RULES, "run"])
@@ -56,6 +57,7 @@ async fn run(bed: &Bed, token: &str, server: &str, args: &[&str]) {
         .args(args)
         .env("PYTHONPATH", PLACE)
         .env("TOKEN", token)
+        .env("STATUS", format!("{}/status", compute.external))
         .env("SCHEMATHESIS_HOOKS", HOOKS)
         .env("NO_COLOR", "1")
         .current_dir(bed.dir())
@@ -85,14 +87,15 @@ async fn nothing_is_found() {
 
         let _communicator = Communicator::start(&bed.pgdata(), METRICS);
 
-        let (external, internal) = (compute.external.clone(), compute.internal.clone());
-        let external = async |args: &[&str]| run(&bed, &token, &external, args).await;
+        let external =
+            async |args: &[&str]| run(&bed, &token, &compute, &compute.external, args).await;
         let last = ["--include-operation-id", "terminate"];
         let others = ["--exclude-operation-id", "terminate"];
         external(&[&["--include-tag", "external"], &others[..]].concat()).await;
-        run(&bed, &token, &internal, &["--include-tag", "internal"]).await;
-        // Nothing of all this has changed what it should not.
-        assert_eq!(compute.get("/status").await.1["status"], "running");
+        run(&bed, &token, &compute, &compute.internal, &["--include-tag", "internal"]).await;
+        // Nothing of all this has changed what it should not; the last refresh may be under way.
+        let (code, status) = compute.get("/status?wait=running&timeout=30s").await;
+        assert_eq!(code, 200, "{status}");
         let databases = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database";
         assert_eq!(compute.sql_text(databases).await, "postgres template0 template1");
 

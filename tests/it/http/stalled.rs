@@ -98,7 +98,7 @@ async fn few_descriptors() {
         assert_answers(&compute).await;
         compute.wait_for("running").await;
         assert_answers(&compute).await;
-        assert!(compute.log().contains("128 descriptors may be open"), "{}", compute.log());
+        compute.wait_for_log("128 descriptors may be open").await;
         let refresh = format!("{}/refresh_configuration", compute.internal);
         assert_eq!(compute.http.post(refresh).send().await.unwrap().status(), StatusCode::OK);
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);

@@ -21,9 +21,7 @@ async fn until_shown(compute: &Compute, setting: &str, value: &str) {
     until(&format!("{setting} is {value}"), shown).await;
 }
 
-fn reloads(compute: &Compute) -> usize {
-    compute.count_in_log("received SIGHUP")
-}
+const RELOAD: &str = "received SIGHUP";
 
 #[tokio::test]
 async fn with_skip_it_is_one_rewrite_and_one_reload() {
@@ -34,7 +32,7 @@ async fn with_skip_it_is_one_rewrite_and_one_reload() {
         let postmaster = compute.postmaster();
         let requests = bed.pageserver.journal().connections();
         let asked = bed.safekeepers[0].journal().connections();
-        let reloaded = reloads(&compute);
+        let reloaded = compute.count_in_log(RELOAD);
 
         bed.spec.typed("work_mem", "7168", "integer");
         bed.spec.role("nobody_makes_me", None);
@@ -46,7 +44,7 @@ async fn with_skip_it_is_one_rewrite_and_one_reload() {
         assert_eq!(bed.pageserver.journal().connections(), requests);
         assert_eq!(bed.safekeepers[0].journal().connections(), asked);
         assert_eq!(bed.wrapper.calls().unwrap(), []);
-        assert_eq!(reloads(&compute), reloaded + 1, "{}", compute.log());
+        compute.assert_logged(RELOAD, reloaded + 1).await;
         let made = "SELECT count(*) FROM pg_roles WHERE rolname = 'nobody_makes_me'";
         assert_eq!(compute.sql_text(made).await, "0");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);

@@ -61,13 +61,12 @@ async fn from_the_end_of_the_old_primary_to_the_end_of_the_new_one() {
         // Later ones bring something else, which does not matter.
         let late = replica.post("/promote", Some(&bed.promote_body("FFFFFFFF/0"))).await;
         assert_eq!(late, (code, answer));
-        assert_eq!(replica.count_in_log("received promote request"), 1);
-        let log = replica.log();
+        replica.assert_logged("received promote request", 1).await;
         for line in [
             r#"parameter "synchronous_standby_names" changed to "walproposer""#,
             r#"parameter "neon.safekeepers" changed to "g#3:127.0.0.1:1,127.0.0.1:2""#,
         ] {
-            assert!(log.contains(line), "no {line} in\n{log}");
+            replica.wait_for_log(line).await;
         }
 
         assert_eq!(replica.sql_text("SELECT pg_is_in_recovery()").await, "f");
@@ -214,7 +213,7 @@ async fn a_server_that_has_left_recovery_already() {
         let (code, answer) = replica.promote(&replica.flushed().await).await;
         assert_eq!(code.as_u16(), 200, "{answer}");
         assert_completed(&answer);
-        assert_eq!(replica.compute.count_in_log("received promote request"), 1);
+        replica.compute.assert_logged("received promote request", 1).await;
         replica.assert_promoted().await;
         replica.end().await;
     })

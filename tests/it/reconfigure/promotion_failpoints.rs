@@ -10,7 +10,7 @@ use crate::support::server::on_every_server;
 async fn failpoints_fail_prewarm_and_promotion() {
     on_every_server(|server| async {
         let points = "compute-promotion=return(0);compute-prewarm=1*return(0)->off";
-        let mut replica = Replica::start_with_env(server, &[("FAILPOINTS", points)]).await;
+        let replica = Replica::start_with_env(server, &[("FAILPOINTS", points)]).await;
         let state = replica.compute.prewarm().await;
         let lsn = replica.flushed().await;
         let (code, answer) = replica.promote(&lsn).await;

@@ -76,7 +76,7 @@ async fn preconditions() {
         replica.assert_usable().await;
         let (code, answer) = replica.promote(&lsn).await;
         assert_eq!(code.as_u16(), 200, "{answer}");
-        assert!(replica.compute.log().contains("promoting a replica whose prewarm has failed"));
+        replica.compute.wait_for_log("promoting a replica whose prewarm has failed").await;
         replica.assert_promoted().await;
         replica.end().await;
     })

@@ -188,7 +188,7 @@ async fn without_a_spec_the_process_ends_with_1() {
         );
         compute.refresh().await;
         assert_eq!(compute.wait_exit_within(Duration::from_secs(20)).await.code(), Some(1));
-        assert!(compute.log().contains("received fast shutdown request"), "{}", compute.log());
+        compute.wait_for_log("received fast shutdown request").await;
         assert_eq!(bed.wrapper.calls().unwrap(), [], "another compute has the timeline now");
         assert_nothing_left(&bed);
     })

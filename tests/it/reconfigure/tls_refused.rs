@@ -43,7 +43,7 @@ async fn the_last_good_pair_is_put_back() {
         let next = Pair::new();
         files.put_pair(&next);
         served(&compute, &bed, &next).await;
-        assert_eq!(compute.count_in_log("Postgres could not use the TLS certificate"), 2);
+        compute.assert_logged("Postgres could not use the TLS certificate", 2).await;
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })

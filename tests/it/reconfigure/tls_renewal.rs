@@ -18,8 +18,9 @@ macro_rules! made_by_openssl {
     };
 }
 
-fn rounds(compute: &Compute) -> usize {
-    compute.log().matches("compute status changed from running to configuration-pending").count()
+async fn rounds(compute: &Compute) -> usize {
+    let log = compute.settled_log().await;
+    log.matches("compute status changed from running to configuration-pending").count()
 }
 
 #[tokio::test]
@@ -52,12 +53,12 @@ async fn every_kind_of_key_is_served_without_a_restart() {
             served(&compute, &bed, pair).await;
             assert_eq!(bed.pgdata_text("server.key"), pair.key);
         }
-        assert!(compute.log().contains("could not verify that the TLS key"), "P-521");
+        compute.wait_for_log("could not verify that the TLS key").await;
         let after = bed.pgdata_text("postmaster.pid").lines().next().map(str::to_owned);
         assert_eq!(after, postmaster);
         session.simple_query("SELECT 1").await.unwrap();
         // One for each, and none at the start (01 §24 no. 26).
-        assert_eq!(rounds(&compute), pairs.len(), "{}", compute.log());
+        assert_eq!(rounds(&compute).await, pairs.len(), "{}", compute.log());
         assert_eq!(compute.get("/status").await.1["status"], "running");
 
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
@@ -84,7 +85,7 @@ async fn secrets_swapped_as_kubernetes_does_it() {
         let third = Pair::new();
         files.mount("..v4", &third);
         served(&compute, &bed, &third).await;
-        assert_eq!(compute.log().matches("installed the TLS certificate").count(), 3);
+        compute.assert_logged("installed the TLS certificate", 3).await;
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })

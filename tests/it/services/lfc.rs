@@ -184,7 +184,7 @@ async fn what_is_offloaded_can_be_prewarmed() {
 async fn whatever_the_storage_does() {
     on_one_server(|server| async {
         let storage = HttpStub::start(Reply::Answer(404, Vec::new())).await;
-        let (bed, mut compute) = start(server, &storage).await;
+        let (bed, compute) = start(server, &storage).await;
         set(&compute, &format!("state = '\\x{}'", hex(STATE))).await;
         let good = compressed();
         let bomb = zstd::encode_all(std::io::Read::take(std::io::repeat(0), 600 << 20), 1).unwrap();

@@ -70,7 +70,7 @@ async fn a_hung_server_is_down() {
         };
         signal(Signal::SIGSTOP);
         is_down(&compute).await;
-        assert!(compute.log().contains("could not check Postgres: Postgres did not answer"));
+        compute.wait_for_log("could not check Postgres: Postgres did not answer").await;
         signal(Signal::SIGCONT);
         is_up(&compute).await;
         compute.end().await;

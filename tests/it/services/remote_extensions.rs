@@ -110,7 +110,7 @@ async fn an_extension_is_fetched_once_and_can_be_created() {
         assert_eq!(local, "comment = 'mine'\n");
         assert!(!folders.extensions.join("locked.control").exists());
         assert!(!folders.extensions.join("../evil.control").exists());
-        assert!(compute.log().contains("has another one"), "{}", compute.log());
+        compute.wait_for_log("has another one").await;
 
         // Ten at once, one of which goes away.
         let url = format!("{}/extension_server/hypo_geo", compute.internal);
@@ -358,7 +358,7 @@ async fn preloaded_libraries_that_cannot_be_had() {
         compute.wait_for_failure().await;
         eventually("postgres was started", || compute.log().contains("could not access file"))
             .await;
-        assert_eq!(compute.count_in_log("Failed to download extension: \"hypo_geo\""), 2);
+        compute.assert_logged("Failed to download extension: \"hypo_geo\"", 2).await;
         compute.dismiss().await;
         assert_nothing_left(&bed);
     })

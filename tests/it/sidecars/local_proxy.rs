@@ -1,10 +1,11 @@
-//! local_proxy gets its configuration: the file in one step, then SIGHUP for whoever holds the lock
+//! local_proxy gets its configuration: the file in one step, then SIGHUP for the process with the lock
 //! of its pid file (04 §9). At its real place, in a mount namespace.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -81,7 +82,7 @@ async fn configure(bed: &mut Bed, compute: &Compute, id: &str) {
 }
 
 #[tokio::test]
-async fn the_owner_of_the_lock_is_told_and_nobody_else() {
+async fn only_the_owner_of_the_lock_is_told() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         if !prepare(&bed).await {
@@ -95,7 +96,7 @@ async fn the_owner_of_the_lock_is_told_and_nobody_else() {
         assert_eq!(fs::read_to_string(&file).unwrap(), expected("one"));
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
 
-        // Whoever has the old file open goes on reading it, whole.
+        // A reader that has the old file open goes on reading it, whole.
         let old = bed.dir().join("old.json");
         fs::hard_link(&file, &old).unwrap();
         let (owner, notes) = listener(&bed, "owner", true).await;
@@ -105,9 +106,13 @@ async fn the_owner_of_the_lock_is_told_and_nobody_else() {
         assert_eq!(fs::read_to_string(&file).unwrap(), expected("two"));
         assert_eq!(fs::read_to_string(&old).unwrap(), expected("one"));
         owner.stop().await;
+        // Its last `sleep` has the file open, too.
+        let pid = folder(&bed).join("pid");
+        let lock = || Flock::lock(fs::File::open(&pid).unwrap(), FlockArg::LockExclusiveNonblock);
+        eventually("the lock is free", || lock().is_ok()).await;
         assert_eq!(fs::read_to_string(&notes).unwrap(), "ready\nhup\n", "exactly one");
 
-        // A number in the file, and no lock: it may be anybody's by now.
+        // A number in the file, and no lock: another process may have it by now.
         let (bystander, notes) = listener(&bed, "bystander", false).await;
         configure(&mut bed, &compute, "three").await;
         compute.wait_for_log_times("no local_proxy runs", 2).await;

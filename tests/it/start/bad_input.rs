@@ -238,7 +238,7 @@ async fn unknown_members_are_listed_once() {
         let listed = |log: &str| -> Vec<String> {
             log.lines().filter(|line| line.contains("x_spec")).map(str::to_owned).collect()
         };
-        let first = listed(&compute.log());
+        let first = listed(&compute.settled_log().await);
         assert_eq!(first.len(), 1, "{}", compute.log());
         assert!(paths.iter().all(|path| first[0].contains(path)), "{first:?}");
         // Known to be sent and not read: no reason for a line.
@@ -246,7 +246,7 @@ async fn unknown_members_are_listed_once() {
 
         let (code, answer) = compute.post("/configure", Some(&config)).await;
         assert_eq!(code, 200, "{answer}");
-        let both = listed(&compute.log());
+        let both = listed(&compute.settled_log().await);
         assert_eq!(both.len(), 2, "{both:?}");
         assert!(paths.iter().all(|path| both[1].contains(path)), "{both:?}");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);

@@ -36,7 +36,7 @@ async fn a_start_that_hangs() {
         let bed = bed(server).await;
         let mut compute = start(&bed, "true");
         assert_eq!(compute.wait_exit().await.code(), Some(1));
-        assert!(compute.log().contains(LINE), "{}", compute.log());
+        compute.wait_for_log(LINE).await;
         assert_nothing_left(&bed);
     })
     .await;
@@ -53,7 +53,7 @@ async fn a_start_that_fails_before() {
         let mut compute = start(&bed, "true");
         assert_eq!(compute.wait_exit_within(Duration::from_secs(25)).await.code(), Some(1));
         assert!(began.elapsed() >= Duration::from_secs(2));
-        assert!(compute.log().contains("not staying longer than --pg-init-timeout"));
+        compute.wait_for_log("not staying longer than --pg-init-timeout").await;
         assert_nothing_left(&bed);
     })
     .await;

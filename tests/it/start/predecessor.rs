@@ -62,7 +62,7 @@ async fn the_postgres_of_a_killed_predecessor_is_stopped() {
         second.wait_for("running").await;
         assert!(procs::get(old).is_none_or(|p| p.zombie), "still alive");
         assert_ne!(second.postmaster(), old);
-        assert!(second.log().contains("killed predecessor left behind"), "{}", second.log());
+        second.wait_for_log("killed predecessor left behind").await;
         assert!(!bed.pgdata().join("base/marker").exists());
         assert!(session.simple_query("SELECT 1").await.is_err(), "the old session goes on");
         assert_eq!(second.sql_text("SELECT 40 + 2").await, "42");

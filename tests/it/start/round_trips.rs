@@ -40,7 +40,8 @@ async fn at_most_five(protocol: PageserverProtocol) {
             network.restart();
             let mut compute = bed.start();
             compute.wait_for("running").await;
-            let (log, round_trips) = (compute.log(), network.round_trips());
+            let round_trips = network.round_trips();
+            let log = compute.settled_log().await;
             assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
             compute.forget_log();
             println!("{protocol:?}: {round_trips} round trips\n{}", network.waterfall());

@@ -81,8 +81,8 @@ async fn the_end_skips_the_sync_with_one_line() {
         assert_eq!((code.as_u16(), &answer["lsn"]), (200, &Value::Null), "{answer}");
         assert!(answer.get("lsn").is_some(), "{answer}");
         assert_eq!(compute.wait_exit().await.code(), Some(0), "{}", compute.log());
-        assert_eq!(compute.count_in_log("the safekeepers were not synced"), 1);
-        assert_eq!(compute.count_in_log("--sync-safekeepers"), 1, "{}", compute.log());
+        compute.assert_logged("the safekeepers were not synced", 1).await;
+        compute.assert_logged("--sync-safekeepers", 1).await;
         assert_nothing_left(&bed);
     })
     .await;
@@ -122,7 +122,8 @@ async fn roles_and_databases_without_the_extension() {
                 assert_eq!(compute.sql_text(query).await, expected, "start {start}: {query}");
             }
             // Said once, and not found out by a statement that fails.
-            let lines = compute.count_in_log("has no `neon` extension");
+            let log = compute.settled_log().await;
+            let lines = log.matches("has no `neon` extension").count();
             assert_eq!(lines, usize::from(vanilla), "{}", compute.log());
             assert_eq!(compute.count_in_log("ERROR"), 0, "{}", compute.log());
             assert!(!compute.log().contains(SCRAM), "a verifier is in the log");

@@ -92,7 +92,7 @@ async fn absolute_names_stay_inside_and_our_configuration_stays_ours() {
         assert_eq!(bed.pgdata_text("top"), "x");
         let conf = bed.pgdata_text("postgresql.conf");
         assert!(!conf.contains("theirs") && conf.contains("neon.tenant_id"), "{conf}");
-        let log = compute.log();
+        let log = compute.settled_log().await;
         assert!(log.contains("the archive holds a postgresql.conf, which is ignored"), "{log}");
         assert_eq!(compute.sql_text("SHOW port").await, bed.port.to_string());
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);

@@ -54,7 +54,7 @@ async fn every_failure_is_tried_again() {
             compute.forget_log();
             compute.wait_for("running").await;
 
-            let log = compute.log();
+            let log = compute.settled_log().await;
             let failures: Vec<&str> =
                 log.lines().filter(|line| line.contains("Failed to get basebackup: ")).collect();
             assert_eq!(failures.len(), 2, "{log}");
@@ -100,7 +100,7 @@ async fn nothing_of_a_cut_archive_is_left() {
             .await;
         bed.pageserver.set_archive(&good);
         compute.wait_for("running").await;
-        assert!(compute.log().contains("(attempt 0/10)"), "{}", compute.log());
+        compute.wait_for_log("(attempt 0/10)").await;
         for leftover in &leftovers {
             assert!(!leftover.exists(), "{}", leftover.display());
         }

@@ -16,7 +16,7 @@ async fn one_that_comes_later_is_found() {
         bed.spec.pageserver_connstring = format!("postgresql://no_user@{}", later.address());
         let mut compute = bed.start();
         compute.wait_for_log("(attempt 1/10)").await;
-        let log = compute.log();
+        let log = compute.settled_log().await;
         let words = format!("cannot connect to pageserver {}: Connection refused", later.address());
         assert!(log.contains(&words), "{log}");
         assert_eq!(compute.get("/status").await.1["status"], "init");
@@ -46,7 +46,7 @@ async fn one_that_never_works_is_asked_again_and_again_until_a_signal() {
         assert_eq!(journal.connections(), journal.commands().len(), "a connection for each try");
         let status = compute.get("/status").await.1;
         assert_eq!((&status["status"], &status["error"]), (&"init".into(), &().into()));
-        let log = compute.log();
+        let log = compute.settled_log().await;
         assert_eq!(
             log.matches("Failed to get basebackup: the pageserver answers: no such thing").count(),
             3,

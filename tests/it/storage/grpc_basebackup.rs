@@ -84,7 +84,7 @@ async fn shard_0_of_2_with_a_token() {
         compute.wait_for("running").await;
         assert_asked(&bed, &format!("GetBaseBackup {LSN_TEXT} gzip"), "0002");
         assert_eq!(bed.pageserver.grpc_journal().passwords(), ["stub-token"]);
-        let log = compute.log();
+        let log = compute.settled_log().await;
         assert!(!log.contains("stub-token") && !log.contains("planted"), "{log}");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
@@ -103,7 +103,7 @@ async fn failures_before_and_within_the_stream_are_tried_again() {
         bed.pageserver.then_fault(Fault::DropAfter(700_000), Some(1));
         let mut compute = bed.start();
         compute.wait_for("running").await;
-        let log = compute.log();
+        let log = compute.settled_log().await;
         let failures: Vec<&str> =
             log.lines().filter(|line| line.contains("Failed to get basebackup: ")).collect();
         let expected = [

@@ -85,7 +85,7 @@ async fn a_long_lease_is_asked_for_once() {
         let mut bed = Bed::new(server).await;
         for protocol in BOTH {
             let answer = LeaseAnswer::For(Duration::from_secs(600));
-            let mut compute = start(&mut bed, protocol, answer).await;
+            let compute = start(&mut bed, protocol, answer).await;
             compute.wait_for_log(SUCCEEDED).await;
             let log = compute.log();
             let line = log.lines().find(|line| line.contains(SUCCEEDED)).unwrap();
@@ -122,7 +122,7 @@ async fn a_short_lease_is_renewed_before_it_ends() {
         let mut bed = Bed::new(server).await;
         for protocol in BOTH {
             let answer = LeaseAnswer::For(Duration::from_secs(4));
-            let mut compute = start(&mut bed, protocol, answer).await;
+            let compute = start(&mut bed, protocol, answer).await;
             let requests = protocol.requested(&bed, 3).await;
             for gap in gaps(&requests) {
                 assert!(gap >= Duration::from_millis(1900), "{gap:?}: after half of it");
@@ -140,7 +140,7 @@ async fn errors_are_tried_again_with_growing_pauses() {
         let mut bed = Bed::new(server).await;
         for protocol in BOTH {
             let answer = LeaseAnswer::Error("tenant is moving".to_owned());
-            let mut compute = start(&mut bed, protocol, answer).await;
+            let compute = start(&mut bed, protocol, answer).await;
             let requests = protocol.requested(&bed, 4).await;
             for (gap, least) in gaps(&requests).into_iter().zip([500, 750, 1125]) {
                 assert!(gap >= Duration::from_millis(least - 20), "{gap:?}, not {least} ms");
@@ -171,12 +171,12 @@ async fn a_lease_that_runs_out_is_an_error_once() {
         for protocol in BOTH {
             // Renewed when it is over.
             let answer = LeaseAnswer::For(Duration::from_secs(1));
-            let mut compute = start(&mut bed, protocol, answer.clone()).await;
+            let compute = start(&mut bed, protocol, answer.clone()).await;
             compute.wait_for_log(SUCCEEDED).await;
             for times in 1..=2 {
                 bed.pageserver.behave(|it| it.lease = LeaseAnswer::Error("no".to_owned()));
                 compute.wait_for_log_times("(attempt 2)", times).await;
-                let log = compute.log();
+                let log = compute.settled_log().await;
                 let lines: Vec<&str> =
                     log.lines().filter(|line| line.contains("has run out: ")).collect();
                 assert_eq!(lines.len(), times, "{log}");
@@ -196,7 +196,7 @@ async fn a_refusal_is_the_end_of_it() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         for protocol in BOTH {
-            let mut compute = start(&mut bed, protocol, LeaseAnswer::Text(None)).await;
+            let compute = start(&mut bed, protocol, LeaseAnswer::Text(None)).await;
             compute
                 .wait_for_log(
                     "Exited with error: Permanent error: lease could not be obtained, LSN is \
@@ -222,7 +222,7 @@ async fn odd_answers_make_no_hot_loop() {
         for protocol in BOTH {
             // Ended long ago.
             let past = LeaseAnswer::Text(Some("1000".to_owned()));
-            let mut compute = start(&mut bed, protocol, past).await;
+            let compute = start(&mut bed, protocol, past).await;
             let requests = protocol.requested(&bed, 3).await;
             for gap in gaps(&requests) {
                 assert!(gap >= Duration::from_millis(980), "{gap:?}");
@@ -231,7 +231,7 @@ async fn odd_answers_make_no_hot_loop() {
             end(&bed, compute).await;
 
             for answer in [LeaseAnswer::Text(Some("soon".to_owned())), LeaseAnswer::NoRow] {
-                let mut compute = start(&mut bed, protocol, answer).await;
+                let compute = start(&mut bed, protocol, answer).await;
                 compute.wait_for_log("(attempt 1)").await;
                 let gap = gaps(&protocol.requested(&bed, 2).await)[0];
                 assert!(gap >= Duration::from_millis(480), "{gap:?}");

@@ -101,7 +101,7 @@ async fn a_moved_tenant_gets_its_lease_at_once() {
         let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
         assert_eq!(code.as_u16(), 200, "{answer}");
         compute.wait_for_log_times("Request succeeded", 2).await;
-        assert!(compute.log().contains("Pageserver config changed"));
+        compute.wait_for_log("Pageserver config changed").await;
         assert_eq!(moved.journal().passwords(), ["new-token"]);
         bed.spec.pageserver_over_grpc(&moved);
         let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;

@@ -54,7 +54,7 @@ async fn the_next_one_that_can_be_used_serves() {
             name_pageservers(&mut bed, protocol, &[Some(&first), None, Some(&second)]);
             let mut compute = bed.start();
             compute.wait_for("running").await;
-            let log = compute.log();
+            let log = compute.settled_log().await;
             assert_eq!(log.matches("Failed to get basebackup: ").count(), 1, "{log}");
             assert!(log.contains("(attempt 0/10)"), "{log}");
             assert!(log.contains("a spare pageserver is left out: the "), "{log}");
@@ -81,7 +81,7 @@ async fn one_that_lets_nobody_in_is_asked_once() {
             name_pageservers(&mut bed, protocol, &[Some(&first), Some(&second)]);
             let mut compute = bed.start();
             compute.wait_for("running").await;
-            let log = compute.log();
+            let log = compute.settled_log().await;
             assert_eq!(log.matches("Failed to get basebackup: ").count(), 3, "{log}");
             assert_eq!(log.matches("tenant is moving").count(), 2, "{log}");
             assert_eq!(commands(&second, protocol), 3);

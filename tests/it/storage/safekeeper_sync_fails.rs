@@ -45,7 +45,7 @@ async fn without_a_quorum_the_error_names_who_is_missing_and_stays_readable() {
         ] {
             assert!(error.contains(part), "{part}: {error}");
         }
-        assert!(compute.log().contains("failed to sync safekeepers"), "{}", compute.log());
+        compute.wait_for_log("failed to sync safekeepers").await;
         assert_eq!(bed.wrapper.calls().unwrap().len(), 6, "one try and five retries");
         assert_eq!(bed.pageserver.journal().commands(), [] as [&str; 0]);
         let metrics = compute.get("/metrics.json").await.1;

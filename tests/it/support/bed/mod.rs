@@ -210,7 +210,7 @@ impl Bed {
         for _ in 0..10 {
             let mut compute = self.start();
             compute.wait_for("running").await;
-            if !compute.log().contains("no answer within") {
+            if !compute.settled_log().await.contains("no answer within") {
                 return compute;
             }
             assert_eq!(compute.stop(Signal::SIGTERM).await, 1);

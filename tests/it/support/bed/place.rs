@@ -1,5 +1,6 @@
 //! Where a scenario keeps its files, whose they are, and the data that every compute begins with.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use compute_ctl::os::children::Children;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access};
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 
 /// What the clusters of a run take together at most, with a good margin.
 const ROOM: u64 = 3 << 30;
@@ -25,12 +27,18 @@ pub fn run_as() -> Option<RunAs> {
 }
 
 /// The template of a server version, made once and kept for later runs: initdb takes seconds. One
-/// folder per user, locked while somebody makes the template.
+/// folder per user, locked while a test makes or checks a template.
 pub async fn template(server: &Server) -> Template {
+    /// Those that this run has checked.
+    static CHECKED: Mutex<BTreeMap<String, Template>> = Mutex::const_new(BTreeMap::new());
+    let mut checked = CHECKED.lock().await;
+    if let Some(template) = checked.get(&server.version) {
+        return template.clone();
+    }
     let user = nix::unistd::geteuid();
     let dir = std::env::temp_dir().join(format!("cctl-templates-{user}"));
     if !dir.exists() {
-        // Another test may be making it at this very moment.
+        // Another run may be making it at this very moment.
         let _ = fs::create_dir(&dir);
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -41,7 +49,9 @@ pub async fn template(server: &Server) -> Template {
         lock
     });
     let _lock = lock.await.unwrap();
-    Template::cached(server, &dir, run_as(), &Children::new()).await.unwrap()
+    let template = Template::cached(server, &dir, run_as(), &Children::new()).await.unwrap();
+    checked.insert(server.version.clone(), template.clone());
+    template
 }
 
 /// Where the folders of the scenarios are: in memory if it has room, unless `TMPDIR` says where.

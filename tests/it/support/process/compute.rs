@@ -213,18 +213,35 @@ impl Compute {
     }
 
     /// Waits until the log holds a text.
-    pub async fn wait_for_log(&mut self, text: &str) {
+    pub async fn wait_for_log(&self, text: &str) {
         self.wait_for_log_times(text, 1).await;
     }
 
     /// Waits until the log holds a text so many times.
-    pub async fn wait_for_log_times(&mut self, text: &str, times: usize) {
+    pub async fn wait_for_log_times(&self, text: &str, times: usize) {
         let deadline = Instant::now() + PATIENCE;
         while self.log().matches(text).count() < times {
-            let log = self.log_for_reading();
-            assert!(Instant::now() < deadline, "not {times} times {text:?} in\n{log}");
+            let late = Instant::now() >= deadline;
+            assert!(!late, "not {times} times {text:?} in\n{}", self.log_for_reading());
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// The log holds a text this often and not more often. What was written before an answer can be
+    /// in the log after it.
+    pub async fn assert_logged(&self, text: &str, times: usize) {
+        self.wait_for_log_times(text, times).await;
+        assert_eq!(self.count_in_log(text), times, "{text:?} in\n{}", self.log_for_reading());
+    }
+
+    /// The log with all that the program wrote until now: its lines are in the log in their order,
+    /// the one about a request of this moment last. Those of Postgres come when they come.
+    pub async fn settled_log(&self) -> String {
+        let id = format!("settled-{:016x}", fastrand::u64(..));
+        let request = self.http.get(format!("{}/status", self.external));
+        request.header("x-request-id", &id).send().await.unwrap();
+        self.wait_for_log(&id).await;
+        self.log()
     }
 
     /// How often the log holds a text.
