@@ -45,6 +45,7 @@ async fn works(compute: &Compute, number: i32, over: &AtomicBool) -> Result<i32,
 }
 
 #[tokio::test]
+#[ignore = "slow: .ci/run runs it"]
 async fn users_see_no_error_while_databases_are_made() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;

@@ -11,7 +11,7 @@ use compute_ctl::sql::{
 use tokio_postgres::NoTls;
 
 use crate::support::assertions::{PATIENCE, until};
-use crate::support::server::{Vanilla, on_every_server, on_one_server};
+use crate::support::server::{Vanilla, on_one_server};
 
 const SHORT: Duration = Duration::from_millis(700);
 
@@ -49,7 +49,7 @@ const LOCKS: [(&str, &str); 6] = [
 
 #[tokio::test]
 async fn who_has_the_lock_is_named() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let vanilla = Vanilla::start(&server, &[]).await;
         vanilla
             .client

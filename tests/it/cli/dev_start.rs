@@ -6,11 +6,11 @@ use nix::sys::signal::Signal;
 
 use crate::support::assertions::{assert_nothing_left_in, eventually};
 use crate::support::process::DevBed;
-use crate::support::server::{on_every_server, on_one_server};
+use crate::support::server::on_one_server;
 
 #[tokio::test]
 async fn it_runs_answers_and_ends_with_0() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let bed = DevBed::new(server.clone());
         let mut dev = bed.start(&["--safekeepers", "3"]);
         let api = dev.printed("curl ").await;

@@ -20,6 +20,7 @@ const LONG: Duration = Duration::from_secs(300);
 const DATABASES: usize = 100;
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: .ci/run runs it"]
 async fn status_answers_while_a_hundred_databases_are_made() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;

@@ -73,6 +73,7 @@ async fn run(bed: &Bed, token: &str, compute: &Compute, server: &str, args: &[&s
 }
 
 #[tokio::test]
+#[ignore = "slow: .ci/run runs it"]
 async fn nothing_is_found() {
     // The schema of a database needs it.
     on_one_server_with("pg_dump", |server| async move {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::assertions::{assert_nothing_left, families, until};
 use crate::support::bed::Bed;
 use crate::support::process::Compute;
-use crate::support::server::{on_every_server, on_one_server};
+use crate::support::server::on_one_server;
 
 const LINE: &str = "[NEON_EXT_STAT] ";
 
@@ -35,7 +35,7 @@ fn last_line(compute: &Compute) -> Vec<(String, String, u64)> {
 
 #[tokio::test]
 async fn what_is_installed_where() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.without_autovacuum();
         // Seconds, twice of which are waited.

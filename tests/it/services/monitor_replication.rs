@@ -2,11 +2,11 @@
 
 use crate::support::assertions::assert_nothing_left;
 use crate::support::bed::Bed;
-use crate::support::server::{Vanilla, WalReceiver, on_every_server};
+use crate::support::server::{Vanilla, WalReceiver, on_one_server};
 
 #[tokio::test]
 async fn wal_that_is_streamed() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.without_autovacuum();
         let mut compute = bed.start();
@@ -30,7 +30,7 @@ async fn wal_that_is_streamed() {
 
 #[tokio::test]
 async fn subscriptions_and_subscribers() {
-    on_every_server(|server| async move {
+    on_one_server(|server| async move {
         let mut bed = Bed::new(server.clone()).await;
         bed.without_autovacuum().spec.typed("wal_level", "logical", "enum");
         let other = Vanilla::start(&server, &["wal_level=logical", "autovacuum=off"]).await;

@@ -13,7 +13,7 @@ use tokio_postgres::NoTls;
 use crate::support::assertions::{PATIENCE, assert_nothing_left, until};
 use crate::support::bed::Bed;
 use crate::support::process::Compute;
-use crate::support::server::{Vanilla, on_every_server, on_one_server};
+use crate::support::server::{Vanilla, on_one_server};
 
 async fn running(bed: &Bed) -> Compute {
     let mut compute = bed.start();
@@ -32,7 +32,7 @@ async fn state_change(compute: &Compute) -> DateTime<Utc> {
 
 #[tokio::test]
 async fn users_are_active_and_we_are_not() {
-    on_every_server(|server| async {
+    on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         // Half the world away from UTC.
         bed.without_autovacuum().spec.set("TimeZone", "Asia/Tokyo");

@@ -8,7 +8,7 @@ use compute_ctl::os::procs;
 use crate::support::bed::Bed;
 
 /// The kernel may take a moment to take down what was killed.
-const MOMENT: Duration = Duration::from_secs(2);
+const MOMENT: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Fails if a process runs in the bed's folder or names it on its command line.
