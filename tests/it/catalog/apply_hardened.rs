@@ -51,7 +51,7 @@ const TEXTS: [(&str, &str); 13] = [
     ("wal_consistency_checking", "all"),
 ];
 
-/// Nobody can attach these: the server refuses it.
+/// No role can attach these: the server refuses it.
 const REFUSED: [&str; 2] = ["transaction_deferrable", "transaction_isolation"];
 
 #[derive(Clone, Copy, Debug)]

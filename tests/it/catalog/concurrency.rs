@@ -22,7 +22,7 @@ async fn with_databases(bed: &mut Bed, count: usize) -> Compute {
     }
     compute.apply(bed).await;
     for n in 0..count {
-        // Nobody can tell from without that this is not `public`, so every apply looks.
+        // From outside it cannot be told from `public`, so every apply looks.
         compute.run_in(&format!("d{n}"), "CREATE SCHEMA app AUTHORIZATION ann").await;
     }
     compute
@@ -112,7 +112,7 @@ async fn a_failure_ends_what_the_others_do() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = with_databases(&mut bed, 4).await;
-        // The grantor cannot reach the table any more, so nobody can revoke its grant.
+        // The grantor cannot reach the table any more, so its grant cannot be revoked.
         compute.run("CREATE ROLE g; CREATE ROLE grantor").await;
         let out_of_reach = "CREATE SCHEMA hidden; CREATE TABLE hidden.t (); \
             GRANT USAGE ON SCHEMA hidden TO grantor; \
@@ -150,7 +150,7 @@ async fn a_failure_ends_what_the_others_do() {
 
 /// A user drops a listed database after it was read and before its turn has come.
 #[tokio::test]
-async fn a_database_that_vanishes_is_no_error() {
+async fn a_database_that_vanishes_is_not_an_error() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = with_databases(&mut bed, 2).await;

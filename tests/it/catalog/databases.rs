@@ -76,7 +76,7 @@ async fn a_new_database_and_what_is_in_it() {
 }
 
 #[tokio::test]
-async fn what_is_not_listed_or_lets_nobody_in_is_left_alone() {
+async fn what_is_not_listed_or_refuses_sessions_is_left_alone() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = running_for_catalog(&mut bed).await;

@@ -8,7 +8,7 @@ use crate::support::process::{delta, running_for_catalog};
 use crate::support::server::{on_every_server, on_one_server};
 
 #[tokio::test]
-async fn what_they_own_and_hold_is_no_obstacle() {
+async fn what_they_own_and_hold_is_not_an_obstacle() {
     on_every_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = running_for_catalog(&mut bed).await;
@@ -72,7 +72,7 @@ async fn what_they_own_and_hold_is_no_obstacle() {
     .await;
 }
 
-/// Nobody is told to touch that database.
+/// The spec says nothing about that database.
 #[tokio::test]
 async fn things_in_a_database_that_is_not_listed_are_in_the_way() {
     on_one_server(|server| async {

@@ -1,5 +1,5 @@
 //! The `neon` extension is updated, by a script that takes its time and changes a role, while
-//! something else of ours changes that role too: none of them fails, and the start waits for nobody
+//! something else of ours changes that role too: none of them fails, and the start does not wait
 //! (05 §14.1).
 
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ async fn bed(server: Server, updates: bool, sql: &str) -> Bed {
 /// For so long an apply must not begin while it is not its turn.
 const A_WHILE: Duration = Duration::from_secs(1);
 
-async fn nobody_applies(compute: &Compute) {
+async fn no_session_applies(compute: &Compute) {
     let query = "SELECT count(*) FROM pg_stat_activity \
         WHERE application_name = 'compute_ctl:apply_config'";
     let end = Instant::now() + A_WHILE;
@@ -50,12 +50,12 @@ async fn nobody_applies(compute: &Compute) {
 
 /// A `/configure` that changes the role, makes another one and a database. It waits for its turn
 /// until the others are let go on.
-async fn configure_meanwhile(bed: &mut Bed, compute: &Compute) {
+async fn configure_during_it(bed: &mut Bed, compute: &Compute) {
     bed.spec.role("ann", Some(MD5)).role("bob", None).database("store", "bob");
     let release = async {
         let configuring = || async { compute.get("/status").await.1["status"] == "configuration" };
         until("the configuration has begun", configuring).await;
-        nobody_applies(compute).await;
+        no_session_applies(compute).await;
         compute.release_in("postgres").await;
     };
     tokio::join!(compute.apply(bed), release);
@@ -88,7 +88,7 @@ async fn a_configuration_comes_during_the_update() {
         compute.wait_for_lock_waits("compute_ctl:post_apply_config", 1).await;
         assert_eq!(compute.sql_text(VERSION).await, "1.5", "the start did not wait for it");
         bed.spec.skip_pg_catalog_updates = false;
-        configure_meanwhile(&mut bed, &compute).await;
+        configure_during_it(&mut bed, &compute).await;
         both_are_done(&bed, &mut compute, "1.6").await;
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
@@ -121,7 +121,7 @@ async fn an_apply_updates_it_between_migrations() {
         compute.wait_for_lock_waits("compute_ctl:migrations", 1).await;
         stub.write_update("1.6", "1.7", "ALTER ROLE ann CREATEDB;");
         stub.offer("1.7");
-        configure_meanwhile(&mut bed, &compute).await;
+        configure_during_it(&mut bed, &compute).await;
         compute.wait_for_log("Finished migration id=12").await;
         both_are_done(&bed, &mut compute, "1.7").await;
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);

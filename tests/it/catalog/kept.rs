@@ -131,7 +131,7 @@ async fn a_role_of_the_local_proxy_is_that_only_when_it_is_made() {
 
 /// Without its prefix, or with a digit too few, Postgres takes it for a password in plain text.
 #[tokio::test]
-async fn what_is_no_hash_is_hashed_with_a_warning() {
+async fn what_is_not_a_hash_is_hashed_with_a_warning() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = running_for_catalog(&mut bed).await;

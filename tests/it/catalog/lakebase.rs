@@ -71,7 +71,7 @@ async fn roles_grants_and_extension() {
         let error = error.unwrap_err().as_db_error().unwrap().message().to_owned();
         assert!(error.starts_with("[DATABRICKS_SMGR] health_check failed: [25006] "), "{error}");
 
-        // Somebody has changed something; and again, with the options of a reconfiguration.
+        // A user has changed something; and again, with the options of a reconfiguration.
         compute.run("REVOKE USAGE ON SCHEMA neon FROM databricks_monitor").await;
         compute.apply(&bed).await;
         assert_eq!(compute.rows(ROLES).await, roles("{statement_timeout=7s}"));

@@ -158,7 +158,7 @@ async fn only_what_is_left_to_do_is_done() {
 }
 
 #[tokio::test]
-async fn a_number_that_is_none_is_reported_and_left() {
+async fn an_impossible_number_is_reported_and_left() {
     on_one_server(|server| async move {
         for (sql, id) in [
             ("UPDATE neon_migration.migration_id SET id = -1", "0:-1"),
@@ -176,7 +176,7 @@ async fn a_number_that_is_none_is_reported_and_left() {
     .await;
 }
 
-/// Whatever an older release, or anybody, has made of the place where the number is kept.
+/// Whatever an older release, or any user, has made of the place where the number is kept.
 #[tokio::test]
 async fn the_bookkeeping_is_repaired() {
     on_one_server(|server| async {

@@ -53,7 +53,7 @@ async fn cloud_admin_is_made() {
 }
 
 #[tokio::test]
-async fn nobody_can_make_it() {
+async fn no_role_can_make_it() {
     on_one_server(|server| async {
         let bed = bed_of(server, "somebody").await;
         let mut compute = bed.start();

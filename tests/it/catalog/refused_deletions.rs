@@ -30,7 +30,7 @@ async fn databases() {
         for name in ["closed", "held", "publisher"] {
             compute.run(&format!("CREATE DATABASE {name}")).await;
         }
-        // Nobody can go in to drop the subscription.
+        // No session can go in to drop the subscription.
         let subscription = "CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1 port=1 dbname=x' \
             PUBLICATION p WITH (connect = false, slot_name = NONE)";
         compute.run_in("closed", subscription).await;

@@ -153,7 +153,7 @@ async fn logs_in(compute: &Compute, role: &str, password: &str) -> bool {
 
 /// An empty text would have become the password `md5`. Texts that Postgres hashes are recognised.
 #[tokio::test]
-async fn texts_that_are_no_verifiers() {
+async fn texts_that_are_not_verifiers() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.set("password_encryption", "scram-sha-256");

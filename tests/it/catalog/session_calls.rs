@@ -64,7 +64,7 @@ async fn what_is_given_up_has_failed_and_ended() {
         assert_eq!(ended.unwrap_err(), CallError::Cancelled);
         assert_eq!(count(AT_WORK).await, 0);
 
-        // Nothing is begun for somebody who has left already, and the session can still be used.
+        // Nothing is begun for a caller that has left already, and the session can still be used.
         let insert = "INSERT INTO public.calls VALUES ('x') RETURNING state";
         let ended = session.call(insert, &[], patient, &cancel).await;
         assert_eq!(ended.unwrap_err(), CallError::Cancelled);

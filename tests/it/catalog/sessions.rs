@@ -127,7 +127,7 @@ async fn one_session_asks_for_all() {
     .await;
 }
 
-/// Nobody can look any more; the statement still ends, and says so.
+/// No session can look any more; the statement still ends, and says so.
 #[tokio::test]
 async fn a_full_server_does_not_tell_who_has_the_lock() {
     on_one_server(|server| async move {
@@ -200,7 +200,7 @@ async fn patience_pays() {
 
 /// A session that is dropped while its statement waits changes nothing later on.
 #[tokio::test]
-async fn nothing_is_done_for_nobody() {
+async fn nothing_is_done_for_a_dropped_session() {
     on_one_server(|server| async move {
         let vanilla = Vanilla::start(&server, &[]).await;
         vanilla.client.batch_execute("CREATE ROLE ann").await.unwrap();
@@ -229,7 +229,7 @@ async fn nothing_is_done_for_nobody() {
 
 /// The login may be a member of `cloud_admin` that is no superuser itself (05 §18).
 #[tokio::test]
-async fn a_member_will_do_and_nobody_else() {
+async fn only_a_member_will_do() {
     on_one_server(|server| async move {
         let vanilla = Vanilla::start(&server, &[]).await;
         let roles = "CREATE ROLE member LOGIN IN ROLE cloud_admin; CREATE ROLE stranger LOGIN";

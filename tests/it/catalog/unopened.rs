@@ -86,7 +86,7 @@ async fn nothing_opened(compute: &Compute, bed: &Bed) {
     assert_eq!(apply(compute, bed).await, nothing);
 }
 
-/// What somebody does inside of a database.
+/// What a user does inside a database.
 struct Deviation {
     database: &'static str,
     by_customer: bool,

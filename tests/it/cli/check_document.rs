@@ -1,4 +1,4 @@
-//! `compute_ctl check` offline: what can be used, what cannot, and which members nobody knows.
+//! `compute_ctl check` offline: what can be used, what cannot, and which members are unknown.
 
 use serde_json::{Value, json};
 
@@ -110,7 +110,7 @@ async fn bad_documents_are_named() {
 }
 
 #[tokio::test]
-async fn passwords_that_are_none_are_remarked_upon() {
+async fn passwords_that_are_not_hashes_are_remarked_upon() {
     let folder = Folder::new();
     let mut document = document();
     document["spec"]["cluster"]["roles"] = json!([

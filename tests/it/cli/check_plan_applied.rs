@@ -99,7 +99,7 @@ async fn an_apply_does_what_the_plan_says() {
         let first = applied_as_planned(&bed, &compute).await;
         assert!(first.contains("create database \"store\""), "{first}");
 
-        // One that nobody can connect to, the rests of a DROP DATABASE, a hostile name.
+        // One that cannot be connected to, the rests of a DROP DATABASE, a hostile name.
         compute.run("CREATE DATABASE closed ALLOW_CONNECTIONS false").await;
         compute.run("CREATE DATABASE half").await;
         compute.run("CREATE DATABASE listed").await;
@@ -194,7 +194,7 @@ async fn its_sessions_cannot_write() {
             let refused = "table neon.drop_subscriptions_done is not used: it is not an ordinary table";
             assert!(checked.bad().contains(refused), "{checked:?}");
         }
-        // Whoever logs in writes, unless triggers are off.
+        // Each login writes, unless triggers are off.
         if server.major >= 17 {
             let at_login = "DROP VIEW neon.drop_subscriptions_done;
                 CREATE FUNCTION public.at_login() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN

@@ -8,7 +8,7 @@ use crate::support::bed::Bed;
 use crate::support::process::check;
 use crate::support::server::on_one_server;
 
-/// Nobody listens there.
+/// No program listens there.
 const DEAD: [&str; 2] = ["127.0.0.1:1", "127.0.0.1:2"];
 
 #[tokio::test]

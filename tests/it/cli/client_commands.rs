@@ -72,7 +72,7 @@ async fn a_life_through_the_client() {
             expect(&args.iter().map(String::as_str).collect::<Vec<_>>(), code).await
         };
 
-        // Nobody there yet.
+        // No server is there yet.
         assert!(run(&["status"], NOT_REACHED).await.1.contains("could not reach the compute"));
         run(&["wait", "--timeout", "100ms"], NOT_REACHED).await;
         run(&["terminate"], NOT_REACHED).await;

@@ -44,7 +44,7 @@ async fn data_of_another_major_version_is_refused() {
         let base = bed.data().join("base.tar.gz");
         let before = std::fs::read(&base).unwrap();
 
-        // A server of another version as far as anybody can see.
+        // By its files a server of another version.
         let other = if major == 14 { 15 } else { 14 };
         let bin = bed.dir().join("output.d");
         std::fs::create_dir(&bin).unwrap();

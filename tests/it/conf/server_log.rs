@@ -45,7 +45,7 @@ async fn a_message_is_one_line() {
 
 /// The original's log ends at the first such byte (01 §24 no. 39).
 #[tokio::test]
-async fn a_byte_that_is_not_utf8_is_no_end() {
+async fn a_byte_that_is_not_utf8_does_not_end_it() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
         bed.before_server("printf 'odd \\377 byte\\n' >&2");

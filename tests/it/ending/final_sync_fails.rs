@@ -1,4 +1,4 @@
-//! The sync after Postgres' end fails or hangs (01 §18.4 step 3): whoever asked gets an answer, and
+//! The sync after Postgres' end fails or hangs (01 §18.4 step 3): the client gets an answer, and
 //! the process ends with a code that says it.
 
 use std::time::Duration;

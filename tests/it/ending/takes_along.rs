@@ -1,4 +1,4 @@
-//! What runs beside Postgres ends with the compute, whoever is silent meanwhile, and leaves nothing.
+//! What runs beside Postgres ends with the compute, whatever does not answer, and leaves nothing.
 
 use std::time::Duration;
 

@@ -75,7 +75,7 @@ async fn only_what_is_missing() {
 
 /// What is in the catalog from the beginning: the owners of databases hold both on `public`.
 #[tokio::test]
-async fn on_a_replica_what_is_there_is_no_write() {
+async fn on_a_replica_what_is_there_is_not_written() {
     on_one_server(|server| async {
         let major = server.major;
         let mut bed = Bed::new(server).await;

@@ -56,7 +56,7 @@ async fn with_and_without_the_extension() {
         assert!(compute.sql_text(kept).await.parse::<usize>().unwrap() > 100);
         assert_eq!(insights(&compute).await["pg_stat_statements"].as_array().unwrap().len(), 100);
 
-        // Nobody to ask is another thing than nothing to tell (07 W32).
+        // No server to ask is another thing than nothing to tell (07 W32).
         let outside = compute.session_in("template1").await;
         outside.batch_execute("DROP DATABASE postgres WITH (FORCE)").await.unwrap();
         let (code, body) = compute.get("/insights").await;

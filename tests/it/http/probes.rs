@@ -25,7 +25,7 @@ async fn probes_follow_the_compute() {
         assert_eq!(code, StatusCode::OK);
         assert_eq!(compute.get("/ready").await, (StatusCode::OK, json!("ok")));
 
-        // Postgres is there and does not answer: everybody gets the one answer, in time.
+        // Postgres is there and does not answer: all clients get the one answer, in time.
         let postmaster = Pid::from_raw(compute.postmaster());
         kill(postmaster, Signal::SIGSTOP).unwrap();
         until("the stopped Postgres is noticed", || async {
@@ -89,7 +89,7 @@ async fn waiting_for_a_status() {
             assert_eq!(code, StatusCode::BAD_REQUEST, "{nonsense}: {answer}");
             assert!(answer["error"].is_string());
         }
-        // Others are nobody's business.
+        // Others are ignored.
         assert_eq!(compute.get("/status?x=y&waiting=1").await.0, StatusCode::OK);
 
         let body = bed.configure_body();

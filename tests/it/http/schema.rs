@@ -138,7 +138,7 @@ async fn without_a_name() {
 
 /// A client that leaves ends the program and its session, which waits for a lock of a user.
 #[tokio::test]
-async fn nobody_waits_for_it() {
+async fn no_request_waits_for_it() {
     on_one_server(|server| async {
         if !server.program("pg_dump").exists() {
             return;
@@ -180,7 +180,7 @@ async fn rest(mut response: Response) -> Result<usize, reqwest::Error> {
 }
 
 #[tokio::test]
-async fn a_broken_dump_is_no_whole_one() {
+async fn a_broken_dump_is_not_a_whole_one() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = bed.start();

@@ -16,7 +16,7 @@ use crate::support::server::on_one_server;
 
 const STALLED: u64 = 10_000;
 
-/// Descriptors of this process that the other tests may need meanwhile.
+/// Descriptors of this process that other tests may need at the same time.
 const SPARE: u64 = 4_000;
 
 /// As many as this process may have, up to the number that is asked for.
@@ -72,7 +72,7 @@ async fn thousands_of_them_do_not_keep_others_out() {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
             other => panic!("{other:?}"),
         }
-        // Whoever keeps asking on one connection keeps it: a busy one is never dropped.
+        // A client that keeps asking on one connection keeps it: a busy one is never dropped.
         assert_answers(&compute).await;
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         drop(stalled);

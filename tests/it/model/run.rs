@@ -17,7 +17,7 @@ use crate::support::bed::{Bed, Pair, TlsFiles};
 use crate::support::network::ControlPlane;
 use crate::support::process::Compute;
 
-/// Statuses that last until somebody asks for something; `refresh_configuration_pending` for as
+/// Statuses that last until a request comes; `refresh_configuration_pending` for as
 /// long as the pause does.
 const STEADY: [&str; 4] = ["empty", "running", "failed", REFRESH_PENDING];
 const REFRESH_PENDING: &str = "refresh_configuration_pending";

@@ -45,7 +45,7 @@ pub enum Quality {
 /// What the control plane says from here on.
 #[derive(Debug, Clone, Copy)]
 pub enum Answer {
-    /// A spec that nobody has seen before.
+    /// A spec that is new.
     Another,
     /// One that Postgres would not take.
     Refused,

@@ -126,9 +126,9 @@ async fn a_failure_says_why_and_leaves_postgres_serving() {
     .await;
 }
 
-/// Postgres dies under a reconfiguration: whoever asked is told, the compute ends (01 §24 no. 3).
+/// Postgres dies under a reconfiguration: the client is told, the compute ends (01 §24 no. 3).
 #[tokio::test]
-async fn postgres_dies_meanwhile() {
+async fn postgres_dies_during_it() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = bed.start();

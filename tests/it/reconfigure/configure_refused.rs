@@ -1,5 +1,5 @@
 //! A `/configure` that comes while something else goes on is refused with the name of what it is,
-//! and what goes on is done as if nobody had asked (01 §14.3).
+//! and what goes on is done as if it had not come (01 §14.3).
 
 use nix::sys::signal::Signal;
 use reqwest::StatusCode;

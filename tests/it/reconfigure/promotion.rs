@@ -1,4 +1,4 @@
-//! A hot standby becomes the primary: what is asked for is in force afterwards, and whoever asks
+//! A hot standby becomes the primary: what is asked for is in force afterwards, and a client that asks
 //! gets the one outcome.
 
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ async fn from_the_end_of_the_old_primary_to_the_end_of_the_new_one() {
         let storage = HttpStub::start(Reply::Answer(404, Vec::new())).await;
         let mut bed = Bed::new(server).await;
         bed.prewarm_from(&storage).replicate_from(old.port);
-        // Nobody asks them: they have no part in this, whatever they would say.
+        // They are not asked: they have no part in this, whatever they would say.
         bed.safekeepers[0].behave(|it| it.unknown_timeline = true);
         let mut replica = bed.start();
         replica.wait_for("running").await;
@@ -103,7 +103,7 @@ async fn from_the_end_of_the_old_primary_to_the_end_of_the_new_one() {
     .await;
 }
 
-/// Roles and databases of the new spec, on a server where nobody plays the synchronous standby.
+/// Roles and databases of the new spec, on a server without a synchronous standby.
 #[tokio::test]
 async fn with_catalog_updates() {
     on_one_server(|server| async {
@@ -124,7 +124,7 @@ async fn with_catalog_updates() {
 
 /// Others wait for their turn, and what they bring is what is in force at the end.
 #[tokio::test]
-async fn a_client_that_hangs_up_and_requests_that_come_meanwhile() {
+async fn a_client_that_hangs_up_and_requests_that_come_during_it() {
     on_one_server(|server| async {
         let mut replica = Replica::prewarmed(server).await;
         let lsn = replica.ahead().await;
@@ -204,7 +204,7 @@ async fn between_two_tries_of_a_refresh() {
     .await;
 }
 
-/// Somebody else was faster, or an earlier attempt was given up too early.
+/// Another client was faster, or an earlier attempt was given up too early.
 #[tokio::test]
 async fn a_server_that_has_left_recovery_already() {
     on_one_server(|server| async {

@@ -1,4 +1,4 @@
-//! Whatever ends the compute ends its promotion, and nobody is left waiting.
+//! Whatever ends the compute ends its promotion, and no client is left waiting.
 
 use compute_ctl::dev::sync_wrapper::SyncMode;
 use nix::sys::signal::{Signal, kill};
@@ -18,7 +18,7 @@ async fn terminate() {
     on_one_server(|server| async {
         let mut replica = Replica::prewarmed(server).await;
         let asked = replica.begin_promotion("FFFFFFFF/0").await;
-        // It was no primary yet: the safekeepers belong to somebody else.
+        // It was not a primary yet: the safekeepers belong to another compute.
         let (code, answer) = replica.compute.post("/terminate", None).await;
         assert_eq!((code.as_u16(), answer), (200, json!({"lsn": null})));
         assert_eq!(asked.await.unwrap(), (500, given_up()));

@@ -170,7 +170,7 @@ async fn a_catalog_that_cannot_be_applied() {
     .await;
 }
 
-/// Of the storage the promotion asks nobody, and waits for nobody.
+/// The promotion neither asks the storage nor waits for it.
 #[tokio::test]
 async fn an_endpoint_storage_that_is_gone() {
     on_one_server(|server| async move {

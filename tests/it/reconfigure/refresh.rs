@@ -93,7 +93,7 @@ async fn a_broken_file_is_tried_again() {
 
 /// Asked once, it goes on until it has worked (01 §24 no. 9).
 #[tokio::test]
-async fn nobody_has_to_ask_again() {
+async fn one_request_is_enough() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = bed.start();

@@ -16,7 +16,7 @@ async fn a_certificate_that_comes_late_is_waited_for() {
         files.put("tls.key", &pair.key);
         let mut compute = files.start(&bed);
         compute.wait_for_log("tls.crt does not exist").await;
-        // Everything else goes on meanwhile, up to Postgres itself.
+        // Everything else goes on at the same time, up to Postgres itself.
         compute.wait_for("init").await;
         files.put("tls.crt", &pair.cert);
         compute.wait_for("running").await;

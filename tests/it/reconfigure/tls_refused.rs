@@ -9,7 +9,7 @@ use crate::support::assertions::assert_nothing_left;
 use crate::support::bed::{Bed, Pair, TlsFiles, copies, served};
 use crate::support::server::on_one_server;
 
-/// Its key is encrypted: Postgres has nobody to ask for the passphrase.
+/// Its key is encrypted: Postgres has no terminal to ask for the passphrase.
 fn unreadable() -> Pair {
     Pair {
         key: include_str!("../../../src/tls/testdata/encrypted.key").to_owned(),

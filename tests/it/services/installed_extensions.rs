@@ -90,7 +90,7 @@ async fn what_is_installed_where() {
     .await;
 }
 
-/// One that cannot be visited costs nobody a number, nor itself those that it had.
+/// One that cannot be visited takes no numbers from others, and keeps those that it had.
 #[tokio::test]
 async fn one_bad_database() {
     on_one_server(|server| async {

@@ -366,7 +366,7 @@ async fn a_state_that_was_asked_for_too_early_is_not_stored() {
         holder.batch_execute("SELECT pg_advisory_lock(7)").await.unwrap();
         holder.batch_execute(&format!("BEGIN; {STAND_INS}; {slow}; COMMIT")).await.unwrap();
         let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
-        // Whoever waits comes first; the offload after that waits again.
+        // A request that waits comes first; the offload after that waits again.
         let let_go = "SELECT pg_advisory_unlock(7); SELECT pg_advisory_lock(7)";
         compute.wait_for_sql(waits, "1").await;
         assert_eq!(post(&compute, "/lfc/prewarm").await, 202);
@@ -390,7 +390,7 @@ async fn a_state_that_was_asked_for_too_early_is_not_stored() {
     .await;
 }
 
-/// Whoever asks too early, or too late, gets an answer, and the compute goes on.
+/// A request that comes too early, or too late, gets an answer, and the compute goes on.
 #[tokio::test]
 async fn without_a_spec_and_without_postgres() {
     on_one_server(|server| async {

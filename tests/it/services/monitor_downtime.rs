@@ -81,7 +81,7 @@ async fn a_hung_server_is_down() {
 
 /// Its session is closed before Postgres is stopped, and no downtime is invented.
 #[tokio::test]
-async fn the_end_is_no_downtime() {
+async fn the_end_is_not_downtime() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.without_autovacuum();

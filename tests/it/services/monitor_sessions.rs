@@ -124,7 +124,7 @@ async fn our_own_sessions_under_another_login() {
     .await;
 }
 
-/// With the feature, totals tell of sessions that nobody could see; our own do not count.
+/// With the feature, totals tell of sessions that no look could see; our own do not count.
 #[tokio::test]
 async fn short_sessions_are_noticed_by_the_totals() {
     on_one_server(|server| async {

@@ -1,5 +1,5 @@
-//! local_proxy gets its configuration: the file in one step, then SIGHUP for the process with the lock
-//! of its pid file (04 §9). At its real place, in a mount namespace.
+//! local_proxy gets its configuration: the file in one step, then SIGHUP for the process with the
+//! lock of its pid file (04 §9). At its real place, in a mount namespace.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -238,7 +238,7 @@ async fn the_whole_way_of_a_log_export() {
     .await;
 }
 
-/// Nobody starts rsyslogd again: the reconfiguration fails before anything of Postgres is touched.
+/// No init starts rsyslogd again: the reconfiguration fails before anything of Postgres is touched.
 #[tokio::test]
 async fn a_log_export_that_cannot_be_set_up_fails_the_configure() {
     on_one_server(|server| async {

@@ -106,9 +106,9 @@ async fn a_signal_during_the_warm_up_ends_it() {
     .await;
 }
 
-/// Nobody depends on the warm-up: the compute goes on without.
+/// Nothing depends on the warm-up: the compute goes on without.
 #[tokio::test]
-async fn a_failed_warm_up_is_no_failure() {
+async fn a_failed_warm_up_is_not_a_failure() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let initdb = bed.pgbin.with_file_name("initdb");

@@ -19,9 +19,9 @@ const SOON: Duration = Duration::from_secs(20);
 /// Where a start fails.
 #[derive(Debug, Clone, Copy)]
 enum At {
-    /// PGDATA is somebody else's.
+    /// PGDATA belongs to another program.
     Directory,
-    /// Postgres is up, and a database is to have an owner that is nobody.
+    /// Postgres is up, and a database is to have an owner that does not exist.
     Catalog,
 }
 

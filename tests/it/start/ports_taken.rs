@@ -1,4 +1,4 @@
-//! A port that somebody else has: an error before PGDATA is touched.
+//! A port that another process has: an error before PGDATA is touched.
 
 use std::net::TcpListener;
 

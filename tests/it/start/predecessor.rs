@@ -1,4 +1,4 @@
-//! Another compute_ctl on the same PGDATA: alive it keeps everybody else out, killed it leaves a
+//! Another compute_ctl on the same PGDATA: alive it keeps all others out, killed it leaves a
 //! Postgres that has to go first.
 
 use compute_ctl::os::procs;
@@ -78,7 +78,7 @@ async fn the_postgres_of_a_killed_predecessor_is_stopped() {
 async fn stubborn_leftovers_are_killed() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
-        // Where nobody reaps orphans, the lock file of a killed postmaster's socket names a process
+        // Where orphans are not reaped, the lock file of a killed postmaster's socket names a process
         // that is dead and still there, and Postgres gives way to it.
         bed.spec.set("unix_socket_directories", "");
         let mut first = bed.start();

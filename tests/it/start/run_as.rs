@@ -1,5 +1,5 @@
-//! Started as root: the user that everything runs as and belongs to. Started as anybody else:
-//! nothing changes, and nobody else can be named.
+//! Started as root: the user that everything runs as and belongs to. Started as another user:
+//! nothing changes, and no other user can be named.
 
 use std::ffi::CString;
 use std::fs;
@@ -93,7 +93,7 @@ async fn another_user_by_flag_or_environment() {
         let marked = Marked::put(&bed);
         let name = "nobody";
         let Some(user) = User::from_name(name).unwrap().filter(|_| geteuid().is_root()) else {
-            // Not the one who runs the tests, who may well be `nobody`.
+            // Not the one that runs the tests, which may well be `nobody`.
             let name = "daemon";
             let error = format!("--run-as {name} needs root");
             for (args, env) in

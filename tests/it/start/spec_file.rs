@@ -37,7 +37,7 @@ async fn the_older_command_line_starts_a_compute() {
         let commands = bed.pageserver.journal().commands();
         assert_eq!(commands, [format!("basebackup {tenant} {timeline} {LSN_TEXT} --gzip")]);
 
-        // No keys and not a development set-up: nobody is let in, and told why.
+        // No keys and not a development set-up: every request is refused, with the reason.
         let (code, answer) = compute.get("/status").await;
         assert_eq!(code, 400, "{answer}");
         assert!(answer["error"].as_str().unwrap().contains("--dev"), "{answer}");

@@ -1,4 +1,4 @@
-//! Replica and Static: read-only, and the safekeepers belong to somebody else.
+//! Replica and Static: read-only, and the safekeepers belong to another compute.
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -67,7 +67,7 @@ async fn a_static_compute() {
 
 /// The directory of a standby is thrown away like any other.
 #[tokio::test]
-async fn a_primary_after_a_replica_is_no_standby() {
+async fn a_primary_after_a_replica_is_not_a_standby() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.spec.mode = json!("Replica");

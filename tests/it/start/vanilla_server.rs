@@ -139,7 +139,7 @@ async fn roles_and_databases_without_the_extension() {
     .await;
 }
 
-/// With catalog updates skipped nobody asks for the extension, and no role is made.
+/// With catalog updates skipped the extension is not asked for, and no role is made.
 #[tokio::test]
 async fn nothing_is_applied_when_updates_are_skipped() {
     on_one_server(|server| async {

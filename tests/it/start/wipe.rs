@@ -100,7 +100,7 @@ async fn something_else_is_refused() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let pgdata = bed.pgdata();
-        // A configuration alone, of somebody else, is no data directory.
+        // The configuration of another program alone is not a data directory.
         put(&pgdata.join("postgresql.conf"), "port = 1\n");
         put(&pgdata.join("photos/cat.jpg"), "meow");
         let mut compute = bed.start();

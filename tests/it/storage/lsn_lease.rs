@@ -243,7 +243,7 @@ async fn odd_answers_make_no_hot_loop() {
 }
 
 #[tokio::test]
-async fn nobody_else_leases() {
+async fn other_modes_do_not_lease() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         for mode in ["Primary", "Replica"] {

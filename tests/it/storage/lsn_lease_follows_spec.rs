@@ -88,7 +88,7 @@ async fn a_moved_tenant_gets_its_lease_at_once() {
         compute.wait_for("running").await;
         compute.wait_for_log("Request succeeded").await;
 
-        // The same information: nobody is asked again.
+        // The same information: no pageserver is asked again.
         let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
         assert_eq!(code.as_u16(), 200, "{answer}");
         assert_eq!(leases(&bed.pageserver).len(), 1);
@@ -217,7 +217,7 @@ async fn a_spec_that_fails_does_not_move_the_lease() {
     .await;
 }
 
-/// It may have been what was wrong, so nobody waits until the pause is over.
+/// It may have been what was wrong, so the pause is cut short.
 #[tokio::test]
 async fn another_token_cuts_the_pause_after_a_failure_short() {
     on_one_server(|server| async {

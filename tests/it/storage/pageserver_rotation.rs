@@ -71,7 +71,7 @@ async fn the_next_one_that_can_be_used_serves() {
 
 /// Asking the same one again could not help.
 #[tokio::test]
-async fn one_that_lets_nobody_in_is_asked_once() {
+async fn one_that_refuses_the_login_is_asked_once() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         for protocol in ["libpq", "grpc"] {

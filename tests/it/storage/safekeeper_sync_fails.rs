@@ -65,7 +65,7 @@ async fn without_a_quorum_the_error_names_who_is_missing_and_stays_readable() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_lsn_is_a_failure() {
+async fn an_answer_that_is_not_an_lsn_is_a_failure() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
         bed.safekeepers[0].behave(|it| it.unknown_timeline = true);

@@ -1,4 +1,4 @@
-//! `storage_auth_token` reaches everybody who needs it.
+//! `storage_auth_token` reaches every program that needs it.
 
 use compute_ctl::spec::Lsn;
 use serde_json::json;
@@ -56,7 +56,7 @@ async fn check_basebackup_sync_and_server_get_it() {
 }
 
 #[tokio::test]
-async fn without_one_nobody_gets_any() {
+async fn without_one_no_program_gets_any() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
         bed.safekeepers[0].behave(|it| it.unknown_timeline = true);

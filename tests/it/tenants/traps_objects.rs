@@ -44,7 +44,7 @@ async fn insights_without_the_extension() {
     .await;
 }
 
-/// In PostgreSQL 14 everybody may create in `public`, so this takes no database of hers.
+/// In PostgreSQL 14 every role may create in `public`, so this takes no database of hers.
 #[tokio::test]
 async fn insights_beside_the_extension() {
     on_servers_with(&["pg_stat_statements"], |server| async {

@@ -1,6 +1,6 @@
 //! Ports for the processes under test.
 //!
-//! A port that is only found free can be taken by somebody else before it is used: by another
+//! A port that is only found free can be taken by another process before it is used: by another
 //! test, or as the near end of any connection on this machine. So these lie below the range from
 //! which the system takes ports, and each is given out once.
 
@@ -9,10 +9,10 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Mutex;
 
-/// The system's own range begins at 32768 unless somebody has changed it.
+/// The system's own range begins at 32768 unless it was changed.
 const RANGE: std::ops::Range<u16> = 16_384..32_768;
 
-/// A port that nobody uses and that no other test gets, also not one of another process.
+/// A port that is not used and that no other test gets, also not one of another process.
 pub fn free_port() -> u16 {
     /// The claims, held as long as the process lives.
     static CLAIMS: Mutex<Vec<UnixDatagram>> = Mutex::new(Vec::new());

@@ -1,10 +1,10 @@
-//! Addresses where nobody answers.
+//! Addresses where no program answers.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use socket2::{Domain, Socket, Type};
 
-/// A port that nobody listens on, and that nobody else gets while this lives: connections are
+/// A port that is not listened on, and that no other process gets while this lives: connections are
 /// refused. A server that asks for this very port does get it.
 pub struct ClosedPort {
     _socket: Socket,

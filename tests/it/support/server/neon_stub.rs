@@ -52,7 +52,7 @@ impl NeonStub {
         fs::copy(&server.postgres, &postgres).unwrap();
         let extensions = place(&extensions);
         write_extension(&extensions);
-        open_to_everybody(dir.path());
+        open_to_all(dir.path());
         let server = Server { bin_dir, postgres, ..server.clone() };
         Self { server, extensions, _dir: dir }
     }
@@ -117,12 +117,12 @@ fn mirror(from: &Path, to: &Path, real: &[&Path]) {
     }
 }
 
-fn open_to_everybody(dir: &Path) {
+fn open_to_all(dir: &Path) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() && !path.is_symlink() {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-            open_to_everybody(&path);
+            open_to_all(&path);
         }
     }
 }
