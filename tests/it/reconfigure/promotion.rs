@@ -1,5 +1,5 @@
-//! A hot standby becomes the primary: what is asked for is in force afterwards, and a client that asks
-//! gets the one outcome.
+//! A hot standby becomes the primary: what is asked for is in force afterwards, and each client that
+//! asks gets the one outcome.
 
 use serde_json::{Value, json};
 

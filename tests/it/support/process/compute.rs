@@ -19,7 +19,7 @@ use crate::support::bed::Bed;
 use crate::support::process::program;
 
 /// How often a status is asked for.
-const POLL: Duration = Duration::from_millis(5);
+const POLL: Duration = Duration::from_millis(20);
 
 pub struct Compute {
     child: Child,

@@ -3,7 +3,8 @@
 use crate::support::bed::{Bed, put_program};
 
 /// Ready at once; on SIGHUP reads what a postmaster reads, in the same order; a stop signal ends it
-/// with 0. It works in PGDATA, so that [`crate::support::assertions::assert_nothing_left`] would find it.
+/// with 0. It works in PGDATA, where [`crate::support::assertions::assert_nothing_left`] would find
+/// it.
 const SCRIPT: &str = r#"cd "$2"
 trap 'cat postgresql.conf pg_hba.conf > /dev/null' HUP
 trap 'exit 0' INT QUIT TERM
