@@ -124,6 +124,7 @@ async fn an_empty_compute_just_goes() {
     on_one_server(|server| async move {
         for query in ["", "?mode=immediate"] {
             let bed = Bed::new(server.clone()).await;
+            bed.fake_postgres();
             let mut compute = bed.start_empty();
             compute.wait_for("empty").await;
             assert_eq!(terminate(&compute, query).await, (200, json!({"lsn": null})));

@@ -57,6 +57,7 @@ fn bearer(token: &str) -> String {
 async fn attacks() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
+        bed.fake_postgres();
         let (key, stranger) = (EdKey::new(), EdKey::new());
         let mut without_kid = key.jwk();
         without_kid.as_object_mut().unwrap().remove("kid");
@@ -191,6 +192,7 @@ async fn attacks() {
 async fn key_sets() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
+        bed.fake_postgres();
         let own = json!({"compute_id": "c1"});
         let key = EdKey::new();
         let none_usable = json!([{"kty": "OKP", "crv": "Ed25519", "x": "AAAA"}]);
