@@ -27,7 +27,7 @@ async fn blocked(server: Server, Locked { lock, operation }: Locked) -> (Bed, Co
 
     bed.spec.skip_pg_catalog_updates = false;
     bed.spec.role("ann", Some("0123456789abcdef0123456789abcdef")).role("bob", None);
-    let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+    let (code, body) = compute.configure(&bed).await;
     assert_eq!(code.as_u16(), 500, "{body}");
     let error = body["error"].as_str().unwrap().replace('\\', "");
     for part in [
@@ -56,10 +56,9 @@ async fn the_error_names_operation_and_owner_of_the_lock() {
             tokio::join!(blocked(server.clone(), altered), blocked(server, locked));
 
         // The spec of the file is the way back to `running`.
-        let refresh = format!("{}/refresh_configuration", compute.internal);
-        assert_eq!(compute.http.post(refresh).send().await.unwrap().status().as_u16(), 200);
+        compute.refresh().await;
         compute.wait_for_any(&["running"]).await;
-        let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, body) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 200, "{body}");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);

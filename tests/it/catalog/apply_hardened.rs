@@ -2,7 +2,6 @@
 //! weakness 6): all of them are set badly, in every place where they can be, at both ends of their
 //! ranges.
 
-use compute_ctl::postgres::install::PgVersion;
 use compute_ctl::sql::{Session, SessionDeadlines, session_config};
 use nix::sys::signal::Signal;
 use tokio_postgres::Client;
@@ -10,7 +9,7 @@ use tokio_postgres::Client;
 use crate::support::assertions::{PATIENCE, assert_nothing_left, until};
 use crate::support::bed::Bed;
 use crate::support::process::Compute;
-use crate::support::server::on_every_server;
+use crate::support::server::{on_every_server, pg_version};
 
 /// Where settings are attached; the narrower place wins.
 const PLACES: [&str; 6] = [
@@ -121,12 +120,7 @@ async fn set_badly(client: &Client, end: End) {
 
 /// A session of the kind that is tested: others cannot even log in.
 async fn hardened(bed: &Bed) -> Session {
-    let version = match bed.server.major {
-        14 => PgVersion::V14,
-        15 => PgVersion::V15,
-        16 => PgVersion::V16,
-        _ => PgVersion::V17,
-    };
+    let version = pg_version(&bed.server);
     let config = session_config(&bed.connstr(), "compute_ctl:test", version).unwrap();
     let deadlines = SessionDeadlines { connect: PATIENCE, statement: PATIENCE, lock: PATIENCE };
     Session::connect(&config, deadlines).await.unwrap()
@@ -137,7 +131,7 @@ async fn text(session: &Session, query: &str) -> String {
 }
 
 async fn configure(bed: &Bed, compute: &Compute) {
-    let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+    let (code, body) = compute.configure(&bed).await;
     assert_eq!(code.as_u16(), 200, "{body}\n{}", compute.log());
 }
 

@@ -162,8 +162,7 @@ async fn deleted_and_renamed() {
             bed.spec.member("delta_operations", json!([operation]));
             let error = compute.apply_fails(&bed).await;
             assert!(error.contains(part), "{error}");
-            let refresh = format!("{}/refresh_configuration", compute.internal);
-            assert_eq!(compute.http.post(refresh).send().await.unwrap().status().as_u16(), 200);
+            compute.refresh().await;
             compute.wait_for_any(&["running"]).await;
         }
         compute.end().await;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use compute_ctl::postgres::install::PgVersion;
 use compute_ctl::sql::{
     CallError, CallLimits, Session, SessionDeadlines, SessionError, session_config,
 };
@@ -10,7 +9,7 @@ use tokio_postgres::types::Type;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::assertions::{PATIENCE, until};
-use crate::support::server::{Vanilla, on_one_server};
+use crate::support::server::{Vanilla, on_one_server, pg_version};
 
 /// Returns as if it was done when it is told to stop, and takes longer for that than other
 /// statements may.
@@ -35,12 +34,7 @@ async fn what_is_given_up_has_failed_and_ended() {
         let count = async |query: &str| -> i64 {
             vanilla.client.query_one(query, &[]).await.unwrap().get(0)
         };
-        let version = match server.major {
-            14 => PgVersion::V14,
-            15 => PgVersion::V15,
-            16 => PgVersion::V16,
-            _ => PgVersion::V17,
-        };
+        let version = pg_version(&server);
         let config = session_config(&vanilla.url(), "compute_ctl:test", version).unwrap();
         let deadlines = SessionDeadlines { connect: PATIENCE, statement: PATIENCE, lock: PATIENCE };
         let session = Session::connect(&config, deadlines).await.unwrap();

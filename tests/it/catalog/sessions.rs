@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use compute_ctl::dev::servers::Server;
-use compute_ctl::postgres::install::PgVersion;
 use compute_ctl::sql::{
     APPLY_CONFIG, MaintenanceSession, Session, SessionConfig, SessionDeadlines, SessionError,
     session_config,
@@ -11,7 +10,7 @@ use compute_ctl::sql::{
 use tokio_postgres::NoTls;
 
 use crate::support::assertions::{PATIENCE, until};
-use crate::support::server::{Vanilla, on_one_server};
+use crate::support::server::{Vanilla, on_one_server, pg_version};
 
 const SHORT: Duration = Duration::from_millis(700);
 
@@ -20,12 +19,7 @@ fn deadlines(lock: Duration) -> SessionDeadlines {
 }
 
 fn config(server: &Server, url: &str) -> SessionConfig {
-    let version = match server.major {
-        14 => PgVersion::V14,
-        15 => PgVersion::V15,
-        16 => PgVersion::V16,
-        _ => PgVersion::V17,
-    };
+    let version = pg_version(server);
     session_config(url, "compute_ctl:test", version).unwrap()
 }
 

@@ -128,8 +128,7 @@ async fn an_interrupted_run_is_finished_and_drops_nothing_new() {
 
         compute.run_in("elsewhere", "DROP TABLE t").await;
         bed.write("config.json", &bed.spec.config());
-        let refresh = format!("{}/refresh_configuration", compute.internal);
-        assert_eq!(compute.http.post(refresh).send().await.unwrap().status().as_u16(), 200);
+        compute.refresh().await;
         compute.wait_for_any(&["running"]).await;
         assert_eq!(compute.rows(SUBSCRIPTIONS).await, ["d|mine"]);
         let marker = "SELECT id, timeline_id FROM neon.drop_subscriptions_done";

@@ -76,7 +76,7 @@ async fn by_configure_while_the_old_one_stays_in_force() {
         assert!(answer["error"].as_str().unwrap().contains(text), "{answer}");
         assert_eq!(compute.get("/status").await.1["status"], "empty");
 
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code, StatusCode::OK, "{answer}");
         let before = bed.pgdata_text("postgresql.conf");
         for (spoil, text) in bad_specs() {

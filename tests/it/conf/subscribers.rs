@@ -39,14 +39,14 @@ async fn on_again_when_the_changes_are_done() {
         compute.wait_for_sql(&show, "false").await;
 
         // With catalog changes: off for their time, then on.
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code, StatusCode::OK, "{answer}");
         assert_eq!(values(&bed), ["false", "true", "false"]);
         compute.wait_for_sql(&show, "false").await;
 
         // Without: nothing is dropped, so they are not stopped at all.
         bed.spec.skip_pg_catalog_updates = true;
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code, StatusCode::OK, "{answer}");
         assert_eq!(values(&bed), ["false", "false"]);
         compute.wait_for_sql(&show, "false").await;
@@ -68,12 +68,12 @@ async fn off_until_something_has_dropped_them() {
         assert_eq!(values(&bed), ["true"]);
         assert_eq!(compute.sql_text(&show).await, "true");
 
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code, StatusCode::OK, "{answer}");
         assert_eq!(values(&bed), ["true"]);
 
         bed.spec.skip_pg_catalog_updates = false;
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code, StatusCode::OK, "{answer}");
         assert_eq!(values(&bed), ["true", "false"]);
         compute.wait_for_sql(&show, "false").await;

@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::assertions::assert_nothing_left;
 use crate::support::bed::{Bed, LSN_TEXT};
 use crate::support::network::{HttpStub, Reply, answer};
 use crate::support::process::Compute;
@@ -18,14 +18,8 @@ fn without_spec() -> Value {
     json!({"spec": null, "compute_ctl_config": {"jwks": {"keys": []}}})
 }
 
-async fn until_status(compute: &Compute, wanted: &str) {
-    until(wanted, || async { compute.get("/status").await.1["status"] == wanted }).await;
-}
-
 fn start(bed: &Bed, control_plane: &HttpStub) -> Compute {
-    let mut line = bed.base_args();
-    line.extend(["-p", &control_plane.url(), "-i", "c1"].map(str::to_owned));
-    Compute::spawn(bed, &line, &[])
+    Compute::spawn(bed, &bed.args_for(&control_plane.url()), &[])
 }
 
 /// The answer is not waited for.
@@ -102,7 +96,7 @@ async fn once_it_is_detached_it_ends_already() {
         kill(postmaster, Signal::SIGSTOP).unwrap();
         bed.write("config.json", &without_spec());
         compute.refresh().await;
-        until_status(&compute, "termination_pending_immediate").await;
+        compute.until_status("termination_pending_immediate").await;
         let refusal = json!({"error": "invalid compute status: termination-pending-immediate"});
         let refused = compute.post("/terminate", None).await;
         assert_eq!(refused, (StatusCode::PRECONDITION_FAILED, refusal));

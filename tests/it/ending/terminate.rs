@@ -30,7 +30,7 @@ async fn fast_answers_with_the_lsn_and_stays() {
         let log = compute.settled_log().await;
         let down = last_position(&log, "database system is shut down");
         assert!(down < last_position(&log, "starting safekeepers syncing"), "{log}");
-        let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, body) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 412, "{body}");
         assert!(compute.is_alive());
         // A signal ends the stay, as it ends everything.
@@ -146,7 +146,7 @@ async fn a_failed_reconfiguration_can_be_terminated() {
         bed.wait_running(&mut compute).await;
         bed.spec.skip_pg_catalog_updates = false;
         bed.spec.database("store", "nobody");
-        let (code, _) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, _) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 500);
         assert_eq!(terminate(&compute, "?mode=immediate").await, (200, json!({"lsn": LSN_TEXT})));
         assert_eq!(compute.wait_exit().await.code(), Some(0));

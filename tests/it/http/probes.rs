@@ -21,7 +21,7 @@ async fn probes_follow_the_compute() {
         // Alive while it waits for a spec, not ready; nothing is disclosed.
         assert_eq!(compute.get("/live").await, (StatusCode::OK, json!("ok")));
         assert_eq!(compute.get("/ready").await, (UNAVAILABLE, json!({"error": "not ready"})));
-        let (code, _) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, _) = compute.configure(&bed).await;
         assert_eq!(code, StatusCode::OK);
         assert_eq!(compute.get("/ready").await, (StatusCode::OK, json!("ok")));
 
@@ -161,7 +161,7 @@ async fn what_is_applied_and_what_failed_last() {
         let mut compute = bed.start();
         compute.wait_for("running").await;
         bed.spec.member("operation_uuid", json!("b")).role("pg_reserved", None);
-        let (code, _) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, _) = compute.configure(&bed).await;
         assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
         let extra = compute.get("/status").await.1["extra"].clone();
         assert_eq!(extra["applied_operation"], "a");

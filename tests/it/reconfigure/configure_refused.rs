@@ -5,32 +5,24 @@ use nix::sys::signal::Signal;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::assertions::{assert_nothing_left, until};
+use crate::support::assertions::assert_nothing_left;
 use crate::support::bed::Bed;
 use crate::support::network::{HttpStub, Reply, answer};
 use crate::support::process::Compute;
 use crate::support::server::on_one_server;
-
-async fn configure(bed: &Bed, compute: &Compute) -> (StatusCode, Value) {
-    compute.post("/configure", Some(&bed.configure_body())).await
-}
 
 /// `status` is the form of error texts.
 async fn refused(bed: &mut Bed, compute: &Compute, status: &str) {
     let wanted = bed.spec.settings.clone();
     bed.spec.set("app.number", "refused");
     let error = json!({"error": format!("invalid compute status: {status}")});
-    assert_eq!(configure(bed, compute).await, (StatusCode::PRECONDITION_FAILED, error));
+    assert_eq!(compute.configure(bed).await, (StatusCode::PRECONDITION_FAILED, error));
     // Whether the spec is any good comes before whether it is the time for it.
     let mut body = bed.configure_body();
     body["spec"]["tenant_id"] = Value::Null;
     let (code, error) = compute.post("/configure", Some(&body)).await;
     assert_eq!(code, StatusCode::BAD_REQUEST, "{error}");
     bed.spec.settings = wanted;
-}
-
-async fn until_status(compute: &Compute, wanted: &str) {
-    until(wanted, || async { compute.get("/status").await.1["status"] == wanted }).await;
 }
 
 #[tokio::test]
@@ -48,7 +40,7 @@ async fn while_the_first_one_starts() {
         bed.spec.set("app.number", "first");
         let body = bed.configure_body();
         let others = async {
-            until_status(&compute, "init").await;
+            compute.until_status("init").await;
             refused(&mut bed, &compute, "init").await;
             std::fs::write(&go, "").unwrap();
         };
@@ -74,7 +66,7 @@ async fn while_another_one_is_applied() {
         bed.spec.role("ann", None).set("app.number", "first");
         let body = bed.configure_body();
         let others = async {
-            until_status(&compute, "configuration").await;
+            compute.until_status("configuration").await;
             refused(&mut bed, &compute, "configuration").await;
             session.batch_execute("ROLLBACK").await.unwrap();
         };
@@ -94,9 +86,7 @@ async fn while_a_refresh_goes_on() {
         let mut bed = Bed::new(server).await;
         let document = |bed: &Bed| answer(bed, "attached", bed.spec.spec()).into_bytes();
         let control_plane = HttpStub::start(Reply::Answer(200, document(&bed))).await;
-        let mut line = bed.base_args();
-        line.extend(["-p", &control_plane.url(), "-i", "c1"].map(str::to_owned));
-        let mut compute = Compute::spawn(&bed, &line, &[]);
+        let mut compute = Compute::spawn(&bed, &bed.args_for(&control_plane.url()), &[]);
         bed.wait_running(&mut compute).await;
 
         control_plane.reply(Reply::Answer(403, Vec::new()).held());
@@ -113,7 +103,7 @@ async fn while_a_refresh_goes_on() {
         compute.wait_for("running").await;
         assert_eq!(compute.sql_text("SHOW app.number").await, "refreshed");
         bed.spec.set("app.number", "configured");
-        assert_eq!(configure(&bed, &compute).await.0, StatusCode::OK);
+        assert_eq!(compute.configure(&bed).await.0, StatusCode::OK);
         assert_eq!(compute.sql_text("SHOW app.number").await, "configured");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);

@@ -41,7 +41,7 @@ async fn an_unattached_compute_waits_for_its_spec() {
         let mut compute = Compute::spawn(&bed, &cplane.args(&bed), &ControlPlane::ENV);
         compute.wait_for("empty").await;
         assert_eq!(cplane.asked(), [ControlPlane::QUESTION]);
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!((code.as_u16(), &answer["status"]), (200, &json!("running")), "{answer}");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
@@ -107,7 +107,7 @@ async fn a_pool_compute_starts_by_itself_the_second_time() {
         let cplane = ControlPlane::start(vec![(200, answer(&bed, "empty", Value::Null))]).await;
         let mut compute = Compute::spawn(&bed, &cplane.args(&bed), &ControlPlane::ENV);
         compute.wait_for("empty").await;
-        let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, body) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 200, "{body}");
         assert_eq!(compute.stop(Signal::SIGKILL).await, -1);
         cplane.answer(vec![(200, answer(&bed, "attached", bed.spec.spec()))]);

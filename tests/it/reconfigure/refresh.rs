@@ -72,7 +72,7 @@ async fn a_broken_file_is_tried_again() {
         let refused = (StatusCode::PRECONDITION_FAILED, json!({"error": text}));
         // Between two pauses it is tried, which has another name.
         until("a configuration is refused in the pause", || async {
-            compute.post("/configure", Some(&bed.configure_body())).await == refused
+            compute.configure(&bed).await == refused
         })
         .await;
 

@@ -32,7 +32,7 @@ async fn with_skip_there_is_none() {
         bed.wait_running(&mut compute).await;
         for work_mem in ["5MB", "6MB", "7MB"] {
             bed.spec.typed("work_mem", work_mem, "integer");
-            let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+            let (code, body) = compute.configure(&bed).await;
             assert_eq!(code.as_u16(), 200, "{body}");
         }
         bed.spec.typed("work_mem", "8MB", "integer");
@@ -42,7 +42,7 @@ async fn with_skip_there_is_none() {
 
         // A session of this very kind would have been seen.
         bed.spec.skip_pg_catalog_updates = false;
-        let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, body) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 200, "{body}");
         compute.wait_for_log(&format!("application_name={APPLY_CONFIG}")).await;
         let (sessions, log) = (sessions(&compute), compute.log());

@@ -18,7 +18,7 @@ async fn tls_is_switched_on_and_off_by_the_spec() {
         let postmaster = bed.pgdata_text("postmaster.pid").lines().next().map(str::to_owned);
 
         bed.spec.member("features", json!(["tls_experimental"]));
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code, 200, "{answer}");
         served(&compute, &bed, &pair).await;
         // What is in the files at that moment is in PGDATA when the answer comes.
@@ -28,7 +28,7 @@ async fn tls_is_switched_on_and_off_by_the_spec() {
         let deadline = std::time::Instant::now() + crate::support::assertions::PATIENCE;
         loop {
             assert!(std::time::Instant::now() < deadline, "{}", compute.log());
-            let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+            let (code, answer) = compute.configure(&bed).await;
             if code == 200 {
                 break;
             }
@@ -38,7 +38,7 @@ async fn tls_is_switched_on_and_off_by_the_spec() {
         served(&compute, &bed, &next).await;
 
         bed.spec.member("features", json!([]));
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code, 200, "{answer}");
         let deadline = std::time::Instant::now() + crate::support::assertions::PATIENCE;
         while compute.sql_text("SHOW ssl").await != "off" {

@@ -63,7 +63,7 @@ async fn switched_on_while_there_is_no_pair() {
 
         bed.spec.member("features", json!(["tls_experimental"]));
         bed.spec.set("app.x", "new");
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code, 200, "{answer}");
         compute.wait_for_log("does not belong to the certificate").await;
         assert_eq!(copies(&bed), [""; 0]);

@@ -106,7 +106,8 @@ async fn the_end_comes_before_everything_else() {
             compute.http.post(url).send()
         );
         assert_eq!(terminated.0, 200, "{terminated:?}");
-        let code = refreshed.unwrap().status().as_u16();
+        // It may have ended before it was asked.
+        let code = refreshed.map_or(200, |answer| answer.status().as_u16());
         assert!([200, 500].contains(&code), "{code}");
         assert_eq!(compute.wait_exit().await.code(), Some(0));
         assert_nothing_left(&bed);

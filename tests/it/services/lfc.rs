@@ -324,7 +324,7 @@ async fn the_interval_waits_for_the_prewarm() {
         assert_eq!(outcome(&compute, "/lfc/prewarm").await["status"], "completed");
         assert!(storage.wait_for(3).await.line.starts_with("PUT "));
         bed.spec.member("endpoint_id", json!("ep-new"));
-        let (code, _) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, _) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 200);
         eventually("an offload of the new spec", || {
             storage.lines().iter().any(|line| line.contains("/ep-new/"))
@@ -405,7 +405,7 @@ async fn without_a_spec_and_without_postgres() {
         assert_eq!(cancel(&compute).await, 202);
 
         // What the spec lacks is said in order.
-        let (code, _) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, _) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 200);
         let missing = "pspec.endpoint_id missing, other endpoint_id not provided";
         assert_eq!(prewarm(&compute).await, json!({"status": "failed", "error": missing}));
@@ -415,7 +415,7 @@ async fn without_a_spec_and_without_postgres() {
         // A storage that says nothing does not keep the compute from ending.
         let silent = SilentPort::open();
         use_storage(&mut bed, &silent.address());
-        let (code, _) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, _) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 200);
         assert_eq!(post(&compute, "/lfc/prewarm").await, 202);
         finish(compute, &bed).await;

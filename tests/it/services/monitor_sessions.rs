@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use compute_ctl::postgres::install::PgVersion;
 use compute_ctl::services::monitor::{COMPUTE_MONITOR, Monitor, MonitorLimits};
 use compute_ctl::sql::{Session, SessionDeadlines, session_config};
 use compute_ctl::telemetry::metrics::Metrics;
@@ -13,7 +12,7 @@ use tokio_postgres::NoTls;
 use crate::support::assertions::{PATIENCE, assert_nothing_left, until};
 use crate::support::bed::Bed;
 use crate::support::process::Compute;
-use crate::support::server::{Vanilla, on_one_server};
+use crate::support::server::{Vanilla, on_one_server, pg_version};
 
 async fn running(bed: &Bed) -> Compute {
     let mut compute = bed.start();
@@ -85,12 +84,7 @@ async fn our_own_sessions_under_another_login() {
         let vanilla = Vanilla::start(&server, &["autovacuum=off"]).await;
         let roles = "CREATE ROLE member LOGIN IN ROLE cloud_admin; CREATE ROLE app LOGIN";
         vanilla.client.batch_execute(roles).await.unwrap();
-        let version = match server.major {
-            14 => PgVersion::V14,
-            15 => PgVersion::V15,
-            16 => PgVersion::V16,
-            _ => PgVersion::V17,
-        };
+        let version = pg_version(&server);
         let url = |user| vanilla.url().replace("cloud_admin", user);
         let config = |name| session_config(&url("member"), name, version).unwrap();
         let deadlines = SessionDeadlines { connect: PATIENCE, statement: PATIENCE, lock: PATIENCE };

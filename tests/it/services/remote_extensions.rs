@@ -166,7 +166,7 @@ async fn refusals_have_their_codes() {
         bed.spec.member("remote_extensions", remote_extensions());
         let control = folders.extensions.join("hypo_geo.control");
         assert!(!control.exists());
-        let (code, _) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, _) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 200);
         // So that Postgres knows of it, and asks (07 W16).
         assert_eq!(fs::read_to_string(control).unwrap(), CONTROL);
@@ -195,7 +195,7 @@ async fn refusals_have_their_codes() {
         let mut compute = bed.start_with(&["-i", "c1", "-c", &config, "-r", &url]);
         compute.wait_for("empty").await;
         assert_eq!(fetch(&compute, "hypo_geo").await, (409, unavailable));
-        let (code, _) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, _) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 200);
         assert_eq!(fetch(&compute, "hypo_geo").await.0, 200);
         finish(compute, &bed).await;

@@ -77,7 +77,7 @@ async fn listener(bed: &Bed, name: &str, lock: bool) -> (Daemon, PathBuf) {
 
 async fn configure(bed: &mut Bed, compute: &Compute, id: &str) {
     bed.spec.member("local_proxy_config", config(id));
-    let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+    let (code, answer) = compute.configure(&bed).await;
     assert_eq!(code, StatusCode::OK, "{answer}");
 }
 
@@ -123,7 +123,7 @@ async fn only_the_owner_of_the_lock_is_told() {
         // Without the member nothing is touched.
         put(&file, "by hand");
         bed.spec.member("local_proxy_config", json!(null));
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code, StatusCode::OK, "{answer}");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_eq!(fs::read_to_string(&file).unwrap(), "by hand");

@@ -208,7 +208,7 @@ async fn the_whole_way_of_a_configuration() {
         let settings =
             json!({"pool_mode": "session", "default_pool_size": "2", "max_client_conn": "77"});
         bed.spec.member("pgbouncer_settings", settings);
-        let (status, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (status, body) = compute.configure(&bed).await;
         assert_eq!(status, 200, "{body}");
         pooler.wait_for_setting("pool_mode", "session", || compute.log()).await;
         pooler.assert_pools_sessions().await;
@@ -216,7 +216,7 @@ async fn the_whole_way_of_a_configuration() {
 
         // Settings that cannot be written have no effect on the compute, nor on the file.
         bed.spec.member("pgbouncer_settings", json!({"pool_mode": "transaction\n[users]"}));
-        let (status, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (status, body) = compute.configure(&bed).await;
         assert_eq!(status, 200, "{body}");
         compute
             .wait_for_log("error while tuning pgbouncer: could not set pgbouncer_settings")
@@ -227,7 +227,7 @@ async fn the_whole_way_of_a_configuration() {
         bed.spec.member("pgbouncer_settings", json!(null));
         pooler.before.push_str("; by hand\n");
         put(&pooler.ini(), &pooler.before);
-        let (status, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (status, body) = compute.configure(&bed).await;
         assert_eq!(status, 200, "{body}");
         assert_eq!(pooler.ini_text(), pooler.before);
 

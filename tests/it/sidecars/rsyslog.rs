@@ -204,7 +204,7 @@ async fn the_whole_way_of_a_log_export() {
 
         bed.spec.member("logs_export_host", json!(format!("127.0.0.1:{}", logs.port)));
         for _ in 0..2 {
-            let (status, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+            let (status, body) = compute.configure(&bed).await;
             assert_eq!(status, 200, "{body}\n{}", compute.log());
             assert_eq!(daemon.starts(), 2, "one restart, and none for the same host");
         }
@@ -216,7 +216,7 @@ async fn the_whole_way_of_a_log_export() {
 
         let in_force = std::fs::read_to_string(&conf).unwrap();
         bed.spec.member("logs_export_host", json!("no-port"));
-        let (status, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (status, body) = compute.configure(&bed).await;
         assert_eq!(status, 400, "{body}");
         assert!(
             body.to_string().contains("Invalid host format for Postgres logs export"),
@@ -225,7 +225,7 @@ async fn the_whole_way_of_a_log_export() {
         assert_eq!(std::fs::read_to_string(&conf).unwrap(), in_force);
 
         bed.spec.member("logs_export_host", json!(null));
-        let (status, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (status, body) = compute.configure(&bed).await;
         assert_eq!(status, 200, "{body}");
         assert_eq!(std::fs::read_to_string(&conf).unwrap(), "");
         assert_eq!(daemon.starts(), 2);
@@ -259,7 +259,7 @@ async fn a_log_export_that_cannot_be_set_up_fails_the_configure() {
 
         bed.spec.member("logs_export_host", json!("127.0.0.1:1"));
         bed.spec.typed("work_mem", "7MB", "integer");
-        let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, body) = compute.configure(&bed).await;
         assert_eq!(code, 500, "{body}");
         let (_, status) = compute.get("/status").await;
         assert_eq!(status["status"], "failed");

@@ -69,7 +69,7 @@ async fn both_run_once_before_postgres() {
         let mut compute = start(&bed, &FLAGS);
         compute.wait_for("running").await;
         assert_eq!(calls(&bed), [SWAP, QUOTA]);
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code, StatusCode::OK, "{answer}");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_eq!(calls(&bed), [SWAP, QUOTA], "never by a reconfiguration");

@@ -197,7 +197,7 @@ async fn a_bad_body_leaves_an_empty_compute_as_it_is() {
 
         // It is still good for a good one.
         bed.spec.member("delta_operations", json!([]));
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!((code.as_u16(), &answer["status"]), (200, &json!("running")), "{answer}");
         marked.assert_wiped();
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);

@@ -67,7 +67,7 @@ async fn the_token_is_for_the_server_and_the_sync_only() {
         compute.get("/database_schema?database=postgres").await;
         compute.get("/hadron_liveness_probe").await;
         bed.spec.set("work_mem", "8MB");
-        compute.post("/configure", Some(&bed.configure_body())).await;
+        compute.configure(&bed).await;
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
 
         let journal = fs::read_to_string(journal).unwrap();

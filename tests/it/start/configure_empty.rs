@@ -73,7 +73,7 @@ async fn warm_up_then_ports_then_a_spec() {
         assert_eq!(refused.status(), 500);
         assert!(refused.text().await.unwrap().contains("in state Empty"));
 
-        let (code, after) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, after) = compute.configure(&bed).await;
         assert_eq!(code, 200, "{after}\n{}", compute.log());
         assert_eq!(after["status"], "running");
         assert_eq!(after["tenant"], bed.spec.tenant_id);
@@ -116,7 +116,7 @@ async fn a_failed_warm_up_is_not_a_failure() {
         let mut compute = bed.start_empty();
         compute.wait_for("empty").await;
         compute.wait_for_log("cannot today").await;
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code, 200, "{answer}");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);

@@ -40,7 +40,7 @@ async fn failed(server: &Server, at: At) -> (Bed, Compute, String) {
     }
     let mut compute = bed.start_empty();
     compute.wait_for("empty").await;
-    let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+    let (code, body) = compute.configure(&bed).await;
     assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR, "{body}");
     let error = compute.wait_for_failure().await;
     assert_eq!(body["error"], format!("compute configuration failed: {error:?}"));
@@ -96,7 +96,7 @@ async fn a_refresh_leads_nowhere_and_bars_nothing() {
             let (bed, mut compute, error) = failed(&server, at).await;
             let refused = async |status: &str| {
                 let refusal = json!({"error": format!("invalid compute status: {status}")});
-                let answer = compute.post("/configure", Some(&bed.configure_body())).await;
+                let answer = compute.configure(&bed).await;
                 assert_eq!(answer, (StatusCode::PRECONDITION_FAILED, refusal), "{at:?}");
             };
             refused("failed").await;

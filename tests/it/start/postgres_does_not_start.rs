@@ -16,7 +16,7 @@ async fn a_bad_setting_is_reported_in_postgres_own_words() {
         for part in ["Postgres exited unexpectedly with code 1", "FATAL", "\"shared_buffers\""] {
             assert!(error.contains(part), "{error}");
         }
-        let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, body) = compute.configure(&bed).await;
         assert_eq!(
             (code.as_u16(), body["error"].as_str().unwrap()),
             (412, "invalid compute status: failed")

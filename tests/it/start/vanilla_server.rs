@@ -129,7 +129,7 @@ async fn roles_and_databases_without_the_extension() {
             assert!(!compute.log().contains(SCRAM), "a verifier is in the log");
 
             // The same spec again: nothing to do.
-            let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+            let (code, answer) = compute.configure(&bed).await;
             assert_eq!((code.as_u16(), &answer["status"]), (200, &json!("running")), "{answer}");
             compute.wait_for_log("as the spec says, 0 statements").await;
             assert_eq!(compute.stop(Signal::SIGTERM).await, 1);

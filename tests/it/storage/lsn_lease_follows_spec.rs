@@ -89,7 +89,7 @@ async fn a_moved_tenant_gets_its_lease_at_once() {
         compute.wait_for_log("Request succeeded").await;
 
         // The same information: no pageserver is asked again.
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 200, "{answer}");
         assert_eq!(leases(&bed.pageserver).len(), 1);
 
@@ -98,13 +98,13 @@ async fn a_moved_tenant_gets_its_lease_at_once() {
         moved.behave(|it| it.password = Some("new-token".to_owned()));
         bed.spec.storage_auth_token = Some("new-token".to_owned());
         bed.spec.pageserver_connstring = moved.connstring();
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 200, "{answer}");
         compute.wait_for_log_times("Request succeeded", 2).await;
         compute.wait_for_log("Pageserver config changed").await;
         assert_eq!(moved.journal().passwords(), ["new-token"]);
         bed.spec.pageserver_over_grpc(&moved);
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 200, "{answer}");
         compute.wait_for_log_times("Request succeeded", 3).await;
         assert_eq!(moved.grpc_journal().commands(), [format!("LeaseLsn {LSN}")]);
@@ -123,12 +123,12 @@ async fn a_later_lsn_is_leased_beside_the_first() {
         let mut compute = bed.start_empty();
         compute.wait_for("empty").await;
         bed.spec.mode = json!({"Static": LSN});
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 200, "{answer}");
         compute.wait_for_log("Request succeeded").await;
 
         bed.spec.mode = json!({"Static": LATER});
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 200, "{answer}");
         compute.wait_for_log_times("Request succeeded", 3).await;
         let seen = leases(&bed.pageserver);
@@ -150,13 +150,13 @@ async fn a_primary_that_becomes_static_leases_from_then_on() {
         compute.wait_for("running").await;
         for round in 1..=2 {
             bed.spec.mode = json!({"Static": LSN});
-            let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+            let (code, answer) = compute.configure(&bed).await;
             assert_eq!(code.as_u16(), 200, "{answer}\n{}", compute.log());
             let asked = leases(&bed.pageserver).len();
             eventually("it is renewed", || leases(&bed.pageserver).len() >= asked + 2).await;
 
             bed.spec.mode = json!("Primary");
-            let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+            let (code, answer) = compute.configure(&bed).await;
             assert_eq!(code.as_u16(), 200, "{answer}");
             compute.wait_for_log_times("Pageserver config changed", round).await;
         }
@@ -204,7 +204,7 @@ async fn a_spec_that_fails_does_not_move_the_lease() {
         wrong.behave(|it| it.lease = LeaseAnswer::For(Duration::from_secs(2)));
         bed.spec.pageserver_connstring = wrong.connstring();
         bed.spec.typed("work_mem", "none", "integer");
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 500, "{answer}");
         let asked = leases(&bed.pageserver).len();
         eventually("it is renewed", || leases(&bed.pageserver).len() >= asked + 2).await;
@@ -236,7 +236,7 @@ async fn another_token_cuts_the_pause_after_a_failure_short() {
         for token in ["wrong-token", "new-token"] {
             let granted = compute.count_in_log("Request succeeded");
             bed.spec.storage_auth_token = Some(token.to_owned());
-            let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+            let (code, answer) = compute.configure(&bed).await;
             assert_eq!(code.as_u16(), 200, "{answer}");
             match token {
                 // The pauses begin anew.

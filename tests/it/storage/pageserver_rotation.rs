@@ -109,7 +109,7 @@ async fn a_first_one_that_cannot_be_used_is_refused_before_anything_is_touched()
             let shards = json!({"0000": {"pageservers": pageservers}});
             let info = json!({"shard_count": 0, "shards": shards});
             bed.spec.member("pageserver_connection_info", info);
-            let (code, body) = compute.post("/configure", Some(&bed.configure_body())).await;
+            let (code, body) = compute.configure(&bed).await;
             let error = body["error"].as_str().unwrap();
             assert_eq!(code.as_u16(), 400, "{body}");
             assert!(error.contains("the libpq connection string of shard 0000"), "{error}");

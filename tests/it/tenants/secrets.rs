@@ -62,7 +62,7 @@ async fn a_life_at_trace_level_tells_none() {
 
         bed.spec.roles.clear();
         bed.spec.role("ann", Some(OTHER_HASH)).role("bob", Some(HASH));
-        let (code, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 200, "{answer}");
         assert!(!answer.to_string().contains(MARK), "{answer}");
         assert_clean(&compute);
@@ -141,8 +141,7 @@ async fn tokens_at_trace_level() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}/cp", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });
-        let mut line = bed.base_args();
-        line.extend(["-p", &base, "-i", "c1"].map(str::to_owned));
+        let line = bed.args_for(&base);
         let env = [TALKATIVE[0], ("NEON_CONTROL_PLANE_TOKEN", "PLANTED-cplane-token")];
         let mut compute = Compute::spawn(&bed, &line, &env);
         compute.wait_for_log("compute start finished").await;

@@ -201,7 +201,7 @@ async fn no_ddl_of_a_tenant_makes_a_superuser() {
             compute.nothing_sprang();
         }
         // Refused or not; and another start on it.
-        compute.post("/configure", Some(&bed.configure_body())).await;
+        compute.configure(&bed).await;
         compute.monitor_has_looked().await;
         compute.has_only(&powers).await;
         compute.nothing_sprang();

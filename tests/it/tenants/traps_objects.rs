@@ -158,7 +158,7 @@ async fn the_write_check_on_a_table_of_a_tenant() {
             compute.has_only(&powers).await;
         }
         // An apply either goes without the table or is refused; it does not write to it.
-        let (_, _) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (_, _) = compute.configure(&bed).await;
         compute.ends_with(&powers).await;
         assert_nothing_left(&bed);
     })
@@ -243,7 +243,7 @@ async fn start_and_ask(bed: &Bed, what: &str, args: &[&str]) {
         // Done, or given up.
         compute.wait_for_log("igration").await;
         compute.post("/check_writability", None).await;
-        let (_, answer) = compute.post("/configure", Some(&bed.configure_body())).await;
+        let (_, answer) = compute.configure(&bed).await;
         println!("{what}: {}", answer["error"]);
         compute.monitor_has_looked().await;
         let risen = "SELECT rolsuper FROM pg_roles WHERE rolname = 'ann'";

@@ -11,7 +11,7 @@ mod tokens;
 
 pub use archives::{Entry, gzip_tar};
 pub use files::{names, put, put_program};
-pub use place::{folder, hand_over, hand_over_tree, run_as, run_as_name, template};
+pub use place::{folder, hand_over, hand_over_tree, install, run_as, run_as_name, template};
 pub use private_mount::{may_mount, overlaid, private_mount};
 pub use tls::{Pair, TlsFiles, copies, served};
 pub use tokens::{EdKey, hs256, part, rs256, rsa_jwk};
@@ -173,6 +173,13 @@ impl Bed {
     pub fn config_args(&self) -> Vec<String> {
         let config = self.write("config.json", &self.spec.config());
         ["--compute-id", "c1", "--config", &config.display().to_string()].map(str::to_owned).into()
+    }
+
+    /// Flags of a compute `c1` that asks a control plane for its configuration.
+    pub fn args_for(&self, control_plane: &str) -> Vec<String> {
+        let mut line = self.base_args();
+        line.extend(["-p", control_plane, "-i", "c1"].map(str::to_owned));
+        line
     }
 
     /// Starts a compute on the spec as it is now, with these variables in its environment.

@@ -9,10 +9,14 @@ use std::sync::OnceLock;
 use compute_ctl::dev::servers::Server;
 use compute_ctl::dev::template::{RunAs, Template};
 use compute_ctl::os::children::Children;
+use compute_ctl::postgres::install::PgInstall;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access};
 use tempfile::TempDir;
-use tokio::sync::Mutex;
+use tokio::sync::OnceCell;
+
+use crate::support::assertions::PATIENCE;
+use crate::support::server::servers;
 
 /// What the clusters of a run take together at most, with a good margin.
 const ROOM: u64 = 3 << 30;
@@ -26,15 +30,46 @@ pub fn run_as() -> Option<RunAs> {
     Some(RunAs { uid: user.uid.as_raw(), gid: user.gid.as_raw() })
 }
 
-/// The template of a server version, made once and kept for later runs: initdb takes seconds. One
-/// folder per user, locked while a test makes or checks a template.
+/// What is found out about the servers once. Both run programs as children of this process, and the
+/// registry that does so also reaps ended children that it does not know, such as the compute of
+/// another test. So all of it happens before the first scenario has a child.
+struct Prepared {
+    /// By version.
+    templates: BTreeMap<String, Template>,
+    /// By the folder of the programs.
+    installs: BTreeMap<PathBuf, PgInstall>,
+}
+
+async fn prepared() -> &'static Prepared {
+    static PREPARED: OnceCell<Prepared> = OnceCell::const_new();
+    let prepare = || async {
+        let children = Children::new();
+        let mut prepared = Prepared { templates: BTreeMap::new(), installs: BTreeMap::new() };
+        for server in servers() {
+            let template = kept_template(server, &children).await;
+            prepared.templates.insert(server.version.clone(), template);
+            let install =
+                PgInstall::discover(&server.postgres, None, &children, PATIENCE).await.unwrap();
+            prepared.installs.insert(server.bin_dir.clone(), install);
+        }
+        prepared
+    };
+    PREPARED.get_or_init(prepare).await
+}
+
+/// The template of a server version.
 pub async fn template(server: &Server) -> Template {
-    /// Those that this run has checked.
-    static CHECKED: Mutex<BTreeMap<String, Template>> = Mutex::const_new(BTreeMap::new());
-    let mut checked = CHECKED.lock().await;
-    if let Some(template) = checked.get(&server.version) {
-        return template.clone();
-    }
+    prepared().await.templates[&server.version].clone()
+}
+
+/// Where a server has its files.
+pub async fn install(server: &Server) -> PgInstall {
+    prepared().await.installs[&server.bin_dir].clone()
+}
+
+/// Made once and kept for later runs: initdb takes seconds. One folder per user, locked while a run
+/// makes or checks a template.
+async fn kept_template(server: &Server, children: &Children) -> Template {
     let user = nix::unistd::geteuid();
     let dir = std::env::temp_dir().join(format!("cctl-templates-{user}"));
     if !dir.exists() {
@@ -49,9 +84,7 @@ pub async fn template(server: &Server) -> Template {
         lock
     });
     let _lock = lock.await.unwrap();
-    let template = Template::cached(server, &dir, run_as(), &Children::new()).await.unwrap();
-    checked.insert(server.version.clone(), template.clone());
-    template
+    Template::cached(server, &dir, run_as(), children).await.unwrap()
 }
 
 /// Where the folders of the scenarios are: in memory if it has room, unless `TMPDIR` says where.

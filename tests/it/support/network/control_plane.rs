@@ -63,9 +63,7 @@ impl ControlPlane {
 
     /// Flags of a compute that asks here.
     pub fn args(&self, bed: &Bed) -> Vec<String> {
-        let mut line = bed.base_args();
-        line.extend(["-p", &self.base, "-i", "c1"].map(str::to_owned));
-        line
+        bed.args_for(&self.base)
     }
 
     /// All questions so far.

@@ -14,7 +14,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use crate::support::assertions::PATIENCE;
+use crate::support::assertions::{PATIENCE, until};
 use crate::support::bed::Bed;
 use crate::support::process::program;
 
@@ -167,6 +167,11 @@ impl Compute {
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
+    /// `POST /configure` with the spec of the bed as it is now.
+    pub async fn configure(&self, bed: &Bed) -> (StatusCode, Value) {
+        self.post("/configure", Some(&bed.configure_body())).await
+    }
+
     /// `POST /refresh_configuration` on the internal server: accepted, and nothing waited for.
     pub async fn refresh(&self) {
         let url = format!("{}/refresh_configuration", self.internal);
@@ -210,6 +215,11 @@ impl Compute {
         let (status, seen) = self.wait_for_any(&[wanted, "failed"]).await;
         assert_eq!(status, wanted, "{:?}\n{}", self.get("/status").await, self.log_for_reading());
         seen
+    }
+
+    /// Waits until `/status` shows this, whatever it shows before.
+    pub async fn until_status(&self, wanted: &str) {
+        until(wanted, || async { self.get("/status").await.1["status"] == wanted }).await;
     }
 
     /// Waits until the log holds a text.

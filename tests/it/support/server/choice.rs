@@ -11,6 +11,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use compute_ctl::dev::servers::{PG_PATH_VARIABLE, Places, Server};
+use compute_ctl::postgres::install::PgVersion;
 
 /// Unset, or `all`.
 const CHOICE_VARIABLE: &str = "COMPUTE_CTL_TEST_SERVERS";
@@ -21,7 +22,7 @@ const PREPARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.pg");
 /// The servers of 14 to 17 in the folders of `COMPUTE_CTL_PG_PATH`; without that variable the
 /// newest of each major version on this machine, those of `deploy/prepare --tests` included. There
 /// must be one; a run without a server proves nothing.
-fn servers() -> &'static [Server] {
+pub fn servers() -> &'static [Server] {
     static SERVERS: OnceLock<Vec<Server>> = OnceLock::new();
     SERVERS.get_or_init(|| {
         let servers = match std::env::var_os(PG_PATH_VARIABLE) {
@@ -85,6 +86,16 @@ pub async fn on_one_server_with<S: Fn(Server) -> F, F: Future<Output = ()>>(
     let able: Vec<_> = able.collect();
     assert!(!able.is_empty(), "no server has {program}, those of Debian have");
     run(chosen::<S>(able), &scenario).await;
+}
+
+/// The version as the program's own functions take it.
+pub fn pg_version(server: &Server) -> PgVersion {
+    match server.major {
+        14 => PgVersion::V14,
+        15 => PgVersion::V15,
+        16 => PgVersion::V16,
+        _ => PgVersion::V17,
+    }
 }
 
 async fn run<S: Fn(Server) -> F, F: Future<Output = ()>>(servers: Vec<&Server>, scenario: &S) {

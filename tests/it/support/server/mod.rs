@@ -9,7 +9,9 @@ mod relocated;
 mod vanilla;
 mod walsender;
 
-pub use choice::{on_every_server, on_one_server, on_one_server_with, on_servers_with};
+pub use choice::{
+    on_every_server, on_one_server, on_one_server_with, on_servers_with, pg_version, servers,
+};
 pub use fake_server::IMMORTAL;
 pub use neon_stub::NeonStub;
 pub use relocated::Relocated;

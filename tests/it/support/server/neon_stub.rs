@@ -6,12 +6,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use compute_ctl::dev::servers::Server;
-use compute_ctl::os::children::Children;
-use compute_ctl::postgres::install::PgInstall;
 use tempfile::TempDir;
 
-use crate::support::assertions::PATIENCE;
-use crate::support::bed::folder;
+use crate::support::bed::{folder, install};
 
 /// Versions that the stub has, with updates between neighbours.
 const VERSIONS: [&str; 2] = ["1.5", "1.6"];
@@ -35,8 +32,7 @@ pub struct NeonStub {
 
 impl NeonStub {
     pub async fn new(server: &Server) -> Self {
-        let install = PgInstall::discover(&server.postgres, None, &Children::new(), PATIENCE).await;
-        let shared = install.unwrap().sharedir.expect("no share folder of the server");
+        let shared = install(server).await.sharedir.expect("no share folder of the server");
         let extensions = shared.join("extension").canonicalize().unwrap();
         let programs = server.bin_dir.canonicalize().unwrap();
         // A server finds its files relative to its own program, so both must move together.

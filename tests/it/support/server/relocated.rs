@@ -6,14 +6,11 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use compute_ctl::dev::servers::Server;
 use compute_ctl::dev::sync_wrapper::SyncWrapper;
-use compute_ctl::os::children::Children;
-use compute_ctl::postgres::install::PgInstall;
 
-use crate::support::bed::{Bed, hand_over_tree};
+use crate::support::bed::{Bed, hand_over_tree, install};
 
 /// Folders of a relocated server.
 pub struct Relocated {
@@ -31,10 +28,7 @@ impl Bed {
     /// its files; the test is skipped then.
     pub async fn relocate_server(&mut self) -> Option<Relocated> {
         let original = &self.server;
-        let children = Children::new();
-        let install =
-            PgInstall::discover(&original.postgres, None, &children, Duration::from_secs(60)).await;
-        let install = install.unwrap();
+        let install = install(original).await;
         let (Some(libraries), Some(share)) = (install.pkglibdir, install.sharedir) else {
             println!("skipped: this server does not tell where its files are");
             return None;
