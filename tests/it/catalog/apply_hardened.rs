@@ -131,7 +131,7 @@ async fn text(session: &Session, query: &str) -> String {
 }
 
 async fn configure(bed: &Bed, compute: &Compute) {
-    let (code, body) = compute.configure(&bed).await;
+    let (code, body) = compute.configure(bed).await;
     assert_eq!(code.as_u16(), 200, "{body}\n{}", compute.log());
 }
 

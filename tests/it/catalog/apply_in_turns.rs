@@ -12,7 +12,7 @@ use crate::support::server::on_one_server;
 const ROUNDS: usize = 5;
 
 async fn configure(bed: &Bed, compute: &Compute) {
-    let (code, body) = compute.configure(&bed).await;
+    let (code, body) = compute.configure(bed).await;
     assert_eq!(code.as_u16(), 200, "{body}\n{}", compute.log());
 }
 

@@ -10,7 +10,7 @@ use crate::support::server::on_one_server;
 
 async fn configure(bed: &mut Bed, compute: &Compute, operation: &str) -> (u16, Value) {
     bed.spec.member("operation_uuid", json!(operation));
-    let (code, _) = compute.configure(&bed).await;
+    let (code, _) = compute.configure(bed).await;
     let (_, mut status) = compute.get("/status").await;
     (code.as_u16(), status["extra"].take())
 }

@@ -11,7 +11,7 @@ use crate::support::process::Compute;
 use crate::support::server::{on_every_server, on_one_server};
 
 async fn configure(bed: &Bed, compute: &Compute) -> (u16, Value) {
-    let (code, body) = compute.configure(&bed).await;
+    let (code, body) = compute.configure(bed).await;
     (code.as_u16(), body)
 }
 

@@ -10,7 +10,7 @@ use crate::support::process::Compute;
 use crate::support::server::on_one_server;
 
 async fn configure(bed: &Bed, compute: &Compute) -> (u16, serde_json::Value) {
-    let (code, body) = compute.configure(&bed).await;
+    let (code, body) = compute.configure(bed).await;
     (code.as_u16(), body)
 }
 

@@ -15,7 +15,7 @@ use crate::support::server::on_one_server;
 const IN_FORCE: &str = "the configuration before it is in force";
 
 async fn configure(bed: &Bed, compute: &Compute) -> (u16, Value) {
-    let (code, body) = compute.configure(&bed).await;
+    let (code, body) = compute.configure(bed).await;
     (code.as_u16(), body)
 }
 

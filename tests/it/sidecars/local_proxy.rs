@@ -77,7 +77,7 @@ async fn listener(bed: &Bed, name: &str, lock: bool) -> (Daemon, PathBuf) {
 
 async fn configure(bed: &mut Bed, compute: &Compute, id: &str) {
     bed.spec.member("local_proxy_config", config(id));
-    let (code, answer) = compute.configure(&bed).await;
+    let (code, answer) = compute.configure(bed).await;
     assert_eq!(code, StatusCode::OK, "{answer}");
 }
 

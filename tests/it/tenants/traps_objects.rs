@@ -243,7 +243,7 @@ async fn start_and_ask(bed: &Bed, what: &str, args: &[&str]) {
         // Done, or given up.
         compute.wait_for_log("igration").await;
         compute.post("/check_writability", None).await;
-        let (_, answer) = compute.configure(&bed).await;
+        let (_, answer) = compute.configure(bed).await;
         println!("{what}: {}", answer["error"]);
         compute.monitor_has_looked().await;
         let risen = "SELECT rolsuper FROM pg_roles WHERE rolname = 'ann'";

@@ -22,13 +22,13 @@ pub async fn running_for_catalog(bed: &mut Bed) -> Compute {
 impl Compute {
     /// Applies the spec as it is now; must work.
     pub async fn apply(&self, bed: &Bed) {
-        let (code, body) = self.configure(&bed).await;
+        let (code, body) = self.configure(bed).await;
         assert_eq!(code.as_u16(), 200, "{body}\n{}", self.log());
     }
 
     /// Applies the spec as it is now; must fail. Returns the error.
     pub async fn apply_fails(&self, bed: &Bed) -> String {
-        let (code, body) = self.configure(&bed).await;
+        let (code, body) = self.configure(bed).await;
         assert_eq!(code.as_u16(), 500, "{body}\n{}", self.log());
         assert_eq!(self.get("/status").await.1["status"], "failed");
         body["error"].as_str().unwrap().to_owned()
