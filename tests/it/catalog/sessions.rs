@@ -1,11 +1,12 @@
 //! Sessions of ours on a server whose users are not friendly (05 §3, §18, weaknesses 5 and 6).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use compute_ctl::dev::servers::Server;
 use compute_ctl::sql::{
-    APPLY_CONFIG, MaintenanceSession, Session, SessionConfig, SessionDeadlines, SessionError,
-    session_config,
+    APPLY_CONFIG, LockWatch, MaintenanceSession, Session, SessionConfig, SessionDeadlines,
+    SessionError, session_config,
 };
 use tokio_postgres::NoTls;
 
@@ -81,7 +82,7 @@ async fn who_has_the_lock_is_named() {
     .await;
 }
 
-/// However many sessions of one configuration wait: one session finds out for all of them.
+/// However many sessions of one apply wait: one session finds out for all of them.
 #[tokio::test]
 async fn one_session_asks_for_all() {
     on_one_server(|server| async move {
@@ -92,10 +93,12 @@ async fn one_session_asks_for_all() {
             vanilla.client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
         vanilla.client.batch_execute("CREATE TABLE public.wanted ()").await.unwrap();
         let config = config(&server, &vanilla.url());
+        let watch = Arc::<LockWatch>::default();
         let mut sessions = Vec::new();
         for _ in 0..5 {
-            let session = MaintenanceSession::connect(&config, deadlines(SHORT)).await.unwrap();
-            sessions.push(session);
+            let watch = Arc::clone(&watch);
+            let session = MaintenanceSession::connect_with(&config, deadlines(SHORT), watch).await;
+            sessions.push(session.unwrap());
         }
         let mut seen = Vec::new();
         for _ in 0..2 {
@@ -111,7 +114,7 @@ async fn one_session_asks_for_all() {
             seen.extend(rows.iter().map(|row| row.get::<_, i32>(0)));
         }
         assert!(seen.len() == 2 && seen[0] == seen[1], "{seen:?}");
-        drop((sessions, config));
+        drop((sessions, watch));
         until("the watch is closed", || async {
             vanilla.client.query(watches, &[]).await.unwrap().is_empty()
         })

@@ -151,7 +151,9 @@ async fn a_reader_that_stalls_costs_lines_and_nothing_else() {
         assert_eq!(compute.get("/status").await.1["status"], "running");
         let text = read_until(&mut pipe, "lines dropped").await;
         assert!(text.contains("log reader too slow"), "{}", text.lines().last().unwrap());
-        assert!(text.contains("line 1 xxx") && !text.contains("line 8000 xxx"));
+        // Which ones are missing depends on who is faster; the last ones may have waited in a pipe.
+        let written = text.matches(" xxx").count();
+        assert!(text.contains("line 1 xxx") && written < 8000, "{written} lines");
         // The log is whole again after that.
         compute.sql().await.batch_execute(&raise(&["here again"])).await.unwrap();
         read_until(&mut pipe, "here again").await;
