@@ -7,11 +7,11 @@
 mod plan;
 mod probe;
 mod redact;
+mod report;
 mod restart;
 mod table;
 mod units;
 
-use std::fmt::Display;
 use std::io::Write;
 
 use anyhow::{Context, bail};
@@ -28,24 +28,8 @@ use crate::spec::source::{read_config, read_spec};
 use crate::spec::wire::TlsConfig;
 use crate::timeouts::Timeouts;
 use crate::tls::{self, TlsPair};
+use report::Report;
 use restart::ServerSettings;
-
-/// What was found: text for people, and what keeps a compute from using the document.
-#[derive(Debug, Default)]
-struct Report {
-    text: String,
-    problems: Vec<String>,
-}
-
-impl Report {
-    fn line(&mut self, line: impl Display) {
-        self.text.push_str(&format!("{line}\n"));
-    }
-
-    fn problem(&mut self, problem: impl Display) {
-        self.problems.push(problem.to_string());
-    }
-}
 
 /// Runs the command. What was found goes to stdout, what is wrong to stderr. Returns the exit
 /// code: 0, or 1 if a compute could not use the document.

@@ -9,7 +9,7 @@
 use anyhow::Context;
 use tokio_postgres::error::SqlState;
 
-use super::Report;
+use super::report::Report;
 use crate::catalog::inspect::look;
 use crate::catalog::operation::Operation;
 use crate::catalog::plan::{Chain, ClusterPlan, DatabaseState, Look, Permissions, Wanted};

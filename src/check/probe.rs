@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future;
 
-use super::Report;
+use super::report::Report;
 use crate::errors::one_line;
 use crate::spec::ParsedSpec;
 use crate::storage::PageserverTarget;

@@ -9,12 +9,15 @@
 
 pub mod api;
 pub mod args;
+mod exit_code;
 pub mod report;
 
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use tokio::time::{Instant, sleep_until, timeout_at};
+
+pub use exit_code::ExitCode;
 
 use crate::state::{ComputeStatus, TerminateMode};
 use api::{Answer, Api, RequestError};
@@ -28,24 +31,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// What the answer to a wait may take to arrive.
 const SLACK: Duration = Duration::from_millis(500);
-
-/// Why the client ends; the numbers are an interface. 2 is a usage error, before anything is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum ExitCode {
-    /// It was so, or it was done.
-    Ok = 0,
-    /// The compute has failed, or the request has; also: the token file cannot be read.
-    Failed = 1,
-    /// Nobody answered there.
-    NotReached = 3,
-    /// The time was over.
-    Timeout = 4,
-    /// The token was refused, or one is needed.
-    Refused = 5,
-    /// Not possible in the compute's present status.
-    WrongStatus = 6,
-}
 
 /// The end of a command that did not do what it should.
 #[derive(Debug)]

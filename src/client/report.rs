@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use serde_json::{Value, json};
 
-use super::ExitCode;
+use super::exit_code::ExitCode;
 
 /// A status document.
 pub(super) fn status(document: &Value, as_json: bool) {

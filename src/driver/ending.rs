@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{ConfigureReply, Driver, NO_LSN};
+use super::task::{ConfigureReply, Driver, NO_LSN};
 use crate::background;
 use crate::errors::report;
 use crate::node::requests::{ConfigureFailed, Request, Terminated};

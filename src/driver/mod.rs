@@ -13,15 +13,14 @@ mod promotion;
 pub mod reconfigure;
 mod running;
 pub mod shutdown;
+mod task;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::sync::mpsc;
 
-use crate::node::requests::{ConfigureFailed, Request, Terminated};
+use crate::node::requests::Request;
 use crate::node::{AcceptedSpec, ComputeNode};
 use crate::startup::{self, Leftovers};
 use crate::storage::lease;
@@ -29,46 +28,8 @@ use crate::tls::TlsState;
 use ending::Ending;
 use running::Running;
 pub use shutdown::Stop;
-
-/// Who waits for the first start.
-type ConfigureReply = Option<oneshot::Sender<Result<(), ConfigureFailed>>>;
-
-/// The task and what it alone holds.
-#[derive(Debug)]
-pub struct Driver {
-    node: Arc<ComputeNode>,
-    /// The spec that the process was started with, until the start begins.
-    first: Option<AcceptedSpec>,
-    requests: mpsc::UnboundedReceiver<Request>,
-    stop: Stop,
-    leftovers: Leftovers,
-    tls: TlsState,
-    /// Until when the compute must have been running once; in Lakebase mode only.
-    init_deadline: Option<InitDeadline>,
-}
-
-/// `--pg-init-timeout`, counted from the begin of the start (01 §26, 07 §18).
-#[derive(Debug, Clone, Copy)]
-struct InitDeadline {
-    limit: Duration,
-    at: Instant,
-}
-
-impl InitDeadline {
-    /// Resolves when it has passed; without one never.
-    async fn passed(deadline: Option<Self>) -> anyhow::Error {
-        let Some(Self { limit, at }) = deadline else { return std::future::pending().await };
-        tokio::time::sleep_until(at).await;
-        let limit = limit.as_secs();
-        anyhow::anyhow!("compute did not enter Running state in {limit} seconds, exiting")
-    }
-}
-
-fn init_deadline(node: &ComputeNode) -> Option<InitDeadline> {
-    let limit = node.params.lakebase.as_ref()?.init_timeout;
-    // One beyond the clock's range never passes.
-    Some(InitDeadline { limit, at: Instant::now().checked_add(limit)? })
-}
+pub use task::Driver;
+use task::{ConfigureReply, InitDeadline, init_deadline};
 
 impl Driver {
     /// The receiver is the one that came with the node, and `first` the spec that it was given.
@@ -154,6 +115,3 @@ impl Driver {
         }
     }
 }
-
-/// Answer of a compute whose end has no LSN.
-const NO_LSN: Terminated = Terminated { lsn: None };

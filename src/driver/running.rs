@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::Driver;
 use super::ending::Ending;
 use super::promotion::Promotion;
 use super::reconfigure::{self, Change, Fetched, Postmaster};
+use super::task::Driver;
 use crate::errors::report;
 use crate::node::promotion::attempt::Attempt;
 use crate::node::requests::{ConfigureFailed, Request};

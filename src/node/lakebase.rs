@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use super::ComputeParams;
-use crate::spec::{ComputeSpec, ParsedSpec};
-use crate::telemetry::metrics::{Attachment, Metrics};
+use crate::spec::ComputeSpec;
 
 /// Present in Lakebase mode.
 #[derive(Debug, Clone)]
@@ -34,27 +32,14 @@ impl Lakebase {
     }
 }
 
-impl ComputeParams {
-    /// Shows in the metrics what the compute is attached to, in Lakebase mode with an instance id
-    /// (03 §14).
-    pub(super) fn show_attached(&self, metrics: &Metrics, spec: &ParsedSpec) {
-        let instance_id = self.lakebase.as_ref().map_or("", |lakebase| &*lakebase.instance_id);
-        if !instance_id.is_empty() {
-            metrics.set_attached(Attachment {
-                compute_id: self.compute_id.as_deref().unwrap_or_default(),
-                instance_id,
-                tenant_id: &spec.tenant_id.to_string(),
-                timeline_id: &spec.timeline_id.to_string(),
-            });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::node::ComputeParams;
+    use crate::spec::ParsedSpec;
+    use crate::telemetry::metrics::Metrics;
 
     fn lakebase(instance_id: &str) -> Lakebase {
         Lakebase { instance_id: instance_id.to_owned(), init_timeout: Duration::MAX }

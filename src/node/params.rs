@@ -17,6 +17,7 @@ use crate::spec::source::ConfigSource;
 use crate::spec::wire::TlsConfig;
 use crate::spec::{ComputeSpec, ParsedSpec};
 use crate::sql::{SessionConfig, SessionError, session_config};
+use crate::telemetry::metrics::{Attachment, Metrics};
 use crate::timeouts::Timeouts;
 use crate::tls;
 
@@ -102,6 +103,20 @@ impl ComputeParams {
     /// `--connstr` is not a URL of Postgres.
     pub fn session(&self, application_name: &str) -> Result<SessionConfig, SessionError> {
         session_config(self.connstr.as_str(), application_name, self.install.version)
+    }
+
+    /// Shows in the metrics what the compute is attached to, in Lakebase mode with an instance id
+    /// (03 §14).
+    pub(super) fn show_attached(&self, metrics: &Metrics, spec: &ParsedSpec) {
+        let instance_id = self.lakebase.as_ref().map_or("", |lakebase| &*lakebase.instance_id);
+        if !instance_id.is_empty() {
+            metrics.set_attached(Attachment {
+                compute_id: self.compute_id.as_deref().unwrap_or_default(),
+                instance_id,
+                tenant_id: &spec.tenant_id.to_string(),
+                timeline_id: &spec.timeline_id.to_string(),
+            });
+        }
     }
 
     /// Where Postgres is reached over TCP, by `--connstr`; none if that names a socket.

@@ -1,4 +1,9 @@
-//! Rules that hold for all of the source, checked by reading it: what may be done in one place only.
+//! Rules that hold for all of the source, checked by reading it: what may be done in one place only,
+//! and which file may take something from which ([`rooms`]).
+
+mod imports;
+mod paths;
+mod rooms;
 
 use std::fs;
 use std::path::{Path, PathBuf};

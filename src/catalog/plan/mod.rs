@@ -19,70 +19,19 @@ mod repeated;
 mod roles;
 mod subscriptions;
 mod system;
+mod wanted;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::operation::{Action, CatalogStep, Object, ObjectKind, Operation};
-use super::snapshot::{ClusterState, Questions};
+use super::snapshot::ClusterState;
 use crate::secret::Secret;
-use crate::spec::ComputeSpec;
-use crate::spec::wire::{Database, DeltaOperation, Role};
 use crate::sql::{is_foreign, shown};
 pub use inside::{DatabaseState, Look, plan_database};
 pub use permissions::Permissions;
 pub use refuse::PlanError;
-
-/// What the catalog should say.
-#[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
-    /// Roles, databases, delta operations, audit level.
-    pub spec: &'a ComputeSpec,
-    /// The timeline of the compute, as 32 lower-case digits.
-    pub timeline: &'a str,
-    /// `--privileged-role-name`.
-    pub privileged_role: &'a str,
-}
-
-impl<'a> Wanted<'a> {
-    /// What the snapshot must tell besides what it always tells.
-    pub fn questions(&self) -> Questions<'a> {
-        // A role may be deleted by the name that it is going to have.
-        let deltas = self.deltas("delete_role").chain(self.deltas("rename_role"));
-        let inside = !self.spec.cluster.databases.is_empty();
-        Questions {
-            privileged_role: inside.then_some(self.privileged_role),
-            deleted_roles: deltas.map(|delta| delta.name.as_str()).collect(),
-            timeline: self.spec.drop_subscriptions_before_start.then(|| self.timeline.to_owned()),
-        }
-    }
-
-    /// Of several entries of one name the last one counts.
-    fn roles(&self) -> Vec<&'a Role> {
-        last_of_each(&self.spec.cluster.roles, |role| &role.name)
-    }
-
-    /// Of several entries of one name the last one counts.
-    fn databases(&self) -> Vec<&'a Database> {
-        last_of_each(&self.spec.cluster.databases, |database| &database.name)
-    }
-
-    fn all_deltas(&self) -> &'a [DeltaOperation] {
-        self.spec.delta_operations.as_deref().unwrap_or_default()
-    }
-
-    fn deltas(&self, action: &'static str) -> impl Iterator<Item = &'a DeltaOperation> + use<'a> {
-        self.all_deltas().iter().filter(move |delta| delta.action == action)
-    }
-}
-
-fn last_of_each<T>(list: &[T], name: impl Fn(&T) -> &str) -> Vec<&T> {
-    let last: HashMap<&str, usize> =
-        list.iter().enumerate().map(|(at, item)| (name(item), at)).collect();
-    let is_last = |at: usize, item: &T| last.get(name(item)) == Some(&at);
-    let kept = list.iter().enumerate().filter(|(at, item)| is_last(*at, item));
-    kept.map(|(_, item)| item).collect()
-}
+pub use wanted::Wanted;
 
 /// What one session does in one database, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]

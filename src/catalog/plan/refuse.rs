@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::super::options;
 use super::super::snapshot::ClusterState;
-use super::Wanted;
+use super::wanted::Wanted;
 use crate::spec::wire::PgOption;
 
 /// Longer names are cut by Postgres, and the next apply would try to create them again (05 W17).

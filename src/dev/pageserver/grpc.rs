@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::{KeyAndValueRef, MetadataMap};
 use tonic::{Request, Response, Status};
 
-use super::{Fault, LeaseAnswer, SharedBehaviour, read_archive};
+use super::archive::{SharedBehaviour, read_archive};
 use crate::dev::commands::is_id;
+use crate::dev::faults::{Fault, LeaseAnswer};
 use crate::dev::journal::{Event, Journal};
 use crate::spec::Lsn;
 use crate::storage::page_api::page_service_server::PageService;

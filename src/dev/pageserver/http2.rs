@@ -15,8 +15,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::archive::SharedBehaviour;
 use super::grpc::GrpcSession;
-use super::{Fault, SharedBehaviour};
+use crate::dev::faults::Fault;
 use crate::dev::journal::{Event, Journal};
 use crate::dev::wire::{ACCEPT_PAUSE, MAX_CONNECTIONS};
 use crate::storage::page_api::page_service_server::PageServiceServer;

@@ -7,24 +7,22 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use flate2::read::GzDecoder;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
 
 use super::commands::{Verb, parse};
 pub use super::faults::{Fault, LeaseAnswer, PageserverBehaviour};
 use super::framing::Peer;
 use super::journal::Journal;
 use super::wire::{Handler, Outcome, Server, Session};
+use archive::{SharedBehaviour, read_archive};
 use http2::Http2Server;
 
+mod archive;
 mod grpc;
 mod http2;
 
@@ -32,8 +30,6 @@ mod http2;
 const CHUNK: usize = 64 * 1024;
 /// Payload of one gRPC message, as of a real pageserver (06 §5.3).
 const GRPC_CHUNK: usize = 256 * 1024;
-/// Chunks read ahead of the socket.
-const READ_AHEAD: usize = 4;
 
 /// What a stand-in pageserver starts with.
 #[derive(Clone, Default)]
@@ -63,8 +59,6 @@ pub struct StandInPageserver {
     grpc: Http2Server,
     behaviour: SharedBehaviour,
 }
-
-type SharedBehaviour = Arc<Mutex<PageserverBehaviour>>;
 
 impl StandInPageserver {
     /// Listens on 127.0.0.1.
@@ -274,33 +268,6 @@ async fn basebackup(
 async fn hangup(peer: &mut Peer) -> io::Result<Outcome> {
     peer.hangup().await?;
     Ok(Outcome::Hangup)
-}
-
-/// Reads the archive in chunks of `size` bytes on a blocking thread, inflated unless the client
-/// takes gzip. The thread ends when the receiver is dropped.
-fn read_archive(
-    path: &Path,
-    gzip: bool,
-    size: usize,
-) -> io::Result<mpsc::Receiver<io::Result<Bytes>>> {
-    let file = File::open(path)?;
-    let (sender, receiver) = mpsc::channel(READ_AHEAD);
-    tokio::task::spawn_blocking(move || {
-        let mut reader: Box<dyn Read> =
-            if gzip { Box::new(file) } else { Box::new(GzDecoder::new(io::BufReader::new(file))) };
-        loop {
-            let mut chunk = Vec::with_capacity(size);
-            let read = reader.by_ref().take(size as u64).read_to_end(&mut chunk);
-            let last = !matches!(read, Ok(bytes) if bytes > 0);
-            if matches!(read, Ok(0)) || sender.blocking_send(read.map(|_| chunk.into())).is_err() {
-                return;
-            }
-            if last {
-                return;
-            }
-        }
-    });
-    Ok(receiver)
 }
 
 #[cfg(test)]

@@ -14,100 +14,31 @@ pub mod states;
 
 mod offload;
 mod prewarm;
+mod shared;
 mod storage;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use crate::background::Background;
-use crate::catalog::trust::require_own_schema;
 use crate::errors::one_line;
 use crate::postgres::install::PgVersion;
 use crate::spec::ParsedSpec;
-use crate::sql::{APPLY_CONFIG, CallLimits, MaintenanceSession, SessionDeadlines, session_config};
+use crate::sql::SessionDeadlines;
 use crate::telemetry::metrics::Metrics;
 use offload::Trigger;
+pub use shared::LfcLimits;
+use shared::Shared;
 pub use slot::Busy;
 use slot::Slot;
 use states::{OffloadState, PrewarmState};
 
-/// Bytes of a state, compressed or not. Postgres can take up to 1 GiB; the state of a cache of a
-/// terabyte fits, and this is what a prewarm may cost us in memory, twice.
-const STATE_LIMIT: usize = 64 << 20;
-
-/// How long the steps of a prewarm and an offload may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LfcLimits {
-    /// One connection to the endpoint storage.
-    pub connect: Duration,
-    /// Its silence.
-    pub idle: Duration,
-    /// One request as a whole.
-    pub transfer: Duration,
-    /// Loading the pages: hundreds of GiB from the pageservers.
-    pub prewarm: Duration,
-    /// Ending that before it is done: each worker of Postgres ends what it has asked the pageservers
-    /// for.
-    pub stop: Duration,
-}
-
-impl Default for LfcLimits {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            idle: Duration::from_secs(60),
-            transfer: Duration::from_secs(300),
-            prewarm: Duration::from_secs(3600),
-            stop: Duration::from_secs(30),
-        }
-    }
-}
-
 /// Prewarm and offload of one compute. Clones are the same.
 #[derive(Debug, Clone)]
 pub struct Lfc(Arc<Shared>);
-
-/// What the tasks need.
-#[derive(Debug)]
-struct Shared {
-    connstr: Url,
-    version: PgVersion,
-    deadlines: SessionDeadlines,
-    limits: LfcLimits,
-    metrics: Metrics,
-    background: Background,
-    prewarm: Arc<Slot<PrewarmState>>,
-    offload: Arc<Slot<OffloadState>>,
-}
-
-impl Shared {
-    /// The error of a run that is cut short by the end of the compute.
-    fn interrupted(&self, what: &str) -> String {
-        if self.background.has_ended() {
-            "connecting to postgres: the compute has ended, or is ending".to_owned()
-        } else {
-            format!("the {what} was interrupted: the compute is ending")
-        }
-    }
-
-    async fn connect(&self) -> anyhow::Result<MaintenanceSession> {
-        let config = session_config(self.connstr.as_str(), APPLY_CONFIG, self.version)?;
-        let session = MaintenanceSession::connect(&config, self.deadlines).await;
-        let session = session.context("connecting to postgres")?;
-        let ours = require_own_schema(session.session(), "neon").await;
-        ours.context("looking at schema neon")?;
-        Ok(session)
-    }
-
-    /// Of a statement that takes this long at most.
-    const fn call(&self, answer: Duration) -> CallLimits {
-        CallLimits { answer, stop: self.limits.stop }
-    }
-}
 
 impl Lfc {
     /// Touches nothing. What it begins ends with the compute. `connstr` is `--connstr`, and `version`

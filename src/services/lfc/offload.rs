@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
+use super::shared::Shared;
 use super::states::{OffloadState, Offloaded};
 use super::storage::StateObject;
 use crate::duration::millis_since;

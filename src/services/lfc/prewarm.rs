@@ -10,9 +10,9 @@ use anyhow::{Context as _, ensure};
 use tokio_postgres::types::Type;
 use tokio_util::sync::CancellationToken;
 
+use super::shared::{STATE_LIMIT, Shared};
 use super::states::{PrewarmState, Prewarmed};
 use super::storage::{self, StateObject};
-use super::{STATE_LIMIT, Shared};
 use crate::duration::millis_since;
 use crate::failpoints;
 use crate::spec::ParsedSpec;

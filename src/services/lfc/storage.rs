@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
-use super::{LfcLimits, STATE_LIMIT};
+use super::shared::{LfcLimits, STATE_LIMIT};
 use crate::http_client::{self, Redirects};
 use crate::secret::Secret;
 use crate::spec::ParsedSpec;

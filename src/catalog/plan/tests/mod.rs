@@ -10,6 +10,7 @@ use crate::catalog::passwords::password_text;
 use crate::catalog::snapshot::{
     DatabaseRow, Dependency, ExtensionRow, Outline, StoredPassword, SubscriptionRow,
 };
+use crate::spec::ComputeSpec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,0 +1,61 @@
+//! What the catalog should say, as far as the plan reads it from the spec.
+
+use std::collections::HashMap;
+
+use super::super::snapshot::Questions;
+use crate::spec::ComputeSpec;
+use crate::spec::wire::{Database, DeltaOperation, Role};
+
+/// What the catalog should say.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Roles, databases, delta operations, audit level.
+    pub spec: &'a ComputeSpec,
+    /// The timeline of the compute, as 32 lower-case digits.
+    pub timeline: &'a str,
+    /// `--privileged-role-name`.
+    pub privileged_role: &'a str,
+}
+
+impl<'a> Wanted<'a> {
+    /// What the snapshot must tell besides what it always tells.
+    pub fn questions(&self) -> Questions<'a> {
+        // A role may be deleted by the name that it is going to have.
+        let deltas = self.deltas("delete_role").chain(self.deltas("rename_role"));
+        let inside = !self.spec.cluster.databases.is_empty();
+        Questions {
+            privileged_role: inside.then_some(self.privileged_role),
+            deleted_roles: deltas.map(|delta| delta.name.as_str()).collect(),
+            timeline: self.spec.drop_subscriptions_before_start.then(|| self.timeline.to_owned()),
+        }
+    }
+
+    /// Of several entries of one name the last one counts.
+    pub(super) fn roles(&self) -> Vec<&'a Role> {
+        last_of_each(&self.spec.cluster.roles, |role| &role.name)
+    }
+
+    /// Of several entries of one name the last one counts.
+    pub(super) fn databases(&self) -> Vec<&'a Database> {
+        last_of_each(&self.spec.cluster.databases, |database| &database.name)
+    }
+
+    pub(super) fn all_deltas(&self) -> &'a [DeltaOperation] {
+        self.spec.delta_operations.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn deltas(
+        &self,
+        action: &'static str,
+    ) -> impl Iterator<Item = &'a DeltaOperation> + use<'a> {
+        self.all_deltas().iter().filter(move |delta| delta.action == action)
+    }
+}
+
+fn last_of_each<T>(list: &[T], name: impl Fn(&T) -> &str) -> Vec<&T> {
+    let last: HashMap<&str, usize> =
+        list.iter().enumerate().map(|(at, item)| (name(item), at)).collect();
+    let is_last = |at: usize, item: &T| last.get(name(item)) == Some(&at);
+    let kept = list.iter().enumerate().filter(|(at, item)| is_last(*at, item));
+    kept.map(|(_, item)| item).collect()
+}

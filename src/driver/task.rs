@@ -1,0 +1,56 @@
+//! What the driver alone holds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::shutdown::Stop;
+use crate::node::requests::{ConfigureFailed, Request, Terminated};
+use crate::node::{AcceptedSpec, ComputeNode};
+use crate::startup::Leftovers;
+use crate::tls::TlsState;
+
+/// Answer of a compute whose end has no LSN.
+pub(super) const NO_LSN: Terminated = Terminated { lsn: None };
+
+/// Who waits for the first start.
+pub(super) type ConfigureReply = Option<oneshot::Sender<Result<(), ConfigureFailed>>>;
+
+/// The task and what it alone holds.
+#[derive(Debug)]
+pub struct Driver {
+    pub(super) node: Arc<ComputeNode>,
+    /// The spec that the process was started with, until the start begins.
+    pub(super) first: Option<AcceptedSpec>,
+    pub(super) requests: mpsc::UnboundedReceiver<Request>,
+    pub(super) stop: Stop,
+    pub(super) leftovers: Leftovers,
+    pub(super) tls: TlsState,
+    /// Until when the compute must have been running once; in Lakebase mode only.
+    pub(super) init_deadline: Option<InitDeadline>,
+}
+
+/// `--pg-init-timeout`, counted from the begin of the start (01 §26, 07 §18).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InitDeadline {
+    pub(super) limit: Duration,
+    pub(super) at: Instant,
+}
+
+impl InitDeadline {
+    /// Resolves when it has passed; without one never.
+    pub(super) async fn passed(deadline: Option<Self>) -> anyhow::Error {
+        let Some(Self { limit, at }) = deadline else { return std::future::pending().await };
+        tokio::time::sleep_until(at).await;
+        let limit = limit.as_secs();
+        anyhow::anyhow!("compute did not enter Running state in {limit} seconds, exiting")
+    }
+}
+
+pub(super) fn init_deadline(node: &ComputeNode) -> Option<InitDeadline> {
+    let limit = node.params.lakebase.as_ref()?.init_timeout;
+    // One beyond the clock's range never passes.
+    Some(InitDeadline { limit, at: Instant::now().checked_add(limit)? })
+}
