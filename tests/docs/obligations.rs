@@ -58,7 +58,9 @@ pub fn wrongly_marked(contract: &Contract, cited: &Cited) -> Vec<String> {
             let problem = match (untested, line == UNTESTED) {
                 (true, false) => Some(format!("needs the line {UNTESTED:?}, or {TESTED:?}")),
                 (false, true) => Some(format!("must lose the line {UNTESTED:?}")),
-                _ => named_tests(line).find(|it| !tree::root().join(it).is_file()),
+                _ => named_tests(line)
+                    .find(|it| !has_tests(it))
+                    .map(|it| format!("there are no tests in {it}")),
             };
             if let Some(problem) = problem {
                 let (name, at) = (&document.name, section.line);
@@ -76,6 +78,11 @@ fn named_tests(line: &str) -> impl Iterator<Item = String> {
         true => name.to_owned(),
         false => format!("tests/it/{name}.rs"),
     })
+}
+
+fn has_tests(file: &str) -> bool {
+    let text = std::fs::read_to_string(tree::root().join(file)).unwrap_or_default();
+    ["#[test]", "#[tokio::test"].iter().any(|mark| text.contains(mark))
 }
 
 fn first_line(text: &str) -> &str {
@@ -132,5 +139,7 @@ mod tests {
         assert_eq!(first_line("\nNo test cites this section.\n\nx"), UNTESTED);
         let named: Vec<_> = named_tests("Tested by `lfc`, `src/cli/tests.rs`.").collect();
         assert_eq!(named, ["tests/it/lfc.rs", "src/cli/tests.rs"]);
+        assert!(named.iter().all(|it| has_tests(it)));
+        assert!(!has_tests("src/lib.rs") && !has_tests("tests/it/gone.rs"));
     }
 }
