@@ -230,12 +230,26 @@ impl<'a> Cursor<'a> {
                 between(&first, last).into_iter().for_each(&mut found);
             }
             target.clone().into_iter().for_each(&mut found);
+            if matches!(target, Some(Target::Section(_))) {
+                let rows = self.letters().into_iter().flatten();
+                rows.for_each(|row| found(Target::Item(section.clone(), row.to_string())));
+            }
             let Some(separator) = self.another_of(document, counting) else {
                 return;
             };
             begun_range = target.filter(|_| separator == " to ");
         }
         self.step();
+    }
+
+    /// Goes past rows with letters after a section: `§8.1 d to i`.
+    fn letters(&mut self) -> Option<std::ops::RangeInclusive<char>> {
+        let rest = self.rest().strip_prefix(' ')?;
+        let (first, last) = rest.split_at_checked(" d to i".len() - 1)?.0.split_once(" to ")?;
+        let letter = |text: &str| text.parse().ok().filter(char::is_ascii_lowercase);
+        let (first, last) = (letter(first)?, letter(last)?);
+        self.at += " d to i".len();
+        Some(first..=last)
     }
 
     /// Goes past what separates two things that are cited of this document, if another one follows.
@@ -319,6 +333,16 @@ mod tests {
             ("05 §7.1, §7.9c, 12 of", vec!["1: 05 §7.1", "1: 05 §7.9c"]),
             ("    /// x (05\n    /// §3.3)\n", vec!["1: 05 §3.3"]),
             ("x\n// (02 R9)", vec!["2: 02 R9"]),
+            (
+                "01 §8.1 d to f and §13.2)",
+                vec![
+                    "1: 01 §8.1",
+                    "1: 01 §8.1 no. d",
+                    "1: 01 §8.1 no. e",
+                    "1: 01 §8.1 no. f",
+                    "1: 01 §13.2",
+                ],
+            ),
             ("at 05:05 W, 2026-01-02 W, 101 §4, {:02x}", vec![]),
         ] {
             assert_eq!(cited(text), expected, "{text}");
