@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::contract::{Contract, Section};
 use crate::reference::{Reference, Target, references};
-use crate::tree;
+use crate::tree::{self, File};
 
 /// Stands below a heading whose obligations no test cites.
 const UNTESTED: &str = "No test cites this section.";
@@ -44,7 +44,7 @@ fn add(cited: &mut Cited, it: &Reference) {
 
 /// Headings whose mark is missing or wrong, as `file:line: what`.
 pub fn wrongly_marked(contract: &Contract, cited: &Cited) -> Vec<String> {
-    let mut wrong = Vec::new();
+    let (files, mut wrong) = (tree::with_tests(), Vec::new());
     for document in contract.documents().iter().filter(|it| first_line(&it.preamble) != ABSENT) {
         for section in &document.sections {
             let numbers = parents(&section.number);
@@ -59,7 +59,7 @@ pub fn wrongly_marked(contract: &Contract, cited: &Cited) -> Vec<String> {
                 (true, false) => Some(format!("needs the line {UNTESTED:?}, or {TESTED:?}")),
                 (false, true) => Some(format!("must lose the line {UNTESTED:?}")),
                 _ => named_tests(line)
-                    .find(|it| !has_tests(it))
+                    .find(|it| !has_tests(it, &files))
                     .map(|it| format!("there are no tests in {it}")),
             };
             if let Some(problem) = problem {
@@ -71,18 +71,24 @@ pub fn wrongly_marked(contract: &Contract, cited: &Cited) -> Vec<String> {
     wrong
 }
 
-/// The files that a line "Tested by `first_start`, `src/cli/tests.rs`." names.
-fn named_tests(line: &str) -> impl Iterator<Item = String> {
-    let names = line.strip_prefix(TESTED).unwrap_or_default();
-    names.split('`').skip(1).step_by(2).map(|name| match name.ends_with(".rs") {
-        true => name.to_owned(),
-        false => format!("tests/it/{name}.rs"),
-    })
+/// What a line "Tested by `first_start`, `src/http`." names.
+fn named_tests(line: &str) -> impl Iterator<Item = &str> {
+    line.strip_prefix(TESTED).unwrap_or_default().split('`').skip(1).step_by(2)
 }
 
-fn has_tests(file: &str) -> bool {
-    let text = std::fs::read_to_string(tree::root().join(file)).unwrap_or_default();
-    ["#[test]", "#[tokio::test"].iter().any(|mark| text.contains(mark))
+/// Whether there are such tests: those of a module, or a scenario, by the name of its file, with or
+/// without that of the folder in front, or a folder of scenarios.
+fn has_tests(name: &str, files: &[File]) -> bool {
+    let mut files = files.iter().filter(|it| {
+        if name.starts_with("src/") {
+            let rest = it.name.strip_prefix(name);
+            return rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'));
+        }
+        let Some(path) = it.name.strip_prefix("tests/it/") else { return false };
+        let path = path.trim_end_matches(".rs");
+        path.replace('/', "_") == name || path.split('/').any(|part| part == name)
+    });
+    files.any(|it| ["#[test]", "#[tokio::test"].iter().any(|mark| it.text.contains(mark)))
 }
 
 fn first_line(text: &str) -> &str {
@@ -137,9 +143,20 @@ mod tests {
         }
         assert_eq!(parents("7.9a"), ["7.9a", "7.9", "7"]);
         assert_eq!(first_line("\nNo test cites this section.\n\nx"), UNTESTED);
-        let named: Vec<_> = named_tests("Tested by `lfc`, `src/cli/tests.rs`.").collect();
-        assert_eq!(named, ["tests/it/lfc.rs", "src/cli/tests.rs"]);
-        assert!(named.iter().all(|it| has_tests(it)));
-        assert!(!has_tests("src/lib.rs") && !has_tests("tests/it/gone.rs"));
+        let named: Vec<_> = named_tests("Tested by `lfc`, `src/http`.").collect();
+        assert_eq!(named, ["lfc", "src/http"]);
+        let file = |name: &str, text: &str| File { name: name.into(), text: text.into() };
+        let files = [
+            file("tests/it/a/b.rs", "#[tokio::test]"),
+            file("src/c/d.rs", "#[test]"),
+            file("src/e.rs", "#[test]"),
+            file("src/f/g.rs", "no test"),
+        ];
+        for name in ["a", "b", "a_b", "src/c", "src/e"] {
+            assert!(has_tests(name, &files), "{name}");
+        }
+        for name in ["b_a", "src/f", "src/", "c", "tests"] {
+            assert!(!has_tests(name, &files), "{name}");
+        }
     }
 }

@@ -39,6 +39,13 @@ pub fn tests_only() -> Vec<File> {
     all
 }
 
+/// All files that may have tests, whole.
+pub fn with_tests() -> Vec<File> {
+    let mut all = below("src", &["rs"]);
+    all.extend(tests());
+    all
+}
+
 fn tests() -> Vec<File> {
     let mut all = below("tests", &["rs"]);
     all.retain(|it| !it.name.starts_with("tests/docs/"));
