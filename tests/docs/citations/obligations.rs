@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::contract::{Contract, Section};
-use crate::reference::{Reference, Target, references};
-use crate::tree::{self, File};
+use super::contract::{Contract, Section};
+use super::reference::{Reference, Target, references};
+use super::tree::{self, File};
 
 /// Stands below a heading whose obligations no test cites.
 const UNTESTED: &str = "No test cites this section.";

@@ -1,7 +1,7 @@
 //! The documents of the contract: their numbered headings, and the rows and list entries below.
 
-use crate::reference::{Reference, Target};
-use crate::tree::{self, File};
+use super::reference::{Reference, Target};
+use super::tree::{self, File};
 
 pub struct Contract {
     documents: Vec<Document>,
@@ -135,8 +135,8 @@ impl Section {
 
 #[cfg(test)]
 mod tests {
+    use super::super::reference::references;
     use super::*;
-    use crate::reference::references;
 
     #[test]
     fn what_is_not_there_does_not_resolve() {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use crate::tree::{self, File};
+use super::tree::{self, File};
 
 /// The links of a document that lead nowhere, as `file:line: link`.
 pub fn broken(document: &File) -> Vec<String> {
@@ -105,18 +105,18 @@ mod tests {
 
     #[test]
     fn what_leads_nowhere_is_found() {
-        let text = "[a](main.rs) [b](gone.rs) [c](#here) [d](#gone) `[e](code)`\n\n# Here\n\
-                    [f](https://example.org/x) [g](../../Cargo.toml) [h](../docs)\n";
-        let name = "tests/docs/x.md".to_owned();
+        let text = "[a](mod.rs) [b](gone.rs) [c](#here) [d](#gone) `[e](code)`\n\n# Here\n\
+                    [f](https://example.org/x) [g](../../../Cargo.toml) [h](../citations)\n";
+        let name = "tests/docs/citations/x.md".to_owned();
         let found = links(text);
         assert_eq!(found.len(), 6, "{found:?}");
         let document = File { name, text: text.replace("#here", "links.rs") };
         assert_eq!(
             broken(&document),
-            ["tests/docs/x.md:1: gone.rs"]
+            ["tests/docs/citations/x.md:1: gone.rs"]
                 .map(str::to_owned)
                 .into_iter()
-                .chain(["tests/docs/x.md:1: #gone".to_owned()])
+                .chain(["tests/docs/citations/x.md:1: #gone".to_owned()])
                 .collect::<Vec<_>>()
         );
     }
