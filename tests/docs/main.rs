@@ -1,4 +1,4 @@
-//! Tests of the pages: what they cite and link to is there, what is generated is up to date.
+//! Tests of the pages: what they cite and link to is there, what is generated is up to date, and the commands on them run.
 
 #![allow(
     clippy::disallowed_methods,
@@ -12,4 +12,5 @@
 )]
 
 mod citations;
+mod commands;
 mod generated;
