@@ -401,3 +401,12 @@ fn messages_are_those_of_the_program() {
     }
     assert!(quoted > 60, "{quoted}");
 }
+
+#[test]
+fn the_readme_is_an_entrance() {
+    let lines = read("README.md").lines().count();
+    assert!(
+        lines <= 150,
+        "README.md has {lines} lines, at most 150 are wanted: the rest is a page in docs"
+    );
+}

@@ -1,4 +1,5 @@
-//! Tests of the pages: what they cite and link to is there, what is generated is up to date, and the commands on them run.
+//! Tests of the pages: what they cite and link to is there, what is generated is up to date, and the
+//! commands on them run.
 
 #![allow(
     clippy::disallowed_methods,
