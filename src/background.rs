@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// How long [`Background::end`] usually waits.
-pub const END_LIMIT: Duration = Duration::from_secs(1);
+pub(crate) const END_LIMIT: Duration = Duration::from_secs(1);
 
 /// Tasks of one compute. Clones are the same.
 #[derive(Debug, Clone, Default)]

@@ -13,7 +13,7 @@ const MAX: Duration = Duration::from_secs(24 * 60 * 60);
 ///
 /// # Errors
 /// A sentence for whoever wrote it: something else, or more than a day.
-pub fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_lowercase());
     let unit = text.strip_prefix(digits).unwrap_or_default();
     let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<u64>());
@@ -40,12 +40,12 @@ pub(crate) fn with_z<S: Serializer>(
 }
 
 /// Whole milliseconds, as all `*_ms` members are (02 §3).
-pub fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whole milliseconds since then, for members that are 32 bits wide.
-pub fn millis_since(began: Instant) -> u32 {
+pub(crate) fn millis_since(began: Instant) -> u32 {
     u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX)
 }
 

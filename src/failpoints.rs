@@ -11,14 +11,14 @@ use thiserror::Error;
 use crate::env::{BASEBACKUP_RETRIES, FAILPOINTS};
 
 /// Whether this build has failpoints.
-pub const ENABLED: bool = cfg!(feature = "testing");
+pub(crate) const ENABLED: bool = cfg!(feature = "testing");
 
 /// The action that the library does not know: the process ends with code 1.
 const EXIT: &str = "exit";
 
 /// What cannot be set.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-pub enum FailpointError {
+pub(crate) enum FailpointError {
     /// An entry that is not `name=actions`.
     #[error("failpoint {0:?} is not of the form name=actions")]
     Form(String),
@@ -35,11 +35,11 @@ pub enum FailpointError {
 /// A number of retries that is none.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("{BASEBACKUP_RETRIES} is {0:?}, not a number from 0 to 65535")]
-pub struct BadRetries(String);
+pub(crate) struct BadRetries(String);
 
 /// How often a basebackup is to be tried again, by the variable of that name. Without `testing` it is
 /// only mentioned that it does.
-pub fn basebackup_retries(text: Option<&str>) -> Result<Option<u32>, BadRetries> {
+pub(crate) fn basebackup_retries(text: Option<&str>) -> Result<Option<u32>, BadRetries> {
     let Some(text) = text else { return Ok(None) };
     if !ENABLED {
         tracing::warn!("{BASEBACKUP_RETRIES} is set, this is no testing build; ignored");
@@ -53,7 +53,7 @@ fn retries(text: &str) -> Result<u32, BadRetries> {
 }
 
 /// Sets the failpoints of the variable `FAILPOINTS`. Without `testing` it only says that there are none.
-pub fn setup(text: Option<&str>) -> Result<(), FailpointError> {
+pub(crate) fn setup(text: Option<&str>) -> Result<(), FailpointError> {
     let Some(text) = text else { return Ok(()) };
     if !ENABLED {
         tracing::warn!("{FAILPOINTS} is set, this build has no failpoints; ignored");
@@ -73,7 +73,7 @@ fn set_all(text: &str) -> Result<(), FailpointError> {
 
 /// Sets one failpoint; `off` takes it away. Without `testing` nothing is ever hit, so ask
 /// [`ENABLED`] before.
-pub fn configure(name: &str, actions: &str) -> Result<(), FailpointError> {
+pub(crate) fn configure(name: &str, actions: &str) -> Result<(), FailpointError> {
     if name.is_empty() || actions.is_empty() {
         return Err(FailpointError::Form(format!("{name}={actions}")));
     }
@@ -92,7 +92,7 @@ fn end_the_process() {
 }
 
 /// Does what the failpoint is set to. Returns the argument of `return`, if it is set to that.
-pub async fn hit(name: &'static str) -> Option<String> {
+pub(crate) async fn hit(name: &'static str) -> Option<String> {
     if !ENABLED {
         return None;
     }

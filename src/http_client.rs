@@ -17,7 +17,7 @@ const MAX_REDIRECTS: usize = 10;
 
 /// What a client does with an answer that points elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Redirects {
+pub(crate) enum Redirects {
     /// Followed within the origin; refused with [`RedirectRefused`] if it leads out of it.
     SameOrigin,
     /// The redirect is the answer.
@@ -44,7 +44,7 @@ pub enum RedirectRefused {
 }
 
 /// A client that keeps the rule of this module; deadlines and proxies are for the caller to set.
-pub fn builder(redirects: Redirects) -> ClientBuilder {
+pub(crate) fn builder(redirects: Redirects) -> ClientBuilder {
     // Installed once per process; a second call reports that it is there already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder().redirect(match redirects {
@@ -54,7 +54,7 @@ pub fn builder(redirects: Redirects) -> ClientBuilder {
 }
 
 /// The refusal behind a request's error, if it is one.
-pub fn refused_redirect(error: &reqwest::Error) -> Option<&RedirectRefused> {
+pub(crate) fn refused_redirect(error: &reqwest::Error) -> Option<&RedirectRefused> {
     let mut cause: Option<&(dyn Error + 'static)> = error.source();
     while let Some(error) = cause {
         if let Some(refused) = error.downcast_ref() {

@@ -46,37 +46,44 @@
 //! Dependencies point one way: nothing below `http` knows HTTP, `catalog` knows nothing of
 //! `startup`, and `spec` knows nobody.
 
-pub mod background;
+// What is public is for `main.rs`, the tests and the benchmarks.
+#![warn(unreachable_pub)]
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "the pages are for those who work here, private items included"
+)]
+
+pub(crate) mod background;
 pub mod catalog;
 pub mod check;
 pub mod cli;
 pub mod client;
-pub mod configure;
+pub(crate) mod configure;
 pub mod dev;
 pub mod driver;
-pub mod duration;
+pub(crate) mod duration;
 pub mod env;
 pub mod errors;
-pub mod failpoints;
-pub mod http;
-pub mod http_client;
+pub(crate) mod failpoints;
+pub(crate) mod http;
+pub(crate) mod http_client;
 pub mod life;
 mod limited;
 pub mod node;
 pub mod os;
 pub mod postgres;
 pub mod secret;
-pub mod server;
+pub(crate) mod server;
 pub mod services;
 pub mod sidecars;
 pub mod spec;
 pub mod sql;
-pub mod startup;
+pub(crate) mod startup;
 pub mod state;
-pub mod storage;
+pub(crate) mod storage;
 pub mod telemetry;
-pub mod timeouts;
-pub mod tls;
+pub(crate) mod timeouts;
+pub(crate) mod tls;
 
 #[cfg(test)]
 mod source_rules;

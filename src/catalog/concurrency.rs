@@ -11,7 +11,7 @@ const MOST: usize = 100;
 const LEFT_TO_OTHERS: usize = 4;
 
 /// At the start of a primary: users are not expected yet, so it is a share of `max_connections`.
-pub fn at_start(spec: &ComputeSpec) -> usize {
+pub(crate) fn at_start(spec: &ComputeSpec) -> usize {
     match max_connections(spec) {
         None => UNKNOWN,
         Some(n) if n < 10 => n,
@@ -21,12 +21,12 @@ pub fn at_start(spec: &ComputeSpec) -> usize {
 }
 
 /// For a running compute: what the spec says, and at least one (02 W5).
-pub fn at_reconfiguration(spec: &ComputeSpec) -> usize {
+pub(crate) fn at_reconfiguration(spec: &ComputeSpec) -> usize {
     spec.reconfigure_concurrency.max(1)
 }
 
 /// The limit that leaves a server with so many connections some for others.
-pub fn within(limit: usize, max_connections: usize) -> usize {
+pub(crate) fn within(limit: usize, max_connections: usize) -> usize {
     limit.min(max_connections.saturating_sub(LEFT_TO_OTHERS)).max(1)
 }
 

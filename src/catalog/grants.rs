@@ -16,13 +16,12 @@ use crate::sql::Session;
 use crate::sql::quote::{naming_schema, role_expression, schema_expression};
 
 /// `application_name` of the session.
-pub const APPLICATION_NAME: &str = "compute_ctl:set_role_grants";
+pub(crate) const APPLICATION_NAME: &str = "compute_ctl:set_role_grants";
 
 /// A privilege (02 §6.5). Only `USAGE` and `CREATE` apply to schemas; Postgres refuses the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
-#[expect(missing_docs, reason = "the names of SQL say it")]
-pub enum Privilege {
+pub(crate) enum Privilege {
     Select,
     Insert,
     Update,
@@ -58,7 +57,7 @@ impl fmt::Display for Privilege {
 
 /// A request whose names are none of those that are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SchemaGrant<'a> {
+pub(crate) struct SchemaGrant<'a> {
     schema: &'a str,
     role: &'a str,
     privileges: &'a [Privilege],
@@ -66,7 +65,7 @@ pub struct SchemaGrant<'a> {
 
 impl<'a> SchemaGrant<'a> {
     /// Checks the names.
-    pub fn new(
+    pub(crate) fn new(
         schema: &'a str,
         role: &'a str,
         privileges: &'a [Privilege],
@@ -78,7 +77,7 @@ impl<'a> SchemaGrant<'a> {
 
     /// Grants what the role does not have, unless it is a superuser. The session is on the schema's
     /// database.
-    pub async fn carry_out(&self, session: &Session) -> Result<(), RequestError> {
+    pub(crate) async fn carry_out(&self, session: &Session) -> Result<(), RequestError> {
         let Self { schema, role, privileges } = *self;
         // One message for both.
         let look = format!("{}; {}", protected::standing(role), privileges_held(schema, role));

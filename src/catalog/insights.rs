@@ -8,7 +8,7 @@ use super::trust::is_not_ours;
 use crate::sql::{Row, Session, SessionError};
 
 /// `application_name` of the session.
-pub const APPLICATION_NAME: &str = "compute_ctl:collect_insights";
+pub(crate) const APPLICATION_NAME: &str = "compute_ctl:collect_insights";
 
 /// Our own statements are left out.
 const SLOWEST: &str = include_str!("sql/insights.sql");
@@ -18,7 +18,7 @@ const SLOWEST: &str = include_str!("sql/insights.sql");
 ///
 /// # Errors
 /// Postgres does not answer, or [`is_not_ours`].
-pub async fn slowest_statements(session: &Session) -> Result<Vec<String>, SessionError> {
+pub(crate) async fn slowest_statements(session: &Session) -> Result<Vec<String>, SessionError> {
     let text = |row: Row| row.try_get(0).map(|text| text.unwrap_or("null").to_owned());
     match session.query(SLOWEST).await {
         Ok(rows) => rows.into_iter().map(text).collect(),

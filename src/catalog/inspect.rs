@@ -18,7 +18,7 @@ const TABLES_17: &str = "a*r*w*d*D*x*t*m*";
 const SEQUENCES: &str = "r*w*U*";
 
 /// Looks at the schema `public` of the session's database.
-pub async fn look(
+pub(crate) async fn look(
     session: &Session,
     permissions: &Permissions,
 ) -> Result<DatabaseState, SessionError> {

@@ -11,25 +11,25 @@ use crate::sql::Session;
 use crate::sql::quote::{identifier, literal};
 
 /// `application_name` of the session.
-pub const APPLICATION_NAME: &str = "compute_ctl:install_extension";
+pub(crate) const APPLICATION_NAME: &str = "compute_ctl:install_extension";
 
 /// A request for an extension that is not refused by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Installation<'a> {
+pub(crate) struct Installation<'a> {
     extension: &'a str,
     version: &'a str,
 }
 
 impl<'a> Installation<'a> {
     /// Checks the name.
-    pub fn new(extension: &'a str, version: &'a str) -> Result<Self, Refusal> {
+    pub(crate) fn new(extension: &'a str, version: &'a str) -> Result<Self, Refusal> {
         protected::extension(extension)?;
         Ok(Self { extension, version })
     }
 
     /// Creates the extension in schema `public`, or updates it to the version; does nothing when
     /// the version is installed. The session is on the database that gets it.
-    pub async fn carry_out(&self, session: &Session) -> Result<(), RequestError> {
+    pub(crate) async fn carry_out(&self, session: &Session) -> Result<(), RequestError> {
         let Self { extension, version } = *self;
         let installed = query_error::texts(session, &installed(extension)).await?;
         let installed = installed.first().map(String::as_str);

@@ -27,7 +27,7 @@ pub struct LakebaseState {
 }
 
 /// Reads it.
-pub async fn read(session: &Session) -> Result<LakebaseState, SessionError> {
+pub(crate) async fn read(session: &Session) -> Result<LakebaseState, SessionError> {
     let mut state = LakebaseState::default();
     for row in session.query(SQL).await? {
         let row = TypedRow(&row);

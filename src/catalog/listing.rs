@@ -5,7 +5,7 @@ use crate::secret::Secret;
 use crate::sql::{Row, Session, SessionError};
 
 /// `application_name` of the session.
-pub const APPLICATION_NAME: &str = "compute_ctl:get_dbs_and_roles";
+pub(crate) const APPLICATION_NAME: &str = "compute_ctl:get_dbs_and_roles";
 
 /// All in one answer: what kind of object, its name, the stored password or the owner, whether
 /// connections are not allowed, whether a drop was begun and not finished.
@@ -19,7 +19,7 @@ const ALL: &str = "\
 
 /// A role of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedRole {
+pub(crate) struct ListedRole {
     /// Raw name.
     pub name: String,
     /// The stored text, with its `md5` or `SCRAM-SHA-256` prefix.
@@ -28,7 +28,7 @@ pub struct ListedRole {
 
 /// A database of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedDatabase {
+pub(crate) struct ListedDatabase {
     /// Raw name.
     pub name: String,
     /// Raw name of the owner.
@@ -41,7 +41,7 @@ pub struct ListedDatabase {
 
 /// All of them, templates and predefined roles included, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listing {
+pub(crate) struct Listing {
     /// Roles.
     pub roles: Vec<ListedRole>,
     /// Databases.
@@ -49,7 +49,7 @@ pub struct Listing {
 }
 
 /// Reads them in one round trip.
-pub async fn list(session: &Session) -> Result<Listing, SessionError> {
+pub(crate) async fn list(session: &Session) -> Result<Listing, SessionError> {
     let mut listing = Listing::default();
     for row in session.query(ALL).await? {
         let name = text(&row, 1)?.unwrap_or_default();

@@ -5,7 +5,7 @@ use crate::sql::{POST_APPLY_CONFIG, Session, SessionConfig, SessionDeadlines, Se
 
 /// What [`upgrade_neon_extension`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Upgrade {
+pub(crate) enum Upgrade {
     /// It is at the default version of the installed package now.
     Done,
     /// The database does not have it, for instance because catalog updates were always skipped.
@@ -14,7 +14,7 @@ pub enum Upgrade {
 
 /// Brings the extension of the system database to the default version of the installed package.
 /// Runs in the background of every start as primary; errors are for the log only.
-pub async fn upgrade_neon_extension(
+pub(crate) async fn upgrade_neon_extension(
     config: &SessionConfig,
     deadlines: SessionDeadlines,
 ) -> Result<Upgrade, SessionError> {

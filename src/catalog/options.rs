@@ -6,7 +6,7 @@ use crate::sql::quote::literal;
 
 /// One option: only a value of type `string` is quoted, all else is by contract written as it
 /// comes (02 §8.4).
-pub fn option(PgOption { name, value, vartype }: &PgOption) -> String {
+pub(crate) fn option(PgOption { name, value, vartype }: &PgOption) -> String {
     match value {
         None => name.clone(),
         Some(value) if vartype == "string" => format!("{name} {}", literal(value)),
@@ -15,14 +15,14 @@ pub fn option(PgOption { name, value, vartype }: &PgOption) -> String {
 }
 
 /// Options with one blank between them; empty when there are none.
-pub fn options(options: Option<&[PgOption]>) -> String {
+pub(crate) fn options(options: Option<&[PgOption]>) -> String {
     options.unwrap_or_default().iter().map(option).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether a text that is written into a statement as it is stays one piece of it: words, numbers,
 /// and quotes that are closed. What could end the statement or hide its rest is left out: `;`,
 /// comments, `$`, `\\`, control characters.
-pub fn is_one_piece(text: &str) -> bool {
+pub(crate) fn is_one_piece(text: &str) -> bool {
     let mut open = None;
     let mut before = ' ';
     for c in text.chars() {
@@ -42,7 +42,7 @@ pub fn is_one_piece(text: &str) -> bool {
 
 /// What follows the name in `CREATE ROLE` and `ALTER ROLE`: options, `LOGIN`, password. Holds the
 /// verifier, so it is not for logs.
-pub fn role_options(role: &Role) -> String {
+pub(crate) fn role_options(role: &Role) -> String {
     let password =
         password_text(role).map_or_else(|| "NULL".to_owned(), |password| literal(&password));
     format!("{} LOGIN PASSWORD {password}", options(role.options.as_deref()))

@@ -31,7 +31,7 @@ const ITERATIONS: u32 = 4096;
 
 /// The password text that goes into the statement; none for no password. It is what the catalog
 /// holds then, unless Postgres hashes it.
-pub fn password_text(role: &Role) -> Option<String> {
+pub(crate) fn password_text(role: &Role) -> Option<String> {
     let text = role.encrypted_password.as_ref()?.expose();
     if text.is_empty() {
         None
@@ -43,7 +43,7 @@ pub fn password_text(role: &Role) -> Option<String> {
 }
 
 /// Whether the catalog holds what the statement would lead to.
-pub fn is_stored(stored: Option<&Secret<String>>, role: &Role) -> bool {
+pub(crate) fn is_stored(stored: Option<&Secret<String>>, role: &Role) -> bool {
     let (stored, wanted) = (stored.map(Secret::expose), password_text(role));
     match (stored, wanted) {
         (Some(stored), Some(wanted)) => {
@@ -56,7 +56,7 @@ pub fn is_stored(stored: Option<&Secret<String>>, role: &Role) -> bool {
 }
 
 /// What will become of a text that is neither a verifier nor null.
-pub fn remark(role: &Role) -> Option<String> {
+pub(crate) fn remark(role: &Role) -> Option<String> {
     let text = role.encrypted_password.as_ref()?.expose();
     let name = &role.name;
     let Some(sent) = password_text(role) else {

@@ -30,7 +30,7 @@ const OUR_EXTENSION: &str = "neon";
 
 /// Why a request is not carried out, although it could be.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// Privileges on such a schema.
     #[error(
         "schema {0:?} belongs to the server or to compute_ctl: no privileges on it are granted on \
@@ -67,7 +67,7 @@ pub enum Refusal {
 
 /// Why a request came to nothing.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-pub enum RequestError {
+pub(crate) enum RequestError {
     /// It is not for requests to ask.
     #[error(transparent)]
     Refused(#[from] Refusal),

@@ -10,7 +10,7 @@ use crate::sql::{Row, Session, SessionError};
 /// A statement that failed.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("Failed to execute query: {sql}: {error}")]
-pub struct QueryError {
+pub(crate) struct QueryError {
     /// The statement.
     pub sql: String,
     /// Why it failed.

@@ -149,7 +149,7 @@ pub struct ClusterState {
 }
 
 /// Reads what is there. One round trip; nothing is changed.
-pub async fn read(
+pub(crate) async fn read(
     session: &Session,
     questions: &Questions<'_>,
 ) -> Result<ClusterState, SessionError> {

@@ -52,7 +52,10 @@ pub(super) fn trusted_table(schema: &str, table: &str, purpose: Use) -> String {
 ///
 /// # Errors
 /// [`is_not_ours`], or Postgres does not answer.
-pub async fn require_own_schema(session: &Session, schema: &str) -> Result<(), SessionError> {
+pub(crate) async fn require_own_schema(
+    session: &Session,
+    schema: &str,
+) -> Result<(), SessionError> {
     session.query(&OWN_SCHEMA.replace("@SCHEMA@", schema)).await.map(|_| ())
 }
 
@@ -63,7 +66,7 @@ pub(super) fn close_triggers(extension: &str) -> String {
 }
 
 /// Whether one of our own checks refused an object that is not ours.
-pub fn is_not_ours(error: &SessionError) -> bool {
+pub(crate) fn is_not_ours(error: &SessionError) -> bool {
     error.sqlstate().map(SqlState::code) == Some(NOT_OURS)
 }
 

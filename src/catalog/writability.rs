@@ -11,11 +11,11 @@ use super::trust::{Use, trusted_table};
 use crate::sql::{Session, SessionError};
 
 /// `application_name` of the session.
-pub const APPLICATION_NAME: &str = "compute_ctl:availability_checker";
+pub(crate) const APPLICATION_NAME: &str = "compute_ctl:availability_checker";
 
 /// The statement, which waits for the safekeepers for as long as the write does (03 §5.6); callers
 /// give up long before.
-pub const LIMIT: Duration = Duration::from_secs(300);
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 
 /// The table is made when the catalog is applied (05 §7.12).
 const WRITE: &str = include_str!("sql/write_health_check.sql");
@@ -24,7 +24,7 @@ const WRITE: &str = include_str!("sql/write_health_check.sql");
 ///
 /// # Errors
 /// Postgres cannot write, or [`super::trust::is_not_ours`]: then nothing is known about writing.
-pub async fn check(session: &Session) -> Result<(), SessionError> {
+pub(crate) async fn check(session: &Session) -> Result<(), SessionError> {
     let trust = trusted_table("public", "health_check", Use::Write);
     verdict(session.query(&WRITE.replace("@TRUST@", &trust)).await.map(|_| ()))
 }

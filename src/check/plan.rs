@@ -80,7 +80,7 @@ impl Looker {
 }
 
 /// Adds the plan to the report: a line per operation, in stages of what runs at the same time.
-pub async fn plan(
+pub(super) async fn plan(
     spec: &ParsedSpec,
     privileged_role: &str,
     connstr: &str,

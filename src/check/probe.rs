@@ -18,7 +18,7 @@ pub(super) const LIMIT: Duration = Duration::from_secs(5);
 
 /// Connects and logs in everywhere, a line each. `limit` holds for each of them. What would make
 /// the start fail becomes a problem.
-pub async fn probe(spec: &ParsedSpec, limit: Duration, report: &mut Report) {
+pub(super) async fn probe(spec: &ParsedSpec, limit: Duration, report: &mut Report) {
     let (pageservers, safekeepers) =
         future::join(pageservers(spec, limit), safekeepers(spec, limit)).await;
     for Findings { lines, problem } in [pageservers, safekeepers] {

@@ -12,13 +12,13 @@ const SECRET: &str = "[secret]";
 const SECRET_NAMES: [&str; 5] = ["token", "password", "passwd", "secret", "passphrase_command"];
 
 /// A value for people, as it could stand in the file.
-pub fn shown(name: &str, value: &str) -> String {
+pub(super) fn shown(name: &str, value: &str) -> String {
     let value = without_secrets(name, value);
     if value == SECRET || is_plain_value(&value) { value } else { literal(&value) }
 }
 
 /// A value with `[secret]` in the place of every secret.
-pub fn without_secrets(name: &str, value: &str) -> String {
+pub(super) fn without_secrets(name: &str, value: &str) -> String {
     let name = name.to_ascii_lowercase();
     if SECRET_NAMES.iter().any(|end| name.ends_with(end)) && !value.is_empty() {
         return SECRET.to_owned();

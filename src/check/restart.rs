@@ -29,7 +29,7 @@ struct ServerSetting {
 
 /// What there is to say about a setting of the new file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mark {
+pub(super) enum Mark {
     /// Only a restart brings it into force.
     NeedsRestart {
         /// What the server has now.
@@ -43,11 +43,11 @@ pub enum Mark {
 
 /// All settings that the session may see, by lower-case name.
 #[derive(Debug, Default)]
-pub struct ServerSettings(HashMap<String, ServerSetting>);
+pub(super) struct ServerSettings(HashMap<String, ServerSetting>);
 
 impl ServerSettings {
     /// Asks a running server. The connection string is in no error.
-    pub async fn ask(connstr: &str, timeouts: &Timeouts) -> anyhow::Result<Self> {
+    pub(super) async fn ask(connstr: &str, timeouts: &Timeouts) -> anyhow::Result<Self> {
         let mut config: Config =
             connstr.parse().context("--connstr is not a Postgres connection string")?;
         config.application_name("compute_ctl:check");
@@ -70,7 +70,7 @@ impl ServerSettings {
     }
 
     /// What there is to say about a setting in force.
-    pub fn mark(&self, name: &str, value: &str) -> Option<Mark> {
+    pub(super) fn mark(&self, name: &str, value: &str) -> Option<Mark> {
         let name = name.to_ascii_lowercase();
         let Some(server) = self.0.get(&name) else {
             return (!name.contains('.')).then_some(Mark::Unknown);

@@ -17,7 +17,7 @@ const fn label(origin: Origin) -> &'static str {
 }
 
 /// One line per setting, in file order: origin, setting, and what is to be said about it.
-pub fn table(settings: &[EffectiveSetting], server: Option<&ServerSettings>) -> String {
+pub(super) fn table(settings: &[EffectiveSetting], server: Option<&ServerSettings>) -> String {
     let mut text =
         "postgresql.conf (of several settings of one name the last one counts):\n".to_owned();
     for setting in settings {

@@ -19,7 +19,7 @@ const TIME: [(&str, f64); 6] = [
 
 /// Whether a value of a file and the server's `pg_settings.setting` are the same for a setting of
 /// this `vartype` and `unit`. `None`: the value of the file is none of that type.
-pub fn same(vartype: &str, unit: Option<&str>, file: &str, server: &str) -> Option<bool> {
+pub(super) fn same(vartype: &str, unit: Option<&str>, file: &str, server: &str) -> Option<bool> {
     match vartype {
         "bool" => Some(boolean(file)? == boolean(server)?),
         "integer" => Some(integer(file, unit)? == integer(server, unit)?),

@@ -17,7 +17,7 @@ const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 /// A compute and the token for it.
 #[derive(Debug)]
-pub struct Api {
+pub(crate) struct Api {
     client: reqwest::Client,
     base: String,
     /// Marked as sensitive: its debug form does not show it.
@@ -26,7 +26,7 @@ pub struct Api {
 
 /// Why nothing can be asked at all.
 #[derive(Debug, Error)]
-pub enum SetupError {
+pub(crate) enum SetupError {
     /// The file cannot be read.
     #[error("could not read the token file {}: {source}", path.display())]
     TokenFile {
@@ -45,7 +45,7 @@ pub enum SetupError {
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
-pub enum RequestError {
+pub(crate) enum RequestError {
     /// The time was over.
     #[error("the compute did not answer in time")]
     Deadline,
@@ -62,7 +62,7 @@ pub enum RequestError {
 
 /// What a compute answered.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Status code.
     pub code: StatusCode,
     /// The body; null if it is no JSON.
@@ -71,7 +71,7 @@ pub struct Answer {
 
 impl Answer {
     /// Member `status` of a status document.
-    pub fn status(&self) -> Option<&str> {
+    pub(crate) fn status(&self) -> Option<&str> {
         self.document.get("status")?.as_str()
     }
 }
@@ -81,7 +81,7 @@ impl Api {
     ///
     /// # Errors
     /// There is a token file without a token in it.
-    pub fn new(target: &Target) -> Result<Self, SetupError> {
+    pub(crate) fn new(target: &Target) -> Result<Self, SetupError> {
         // Neither is to see the token: what the environment names as a proxy, and who an answer
         // points to.
         let client = http_client::builder(Redirects::NotFollowed)
@@ -94,7 +94,7 @@ impl Api {
     }
 
     /// Whether a token is sent.
-    pub fn has_token(&self) -> bool {
+    pub(crate) fn has_token(&self) -> bool {
         self.authorization.is_some()
     }
 
@@ -102,7 +102,7 @@ impl Api {
     ///
     /// # Errors
     /// There is no complete answer; an answer of any status code is none.
-    pub async fn request(
+    pub(crate) async fn request(
         &self,
         method: Method,
         path: &str,

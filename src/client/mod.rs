@@ -7,10 +7,10 @@
 //! Exit codes are an interface ([`ExitCode`]); data goes to stdout, errors to stderr. The token
 //! comes from a file, never from the command line, and is never printed.
 
-pub mod api;
-pub mod args;
+pub(crate) mod api;
+pub(crate) mod args;
 mod exit_code;
-pub mod report;
+pub(crate) mod report;
 
 use std::time::Duration;
 

@@ -12,7 +12,7 @@ use crate::sql::{MIGRATIONS, POST_APPLY_CONFIG, SessionDeadlines};
 
 /// Begins the work of a primary that has just started; migrations only where roles and databases
 /// were applied.
-pub fn begin(node: &Arc<ComputeNode>, migrations: bool) {
+pub(crate) fn begin(node: &Arc<ComputeNode>, migrations: bool) {
     let work_of = Arc::clone(node);
     node.background.spawn(async move {
         if migrations && let Err(error) = migrate(&work_of).await {

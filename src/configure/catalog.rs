@@ -19,7 +19,7 @@ use crate::sql::APPLY_CONFIG;
 
 /// What goes on while roles and databases are applied (05 §1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ApplyContext {
+pub(crate) enum ApplyContext {
     /// Postgres was just started, and its users wait.
     Start,
     /// Users may be connected.
@@ -27,7 +27,7 @@ pub enum ApplyContext {
 }
 
 /// After the start of a primary.
-pub async fn apply_after_start(
+pub(crate) async fn apply_after_start(
     node: &Arc<ComputeNode>,
     spec: &ParsedSpec,
     reload: impl Fn() -> anyhow::Result<()>,
@@ -45,7 +45,7 @@ pub async fn apply_after_start(
 /// Takes the turn, lifts the size limit and brings roles and databases to what the spec says. The
 /// caller reloads afterwards, which takes the override out of force. For a compute that is not a
 /// primary the limit is lifted and restored, and nothing else happens.
-pub async fn apply_in_turn(
+pub(crate) async fn apply_in_turn(
     node: &ComputeNode,
     spec: &ParsedSpec,
     context: ApplyContext,

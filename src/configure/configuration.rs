@@ -13,7 +13,7 @@ use crate::spec::ParsedSpec;
 const NEON: &str = "neon";
 
 /// Says in the log what will not do what the sender of the spec may expect.
-pub fn log_remarks(conf: &ConfFile) {
+pub(crate) fn log_remarks(conf: &ConfFile) {
     for remark in conf.remarks() {
         tracing::warn!("{remark}");
     }
@@ -21,7 +21,7 @@ pub fn log_remarks(conf: &ConfFile) {
 
 /// A vanilla Postgres that is told to preload `neon` would end with a line in its log about a
 /// missing file; this says what to do instead.
-pub fn check_preload_libraries(node: &ComputeNode, spec: &ParsedSpec) -> anyhow::Result<()> {
+pub(crate) fn check_preload_libraries(node: &ComputeNode, spec: &ParsedSpec) -> anyhow::Result<()> {
     let install = &node.params.install;
     let preloads_neon = preload_libraries(&spec.spec).iter().any(|library| library == NEON);
     // The setting would make Postgres look elsewhere than we do.
@@ -42,7 +42,7 @@ pub fn check_preload_libraries(node: &ComputeNode, spec: &ParsedSpec) -> anyhow:
 ///
 /// # Errors
 /// The file cannot be written, or Postgres would refuse it.
-pub async fn stage(
+pub(crate) async fn stage(
     node: &ComputeNode,
     old: &AcceptedSpec,
     new: &AcceptedSpec,

@@ -9,6 +9,6 @@
 //! The order of the steps around these, and what is taken back when one fails, belongs to
 //! `startup` and to `driver`; nothing here knows them.
 
-pub mod background;
-pub mod catalog;
-pub mod configuration;
+pub(crate) mod background;
+pub(crate) mod catalog;
+pub(crate) mod configuration;

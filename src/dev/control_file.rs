@@ -32,7 +32,7 @@ impl ClusterState {
 
 /// The beginning of a `pg_control` file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ControlFile {
+pub(crate) struct ControlFile {
     /// Identifies the cluster that `initdb` made.
     pub system_identifier: u64,
     /// Whether it is down.
@@ -46,7 +46,7 @@ impl ControlFile {
     ///
     /// # Errors
     /// The file's, and `UnexpectedEof` if it is too short.
-    pub fn read(data_dir: &Path) -> io::Result<Self> {
+    pub(crate) fn read(data_dir: &Path) -> io::Result<Self> {
         Self::from_reader(&mut File::open(data_dir.join("global/pg_control"))?)
     }
 
@@ -54,7 +54,7 @@ impl ControlFile {
     ///
     /// # Errors
     /// The reader's, and `UnexpectedEof` if it is too short.
-    pub fn from_reader(reader: &mut impl Read) -> io::Result<Self> {
+    pub(crate) fn from_reader(reader: &mut impl Read) -> io::Result<Self> {
         let mut head = [0; HEAD];
         reader.read_exact(&mut head)?;
         Ok(Self::decode(&head))

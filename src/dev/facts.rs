@@ -13,7 +13,7 @@ const VERSION_LIMIT: u64 = 16;
 
 /// Read out of a basebackup archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ArchiveFacts {
+pub(crate) struct ArchiveFacts {
     /// Major version of the server that made the data directory.
     pub major: u16,
     /// Its checkpoint, for the safekeepers to answer.
@@ -25,7 +25,7 @@ impl ArchiveFacts {
     ///
     /// # Errors
     /// The file cannot be read, is no whole gzip tar, or is no basebackup.
-    pub fn read(archive: &Path) -> io::Result<Self> {
+    pub(crate) fn read(archive: &Path) -> io::Result<Self> {
         let (mut major, mut checkpoint_lsn) = (None, None);
         let mut tar = tar::Archive::new(GzDecoder::new(File::open(archive)?));
         for entry in tar.entries()? {

@@ -35,7 +35,7 @@ pub(super) struct Message {
 
 /// One connection, as a command handler sees it: something to write replies to.
 #[derive(Debug)]
-pub struct Peer {
+pub(crate) struct Peer {
     stream: TcpStream,
     input: BytesMut,
     output: BytesMut,
@@ -130,7 +130,7 @@ impl Peer {
     ///
     /// # Errors
     /// The socket's, such as a reset.
-    pub async fn hangup(&mut self) -> io::Result<()> {
+    pub(crate) async fn hangup(&mut self) -> io::Result<()> {
         loop {
             self.input.clear();
             self.input.reserve(8192);
@@ -152,7 +152,7 @@ impl Peer {
     ///
     /// # Errors
     /// The socket's; `TimedOut` for a client that has stopped reading.
-    pub async fn flush(&mut self) -> io::Result<()> {
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
         let sent = timeout(WRITE_LIMIT, self.stream.write_all_buf(&mut self.output)).await;
         sent.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
@@ -202,7 +202,7 @@ impl Peer {
     }
 
     /// `RowDescription` with text columns of these names.
-    pub fn row_description(&mut self, columns: &[&str]) {
+    pub(crate) fn row_description(&mut self, columns: &[&str]) {
         let mut body = BytesMut::new();
         body.put_u16(columns.len() as u16);
         for name in columns {
@@ -218,7 +218,7 @@ impl Peer {
     }
 
     /// `DataRow`; `None` is SQL NULL.
-    pub fn data_row(&mut self, values: &[Option<&str>]) {
+    pub(crate) fn data_row(&mut self, values: &[Option<&str>]) {
         let mut body = BytesMut::new();
         body.put_u16(values.len() as u16);
         for value in values {
@@ -234,29 +234,29 @@ impl Peer {
     }
 
     /// `CopyOutResponse` without columns.
-    pub fn copy_out(&mut self) {
+    pub(crate) fn copy_out(&mut self) {
         self.put(b'H', &[0, 0, 0]);
     }
 
     /// One `CopyData`.
-    pub fn copy_data(&mut self, data: &[u8]) {
+    pub(crate) fn copy_data(&mut self, data: &[u8]) {
         self.put(b'd', data);
     }
 
     /// `CopyDone`.
-    pub fn copy_done(&mut self) {
+    pub(crate) fn copy_done(&mut self) {
         self.put(b'c', b"");
     }
 
     /// `CommandComplete` with this tag.
-    pub fn command_complete(&mut self, tag: &str) {
+    pub(crate) fn command_complete(&mut self, tag: &str) {
         let mut body = BytesMut::new();
         put_cstr(&mut body, tag);
         self.put(b'C', &body);
     }
 
     /// `ErrorResponse` with the three fields that storage servers send (06 §3.2).
-    pub fn error(&mut self, sqlstate: &str, text: &str) {
+    pub(crate) fn error(&mut self, sqlstate: &str, text: &str) {
         let mut body = BytesMut::new();
         for (field, value) in [(b'S', "ERROR"), (b'C', sqlstate), (b'M', text)] {
             body.put_u8(field);

@@ -18,12 +18,12 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// A line for the user. Whoever read them may be gone, as in `compute_ctl dev | head`; the compute
 /// goes on.
-pub fn say(line: impl Display) {
+pub(super) fn say(line: impl Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Shows phases until the compute runs or does not start. `archive_bytes` is the length of the bar.
-pub async fn show(node: &Arc<ComputeNode>, archive_bytes: u64) -> ComputeStatus {
+pub(super) async fn show(node: &Arc<ComputeNode>, archive_bytes: u64) -> ComputeStatus {
     let mut status = node.watch_status();
     let mut phases = node.watch_phases();
     let mut shown = HashSet::new();

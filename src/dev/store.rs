@@ -24,9 +24,9 @@ use crate::os::children::Children;
 use crate::startup::pgdata::PgDataLock;
 
 /// The configuration document.
-pub const CONFIG: &str = "compute.json";
+pub(crate) const CONFIG: &str = "compute.json";
 /// The log.
-pub const LOG: &str = "compute.log";
+pub(crate) const LOG: &str = "compute.log";
 const BASE: &str = "base.tar.gz";
 const PGDATA: &str = "pgdata";
 /// Beginnings of what a killed run may have left half-made.
@@ -36,7 +36,7 @@ const TRASH: &str = ".pgdata.trash-";
 
 /// The folder of a run, kept or temporary.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     dir: PathBuf,
     /// Deletes itself.
     _temporary: Option<TempDir>,
@@ -47,7 +47,7 @@ pub struct Store {
 impl Store {
     /// Opens the folder that was asked for, or makes a temporary one. The process has its final
     /// user by now.
-    pub fn open(data: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn open(data: Option<&Path>) -> anyhow::Result<Self> {
         let (dir, temporary) = match data {
             Some(dir) => (std::path::absolute(dir)?, None),
             None => {
@@ -65,22 +65,26 @@ impl Store {
     }
 
     /// Whether it is still there after the run.
-    pub const fn is_kept(&self) -> bool {
+    pub(crate) const fn is_kept(&self) -> bool {
         self._temporary.is_none()
     }
 
     /// A file or folder in it.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
     /// The data directory of the compute.
-    pub fn pgdata(&self) -> PathBuf {
+    pub(crate) fn pgdata(&self) -> PathBuf {
         self.path(PGDATA)
     }
 
     /// The base that the stand-in pageserver serves: that of the last run, or a fresh `initdb`.
-    pub async fn base(&self, server: &Server, children: &Children) -> anyhow::Result<Template> {
+    pub(crate) async fn base(
+        &self,
+        server: &Server,
+        children: &Children,
+    ) -> anyhow::Result<Template> {
         let archive = self.path(BASE);
         if !archive.exists() {
             say("making an empty cluster with initdb");
@@ -108,7 +112,7 @@ impl Store {
     }
 
     /// Takes the data directory back as the new base. It must have been shut down cleanly.
-    pub async fn take_back(&self) -> anyhow::Result<()> {
+    pub(crate) async fn take_back(&self) -> anyhow::Result<()> {
         let (pgdata, archive) = (self.pgdata(), self.path(BASE));
         let options = ArchiveOptions { durable: true, ..ArchiveOptions::default() };
         tokio::task::spawn_blocking(move || archive::build(&pgdata, &archive, &options)).await??;

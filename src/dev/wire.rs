@@ -33,7 +33,7 @@ pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How a command ended, when the connection itself is well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Answered to the end.
     Done,
     /// Answered with an `ErrorResponse`; in the extended protocol all is skipped up to Sync.
@@ -44,7 +44,7 @@ pub enum Outcome {
 
 /// What a handler may know about the connection it answers on.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     /// Startup parameters in the order sent.
     pub startup: Vec<(String, String)>,
 }
@@ -52,13 +52,13 @@ pub struct Session {
 impl Session {
     /// A startup parameter by name.
     #[must_use]
-    pub fn parameter(&self, name: &str) -> Option<&str> {
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.startup.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
 /// What a stand-in server does with connections and commands.
-pub trait Handler: Send + Sync + 'static {
+pub(crate) trait Handler: Send + Sync + 'static {
     /// Whether a new connection is served; else it is closed before the first byte.
     fn admits(&self) -> bool {
         true
@@ -83,7 +83,7 @@ pub trait Handler: Send + Sync + 'static {
 
 /// A running server. Dropping it ends it and all its connections.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     port: u16,
     journal: Journal,
     stop: CancellationToken,
@@ -95,7 +95,7 @@ impl Server {
     ///
     /// # Errors
     /// The port is taken or may not be used.
-    pub async fn start<H: Handler>(port: u16, handler: Arc<H>) -> io::Result<Self> {
+    pub(crate) async fn start<H: Handler>(port: u16, handler: Arc<H>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let port = listener.local_addr()?.port();
         let journal = Journal::default();
@@ -106,18 +106,18 @@ impl Server {
 
     /// The port it listens on.
     #[must_use]
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// What clients did so far; a shared handle.
     #[must_use]
-    pub fn journal(&self) -> Journal {
+    pub(crate) fn journal(&self) -> Journal {
         self.journal.clone()
     }
 
     /// Stops listening, closes all connections and returns when both are done.
-    pub async fn shutdown(self) {
+    pub(crate) async fn shutdown(self) {
         self.stop.cancel();
         // The task only fails if it panicked or was aborted; it is over in either case.
         let _ended = self.task.await;

@@ -7,12 +7,12 @@
 //!
 //! Every `select!` looks for a signal first, so that nothing new is begun after one.
 
-pub mod ending;
+pub(crate) mod ending;
 mod promote;
 mod promotion;
-pub mod reconfigure;
+pub(crate) mod reconfigure;
 mod running;
-pub mod shutdown;
+pub(crate) mod shutdown;
 mod task;
 
 use std::sync::Arc;

@@ -30,7 +30,7 @@ use crate::tls::{Confirmed, Installed, TlsPair, TlsState};
 
 /// The part of a reconfiguration that failed, as the error text names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReconfigurePhase {
+pub(crate) enum ReconfigurePhase {
     /// A refresh asks for the configuration.
     Fetch,
     /// Another key and certificate are put in force.
@@ -49,7 +49,7 @@ pub enum ReconfigurePhase {
 
 impl ReconfigurePhase {
     /// As people see it.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Fetch => "fetch_configuration",
             Self::Certificate => "certificate",
@@ -82,7 +82,7 @@ fn failed_in(phase: ReconfigurePhase, error: impl Into<anyhow::Error>) -> anyhow
 
 /// The running Postgres.
 #[derive(Debug)]
-pub struct Postmaster {
+pub(crate) struct Postmaster {
     /// Process id; whoever has this holds the child.
     pub pid: i32,
     /// The `pg_hba.conf` that it was started with; a reload cannot change which one it is.
@@ -91,7 +91,7 @@ pub struct Postmaster {
 
 impl Postmaster {
     /// Started with this spec.
-    pub fn new(pid: i32, node: &ComputeNode, spec: &AcceptedSpec) -> Self {
+    pub(crate) fn new(pid: i32, node: &ComputeNode, spec: &AcceptedSpec) -> Self {
         let pgdata = &node.params.pgdata;
         let elsewhere = spec.conf().value_in_force("hba_file");
         // Usually in PGDATA. Postgres takes a relative path from where it was started, as we do.
@@ -103,7 +103,7 @@ impl Postmaster {
 
 /// From one spec to another.
 #[derive(Debug)]
-pub struct Change<'a> {
+pub(crate) struct Change<'a> {
     /// The compute.
     pub node: &'a ComputeNode,
     /// The spec in force.
@@ -119,7 +119,7 @@ pub struct Change<'a> {
 impl Change<'_> {
     /// Puts the new spec in force. With `skip_pg_catalog_updates`: exactly one rewrite and one
     /// reload, no SQL.
-    pub async fn reconfigure(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn reconfigure(mut self) -> anyhow::Result<()> {
         let operation = self.new.operation();
         let operation = operation.as_deref().unwrap_or("unknown");
         tracing::info!("applying the new spec, operation {operation}");
@@ -149,7 +149,7 @@ impl Change<'_> {
     /// The same for a server that has just left recovery, with a file that was looked at before.
     /// Nothing is taken back: the old file is that of a replica. `once_in_place` is done between
     /// the file and its reload.
-    pub async fn complete(
+    pub(crate) async fn complete(
         mut self,
         staged: StagedConf,
         once_in_place: impl Future<Output = anyhow::Result<()>>,
@@ -186,7 +186,7 @@ impl Change<'_> {
     }
 
     /// The new file, beside the old one.
-    pub async fn stage(&self) -> anyhow::Result<StagedConf> {
+    pub(crate) async fn stage(&self) -> anyhow::Result<StagedConf> {
         configuration::stage(self.node, self.old, self.new).await
     }
 
@@ -214,7 +214,7 @@ impl Change<'_> {
     }
 
     /// Has Postgres load its configuration, and waits until it has.
-    pub async fn reload(&self) -> anyhow::Result<()> {
+    pub(crate) async fn reload(&self) -> anyhow::Result<()> {
         confirmed_reload(self.node, self.postmaster).await
     }
 
@@ -263,7 +263,7 @@ impl Change<'_> {
 
 /// What a refresh found.
 #[derive(Debug)]
-pub enum Fetched {
+pub(crate) enum Fetched {
     /// A spec that can be used.
     Spec(AcceptedSpec),
     /// The configuration has no spec any more: the compute is detached.
@@ -271,7 +271,7 @@ pub enum Fetched {
 }
 
 /// Fetches the configuration from where it came from. A spec that equals `known` is that one.
-pub async fn fetch(node: &ComputeNode, known: &AcceptedSpec) -> anyhow::Result<Fetched> {
+pub(crate) async fn fetch(node: &ComputeNode, known: &AcceptedSpec) -> anyhow::Result<Fetched> {
     node.step(ReconfigurePhase::Fetch.name());
     let fetched = async {
         let patience = node.params.timeouts.control_plane.refresh;
@@ -290,7 +290,7 @@ pub async fn fetch(node: &ComputeNode, known: &AcceptedSpec) -> anyhow::Result<F
 
 /// Puts another pair of key and certificate in force. `postgresql.conf` says the same as before and
 /// is left alone.
-pub async fn renew(
+pub(crate) async fn renew(
     node: &ComputeNode,
     in_force: &ParsedSpec,
     tls: &mut TlsState,

@@ -13,11 +13,11 @@ use std::time::Duration;
 use super::phase::{PhaseRecord, StartPhase};
 
 /// Time in which no phase was in progress.
-pub const OTHER: &str = "other";
+pub(crate) const OTHER: &str = "other";
 
 /// Every phase and [`OTHER`] with its share of the first `total`; phases that never began have
 /// none. Parts of phases after `total` do not count.
-pub fn attribute(records: &[PhaseRecord], total: Duration) -> Vec<(&'static str, Duration)> {
+pub(crate) fn attribute(records: &[PhaseRecord], total: Duration) -> Vec<(&'static str, Duration)> {
     let spans: Vec<Span> = records.iter().map(|record| Span::of(record, total)).collect();
     let mut shares: Vec<_> = StartPhase::ALL.map(|phase| (phase.name(), Duration::ZERO)).into();
     shares.push((OTHER, Duration::ZERO));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::duration::millis;
 
 /// Between two ticks.
-pub const TICK: Duration = Duration::from_secs(1);
+pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// When the last tick was.
 #[derive(Debug)]

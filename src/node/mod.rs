@@ -6,17 +6,17 @@
 
 mod accepted;
 mod activity;
-pub mod attribution;
-pub mod catalog_turn;
+pub(crate) mod attribution;
+pub(crate) mod catalog_turn;
 mod conf_params;
-pub mod documents;
-pub mod heartbeat;
+pub(crate) mod documents;
+pub(crate) mod heartbeat;
 mod lakebase;
 mod params;
 pub mod phase;
-pub mod progress;
-pub mod promotion;
-pub mod requests;
+pub(crate) mod progress;
+pub(crate) mod promotion;
+pub(crate) mod requests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -6,10 +6,10 @@
 
 pub mod children;
 pub mod limits;
-pub mod opened;
-pub mod pidfd;
+pub(crate) mod opened;
+pub(crate) mod pidfd;
 pub mod privileges;
 pub mod procs;
-pub mod reaper;
-pub mod replace_file;
-pub mod signals;
+pub(crate) mod reaper;
+pub(crate) mod replace_file;
+pub(crate) mod signals;

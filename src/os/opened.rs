@@ -18,7 +18,7 @@ const BUFFER: usize = 1024;
 
 /// A watch on two files.
 #[derive(Debug)]
-pub struct OpenedInTurn {
+pub(crate) struct OpenedInTurn {
     events: AsyncFd<OwnedFd>,
     first: i32,
     second: i32,
@@ -29,7 +29,7 @@ impl OpenedInTurn {
     ///
     /// # Errors
     /// A file is not there, or the system has no more watches.
-    pub fn new(first: &Path, second: &Path) -> io::Result<Self> {
+    pub(crate) fn new(first: &Path, second: &Path) -> io::Result<Self> {
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let first = inotify::add_watch(&fd, first, WatchFlags::OPEN)?;
         let second = inotify::add_watch(&fd, second, WatchFlags::OPEN)?;
@@ -41,7 +41,7 @@ impl OpenedInTurn {
     ///
     /// # Errors
     /// The events cannot be read.
-    pub async fn wait(self) -> io::Result<()> {
+    pub(crate) async fn wait(self) -> io::Result<()> {
         let mut first_seen = false;
         loop {
             let mut ready = self.events.readable().await?;

@@ -20,7 +20,7 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// A reference to one process.
 #[derive(Debug)]
-pub struct ProcessHandle {
+pub(crate) struct ProcessHandle {
     pid: i32,
     started: u64,
     fd: Option<AsyncFd<OwnedFd>>,
@@ -30,7 +30,7 @@ impl ProcessHandle {
     /// Takes hold of `pid`; `None` if there is no such process (any more). Needs a runtime.
     ///
     /// The caller checks *afterwards* that this is the process it means.
-    pub fn open(pid: i32) -> Option<Self> {
+    pub(crate) fn open(pid: i32) -> Option<Self> {
         let fd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok();
         let fd = fd.and_then(register);
         let started = procs::get(pid)?.started;
@@ -38,7 +38,7 @@ impl ProcessHandle {
     }
 
     /// The process id.
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.pid
     }
 
@@ -51,7 +51,7 @@ impl ProcessHandle {
     ///
     /// # Errors
     /// We may not (it belongs to another user).
-    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         let sent = match (&self.fd, rustix_signal(signal)) {
             (Some(fd), Some(number)) => {
                 pidfd_send_signal(fd.get_ref(), number).map_err(|e| e.raw_os_error())
@@ -66,7 +66,7 @@ impl ProcessHandle {
     }
 
     /// Waits until the process has ended. Cancel-safe.
-    pub async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         if let Some(fd) = &self.fd
             && fd.readable().await.is_ok()
         {
@@ -79,7 +79,7 @@ impl ProcessHandle {
     }
 
     /// Waits until the process has ended, at most `limit`. Returns whether it has.
-    pub async fn ended_within(&self, limit: Duration) -> bool {
+    pub(crate) async fn ended_within(&self, limit: Duration) -> bool {
         tokio::time::timeout(limit, self.ended()).await.is_ok()
     }
 }

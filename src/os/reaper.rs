@@ -18,7 +18,7 @@ use super::children::Children;
 ///
 /// # Errors
 /// SIGCHLD cannot be listened to.
-pub fn start(children: Children) -> io::Result<AbortOnDropHandle<()>> {
+pub(crate) fn start(children: Children) -> io::Result<AbortOnDropHandle<()>> {
     if let Err(errno) = nix::sys::prctl::set_child_subreaper(true) {
         tracing::warn!("could not become a subreaper, orphans go to init: {errno}");
     }

@@ -42,7 +42,11 @@ impl FileError {
 ///
 /// # Errors
 /// The file cannot be made or written.
-pub fn write_beside(path: &Path, prefix: &str, content: &[u8]) -> Result<NamedTempFile, FileError> {
+pub(crate) fn write_beside(
+    path: &Path,
+    prefix: &str,
+    content: &[u8],
+) -> Result<NamedTempFile, FileError> {
     let folder = path.parent().unwrap_or(path);
     let mut file = tempfile::Builder::new()
         .prefix(prefix)
@@ -56,13 +60,13 @@ pub fn write_beside(path: &Path, prefix: &str, content: &[u8]) -> Result<NamedTe
 ///
 /// # Errors
 /// What was at `path` is still there.
-pub fn put_in_place(file: NamedTempFile, path: &Path) -> Result<(), FileError> {
+pub(crate) fn put_in_place(file: NamedTempFile, path: &Path) -> Result<(), FileError> {
     file.persist(path).map(drop).map_err(|error| FileError::at("replace", path)(error.error))
 }
 
 /// Whether what is written has to survive a crash of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
+pub(crate) enum Durability {
     /// It is made anew at every start.
     Throwaway,
     /// Nobody else could make it again.
@@ -75,7 +79,7 @@ pub enum Durability {
 /// # Errors
 /// The file cannot be written. With a full disk the old content is still there, unless the file
 /// had to be written in place.
-pub fn replace(
+pub(crate) fn replace(
     path: &Path,
     content: &[u8],
     mode: u32,

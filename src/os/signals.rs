@@ -11,7 +11,7 @@ use tokio::signal::unix::{self, SignalKind, signal};
 
 /// Listens to the termination signals; from its installation on they no longer kill us.
 #[derive(Debug)]
-pub struct TerminationSignals {
+pub(crate) struct TerminationSignals {
     int: unix::Signal,
     term: unix::Signal,
     quit: unix::Signal,
@@ -22,7 +22,7 @@ impl TerminationSignals {
     ///
     /// # Errors
     /// A handler cannot be installed.
-    pub fn install() -> io::Result<Self> {
+    pub(crate) fn install() -> io::Result<Self> {
         Ok(Self {
             int: signal(SignalKind::interrupt())?,
             term: signal(SignalKind::terminate())?,
@@ -32,7 +32,7 @@ impl TerminationSignals {
 
     /// The next termination signal. Cancel-safe. Two of one kind that arrive together may be
     /// seen as one, as signals are.
-    pub async fn recv(&mut self) -> Signal {
+    pub(crate) async fn recv(&mut self) -> Signal {
         // The streams end only with the runtime, so `None` cannot be told from never.
         tokio::select! {
             Some(()) = self.int.recv() => Signal::SIGINT,

@@ -16,7 +16,7 @@ const LIBPQ: &str = "PG";
 
 /// First host and port, and the user, of `--connstr`; each only if it is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Address {
+pub(crate) struct Address {
     /// Name, number, or directory of the socket.
     pub host: Option<String>,
     /// Port.
@@ -28,7 +28,7 @@ pub struct Address {
 
 impl Address {
     /// Of a connection URL; the start has checked that it is one.
-    pub fn of(connstr: &Url) -> Self {
+    pub(crate) fn of(connstr: &Url) -> Self {
         let Ok(config) = connstr.as_str().parse::<Config>() else { return Self::default() };
         let host = config.get_hosts().first().map(|host| match host {
             Host::Tcp(name) => name.clone(),
@@ -47,7 +47,7 @@ impl Address {
     }
 
     /// A program beside `postgres`, with the password and nothing else of libpq in its environment.
-    pub fn command(&self, install: &PgInstall, program: &str) -> Command {
+    pub(crate) fn command(&self, install: &PgInstall, program: &str) -> Command {
         let mut command = Command::new(install.program(program));
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with(LIBPQ)) {

@@ -23,7 +23,12 @@ const MAX_CORES: usize = 3;
 const DEBUGINFOD: &str = "DEBUGINFOD_URLS";
 
 /// Looks for core dumps and writes a backtrace of each to the log. `limit` is for all of them.
-pub async fn log_core_dumps(pgdata: &Path, postgres: &Path, children: &Children, limit: Duration) {
+pub(crate) async fn log_core_dumps(
+    pgdata: &Path,
+    postgres: &Path,
+    children: &Children,
+    limit: Duration,
+) {
     let deadline = Instant::now() + limit;
     let cores = core_dumps(pgdata);
     for (number, core) in cores.iter().enumerate() {

@@ -16,7 +16,7 @@ use crate::spec::wire::DatabricksSettings;
 
 /// Why the settings cannot be put in force.
 #[derive(Debug, thiserror::Error)]
-pub enum DatabricksError {
+pub(crate) enum DatabricksError {
     /// Older servers know no includes in these files, and refuse such a file.
     #[error("databricks_settings need PostgreSQL 16 or newer, this is {0}")]
     Version(PgVersion),
@@ -43,7 +43,7 @@ pub enum DatabricksError {
 ///
 /// # Errors
 /// See [`DatabricksError`].
-pub fn install(
+pub(crate) fn install(
     pgdata: &Path,
     settings: &DatabricksSettings,
     version: PgVersion,

@@ -23,17 +23,17 @@ const HBA_LINE: &str = "host\tall\t\tall\t\tall\t\tmd5";
 const NO_SIZE_LIMIT: &[u8] = b"neon.max_cluster_size=-1";
 
 /// Written by a postmaster in its data directory; its last line tells its state.
-pub const POSTMASTER_PID: &str = "postmaster.pid";
+pub(crate) const POSTMASTER_PID: &str = "postmaster.pid";
 
 /// The configuration, in the data directory.
-pub const POSTGRESQL_CONF: &str = "postgresql.conf";
+pub(crate) const POSTGRESQL_CONF: &str = "postgresql.conf";
 
 /// Names of half-written files; a crash can leave one behind.
-pub const TEMP_PREFIX: &str = ".postgresql.conf.tmp-";
+pub(crate) const TEMP_PREFIX: &str = ".postgresql.conf.tmp-";
 
 /// Why a file in PGDATA is not as it should be.
 #[derive(Debug, Error)]
-pub enum FilesError {
+pub(crate) enum FilesError {
     /// The operating system said no.
     #[error(transparent)]
     File(#[from] FileError),
@@ -44,7 +44,7 @@ pub enum FilesError {
 
 /// Replaces `postgresql.conf` in one step: whoever reloads meanwhile reads the old file or the new
 /// one (04 W1). Mode 0600. Nothing is left behind when it fails.
-pub fn write_conf(pgdata: &Path, conf: &ConfFile) -> Result<(), FilesError> {
+pub(crate) fn write_conf(pgdata: &Path, conf: &ConfFile) -> Result<(), FilesError> {
     let text = conf.render()?;
     let path = pgdata.join(POSTGRESQL_CONF);
     let file = write_beside(&path, TEMP_PREFIX, text.expose().as_bytes())?;
@@ -53,7 +53,7 @@ pub fn write_conf(pgdata: &Path, conf: &ConfFile) -> Result<(), FilesError> {
 
 /// What [`ensure_line`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LineOutcome {
+pub(crate) enum LineOutcome {
     /// The line was there; nothing was written.
     AlreadyThere,
     /// The line was appended.
@@ -62,7 +62,7 @@ pub enum LineOutcome {
 
 /// Makes sure that a file, created if need be, holds exactly this line (04 §3.6). It is appended
 /// after a line feed (if the file has any line) and without one of its own.
-pub fn ensure_line(path: &Path, line: &str) -> Result<LineOutcome, FileError> {
+pub(crate) fn ensure_line(path: &Path, line: &str) -> Result<LineOutcome, FileError> {
     append_unless(path, line, |text| text.lines().any(|other| other == line))
 }
 
@@ -87,14 +87,14 @@ fn append_unless(
 }
 
 /// Lets connections from outside in (01 §9.5).
-pub fn touch_up_hba(pgdata: &Path) -> Result<LineOutcome, FileError> {
+pub(crate) fn touch_up_hba(pgdata: &Path) -> Result<LineOutcome, FileError> {
     ensure_line(&pgdata.join("pg_hba.conf"), HBA_LINE)
 }
 
 /// Lets logical replication subscribers run from the next reload on, after inherited subscriptions
 /// were dropped (04 §3.4). The last line that names the setting decides, as it does for Postgres;
 /// an equal line further up, say in the base text, is not enough (04 W10).
-pub fn enable_subscribers(pgdata: &Path) -> Result<LineOutcome, FileError> {
+pub(crate) fn enable_subscribers(pgdata: &Path) -> Result<LineOutcome, FileError> {
     append_unless(&pgdata.join("postgresql.conf"), SUBSCRIBERS_ON_LINE, |text| {
         subscribers_line(text) == Some(SUBSCRIBERS_ON_LINE)
     })
@@ -102,7 +102,7 @@ pub fn enable_subscribers(pgdata: &Path) -> Result<LineOutcome, FileError> {
 
 /// Whether subscribers run under the file as it stands. Then whatever subscriptions there are
 /// belong to this timeline, and a reconfiguration that drops none must not stop them (04 W10).
-pub fn subscribers_enabled(pgdata: &Path) -> Result<bool, FileError> {
+pub(crate) fn subscribers_enabled(pgdata: &Path) -> Result<bool, FileError> {
     let path = pgdata.join("postgresql.conf");
     let text = fs::read_to_string(&path).map_err(FileError::at("read", &path))?;
     Ok(subscribers_line(&text) == Some(SUBSCRIBERS_ON_LINE))
@@ -119,7 +119,7 @@ fn subscribers_line(text: &str) -> Option<&str> {
 /// Puts a link to `/dev/shm/` in the place of the directory `pg_dynshmem` (01 §9 step 6). With
 /// `dynamic_shared_memory_type=mmap` the segments then live in shared memory and can be swapped.
 /// The directory must be there.
-pub fn link_dynshmem(pgdata: &Path) -> Result<(), FileError> {
+pub(crate) fn link_dynshmem(pgdata: &Path) -> Result<(), FileError> {
     let path = pgdata.join("pg_dynshmem");
     fs::remove_dir_all(&path).map_err(FileError::at("remove", &path))?;
     std::os::unix::fs::symlink("/dev/shm/", &path)
@@ -127,7 +127,7 @@ pub fn link_dynshmem(pgdata: &Path) -> Result<(), FileError> {
 }
 
 /// Creates an empty `standby.signal` unless it exists (modes Static and Replica, 01 §9 step 7).
-pub fn create_standby_signal(pgdata: &Path) -> Result<(), FileError> {
+pub(crate) fn create_standby_signal(pgdata: &Path) -> Result<(), FileError> {
     let path = pgdata.join("standby.signal");
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o600);
@@ -137,7 +137,7 @@ pub fn create_standby_signal(pgdata: &Path) -> Result<(), FileError> {
 
 /// Whether the kernel promises memory only if it has it: then anonymous shared memory is dear and
 /// Postgres uses `mmap` (04 §3.2 row 14). Unreadable counts as no.
-pub fn overcommit_is_strict() -> bool {
+pub(crate) fn overcommit_is_strict() -> bool {
     fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|text| text.trim() == "2")
 }
 
@@ -149,7 +149,7 @@ pub fn overcommit_is_strict() -> bool {
 /// (04 W9).
 #[derive(Debug)]
 #[must_use = "dropping it ends the override"]
-pub struct TempOverride {
+pub(crate) struct TempOverride {
     path: PathBuf,
     ended: bool,
 }
@@ -157,7 +157,7 @@ pub struct TempOverride {
 impl TempOverride {
     /// Lifts the limit, or does nothing at all when the spec wants no catalog changes: then the
     /// file must not even exist (04 §1).
-    pub fn begin(pgdata: &Path, spec: &ComputeSpec) -> Result<Option<Self>, FileError> {
+    pub(crate) fn begin(pgdata: &Path, spec: &ComputeSpec) -> Result<Option<Self>, FileError> {
         if spec.skip_pg_catalog_updates {
             return Ok(None);
         }
@@ -170,7 +170,7 @@ impl TempOverride {
     }
 
     /// Puts the limit back.
-    pub fn end(mut self) -> Result<(), FileError> {
+    pub(crate) fn end(mut self) -> Result<(), FileError> {
         self.ended = true;
         self.empty()
     }

@@ -33,7 +33,7 @@ const JOINT: &[u8] = "\u{200B}".as_bytes();
 /// Joins lines to messages. Holds at most one message and one unfinished line, each of about
 /// the cap.
 #[derive(Debug)]
-pub struct Joiner {
+pub(crate) struct Joiner {
     cap: usize,
     /// Lines of the message so far, with prefix; empty when there is none.
     message: Vec<u8>,
@@ -43,13 +43,13 @@ pub struct Joiner {
 
 impl Joiner {
     /// A joiner that flushes when a message or line reaches `cap` bytes.
-    pub fn new(cap: usize) -> Self {
+    pub(crate) fn new(cap: usize) -> Self {
         Self { cap: cap.max(1), message: Vec::new(), line: Vec::new() }
     }
 
     /// Takes the next bytes; gives complete messages, each with its line feed, to `emit`, and
     /// each complete line to `seen`. Returns whether a line was completed.
-    pub fn feed(
+    pub(crate) fn feed(
         &mut self,
         bytes: &[u8],
         emit: &mut impl FnMut(Vec<u8>),
@@ -78,12 +78,12 @@ impl Joiner {
     }
 
     /// No line came for `SILENCE`: the message is complete. An unfinished line stays.
-    pub fn tick(&mut self, emit: &mut impl FnMut(Vec<u8>)) {
+    pub(crate) fn tick(&mut self, emit: &mut impl FnMut(Vec<u8>)) {
         self.flush(emit);
     }
 
     /// The child closed its end: everything is complete.
-    pub fn eof(&mut self, emit: &mut impl FnMut(Vec<u8>), seen: &mut impl FnMut(&[u8])) {
+    pub(crate) fn eof(&mut self, emit: &mut impl FnMut(Vec<u8>), seen: &mut impl FnMut(&[u8])) {
         if !self.line.is_empty() {
             self.end_line(emit, seen);
         }
@@ -91,7 +91,7 @@ impl Joiner {
     }
 
     /// Whether complete lines wait for more.
-    pub fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         !self.message.is_empty()
     }
 
@@ -138,14 +138,14 @@ type Tail = Arc<Mutex<VecDeque<String>>>;
 
 /// The task that reads one child's stderr. Dropping it leaves the task to the end of the pipe.
 #[derive(Debug)]
-pub struct LogCollector {
+pub(crate) struct LogCollector {
     task: JoinHandle<()>,
     tail: Tail,
 }
 
 impl LogCollector {
     /// Starts reading `stderr`. Needs a runtime.
-    pub fn start(stderr: impl AsyncRead + Send + Unpin + 'static, sink: LogSink) -> Self {
+    pub(crate) fn start(stderr: impl AsyncRead + Send + Unpin + 'static, sink: LogSink) -> Self {
         let tail = Tail::default();
         let task = tokio::spawn(collect(stderr, sink, Arc::clone(&tail)));
         Self { task, tail }
@@ -153,12 +153,12 @@ impl LogCollector {
 
     /// Waits until the child's end of the pipe is closed and everything is handed to the sink,
     /// at most `limit`: a left-over grandchild can hold the pipe open. Returns whether it is.
-    pub async fn drained(&mut self, limit: Duration) -> bool {
+    pub(crate) async fn drained(&mut self, limit: Duration) -> bool {
         self.task.is_finished() || timeout(limit, &mut self.task).await.is_ok()
     }
 
     /// The last `n` (at most 50) lines, oldest first, for error reports.
-    pub fn last_lines(&self, n: usize) -> Vec<String> {
+    pub(crate) fn last_lines(&self, n: usize) -> Vec<String> {
         let tail = self.tail.lock();
         tail.iter().skip(tail.len().saturating_sub(n)).cloned().collect()
     }

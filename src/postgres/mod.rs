@@ -10,17 +10,17 @@
 //!
 //! Invariant: Postgres is started once per process and never restarted (01 §18.2).
 
-pub mod client;
+pub(crate) mod client;
 pub mod conf;
-pub mod crash;
-pub mod databricks;
+pub(crate) mod crash;
+pub(crate) mod databricks;
 
-pub mod files;
+pub(crate) mod files;
 pub mod install;
-pub mod limits;
-pub mod log;
-pub mod process;
-pub mod ready;
-pub mod reload;
-pub mod staged;
-pub mod stop;
+pub(crate) mod limits;
+pub(crate) mod log;
+pub(crate) mod process;
+pub(crate) mod ready;
+pub(crate) mod reload;
+pub(crate) mod staged;
+pub(crate) mod stop;

@@ -28,7 +28,7 @@ const LAST_LINES: usize = 20;
 
 /// How the server program is called, for the server itself and for `--sync-safekeepers`.
 #[derive(Clone, Debug)]
-pub struct Server {
+pub(crate) struct Server {
     /// The program.
     pub postgres: PathBuf,
     /// Run it through `cgexec` (from PATH): `AUTOSCALING` is in the environment.
@@ -40,7 +40,7 @@ pub struct Server {
 
 impl Server {
     /// The command without arguments: environment set, stdin and stdout inherited, stderr piped.
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = if self.cgexec {
             let mut cgexec = Command::new("cgexec");
             cgexec.args(CGEXEC_ARGS).arg(&self.postgres);
@@ -57,7 +57,7 @@ impl Server {
 /// Postgres could not be spawned.
 #[derive(Debug, thiserror::Error)]
 #[error("could not start Postgres, {program}: {source}")]
-pub struct StartError {
+pub(crate) struct StartError {
     /// The program that was to run.
     program: String,
     source: io::Error,
@@ -65,7 +65,7 @@ pub struct StartError {
 
 /// A running (or ended) Postgres. Dropped before its end, its process group is killed.
 #[derive(Debug)]
-pub struct PostgresProcess {
+pub(crate) struct PostgresProcess {
     child: RegisteredChild,
     children: Children,
     log: Option<LogCollector>,
@@ -77,7 +77,7 @@ impl PostgresProcess {
     ///
     /// # Errors
     /// The program (or `cgexec`) cannot be run.
-    pub fn start(
+    pub(crate) fn start(
         server: &Server,
         pgdata: &Path,
         children: &Children,
@@ -97,7 +97,7 @@ impl PostgresProcess {
     /// # Errors
     /// See [`ReadyError`]; an exit comes with the last lines of the log. After a time-out
     /// Postgres still runs: stop it with [`StopLadder::immediate`].
-    pub async fn wait_ready(
+    pub(crate) async fn wait_ready(
         &mut self,
         watch: ReadyWatch,
         limits: &PostgresLimits,
@@ -110,14 +110,14 @@ impl PostgresProcess {
     }
 
     /// The end of the log, once Postgres has ended; waits for it at most `drain`.
-    pub async fn last_words(&mut self, drain: Duration) -> Vec<String> {
+    pub(crate) async fn last_words(&mut self, drain: Duration) -> Vec<String> {
         let Some(log) = &mut self.log else { return Vec::new() };
         log.drained(drain).await;
         log.last_lines(LAST_LINES)
     }
 
     /// Process id of the postmaster.
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.child.pid()
     }
 
@@ -126,7 +126,7 @@ impl PostgresProcess {
     ///
     /// # Errors
     /// Its status cannot be read.
-    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+    pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
 
@@ -134,7 +134,7 @@ impl PostgresProcess {
     ///
     /// # Errors
     /// The signal is not allowed.
-    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         self.child.signal(signal)
     }
 
@@ -142,7 +142,7 @@ impl PostgresProcess {
     ///
     /// # Errors
     /// The signal is not allowed.
-    pub fn reload(&self) -> io::Result<()> {
+    pub(crate) fn reload(&self) -> io::Result<()> {
         self.signal(Signal::SIGHUP)
     }
 
@@ -151,7 +151,7 @@ impl PostgresProcess {
     ///
     /// # Errors
     /// See [`StopError`].
-    pub async fn stop(
+    pub(crate) async fn stop(
         &mut self,
         ladder: &StopLadder,
         cut_short: impl Future<Output = ()>,
@@ -164,7 +164,7 @@ impl PostgresProcess {
 
     /// After the postmaster has ended: ends backends that outlived it, and waits for the rest
     /// of the log. Short if there is nothing to do.
-    pub async fn finish(&mut self, limits: &PostgresLimits) {
+    pub(crate) async fn finish(&mut self, limits: &PostgresLimits) {
         finish_leftovers(&self.children, self.pid(), &self.pgdata, limits.kill).await;
         if let Some(log) = &mut self.log
             && !log.drained(limits.log_drain).await

@@ -30,7 +30,7 @@ const MAX_FILE: u64 = 16 << 10;
 
 /// Why Postgres is not ready.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadyError {
+pub(crate) enum ReadyError {
     /// It ended first. The code is -1 when a signal ended it.
     #[error("Postgres exited unexpectedly with code {code}{}", quote(.last_lines))]
     Exited {
@@ -63,7 +63,7 @@ fn quote(lines: &[String]) -> String {
 
 /// A watch on PGDATA. Its thread ends when it is dropped.
 #[derive(Debug)]
-pub struct ReadyWatch {
+pub(crate) struct ReadyWatch {
     pid_file: PathBuf,
     changed: Arc<Notify>,
     /// `None`: no file events here, the file is polled.
@@ -72,7 +72,7 @@ pub struct ReadyWatch {
 
 impl ReadyWatch {
     /// Watches the existing directory `pgdata`. Call it before Postgres is spawned.
-    pub fn new(pgdata: &Path) -> Self {
+    pub(crate) fn new(pgdata: &Path) -> Self {
         let changed = Arc::new(Notify::new());
         let watcher = watch(pgdata, Arc::clone(&changed))
             .inspect_err(|e| tracing::warn!("no file events, polling postmaster.pid: {e}"))
@@ -85,7 +85,7 @@ impl ReadyWatch {
     ///
     /// # Errors
     /// See [`ReadyError`]. After `TimedOut` the child still runs; the caller ends it.
-    pub async fn wait(
+    pub(crate) async fn wait(
         self,
         exit: impl Future<Output = io::Result<ExitStatus>>,
         limit: Duration,

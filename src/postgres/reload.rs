@@ -22,7 +22,7 @@ use crate::os::opened::OpenedInTurn;
 
 /// Why a reload cannot be counted on.
 #[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
+pub(crate) enum ReloadError {
     /// The signal could not be sent.
     #[error("could not signal Postgres, process {postmaster}, to reload: {source}")]
     Signal {
@@ -51,7 +51,7 @@ pub enum ReloadError {
 ///
 /// # Errors
 /// [`ReloadError::Signal`].
-pub fn request(postmaster: i32) -> Result<(), ReloadError> {
+pub(crate) fn request(postmaster: i32) -> Result<(), ReloadError> {
     kill(Pid::from_raw(postmaster), Signal::SIGHUP)
         .map_err(|errno| ReloadError::Signal { postmaster, source: errno.into() })
 }
@@ -62,7 +62,7 @@ pub fn request(postmaster: i32) -> Result<(), ReloadError> {
 ///
 /// # Errors
 /// See [`ReloadError`]. After [`ReloadError::NotConfirmed`] it may still load the file later.
-pub async fn confirmed(
+pub(crate) async fn confirmed(
     postmaster: i32,
     conf: &Path,
     hba: &Path,

@@ -23,14 +23,14 @@ const OUTPUT_LIMIT: usize = 4096;
 /// Postgres would refuse the file: all of it on a reload, and to start at all.
 #[derive(Debug, thiserror::Error)]
 #[error("Postgres refuses the new postgresql.conf: {said}")]
-pub struct ConfRefused {
+pub(crate) struct ConfRefused {
     /// What the server said.
     said: String,
 }
 
 /// The new file, not yet in its place; deleted when dropped.
 #[derive(Debug)]
-pub struct StagedConf {
+pub(crate) struct StagedConf {
     file: NamedTempFile,
     place: PathBuf,
 }
@@ -40,7 +40,7 @@ impl StagedConf {
     ///
     /// # Errors
     /// See [`FilesError`].
-    pub fn new(pgdata: &Path, conf: &ConfFile) -> Result<Self, FilesError> {
+    pub(crate) fn new(pgdata: &Path, conf: &ConfFile) -> Result<Self, FilesError> {
         let place = pgdata.join(POSTGRESQL_CONF);
         let file = write_beside(&place, TEMP_PREFIX, conf.render()?.expose().as_bytes())?;
         Ok(Self { file, place })
@@ -52,7 +52,7 @@ impl StagedConf {
     ///
     /// # Errors
     /// The program refused the file.
-    pub async fn check(
+    pub(crate) async fn check(
         &self,
         install: &PgInstall,
         children: &Children,
@@ -83,7 +83,7 @@ impl StagedConf {
     ///
     /// # Errors
     /// See [`FileError`]; the old one is still in place.
-    pub fn put_in_place(self) -> Result<ReplacedConf, FileError> {
+    pub(crate) fn put_in_place(self) -> Result<ReplacedConf, FileError> {
         let Self { file, place } = self;
         let text = fs::read(&place).map_err(FileError::at("read", &place))?;
         put_in_place(file, &place)?;
@@ -92,7 +92,7 @@ impl StagedConf {
 }
 
 /// The content that a file had before. Holds tokens: never printed.
-pub struct ReplacedConf {
+pub(crate) struct ReplacedConf {
     place: PathBuf,
     text: Vec<u8>,
 }
@@ -108,7 +108,7 @@ impl ReplacedConf {
     ///
     /// # Errors
     /// See [`FileError`]; the other one is still in place.
-    pub fn restore(&self) -> Result<(), FileError> {
+    pub(crate) fn restore(&self) -> Result<(), FileError> {
         put_in_place(write_beside(&self.place, TEMP_PREFIX, &self.text)?, &self.place)
     }
 }
@@ -126,7 +126,7 @@ fn without_values(said: &str) -> String {
 /// Whether two files have the same lines from outside, that is, from the base text and the settings
 /// list. What the program itself writes is well formed, so such a file need not be checked again:
 /// a tenant that moves to another pageserver does not wait for it.
-pub fn same_from_outside(one: &ConfFile, other: &ConfFile) -> bool {
+pub(crate) fn same_from_outside(one: &ConfFile, other: &ConfFile) -> bool {
     from_outside(one).eq(from_outside(other))
 }
 

@@ -163,7 +163,7 @@ impl StopLadder {
 /// Ends what a dead postmaster left: processes of its group, and Postgres processes that work
 /// in PGDATA (backends have a session, and so a group, of their own). SIGKILL, at most `limit`,
 /// then reaped. Returns how many there were.
-pub async fn finish_leftovers(
+pub(crate) async fn finish_leftovers(
     children: &Children,
     group: i32,
     pgdata: &Path,

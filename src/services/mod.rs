@@ -7,9 +7,9 @@
 //! | [`monitor`] | whether users are active, and whether Postgres answers |
 //! | [`installed_extensions`] | statistics on extensions |
 
-pub mod extensions;
+pub(crate) mod extensions;
 pub mod installed_extensions;
-pub mod lfc;
+pub(crate) mod lfc;
 pub mod monitor;
 
 #[cfg(test)]

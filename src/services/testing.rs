@@ -8,21 +8,21 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 /// A limit that is over soon, but not before a busy machine has done what comes before.
-pub const SHORT: Duration = Duration::from_secs(1);
+pub(super) const SHORT: Duration = Duration::from_secs(1);
 /// A limit that no test outlives.
-pub const LONG: Duration = Duration::from_secs(3600);
+pub(super) const LONG: Duration = Duration::from_secs(3600);
 /// Far more than anything takes that has a limit.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A port where connections are neither accepted nor refused, because its queue is full.
 #[derive(Debug)]
-pub struct FullPort {
+pub(super) struct FullPort {
     socket: Socket,
     _queued: TcpStream,
 }
 
 impl FullPort {
-    pub fn open() -> Self {
+    pub(super) fn open() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
         // There is always room for one.
@@ -31,7 +31,7 @@ impl FullPort {
         Self { socket, _queued: queued }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         address(&self.socket)
     }
 }
@@ -41,7 +41,7 @@ fn address(socket: &Socket) -> SocketAddr {
 }
 
 /// A server that says this to whoever has asked for something, and then nothing more.
-pub async fn stalling(says: &'static [u8]) -> SocketAddr {
+pub(super) async fn stalling(says: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

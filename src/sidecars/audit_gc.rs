@@ -25,7 +25,7 @@ const MAX_AGE: Duration = Duration::from_secs(15 * 60);
 
 /// What one round found and did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Swept {
+pub(crate) struct Swept {
     /// Files removed.
     pub removed: usize,
     /// Those among them that rsyslogd had not read to the end.
@@ -36,7 +36,7 @@ pub struct Swept {
 
 /// Sweeps `folder` at once and then every `every`, until the handle is dropped; `size` shows the
 /// bytes. In `work_folder` rsyslogd keeps how far it has read. Needs a runtime.
-pub fn start(
+pub(crate) fn start(
     folder: PathBuf,
     work_folder: PathBuf,
     size: IntGauge,
@@ -79,7 +79,7 @@ pub fn start(
 /// # Errors
 /// The folder itself cannot be read. What goes wrong with single entries is passed over: the next
 /// round comes.
-pub fn sweep(folder: &Path, work_folder: &Path, now: SystemTime) -> io::Result<Swept> {
+pub(crate) fn sweep(folder: &Path, work_folder: &Path, now: SystemTime) -> io::Result<Swept> {
     let positions = ReadPositions::load(work_folder, folder);
     let mut swept = Swept::default();
     let mut below = Vec::new();

@@ -28,7 +28,7 @@ struct State {
 
 /// The state files about the files of one folder.
 #[derive(Debug, Default)]
-pub struct ReadPositions {
+pub(crate) struct ReadPositions {
     /// By inode. There can be several for one, under different hashes.
     states: HashMap<u64, Vec<(PathBuf, State)>>,
 }
@@ -36,7 +36,7 @@ pub struct ReadPositions {
 impl ReadPositions {
     /// Looks at all of them. `None`: nothing can be known, there is no such work folder. State files
     /// that are being written or are of another kind are passed over.
-    pub fn load(work_folder: &Path, folder: &Path) -> Option<Self> {
+    pub(crate) fn load(work_folder: &Path, folder: &Path) -> Option<Self> {
         let mut positions = Self::default();
         for entry in fs::read_dir(work_folder).ok()?.flatten() {
             let Some(inode) = inode_in(&entry.file_name().to_string_lossy()) else { continue };
@@ -53,13 +53,13 @@ impl ReadPositions {
     }
 
     /// Whether a file of this inode and size was read to its end.
-    pub fn is_read(&self, path: &Path, inode: u64, size: u64) -> bool {
+    pub(crate) fn is_read(&self, path: &Path, inode: u64, size: u64) -> bool {
         let states = self.states.get(&inode).into_iter().flatten();
         states.filter(|(_, state)| state.filename == path).any(|(_, state)| state.curr_offs >= size)
     }
 
     /// Removes those about files that are gone. Best effort: they may belong to somebody else.
-    pub fn remove_stale(&self) {
+    pub(crate) fn remove_stale(&self) {
         for (inode, states) in &self.states {
             for (path, state) in states {
                 let there = fs::symlink_metadata(&state.filename);

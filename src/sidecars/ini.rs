@@ -26,7 +26,11 @@ pub enum IniError {
 ///
 /// # Errors
 /// See [`IniError`].
-pub fn set(text: &[u8], section: &str, entries: &[(&str, &str)]) -> Result<Vec<u8>, IniError> {
+pub(crate) fn set(
+    text: &[u8],
+    section: &str,
+    entries: &[(&str, &str)],
+) -> Result<Vec<u8>, IniError> {
     for (name, value) in entries {
         check(name, value)?;
     }
@@ -91,22 +95,6 @@ pub fn set(text: &[u8], section: &str, entries: &[(&str, &str)]) -> Result<Vec<u
     Ok(out)
 }
 
-/// Value of a key as pgbouncer sees it: the last one counts.
-pub fn get<'a>(text: &'a [u8], section: &str, key: &str) -> Option<&'a [u8]> {
-    let mut inside = false;
-    let mut found = None;
-    for line in text.split_inclusive(|&b| b == b'\n') {
-        match Line::parse(line) {
-            Line::Header(name) => inside = name == section.as_bytes(),
-            Line::Setting { name, before, value_end } if inside && name == key.as_bytes() => {
-                found = line.get(before.len()..line.len() - value_end.len());
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
 /// Anything that pgbouncer would read as something else than one setting with this value.
 fn check(name: &str, value: &str) -> Result<(), IniError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
@@ -159,6 +147,22 @@ impl<'a> Line<'a> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Value of a key as pgbouncer sees it: the last one counts.
+    fn get<'a>(text: &'a [u8], section: &str, key: &str) -> Option<&'a [u8]> {
+        let mut inside = false;
+        let mut found = None;
+        for line in text.split_inclusive(|&b| b == b'\n') {
+            match Line::parse(line) {
+                Line::Header(name) => inside = name == section.as_bytes(),
+                Line::Setting { name, before, value_end } if inside && name == key.as_bytes() => {
+                    found = line.get(before.len()..line.len() - value_end.len());
+                }
+                _ => {}
+            }
+        }
+        found
+    }
 
     fn edit(text: &str, entries: &[(&str, &str)]) -> String {
         String::from_utf8(set(text.as_bytes(), "pgbouncer", entries).unwrap()).unwrap()

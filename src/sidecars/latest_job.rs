@@ -13,18 +13,18 @@ use tokio_util::task::AbortOnDropHandle;
 /// A place for one job, and the task that does what is put there. Dropping it ends the task, with the
 /// job in progress.
 #[derive(Debug)]
-pub struct LatestJob<J> {
+pub(crate) struct LatestJob<J> {
     place: watch::Sender<Option<Arc<J>>>,
     task: OnceLock<AbortOnDropHandle<()>>,
 }
 
 /// Tells a job in progress that a newer one waits.
 #[derive(Debug)]
-pub struct Superseded<J>(watch::Receiver<Option<Arc<J>>>);
+pub(crate) struct Superseded<J>(watch::Receiver<Option<Arc<J>>>);
 
 impl<J> Superseded<J> {
     /// Resolves when a newer job was put. Cancel-safe.
-    pub async fn wait(&mut self) {
+    pub(crate) async fn wait(&mut self) {
         if self.0.changed().await.is_err() {
             // Nobody can put one any more.
             std::future::pending().await
@@ -41,7 +41,7 @@ impl<J> Default for LatestJob<J> {
 impl<J: Send + Sync + 'static> LatestJob<J> {
     /// Has `job` done by the task, which the first call starts with its `work`. Needs a runtime.
     /// Returns at once.
-    pub fn put<W, F>(&self, job: J, work: W)
+    pub(crate) fn put<W, F>(&self, job: J, work: W)
     where
         W: Fn(Arc<J>, Superseded<J>) -> F + Send + 'static,
         F: Future<Output = ()> + Send,

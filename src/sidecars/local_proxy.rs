@@ -41,7 +41,7 @@ impl Default for LocalProxyPaths {
 
 /// Why local_proxy does not have its configuration, or not yet.
 #[derive(Debug, thiserror::Error)]
-pub enum LocalProxyError {
+pub(crate) enum LocalProxyError {
     /// The file cannot be written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -92,7 +92,7 @@ struct Document<'a> {
 ///
 /// # Errors
 /// None in practice.
-pub fn document(
+pub(crate) fn document(
     config: &LocalProxyConfig,
     tls: Option<&TlsConfig>,
 ) -> Result<String, serde_json::Error> {
@@ -101,7 +101,7 @@ pub fn document(
 
 /// Whom a notification reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notified {
+pub(crate) enum Notified {
     /// This process got SIGHUP.
     Owner(i32),
     /// Nobody runs; the file will be read by whoever starts.
@@ -110,7 +110,7 @@ pub enum Notified {
 
 /// local_proxy as the rest of the program sees it.
 #[derive(Debug)]
-pub struct LocalProxy {
+pub(crate) struct LocalProxy {
     paths: Arc<LocalProxyPaths>,
     blank_limit: Duration,
     jobs: LatestJob<String>,
@@ -118,13 +118,17 @@ pub struct LocalProxy {
 
 impl LocalProxy {
     /// Touches nothing. A pid file that is held but empty is looked at for `blank_limit`.
-    pub fn new(paths: LocalProxyPaths, blank_limit: Duration) -> Self {
+    pub(crate) fn new(paths: LocalProxyPaths, blank_limit: Duration) -> Self {
         Self { paths: Arc::new(paths), blank_limit, jobs: LatestJob::default() }
     }
 
     /// Has the configuration written and local_proxy told, in the background; one at a time, the
     /// newest wins. Needs a runtime.
-    pub fn configure_in_background(&self, config: &LocalProxyConfig, tls: Option<&TlsConfig>) {
+    pub(crate) fn configure_in_background(
+        &self,
+        config: &LocalProxyConfig,
+        tls: Option<&TlsConfig>,
+    ) {
         let text = match document(config, tls) {
             Ok(text) => text,
             Err(error) => return tracing::error!("error while configuring local_proxy: {error}"),
@@ -151,7 +155,7 @@ impl LocalProxy {
 ///
 /// # Errors
 /// See [`LocalProxyError`]; all but the first two leave the new file in place.
-pub async fn configure(
+pub(crate) async fn configure(
     paths: &LocalProxyPaths,
     text: &str,
     blank_limit: Duration,

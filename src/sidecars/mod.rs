@@ -13,17 +13,17 @@
 //!
 //! None of the programs is a child of ours; what is shared are files, a pid file, a console.
 
-pub mod audit_gc;
-pub mod imfile_state;
-pub mod ini;
-pub mod latest_job;
-pub mod local_proxy;
+pub(crate) mod audit_gc;
+pub(crate) mod imfile_state;
+pub(crate) mod ini;
+pub(crate) mod latest_job;
+pub(crate) mod local_proxy;
 pub mod pgbouncer;
-pub mod pid_files;
+pub(crate) mod pid_files;
 pub mod rsyslog;
 pub mod rsyslog_conf;
 #[expect(clippy::module_inception, reason = "the room is named after what it is about")]
 pub mod sidecars;
-pub mod vm_helpers;
+pub(crate) mod vm_helpers;
 
 pub use sidecars::SideDaemons;

@@ -23,7 +23,7 @@ const PID_FILE_LIMIT: u64 = 32;
 
 /// Who owns a pid file, judged by its lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PidFile {
+pub(crate) enum PidFile {
     /// Held by the process of that number.
     Held(i32),
     /// Held by a process that has not written its number yet: it is starting (04 §9.3).
@@ -39,7 +39,7 @@ pub enum PidFile {
 ///
 /// # Errors
 /// The file is there and cannot be opened, locked or read.
-pub fn try_read_pid_file(path: &Path) -> io::Result<PidFile> {
+pub(crate) fn try_read_pid_file(path: &Path) -> io::Result<PidFile> {
     // Anybody can put something there: opening a FIFO would wait for its writer.
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
@@ -63,12 +63,12 @@ pub fn try_read_pid_file(path: &Path) -> io::Result<PidFile> {
 }
 
 /// Like [`try_read_pid_file`]; a file that cannot be read counts as absent.
-pub fn read_pid_file(path: &Path) -> PidFile {
+pub(crate) fn read_pid_file(path: &Path) -> PidFile {
     try_read_pid_file(path).unwrap_or(PidFile::Absent)
 }
 
 /// Tells both of the end, unless this is a development set-up where they are not ours.
-pub fn terminate(dev: bool) {
+pub(crate) fn terminate(dev: bool) {
     if dev {
         return;
     }

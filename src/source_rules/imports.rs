@@ -31,7 +31,7 @@ fn module_of(file: &str) -> Module {
 }
 
 impl Imports {
-    pub fn of(sources: &[Source]) -> Self {
+    pub(super) fn of(sources: &[Source]) -> Self {
         let mut files: BTreeMap<_, _> =
             sources.iter().map(|source| (module_of(&source.name), source.name.as_str())).collect();
         files.insert(Vec::new(), "lib.rs");
@@ -57,7 +57,7 @@ impl Imports {
     }
 
     /// Groups of files that need each other.
-    pub fn circles(&self) -> Vec<Vec<&str>> {
+    pub(super) fn circles(&self) -> Vec<Vec<&str>> {
         let reached: BTreeMap<&str, BTreeSet<&str>> =
             self.edges.keys().map(|file| (file.as_str(), self.reached(file))).collect();
         let mut circles: BTreeSet<Vec<&str>> = BTreeSet::new();

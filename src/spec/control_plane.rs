@@ -19,7 +19,7 @@ use crate::http_client::{self, RedirectRefused, Redirects};
 use crate::secret::Secret;
 
 /// Name of the question in the metrics (03 §10).
-pub const RPC: &str = "GetConfig";
+pub(crate) const RPC: &str = "GetConfig";
 
 /// First pause after a failed try (09 §1.2); doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -74,7 +74,7 @@ impl Default for ControlPlaneLimits {
 
 /// Hears of each try: the status, or none without an answer. Made for
 /// `compute_ctl_cplane_requests_total` (09 §1.2).
-pub type Observer<'a> = &'a (dyn Fn(Option<StatusCode>) + Sync);
+pub(crate) type Observer<'a> = &'a (dyn Fn(Option<StatusCode>) + Sync);
 
 /// Why the control plane gave no configuration.
 #[derive(Debug, Error)]
@@ -145,7 +145,7 @@ impl TryError {
 }
 
 /// Fetches the configuration, with retries.
-pub async fn fetch(
+pub(crate) async fn fetch(
     control_plane: &ControlPlane,
     patience: Patience,
     observer: Observer<'_>,

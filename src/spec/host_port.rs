@@ -3,7 +3,7 @@
 /// Splits at the last colon, so that an IPv6 address can stand before it, with or without
 /// brackets (04 W18). None unless there is a host without blanks and control characters, and a
 /// port of at most 65535. The host is returned as it was written.
-pub fn split_host_port(text: &str) -> Option<(&str, u16)> {
+pub(crate) fn split_host_port(text: &str) -> Option<(&str, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
     let clean = !host.is_empty() && !host.contains(|c: char| c.is_control() || c.is_whitespace());
@@ -12,7 +12,7 @@ pub fn split_host_port(text: &str) -> Option<(&str, u16)> {
 }
 
 /// Takes the brackets off an IPv6 address.
-pub fn without_brackets(host: &str) -> &str {
+pub(crate) fn without_brackets(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 

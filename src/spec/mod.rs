@@ -4,17 +4,17 @@
 //! values that everything else uses, [`source`] says where the first document comes from. Nothing
 //! here knows the rest of the program.
 
-pub mod control_plane;
+pub(crate) mod control_plane;
 mod discreet;
 pub mod document;
 mod error;
-pub mod grpc_url;
-pub mod host_port;
-pub mod ids;
-pub mod libpq_url;
+pub(crate) mod grpc_url;
+pub(crate) mod host_port;
+pub(crate) mod ids;
+pub(crate) mod libpq_url;
 pub mod pageserver;
-pub mod parsed;
-pub mod source;
+pub(crate) mod parsed;
+pub(crate) mod source;
 pub mod wire;
 
 pub use error::SpecError;

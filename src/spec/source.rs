@@ -171,12 +171,12 @@ impl ConfigSource {
 }
 
 /// Reads a `--config` document.
-pub fn read_config(path: &Path) -> Result<Parsed<ConfigDocument>, SourceError> {
+pub(crate) fn read_config(path: &Path) -> Result<Parsed<ConfigDocument>, SourceError> {
     read(path)
 }
 
 /// Reads a bare spec; the configuration around it is the default.
-pub fn read_spec(path: &Path) -> Result<Parsed<ConfigDocument>, SourceError> {
+pub(crate) fn read_spec(path: &Path) -> Result<Parsed<ConfigDocument>, SourceError> {
     let Parsed { value, unknown_members } = read::<ComputeSpec>(path)?;
     let compute_ctl_config = ComputeCtlConfig::default();
     Ok(Parsed { value: ConfigDocument { spec: Some(value), compute_ctl_config }, unknown_members })

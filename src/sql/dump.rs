@@ -53,7 +53,7 @@ impl Default for DumpLimits {
 
 /// What is dumped, and what it takes.
 #[derive(Debug)]
-pub struct DumpRequest<'a> {
+pub(crate) struct DumpRequest<'a> {
     /// Has `pg_dump` beside its `postgres`.
     pub install: &'a PgInstall,
     /// Where the child is registered.
@@ -68,7 +68,7 @@ pub struct DumpRequest<'a> {
 
 /// There is no dump.
 #[derive(Debug, Error)]
-pub enum DumpError {
+pub(crate) enum DumpError {
     /// `--connstr` lacks host, port or user.
     #[error("--connstr does not name host, port and user, which pg_dump needs")]
     Address,
@@ -104,7 +104,7 @@ enum Broken {
 
 /// What the output is made of.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Piece {
+pub(crate) enum Piece {
     /// The next bytes.
     Bytes(Bytes),
     /// It is whole. Nothing follows.
@@ -113,7 +113,7 @@ pub enum Piece {
 
 /// A dump in progress. Dropping it ends the child.
 #[derive(Debug)]
-pub struct Dump {
+pub(crate) struct Dump {
     /// The first bytes.
     pub first: Bytes,
     /// All the others. A channel that ends without [`Piece::Complete`] means a dump that broke.
@@ -121,7 +121,7 @@ pub struct Dump {
 }
 
 /// Starts a dump and waits for its first bytes.
-pub async fn start(request: DumpRequest<'_>) -> Result<Dump, DumpError> {
+pub(crate) async fn start(request: DumpRequest<'_>) -> Result<Dump, DumpError> {
     let DumpRequest { install, children, address, database, limits } = request;
     let (Some(host), Some(port), Some(user)) = (&address.host, address.port, &address.user) else {
         return Err(DumpError::Address);

@@ -34,11 +34,11 @@ fn visits() -> MutexGuard<'static, Visits> {
 
 /// A visit of ours in a users' database, until it is dropped.
 #[derive(Debug)]
-pub struct Footprint(());
+pub(super) struct Footprint(());
 
 impl Footprint {
     /// None for a database that is not a users' one.
-    pub fn begin(database: &str) -> Option<Self> {
+    pub(super) fn begin(database: &str) -> Option<Self> {
         if OURS.contains(&database) {
             return None;
         }

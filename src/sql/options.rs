@@ -137,7 +137,7 @@ pub(super) struct Hardening<'a> {
 
 impl Hardening<'_> {
     /// The text of the start-up parameter `options`: `own` are those of the operator.
-    pub fn startup_options(&self, own: Option<&str>) -> String {
+    pub(super) fn startup_options(&self, own: Option<&str>) -> String {
         let mut words = self.for_anybody();
         words.extend(SUPERUSER.iter().copied().map(option));
         if let Some(own) = own {
@@ -150,7 +150,7 @@ impl Hardening<'_> {
 
     /// The same for a login that is no superuser itself, only a member of the role: the options
     /// that it may give, and a message that sets the others once the role is in force.
-    pub fn in_two_steps(&self, own: Option<&str>) -> (String, String) {
+    pub(super) fn in_two_steps(&self, own: Option<&str>) -> (String, String) {
         let mut words = self.for_anybody();
         if let Some(own) = own {
             words.extend([own.to_owned(), option(SEARCH_PATH)]);

@@ -1,19 +1,19 @@
 //! Names and literals as SQL text (02 §8.2 to §8.6, 05 §16).
 
 /// A SQL literal: `'` and `\` doubled, in quotes, with an `E` in front when there was a backslash.
-pub fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     let prefix = if text.contains('\\') { "E'" } else { "'" };
     format!("{prefix}{}'", text.replace('\'', "''").replace('\\', "\\\\"))
 }
 
 /// An identifier: always in `"`, inner ones doubled. Not idempotent.
-pub fn identifier(name: &str) -> String {
+pub(crate) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A dollar-quoted literal, and the tag for the anonymous block around it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DollarQuoted {
+pub(crate) struct DollarQuoted {
     /// `$tag$text$tag$`.
     pub literal: String,
     /// A tag that cannot end early inside the literal.
@@ -22,7 +22,7 @@ pub struct DollarQuoted {
 
 /// Quotes a text for use inside an anonymous block. The tag is as many `x` as the text does not
 /// contain, so neither it nor the longer outer tag can occur in the text.
-pub fn dollar_quoted(text: &str) -> DollarQuoted {
+pub(crate) fn dollar_quoted(text: &str) -> DollarQuoted {
     let mut tag = "x".to_owned();
     while text.contains(&tag) {
         tag.push('x');
@@ -36,7 +36,7 @@ pub fn dollar_quoted(text: &str) -> DollarQuoted {
 /// A name of a role is UTF-8, whatever the encoding of the database, and a server takes no text whose
 /// bytes are wrong in that encoding (`EUC_JP` has no `\xE3\x81`). So a name that is not ASCII is looked
 /// up by its bytes, on the server.
-pub fn naming(template: &str, roles: &[&str]) -> String {
+pub(crate) fn naming(template: &str, roles: &[&str]) -> String {
     if roles.iter().all(|role| role.is_ascii()) {
         let mut roles = roles.iter();
         let mut pieces = template.split("%I");
@@ -52,7 +52,7 @@ pub fn naming(template: &str, roles: &[&str]) -> String {
 }
 
 /// [`naming`] for a schema of the database, and after it a role.
-pub fn naming_schema(template: &str, schema: &str, role: &str) -> String {
+pub(crate) fn naming_schema(template: &str, schema: &str, role: &str) -> String {
     if schema.is_ascii() && role.is_ascii() {
         return naming(template, &[schema, role]);
     }
@@ -68,13 +68,13 @@ fn in_block(template: &str, names: &[String]) -> String {
 }
 
 /// An expression for the name of a role, for databases of users. See [`naming`].
-pub fn role_expression(role: &str) -> String {
+pub(crate) fn role_expression(role: &str) -> String {
     if role.is_ascii() { literal(role) } else { role_by_bytes(role) }
 }
 
 /// An expression for a name of something that the database has for itself, which is in its own
 /// encoding.
-pub fn schema_expression(schema: &str) -> String {
+pub(crate) fn schema_expression(schema: &str) -> String {
     if schema.is_ascii() {
         return literal(schema);
     }
@@ -88,7 +88,7 @@ fn hexadecimal(text: &str) -> String {
 
 /// An expression for the name of a role inside an anonymous block, for databases of users. See
 /// [`naming`].
-pub fn role_in_block(role: &str) -> String {
+pub(crate) fn role_in_block(role: &str) -> String {
     if role.is_ascii() { dollar_quoted(role).literal } else { role_by_bytes(role) }
 }
 

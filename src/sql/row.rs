@@ -93,34 +93,34 @@ pub(super) fn foreign_bytes(name: &str) -> Option<Vec<u8>> {
 pub(crate) struct TypedRow<'a>(pub &'a Row);
 
 impl TypedRow<'_> {
-    pub fn bad(&self, column: usize) -> SessionError {
+    pub(crate) fn bad(&self, column: usize) -> SessionError {
         let kind = self.0.try_get(0).ok().flatten().unwrap_or("unknown");
         SessionError::Answer(format!("column {column} of a row about {kind:?}"))
     }
 
-    pub fn optional(&self, column: usize) -> Result<Option<&str>, SessionError> {
+    pub(crate) fn optional(&self, column: usize) -> Result<Option<&str>, SessionError> {
         self.0.try_get(column).map_err(|_| self.bad(column))
     }
 
-    pub fn text(&self, column: usize) -> Result<&str, SessionError> {
+    pub(crate) fn text(&self, column: usize) -> Result<&str, SessionError> {
         self.optional(column)?.ok_or_else(|| self.bad(column))
     }
 
-    pub fn owned(&self, column: usize) -> Result<String, SessionError> {
+    pub(crate) fn owned(&self, column: usize) -> Result<String, SessionError> {
         self.text(column).map(str::to_owned)
     }
 
     /// A name that is compared with others, see [`Row::name`].
-    pub fn name(&self, column: usize) -> Result<String, SessionError> {
+    pub(crate) fn name(&self, column: usize) -> Result<String, SessionError> {
         self.optional_name(column)?.ok_or_else(|| self.bad(column))
     }
 
-    pub fn optional_name(&self, column: usize) -> Result<Option<String>, SessionError> {
+    pub(crate) fn optional_name(&self, column: usize) -> Result<Option<String>, SessionError> {
         let name = self.0.name(column).map_err(|_| self.bad(column))?;
         Ok(name.map(str::to_owned))
     }
 
-    pub fn flag(&self, column: usize) -> Result<bool, SessionError> {
+    pub(crate) fn flag(&self, column: usize) -> Result<bool, SessionError> {
         match self.text(column)? {
             "t" => Ok(true),
             "f" => Ok(false),
@@ -128,7 +128,7 @@ impl TypedRow<'_> {
         }
     }
 
-    pub fn number<T: std::str::FromStr>(&self, column: usize) -> Result<T, SessionError> {
+    pub(crate) fn number<T: std::str::FromStr>(&self, column: usize) -> Result<T, SessionError> {
         self.text(column)?.parse().map_err(|_| self.bad(column))
     }
 }

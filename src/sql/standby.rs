@@ -57,7 +57,7 @@ impl Default for PromotionLimits {
 
 /// A session on the server that is to be a primary.
 #[derive(Debug)]
-pub struct Standby {
+pub(crate) struct Standby {
     session: MaintenanceSession,
     limits: PromotionLimits,
     /// Settings that are above `postgresql.conf` because of us.
@@ -66,7 +66,7 @@ pub struct Standby {
 
 /// How far the server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
+pub(crate) struct Position {
     /// It is a replica still.
     pub in_recovery: bool,
     /// None before the first record.
@@ -78,7 +78,7 @@ impl Standby {
     ///
     /// # Errors
     /// With the documented context.
-    pub async fn connect(
+    pub(crate) async fn connect(
         config: &SessionConfig,
         deadlines: SessionDeadlines,
         limits: PromotionLimits,
@@ -92,7 +92,7 @@ impl Standby {
     ///
     /// # Errors
     /// Not in time, or the server does not answer.
-    pub async fn catch_up(&self, wanted: Lsn) -> anyhow::Result<Position> {
+    pub(crate) async fn catch_up(&self, wanted: Lsn) -> anyhow::Result<Position> {
         let began = Instant::now();
         loop {
             let position = self.position().await.context("getting last replay lsn")?;
@@ -123,7 +123,7 @@ impl Standby {
     ///
     /// # Errors
     /// With the documented contexts; see [`Self::retract`].
-    pub async fn announce(&mut self, safekeepers: &str) -> anyhow::Result<()> {
+    pub(crate) async fn announce(&mut self, safekeepers: &str) -> anyhow::Result<()> {
         match self.alter_system(SAFEKEEPERS, safekeepers).await {
             Err(error) if is_unknown(&error) => {
                 tracing::info!("this server does not know {SAFEKEEPERS}, so it is not set");
@@ -153,7 +153,7 @@ impl Standby {
     ///
     /// # Errors
     /// The first one that could not be taken back.
-    pub async fn retract(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn retract(&mut self) -> anyhow::Result<()> {
         while let Some(name) = self.announced.last() {
             let reset = format!("ALTER SYSTEM RESET {name}");
             match self.call(&reset, self.limits.statement).await {
@@ -167,12 +167,12 @@ impl Standby {
     }
 
     /// An earlier attempt may have announced, so that [`Self::retract`] has something to do.
-    pub fn assume_announced(&mut self) {
+    pub(crate) fn assume_announced(&mut self) {
         self.announced = vec![SAFEKEEPERS, SYNCHRONOUS];
     }
 
     /// Whether there is something to take back.
-    pub const fn has_announced(&self) -> bool {
+    pub(crate) const fn has_announced(&self) -> bool {
         !self.announced.is_empty()
     }
 
@@ -181,7 +181,7 @@ impl Standby {
     ///
     /// # Errors
     /// It is in recovery still. It may leave it later.
-    pub async fn promote(&self) -> anyhow::Result<()> {
+    pub(crate) async fn promote(&self) -> anyhow::Result<()> {
         let said = async { column::<bool>(&self.row(PROMOTE, self.limits.promote).await?, 0) };
         let said = said.await;
         match (&said, self.position().await) {
@@ -197,7 +197,7 @@ impl Standby {
     ///
     /// # Errors
     /// The server does not answer.
-    pub async fn promote_unwatched(&self) -> anyhow::Result<()> {
+    pub(crate) async fn promote_unwatched(&self) -> anyhow::Result<()> {
         self.row(PROMOTE_LATER, self.limits.statement).await.map(drop)
     }
 
@@ -205,7 +205,7 @@ impl Standby {
     ///
     /// # Errors
     /// No answer.
-    pub async fn has_left_recovery(&self) -> anyhow::Result<bool> {
+    pub(crate) async fn has_left_recovery(&self) -> anyhow::Result<bool> {
         Ok(!self.position().await?.in_recovery)
     }
 
@@ -213,7 +213,7 @@ impl Standby {
     ///
     /// # Errors
     /// It cannot.
-    pub async fn check_writable(&self) -> anyhow::Result<()> {
+    pub(crate) async fn check_writable(&self) -> anyhow::Result<()> {
         let row = self.row(READ_ONLY, self.limits.statement).await;
         let row = row.context("getting transaction_read_only")?;
         let read_only: &str = column(&row, 0)?;

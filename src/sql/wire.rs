@@ -58,7 +58,7 @@ pub(super) struct Wire<S> {
 }
 
 impl<S> Wire<S> {
-    pub fn new(stream: S, database: Option<Arc<[u8]>>) -> Self {
+    pub(super) fn new(stream: S, database: Option<Arc<[u8]>>) -> Self {
         Self {
             stream,
             database,

@@ -4,17 +4,17 @@ use super::pgdata::Wiped;
 
 /// Trash that waits for its deletion.
 #[derive(Debug, Default)]
-pub struct Leftovers(Vec<Wiped>);
+pub(crate) struct Leftovers(Vec<Wiped>);
 
 impl Leftovers {
     /// Keeps it until the start is over.
-    pub fn keep(&mut self, wiped: Wiped) {
+    pub(crate) fn keep(&mut self, wiped: Wiped) {
         self.0.push(wiped);
     }
 
     /// Deletes all of it on a thread of its own. What is not done when the process ends is found
     /// and deleted by the next start.
-    pub fn delete_in_background(&mut self) {
+    pub(crate) fn delete_in_background(&mut self) {
         let trash = std::mem::take(&mut self.0);
         if trash.is_empty() {
             return;

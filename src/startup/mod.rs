@@ -15,11 +15,11 @@
 //! What stands one above the other runs at the same time. Invariant: dropping [`start`] stops
 //! everything it began, except a Postgres that it has put into the caller's hands.
 
-pub mod leftovers;
-pub mod pgdata;
-pub mod stale;
-pub mod warmup;
-pub mod watch;
+pub(crate) mod leftovers;
+pub(crate) mod pgdata;
+pub(crate) mod stale;
+pub(crate) mod warmup;
+pub(crate) mod watch;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -46,11 +46,11 @@ use crate::storage::sync::{self, SyncRequest};
 use crate::storage::target::PageserverTarget;
 use crate::telemetry::log_files;
 use crate::tls::TlsState;
-pub use leftovers::Leftovers;
+pub(crate) use leftovers::Leftovers;
 
 /// From a spec to a Postgres that is configured. The process is put into `postgres` as soon as it
 /// exists, so that whoever gives the start up can stop it.
-pub async fn start(
+pub(crate) async fn start(
     node: &Arc<ComputeNode>,
     accepted: &AcceptedSpec,
     tls: &mut TlsState,
@@ -97,7 +97,7 @@ pub async fn start(
 }
 
 /// Shows `running`, with all metrics in one line (01 §20.1), and begins to watch.
-pub fn finish(node: &Arc<ComputeNode>, postmaster: i32) {
+pub(crate) fn finish(node: &Arc<ComputeNode>, postmaster: i32) {
     let total = millis(node.elapsed());
     node.update_metrics(|metrics| metrics.total_startup_ms = total);
     // Fails only if a signal has come in between; the driver notices that next.
@@ -312,7 +312,7 @@ async fn start_postgres(
 /// How the server program is run for a spec: with the storage token, if it has one, in the
 /// environment (01 §2), the token for the control plane, which Neon's extension reads there
 /// (05 §17), and what Lakebase mode adds to that (04 §16).
-pub fn server(node: &ComputeNode, spec: &ParsedSpec) -> Server {
+pub(crate) fn server(node: &ComputeNode, spec: &ParsedSpec) -> Server {
     let token = spec.storage_token();
     let token = token.map(|token| ("NEON_AUTH_TOKEN".to_owned(), token.clone()));
     let control_plane = node.params.control_plane_token.iter();
@@ -329,7 +329,7 @@ pub fn server(node: &ComputeNode, spec: &ParsedSpec) -> Server {
 }
 
 /// What `--sync-safekeepers` needs, at the start and at the end.
-pub fn sync_request<'a>(node: &'a ComputeNode, server: &'a Server) -> SyncRequest<'a> {
+pub(crate) fn sync_request<'a>(node: &'a ComputeNode, server: &'a Server) -> SyncRequest<'a> {
     SyncRequest {
         install: &node.params.install,
         server,

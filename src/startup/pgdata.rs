@@ -30,7 +30,7 @@ const CONF: &str = "postgresql.conf";
 
 /// What stands in the way of using a directory as PGDATA.
 #[derive(Debug, thiserror::Error)]
-pub enum PgDataError {
+pub(crate) enum PgDataError {
     /// The parent is missing.
     #[error(
         "the data directory {0} cannot be created because its parent directory does not exist: \
@@ -75,7 +75,7 @@ fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
 
 /// PGDATA is ours while this value lives; the kernel frees it when the process ends in any way.
 #[derive(Debug)]
-pub struct PgDataLock {
+pub(crate) struct PgDataLock {
     _dir: Flock<File>,
 }
 
@@ -84,7 +84,7 @@ impl PgDataLock {
     ///
     /// # Errors
     /// All of [`PgDataError`] but `Foreign`.
-    pub fn acquire(path: &Path) -> Result<Self, PgDataError> {
+    pub(crate) fn acquire(path: &Path) -> Result<Self, PgDataError> {
         match DirBuilder::new().mode(0o700).create(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 return Err(PgDataError::NoParent(path.to_owned()));
@@ -111,7 +111,7 @@ impl PgDataLock {
 
 /// What a directory holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
+pub(crate) enum Content {
     /// Nothing, or only leftovers of our own.
     Empty,
     /// Has `PG_VERSION`.
@@ -129,7 +129,7 @@ pub enum Content {
 ///
 /// # Errors
 /// The directory, or its `postgresql.conf`, cannot be read.
-pub fn classify(path: &Path) -> Result<Content, PgDataError> {
+pub(crate) fn classify(path: &Path) -> Result<Content, PgDataError> {
     let names = entries(path)?;
     let foreign = names.iter().find(|n| !is_inner_trash(n) && !is_temp(n));
     let Some(example) = foreign else { return Ok(Content::Empty) };
@@ -183,14 +183,14 @@ fn is_trash(name: &OsStr, prefix: &str) -> bool {
 /// deletion to the next start.
 #[derive(Debug)]
 #[must_use = "the old content still takes disk space until empty_trash"]
-pub struct Wiped {
+pub(crate) struct Wiped {
     trash: Vec<PathBuf>,
 }
 
 impl Wiped {
     /// Deletes the old content, and what crashed predecessors left of theirs. Blocks for
     /// seconds: call it off the start-up path. What cannot be deleted is logged and left.
-    pub fn empty_trash(self) {
+    pub(crate) fn empty_trash(self) {
         for dir in self.trash {
             match fs::remove_dir_all(&dir) {
                 Ok(()) => tracing::debug!("deleted the old content in {}", dir.display()),
@@ -206,7 +206,7 @@ impl Wiped {
 ///
 /// # Errors
 /// `Foreign` without `force`, before anything is changed; `Io` if an entry cannot be moved.
-pub fn wipe(path: &Path, force: bool) -> Result<Wiped, PgDataError> {
+pub(crate) fn wipe(path: &Path, force: bool) -> Result<Wiped, PgDataError> {
     if let Content::Foreign { example } = classify(path)?
         && !force
     {

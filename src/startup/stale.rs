@@ -28,7 +28,7 @@ const ROUNDS: usize = 3;
 
 /// Leftovers could not be ended.
 #[derive(Debug, thiserror::Error)]
-pub enum StaleError {
+pub(crate) enum StaleError {
     /// `/proc` or PGDATA cannot be read.
     #[error("could not look for processes that still run on {path}: {source}")]
     Look {
@@ -60,7 +60,10 @@ pub enum StaleError {
 ///
 /// # Errors
 /// See [`StaleError`]; PGDATA must not be touched then.
-pub async fn stop_stale(pgdata: &Path, limits: &PostgresLimits) -> Result<usize, StaleError> {
+pub(crate) async fn stop_stale(
+    pgdata: &Path,
+    limits: &PostgresLimits,
+) -> Result<usize, StaleError> {
     let look_failed = |source| StaleError::Look { path: pgdata.to_owned(), source };
     let real = std::fs::canonicalize(pgdata).map_err(look_failed)?;
     let found = find(&real).map_err(look_failed)?;

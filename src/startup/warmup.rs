@@ -20,7 +20,7 @@ use crate::postgres::stop::StopLadder;
 const OUTPUT_LIMIT: usize = 4096;
 
 /// Runs it to its end.
-pub async fn run(node: &ComputeNode) {
+pub(crate) async fn run(node: &ComputeNode) {
     let began = Instant::now();
     let mut directory = node.params.pgdata.clone().into_os_string();
     directory.push(".warmup");

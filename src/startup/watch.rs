@@ -18,7 +18,7 @@ use crate::sql::{SessionConfig, SessionError};
 type Specs = watch::Receiver<Option<Arc<ParsedSpec>>>;
 
 /// Begins both.
-pub fn begin(node: &Arc<ComputeNode>) {
+pub(crate) fn begin(node: &Arc<ComputeNode>) {
     let mut specs = node.watch_spec();
     let Some(first) = specs.borrow_and_update().clone() else { return };
     let begun = monitor(node, &first).and_then(|()| extensions(node, &first, specs));

@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::connection::PageserverConnection;
 use super::errors::{BasebackupError, FetchError, UnpackError, chain};
 use super::progress::Progress;
-pub use super::request::BasebackupRequest;
+pub(crate) use super::request::BasebackupRequest;
 use super::rotation::{Failure, Rotation};
 use super::target::{Endpoint, PageserverTarget};
 use super::unpack::Unpacker;
@@ -61,7 +61,7 @@ impl Default for BasebackupLimits {
 
 /// Figures of the successful try (06 §3.9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BasebackupStats {
+pub(crate) struct BasebackupStats {
     /// `pageserver_connect_micros`: connecting and authenticating.
     pub connect_micros: u64,
     /// `basebackup_bytes`: compressed.
@@ -72,13 +72,13 @@ pub struct BasebackupStats {
 
 /// A connection that is being opened before it is needed. Dropping it gives it up.
 #[derive(Debug)]
-pub struct EarlyConnection {
+pub(crate) struct EarlyConnection {
     task: AbortOnDropHandle<(Result<PageserverConnection, FetchError>, Instant)>,
 }
 
 impl EarlyConnection {
     /// Begins to connect to the first pageserver. `limit` as in [`BasebackupLimits::connect`].
-    pub fn start(target: &PageserverTarget, limit: Duration) -> Self {
+    pub(crate) fn start(target: &PageserverTarget, limit: Duration) -> Self {
         let target = target.clone();
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             (PageserverConnection::open(&target, limit).await, Instant::now())
@@ -97,7 +97,7 @@ impl EarlyConnection {
 ///
 /// An early connection that could not be opened is the first failed try; one that was opened and
 /// has been lost since is replaced at once.
-pub async fn get_basebackup(
+pub(crate) async fn get_basebackup(
     request: BasebackupRequest<'_>,
     early: Option<EarlyConnection>,
     limits: BasebackupLimits,

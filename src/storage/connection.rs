@@ -13,7 +13,7 @@ use super::target::{Endpoint, PageserverTarget};
 
 /// An open connection that nothing was asked on yet, or that streams an archive.
 #[derive(Debug)]
-pub struct PageserverConnection(Kind);
+pub(crate) struct PageserverConnection(Kind);
 
 #[derive(Debug)]
 enum Kind {
@@ -24,12 +24,15 @@ enum Kind {
 impl PageserverConnection {
     /// Connects to the first pageserver of shard 0 and, over libpq, authenticates. `limit` holds
     /// for each of its addresses; a libpq URL may ask for less.
-    pub async fn open(target: &PageserverTarget, limit: Duration) -> Result<Self, FetchError> {
+    pub(crate) async fn open(
+        target: &PageserverTarget,
+        limit: Duration,
+    ) -> Result<Self, FetchError> {
         Self::open_endpoint(target.endpoint(0), limit).await
     }
 
     /// As [`Self::open`], to one of them, counted from 0 ([`PageserverTarget::pageservers`]).
-    pub async fn open_for(
+    pub(crate) async fn open_for(
         target: &PageserverTarget,
         number: u32,
         limit: Duration,
@@ -50,7 +53,7 @@ impl PageserverConnection {
     }
 
     /// Who it goes to, as `host:port` or the path of a socket.
-    pub fn peer(&self) -> &str {
+    pub(crate) fn peer(&self) -> &str {
         match &self.0 {
             Kind::Libpq(connection) => connection.peer(),
             Kind::Grpc(connection) => connection.peer(),
@@ -59,12 +62,12 @@ impl PageserverConnection {
 
     /// Whether the pageserver has accepted the token by now. Over gRPC it sees it with the first
     /// call.
-    pub const fn is_logged_in(&self) -> bool {
+    pub(crate) const fn is_logged_in(&self) -> bool {
         matches!(self.0, Kind::Libpq(_))
     }
 
     /// How long connecting and authenticating took.
-    pub const fn connect_time(&self) -> Duration {
+    pub(crate) const fn connect_time(&self) -> Duration {
         match &self.0 {
             Kind::Libpq(connection) => connection.connect_time(),
             Kind::Grpc(connection) => connection.connect_time(),

@@ -13,7 +13,7 @@ use crate::spec::{Lsn, ShardIndex};
 
 /// What a failed try means for the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorClass {
+pub(crate) enum ErrorClass {
     /// No try can help, wherever: the configuration, the local disk, an archive that is refused.
     Local,
     /// Asking this pageserver again cannot help; another one may do it.
@@ -26,7 +26,7 @@ pub enum ErrorClass {
 /// the last try, with the server's own words, is its source.
 #[derive(Debug, Error)]
 #[error("failed to get basebackup@{lsn}")]
-pub struct BasebackupError {
+pub(crate) struct BasebackupError {
     /// Where it was asked for; `0/0` for the latest.
     pub lsn: Lsn,
     /// Number of tries made.
@@ -38,7 +38,7 @@ pub struct BasebackupError {
 
 /// Why one try failed. Peers are named as `host:port`; no text holds a password.
 #[derive(Debug, Error)]
-pub enum FetchError {
+pub(crate) enum FetchError {
     /// No shard 0 in the map.
     #[error("shard connection info missing for shard {0}")]
     NoShard(ShardIndex),
@@ -114,7 +114,7 @@ impl FetchError {
     /// authorization, 42 a command that the server does not understand. Nearly everything else,
     /// a bad token included, comes as `XX000` and may pass (06 §3.2). Of the gRPC statuses those
     /// with the same meanings end it; all others may pass while a tenant moves (06 §5.4).
-    pub fn class(&self) -> ErrorClass {
+    pub(crate) fn class(&self) -> ErrorClass {
         match self {
             Self::NoShard(_) | Self::NoPageserver | Self::Address(_) | Self::BadToken => {
                 ErrorClass::Local
@@ -135,7 +135,7 @@ impl FetchError {
 
 /// Why an archive could not be unpacked.
 #[derive(Debug, Error)]
-pub enum UnpackError {
+pub(crate) enum UnpackError {
     /// Not a single byte.
     #[error("the archive is empty: the pageserver sent no data")]
     Empty,
@@ -200,7 +200,7 @@ pub enum UnpackError {
 
 impl UnpackError {
     /// Whether another try would end the same way.
-    pub const fn is_permanent(&self) -> bool {
+    pub(crate) const fn is_permanent(&self) -> bool {
         match self {
             Self::Climbing(_)
             | Self::Headers

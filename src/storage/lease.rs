@@ -28,7 +28,7 @@ use crate::spec::{ComputeMode, ParsedSpec, ShardIndex};
 use crate::telemetry::lease_metrics::LeaseMetrics;
 
 /// The spec in force, and every later one.
-pub type Specs = watch::Receiver<Option<Arc<ParsedSpec>>>;
+pub(crate) type Specs = watch::Receiver<Option<Arc<ParsedSpec>>>;
 
 /// How long to wait for and between requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,11 @@ impl Default for LeaseLimits {
 
 /// Begins to follow the specs, of which the one in force counts as the first. Dropping the handle
 /// ends it.
-pub fn start(specs: Specs, limits: LeaseLimits, metrics: LeaseMetrics) -> AbortOnDropHandle<()> {
+pub(crate) fn start(
+    specs: Specs,
+    limits: LeaseLimits,
+    metrics: LeaseMetrics,
+) -> AbortOnDropHandle<()> {
     let first = specs.borrow().as_deref().and_then(pin);
     let task = Task { first, specs, limits, metrics };
     AbortOnDropHandle::new(tokio::spawn(task.run()))

@@ -14,33 +14,29 @@
 //! Invariant: whatever fails, and whenever a future of this module is dropped, no task, thread or
 //! socket is left behind, and nothing was written outside the data directory.
 
-pub mod basebackup;
-pub mod connection;
-pub mod errors;
+pub(crate) mod basebackup;
+pub(crate) mod connection;
+pub(crate) mod errors;
 mod grpc;
-pub mod lease;
+pub(crate) mod lease;
 mod lease_request;
 mod libpq;
-pub mod page_api;
+pub(crate) mod page_api;
 mod pipe;
-pub mod progress;
+pub(crate) mod progress;
 mod request;
 mod rotation;
-pub mod safekeepers;
+pub(crate) mod safekeepers;
 mod simple_query;
-pub mod sync;
-pub mod sync_verdict;
-pub mod target;
+pub(crate) mod sync;
+pub(crate) mod sync_verdict;
+pub(crate) mod target;
 #[cfg(test)]
 mod testing;
 mod tree;
-pub mod unpack;
+pub(crate) mod unpack;
 
-pub use basebackup::{BasebackupLimits, BasebackupStats, EarlyConnection, get_basebackup};
-pub use errors::{BasebackupError, FetchError};
-pub use lease::LeaseLimits;
-pub use progress::Progress;
-pub use request::BasebackupRequest;
-pub use safekeepers::{SyncCheck, check_safekeepers};
-pub use target::PageserverTarget;
-pub use tree::clean_for_retry;
+pub(crate) use basebackup::BasebackupLimits;
+pub(crate) use lease::LeaseLimits;
+pub(crate) use progress::Progress;
+pub(crate) use target::PageserverTarget;

@@ -4,6 +4,7 @@
 #![allow(
     missing_docs,
     missing_debug_implementations,
+    unreachable_pub,
     clippy::all,
     clippy::allow_attributes_without_reason,
     reason = "generated; what there is to say is in the .proto file"

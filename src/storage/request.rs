@@ -7,7 +7,7 @@ use crate::spec::{Lsn, TenantId, TimelineId};
 
 /// What to fetch, from where, to where.
 #[derive(Debug, Clone, Copy)]
-pub struct BasebackupRequest<'a> {
+pub(crate) struct BasebackupRequest<'a> {
     /// Whom to ask.
     pub target: &'a PageserverTarget,
     /// Owner of the timeline.

@@ -22,7 +22,7 @@ use crate::spec::{Lsn, TenantId, TimelineId};
 
 /// Whom to ask about what.
 #[derive(Debug, Clone, Copy)]
-pub struct SyncCheckRequest<'a> {
+pub(crate) struct SyncCheckRequest<'a> {
     /// `host:port` each.
     pub safekeepers: &'a [String],
     /// Owner of the timeline.
@@ -35,7 +35,7 @@ pub struct SyncCheckRequest<'a> {
 
 /// What a safekeeper said, or that it was not waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SafekeeperReport {
+pub(crate) struct SafekeeperReport {
     /// `host:port`.
     pub address: String,
     /// Absent when the verdict was clear before its answer came.
@@ -44,7 +44,7 @@ pub struct SafekeeperReport {
 
 /// Result of the quick check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SyncCheck {
+pub(crate) enum SyncCheck {
     /// A quorum agrees; `0/0` when the timeline holds nothing yet.
     InSync(Lsn),
     /// A quorum answered, and a full sync is needed.
@@ -86,7 +86,7 @@ impl fmt::Display for SyncCheck {
 /// Asks all safekeepers at once. `limit` is what each has for connecting and answering (300 ms in
 /// production). When a quorum answers and differs, all are asked a second time. Never fails:
 /// problems are part of the result, which is also logged.
-pub async fn check_safekeepers(request: SyncCheckRequest<'_>, limit: Duration) -> SyncCheck {
+pub(crate) async fn check_safekeepers(request: SyncCheckRequest<'_>, limit: Duration) -> SyncCheck {
     tracing::info!("checking if safekeepers are synced");
     let (mut result, mut reports) = ask_all(request, limit).await;
     if result == Verdict::Differ {
@@ -107,7 +107,10 @@ pub async fn check_safekeepers(request: SyncCheckRequest<'_>, limit: Duration) -
 
 /// Asks all safekeepers at once and waits for every answer, for those who want to know about each
 /// of them. `limit` as in [`check_safekeepers`].
-pub async fn ask_each(request: SyncCheckRequest<'_>, limit: Duration) -> Vec<SafekeeperReport> {
+pub(crate) async fn ask_each(
+    request: SyncCheckRequest<'_>,
+    limit: Duration,
+) -> Vec<SafekeeperReport> {
     let asked = request.safekeepers.iter().map(|address| async move {
         let answer = Some(ask(request, address, limit).await);
         SafekeeperReport { address: address.clone(), answer }

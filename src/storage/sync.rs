@@ -52,7 +52,7 @@ impl Default for SyncLimits {
 
 /// What the child needs.
 #[derive(Debug, Clone)]
-pub struct SyncRequest<'a> {
+pub(crate) struct SyncRequest<'a> {
     /// The installation whose `postgres` is run.
     pub install: &'a PgInstall,
     /// How it is run, with the token for the safekeepers in its environment.
@@ -69,7 +69,7 @@ pub struct SyncRequest<'a> {
 
 /// Why a sync gave no LSN.
 #[derive(Debug, Error)]
-pub enum SyncError {
+pub(crate) enum SyncError {
     /// A vanilla server; told by its bytes, not by trying.
     #[error(
         "{} does not know --sync-safekeepers: the safekeepers can only be brought to agreement by \
@@ -125,7 +125,7 @@ async fn require_support(install: &PgInstall) -> Result<(), SyncError> {
 
 /// The sync of a start, with retries. One run waits for a quorum of safekeepers, at most for
 /// `limit`; a run that did not find one in that time is not repeated.
-pub async fn sync_with_retries(
+pub(crate) async fn sync_with_retries(
     request: SyncRequest<'_>,
     limit: Duration,
 ) -> Result<Lsn, SyncError> {
@@ -156,7 +156,7 @@ fn pause_before_retry(retry: u32) -> Duration {
 }
 
 /// The sync after Postgres was reaped: one try, bounded.
-pub async fn sync_once(request: SyncRequest<'_>, limit: Duration) -> Result<Lsn, SyncError> {
+pub(crate) async fn sync_once(request: SyncRequest<'_>, limit: Duration) -> Result<Lsn, SyncError> {
     require_support(request.install).await?;
     run_within(&request, limit).await
 }

@@ -14,7 +14,7 @@ use crate::spec::Lsn;
 
 /// What one safekeeper said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// It knows the timeline.
     Status {
         /// End of the WAL that it has on disk.
@@ -40,7 +40,7 @@ impl fmt::Display for Answer {
 
 /// What the answers so far mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// More answers are needed.
     Undecided,
     /// A quorum agrees on this LSN; `0/0` for a timeline that holds nothing yet.
@@ -55,13 +55,16 @@ pub enum Verdict {
 }
 
 /// Number of members that make a majority of `total`.
-pub const fn quorum(total: usize) -> usize {
+pub(crate) const fn quorum(total: usize) -> usize {
     total / 2 + 1
 }
 
 /// Judges the answers received so far, in any order, from a set of `total` safekeepers.
 /// `Undecided` is possible only while `answers` is shorter than `total`.
-pub fn verdict<'a>(total: usize, answers: impl Iterator<Item = &'a Answer> + Clone) -> Verdict {
+pub(crate) fn verdict<'a>(
+    total: usize,
+    answers: impl Iterator<Item = &'a Answer> + Clone,
+) -> Verdict {
     let needed = quorum(total);
     let pending = total.saturating_sub(answers.clone().count());
     let replies = answers.clone().filter(|a| !matches!(a, Answer::Failed(_))).count();

@@ -25,7 +25,7 @@ pub(super) const PING_LIMIT: Duration = Duration::from_secs(15);
 
 /// The pageservers of shard 0, never empty.
 #[derive(Debug, Clone)]
-pub struct PageserverTarget {
+pub(crate) struct PageserverTarget {
     first: Endpoint,
     others: Vec<Endpoint>,
 }
@@ -60,12 +60,12 @@ pub(super) struct GrpcEndpoint {
 impl PageserverTarget {
     /// Takes the pageservers of shard 0 from a spec. Fails with a local [`FetchError`] if the first
     /// one cannot be used; others that cannot are left out, with a warning.
-    pub fn from_spec(spec: &ParsedSpec) -> Result<Self, FetchError> {
+    pub(crate) fn from_spec(spec: &ParsedSpec) -> Result<Self, FetchError> {
         Self::new(&spec.pageserver, spec.storage_token(), spec.mode())
     }
 
     /// As [`Self::from_spec`], from the parts. The token overrides passwords in the URLs.
-    pub fn new(
+    pub(crate) fn new(
         info: &PageserverConnectionInfo,
         token: Option<&Secret<String>>,
         mode: ComputeMode,
@@ -93,7 +93,7 @@ impl PageserverTarget {
     }
 
     /// How many pageservers the tries go round.
-    pub fn pageservers(&self) -> u32 {
+    pub(crate) fn pageservers(&self) -> u32 {
         u32::try_from(self.others.len().saturating_add(1)).unwrap_or(u32::MAX)
     }
 

@@ -185,7 +185,7 @@ impl Tree {
 
 /// Removes what a failed try left: everything in the data directory but `postgresql.conf`, and
 /// what is not part of a cluster, the trash of the wipe and the `lost+found` of a mount point.
-pub fn clean_for_retry(pgdata: &Path) -> Result<(), UnpackError> {
+pub(crate) fn clean_for_retry(pgdata: &Path) -> Result<(), UnpackError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| UnpackError::Local { path, source }

@@ -35,7 +35,7 @@ const BUFFER_SIZE: usize = 256 * 1024;
 
 /// A running unpack into one data directory.
 #[derive(Debug)]
-pub struct Unpacker {
+pub(crate) struct Unpacker {
     /// Gone once the end of the archive was announced.
     chunks: Option<mpsc::Sender<Bytes>>,
     result: Option<oneshot::Receiver<Result<(), UnpackError>>>,
@@ -47,7 +47,7 @@ pub struct Unpacker {
 impl Unpacker {
     /// Starts the threads. With `clean`, what an earlier try left behind is removed first, while
     /// the network is already being asked.
-    pub fn start(pgdata: &Path, clean: bool) -> Result<Self, UnpackError> {
+    pub(crate) fn start(pgdata: &Path, clean: bool) -> Result<Self, UnpackError> {
         let cancel = Cancel::default();
         let (chunks, compressed) = mpsc::channel(COMPRESSED_CHUNKS);
         let (done, result) = oneshot::channel();
@@ -83,7 +83,7 @@ impl Unpacker {
 
     /// Hands over the next bytes, waiting for room. `false`: unpacking has already failed, and
     /// [`Self::finish`] tells why.
-    pub async fn push(&mut self, chunk: Bytes) -> bool {
+    pub(crate) async fn push(&mut self, chunk: Bytes) -> bool {
         self.empty &= chunk.is_empty();
         match &self.chunks {
             Some(chunks) => chunks.send(chunk).await.is_ok(),
@@ -92,7 +92,7 @@ impl Unpacker {
     }
 
     /// Announces the end of the archive and waits until all is written.
-    pub async fn finish(mut self) -> Result<(), UnpackError> {
+    pub(crate) async fn finish(mut self) -> Result<(), UnpackError> {
         self.chunks = None;
         let Some(result) = self.result.take() else { return Err(UnpackError::NoResult) };
         match result.await {

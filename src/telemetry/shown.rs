@@ -10,23 +10,23 @@ use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
 /// Bytes of one text of others in one line of the log.
-pub const LONGEST: usize = 256;
+pub(crate) const LONGEST: usize = 256;
 
 /// A text, cut at a number of bytes.
 #[derive(Debug, Clone, Copy)]
-pub struct Shown<'a> {
+pub(crate) struct Shown<'a> {
     start: &'a str,
     /// Bytes of the whole, if this is not the whole.
     cut: Option<usize>,
 }
 
 /// The text, or its first [`LONGEST`] bytes and how many there are.
-pub fn shown(text: &str) -> Shown<'_> {
+pub(crate) fn shown(text: &str) -> Shown<'_> {
     shown_to(text, LONGEST)
 }
 
 /// As [`shown`], with another limit.
-pub fn shown_to(text: &str, longest: usize) -> Shown<'_> {
+pub(crate) fn shown_to(text: &str, longest: usize) -> Shown<'_> {
     if text.len() <= longest {
         return Shown { start: text, cut: None };
     }
@@ -36,7 +36,7 @@ pub fn shown_to(text: &str, longest: usize) -> Shown<'_> {
 
 impl Shown<'_> {
     /// In quotes, with line ends and quotes escaped.
-    pub fn quoted(self) -> impl fmt::Display {
+    pub(crate) fn quoted(self) -> impl fmt::Display {
         fmt::from_fn(move |f| {
             write!(f, "{:?}", self.start)?;
             self.rest(f)
@@ -60,7 +60,7 @@ impl fmt::Display for Shown<'_> {
 /// A line without control characters other than tab, and other than the line feed if it may have
 /// some. Those of ASCII and the C1 ones, which some terminals obey, too, become `\x1b`, `\r`,
 /// `\u{9b}`; bytes that are not UTF-8 pass as they are.
-pub fn escaped(line: &[u8], may_have_line_feeds: bool) -> Cow<'_, [u8]> {
+pub(crate) fn escaped(line: &[u8], may_have_line_feeds: bool) -> Cow<'_, [u8]> {
     let is_bad = |at: usize| -> Option<usize> {
         match line.get(at)? {
             b'\t' => None,

@@ -16,16 +16,16 @@ use super::pair::{PairDigest, TlsPair};
 use crate::os::replace_file::{FileError, put_in_place, write_beside};
 
 /// Names of the copies, relative to PGDATA.
-pub const KEY_FILE: &str = "server.key";
+pub(crate) const KEY_FILE: &str = "server.key";
 /// See [`KEY_FILE`].
-pub const CERT_FILE: &str = "server.crt";
+pub(crate) const CERT_FILE: &str = "server.crt";
 /// Names of half-written files; a crash can leave one behind.
-pub const TEMP_PREFIX: &str = ".server.tls.tmp-";
+pub(crate) const TEMP_PREFIX: &str = ".server.tls.tmp-";
 
 /// What [`Installer::install`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "Postgres has to be reloaded after a change"]
-pub enum Installed {
+pub(crate) enum Installed {
     /// Another content is in place; Postgres has to be reloaded.
     Changed,
     /// The same content was in place; nothing was touched.
@@ -34,18 +34,18 @@ pub enum Installed {
 
 /// Remembers what is in PGDATA.
 #[derive(Debug, Default)]
-pub struct Installer {
+pub(crate) struct Installer {
     installed: Option<Arc<TlsPair>>,
 }
 
 impl Installer {
     /// What is in PGDATA.
-    pub fn installed(&self) -> Option<&Arc<TlsPair>> {
+    pub(crate) fn installed(&self) -> Option<&Arc<TlsPair>> {
         self.installed.as_ref()
     }
 
     /// What identifies it.
-    pub fn digest(&self) -> Option<PairDigest> {
+    pub(crate) fn digest(&self) -> Option<PairDigest> {
         self.installed.as_ref().map(|pair| pair.digest())
     }
 
@@ -53,7 +53,11 @@ impl Installer {
     ///
     /// # Errors
     /// The operating system said no; the pair before it is still in place.
-    pub fn install(&mut self, pgdata: &Path, pair: &Arc<TlsPair>) -> Result<Installed, FileError> {
+    pub(crate) fn install(
+        &mut self,
+        pgdata: &Path,
+        pair: &Arc<TlsPair>,
+    ) -> Result<Installed, FileError> {
         if self.digest() == Some(pair.digest()) {
             return Ok(Installed::Unchanged);
         }

@@ -12,11 +12,11 @@
 //! the files are read, compared and installed as one value, the [`pair::TlsPair`], and Postgres is
 //! reloaded only when the content is another one.
 
-pub mod install;
-pub mod pair;
+pub(crate) mod install;
+pub(crate) mod pair;
 mod places;
-pub mod served;
-pub mod watch;
+pub(crate) mod served;
+pub(crate) mod watch;
 
 #[cfg(test)]
 mod testing;
@@ -27,11 +27,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-pub use install::Installed;
+pub(crate) use install::Installed;
 use install::Installer;
-pub use pair::{PairDigest, PairError, TlsPair};
+pub(crate) use pair::{PairDigest, PairError, TlsPair};
 use served::Served;
-pub use watch::{NoPair, PairWatch, WatchLimits};
+pub(crate) use watch::{NoPair, PairWatch, WatchLimits};
 
 use crate::errors::one_line;
 use crate::os::replace_file::FileError;
@@ -41,12 +41,12 @@ use crate::telemetry::metrics::Metrics;
 
 /// TLS is active: the agent's configuration names the files and the spec has the feature
 /// (04 §7.1). Decides about Postgres, pgbouncer and local_proxy.
-pub fn is_active(config: Option<&TlsConfig>, spec: &ComputeSpec) -> bool {
+pub(crate) fn is_active(config: Option<&TlsConfig>, spec: &ComputeSpec) -> bool {
     active_config(config, spec).is_some()
 }
 
 /// The files, if TLS is active.
-pub fn active_config<'a>(
+pub(crate) fn active_config<'a>(
     config: Option<&'a TlsConfig>,
     spec: &ComputeSpec,
 ) -> Option<&'a TlsConfig> {
@@ -60,7 +60,7 @@ struct Before(Option<Arc<TlsPair>>);
 /// What [`TlsState::confirm`] left in PGDATA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "Postgres has to be reloaded after a change"]
-pub enum Confirmed {
+pub(crate) enum Confirmed {
     /// What was there.
     AsItIs,
     /// The pair before; Postgres has to be reloaded.
@@ -69,7 +69,7 @@ pub enum Confirmed {
 
 /// The driver's side of TLS: what is followed, and what is in PGDATA.
 #[derive(Debug)]
-pub struct TlsState {
+pub(crate) struct TlsState {
     config: Option<TlsConfig>,
     limits: WatchLimits,
     metrics: Metrics,
@@ -86,7 +86,7 @@ pub struct TlsState {
 
 impl TlsState {
     /// `config` is the one that the process was started with (04 §7.1).
-    pub fn new(config: Option<TlsConfig>, limits: WatchLimits, metrics: Metrics) -> Self {
+    pub(crate) fn new(config: Option<TlsConfig>, limits: WatchLimits, metrics: Metrics) -> Self {
         let installer = Installer::default();
         let (before, refused) = (None, None);
         Self { config, limits, metrics, installer, before, refused, watch: None, not_before: None }
@@ -94,7 +94,7 @@ impl TlsState {
 
     /// Follows the files if a spec makes TLS active, and stops following them if not (04 W5). Needs
     /// a runtime.
-    pub fn follow(&mut self, spec: &ComputeSpec) {
+    pub(crate) fn follow(&mut self, spec: &ComputeSpec) {
         match (active_config(self.config.as_ref(), spec), &self.watch) {
             (Some(config), None) => {
                 self.watch = Some(PairWatch::start(config.clone(), self.limits));
@@ -111,7 +111,7 @@ impl TlsState {
     ///
     /// # Errors
     /// There was none in time.
-    pub async fn wait_for_pair(&mut self) -> Result<Option<Arc<TlsPair>>, NoPair> {
+    pub(crate) async fn wait_for_pair(&mut self) -> Result<Option<Arc<TlsPair>>, NoPair> {
         match &mut self.watch {
             Some(watch) => watch.wait_for_pair().await.map(Some),
             None => Ok(None),
@@ -120,7 +120,7 @@ impl TlsState {
 
     /// Waits for a pair that is another one than what is in PGDATA; for ever if TLS is not active.
     /// Nothing is lost when it is dropped before.
-    pub async fn changed(&mut self) -> Arc<TlsPair> {
+    pub(crate) async fn changed(&mut self) -> Arc<TlsPair> {
         if let Some(moment) = self.not_before {
             tokio::time::sleep_until(moment).await;
             self.not_before = None;
@@ -150,7 +150,11 @@ impl TlsState {
     ///
     /// # Errors
     /// See [`FileError`].
-    pub fn replace(&mut self, pgdata: &Path, pair: &Arc<TlsPair>) -> Result<Installed, FileError> {
+    pub(crate) fn replace(
+        &mut self,
+        pgdata: &Path,
+        pair: &Arc<TlsPair>,
+    ) -> Result<Installed, FileError> {
         let before = self.installer.installed().cloned();
         let installed = self.install(pgdata, pair)?;
         if installed == Installed::Changed {
@@ -166,7 +170,11 @@ impl TlsState {
     ///
     /// # Errors
     /// See [`FileError`].
-    pub fn install(&mut self, pgdata: &Path, pair: &Arc<TlsPair>) -> Result<Installed, FileError> {
+    pub(crate) fn install(
+        &mut self,
+        pgdata: &Path,
+        pair: &Arc<TlsPair>,
+    ) -> Result<Installed, FileError> {
         let installed = self.installer.install(pgdata, pair);
         match &installed {
             Ok(Installed::Changed) => self.announce(pair),
@@ -178,7 +186,7 @@ impl TlsState {
 
     /// For a reconfiguration: puts what is in the files right now into PGDATA, if it can be used.
     /// If not, what is in PGDATA stays, and the watch goes on trying (04 W2).
-    pub async fn install_present(&mut self, pgdata: &Path) {
+    pub(crate) async fn install_present(&mut self, pgdata: &Path) {
         let (Some(watch), Some(config)) = (&self.watch, &self.config) else { return };
         let pair = match load(config).await {
             // Without a check of its own it has to be one that the watch has looked at twice.
@@ -200,7 +208,7 @@ impl TlsState {
     /// After a reload: whether Postgres shows what was installed. If it goes on with what it had
     /// before, it could not read the new pair; then the one before is put back, and the caller has
     /// to reload again. What was installed at a start needs no look: Postgres would not run.
-    pub async fn confirm(&mut self, pgdata: &Path, server: SocketAddr) -> Confirmed {
+    pub(crate) async fn confirm(&mut self, pgdata: &Path, server: SocketAddr) -> Confirmed {
         let (Some(Before(before)), Some(pair)) = (self.before.take(), self.installer.installed())
         else {
             return Confirmed::AsItIs;

@@ -42,7 +42,7 @@ const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 
 /// Which of the two files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub(crate) enum What {
     /// `key_path`.
     Key,
     /// `cert_path`.
@@ -60,7 +60,7 @@ impl fmt::Display for What {
 
 /// Why there is no pair. All of these can pass by themselves: a renewal may be under way.
 #[derive(Debug, thiserror::Error)]
-pub enum PairError {
+pub(crate) enum PairError {
     /// No such file.
     #[error("the TLS {what} file {} does not exist", path.display())]
     Missing {
@@ -120,7 +120,7 @@ pub enum PairError {
 
 /// Identifies the content of both files: SHA-256 over key and certificates.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct PairDigest([u8; SHA256_OUTPUT_LEN]);
+pub(crate) struct PairDigest([u8; SHA256_OUTPUT_LEN]);
 
 impl PairDigest {
     fn of(key: &[u8], cert: &[u8]) -> Self {
@@ -152,7 +152,7 @@ impl fmt::Debug for PairDigest {
 
 /// Key and certificate chain as they were in the files.
 #[derive(Debug)]
-pub struct TlsPair {
+pub(crate) struct TlsPair {
     key: Secret<Vec<u8>>,
     cert: Vec<u8>,
     leaf: Vec<u8>,
@@ -166,7 +166,7 @@ impl TlsPair {
     ///
     /// # Errors
     /// See [`PairError`].
-    pub fn load(config: &TlsConfig) -> Result<Self, PairError> {
+    pub(crate) fn load(config: &TlsConfig) -> Result<Self, PairError> {
         let (key_path, cert_path) = (Path::new(&config.key_path), Path::new(&config.cert_path));
         let key = read(What::Key, key_path)?;
         let cert = read(What::Certificate, cert_path)?;
@@ -195,32 +195,32 @@ impl TlsPair {
     }
 
     /// Text of the key file, or the same key as OpenSSL 3.0 reads it.
-    pub fn key(&self) -> &Secret<Vec<u8>> {
+    pub(crate) fn key(&self) -> &Secret<Vec<u8>> {
         &self.key
     }
 
     /// Text of the certificate file, the full chain.
-    pub fn cert(&self) -> &[u8] {
+    pub(crate) fn cert(&self) -> &[u8] {
         &self.cert
     }
 
     /// The server's own certificate, as it is shown to clients.
-    pub fn leaf(&self) -> &[u8] {
+    pub(crate) fn leaf(&self) -> &[u8] {
         &self.leaf
     }
 
     /// What identifies the content.
-    pub fn digest(&self) -> PairDigest {
+    pub(crate) fn digest(&self) -> PairDigest {
         self.digest
     }
 
     /// Why key and certificate could not be compared; none when they were, and belong together.
-    pub fn doubt(&self) -> Option<&'static str> {
+    pub(crate) fn doubt(&self) -> Option<&'static str> {
         self.doubt
     }
 
     /// End of validity of the server's certificate, if it can be told.
-    pub fn not_after(&self) -> Option<DateTime<Utc>> {
+    pub(crate) fn not_after(&self) -> Option<DateTime<Utc>> {
         self.not_after
     }
 }

@@ -113,7 +113,7 @@ impl ServerCertVerifier for Onlooker {
 
 /// What a server shows.
 #[derive(Debug)]
-pub enum Served {
+pub(crate) enum Served {
     /// The wanted certificate.
     Wanted,
     /// Another one, or none, up to the deadline.
@@ -123,7 +123,7 @@ pub enum Served {
 }
 
 /// Looks until the server shows the certificate `leaf`, at most for `limit`.
-pub async fn wait_for(address: SocketAddr, leaf: &[u8], limit: Duration) -> Served {
+pub(crate) async fn wait_for(address: SocketAddr, leaf: &[u8], limit: Duration) -> Served {
     let deadline = Instant::now() + limit;
     loop {
         // Its own limits bound it; when this is dropped, it ends by itself.

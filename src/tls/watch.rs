@@ -51,7 +51,7 @@ impl Default for WatchLimits {
 /// A start had to be given up.
 #[derive(Debug, thiserror::Error)]
 #[error("no usable TLS key and certificate within {limit:?}")]
-pub struct NoPair {
+pub(crate) struct NoPair {
     limit: Duration,
     /// Why not, at last.
     #[source]
@@ -69,7 +69,7 @@ struct Seen {
 
 /// The running watch.
 #[derive(Debug)]
-pub struct PairWatch {
+pub(crate) struct PairWatch {
     seen: watch::Receiver<Seen>,
     sender: Arc<watch::Sender<Seen>>,
     _task: AbortOnDropHandle<()>,
@@ -78,7 +78,7 @@ pub struct PairWatch {
 
 impl PairWatch {
     /// Starts to follow the files. The first look is at once.
-    pub fn start(config: TlsConfig, limits: WatchLimits) -> Self {
+    pub(crate) fn start(config: TlsConfig, limits: WatchLimits) -> Self {
         let (sender, seen) = watch::channel(Seen::default());
         let sender = Arc::new(sender);
         let follow = follow(config, limits, Arc::clone(&sender));
@@ -87,12 +87,12 @@ impl PairWatch {
     }
 
     /// Somebody else has read the files later than the watch.
-    pub fn read_meanwhile(&self, pair: TlsPair) {
+    pub(crate) fn read_meanwhile(&self, pair: TlsPair) {
         offer(&self.sender, pair);
     }
 
     /// The newest usable pair.
-    pub fn latest(&self) -> Option<Arc<TlsPair>> {
+    pub(crate) fn latest(&self) -> Option<Arc<TlsPair>> {
         self.seen.borrow().pair.clone()
     }
 
@@ -100,7 +100,7 @@ impl PairWatch {
     ///
     /// # Errors
     /// There was none within [`WatchLimits::start`].
-    pub async fn wait_for_pair(&mut self) -> Result<Arc<TlsPair>, NoPair> {
+    pub(crate) async fn wait_for_pair(&mut self) -> Result<Arc<TlsPair>, NoPair> {
         let limit = self.limits.start;
         match tokio::time::timeout(limit, self.changed(&[])).await {
             Ok(pair) => Ok(pair),
@@ -109,7 +109,7 @@ impl PairWatch {
     }
 
     /// Waits for a usable pair that is none of `known`. Nothing is lost when it is dropped before.
-    pub async fn changed(&mut self, known: &[PairDigest]) -> Arc<TlsPair> {
+    pub(crate) async fn changed(&mut self, known: &[PairDigest]) -> Arc<TlsPair> {
         let other = |seen: &Seen| seen.pair.as_ref().is_some_and(|p| !known.contains(&p.digest()));
         // The sender goes away only with the runtime.
         match self.seen.wait_for(other).await.map(|seen| seen.pair.clone()) {

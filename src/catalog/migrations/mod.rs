@@ -61,7 +61,7 @@ const LOOK: &str = "SELECT true FROM pg_catalog.pg_class c \
 
 /// Why migrations did not all run.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-pub enum MigrationError {
+pub(crate) enum MigrationError {
     /// No session.
     #[error("Failed to connect to the compute for running migrations: {0}")]
     Connect(SessionError),
@@ -80,7 +80,7 @@ pub enum MigrationError {
 
 /// Migrations that are still to be done, and the session that does them.
 #[derive(Debug)]
-pub struct Migrations {
+pub(crate) struct Migrations {
     session: Session,
     /// The last one that was done.
     done: usize,
@@ -88,7 +88,7 @@ pub struct Migrations {
 
 impl Migrations {
     /// Connects and reads how far the cluster is.
-    pub async fn begin(
+    pub(crate) async fn begin(
         config: &SessionConfig,
         deadlines: SessionDeadlines,
     ) -> Result<Self, MigrationError> {
@@ -115,12 +115,12 @@ impl Migrations {
     }
 
     /// Whether nothing is left to do.
-    pub const fn at_end(&self) -> bool {
+    pub(crate) const fn at_end(&self) -> bool {
         self.done >= MIGRATIONS.len()
     }
 
     /// Does the next one.
-    pub async fn step(&mut self, privileged_role: &str) -> Result<(), MigrationError> {
+    pub(crate) async fn step(&mut self, privileged_role: &str) -> Result<(), MigrationError> {
         let Some(migration) = MIGRATIONS.get(self.done) else { return Ok(()) };
         let id = self.done.saturating_add(1);
         let change = match migration {

@@ -27,7 +27,7 @@ const DEFAULTS: usize = 2;
 const PREDEFINED_OWNER: u32 = 15;
 
 /// Whether [`super::plan_database`] would ask for nothing.
-pub fn is_settled(outline: &Outline, permissions: &Permissions) -> bool {
+pub(super) fn is_settled(outline: &Outline, permissions: &Permissions) -> bool {
     let owner_stays = match outline.public_owner.as_deref() {
         Some(owner) => !ADMINS.contains(&owner),
         None => permissions.major >= PREDEFINED_OWNER,

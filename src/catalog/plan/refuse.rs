@@ -94,7 +94,7 @@ pub enum PlanError {
 }
 
 /// Looks at every name and option of the spec.
-pub fn check(wanted: &Wanted<'_>, state: &ClusterState) -> Result<(), PlanError> {
+pub(super) fn check(wanted: &Wanted<'_>, state: &ClusterState) -> Result<(), PlanError> {
     if let Some(owner) = &state.neon_schema_of_others
         && wanted.spec.drop_subscriptions_before_start
     {

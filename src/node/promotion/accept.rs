@@ -8,7 +8,7 @@ use crate::spec::{ParsedSpec, SpecError};
 
 /// Why a spec cannot be promoted to. Clients see these texts with status 400.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-pub enum RefusedSpec {
+pub(crate) enum RefusedSpec {
     /// It cannot be used at all.
     #[error(transparent)]
     Spec(#[from] SpecError),
@@ -26,7 +26,10 @@ pub enum RefusedSpec {
 ///
 /// # Errors
 /// See [`RefusedSpec`].
-pub fn accept(mut spec: ComputeSpec, in_force: &ParsedSpec) -> Result<ParsedSpec, RefusedSpec> {
+pub(crate) fn accept(
+    mut spec: ComputeSpec,
+    in_force: &ParsedSpec,
+) -> Result<ParsedSpec, RefusedSpec> {
     if spec.mode != ComputeMode::Primary {
         return Err(RefusedSpec::Mode(spec.mode));
     }
@@ -72,7 +75,7 @@ pub(super) mod tests {
         serde_json::from_value(spec).unwrap()
     }
 
-    pub fn parsed(members: Value) -> ParsedSpec {
+    pub(crate) fn parsed(members: Value) -> ParsedSpec {
         spec(members).try_into().unwrap()
     }
 

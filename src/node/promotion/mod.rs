@@ -2,9 +2,9 @@
 //! (01 §17). The spec that is [`accept`]ed becomes an [`attempt`] of the driver, whose outcome is one
 //! of the [`states`].
 
-pub mod accept;
-pub mod attempt;
-pub mod states;
+pub(crate) mod accept;
+pub(crate) mod attempt;
+pub(crate) mod states;
 
 use std::sync::Arc;
 

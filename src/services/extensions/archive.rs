@@ -23,7 +23,7 @@ const BUFFER: usize = 64 << 10;
 ///
 /// # Errors
 /// See [`ArchiveError`]; the stage holds a part then.
-pub fn unpack(source: impl Read, stage: &mut Stage, limit: u64) -> Result<(), ArchiveError> {
+pub(crate) fn unpack(source: impl Read, stage: &mut Stage, limit: u64) -> Result<(), ArchiveError> {
     let inflated = zstd::stream::read::Decoder::new(source).map_err(ArchiveError::Broken)?;
     let budget = Budget::new(limit);
     let limited = Limited::new(inflated, &budget);

@@ -13,7 +13,7 @@ use crate::spec::wire::RemoteExtensions;
 /// Writes the control files of all extensions that this compute may use. A file that is there
 /// already stays, whoever made it. Errors are logged: a compute without these extensions is better
 /// than none (02 W11). Blocks.
-pub fn write_control_files(folder: &Path, index: &RemoteExtensions) {
+pub(crate) fn write_control_files(folder: &Path, index: &RemoteExtensions) {
     let allowed = index.extension_data.iter().filter(|(name, _)| index::is_allowed(index, name));
     for (name, content) in allowed.flat_map(|(_, data)| &data.control_data) {
         if !is_file_name(name) {

@@ -139,7 +139,7 @@ impl From<reqwest::Error> for DownloadError {
 
 /// Fetches from one gateway for one installation of Postgres.
 #[derive(Debug)]
-pub struct Downloader {
+pub(crate) struct Downloader {
     /// `--remote-ext-base-url`.
     pub gateway: Url,
     /// Major version of the installation.
@@ -162,7 +162,7 @@ impl Downloader {
     ///
     /// # Errors
     /// That of the last try.
-    pub async fn install(&self, extension: &str) -> Result<u64, DownloadError> {
+    pub(crate) async fn install(&self, extension: &str) -> Result<u64, DownloadError> {
         let limits = &self.limits;
         let client = http_client::builder(Redirects::SameOrigin)
             .connect_timeout(limits.connect)

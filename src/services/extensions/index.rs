@@ -26,7 +26,7 @@ pub enum ResolveError {
 ///
 /// # Errors
 /// See [`ResolveError`].
-pub fn resolve<'a>(
+pub(crate) fn resolve<'a>(
     index: &'a RemoteExtensions,
     name: &'a str,
     is_library: bool,
@@ -48,7 +48,7 @@ pub fn resolve<'a>(
 }
 
 /// Whether this compute may use an extension. A list that is missing counts as empty.
-pub fn is_allowed(index: &RemoteExtensions, extension: &str) -> bool {
+pub(crate) fn is_allowed(index: &RemoteExtensions, extension: &str) -> bool {
     let lists = [&index.public_extensions, &index.custom_extensions];
     lists.into_iter().flatten().flatten().any(|allowed| allowed == extension)
 }
@@ -68,13 +68,13 @@ fn without_suffix(library: &str) -> &str {
 }
 
 /// Name of an archive: key of what was fetched already, and label of the metric.
-pub fn file_name(extension: &str) -> String {
+pub(crate) fn file_name(extension: &str) -> String {
     format!("{extension}.tar.zst")
 }
 
 /// Address of an archive below the gateway, whose own path is kept. An extension's name is one
 /// part of the path, whatever characters it has.
-pub fn archive_url(gateway: &Url, version: PgVersion, extension: &str) -> Url {
+pub(crate) fn archive_url(gateway: &Url, version: PgVersion, extension: &str) -> Url {
     let mut url = gateway.clone();
     // An address that can have no path is refused when it is requested.
     if let Ok(mut parts) = url.path_segments_mut() {

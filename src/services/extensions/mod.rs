@@ -10,13 +10,13 @@
 //! whoever asked goes away; all who wait get its result, and after a failure the next one tries
 //! again (03 W10). The end of the compute ends a download, and what it has unpacked is removed.
 
-pub mod archive;
-pub mod control;
-pub mod download;
+pub(crate) mod archive;
+pub(crate) mod control;
+pub(crate) mod download;
 mod error;
-pub mod index;
-pub mod preload;
-pub mod stage;
+pub(crate) mod index;
+pub(crate) mod preload;
+pub(crate) mod stage;
 
 mod remains;
 
@@ -36,7 +36,7 @@ use crate::postgres::install::PgInstall;
 use crate::spec::ComputeSpec;
 use crate::telemetry::metrics::Metrics;
 use download::Downloader;
-pub use download::{DownloadError, DownloadLimits};
+pub(crate) use download::{DownloadError, DownloadLimits};
 
 /// A download that is going on or went well.
 type Flight = Shared<BoxFuture<'static, Result<u64, Arc<DownloadError>>>>;

@@ -19,14 +19,14 @@ use super::remains::{self, TEMP_PREFIX};
 
 /// Files that wait for being moved to Postgres' folders.
 #[derive(Debug)]
-pub struct Stage {
+pub(crate) struct Stage {
     pub(super) libraries: Area,
     pub(super) extensions: Area,
 }
 
 /// Files for one folder.
 #[derive(Debug)]
-pub struct Area {
+pub(crate) struct Area {
     target: PathBuf,
     /// Made when the first file comes: an archive without libraries needs no right to write there.
     temp: Option<Temp>,
@@ -59,7 +59,7 @@ pub struct InstallError {
 
 impl Stage {
     /// For Postgres' folder of libraries and its folder of control files. Touches nothing.
-    pub fn new(libraries: &Path, extensions: &Path) -> Self {
+    pub(crate) fn new(libraries: &Path, extensions: &Path) -> Self {
         Self { libraries: Area::new(libraries), extensions: Area::new(extensions) }
     }
 
@@ -79,7 +79,7 @@ impl Stage {
     ///
     /// # Errors
     /// The first file that cannot be moved. Those before it stay: they are whole.
-    pub fn install(mut self) -> Result<(), InstallError> {
+    pub(crate) fn install(mut self) -> Result<(), InstallError> {
         self.libraries.install()?;
         self.extensions.install()
     }

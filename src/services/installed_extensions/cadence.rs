@@ -8,7 +8,7 @@ const USUAL: u64 = 3600;
 
 /// The pauses between collections. They can become longer, never shorter.
 #[derive(Debug)]
-pub struct Cadence {
+pub(crate) struct Cadence {
     /// Seconds.
     interval: u64,
     /// Seconds.
@@ -17,28 +17,28 @@ pub struct Cadence {
 
 impl Cadence {
     /// Begins with an interval in seconds; 0 would be no pause at all.
-    pub fn new(interval: u64) -> Self {
+    pub(crate) fn new(interval: u64) -> Self {
         let interval = interval.max(1);
         Self { interval, sleep: interval.saturating_mul(2) }
     }
 
     /// Begins with the `suspend_timeout_seconds` of a spec.
-    pub fn of_spec(suspend_timeout: i64) -> Self {
+    pub(crate) fn of_spec(suspend_timeout: i64) -> Self {
         Self::new(interval(suspend_timeout))
     }
 
     /// A spec with this `suspend_timeout_seconds` came; counts from the next collection on.
-    pub fn follow(&mut self, suspend_timeout: i64) {
+    pub(crate) fn follow(&mut self, suspend_timeout: i64) {
         self.interval = interval(suspend_timeout);
     }
 
     /// The pause from now on, after a collection.
-    pub fn collected(&mut self) {
+    pub(crate) fn collected(&mut self) {
         self.sleep = self.sleep.max(self.interval.saturating_mul(2));
     }
 
     /// Until the next collection.
-    pub const fn pause(&self) -> Duration {
+    pub(crate) const fn pause(&self) -> Duration {
         Duration::from_secs(self.sleep)
     }
 }

@@ -8,7 +8,7 @@
 //! a session in every database, a few at a time. Invariant: a database that cannot be visited counts
 //! as it did at its last visit, and never costs others their numbers.
 
-pub mod cadence;
+pub(crate) mod cadence;
 
 use std::collections::{BTreeMap, HashMap};
 

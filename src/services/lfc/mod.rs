@@ -9,8 +9,8 @@
 //! Invariants: at most one of each at a time; every run ends, whoever hangs, and its state says how;
 //! nothing of it ever fails the compute, nor outlives it.
 
-pub mod slot;
-pub mod states;
+pub(crate) mod slot;
+pub(crate) mod states;
 
 mod offload;
 mod prewarm;
@@ -30,9 +30,9 @@ use crate::spec::ParsedSpec;
 use crate::sql::SessionDeadlines;
 use crate::telemetry::metrics::Metrics;
 use offload::Trigger;
-pub use shared::LfcLimits;
+pub(crate) use shared::LfcLimits;
 use shared::Shared;
-pub use slot::Busy;
+pub(crate) use slot::Busy;
 use slot::Slot;
 use states::{OffloadState, PrewarmState};
 

@@ -15,7 +15,7 @@ pub struct Busy;
 
 /// The state of an operation, and its run if there is one.
 #[derive(Debug)]
-pub struct Slot<S> {
+pub(crate) struct Slot<S> {
     inner: Mutex<Inner<S>>,
 }
 
@@ -29,7 +29,7 @@ struct Inner<S> {
 
 /// The run of an operation. Dropping it ends it as interrupted.
 #[derive(Debug)]
-pub struct Run<S: Clone> {
+pub(crate) struct Run<S: Clone> {
     slot: Arc<Slot<S>>,
     /// Fires when the run is to end as cancelled.
     pub cancel: CancellationToken,
@@ -40,7 +40,7 @@ pub struct Run<S: Clone> {
 
 impl<S: Clone> Slot<S> {
     /// Nothing was run yet.
-    pub fn new(state: S) -> Arc<Self> {
+    pub(crate) fn new(state: S) -> Arc<Self> {
         Arc::new(Self { inner: Mutex::new(Inner { state, run: None, begun: 0 }) })
     }
 
@@ -49,13 +49,13 @@ impl<S: Clone> Slot<S> {
     }
 
     /// The present state.
-    pub fn state(&self) -> S {
+    pub(crate) fn state(&self) -> S {
         self.lock().state.clone()
     }
 
     /// How many runs have begun so far, and the present state. A state that no run is behind stays
     /// for as long as the number does.
-    pub fn look(&self) -> (u64, S) {
+    pub(crate) fn look(&self) -> (u64, S) {
         let inner = self.lock();
         (inner.begun, inner.state.clone())
     }
@@ -65,7 +65,7 @@ impl<S: Clone> Slot<S> {
     ///
     /// # Errors
     /// There is one already.
-    pub fn begin(self: &Arc<Self>, running: S, interrupted: S) -> Result<Run<S>, Busy> {
+    pub(crate) fn begin(self: &Arc<Self>, running: S, interrupted: S) -> Result<Run<S>, Busy> {
         let mut inner = self.lock();
         if inner.run.is_some() {
             return Err(Busy);
@@ -78,7 +78,7 @@ impl<S: Clone> Slot<S> {
     }
 
     /// Asks the run to end as cancelled; without one it has no effect.
-    pub fn cancel(&self) {
+    pub(crate) fn cancel(&self) {
         if let Some(cancel) = &self.lock().run {
             cancel.cancel();
         }
@@ -87,7 +87,7 @@ impl<S: Clone> Slot<S> {
 
 impl<S: Clone> Run<S> {
     /// Ends the run with this state.
-    pub fn end(mut self, state: S) {
+    pub(crate) fn end(mut self, state: S) {
         self.end = state;
     }
 }

@@ -57,7 +57,7 @@ struct Trace {
 
 /// What is known of the activity so far.
 #[derive(Debug, Default)]
-pub struct Activity {
+pub(crate) struct Activity {
     last_active: Option<DateTime<Utc>>,
     counters: Option<Counters>,
     /// One for each reason that was ever seen, in the order in which they came.
@@ -66,7 +66,7 @@ pub struct Activity {
 
 impl Activity {
     /// The last moment of activity.
-    pub const fn last_active(&self) -> Option<DateTime<Utc>> {
+    pub(crate) const fn last_active(&self) -> Option<DateTime<Utc>> {
         self.last_active
     }
 
@@ -74,7 +74,7 @@ impl Activity {
     ///
     /// Whatever goes on makes it `now`; sessions that do nothing make it the moment in which the
     /// last of them stopped doing something. It never lies in the future, nor moves back.
-    pub fn take(&mut self, sample: &Sample, now: DateTime<Utc>, ours: bool) {
+    pub(crate) fn take(&mut self, sample: &Sample, now: DateTime<Utc>, ours: bool) {
         let counted = if ours { 0 } else { self.counted(sample.counters) };
         self.counters = sample.counters;
         for trace in &mut self.traces {
@@ -120,7 +120,7 @@ impl Activity {
     }
 
     /// For `/status`.
-    pub fn reasons(&self) -> Vec<ActivityReason> {
+    pub(crate) fn reasons(&self) -> Vec<ActivityReason> {
         let reason = |trace: &Trace| ActivityReason {
             reason: trace.reason.name(),
             count: trace.count,

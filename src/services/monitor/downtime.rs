@@ -11,7 +11,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// Keeps the two downtime metrics.
 #[derive(Debug)]
-pub struct Downtime {
+pub(super) struct Downtime {
     last_up: Instant,
     last_up_wall: DateTime<Utc>,
     last_pass: Instant,
@@ -22,7 +22,7 @@ pub struct Downtime {
 
 impl Downtime {
     /// The monitor begins; Postgres answered a moment ago.
-    pub fn new(metrics: Metrics) -> Self {
+    pub(super) fn new(metrics: Metrics) -> Self {
         let now = Instant::now();
         Self {
             last_up: now,
@@ -35,7 +35,7 @@ impl Downtime {
     }
 
     /// A check succeeded.
-    pub fn up(&mut self) {
+    pub(super) fn up(&mut self) {
         self.up_at(Instant::now());
     }
 
@@ -46,7 +46,7 @@ impl Downtime {
     }
 
     /// A check failed. The time since the one before is lost.
-    pub fn down(&mut self) {
+    pub(super) fn down(&mut self) {
         self.down_at(Instant::now());
     }
 

@@ -9,7 +9,7 @@
 //! Begun when the compute is running, and ended before Postgres is stopped. Invariants: one session
 //! at a time, under `cloud_admin`; every pass ends, whatever hangs; sessions of ours are no activity.
 
-pub mod activity;
+pub(crate) mod activity;
 mod downtime;
 mod sample;
 

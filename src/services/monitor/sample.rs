@@ -11,7 +11,7 @@ const COUNTERS: &str = include_str!("counters.sql");
 
 /// Totals over the databases of users.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Microseconds in which statements were run.
     pub active_time: i64,
     /// Sessions begun.
@@ -20,7 +20,7 @@ pub struct Counters {
 
 /// Who is there, without `cloud_admin` and our own sessions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Sessions in a statement, or with a state that Postgres does not tell.
     pub active: u64,
     /// Sessions in an open transaction, between statements.
@@ -44,7 +44,7 @@ impl Sample {
     ///
     /// # Errors
     /// Postgres refuses or does not answer in time, or its answer is not of the expected shape.
-    pub async fn take(session: &Session, counters: bool) -> Result<Self, SessionError> {
+    pub(crate) async fn take(session: &Session, counters: bool) -> Result<Self, SessionError> {
         let rows = if counters {
             session.query(&format!("{CHECK};\n{COUNTERS}")).await?
         } else {

@@ -12,8 +12,9 @@ use crate::spec::pageserver::PageserverConnectionInfo;
 use crate::storage::basebackup::{
     BasebackupLimits, BasebackupStats, EarlyConnection, get_basebackup,
 };
+use crate::storage::errors::BasebackupError;
 use crate::storage::testing::{gzip, tar};
-use crate::storage::{BasebackupError, PageserverTarget, Progress};
+use crate::storage::{PageserverTarget, Progress};
 
 const LIMITS: BasebackupLimits = BasebackupLimits {
     progress: Duration::from_secs(5),
