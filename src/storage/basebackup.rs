@@ -1,8 +1,8 @@
 //! Fetches the base backup and unpacks it into the data directory, with retries (01 §9.3, 06 §3,
 //! §5).
 //!
-//! Comes after the safekeepers have named the LSN. The connection may be opened before that, with
-//! [`EarlyConnection`], while the safekeepers are asked.
+//! Runs after the safekeepers have named the LSN. [`EarlyConnection`] may connect before that,
+//! while the safekeepers are still being asked.
 //!
 //! Invariants: a try counts as successful only when the server has said that it is complete
 //! (CommandComplete, or status OK) and every file is written; no try sees files of an earlier one.
@@ -21,7 +21,7 @@ use super::rotation::{Failure, Rotation};
 use super::target::{Endpoint, PageserverTarget};
 use super::unpack::Unpacker;
 
-/// When the log says that the pageserver is silent.
+/// How long the pageserver may be silent before the log mentions it.
 const SLOW_NOTICE: Duration = Duration::from_secs(10);
 
 /// How long to wait and how often to try.
@@ -31,9 +31,9 @@ pub struct BasebackupLimits {
     pub connect: Duration,
     /// From the command to the first byte. The server may wait 300 s for the LSN (06 §3.7).
     pub first_byte: Duration,
-    /// A try that has failed after so long without a single byte was a slow one; there are two for
-    /// each pageserver at most. As long as a server itself waits: one that hangs up before that is
-    /// most likely on the move.
+    /// A try that fails after this long without a single byte counts as slow; at most two slow
+    /// tries are made for each pageserver. Equals the time that a server itself waits: one that
+    /// hangs up earlier is most likely being moved.
     pub slow: Duration,
     /// Between two chunks.
     pub stall: Duration,
@@ -41,7 +41,7 @@ pub struct BasebackupLimits {
     pub retries: u32,
     /// Before the first retry; each further one is 1.5 times as long.
     pub first_pause: Duration,
-    /// How often one in progress is mentioned in the log.
+    /// Interval between log lines about a try in progress.
     pub progress: Duration,
 }
 
@@ -86,7 +86,7 @@ impl EarlyConnection {
         Self { task }
     }
 
-    /// The connection, or why there is none and since when that is known.
+    /// The connection, or the error and the time of the failure.
     async fn ready(self) -> Option<(Result<PageserverConnection, FetchError>, Instant)> {
         self.task.await.ok()
     }
@@ -95,8 +95,8 @@ impl EarlyConnection {
 /// Fetches and unpacks the base backup. Every failed try is logged as a warning, and the data
 /// directory is cleaned before the next one. Dropping the future stops everything at once.
 ///
-/// An early connection that could not be opened is the first failed try; one that was opened and
-/// has been lost since is replaced at once.
+/// If the early connection failed to open, that counts as the first failed try. If it opened and
+/// was lost later, it is replaced at once.
 pub(crate) async fn get_basebackup(
     request: BasebackupRequest<'_>,
     early: Option<EarlyConnection>,
@@ -131,8 +131,8 @@ pub(crate) async fn get_basebackup(
         let Some(pause) = rotation.next(Failure { class: error.class(), slow }) else {
             return Err(BasebackupError { lsn: request.lsn, tries: attempt + 1, source: error });
         };
-        // Counted from the failure, which may be past: an early connection was refused while the
-        // safekeepers were still being asked.
+        // The pause is counted from the failure, which may be in the past: an early connection may
+        // have been refused while the safekeepers were still being asked.
         sleep(pause.saturating_sub(ended.elapsed())).await;
     }
 }
@@ -169,7 +169,7 @@ impl Try<'_> {
         unpacker.finish().await?;
         tracing::info!("got the basebackup of {bytes} bytes from pageserver {connection}");
 
-        // What was done before this try began belongs to it.
+        // Connecting before this try began is part of its figures.
         let before = if reopened { Duration::ZERO } else { early.unwrap_or_default() };
         Ok(BasebackupStats {
             connect_micros: number(connection.connect_time().as_micros()),
@@ -178,8 +178,8 @@ impl Try<'_> {
         })
     }
 
-    /// Sends the command, over the connection that is already open if it still works, and waits for
-    /// the first bytes. Also says whether that one was given up.
+    /// Sends the command, over the early connection if that still works, and waits for the first
+    /// bytes. Also returns whether the early connection was replaced.
     async fn ask(
         &self,
         opened: Option<PageserverConnection>,
@@ -190,7 +190,7 @@ impl Try<'_> {
         {
             match self.first_chunk(&mut connection).await {
                 Ok(first) => return Ok((connection, first, false)),
-                // The server closed it while nobody looked (it does so after 10 minutes).
+                // The server closes an idle connection after 10 minutes.
                 Err(FetchError::Lost(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -204,7 +204,7 @@ impl Try<'_> {
         Ok((connection, first, reopened))
     }
 
-    /// One limit from the command to the first bytes, whichever stage the server takes its time with.
+    /// A single limit from the command to the first bytes, whichever stage takes the time.
     async fn first_chunk(
         &self,
         connection: &mut PageserverConnection,
@@ -219,7 +219,7 @@ impl Try<'_> {
     }
 }
 
-/// Waits for something that may legitimately take minutes, and says so in the log once it does.
+/// Waits for something that may legitimately take minutes, and logs a notice if it is slow.
 async fn noting_silence<T>(wait: impl Future<Output = T>) -> T {
     let mut wait = std::pin::pin!(wait);
     if let Ok(done) = timeout(SLOW_NOTICE, &mut wait).await {

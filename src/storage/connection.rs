@@ -11,7 +11,7 @@ use super::libpq::LibpqConnection;
 use super::request::BasebackupRequest;
 use super::target::{Endpoint, PageserverTarget};
 
-/// An open connection that nothing was asked on yet, or that streams an archive.
+/// An open connection on which nothing was requested yet, or which streams an archive.
 #[derive(Debug)]
 pub(crate) struct PageserverConnection(Kind);
 
@@ -31,7 +31,8 @@ impl PageserverConnection {
         Self::open_endpoint(target.endpoint(0), limit).await
     }
 
-    /// As [`Self::open`], to one of them, counted from 0 ([`PageserverTarget::pageservers`]).
+    /// As [`Self::open`], to the pageserver with this number, from 0
+    /// ([`PageserverTarget::pageservers`]).
     pub(crate) async fn open_for(
         target: &PageserverTarget,
         number: u32,
@@ -52,7 +53,7 @@ impl PageserverConnection {
         }))
     }
 
-    /// Who it goes to, as `host:port` or the path of a socket.
+    /// The peer, as `host:port` or the path of a socket.
     pub(crate) fn peer(&self) -> &str {
         match &self.0 {
             Kind::Libpq(connection) => connection.peer(),
@@ -60,8 +61,8 @@ impl PageserverConnection {
         }
     }
 
-    /// Whether the pageserver has accepted the token by now. Over gRPC it sees it with the first
-    /// call.
+    /// Whether the pageserver has already accepted the token. Over gRPC the token is sent with the
+    /// first call.
     pub(crate) const fn is_logged_in(&self) -> bool {
         matches!(self.0, Kind::Libpq(_))
     }
@@ -74,8 +75,8 @@ impl PageserverConnection {
         }
     }
 
-    /// Whether an idle connection is known to be of no use any more. Does not wait. The gRPC
-    /// client replaces such a connection by itself.
+    /// Whether an idle connection is known to be unusable. Does not wait. The gRPC client replaces
+    /// such a connection by itself.
     pub(super) fn is_stale(&mut self) -> bool {
         match &mut self.0 {
             Kind::Libpq(connection) => connection.is_stale(),
@@ -94,8 +95,8 @@ impl PageserverConnection {
         }
     }
 
-    /// The next bytes of the archive, at most 64 KiB and never none. `None` only after the server
-    /// has said that all went well. `limit` holds for each wait for the network.
+    /// The next bytes of the archive, at most 64 KiB and never empty. `None` only after the server
+    /// has reported success. `limit` holds for each wait for the network.
     pub(super) async fn next_chunk(
         &mut self,
         limit: Duration,
@@ -107,7 +108,7 @@ impl PageserverConnection {
     }
 }
 
-/// Who it goes to and how.
+/// Shows the peer and the protocol.
 impl fmt::Display for PageserverConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let protocol = match self.0 {

@@ -11,27 +11,28 @@ pub(super) use crate::errors::one_line as chain;
 use crate::spec::pageserver::PageserverInfoError;
 use crate::spec::{Lsn, ShardIndex};
 
-/// What a failed try means for the next one.
+/// Whether another try can succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ErrorClass {
-    /// No try can help, wherever: the configuration, the local disk, an archive that is refused.
+    /// No try can help, with any pageserver: a configuration error, the local disk, a refused
+    /// archive.
     Local,
-    /// Asking this pageserver again cannot help; another one may do it.
+    /// This pageserver will refuse again; another one may not.
     Refused,
     /// Storage may recover, for instance while a tenant moves: try again after a pause.
     Transient,
 }
 
-/// Why the base backup was given up. The text is the documented context (06 §3.8); the reason of
-/// the last try, with the server's own words, is its source.
+/// The base backup was given up. The text is the documented context (06 §3.8); the error of the
+/// last try, with the text of the server, is the source.
 #[derive(Debug, Error)]
 #[error("failed to get basebackup@{lsn}")]
 pub(crate) struct BasebackupError {
-    /// Where it was asked for; `0/0` for the latest.
+    /// The LSN that was requested; `0/0` for the latest.
     pub lsn: Lsn,
     /// Number of tries made.
     pub tries: u32,
-    /// Reason of the last one.
+    /// Error of the last try.
     #[source]
     pub source: FetchError,
 }
@@ -39,16 +40,16 @@ pub(crate) struct BasebackupError {
 /// Why one try failed. Peers are named as `host:port`; no text holds a password.
 #[derive(Debug, Error)]
 pub(crate) enum FetchError {
-    /// No shard 0 in the map.
+    /// The map has no shard 0.
     #[error("shard connection info missing for shard {0}")]
     NoShard(ShardIndex),
-    /// An empty list.
+    /// The list of pageservers is empty.
     #[error("must have at least one pageserver")]
     NoPageserver,
     /// The URL for the preferred protocol is missing or cannot be used.
     #[error(transparent)]
     Address(#[from] PageserverInfoError),
-    /// Metadata are HTTP headers.
+    /// The token goes into an HTTP header, which cannot hold every character.
     #[error("storage_auth_token has characters that cannot be sent in an HTTP header")]
     BadToken,
     /// The server wants a password and the spec has none.
@@ -56,52 +57,52 @@ pub(crate) enum FetchError {
         "password missing: pageserver {0} asks for one, and the spec has no storage_auth_token"
     )]
     PasswordMissing(String),
-    /// Only trust and cleartext passwords exist on pageservers.
+    /// Pageservers use only trust and cleartext passwords.
     #[error("pageserver {0} asks for an authentication method that is not supported")]
     Authentication(String),
-    /// No TCP connection.
+    /// The TCP connection failed.
     #[error("cannot connect to pageserver {peer}")]
     Connect {
-        /// Whom.
+        /// Address of the pageserver.
         peer: String,
-        /// Why.
+        /// Error of the system.
         #[source]
         source: io::Error,
     },
     /// Connecting and authenticating took too long.
     #[error("pageserver {peer} did not accept the connection within {limit:?}")]
     ConnectTimeout {
-        /// Whom.
+        /// Address of the pageserver.
         peer: String,
-        /// The limit.
+        /// The limit that was exceeded.
         limit: Duration,
     },
-    /// An ErrorResponse.
+    /// The server sent an ErrorResponse.
     #[error("the pageserver answers: {message} (SQLSTATE {code})")]
     Server {
-        /// Five characters.
+        /// SQLSTATE, five characters.
         code: String,
-        /// Its own words.
+        /// Message of the server.
         message: String,
     },
-    /// A gRPC status of the server, or one that the client gave its answer.
+    /// A gRPC status from the server, or one that the client derived from its answer.
     #[error("the pageserver answers: {message} (gRPC status {code:?})")]
     Status {
-        /// The status.
+        /// Status code.
         code: Code,
-        /// The server's words.
+        /// Message of the server.
         message: String,
     },
     /// The connection broke or was closed.
     #[error("the connection to the pageserver was lost")]
     Lost(#[source] io::Error),
-    /// Not the protocol of 06 §3.4.
+    /// The server deviates from the protocol of 06 §3.4.
     #[error("the pageserver does not follow the protocol: {0}")]
     Protocol(&'static str),
-    /// Nothing came at all.
+    /// Not one byte arrived within the limit.
     #[error("the pageserver sent nothing within {0:?}")]
     FirstByteTimeout(Duration),
-    /// The stream stopped.
+    /// The stream stalled.
     #[error("the pageserver stopped sending for {0:?}")]
     Stalled(Duration),
     /// The archive could not be unpacked.
@@ -110,10 +111,11 @@ pub(crate) enum FetchError {
 }
 
 impl FetchError {
-    /// What it means for the next try. Server errors are told apart by SQLSTATE class only: 28 is
-    /// authorization, 42 a command that the server does not understand. Nearly everything else,
-    /// a bad token included, comes as `XX000` and may pass (06 §3.2). Of the gRPC statuses those
-    /// with the same meanings end it; all others may pass while a tenant moves (06 §5.4).
+    /// What the error means for the next try. Server errors are classified by SQLSTATE class only:
+    /// 28 is authorization, 42 a command that the server does not understand. Nearly everything
+    /// else, a bad token included, comes as `XX000` and may be transient (06 §3.2). gRPC statuses
+    /// with the same meanings are final; all others may be transient while a tenant moves
+    /// (06 §5.4).
     pub(crate) fn class(&self) -> ErrorClass {
         match self {
             Self::NoShard(_) | Self::NoPageserver | Self::Address(_) | Self::BadToken => {
@@ -136,64 +138,64 @@ impl FetchError {
 /// Why an archive could not be unpacked.
 #[derive(Debug, Error)]
 pub(crate) enum UnpackError {
-    /// Not a single byte.
+    /// Not a single byte arrived.
     #[error("the archive is empty: the pageserver sent no data")]
     Empty,
-    /// Corrupt or cut off, or followed by something else.
-    #[error("the archive is no complete gzip stream")]
+    /// The gzip stream is corrupt, cut off, or followed by other data.
+    #[error("the archive is not a complete gzip stream")]
     Gzip(#[source] io::Error),
-    /// Corrupt or cut off.
-    #[error("the archive is no complete tar")]
+    /// The tar is corrupt or cut off.
+    #[error("the archive is not a complete tar")]
     Tar(#[source] io::Error),
-    /// Cut off within a file.
+    /// The archive is cut off within a file.
     #[error("the archive ends within {}, after {copied} of {size} bytes", path.display())]
     Truncated {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Bytes that were there.
+        /// Bytes that were present.
         copied: u64,
-        /// Bytes that the header promises.
+        /// Size that the header states.
         size: u64,
     },
-    /// Refused: names and extended headers are held in memory.
+    /// Refused, because names and extended headers are held in memory.
     #[error("the archive is refused: there is more than 1 MiB between two of its files")]
     Headers,
-    /// A tar without entries.
+    /// The tar has no entries.
     #[error("the archive holds no files")]
     NoEntries,
-    /// Refused.
+    /// Refused, because the path contains `..`.
     #[error("the archive is refused: entry {0:?} climbs out of the data directory")]
     Climbing(String),
-    /// Refused.
+    /// Refused, because of the type of the entry.
     #[error("the archive is refused: entry {} is {kind}", path.display())]
     Kind {
-        /// Which entry.
+        /// Path of the entry.
         path: PathBuf,
-        /// What it is.
+        /// Type of the entry.
         kind: &'static str,
     },
-    /// Entries that contradict each other or cannot be files.
+    /// The entry contradicts another one, or its name is impossible.
     #[error("the archive entry {} cannot be created", path.display())]
     Entry {
-        /// Which entry.
+        /// Path of the entry.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         #[source]
         source: io::Error,
     },
-    /// The machine's own trouble: disk full, permissions, file descriptors.
+    /// A local problem: disk full, permissions, file descriptors.
     #[error("cannot write {} in the data directory", path.display())]
     Local {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         #[source]
         source: io::Error,
     },
-    /// No thread to be had.
+    /// The system refused to start a thread.
     #[error("cannot start a thread for unpacking")]
     Thread(#[source] io::Error),
-    /// A bug, or the machine stopped a thread.
+    /// A bug, or the system stopped a thread.
     #[error("the unpacking threads ended without a result")]
     NoResult,
 }

@@ -1,11 +1,10 @@
 //! A connection to a pageserver over gRPC (06 §5).
 //!
-//! HTTP/2 over plain TCP with prior knowledge, so connecting is one round trip and the first call
-//! goes out with it. No message compression: what is compressed is the archive.
+//! HTTP/2 over plain TCP with prior knowledge, so connecting takes one round trip and the first
+//! call follows at once. Messages are not compressed, because the archive already is.
 //!
-//! Deadlines are ours, none is sent to the server. In between, pings find out that it is gone; a
-//! machine that vanished without a word would otherwise be waited for as long as one that waits
-//! for the WAL.
+//! Deadlines are local, none is sent to the server. In between, pings detect a dead peer: without
+//! them, a machine that vanished would be waited for as long as one that waits for the WAL.
 
 use std::error::Error;
 use std::io;
@@ -29,10 +28,10 @@ use crate::spec::{Lsn, TenantId, TimelineId};
 
 /// Largest message that is accepted (06 §5.1); servers send 256 KiB.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
-/// Largest piece handed on, so that little waits for the unpacker.
+/// Largest piece handed on, so that the unpacker starts early.
 const PIECE: usize = 64 * 1024;
-/// What the server may send ahead. More than an archive usually has: it would otherwise stop after
-/// every window, for a round trip.
+/// Flow-control window. Larger than most archives, because the server would otherwise stop for a
+/// round trip after every window.
 const WINDOW: u32 = 8 * 1024 * 1024;
 
 /// An open connection.
@@ -43,18 +42,18 @@ pub(super) struct GrpcConnection {
     peer: String,
     connect_time: Duration,
     archive: Option<Streaming<GetBaseBackupResponseChunk>>,
-    /// Received and not handed on yet.
+    /// Received and not yet handed on.
     rest: Bytes,
 }
 
 impl GrpcConnection {
-    /// Connects. Nobody is asked for a password: the token goes along with each call.
+    /// Connects. No login takes place: the token is sent with each call.
     pub(super) async fn open(endpoint: &GrpcEndpoint, limit: Duration) -> Result<Self, FetchError> {
         let started = Instant::now();
         let peer = endpoint.address.to_string();
         let invalid =
-            |_| FetchError::Protocol("the address of the pageserver is no HTTP authority");
-        // Neither the scheme `grpc` nor a user: some servers refuse both (06 §5.1).
+            |_| FetchError::Protocol("the address of the pageserver is not an HTTP authority");
+        // The URL has neither the scheme `grpc` nor a user: some servers refuse both (06 §5.1).
         let transport = Endpoint::from_shared(format!("http://{peer}"))
             .map_err(invalid)?
             .user_agent(concat!("compute_ctl/", env!("CARGO_PKG_VERSION")))
@@ -84,7 +83,7 @@ impl GrpcConnection {
         })
     }
 
-    /// Who it goes to, as `host:port`.
+    /// The peer, as `host:port`.
     pub(super) fn peer(&self) -> &str {
         &self.peer
     }
@@ -111,14 +110,14 @@ impl GrpcConnection {
         Ok(())
     }
 
-    /// The next bytes of the archive, never none. `None` only after the server has said that all
-    /// went well, so an error that follows the archive is not lost. `limit` holds for each wait for
+    /// The next bytes of the archive, never empty. `None` only after the server has reported
+    /// success, so an error that follows the archive is not lost. `limit` holds for each wait for
     /// the network.
     pub(super) async fn next_chunk(
         &mut self,
         limit: Duration,
     ) -> Result<Option<Bytes>, FetchError> {
-        let archive = self.archive.as_mut().ok_or(FetchError::Protocol("nothing was asked for"))?;
+        let archive = self.archive.as_mut().ok_or(FetchError::Protocol("nothing was requested"))?;
         while self.rest.is_empty() {
             match timeout(limit, archive.message()).await {
                 Ok(Ok(Some(message))) => self.rest = message.chunk,
@@ -130,7 +129,7 @@ impl GrpcConnection {
         Ok(Some(self.rest.split_to(PIECE.min(self.rest.len()))))
     }
 
-    /// Asks for a lease. Returns when it ends.
+    /// Requests a lease. Returns when the lease ends.
     pub(super) async fn lease_lsn(
         &mut self,
         tenant_id: TenantId,
@@ -140,11 +139,11 @@ impl GrpcConnection {
         let message = self.call(LeaseLsnRequest { lsn: lsn.0 }, tenant_id, timeline_id)?;
         let answer = self.client.lease_lsn(message).await;
         let expires = answer.map_err(|status| status_error(&status))?.into_inner().expires;
-        let wrong = FetchError::Protocol("the end of the lease is missing or no point in time");
+        let wrong = FetchError::Protocol("the end of the lease is missing or not a point in time");
         expires.and_then(point_in_time).ok_or(wrong)
     }
 
-    /// A message with its metadata (06 §5.2).
+    /// Wraps a message in a request with its metadata (06 §5.2).
     fn call<M>(
         &self,
         message: M,
@@ -164,14 +163,14 @@ fn ascii(id: &str) -> Result<MetadataValue<Ascii>, FetchError> {
     id.parse().map_err(|_| FetchError::Protocol("an id cannot be sent in an HTTP header"))
 }
 
-/// A timestamp from the epoch on; none for times before it and for what is no time at all.
+/// Converts a timestamp. `None` for times before the epoch and for invalid ones.
 fn point_in_time(time: Timestamp) -> Option<SystemTime> {
     let nanos = u32::try_from(time.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
     let since_epoch = Duration::new(u64::try_from(time.seconds).ok()?, nanos);
     SystemTime::UNIX_EPOCH.checked_add(since_epoch)
 }
 
-/// A status with a cause was made here, of what happened to the connection.
+/// Converts a status. One with a source was made by the client, from an error of the connection.
 fn status_error(status: &Status) -> FetchError {
     match status.source() {
         Some(cause) => FetchError::Lost(io::Error::other(chain(cause))),
@@ -179,7 +178,7 @@ fn status_error(status: &Status) -> FetchError {
     }
 }
 
-/// The system's error in a chain of causes, or the whole chain as text.
+/// The system's error in a chain of sources, or the whole chain as text.
 fn io_error(error: &(dyn Error + 'static)) -> io::Error {
     let mut cause = Some(error);
     while let Some(error) = cause {

@@ -1,14 +1,14 @@
 //! Keeps the LSN of a static compute from garbage collection (01 §16, 06 §6).
 //!
-//! Begins as soon as the first spec is known, beside the start, and ends with the compute. Every
-//! pageserver of every shard is asked by itself, so that one that is slow or gone does not delay
-//! the others, and renews its lease by itself (06 W7). None of what happens here changes the
-//! status: it is in the log and in the metrics (06 W10).
+//! Starts as soon as the first spec is known, in parallel with the start of Postgres, and ends with
+//! the compute. Each pageserver of each shard is asked and renewed independently, so that a slow or
+//! dead one does not delay the others (06 W7). Nothing here changes the status: failures go to the
+//! log and to the metrics (06 W10).
 //!
-//! The pageservers of a newer spec count at once, and so does its token where the last request has
-//! failed; elsewhere that is used from the next request on. What is leased is the LSN that the
-//! compute was started with, to the very end: Postgres reads there until it ends, whatever a later
-//! spec says. An LSN that a later spec names is leased as well, for as long as it does.
+//! The pageservers of a newer spec are used at once. A new token is used at once where the last
+//! request has failed, elsewhere from the next request on. The LSN that the compute was started
+//! with stays leased until the end, whatever a later spec says, because Postgres reads at it until
+//! it ends. An LSN in a later spec is leased as well, as long as the spec names it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -35,11 +35,13 @@ pub(crate) type Specs = watch::Receiver<Option<Arc<ParsedSpec>>>;
 pub struct LeaseLimits {
     /// Connecting and answering.
     pub request: Duration,
-    /// A lease is renewed so long before it ends, or after half of it, whichever is later.
+    /// A lease is renewed this long before its end, or after half of its duration, whichever is
+    /// later.
     pub ahead: Duration,
-    /// Least time between a grant and its renewal: the end may be past by our clock (06 W9).
+    /// Least time between a grant and its renewal: by the local clock the lease may have ended
+    /// (06 W9).
     pub least_sleep: Duration,
-    /// After the first failure; each further one is 1.5 times as long.
+    /// Pause after the first failure; each further one is 1.5 times as long.
     pub first_pause: Duration,
     /// Longest pause after a failure.
     pub longest_pause: Duration,
@@ -57,8 +59,8 @@ impl Default for LeaseLimits {
     }
 }
 
-/// Begins to follow the specs, of which the one in force counts as the first. Dropping the handle
-/// ends it.
+/// Starts to follow the specs; the one in force counts as the first. Dropping the handle ends the
+/// task.
 pub(crate) fn start(
     specs: Specs,
     limits: LeaseLimits,
@@ -69,22 +71,23 @@ pub(crate) fn start(
     AbortOnDropHandle::new(tokio::spawn(task.run()))
 }
 
-/// What a static compute needs.
+/// The LSN that a static compute needs; `None` in other modes.
 fn pin(spec: &ParsedSpec) -> Option<Pin> {
     let ComputeMode::Static(lsn) = spec.mode() else { return None };
     Some(Pin { tenant_id: spec.tenant_id, timeline_id: spec.timeline_id, lsn })
 }
 
-/// What decides who is asked for what; the token does not.
+/// Which pageservers are asked for which leases. The token is not part of it: a new one does not
+/// restart the requests.
 #[derive(Debug, PartialEq, Eq)]
 struct Plan {
-    /// At least one.
+    /// The LSNs to lease, at least one.
     pins: Vec<Pin>,
     pageserver: PageserverConnectionInfo,
 }
 
 struct Task {
-    /// Of a compute that was started as a static one.
+    /// The LSN of the first spec, if the compute was started as a static one.
     first: Option<Pin>,
     specs: Specs,
     limits: LeaseLimits,
@@ -112,7 +115,7 @@ impl Task {
         }
     }
 
-    /// None while there is nothing to lease.
+    /// `None` while no lease is needed.
     fn plan(&self, spec: Option<&ParsedSpec>) -> Option<Plan> {
         let spec = spec?;
         let mut pins = Vec::from_iter(self.first);
@@ -134,7 +137,7 @@ impl Task {
             lessors.iter().map(move |lessor| self.hold(lessor, *pin).instrument(span.clone()))
         });
         future::join_all(leases).await;
-        // All were refused: nothing is to be done until there are other pageservers.
+        // All were refused: wait until the spec names other pageservers.
         future::pending().await
     }
 
@@ -143,7 +146,7 @@ impl Task {
         let limits = self.limits;
         let (shard, whom) = (lessor.shard, lessor.name());
         let mut attempt = 0;
-        // When the last grant ends, until that has been said.
+        // End of the last grant, until the log has said that it ran out.
         let mut runs_out = None;
         loop {
             let token = token(self.specs.borrow().as_deref()).cloned();
@@ -175,7 +178,7 @@ impl Task {
                     }
                     let sleep = pause(limits.first_pause, attempt).min(limits.longest_pause);
                     attempt += 1;
-                    // The token may have been what was wrong.
+                    // A wrong token may be the cause, so a new one ends the pause.
                     let other = self.other_token(token.as_ref());
                     if tokio::time::timeout(sleep, other).await.is_ok() {
                         attempt = 0;
@@ -189,7 +192,7 @@ impl Task {
     async fn other_token(&self, known: Option<&Secret<String>>) {
         let mut specs = self.specs.clone();
         if specs.wait_for(|spec| token(spec.as_deref()) != known).await.is_err() {
-            // There will be no more specs, which the task notices as well.
+            // No more specs will come; the task notices that as well.
             future::pending::<()>().await;
         }
     }
@@ -199,7 +202,7 @@ fn token(spec: Option<&ParsedSpec>) -> Option<&Secret<String>> {
     spec?.storage_token()
 }
 
-/// Tells of a grant, and for how long to sleep now.
+/// Logs a grant and returns how long to sleep before the renewal.
 fn granted(shard: ShardIndex, whom: &str, until: SystemTime, limits: LeaseLimits) -> Duration {
     let left = until.duration_since(SystemTime::now()).unwrap_or_default();
     let sleep = renewal(left, limits);
@@ -216,7 +219,7 @@ fn granted(shard: ShardIndex, whom: &str, until: SystemTime, limits: LeaseLimits
     sleep
 }
 
-/// When to renew a lease that ends in `left` (06 §6.3).
+/// How long to wait before renewing a lease that ends in `left` (06 §6.3).
 fn renewal(left: Duration, limits: LeaseLimits) -> Duration {
     left.saturating_sub(limits.ahead).max(left / 2).max(limits.least_sleep)
 }

@@ -19,7 +19,7 @@ use crate::spec::{Lsn, ShardIndex, TenantId, TimelineId};
 /// Column of the answer over libpq.
 const VALID_UNTIL: &str = "valid_until";
 
-/// What must be kept from garbage collection.
+/// The LSN to keep from garbage collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pin {
     pub tenant_id: TenantId,
@@ -27,7 +27,7 @@ pub(super) struct Pin {
     pub lsn: Lsn,
 }
 
-/// Whom to ask.
+/// The pageserver to ask, and for which shard.
 #[derive(Debug, Clone)]
 pub(super) struct Lessor {
     pub shard: ShardIndex,
@@ -35,16 +35,16 @@ pub(super) struct Lessor {
     pub protocol: PageserverProtocol,
 }
 
-/// An answer that is none of the errors.
+/// A valid answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lease {
-    /// Granted until then, which may be past.
+    /// Granted until this time, which may be in the past.
     Until(SystemTime),
-    /// The LSN is gone, or about to go.
+    /// The LSN is garbage-collected or about to be.
     Refused,
 }
 
-/// Why there is no answer. All of these may pass (06 W8).
+/// Why no valid answer came. All of these may be transient (06 W8).
 #[derive(Debug, Error)]
 pub(super) enum LeaseError {
     #[error(transparent)]
@@ -71,7 +71,7 @@ impl Lessor {
         Ok(self.pageserver.address(self.protocol, self.shard)?)
     }
 
-    /// Asks over a connection of its own. `limit` is for connecting and answering.
+    /// Asks over a new connection. `limit` covers connecting and answering.
     pub(super) async fn ask(
         &self,
         pin: Pin,
@@ -104,7 +104,7 @@ impl Lessor {
         }
     }
 
-    /// The tenant id names the shard, unlike that of a base backup.
+    /// The tenant id includes the shard, unlike that of a base backup.
     fn command(&self, pin: Pin) -> String {
         let Pin { tenant_id, timeline_id, lsn } = pin;
         match self.shard.count {
@@ -130,12 +130,12 @@ impl Lessor {
     }
 }
 
-/// Milliseconds since the epoch of Unix, decimal.
+/// Parses decimal milliseconds since the Unix epoch.
 fn until(text: &str) -> Result<SystemTime, LeaseError> {
     let since_epoch = text.parse().ok().map(Duration::from_millis);
     since_epoch
         .and_then(|since_epoch| SystemTime::UNIX_EPOCH.checked_add(since_epoch))
-        .ok_or(LeaseError::Answer("valid_until is no number of milliseconds"))
+        .ok_or(LeaseError::Answer("valid_until is not a number of milliseconds"))
 }
 
 #[cfg(test)]

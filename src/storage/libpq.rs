@@ -1,13 +1,13 @@
 //! A connection to a pageserver over libpq, just enough for one base backup (06 §3).
 //!
-//! Written on the message encoders of `postgres-protocol` instead of using `tokio-postgres`, since
-//! this stream is what the program exists for and three things are out of reach there: seeing what
-//! follows CopyDone (an error after the archive must fail the try), memory that does not depend on
-//! how large the server makes its CopyData messages (a driver collects each one whole), and
-//! separate deadlines for the first byte and for stalls. The simple query protocol also saves the
-//! round trip for preparing the statement; the server accepts both (06 §3.4).
+//! Uses the message encoders of `postgres-protocol` instead of `tokio-postgres`, because three
+//! things are out of reach there: seeing the messages after CopyDone (an error after the archive
+//! must fail the try), memory that does not depend on the size of the server's CopyData messages
+//! (the driver buffers each one whole), and separate deadlines for the first byte and for stalls.
+//! The simple query protocol also saves the round trip for preparing the statement; the server
+//! accepts both (06 §3.4).
 //!
-//! There is no task behind a connection: dropping it closes the socket.
+//! No task serves a connection: dropping it closes the socket.
 
 use std::fmt;
 use std::io;
@@ -25,21 +25,22 @@ use super::errors::FetchError;
 use super::target::{LibpqEndpoint, PING_AFTER, PING_LIMIT};
 use crate::spec::libpq_url::HostAddress;
 
-/// Bytes read from the socket at once, and the largest chunk handed on.
+/// Bytes read from the socket at once; also the largest chunk handed on.
 const READ_SIZE: usize = 64 * 1024;
-/// No message but CopyData has a reason to be larger.
+/// Limit for all messages but CopyData.
 const MAX_MESSAGE: usize = 64 * 1024;
-/// The kernel sends each ping once, so one that is lost on the way is not the end yet.
+/// The kernel sends each ping once, so a single lost ping must not end the connection.
 const LOST_PINGS: u32 = 2;
 
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
-/// An open, authenticated connection that nothing was asked on yet, or that streams an archive.
+/// An open, authenticated connection on which nothing was requested yet, or which streams an
+/// archive.
 pub(super) struct LibpqConnection {
     socket: Box<dyn Socket>,
     peer: String,
-    /// Received and not used yet.
+    /// Received and not yet used.
     buffer: BytesMut,
     /// Bytes of the current CopyData message that are still to come.
     in_message: usize,
@@ -77,7 +78,7 @@ impl LibpqConnection {
         Err(last)
     }
 
-    /// Who it goes to, as `host:port` or the path of a socket.
+    /// The peer, as `host:port` or the path of a socket.
     pub(super) fn peer(&self) -> &str {
         &self.peer
     }
@@ -87,13 +88,13 @@ impl LibpqConnection {
         self.connect_time
     }
 
-    /// Whether the server closed an idle connection, or said something on it, which it does only
-    /// to take leave. Does not wait.
+    /// Whether the server closed an idle connection or sent something on it, which it does only
+    /// before it closes. Does not wait.
     pub(super) fn is_stale(&mut self) -> bool {
         !self.buffer.is_empty() || self.socket.read_buf(&mut self.buffer).now_or_never().is_some()
     }
 
-    /// Bounded by the caller, together with connecting.
+    /// The caller sets a limit for this together with connecting.
     async fn handshake(
         address: &HostAddress,
         endpoint: &LibpqEndpoint,
@@ -154,7 +155,7 @@ impl LibpqConnection {
         self.send(&message).await?;
         match self.message().await? {
             (backend::COPY_OUT_RESPONSE_TAG, _) => Ok(()),
-            _ => Err(FetchError::Protocol("the answer to the command is no COPY")),
+            _ => Err(FetchError::Protocol("the answer to the command is not a COPY")),
         }
     }
 
@@ -209,7 +210,7 @@ impl LibpqConnection {
         self.socket.flush().await.map_err(FetchError::Lost)
     }
 
-    /// Reads what the network has, waiting for it if it must.
+    /// Reads the bytes that have arrived; waits if there are none.
     async fn fill(&mut self) -> Result<(), FetchError> {
         self.buffer.reserve(READ_SIZE);
         match self.socket.read_buf(&mut self.buffer).await {
@@ -219,7 +220,7 @@ impl LibpqConnection {
         }
     }
 
-    /// Tag and length of the body of the next message, once its header is here.
+    /// Tag and body length of the next message, once its header has arrived.
     fn header(&self) -> Result<Option<(u8, usize)>, FetchError> {
         let bad = |_| FetchError::Protocol("a message with an impossible length");
         let Some(header) = backend::Header::parse(&self.buffer).map_err(bad)? else {
@@ -229,8 +230,8 @@ impl LibpqConnection {
         Ok(Some((header.tag(), length)))
     }
 
-    /// The next message that is not CopyData, once it is here. Errors of the server become
-    /// errors; notices and parameters are passed over.
+    /// The next message that is not CopyData, once it has arrived. ErrorResponses become errors;
+    /// notices and parameters are skipped.
     fn parse_message(&mut self) -> Result<Option<(u8, Bytes)>, FetchError> {
         while let Some((tag, length)) = self.header()? {
             if length > MAX_MESSAGE {
@@ -270,7 +271,7 @@ async fn connect(address: &HostAddress) -> io::Result<Box<dyn Socket>> {
 
 async fn connect_tcp(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
-    // The command is one small packet that must not wait for company.
+    // The command is one small packet; Nagle's algorithm must not delay it.
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
         .with_time(PING_AFTER)
@@ -280,7 +281,7 @@ async fn connect_tcp(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Reads the fields of an ErrorResponse: a type byte and a text each, ended by zero bytes.
+/// Parses the fields of an ErrorResponse: a type byte and a text each, ended by zero bytes.
 fn server_error(body: &[u8]) -> FetchError {
     let field = |wanted: u8| {
         body.split(|byte| *byte == 0)
@@ -294,9 +295,9 @@ fn server_error(body: &[u8]) -> FetchError {
 mod tests {
     use super::*;
 
-    /// A machine that has vanished is found out long before the limit for the first byte.
+    /// A vanished machine is detected long before the limit for the first byte.
     #[tokio::test]
-    async fn silence_is_looked_into() {
+    async fn a_silent_peer_is_probed() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = connect_tcp(listener.local_addr().unwrap()).await.unwrap();
         let socket = SockRef::from(&stream);

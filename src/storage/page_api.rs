@@ -1,5 +1,5 @@
-//! Messages, client and server of `proto/page_api.proto` (06 §5.3), made by `build.rs`. The server
-//! is the stand-in's.
+//! Messages, client and server of `proto/page_api.proto` (06 §5.3), made by `build.rs`. Only the
+//! stand-in pageserver uses the server.
 
 #![allow(
     missing_docs,
@@ -7,7 +7,7 @@
     unreachable_pub,
     clippy::all,
     clippy::allow_attributes_without_reason,
-    reason = "generated; what there is to say is in the .proto file"
+    reason = "generated; the documentation is in the .proto file"
 )]
 
 tonic::include_proto!("page_api");
@@ -21,8 +21,8 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The examples of 06 §5.3: client and server are made from the same file, so a wrong number
-    /// in it would go unnoticed between the two.
+    /// The examples of 06 §5.3. Client and server are generated from the same file, so a wrong
+    /// field number in it would not show in tests between the two.
     #[test]
     fn bytes_as_documented() {
         let gzip = BaseBackupCompression::Gzip.into();

@@ -1,14 +1,14 @@
 //! A byte pipe between two threads with a fixed pool of buffers.
 //!
-//! The pool is the bound: the writer fills an empty buffer and hands it over, the reader hands it
-//! back when it is used up, so memory does not depend on how much flows, and nothing is allocated
-//! or cleared in between. Each end notices that the other one is gone.
+//! The pool is the bound: the writer fills an empty buffer and sends it, the reader returns it once
+//! it is used up. So memory does not depend on the amount of data, and no buffer is allocated or
+//! cleared in between. Each end notices when the other end is dropped.
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 
-/// Tells both ends of a pipe, from a third thread, that nobody wants the result any more.
+/// Tells both ends of a pipe, from a third thread, that the result is no longer needed.
 pub(super) type Cancel = Arc<AtomicBool>;
 
 /// The filling end.
@@ -19,7 +19,7 @@ pub(super) struct PipeWriter {
     cancel: Cancel,
 }
 
-/// The emptying end. End of file means that the writer is gone, for whatever reason.
+/// The emptying end. End of file means that the writer was dropped, for whatever reason.
 #[derive(Debug)]
 pub(super) struct PipeReader {
     full: mpsc::Receiver<Vec<u8>>,
@@ -34,7 +34,7 @@ pub(super) fn pipe(count: usize, size: usize, cancel: &Cancel) -> (PipeWriter, P
     let (full_in, full_out) = mpsc::sync_channel(count);
     let (empty_in, empty_out) = mpsc::sync_channel(count);
     for _ in 0..count {
-        // Both channels have room for every buffer there is; sending never waits.
+        // Both channels have room for every buffer of the pool, so sending never waits.
         let _ = empty_in.try_send(vec![0; size]);
     }
     (
@@ -50,7 +50,7 @@ pub(super) fn pipe(count: usize, size: usize, cancel: &Cancel) -> (PipeWriter, P
 }
 
 impl PipeWriter {
-    /// Moves everything from `source` to the reader. `Ok(false)`: the reader went away first.
+    /// Copies everything from `source` to the reader. `Ok(false)`: the reader was dropped first.
     pub(super) fn drain(&self, source: &mut impl Read) -> io::Result<bool> {
         while let Ok(mut buffer) = self.empty.recv() {
             if self.cancel.load(Relaxed) {
@@ -58,7 +58,8 @@ impl PipeWriter {
             }
             buffer.resize(buffer.capacity(), 0);
             let (filled, failure) = fill(source, &mut buffer);
-            // What came before an error is handed over, too: it may hold the better explanation.
+            // Data read before an error is sent too: the reader may find a better explanation in
+            // it.
             buffer.truncate(filled);
             if filled > 0 && self.full.send(buffer).is_err() {
                 return Ok(false);
@@ -93,7 +94,7 @@ impl Read for PipeReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.used >= self.current.len() {
             if self.current.capacity() > 0 {
-                // Fails only when the writer is gone; then nobody needs the buffer.
+                // Sending fails only after the writer was dropped, which then needs no buffer.
                 let _ = self.empty.try_send(std::mem::take(&mut self.current));
             }
             self.used = 0;
@@ -133,7 +134,7 @@ mod tests {
         let mut some = [0; 100];
         reader.read_exact(&mut some).unwrap();
         cancel.store(true, Relaxed);
-        // An error, or the end if the writer was the first to notice.
+        // The read ends with an error, or with end of file if the writer noticed first.
         let _ = io::copy(&mut reader, &mut io::sink());
         drop(reader);
         assert!(!thread.join().unwrap().unwrap());

@@ -1,18 +1,18 @@
-//! What is asked of a pageserver at a start.
+//! The parameters of a base backup request at a start.
 
 use std::path::Path;
 
 use super::target::PageserverTarget;
 use crate::spec::{Lsn, TenantId, TimelineId};
 
-/// What to fetch, from where, to where.
+/// A base backup: its source, its LSN, and the directory for it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BasebackupRequest<'a> {
-    /// Whom to ask.
+    /// The pageservers to ask.
     pub target: &'a PageserverTarget,
-    /// Owner of the timeline.
+    /// Tenant that owns the timeline.
     pub tenant_id: TenantId,
-    /// The timeline.
+    /// Timeline to start from.
     pub timeline_id: TimelineId,
     /// `0/0` for the latest that the pageserver knows.
     pub lsn: Lsn,

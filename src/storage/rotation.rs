@@ -1,31 +1,31 @@
 //! Which pageserver is asked next, when, and when a base backup is given up (06 §3.8, W3, W6).
 //!
-//! All pageservers of shard 0 take turns. One that has refused is not asked again, and the rest
-//! goes on without it. A pageserver may wait for minutes before it answers (06 §3.7), so tries that
-//! took long are counted as well: after [`SLOW_ROUNDS`] rounds of them there is no hope left.
+//! All pageservers of shard 0 take turns. One that has refused is not asked again. A pageserver may
+//! wait for minutes before it answers (06 §3.7), so slow tries are counted as well: after
+//! [`SLOW_ROUNDS`] rounds of them the base backup is given up.
 //!
-//! Pure: neither clock nor network.
+//! Pure: uses neither clock nor network.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::errors::ErrorClass;
 
-/// Rounds over the pageservers that may be slow.
+/// Number of rounds over the pageservers that may be slow.
 const SLOW_ROUNDS: u32 = 2;
 
 /// A failed try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Failure {
     pub class: ErrorClass,
-    /// It has waited so long that no pause is needed before the next one.
+    /// The try took so long that the next one needs no pause.
     pub slow: bool,
 }
 
 /// The tries of one base backup.
 #[derive(Debug)]
 pub(super) struct Rotation {
-    /// Numbers of those that may be asked; the front one is being asked.
+    /// Numbers of the pageservers that may still be asked; the front one is current.
     turns: VecDeque<u32>,
     retries: u32,
     first_pause: Duration,
@@ -34,7 +34,7 @@ pub(super) struct Rotation {
 }
 
 impl Rotation {
-    /// Before the first try, over so many pageservers.
+    /// Begins with pageserver 0 of this many.
     pub(super) fn new(pageservers: u32, retries: u32, first_pause: Duration) -> Self {
         Self { turns: (0..pageservers).collect(), retries, first_pause, attempt: 0, slow: 0 }
     }
@@ -49,7 +49,7 @@ impl Rotation {
         self.turns.front().copied().unwrap_or_default()
     }
 
-    /// After a failed try: how long to pause before the next one, or none if this was the last.
+    /// Records a failed try. Returns the pause before the next one, or `None` if this was the last.
     pub(super) fn next(&mut self, failure: Failure) -> Option<Duration> {
         let asked = self.turns.pop_front()?;
         match failure.class {
@@ -59,7 +59,7 @@ impl Rotation {
         }
         self.slow += u32::from(failure.slow);
         let left = u32::try_from(self.turns.len()).unwrap_or(u32::MAX);
-        // None left is no hope, too.
+        // Without a pageserver left, `left` is 0, and this gives up too.
         if self.slow >= left.saturating_mul(SLOW_ROUNDS) || self.attempt >= self.retries {
             return None;
         }
@@ -87,7 +87,8 @@ mod tests {
     const REFUSED: Failure = Failure { class: ErrorClass::Refused, slow: false };
     const LOCAL: Failure = Failure { class: ErrorClass::Local, slow: false };
 
-    /// Who is asked, if the tries fail like this; all of these when the rotation goes on for ever.
+    /// The pageservers asked if the tries fail like this; one per failure if the rotation does not
+    /// end.
     fn asked(pageservers: u32, failures: &[Failure]) -> Vec<u32> {
         let mut rotation = Rotation::new(pageservers, 10, FIRST);
         let mut asked = Vec::new();
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_refused_is_not_asked_again() {
+    fn a_pageserver_that_refused_is_not_asked_again() {
         assert_eq!(asked(1, &[REFUSED; 2]), [0]);
         assert_eq!(asked(2, &[REFUSED; 3]), [0, 1]);
         assert_eq!(asked(3, &[TRANSIENT, REFUSED, TRANSIENT, TRANSIENT, REFUSED]), [0, 1, 2, 0, 2]);
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn who_must_wait() {
+    fn only_fast_failures_pause() {
         let mut rotation = Rotation::new(3, 10, FIRST);
         assert!(rotation.next(TRANSIENT).unwrap() >= FIRST);
         assert_eq!(rotation.next(SLOW), Some(Duration::ZERO));

@@ -1,11 +1,11 @@
 //! The quick check whether the safekeepers are in sync (01 §9.1, 06 §7.1).
 //!
-//! Comes before the base backup of a primary. [`SyncCheck::InSync`] gives the LSN to start from;
-//! everything else means the full sync with `postgres --sync-safekeepers`, and carries what each
-//! safekeeper said, so that an operator can see which of them to look at.
+//! Runs before the base backup of a primary. [`SyncCheck::InSync`] gives the LSN to start from; any
+//! other result requires the full sync with `postgres --sync-safekeepers`, and carries the answer
+//! of each safekeeper, so that an operator can see which of them to look at.
 //!
-//! Every safekeeper has one limit for connecting and answering. All probes live inside the
-//! returned future: whatever is still running when the verdict is clear ends with it.
+//! Each safekeeper has one limit for connecting and answering. All probes live inside the returned
+//! future: probes still running when the verdict is clear end with it.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,12 +20,12 @@ use super::sync_verdict::{Answer, Verdict, quorum, verdict};
 use crate::secret::Secret;
 use crate::spec::{Lsn, TenantId, TimelineId};
 
-/// Whom to ask about what.
+/// The safekeepers to ask, and the timeline in question.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SyncCheckRequest<'a> {
-    /// `host:port` each.
+    /// Addresses, `host:port` each.
     pub safekeepers: &'a [String],
-    /// Owner of the timeline.
+    /// Tenant that owns the timeline.
     pub tenant_id: TenantId,
     /// The timeline in question.
     pub timeline_id: TimelineId,
@@ -33,7 +33,7 @@ pub(crate) struct SyncCheckRequest<'a> {
     pub token: Option<&'a Secret<String>>,
 }
 
-/// What a safekeeper said, or that it was not waited for.
+/// The answer of a safekeeper, if it was waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SafekeeperReport {
     /// `host:port`.
@@ -83,7 +83,7 @@ impl fmt::Display for SyncCheck {
     }
 }
 
-/// Asks all safekeepers at once. `limit` is what each has for connecting and answering (300 ms in
+/// Asks all safekeepers at once. `limit` covers connecting and answering of each (300 ms in
 /// production). When a quorum answers and differs, all are asked a second time. Never fails:
 /// problems are part of the result, which is also logged.
 pub(crate) async fn check_safekeepers(request: SyncCheckRequest<'_>, limit: Duration) -> SyncCheck {
@@ -105,8 +105,8 @@ pub(crate) async fn check_safekeepers(request: SyncCheckRequest<'_>, limit: Dura
     check
 }
 
-/// Asks all safekeepers at once and waits for every answer, for those who want to know about each
-/// of them. `limit` as in [`check_safekeepers`].
+/// Asks all safekeepers at once and waits for every answer, for callers that need each of them.
+/// `limit` as in [`check_safekeepers`].
 pub(crate) async fn ask_each(
     request: SyncCheckRequest<'_>,
     limit: Duration,
@@ -155,7 +155,7 @@ async fn ask_all(
     (result, reports)
 }
 
-/// One exchange with one safekeeper; the error is a text for the report.
+/// Asks one safekeeper once; the error is a text for the report.
 async fn probe(request: SyncCheckRequest<'_>, address: &str) -> Result<Answer, String> {
     let (host, port) = address
         .rsplit_once(':')
@@ -164,7 +164,7 @@ async fn probe(request: SyncCheckRequest<'_>, address: &str) -> Result<Answer, S
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
 
     let mut config = Config::new();
-    // One `-c` for both: safekeepers look at the words, and tests at the whole (06 §7.1).
+    // One `-c` for both: safekeepers parse the words, tests compare the whole option (06 §7.1).
     let ids = format!("-c timeline_id={} tenant_id={}", request.timeline_id, request.tenant_id);
     config.user("no_user").host(host).port(port).options(ids);
     if let Some(token) = request.token {
@@ -177,7 +177,7 @@ async fn probe(request: SyncCheckRequest<'_>, address: &str) -> Result<Answer, S
     };
     let lsn = |column: &str| match row.try_get(column) {
         Ok(Some(text)) => {
-            text.parse::<Lsn>().map_err(|_| format!("{column} is no LSN in its answer"))
+            text.parse::<Lsn>().map_err(|_| format!("{column} in its answer is not an LSN"))
         }
         _ => Err(format!("{column} is missing in its answer")),
     };
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn says_what_safekeepers_and_tests_look_for() {
+    async fn sends_the_expected_options_and_queries() {
         let (check, servers) = ask(vec![at("0/2A3B4C8", "0/2a3b4c8")], LIMIT).await;
         assert_eq!(check, SyncCheck::InSync(Lsn(0x2A3_B4C8)));
         let ids = "-c timeline_id=e7d25a1c90b84f3fa6120c4b8d93f57e \

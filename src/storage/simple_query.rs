@@ -1,9 +1,9 @@
-//! One question over a connection of its own, as safekeepers and leases need it.
+//! One query over a new connection, for safekeepers and leases.
 
 use tokio_postgres::{Config, Error, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
-/// Connects, asks, and returns the first row of the answer, if it has one. Without a deadline;
-/// nothing is left when the future is dropped.
+/// Connects, runs the query, and returns the first row, if any. Has no deadline; dropping the
+/// future closes the connection.
 pub(super) async fn first_row(
     config: &Config,
     query: &str,
@@ -12,7 +12,7 @@ pub(super) async fn first_row(
     let mut query = std::pin::pin!(client.simple_query(query));
     let messages = tokio::select! {
         messages = &mut query => messages,
-        // The answer may have come together with the end of the connection.
+        // The answer may have arrived together with the end of the connection.
         _ = connection => query.await,
     };
     Ok(messages?.into_iter().find_map(|message| match message {

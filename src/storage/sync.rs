@@ -1,10 +1,10 @@
 //! The full sync: `postgres --sync-safekeepers` (01 §9.2, 06 §7.3).
 //!
-//! The child elects itself with a new term, which throws out whoever wrote to the timeline before.
-//! So it runs only when the quick check gave no LSN, and once more after Postgres was reaped; never
-//! for a compute that is no primary, and never after a signal.
+//! The child elects itself with a new term, which evicts any other writer of the timeline. So it
+//! runs only when the quick check gave no LSN, and once more after Postgres was reaped; never for a
+//! compute that is not a primary, and never after a signal.
 //!
-//! Invariant: when the future is dropped the child gets SIGTERM; it is reaped by the registry.
+//! Invariant: dropping the future sends SIGTERM to the child; the registry reaps it.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -24,7 +24,7 @@ use crate::telemetry::sink::LogSink;
 /// Tries at start, and the factor of the pauses between them (01 §9.2).
 const TRIES: u32 = 6;
 const PAUSE_FACTOR: f64 = 1.1;
-/// The answer is one LSN; a child that prints more is not the program we take it for.
+/// The answer is one LSN; a program that prints more is not `postgres`.
 const MAX_STDOUT: u64 = 4096;
 
 /// How long bringing the safekeepers to agreement may take.
@@ -33,8 +33,8 @@ pub struct SyncLimits {
     /// One safekeeper, connect and answer, in the quick check (01 §9.1): four round trips of
     /// 50 ms and a third of that in reserve, since a hiccup costs a run of the sync child (06 W11).
     pub answer: Duration,
-    /// One run of `--sync-safekeepers` at start. The child waits for a quorum for ever; a start
-    /// that waits this long tells the control plane instead.
+    /// One run of `--sync-safekeepers` at start. The child waits for a quorum without a limit;
+    /// after this long the start fails, so that the control plane learns of it.
     pub start: Duration,
     /// The sync after Postgres was reaped (01 §18.4).
     pub shutdown: Duration,
@@ -50,66 +50,66 @@ impl Default for SyncLimits {
     }
 }
 
-/// What the child needs.
+/// The parameters of a run.
 #[derive(Debug, Clone)]
 pub(crate) struct SyncRequest<'a> {
-    /// The installation whose `postgres` is run.
+    /// Installation that provides `postgres`.
     pub install: &'a PgInstall,
-    /// How it is run, with the token for the safekeepers in its environment.
+    /// Command and environment, with the token for the safekeepers.
     pub server: &'a Server,
-    /// Holds the `postgresql.conf` that names the safekeepers.
+    /// Data directory with the `postgresql.conf` that names the safekeepers.
     pub pgdata: &'a Path,
-    /// Where children are registered.
+    /// Registry of child processes.
     pub children: &'a Children,
-    /// Where its log lines go.
+    /// Sink for the log of the child.
     pub log: &'a LogSink,
-    /// How long reading the rest of its log may take once it has ended.
+    /// Limit for reading the rest of the log after the child has ended.
     pub log_drain: Duration,
 }
 
 /// Why a sync gave no LSN.
 #[derive(Debug, Error)]
 pub(crate) enum SyncError {
-    /// A vanilla server; told by its bytes, not by trying.
+    /// A vanilla server; detected from its bytes, not by running it.
     #[error(
         "{} does not know --sync-safekeepers: the safekeepers can only be brought to agreement by \
          Neon's build of PostgreSQL; give its path with --pgbin", .0.display()
     )]
     Unsupported(PathBuf),
-    /// It could not be started.
+    /// The program could not be started.
     #[error("could not run {} --sync-safekeepers: {source}", program.display())]
     Spawn {
         /// The server program.
         program: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// It failed; why is in its log.
+    /// The child failed; its log says why.
     #[error(
         "postgres --sync-safekeepers ended with {status}, stdout: {stdout:?}, last log lines: {log:?}"
     )]
     Failed {
-        /// How it ended.
+        /// Exit status.
         status: ExitStatus,
-        /// What it printed.
+        /// Output of the child.
         stdout: String,
-        /// The end of its log.
+        /// Last lines of its log.
         log: Vec<String>,
     },
-    /// It printed something else than an LSN.
-    #[error("postgres --sync-safekeepers printed {stdout:?}, which is no LSN")]
+    /// The output is not an LSN.
+    #[error("postgres --sync-safekeepers printed {stdout:?}, which is not an LSN")]
     NoLsn {
-        /// What it printed.
+        /// Output of the child.
         stdout: String,
     },
-    /// It did not end in time and was killed.
+    /// The child did not end in time and was killed.
     #[error(
         "postgres --sync-safekeepers did not end within {0:?}: no quorum of safekeepers answers"
     )]
     TimedOut(Duration),
 }
 
-/// Whether the server can sync at all. Reads the program, so it runs on a thread of its own.
+/// Checks that the server supports the sync. Reads the program file on a separate thread.
 async fn require_support(install: &PgInstall) -> Result<(), SyncError> {
     let (install, program) = (install.clone(), install.postgres.clone());
     let known = tokio::task::spawn_blocking(move || install.knows_sync_safekeepers()).await;
@@ -123,8 +123,8 @@ async fn require_support(install: &PgInstall) -> Result<(), SyncError> {
     }
 }
 
-/// The sync of a start, with retries. One run waits for a quorum of safekeepers, at most for
-/// `limit`; a run that did not find one in that time is not repeated.
+/// The sync of a start, with retries. One run waits for a quorum of safekeepers for at most
+/// `limit`; a run that reaches this limit is not repeated.
 pub(crate) async fn sync_with_retries(
     request: SyncRequest<'_>,
     limit: Duration,
@@ -166,7 +166,7 @@ async fn run_within(request: &SyncRequest<'_>, limit: Duration) -> Result<Lsn, S
     tokio::time::timeout(limit, run(request)).await.unwrap_or(Err(SyncError::TimedOut(limit)))
 }
 
-/// A child that gets SIGTERM when nobody waits for it any more (06 §7.3, "termination").
+/// Sends SIGTERM to the child when the caller stops waiting for it (06 §7.3, "termination").
 struct TerminateOnDrop(RegisteredChild);
 
 impl Drop for TerminateOnDrop {
@@ -181,7 +181,7 @@ async fn run(request: &SyncRequest<'_>) -> Result<Lsn, SyncError> {
     let program = &request.server.postgres;
     let spawn_error = |source| SyncError::Spawn { program: program.clone(), source };
 
-    // `-D` is not understood in this mode.
+    // `-D` is not supported in this mode.
     let mut command = request.server.command();
     command.arg("--sync-safekeepers").env("PGDATA", request.pgdata);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
@@ -206,11 +206,11 @@ async fn run(request: &SyncRequest<'_>) -> Result<Lsn, SyncError> {
     Ok(lsn)
 }
 
-/// Reads to the end and keeps the beginning.
+/// Reads to the end of file and keeps the beginning.
 async fn read_answer(stdout: Option<impl AsyncRead + Unpin>) -> String {
     let mut answer = Vec::new();
     if let Some(mut stdout) = stdout {
-        // An error here shows as an answer that is no LSN.
+        // An error here shows as an answer that is not an LSN.
         let _ = (&mut stdout).take(MAX_STDOUT).read_to_end(&mut answer).await;
         let _ = tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await;
     }

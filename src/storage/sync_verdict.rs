@@ -1,8 +1,8 @@
 //! Whether the answers of the safekeepers allow a start without a full sync (01 §9.1, 06 §7.2).
 //!
-//! Pure: [`super::safekeepers`] collects the answers and asks after each one. The original looks
-//! only at the first quorum that answers; this waits while a quorum that agrees is still possible
-//! (01 weakness 35).
+//! Pure: [`super::safekeepers`] collects the answers and calls this after each one. The original
+//! looks only at the first quorum that answers; this waits while an agreeing quorum is still
+//! possible (01 weakness 35).
 //!
 //! Invariant, never weaker than the document: "in sync" needs a full quorum of members that know
 //! the timeline and whose `flush_lsn` and `commit_lsn` are all one and the same LSN. An answer
@@ -12,17 +12,17 @@ use std::fmt;
 
 use crate::spec::Lsn;
 
-/// What one safekeeper said.
+/// The answer of one safekeeper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// It knows the timeline.
+    /// The safekeeper knows the timeline.
     Status {
-        /// End of the WAL that it has on disk.
+        /// End of the WAL on its disk.
         flush: Lsn,
         /// End of the WAL that it knows to be on a quorum.
         commit: Lsn,
     },
-    /// It answered, and does not know the timeline.
+    /// The safekeeper answered that it does not know the timeline.
     TimelineUnknown,
     /// No usable answer; the text says why.
     Failed(String),
@@ -80,14 +80,14 @@ pub(crate) fn verdict<'a>(
     if replies + pending < needed {
         return Verdict::NoQuorum;
     }
-    // Only the latest commit can be agreed on: everything else is refuted by it.
+    // The latest commit refutes agreement on any earlier LSN.
     let best = latest_commit.map_or(0, agreeing);
     if let Some(lsn) = latest_commit
         && best >= needed
     {
         return Verdict::InSync(lsn);
     }
-    // A pending answer may show a later commit, but a quorum needs more than that one answer.
+    // A pending answer may show a later commit, but a quorum needs more answers than that one.
     let possible = pending > 0 && (best + pending >= needed || pending >= needed);
     if replies < needed || possible {
         return Verdict::Undecided;
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn a_later_commit_refutes_an_older_agreement() {
         check(3, &[at(9, 9), at(20, 20), at(9, 9)], Verdict::Differ);
-        // More WAL on a minority, not committed: the quorum's word counts.
+        // A minority has more WAL that is not committed: the quorum decides.
         check(3, &[at(20, 9), at(9, 9), at(9, 9)], Verdict::InSync(Lsn(9)));
     }
 

@@ -1,10 +1,10 @@
 //! Which pageservers to ask for the base backup and how to log in there (06 §2.4, §3.1, §5.2).
 //!
-//! `prefer_protocol` alone decides whether that is done over libpq or gRPC; the other URL is not
-//! even looked at.
+//! `prefer_protocol` alone decides between libpq and gRPC; the URL of the other protocol is not
+//! read.
 //!
-//! The first pageserver of shard 0 is asked first; retries go round the others of that shard, if
-//! the spec names any (06 W6). What is wrong with one of those is no reason not to start.
+//! The first pageserver of shard 0 is asked first; retries rotate through the others of that shard,
+//! if the spec names any (06 W6). An invalid entry among the others does not prevent the start.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::spec::libpq_url::{HostAddress, LibpqAddress};
 use crate::spec::pageserver::{PageserverAddress, PageserverConnectionInfo};
 use crate::spec::{ComputeMode, ParsedSpec, ShardIndex};
 
-/// A ping after so much silence, of TCP or of HTTP/2, and how long its answer may take.
+/// Silence before a ping of TCP or HTTP/2; also the limit for the answer to the ping.
 pub(super) const PING_AFTER: Duration = Duration::from_secs(15);
 pub(super) const PING_LIMIT: Duration = Duration::from_secs(15);
 
@@ -37,7 +37,7 @@ pub(super) enum Endpoint {
     Grpc(GrpcEndpoint),
 }
 
-/// One pageserver over libpq: addresses and what goes into the startup packet.
+/// One pageserver over libpq: its addresses and the startup parameters.
 #[derive(Debug, Clone)]
 pub(super) struct LibpqEndpoint {
     pub addresses: Vec<HostAddress>,
@@ -48,12 +48,12 @@ pub(super) struct LibpqEndpoint {
     pub password: Option<Secret<Vec<u8>>>,
 }
 
-/// One pageserver over gRPC: where it is and what goes into the metadata of each call.
+/// One pageserver over gRPC: its address and the metadata of each call.
 #[derive(Debug, Clone)]
 pub(super) struct GrpcEndpoint {
     pub address: GrpcAddress,
     pub shard: ShardIndex,
-    /// `Bearer` and the token.
+    /// `Bearer` followed by the token.
     pub authorization: Option<Secret<AsciiMetadataValue>>,
 }
 
@@ -92,12 +92,12 @@ impl PageserverTarget {
         Ok(Self { first, others: others.collect() })
     }
 
-    /// How many pageservers the tries go round.
+    /// Number of pageservers that the tries rotate through.
     pub(crate) fn pageservers(&self) -> u32 {
         u32::try_from(self.others.len().saturating_add(1)).unwrap_or(u32::MAX)
     }
 
-    /// One of them, counted from 0; the first for a number that none has.
+    /// The pageserver with this number, from 0; the first if the number is too large.
     pub(super) fn endpoint(&self, number: u32) -> &Endpoint {
         let number = usize::try_from(number).unwrap_or_default();
         number.checked_sub(1).and_then(|at| self.others.get(at)).unwrap_or(&self.first)
@@ -105,7 +105,7 @@ impl PageserverTarget {
 }
 
 impl GrpcEndpoint {
-    /// The token is the only way to log in; what the URL says about a user is not sent.
+    /// Authenticates with the token only; a user in the URL is not sent.
     pub(super) fn new(
         address: GrpcAddress,
         token: Option<&Secret<String>>,
@@ -116,7 +116,7 @@ impl GrpcEndpoint {
             Some(token) => {
                 let mut value = AsciiMetadataValue::try_from(format!("Bearer {}", token.expose()))
                     .map_err(|_| FetchError::BadToken)?;
-                // Keeps it out of the tables that HPACK would remember it in, and of `Debug`.
+                // Keeps the token out of HPACK's tables and of `Debug` output.
                 value.set_sensitive(true);
                 Some(Secret::new(value))
             }
@@ -139,8 +139,8 @@ impl LibpqEndpoint {
     }
 }
 
-/// What a connection string says, with a user if it names none, and with the token, which outranks
-/// its password (06 §3.1).
+/// The configuration in a connection string, with a user if it names none, and with the token,
+/// which outranks its password (06 §3.1).
 pub(super) fn login(address: &LibpqAddress, token: Option<&Secret<String>>) -> Config {
     let mut config = address.config().clone();
     if config.get_user().is_none() {
@@ -152,8 +152,8 @@ pub(super) fn login(address: &LibpqAddress, token: Option<&Secret<String>>) -> C
     config
 }
 
-/// What libpq sends without a user: the name of the OS user. One without a name (a container with
-/// an arbitrary uid) uses the name that storage uses for "nobody in particular".
+/// The user that libpq sends by default: the name of the OS user. A uid without a name (a container
+/// with an arbitrary uid) gets the name that storage uses for an unspecified user.
 fn os_user() -> String {
     match User::from_uid(geteuid()) {
         Ok(Some(user)) => user.name,
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(endpoint.user, os_user());
     }
 
-    /// Without a URL, with one that cannot be used, and with one that can.
+    /// Covers spares without a URL, with an unusable one, and with a usable one.
     #[test]
     fn spares_that_cannot_be_used_are_left_out() {
         let urls = ["host=a", "", "host=b sslmode=require", "port=x", "host=c"];

@@ -1,5 +1,5 @@
-//! What the tests of this module share: archives, and a server that speaks just enough of the
-//! protocol and misbehaves as told.
+//! Shared by the tests of this module: archives, and a server that implements a minimum of the
+//! protocol and misbehaves on request.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 /// Path and content; directories end in `/`.
 pub(super) type Entries<'a> = &'a [(&'a str, &'a [u8])];
 
-/// A tar of files of mode 0600 and directories of mode 0755. Names are written as they are, also
-/// those that the tar crate would refuse.
+/// A tar of files of mode 0600 and directories of mode 0755. Names are written unchanged, even
+/// names that the tar crate would refuse.
 pub(super) fn tar(entries: Entries<'_>) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (path, content) in entries {
@@ -87,23 +87,23 @@ pub(super) fn table(columns: &[&str], rows: &[&[Option<&str>]]) -> Vec<u8> {
 /// What the server does with one connection.
 #[derive(Debug, Clone)]
 pub(super) enum Act {
-    /// Closes it at once.
+    /// Closes the connection at once.
     Hangup,
-    /// Never says a word.
+    /// Never sends anything.
     Mute,
-    /// Greets, then closes.
+    /// Sends the greeting, then closes.
     GreetAndHangup,
-    /// Asks for the password, then refuses it.
+    /// Asks for the password, then refuses it with these bytes.
     Refuse(Vec<u8>),
-    /// Greets, answers the query with these bytes, then stays.
+    /// Sends the greeting, answers the query with these bytes, then keeps the connection open.
     Answer(Vec<u8>),
-    /// The same piece by piece, each of them after so long.
+    /// As [`Self::Answer`], piece by piece, each after this delay.
     AnswerSlowly(Duration, Vec<Vec<u8>>),
-    /// The same, then closes.
+    /// As [`Self::Answer`], then closes.
     AnswerAndHangup(Vec<u8>),
 }
 
-/// What the server saw, one line per event: startup parameters, password, query.
+/// Events that the server saw, one line each: startup parameters, password, query.
 pub(super) type Journal = Arc<Mutex<Vec<String>>>;
 
 pub(super) struct Server {
@@ -119,7 +119,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// The n-th connection gets the n-th act, later ones the last.
+    /// The n-th connection gets the n-th act, later connections the last one.
     pub(super) async fn start(acts: Vec<Act>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -142,7 +142,7 @@ impl Server {
     }
 }
 
-/// Errors mean that the client went away, which is its right.
+/// `None` means that the client closed the connection, which it may do.
 async fn serve(mut socket: TcpStream, act: Act, journal: Journal) -> Option<()> {
     let note = |line: String| journal.lock().push(line);
     if matches!(act, Act::Hangup) {

@@ -1,14 +1,14 @@
 //! Writes the entries of an archive below the data directory (06 §4.6).
 //!
 //! Rules: leading `/` and `.` are dropped; a `..` anywhere refuses the whole archive, and so do
-//! links and devices; `postgresql.conf` at the top is ours and stays; modes are those of the
-//! archive without the umask, except that the owner always keeps access, as Postgres needs it.
-//! What stands between two files, long names and extended headers, has a limit of 1 MiB, as the
-//! reader holds it in memory. Times are not set: a pageserver writes "now" into every header (06 §4.1).
+//! links and devices; an existing `postgresql.conf` at the top is kept; modes are those of the
+//! archive without the umask, except that the owner always keeps access, as Postgres needs it. Long
+//! names and extended headers between two files are limited to 1 MiB, because the reader holds them
+//! in memory. Times are not set: a pageserver writes "now" into every header (06 §4.1).
 //!
-//! Invariant: every open goes through a directory descriptor and one name that is not followed if
-//! it is a symbolic link, so nothing can be written outside. That is also the fast way: entries
-//! come grouped by directory, and the directory of the last one is kept open.
+//! Invariant: every open uses a directory descriptor and a single name, and does not follow
+//! symbolic links, so nothing can be written outside. This is also fast: entries come grouped by
+//! directory, and the last directory is kept open.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -28,9 +28,9 @@ use crate::limited::{Budget, HEADERS, Limited};
 
 /// Files are written in pieces of this size.
 const WRITE_SIZE: usize = 128 * 1024;
-/// Longer paths cannot be opened by Postgres anyway, and bound the depth of the tree.
+/// Postgres could not open longer paths; the limit also bounds the depth of the tree.
 const MAX_PATH: usize = 4096;
-/// The configuration that was written before the archive came.
+/// The configuration that was written before the archive arrives.
 const CONF: &str = "postgresql.conf";
 
 /// A data directory that is being filled.
@@ -38,7 +38,7 @@ const CONF: &str = "postgresql.conf";
 pub(super) struct Tree {
     root: OwnedFd,
     path: PathBuf,
-    /// The directory used last.
+    /// The last directory that was used.
     last: Option<(PathBuf, OwnedFd)>,
     buffer: Vec<u8>,
 }
@@ -52,11 +52,11 @@ impl Tree {
 
     /// Unpacks a whole archive and counts its entries.
     pub(super) fn unpack(&mut self, source: impl Read) -> Result<u64, UnpackError> {
-        // Of the whole only its time and the disk are limits.
+        // The archive as a whole is limited only by time and disk space.
         let budget = Budget::new(u64::MAX);
         let mut archive = tar::Archive::new(Limited::new(source, &budget));
-        // An end-of-archive marker does not end reading: older servers write it while they fail,
-        // before the error itself (06 §3.5).
+        // Reading continues after an end-of-archive marker: older servers write one while they
+        // fail, before the error itself (06 §3.5).
         archive.set_ignore_zeros(true);
         let mut count = 0;
         budget.piece(HEADERS);
@@ -64,7 +64,7 @@ impl Tree {
             let mut entry = entry.map_err(broken)?;
             budget.piece(entry.size());
             self.entry(&mut entry)?;
-            // Of what is passed over.
+            // Reads the rest of a skipped entry.
             io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
             budget.piece(HEADERS);
             count += 1;
@@ -115,7 +115,7 @@ impl Tree {
             other => other?,
         };
         if mode.intersects(Mode::S_IRWXG | Mode::S_IRWXO) {
-            // Undo the umask; for the usual 0600 it took nothing away.
+            // Undoes the umask; the usual 0600 is not affected by it.
             fchmod(&file, mode)?;
         }
         Ok(File::from(file))
@@ -142,13 +142,13 @@ impl Tree {
             copied += n as u64;
         }
         if copied != size {
-            // The tar reader takes the end of its source for the end of the file.
+            // The tar reader reports the end of its source as the end of the file.
             return Err(UnpackError::Truncated { path: path.to_owned(), copied, size });
         }
         Ok(())
     }
 
-    /// Opens a directory, and makes what is missing on the way.
+    /// Opens a directory and creates missing directories on the path.
     fn directory(&mut self, path: &Path) -> Result<&OwnedFd, Errno> {
         if path.as_os_str().is_empty() {
             return Ok(&self.root);
@@ -172,7 +172,7 @@ impl Tree {
         Ok(self.last.as_ref().map_or(&self.root, |(_, directory)| directory))
     }
 
-    /// `neon.signal` from its old name, as old pageservers send only that (06 §4.3).
+    /// Creates `neon.signal` from its old name, because old pageservers send only that (06 §4.3).
     pub(super) fn fix_signal_files(&self) -> Result<(), UnpackError> {
         let [new, old] = ["neon.signal", "zenith.signal"].map(|name| self.path.join(name));
         let is_file = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
@@ -183,8 +183,9 @@ impl Tree {
     }
 }
 
-/// Removes what a failed try left: everything in the data directory but `postgresql.conf`, and
-/// what is not part of a cluster, the trash of the wipe and the `lost+found` of a mount point.
+/// Removes what a failed try left: everything in the data directory except `postgresql.conf` and
+/// what is not part of a cluster, that is, the trash of the wipe and the `lost+found` of a mount
+/// point.
 pub(crate) fn clean_for_retry(pgdata: &Path) -> Result<(), UnpackError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -205,7 +206,7 @@ pub(crate) fn clean_for_retry(pgdata: &Path) -> Result<(), UnpackError> {
     Ok(())
 }
 
-/// What the tar reader says.
+/// Converts an error of the tar reader.
 fn broken(error: io::Error) -> UnpackError {
     match error.kind() {
         io::ErrorKind::FileTooLarge => UnpackError::Headers,
@@ -232,8 +233,8 @@ fn relative_path(bytes: &[u8]) -> Result<PathBuf, UnpackError> {
     Ok(relative)
 }
 
-/// Errors that only a contradiction within the archive can cause in a fresh directory are its
-/// fault (a file used as a directory, an impossible name); all others are the machine's.
+/// Classifies an error. In a fresh directory some errors can only come from a contradiction within
+/// the archive (a file used as a directory, an impossible name); all others are local problems.
 fn in_entry(path: &Path, errno: Errno) -> UnpackError {
     match errno {
         Errno::ENOTDIR

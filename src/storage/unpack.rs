@@ -4,12 +4,12 @@
 //! push() ──channel of chunks──► thread "inflate" ──pipe of buffers──► thread "untar"
 //! ```
 //!
-//! Inflating takes the most time, so it has a thread of its own, and overlaps with the network
-//! and the disk. All that is between the three stages has a fixed size, below 2 MiB in all.
+//! Inflating takes the most time, so it has its own thread and overlaps with the network and the
+//! disk. The data between the three stages has a fixed size, below 2 MiB in all.
 //!
-//! Invariant: no thread outlives its [`Unpacker`]. Dropping it cuts both threads short and waits
-//! for them, which takes the work on one buffer; so whoever cleans the directory after a
-//! failed or cancelled try does not race with a writer.
+//! Invariant: no thread outlives its [`Unpacker`]. Dropping it stops both threads and waits for
+//! them, for at most the work on one buffer. So a cleanup of the directory after a failed or
+//! cancelled try does not race with a writer.
 
 use std::io::{self, BufRead, Read};
 use std::path::Path;
@@ -28,15 +28,15 @@ use super::tree::{Tree, clean_for_retry};
 const COMPRESSED_CHUNKS: usize = 4;
 /// Buffers between inflating and writing.
 const BUFFERS: usize = 4;
-/// Size of each. Handing one over wakes the other thread, which costs as much as inflating several
-/// KiB; smaller buffers make that felt, larger ones gain nothing more. From 128 KiB on they go
-/// back to the system when they are freed.
+/// Size of each buffer. Handing one over wakes the other thread, which costs as much as inflating
+/// several KiB; smaller buffers make that cost visible, larger ones gain nothing. From 128 KiB on,
+/// freed buffers go back to the system.
 const BUFFER_SIZE: usize = 256 * 1024;
 
 /// A running unpack into one data directory.
 #[derive(Debug)]
 pub(crate) struct Unpacker {
-    /// Gone once the end of the archive was announced.
+    /// `None` once the end of the archive was announced.
     chunks: Option<mpsc::Sender<Bytes>>,
     result: Option<oneshot::Receiver<Result<(), UnpackError>>>,
     thread: Option<JoinHandle<()>>,
@@ -45,8 +45,8 @@ pub(crate) struct Unpacker {
 }
 
 impl Unpacker {
-    /// Starts the threads. With `clean`, what an earlier try left behind is removed first, while
-    /// the network is already being asked.
+    /// Starts the threads. With `clean`, the leftovers of an earlier try are removed first, while
+    /// the network is already in use.
     pub(crate) fn start(pgdata: &Path, clean: bool) -> Result<Self, UnpackError> {
         let cancel = Cancel::default();
         let (chunks, compressed) = mpsc::channel(COMPRESSED_CHUNKS);
@@ -61,12 +61,12 @@ impl Unpacker {
             .name("inflate".to_owned())
             .spawn(move || {
                 let inflated = inflate(compressed, writer);
-                // The pipe is closed by now, so the other thread ends, too.
+                // The pipe is closed here, so the other thread ends too.
                 let written = untar.join().unwrap_or(Err(UnpackError::NoResult));
-                // Nobody listens when the try was cancelled.
+                // The receiver is gone if the try was cancelled.
                 let _ = done.send(match written {
-                    // Where it fails depends on how far the other thread was ahead, a refusal
-                    // must not.
+                    // How far the other thread got decides which error comes first; a refusal must
+                    // win in any case.
                     Err(error) if error.is_permanent() => Err(error),
                     written => inflated.and(written),
                 });
@@ -82,7 +82,7 @@ impl Unpacker {
     }
 
     /// Hands over the next bytes, waiting for room. `false`: unpacking has already failed, and
-    /// [`Self::finish`] tells why.
+    /// [`Self::finish`] returns the error.
     pub(crate) async fn push(&mut self, chunk: Bytes) -> bool {
         self.empty &= chunk.is_empty();
         match &self.chunks {
@@ -91,7 +91,7 @@ impl Unpacker {
         }
     }
 
-    /// Announces the end of the archive and waits until all is written.
+    /// Announces the end of the archive and waits until every file is written.
     pub(crate) async fn finish(mut self) -> Result<(), UnpackError> {
         self.chunks = None;
         let Some(result) = self.result.take() else { return Err(UnpackError::NoResult) };
@@ -108,16 +108,16 @@ impl Drop for Unpacker {
         self.cancel.store(true, Relaxed);
         self.chunks = None;
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been told as a missing result.
+            // A panic of the thread was already reported as a missing result.
             let _ = thread.join();
         }
     }
 }
 
-/// Takes both by value: that they are closed when it returns is what ends the neighbours.
+/// Takes both by value, because dropping them on return ends the neighbours.
 fn inflate(compressed: mpsc::Receiver<Bytes>, writer: PipeWriter) -> Result<(), UnpackError> {
     let source = Chunks { compressed, current: Bytes::new() };
-    // Ok(false), the other thread went away, is not an error of this one: that one knows why.
+    // `Ok(false)` (the other thread ended) is not an error here: that thread reports the cause.
     writer.drain(&mut MultiGzDecoder::new(source)).map(drop).map_err(UnpackError::Gzip)
 }
 

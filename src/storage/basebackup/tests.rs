@@ -189,7 +189,7 @@ async fn permanent_failures_are_not_tried_again() {
     }
 }
 
-/// Several pageservers; how often each of them was asked, and what came of it.
+/// Runs with several pageservers; returns how often each was asked, and the result.
 async fn run_over(
     servers: &[Server],
     limits: BasebackupLimits,
@@ -223,7 +223,7 @@ async fn run_over(
     (servers.iter().map(|server| server.seen("password ").len()).collect(), outcome)
 }
 
-/// What one pageserver refuses another one may do; only when all have refused it is the end.
+/// One pageserver may serve what another refuses; only refusals by all of them end the fetch.
 #[tokio::test]
 async fn a_refusal_is_that_of_one_pageserver() {
     let refusals = || Act::Answer(error("42601", "syntax error"));
@@ -237,7 +237,7 @@ async fn a_refusal_is_that_of_one_pageserver() {
     let servers = [Server::start(vec![refusals()]).await, Server::start(vec![refusals()]).await];
     let (asked, outcome) = run_over(&servers, LIMITS, false).await;
     assert_eq!((asked, outcome.unwrap_err().tries), (vec![1, 1], 2));
-    // The archive is bad, wherever it comes from.
+    // A bad archive is refused whichever pageserver sends it.
     let climbing = gzip(&tar(&[("../evil", b"1")]));
     let climbing = Act::Answer([copy(&climbing, 1000), copy_end()].concat());
     let servers = [Server::start(vec![climbing]).await, Server::start(vec![good()]).await];
@@ -245,7 +245,7 @@ async fn a_refusal_is_that_of_one_pageserver() {
     assert_eq!((asked, outcome.unwrap_err().tries), (vec![1, 0], 1));
 }
 
-/// With ten retries left, nobody waits for the fifth time.
+/// Ten retries are left, but a fifth slow try is not made.
 #[tokio::test]
 async fn two_slow_rounds_are_enough() {
     let moment = Duration::from_millis(50);
@@ -260,7 +260,7 @@ async fn two_slow_rounds_are_enough() {
     assert!(matches!(error.source, FetchError::FirstByteTimeout(limit) if limit == moment));
 }
 
-/// Time that the server takes before it agrees to stream is gone for the first byte.
+/// The time until the server agrees to stream counts against the limit for the first byte.
 #[tokio::test]
 async fn one_limit_from_the_command_to_the_first_byte() {
     let limit = Duration::from_millis(300);
@@ -291,14 +291,14 @@ async fn a_refused_early_connection_is_the_first_try() {
     assert_eq!(run.outcome.unwrap_err().tries, 1);
 }
 
-/// What has arrived can be read while the rest is awaited, and starts anew with each try.
+/// The count of received bytes is readable during a try and restarts with each try.
 #[tokio::test]
 async fn bytes_so_far_are_visible() {
     let whole = archive();
     let [more, less] = [&whole[..whole.len() - 1], &whole[..7]];
     let server = Server::start(vec![
         Act::AnswerAndHangup(copy(more, 5)),
-        // Says no more, and stays.
+        // Sends nothing more and keeps the connection open.
         Act::Answer(copy(less, 5)),
     ])
     .await;
@@ -317,7 +317,7 @@ async fn bytes_so_far_are_visible() {
     assert_eq!(elsewhere.bytes(), 0);
     let seen = async {
         let mut most = 0;
-        // Only the second try stays at its number, so the last look is at that.
+        // Only the second try keeps its final count, so the last check is against that one.
         while server.seen("query ").len() < 2 || elsewhere.bytes() != less.len() as u64 {
             most = most.max(elsewhere.bytes());
             tokio::task::yield_now().await;
@@ -352,7 +352,7 @@ async fn dropping_the_future_leaves_nothing_running() {
         () = async { while progress.bytes() == 0 { tokio::task::yield_now().await } } => None,
     };
     assert!(outcome.is_none());
-    // A writer that still ran would make this fail or leave something behind.
+    // A writer still running would make the removal fail, or would leave files behind.
     let path = pgdata.keep();
     fs::remove_dir_all(&path).unwrap();
     assert!(!path.exists());

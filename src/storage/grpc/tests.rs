@@ -156,8 +156,8 @@ async fn failures_are_tried_again_and_their_words_survive() {
         (Fault::DropAfter(20), "was lost".to_owned(), false),
         (Fault::ErrorAfter(20, text()), status("Internal"), false),
         (Fault::ErrorAfterArchive(text()), status("Internal"), false),
-        (Fault::Garbage, "no complete gzip stream".to_owned(), false),
-        (Fault::Truncated(20), "no complete gzip stream".to_owned(), false),
+        (Fault::Garbage, "not a complete gzip stream".to_owned(), false),
+        (Fault::Truncated(20), "not a complete gzip stream".to_owned(), false),
         (Fault::Empty, "archive is empty".to_owned(), false),
     ] {
         bed.server.set_fault(fault.clone(), None);
@@ -170,7 +170,7 @@ async fn failures_are_tried_again_and_their_words_survive() {
 }
 
 #[tokio::test]
-async fn what_no_retry_can_help() {
+async fn permanent_failures_are_not_tried_again() {
     let bed = Bed::new(&archive()).await;
     for code in [Code::Unauthenticated, Code::PermissionDenied, Code::Unimplemented] {
         bed.server.set_fault(Fault::Status(code, "no".to_owned()), None);
@@ -181,7 +181,7 @@ async fn what_no_retry_can_help() {
 #[tokio::test]
 async fn an_early_connection_that_is_lost_is_replaced_at_once() {
     let bed = Bed::new(&archive()).await;
-    // Accepted and closed before the call goes out.
+    // The connection is accepted, then closed before the call is sent.
     bed.server.set_fault(Fault::Refuse, Some(1));
     let limits = BasebackupLimits { retries: 0, ..LIMITS };
     bed.fetch(LSN, true, limits).await.unwrap();
@@ -199,7 +199,7 @@ async fn silence_has_limits() {
     let error = bed.fetch(LSN, false, limits).await.unwrap_err();
     assert!(matches!(error.source, FetchError::Stalled(_)), "{error:?}");
 
-    // Nobody is there.
+    // Nothing listens on this port.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);

@@ -99,7 +99,7 @@ async fn every_answer() {
 }
 
 #[tokio::test]
-async fn what_keeps_it_from_asking_is_an_error_like_others() {
+async fn an_unusable_address_is_an_error_like_others() {
     let server = server().await;
     for (protocol, url, text) in [
         (PageserverProtocol::Libpq, None, "no libpq_url for shard 0000"),

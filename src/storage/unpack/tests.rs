@@ -152,7 +152,7 @@ fn climbing_entries_refuse_the_archive() {
     }
 }
 
-/// Also when garbage follows, which the other thread may reach first.
+/// The refusal also wins over garbage that follows, which the other thread may reach first.
 #[test]
 fn a_refusal_wins_over_a_corrupt_stream() {
     let (_around, pgdata) = pgdata();
@@ -175,7 +175,7 @@ fn links_and_devices_are_refused() {
     }
 }
 
-/// The tar reader holds what these say in memory.
+/// The tar reader holds these entries in memory.
 #[test]
 fn long_names_and_extended_headers_have_a_limit() {
     for kind in [tar::EntryType::GNULongName, tar::EntryType::GNULongLink, tar::EntryType::XHeader]
@@ -191,7 +191,7 @@ fn long_names_and_extended_headers_have_a_limit() {
         assert!(matches!(error, UnpackError::Headers), "{kind:?}: {error}");
         assert!(error.is_permanent());
     }
-    // Files, also those that are passed over, have none.
+    // Files have no such limit, even if they are skipped.
     let (_around, pgdata) = pgdata();
     let large = vec![1; 3 << 20];
     let files: Entries<'_> = &[("postgresql.conf", &large[..]), ("a", &large[..]), ("b", b"2")];
@@ -220,12 +220,12 @@ fn damaged_archives_say_what_is_wrong() {
     let compressed = gzip(&whole);
     let cases: [(&str, Vec<u8>, &str); 8] = [
         ("nothing", Vec::new(), "archive is empty"),
-        ("garbage", b"this is no gzip stream at all".to_vec(), "no complete gzip"),
-        ("cut gzip", compressed[..compressed.len() / 2].to_vec(), "no complete gzip"),
-        ("cut trailer", compressed[..compressed.len() - 4].to_vec(), "no complete gzip"),
-        ("tail", [compressed.clone(), b"tail".to_vec()].concat(), "no complete gzip"),
+        ("garbage", b"this is no gzip stream at all".to_vec(), "not a complete gzip"),
+        ("cut gzip", compressed[..compressed.len() / 2].to_vec(), "not a complete gzip"),
+        ("cut trailer", compressed[..compressed.len() - 4].to_vec(), "not a complete gzip"),
+        ("tail", [compressed.clone(), b"tail".to_vec()].concat(), "not a complete gzip"),
         ("cut file", gzip(&cut_file), "ends within global/pg_control"),
-        ("cut header", gzip(&cut_header), "no complete tar"),
+        ("cut header", gzip(&cut_header), "not a complete tar"),
         ("no entries", gzip(&[0; 1024]), "holds no files"),
     ];
     for (name, archive, text) in cases {
@@ -266,7 +266,7 @@ fn cleaning_keeps_the_configuration_and_the_trash() {
     assert!(Path::new("/etc").is_dir());
 }
 
-/// A future that is dropped half-way leaves no thread: dropping waits for both.
+/// Dropping the future half-way leaves no thread, because the drop waits for both.
 #[tokio::test]
 async fn dropping_stops_the_threads() {
     let (_around, pgdata) = pgdata();

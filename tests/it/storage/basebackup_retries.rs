@@ -32,10 +32,10 @@ fn cases() -> [Case; 5] {
         ),
         (
             [Fault::ErrorAfterCopyDone(text("very late news")), Fault::Garbage],
-            ["the pageserver answers: very late news", "no complete gzip stream"],
+            ["the pageserver answers: very late news", "not a complete gzip stream"],
             3,
         ),
-        ([Fault::Truncated(700_000), Fault::Empty], ["no complete gzip", "archive is empty"], 3),
+        ([Fault::Truncated(700_000), Fault::Empty], ["not a complete gzip", "archive is empty"], 3),
     ]
 }
 
