@@ -1,7 +1,7 @@
 //! Client programs of the installation, pointed at the managed Postgres.
 //!
-//! Where they connect to is on their command line or in variables set here; whatever variables of
-//! libpq this process was started with (`PGHOSTADDR`, `PGSERVICE`, …) are kept from them.
+//! The connection target is given on the command line or in variables set here; libpq variables
+//! from the environment of this process (`PGHOSTADDR`, `PGSERVICE`, …) are removed.
 
 use tokio::process::Command;
 use tokio_postgres::Config;
@@ -11,10 +11,10 @@ use url::Url;
 use super::install::PgInstall;
 use crate::secret::Secret;
 
-/// Variables of libpq and of the programs begin like this.
+/// Prefix of the variables of libpq and of the client programs.
 const LIBPQ: &str = "PG";
 
-/// First host and port, and the user, of `--connstr`; each only if it is there.
+/// First host and port, and the user, of `--connstr`, as far as it names them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Address {
     /// Name, number, or directory of the socket.
@@ -27,14 +27,14 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Of a connection URL; the start has checked that it is one.
+    /// From a connection URL that the start has already checked.
     pub(crate) fn of(connstr: &Url) -> Self {
         let Ok(config) = connstr.as_str().parse::<Config>() else { return Self::default() };
         let host = config.get_hosts().first().map(|host| match host {
             Host::Tcp(name) => name.clone(),
             Host::Unix(directory) => directory.to_string_lossy().into_owned(),
         });
-        // The library makes up a port that the URL does not name; who needs one says so instead.
+        // The library supplies a default port for a URL without one; it must not count as named.
         let names_port =
             connstr.port().is_some() || connstr.query_pairs().any(|(name, _)| name == "port");
         let password = config.get_password().map(|bytes| String::from_utf8_lossy(bytes).into());
@@ -46,7 +46,7 @@ impl Address {
         }
     }
 
-    /// A program beside `postgres`, with the password and nothing else of libpq in its environment.
+    /// A program beside `postgres`, with the password as the only libpq setting in its environment.
     pub(crate) fn command(&self, install: &PgInstall, program: &str) -> Command {
         let mut command = Command::new(install.program(program));
         for (name, _) in std::env::vars_os() {

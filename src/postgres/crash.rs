@@ -1,9 +1,9 @@
-//! What a crashed Postgres leaves for those who look for the reason (01 §18.6): core dumps in
-//! PGDATA, whose backtrace goes to the log before the directory is thrown away at the next start.
+//! Core dumps that a crashed Postgres leaves in PGDATA (01 §18.6). Their backtraces are logged,
+//! because the next start deletes the directory.
 //!
-//! Best effort, and never for long: a debugger that reads a large core can take minutes, and the
-//! control plane waits for the end of the process (01 §24 no. 46). Invariant: problems are logged
-//! and change nothing.
+//! Best effort within a time limit: a debugger may take minutes for a large core, and the control
+//! plane waits for the end of the process (01 §24 no. 46). Invariant: errors are logged and have no
+//! other effect.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -15,14 +15,14 @@ use tokio::time::Instant;
 
 use crate::os::children::{Children, Output, RunError};
 
-/// Of what a debugger says, of each of its two outputs.
+/// Limit for each of the two outputs of a debugger.
 const OUTPUT_LIMIT: usize = 64 << 10;
-/// Backends that crash one after the other have the same to tell.
+/// Backends that crash in a row usually have the same backtrace.
 const MAX_CORES: usize = 3;
-/// Would make gdb fetch symbols over the network.
+/// Unset for gdb, which would otherwise fetch symbols over the network.
 const DEBUGINFOD: &str = "DEBUGINFOD_URLS";
 
-/// Looks for core dumps and writes a backtrace of each to the log. `limit` is for all of them.
+/// Finds core dumps and logs a backtrace of each. `limit` is for all of them together.
 pub(crate) async fn log_core_dumps(
     pgdata: &Path,
     postgres: &Path,
@@ -40,7 +40,7 @@ pub(crate) async fn log_core_dumps(
     }
 }
 
-/// Regular files named `core` or `core.*`, in the order of their names.
+/// Regular files named `core` or `core.*`, sorted by name.
 fn core_dumps(pgdata: &Path) -> Vec<PathBuf> {
     let entries = match std::fs::read_dir(pgdata) {
         Ok(entries) => entries,
@@ -57,7 +57,7 @@ fn core_dumps(pgdata: &Path) -> Vec<PathBuf> {
     cores
 }
 
-/// By gdb, or by lldb where there is no gdb.
+/// Runs gdb, or lldb if gdb is not installed.
 async fn backtrace(postgres: &Path, core: &Path, children: &Children, limit: Duration) {
     let mut gdb = Command::new("gdb");
     gdb.args(["--batch", "-q", "-ex", "bt"]).arg(postgres).arg(core).env_remove(DEBUGINFOD);

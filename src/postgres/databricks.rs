@@ -1,8 +1,8 @@
-//! What `databricks_settings` of a spec put into PGDATA, in every mode (04 §16 no. 2).
+//! Files that `databricks_settings` of a spec adds to PGDATA, in every mode (04 §16 no. 2).
 //!
 //! At a start, after the basebackup: copies of a certificate and its key under their own names (the
-//! settings that name them are the control plane's), and a line each in `pg_hba.conf` and
-//! `pg_ident.conf` that reads a file from elsewhere. Invariant: done twice, it changes nothing.
+//! control plane writes the settings that name them), and an include line in each of `pg_hba.conf`
+//! and `pg_ident.conf`. Invariant: a second run changes nothing.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -14,24 +14,24 @@ use super::install::PgVersion;
 use crate::os::replace_file::FileError;
 use crate::spec::wire::DatabricksSettings;
 
-/// Why the settings cannot be put in force.
+/// The settings cannot be applied.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DatabricksError {
-    /// Older servers know no includes in these files, and refuse such a file.
+    /// Older servers do not support includes in these files, and refuse such a file.
     #[error("databricks_settings need PostgreSQL 16 or newer, this is {0}")]
     Version(PgVersion),
-    /// No name to copy it under.
+    /// The path has no file name for the copy.
     #[error("databricks_settings: {0:?} names no file")]
     NoName(String),
-    /// Would become more than one line.
+    /// The path would split into several lines.
     #[error("databricks_settings: the path {0:?} holds a quote or a control character")]
     BadPath(String),
     /// A certificate or key cannot be copied.
     #[error("could not copy {from} into the data directory: {source}", from = from.display())]
     Copy {
-        /// Where it is.
+        /// Source path.
         from: PathBuf,
-        /// Why.
+        /// Error of the system.
         source: io::Error,
     },
     /// A file in PGDATA cannot be written.
@@ -39,7 +39,7 @@ pub(crate) enum DatabricksError {
     Files(#[from] FileError),
 }
 
-/// Does all of it.
+/// Makes the copies and adds the include lines.
 ///
 /// # Errors
 /// See [`DatabricksError`].
@@ -66,7 +66,7 @@ pub(crate) fn install(
     Ok(())
 }
 
-/// A copy under the file's own name, unless something has this name. Returns its path.
+/// Copies a file under its own name, unless that name exists. Returns the path of the copy.
 fn copy(pgdata: &Path, from: &str) -> Result<PathBuf, DatabricksError> {
     let from = Path::new(from);
     let name =
@@ -86,7 +86,7 @@ fn copy(pgdata: &Path, from: &str) -> Result<PathBuf, DatabricksError> {
     }
 }
 
-/// The line that reads a file. Words with blanks or separators in them need quotes.
+/// The include line. A path with blanks or separators needs quotes.
 fn include(path: &str) -> Result<String, DatabricksError> {
     if path.chars().any(|c| c == '"' || c.is_control()) {
         return Err(DatabricksError::BadPath(path.to_owned()));
@@ -126,7 +126,7 @@ mod tests {
         for name in ["my.crt", "my.key"] {
             fs::write(source.path().join(name), name).unwrap();
         }
-        // It may come with the basebackup, and readable for all.
+        // A basebackup may contain the key, with a mode that is too open.
         fs::write(pgdata.path().join("my.key"), "of the basebackup").unwrap();
         fs::write(pgdata.path().join("pg_hba.conf"), "local all all trust\n").unwrap();
         for _ in 0..2 {

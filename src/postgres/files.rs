@@ -1,8 +1,8 @@
-//! The files in PGDATA that the program writes or touches up (04 §1 rows 1 and 3 to 8).
+//! The files in PGDATA that the program writes or changes (04 §1 rows 1 and 3 to 8).
 //!
-//! All of them lie in a directory that is thrown away at the next start, so nothing here is
-//! synced to disk: after a crash of the machine nobody reads these files again. What matters is
-//! that a running Postgres never sees half of one.
+//! The next start deletes the directory, so nothing here is synced to disk: these files are not
+//! used after a crash of the machine. What matters is that a running Postgres never sees a
+//! half-written file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -17,33 +17,33 @@ use super::conf::{
 use crate::os::replace_file::{FileError, put_in_place, write_beside};
 use crate::spec::ComputeSpec;
 
-/// Lets everybody with a password in, from anywhere (01 §9.5).
+/// Allows connections from any address with a password (01 §9.5).
 const HBA_LINE: &str = "host\tall\t\tall\t\tall\t\tmd5";
-/// Lifts the size limit of the project while catalogs are changed; without a line feed.
+/// Lifts the size limit of the project during catalog changes; has no line feed.
 const NO_SIZE_LIMIT: &[u8] = b"neon.max_cluster_size=-1";
 
-/// Written by a postmaster in its data directory; its last line tells its state.
+/// Written by a postmaster in its data directory; the last line is its state.
 pub(crate) const POSTMASTER_PID: &str = "postmaster.pid";
 
 /// The configuration, in the data directory.
 pub(crate) const POSTGRESQL_CONF: &str = "postgresql.conf";
 
-/// Names of half-written files; a crash can leave one behind.
+/// Prefix of temporary files; a crash can leave one behind.
 pub(crate) const TEMP_PREFIX: &str = ".postgresql.conf.tmp-";
 
-/// Why a file in PGDATA is not as it should be.
+/// A file in PGDATA could not be written or read.
 #[derive(Debug, Error)]
 pub(crate) enum FilesError {
-    /// The operating system said no.
+    /// The system reported an error.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The spec has no rendering; no file was touched.
+    /// The spec cannot be rendered; no file was changed.
     #[error("cannot write postgresql.conf: {0}")]
     Conf(#[from] ConfError),
 }
 
-/// Replaces `postgresql.conf` in one step: whoever reloads meanwhile reads the old file or the new
-/// one (04 W1). Mode 0600. Nothing is left behind when it fails.
+/// Replaces `postgresql.conf` atomically: a concurrent reload reads the old file or the new one
+/// (04 W1). The mode is 0600. After an error no temporary file is left.
 pub(crate) fn write_conf(pgdata: &Path, conf: &ConfFile) -> Result<(), FilesError> {
     let text = conf.render()?;
     let path = pgdata.join(POSTGRESQL_CONF);
@@ -51,17 +51,17 @@ pub(crate) fn write_conf(pgdata: &Path, conf: &ConfFile) -> Result<(), FilesErro
     Ok(put_in_place(file, &path)?)
 }
 
-/// What [`ensure_line`] found.
+/// The outcome of [`ensure_line`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LineOutcome {
-    /// The line was there; nothing was written.
+    /// The line exists; the file was not changed.
     AlreadyThere,
     /// The line was appended.
     Added,
 }
 
-/// Makes sure that a file, created if need be, holds exactly this line (04 §3.6). It is appended
-/// after a line feed (if the file has any line) and without one of its own.
+/// Ensures that a file, created if necessary, contains exactly this line (04 §3.6). The line is
+/// appended after a line feed (unless the file is empty), without a line feed of its own.
 pub(crate) fn ensure_line(path: &Path, line: &str) -> Result<LineOutcome, FileError> {
     append_unless(path, line, |text| text.lines().any(|other| other == line))
 }
@@ -80,35 +80,35 @@ fn append_unless(
         return Ok(LineOutcome::AlreadyThere);
     }
     let separator = if text.is_empty() { "" } else { "\n" };
-    // One call, so that a reload never meets half a line.
+    // One write, so that a reload never reads half a line.
     file.write_all(format!("{separator}{line}").as_bytes())
         .map_err(FileError::at("append to", path))?;
     Ok(LineOutcome::Added)
 }
 
-/// Lets connections from outside in (01 §9.5).
+/// Allows connections from outside (01 §9.5).
 pub(crate) fn touch_up_hba(pgdata: &Path) -> Result<LineOutcome, FileError> {
     ensure_line(&pgdata.join("pg_hba.conf"), HBA_LINE)
 }
 
-/// Lets logical replication subscribers run from the next reload on, after inherited subscriptions
-/// were dropped (04 §3.4). The last line that names the setting decides, as it does for Postgres;
-/// an equal line further up, say in the base text, is not enough (04 W10).
+/// Enables logical replication subscribers from the next reload on, after inherited subscriptions
+/// were dropped (04 §3.4). The last line with the setting decides, as in Postgres; an equal line
+/// further up, for example in the base text, is not enough (04 W10).
 pub(crate) fn enable_subscribers(pgdata: &Path) -> Result<LineOutcome, FileError> {
     append_unless(&pgdata.join("postgresql.conf"), SUBSCRIBERS_ON_LINE, |text| {
         subscribers_line(text) == Some(SUBSCRIBERS_ON_LINE)
     })
 }
 
-/// Whether subscribers run under the file as it stands. Then whatever subscriptions there are
-/// belong to this timeline, and a reconfiguration that drops none must not stop them (04 W10).
+/// Whether the current file enables subscribers. If so, all subscriptions belong to this timeline,
+/// and a reconfiguration that drops none must not stop them (04 W10).
 pub(crate) fn subscribers_enabled(pgdata: &Path) -> Result<bool, FileError> {
     let path = pgdata.join("postgresql.conf");
     let text = fs::read_to_string(&path).map_err(FileError::at("read", &path))?;
     Ok(subscribers_line(&text) == Some(SUBSCRIBERS_ON_LINE))
 }
 
-/// The line about subscribers that Postgres goes by.
+/// The line about subscribers that Postgres uses.
 fn subscribers_line(text: &str) -> Option<&str> {
     let names_it = |line: &&str| {
         parse_line(line).is_some_and(|(name, _)| name.eq_ignore_ascii_case(SUBSCRIBERS_SETTING))
@@ -116,9 +116,9 @@ fn subscribers_line(text: &str) -> Option<&str> {
     text.lines().rfind(names_it)
 }
 
-/// Puts a link to `/dev/shm/` in the place of the directory `pg_dynshmem` (01 §9 step 6). With
-/// `dynamic_shared_memory_type=mmap` the segments then live in shared memory and can be swapped.
-/// The directory must be there.
+/// Replaces the directory `pg_dynshmem` by a link to `/dev/shm/` (01 §9 step 6). With
+/// `dynamic_shared_memory_type=mmap` the segments are then in shared memory and can be swapped. The
+/// directory must exist.
 pub(crate) fn link_dynshmem(pgdata: &Path) -> Result<(), FileError> {
     let path = pgdata.join("pg_dynshmem");
     fs::remove_dir_all(&path).map_err(FileError::at("remove", &path))?;
@@ -135,18 +135,17 @@ pub(crate) fn create_standby_signal(pgdata: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Whether the kernel promises memory only if it has it: then anonymous shared memory is dear and
-/// Postgres uses `mmap` (04 §3.2 row 14). Unreadable counts as no.
+/// Whether the kernel refuses to overcommit memory: then anonymous shared memory is expensive and
+/// Postgres uses `mmap` (04 §3.2 row 14). If the value cannot be read, the result is `false`.
 pub(crate) fn overcommit_is_strict() -> bool {
     fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|text| text.trim() == "2")
 }
 
-/// The temporary override file, as long as the size limit is lifted in it (04 §3.7).
+/// The temporary override file while it lifts the size limit (04 §3.7).
 ///
-/// The file is emptied, never deleted: by [`TempOverride::end`], or at the latest when the value
-/// is dropped, so that no error or cancelled task leaves the limit lifted. Postgres has to be
-/// reloaded by the caller after each of the two steps, also when the work in between failed
-/// (04 W9).
+/// The file is emptied, never deleted: by [`TempOverride::end`], or at the latest when the value is
+/// dropped, so that no error or cancelled task leaves the limit lifted. The caller must reload
+/// Postgres after each of the two steps, also when the work in between failed (04 W9).
 #[derive(Debug)]
 #[must_use = "dropping it ends the override"]
 pub(crate) struct TempOverride {
@@ -155,21 +154,21 @@ pub(crate) struct TempOverride {
 }
 
 impl TempOverride {
-    /// Lifts the limit, or does nothing at all when the spec wants no catalog changes: then the
-    /// file must not even exist (04 §1).
+    /// Lifts the limit. Does nothing if the spec needs no catalog changes: then the file must not
+    /// exist (04 §1).
     pub(crate) fn begin(pgdata: &Path, spec: &ComputeSpec) -> Result<Option<Self>, FileError> {
         if spec.skip_pg_catalog_updates {
             return Ok(None);
         }
         let path = pgdata.join(TEMP_OVERRIDE_FILE);
-        // From here on a failure empties the file again.
+        // From here on the guard empties the file after a failure.
         let guard = Self { path: path.clone(), ended: false };
         let mut file = open_empty(&path, true).map_err(FileError::at("create", &path))?;
         file.write_all(NO_SIZE_LIMIT).map_err(FileError::at("write", &path))?;
         Ok(Some(guard))
     }
 
-    /// Puts the limit back.
+    /// Restores the limit.
     pub(crate) fn end(mut self) -> Result<(), FileError> {
         self.ended = true;
         self.empty()

@@ -1,11 +1,11 @@
-//! The Postgres that is installed: where its programs are, which version it is, what it has.
+//! The installed Postgres: its programs, version and features.
 //!
-//! Looked at once, before PGDATA is touched (01 §1.2). What a server lacks (the `neon` library,
-//! `--sync-safekeepers`) is found out from its files here, not by failing later.
+//! Checked once, before PGDATA is touched (01 §1.2). Missing features (the `neon` library,
+//! `--sync-safekeepers`) are detected from the files here, not by a later failure.
 //!
-//! Invariant: the program that is run is the one that was named. Links are not resolved for
-//! it, so that a directory of wrappers keeps working; only where the libraries are is asked of
-//! what a link leads to.
+//! Invariant: the program that runs is the one that was named. Its links are not resolved, so that
+//! a directory of wrappers keeps working; only the library directories come from the target of a
+//! link.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -20,13 +20,13 @@ use tokio::process::Command;
 
 use crate::os::children::{Children, RunError};
 
-/// More than any version or path.
+/// More than any version or path needs.
 const OUTPUT_LIMIT: usize = 16 << 10;
-/// The option of Neon's server.
+/// Option that only Neon's server has.
 const SYNC_OPTION: &[u8] = b"--sync-safekeepers";
 const CHUNK: usize = 256 << 10;
 
-/// The major versions that are supported; displayed as `v14` to `v17`.
+/// The supported major versions; displayed as `v14` to `v17`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum PgVersion {
@@ -37,7 +37,7 @@ pub enum PgVersion {
 }
 
 impl PgVersion {
-    /// From the output of `pg_config --version`: `PostgreSQL `, the major number, and at least
+    /// Parses the output of `pg_config --version`: `PostgreSQL `, the major number, and at least
     /// one more character (01 §1.2).
     fn parse(text: &str) -> Option<Self> {
         let rest = text.strip_prefix("PostgreSQL ")?;
@@ -51,7 +51,7 @@ impl PgVersion {
         }
     }
 
-    /// The major number.
+    /// The number itself, for example 16.
     pub fn major(self) -> u32 {
         match self {
             Self::V14 => 14,
@@ -68,45 +68,45 @@ impl fmt::Display for PgVersion {
     }
 }
 
-/// What [`PgInstall::discover`] cannot accept.
+/// Errors of [`PgInstall::discover`].
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    /// A bare name that is not in PATH.
+    /// A bare name was not found in PATH.
     #[error("there is no program `{0}` in PATH: give the path of the postgres binary with --pgbin")]
     NotInPath(PathBuf),
-    /// The path leads to nothing that can be run.
+    /// The path does not lead to an executable program.
     #[error(
         "{0} is not a program that can be run: give the path of the postgres binary with --pgbin"
     )]
     NotAProgram(PathBuf),
-    /// The version could not be asked.
+    /// The version command could not be run.
     #[error("could not find out the version of {postgres}: {source}")]
     Run {
-        /// The server program.
+        /// Path of the server program.
         postgres: PathBuf,
-        /// What went wrong.
+        /// Error of the run.
         source: RunError,
     },
-    /// The program asked failed.
+    /// The version command failed.
     #[error(
         "could not find out the version of {postgres}: `{program}` ended with {status}: {stderr}"
     )]
     Failed {
-        /// The server program.
+        /// Path of the server program.
         postgres: PathBuf,
-        /// The program asked.
+        /// The command that was run.
         program: PathBuf,
-        /// How it ended.
+        /// Exit status.
         status: std::process::ExitStatus,
-        /// Its last words.
+        /// The end of its stderr.
         stderr: String,
     },
-    /// Not 14 to 17, or not Postgres at all.
+    /// The version is not 14 to 17, or the program is not Postgres.
     #[error("{postgres} is not a supported Postgres (14 to 17): its version is {version:?}")]
     Unsupported {
-        /// The server program.
+        /// Path of the server program.
         postgres: PathBuf,
-        /// What it says of itself.
+        /// The reported version.
         version: String,
     },
 }
@@ -114,21 +114,21 @@ pub enum InstallError {
 /// An installation of Postgres.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PgInstall {
-    /// The server program, with a directory.
+    /// The server program, with its directory.
     pub postgres: PathBuf,
-    /// Where its sibling programs are looked up.
+    /// Directory of its sibling programs.
     pub bin_dir: PathBuf,
     /// Its major version.
     pub version: PgVersion,
-    /// Where loadable libraries are; `None` if that cannot be told.
+    /// Directory of loadable libraries; `None` if unknown.
     pub pkglibdir: Option<PathBuf>,
-    /// Where `extension/*.control` are; `None` if that cannot be told.
+    /// Directory of `extension/*.control`; `None` if unknown.
     pub sharedir: Option<PathBuf>,
 }
 
 #[cfg(test)]
 impl PgInstall {
-    /// An installation for unit tests; nothing that it names exists.
+    /// An installation for unit tests; its paths do not exist.
     pub(crate) fn for_tests() -> Self {
         Self {
             postgres: "/nonexistent/postgres".into(),
@@ -141,8 +141,8 @@ impl PgInstall {
 }
 
 impl PgInstall {
-    /// Looks at the installation that `pgbin` (value of `--pgbin`) belongs to. A name without a
-    /// directory is looked up in `path`, the value of PATH. Runs one short program, at most for `limit`.
+    /// Examines the installation of `pgbin` (value of `--pgbin`). A name without a directory is
+    /// looked up in `path`, the value of PATH. Runs one short program, for at most `limit`.
     ///
     /// # Errors
     /// See [`InstallError`].
@@ -155,7 +155,7 @@ impl PgInstall {
         let postgres = locate(pgbin, path)?;
         let bin_dir = postgres.parent().unwrap_or(Path::new("/")).to_owned();
         let real = postgres.canonicalize().unwrap_or_else(|_| postgres.clone());
-        // A link to the server alone, as in /usr/local/bin: its tools are where it leads.
+        // A link to the server alone, as in /usr/local/bin: its tools are beside the target.
         let pg_config = [bin_dir.join("pg_config"), real.with_file_name("pg_config")]
             .into_iter()
             .find(|p| is_program(p));
@@ -175,10 +175,10 @@ impl PgInstall {
             return Err(InstallError::Failed { postgres, program, status, stderr });
         }
         let stdout = String::from_utf8_lossy(&output.stdout);
-        // One line for each option, in their order.
+        // One line for each option, in the same order.
         let mut lines = stdout.lines();
         let version = lines.next().unwrap_or_default();
-        // The server puts its name before: `postgres (PostgreSQL) 15.4 (Debian 15.4-1)`.
+        // The server puts its name in front: `postgres (PostgreSQL) 15.4 (Debian 15.4-1)`.
         let normal = match version.strip_prefix("postgres (PostgreSQL) ") {
             Some(rest) if pg_config.is_none() => format!("PostgreSQL {rest}"),
             _ => version.to_owned(),
@@ -200,13 +200,13 @@ impl PgInstall {
         self.bin_dir.join(name)
     }
 
-    /// Whether `shared_preload_libraries` can name `library`. `None` if that cannot be told.
+    /// Whether `shared_preload_libraries` can name `library`. `None` if unknown.
     pub fn has_library(&self, library: &str) -> Option<bool> {
         Some(self.pkglibdir.as_ref()?.join(format!("{library}.so")).is_file())
     }
 
-    /// Whether the server knows `--sync-safekeepers`, told by its bytes: a server that does not
-    /// would take the option for an unknown GUC and fail. A script is believed to know it.
+    /// Whether the server supports `--sync-safekeepers`, detected from its bytes: a server without
+    /// it would take the option for an unknown GUC and fail. A script is assumed to support it.
     /// Reads the whole program, so call it off the runtime's workers.
     ///
     /// # Errors
@@ -218,7 +218,7 @@ impl PgInstall {
 
 fn search(mut program: impl Read) -> io::Result<bool> {
     let finder = memmem::Finder::new(SYNC_OPTION);
-    // The end of the chunk before, so that an occurrence over the border is seen.
+    // The end of the previous chunk, so that a match across the boundary is found.
     let overlap = SYNC_OPTION.len() - 1;
     let mut window = Vec::with_capacity(CHUNK + overlap);
     let mut first = true;
@@ -252,7 +252,7 @@ fn locate(pgbin: &Path, path: Option<&OsStr>) -> Result<PathBuf, InstallError> {
         .ok_or_else(|| InstallError::NotInPath(pgbin.to_owned()))
 }
 
-/// `../<kind>/postgresql` or `../<kind>` of the program, as installations have it.
+/// `../<kind>/postgresql` or `../<kind>` of the program, as in common installations.
 fn guess(postgres: &Path, kind: &str, with: Option<&str>) -> Option<PathBuf> {
     let base = postgres.parent()?.parent()?.join(kind);
     [base.join("postgresql"), base]
@@ -271,7 +271,7 @@ mod tests {
 
     async fn script(path: &Path, body: &str) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        // Written by a shell: see the note in `startup::stale`.
+        // A shell writes it: see the note in `startup::stale`.
         let mut write = Command::new("/bin/sh");
         write.args(["-c", "printf '%s\\n' '#!/bin/sh' \"$1\" > \"$0\" && chmod 755 \"$0\""]);
         write.arg(path).arg(body);

@@ -1,4 +1,4 @@
-//! How long Postgres may take for what it is told to do.
+//! Deadlines for the operations of Postgres.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ pub struct PostgresLimits {
     pub fast: Duration,
     /// SIGQUIT rung: backends end without cleaning up.
     pub quit: Duration,
-    /// SIGKILL rung: how long the kernel may take to end a process.
+    /// SIGKILL rung: the kernel ends the process.
     pub kill: Duration,
     /// SIGINT rung for a postmaster that a killed predecessor left on this PGDATA. Shorter than
     /// [`Self::fast`], because its data directory is about to be thrown away.
     pub stale_fast: Duration,
-    /// Short helpers that answer at once (`pg_config --version`).
+    /// Short helper programs (`pg_config --version`).
     pub helper: Duration,
     /// Reading the rest of the log of a child that has ended. Another process may still hold the
     /// write end of the pipe, so an end of file need not come.
@@ -27,7 +27,7 @@ pub struct PostgresLimits {
     pub reload: Duration,
     /// `initdb` of the warm-up (01 §6).
     pub initdb: Duration,
-    /// A debugger on the core dumps of Postgres, all of them together. The process has to be gone
+    /// A debugger on the core dumps of Postgres, all of them together. The process must end within
     /// 10 s after Postgres (01 §18.4).
     pub debugger: Duration,
 }

@@ -1,9 +1,10 @@
-//! Postgres' log: from the child's stderr to ours, never in Postgres' way (01 §20.2).
+//! Copies Postgres' log from the child's stderr to ours, without ever blocking Postgres (01 §20.2).
 //!
-//! Lines of one message are joined with U+200B and written as `PG:<lines>` in one piece to the
-//! [`LogSink`], which never blocks; so the pipe is always read and Postgres never waits for
-//! the reader of our stderr. Bytes that are not UTF-8 pass as they are; control characters other than
-//! tab are escaped, because tenants choose what is in a line ([`crate::telemetry::shown`]).
+//! Lines of one message are joined with U+200B and sent as `PG:<lines>` in one piece to the
+//! [`LogSink`], which never blocks; so the pipe is always read, and a slow reader of our stderr
+//! never delays Postgres. Bytes that are not UTF-8 are copied unchanged; control characters other
+//! than tab are escaped, because tenants control the content of lines
+//! ([`crate::telemetry::shown`]).
 //!
 //! [`Joiner`] is the pure part: bytes and ticks in, messages out. [`LogCollector`] is the task.
 
@@ -23,21 +24,21 @@ use crate::telemetry::sink::LogSink;
 const SILENCE: Duration = Duration::from_millis(100);
 /// A longer message (or a longer line without an end) is written in pieces.
 const MAX_MESSAGE: usize = 1 << 20;
-/// Lines kept for error reports, and how much of each.
+/// Lines kept for error reports, and the kept length of each.
 const TAIL_LINES: usize = 50;
 const TAIL_LINE_BYTES: usize = 1024;
 
 const PREFIX: &[u8] = b"PG:";
 const JOINT: &[u8] = "\u{200B}".as_bytes();
 
-/// Joins lines to messages. Holds at most one message and one unfinished line, each of about
-/// the cap.
+/// Joins lines to messages. Holds at most one message and one unfinished line, each of about the
+/// cap.
 #[derive(Debug)]
 pub(crate) struct Joiner {
     cap: usize,
-    /// Lines of the message so far, with prefix; empty when there is none.
+    /// Lines of the current message, with prefix; empty between messages.
     message: Vec<u8>,
-    /// The line that has not ended yet.
+    /// The unfinished line.
     line: Vec<u8>,
 }
 
@@ -47,7 +48,7 @@ impl Joiner {
         Self { cap: cap.max(1), message: Vec::new(), line: Vec::new() }
     }
 
-    /// Takes the next bytes; gives complete messages, each with its line feed, to `emit`, and
+    /// Consumes the next bytes. Passes complete messages, each with its line feed, to `emit`, and
     /// each complete line to `seen`. Returns whether a line was completed.
     pub(crate) fn feed(
         &mut self,
@@ -77,12 +78,12 @@ impl Joiner {
         completed
     }
 
-    /// No line came for `SILENCE`: the message is complete. An unfinished line stays.
+    /// Called after `SILENCE` without a line: completes the message. An unfinished line stays.
     pub(crate) fn tick(&mut self, emit: &mut impl FnMut(Vec<u8>)) {
         self.flush(emit);
     }
 
-    /// The child closed its end: everything is complete.
+    /// The child closed its end: completes the line and the message.
     pub(crate) fn eof(&mut self, emit: &mut impl FnMut(Vec<u8>), seen: &mut impl FnMut(&[u8])) {
         if !self.line.is_empty() {
             self.end_line(emit, seen);
@@ -90,7 +91,7 @@ impl Joiner {
         self.flush(emit);
     }
 
-    /// Whether complete lines wait for more.
+    /// Whether complete lines are held back for a longer message.
     pub(crate) fn is_pending(&self) -> bool {
         !self.message.is_empty()
     }
@@ -106,7 +107,7 @@ impl Joiner {
         self.message.extend_from_slice(joint);
         self.message.extend_from_slice(&clean);
         drop(clean);
-        // Keeps its memory for the next line.
+        // `clear` keeps the allocation for the next line.
         line.clear();
         self.line = line;
     }
@@ -136,7 +137,8 @@ fn starts_message(line: &[u8]) -> bool {
 /// The last lines, shared with the task.
 type Tail = Arc<Mutex<VecDeque<String>>>;
 
-/// The task that reads one child's stderr. Dropping it leaves the task to the end of the pipe.
+/// The task that reads one child's stderr. Dropping the collector does not stop the task; it ends
+/// at end of file.
 #[derive(Debug)]
 pub(crate) struct LogCollector {
     task: JoinHandle<()>,
@@ -151,8 +153,8 @@ impl LogCollector {
         Self { task, tail }
     }
 
-    /// Waits until the child's end of the pipe is closed and everything is handed to the sink,
-    /// at most `limit`: a left-over grandchild can hold the pipe open. Returns whether it is.
+    /// Waits for at most `limit` until the pipe is closed and every message is handed to the sink.
+    /// A leftover grandchild can hold the pipe open. Returns whether the pipe is closed.
     pub(crate) async fn drained(&mut self, limit: Duration) -> bool {
         self.task.is_finished() || timeout(limit, &mut self.task).await.is_ok()
     }
@@ -238,7 +240,7 @@ mod tests {
         joiner.tick(&mut |m| out.push(m));
         joiner.tick(&mut |m| out.push(m));
         assert_eq!(out, [format!("PG:{B}\n").into_bytes()]);
-        // Later continuation lines are a message of their own, and so is an unfinished last one.
+        // Later continuation lines form a new message, and so does an unfinished last line.
         joiner.feed(b"\tlate\nrest", &mut |m| out.push(m), &mut |_| {});
         joiner.eof(&mut |m| out.push(m), &mut |_| {});
         assert_eq!(out[1], "PG:\tlate\u{200B}rest\n".as_bytes());
@@ -264,7 +266,7 @@ mod tests {
         assert_eq!(out, [b"PG:a\xff\xe2\x80\x8bb\n"]);
     }
 
-    /// A tenant's `RAISE LOG` cannot clear the terminal of the reader, or write over the prefix.
+    /// A tenant's `RAISE LOG` can neither clear the reader's terminal nor overwrite the prefix.
     #[test]
     fn control_characters_are_escaped() {
         let mut joiner = Joiner::new(MAX_MESSAGE);
@@ -277,8 +279,8 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing is lost or reordered, however the bytes are cut; without the marks that were
-        /// put in, the output is the input; nothing outgrows the cap by more than the marks.
+        /// No byte is lost or reordered, however the input is cut; without the inserted marks the
+        /// output equals the input; a message exceeds the cap only by its marks.
         #[test]
         fn keeps_every_byte(
             lines in prop::collection::vec("[a-c]{0,30}|2025-01-02 03:04:05 [a-c]{0,9}", 0..20),

@@ -1,4 +1,4 @@
-//! Postgres as a child: which one is installed, its start, readiness, log and end.
+//! Postgres as a child process: installation, start, readiness, log and end.
 //!
 //! ```text
 //! install ─► process ─► ready ─► (serving) ─► stop ─► crash
@@ -6,7 +6,7 @@
 //!               └─► log ─► telemetry::sink
 //! ```
 //!
-//! Beside it, [`client`] runs client programs of the same installation.
+//! In addition, [`client`] runs client programs of the same installation.
 //!
 //! Invariant: Postgres is started once per process and never restarted (01 §18.2).
 

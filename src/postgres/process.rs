@@ -1,8 +1,8 @@
-//! The Postgres server as our child: start, readiness, reload, end (01 §10, §18).
+//! The Postgres server as a child process: start, readiness, reload, end (01 §10, §18).
 //!
-//! Owned by the driver. Invariant: when [`PostgresProcess::stop`] or [`PostgresProcess::finish`]
-//! has returned `Ok`, the postmaster is reaped, no process of it is left, and its log is written
-//! (or the deadline for that has passed).
+//! The driver owns it. Invariant: after [`PostgresProcess::stop`] or [`PostgresProcess::finish`]
+//! has returned `Ok`, the postmaster is reaped, none of its processes is left, and its log is
+//! written (or the deadline for that has passed).
 
 use std::future::Future;
 use std::io;
@@ -21,25 +21,26 @@ use crate::os::children::{Children, RegisteredChild};
 use crate::secret::Secret;
 use crate::telemetry::sink::LogSink;
 
-/// The cgroup is fixed here, whatever `--cgroup` says (01 §19.1).
+/// The cgroup is fixed, whatever `--cgroup` says (01 §19.1).
 const CGEXEC_ARGS: [&str; 2] = ["-g", "memory:neon-postgres"];
-/// Lines of Postgres' log in an error.
+/// Number of log lines in an error.
 const LAST_LINES: usize = 20;
 
-/// How the server program is called, for the server itself and for `--sync-safekeepers`.
+/// How to run the server program, for the server itself and for `--sync-safekeepers`.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
-    /// The program.
+    /// Path of the program.
     pub postgres: PathBuf,
-    /// Run it through `cgexec` (from PATH): `AUTOSCALING` is in the environment.
+    /// Run it through `cgexec` (from PATH), because `AUTOSCALING` is in the environment.
     pub cgexec: bool,
-    /// Added to our own environment, for instance `NEON_AUTH_TOKEN`; also what no other child gets
+    /// Variables added to the environment, for example `NEON_AUTH_TOKEN`; no other child gets them
     /// (see [`crate::os::children`]).
     pub env: Vec<(String, Secret<String>)>,
 }
 
 impl Server {
-    /// The command without arguments: environment set, stdin and stdout inherited, stderr piped.
+    /// The command without arguments: the environment is set, stdin and stdout are inherited,
+    /// stderr is piped.
     pub(crate) fn command(&self) -> Command {
         let mut command = if self.cgexec {
             let mut cgexec = Command::new("cgexec");
@@ -58,12 +59,12 @@ impl Server {
 #[derive(Debug, thiserror::Error)]
 #[error("could not start Postgres, {program}: {source}")]
 pub(crate) struct StartError {
-    /// The program that was to run.
+    /// The program that could not be run.
     program: String,
     source: io::Error,
 }
 
-/// A running (or ended) Postgres. Dropped before its end, its process group is killed.
+/// A running (or ended) Postgres. Dropping it before its end kills its process group.
 #[derive(Debug)]
 pub(crate) struct PostgresProcess {
     child: RegisteredChild,
@@ -73,7 +74,7 @@ pub(crate) struct PostgresProcess {
 }
 
 impl PostgresProcess {
-    /// Spawns `<postgres> -D <pgdata>`, its log collected into `sink`. Needs a runtime.
+    /// Spawns `<postgres> -D <pgdata>` and collects its log into `sink`. Needs a runtime.
     ///
     /// # Errors
     /// The program (or `cgexec`) cannot be run.
@@ -92,7 +93,7 @@ impl PostgresProcess {
         Ok(Self { child, children: children.clone(), log, pgdata: pgdata.to_owned() })
     }
 
-    /// Waits until Postgres accepts connections. `watch` was made before the start.
+    /// Waits until Postgres accepts connections. Create `watch` before the start.
     ///
     /// # Errors
     /// See [`ReadyError`]; an exit comes with the last lines of the log. After a time-out
@@ -109,7 +110,7 @@ impl PostgresProcess {
         result
     }
 
-    /// The end of the log, once Postgres has ended; waits for it at most `drain`.
+    /// The end of the log after Postgres has ended; waits for at most `drain`.
     pub(crate) async fn last_words(&mut self, drain: Duration) -> Vec<String> {
         let Some(log) = &mut self.log else { return Vec::new() };
         log.drained(drain).await;
@@ -121,11 +122,11 @@ impl PostgresProcess {
         self.child.pid()
     }
 
-    /// Waits for the end of the postmaster. Cancel-safe, and can be repeated. Follow it with
-    /// [`Self::finish`].
+    /// Waits for the end of the postmaster. Cancel-safe and repeatable. Call [`Self::finish`]
+    /// afterwards.
     ///
     /// # Errors
-    /// Its status cannot be read.
+    /// The status cannot be read.
     pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
@@ -138,7 +139,7 @@ impl PostgresProcess {
         self.child.signal(signal)
     }
 
-    /// Has Postgres read its configuration files again (SIGHUP).
+    /// Makes Postgres reload its configuration files (SIGHUP).
     ///
     /// # Errors
     /// The signal is not allowed.
@@ -146,8 +147,8 @@ impl PostgresProcess {
         self.signal(Signal::SIGHUP)
     }
 
-    /// Stops Postgres by `ladder` and cleans up, see [`Self::finish`]. SIGKILL comes at once
-    /// when `cut_short` is over.
+    /// Stops Postgres by `ladder` and cleans up, see [`Self::finish`]. When `cut_short` resolves,
+    /// SIGKILL is sent at once.
     ///
     /// # Errors
     /// See [`StopError`].
@@ -162,14 +163,16 @@ impl PostgresProcess {
         Ok(outcome)
     }
 
-    /// After the postmaster has ended: ends backends that outlived it, and waits for the rest
-    /// of the log. Short if there is nothing to do.
+    /// After the end of the postmaster: ends backends that outlived it, and waits for the rest of
+    /// the log. Returns quickly if neither is needed.
     pub(crate) async fn finish(&mut self, limits: &PostgresLimits) {
         finish_leftovers(&self.children, self.pid(), &self.pgdata, limits.kill).await;
         if let Some(log) = &mut self.log
             && !log.drained(limits.log_drain).await
         {
-            tracing::warn!("somebody still holds the log of Postgres open; not waiting for it");
+            tracing::warn!(
+                "another process still holds the log of Postgres open; not waiting for it"
+            );
         }
     }
 }
@@ -215,7 +218,7 @@ mod tests {
     async fn fake(script: &str) -> (tempfile::TempDir, PostgresProcess, ReadyWatch, LogSink) {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("postgres");
-        // By a shell of its own: see the note in `startup::stale`.
+        // A shell writes it: see the note in `startup::stale`.
         let mut write = Command::new("/bin/sh");
         write.args(["-c", "printf '%s\\n' '#!/bin/sh' \"$1\" > \"$0\" && chmod 755 \"$0\""]);
         write.arg(&program).arg(script);

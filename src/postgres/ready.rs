@@ -1,9 +1,10 @@
-//! When Postgres accepts connections (01 §10): the last line of `postmaster.pid` is `ready`.
+//! Detects when Postgres accepts connections (01 §10): the last line of `postmaster.pid` is
+//! `ready`.
 //!
-//! The file is looked at when it changes, so readiness is seen at once. The watch is set up
-//! before Postgres is spawned, for else a change in between is missed.
+//! The file is read when it changes, so readiness is detected at once. The watch starts before
+//! Postgres is spawned; otherwise an earlier change would be missed.
 //!
-//! Invariant: ends with readiness, with the child's exit, or at the deadline, whichever is first.
+//! Invariant: the wait ends with readiness, the child's exit, or the deadline, whichever is first.
 
 use std::fs::File;
 use std::future::Future;
@@ -21,32 +22,32 @@ use tokio::time::{Instant, sleep_until};
 
 use super::files::POSTMASTER_PID as PID_FILE;
 
-/// How often the file is looked at where there are no file events.
+/// Interval between reads without file events.
 const POLL: Duration = Duration::from_millis(50);
-/// How often it is looked at besides: some file systems take a watch, but report nothing.
+/// Interval between reads with file events: some file systems accept a watch but report nothing.
 const SAFETY_LOOK: Duration = Duration::from_millis(250);
-/// The file has eight short lines; more is not read.
+/// The file has eight short lines; a longer one is cut.
 const MAX_FILE: u64 = 16 << 10;
 
 /// Why Postgres is not ready.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadyError {
-    /// It ended first. The code is -1 when a signal ended it.
+    /// Postgres ended first. The code is -1 if a signal ended it.
     #[error("Postgres exited unexpectedly with code {code}{}", quote(.last_lines))]
     Exited {
         /// Exit code, or -1.
         code: i32,
-        /// How it ended in full.
+        /// The full exit status.
         status: ExitStatus,
-        /// The end of its log; filled in by who has it.
+        /// The end of its log; the owner of the log adds it.
         last_lines: Vec<String>,
     },
-    /// It runs, but did not become ready in time.
+    /// Postgres runs, but did not become ready in time.
     #[error("Postgres did not become ready within {limit:?}: postmaster.pid {said}")]
     TimedOut {
-        /// The deadline.
+        /// The deadline that passed.
         limit: Duration,
-        /// What the pid file said at last.
+        /// The last state in the pid file.
         said: String,
     },
     /// The child's status could not be read.
@@ -66,7 +67,7 @@ fn quote(lines: &[String]) -> String {
 pub(crate) struct ReadyWatch {
     pid_file: PathBuf,
     changed: Arc<Notify>,
-    /// `None`: no file events here, the file is polled.
+    /// `None`: file events are not available, so the file is polled.
     watcher: Option<RecommendedWatcher>,
 }
 
@@ -117,7 +118,7 @@ impl ReadyWatch {
 
 fn watch(pgdata: &Path, changed: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        // An error (lost events) is a reason to look, too.
+        // An error (lost events) also requires a read.
         if event.as_ref().map_or(true, is_change) {
             changed.notify_one();
         }
@@ -126,7 +127,7 @@ fn watch(pgdata: &Path, changed: Arc<Notify>) -> notify::Result<RecommendedWatch
     Ok(watcher)
 }
 
-/// Our own reading of the file makes events as well; those must not make us read again.
+/// Reading the file causes events as well; those must not cause another read.
 fn is_change(event: &Event) -> bool {
     let written = AccessKind::Close(AccessMode::Write);
     let access = matches!(event.kind, EventKind::Access(kind) if kind != written);

@@ -1,15 +1,15 @@
-//! A reload that is known to have happened, without SQL (01 §13.2 step 6).
+//! Confirms that a reload has happened, without SQL (01 §13.2 step 6).
 //!
-//! SIGHUP says nothing about its effect: a postmaster that is stopped, or waits for its disk, keeps
-//! the old configuration for as long as that lasts. What it does on SIGHUP can be seen from outside,
-//! though. It reads `postgresql.conf` and puts the values in force, tells its children, and then
+//! The effect of SIGHUP is not reported: a postmaster that is stopped, or waits for its disk, keeps
+//! the old configuration for as long as that lasts. But its file accesses can be observed. On
+//! SIGHUP it reads `postgresql.conf` and puts the values in force, signals its children, and then
 //! reads `pg_hba.conf`, which no other process of a running server opens. So the file was loaded
 //! when its new `postgresql.conf` was opened and `pg_hba.conf` after that.
 //!
-//! Invariants: the watch is on the file itself, not its name, so that reading the file that was
-//! replaced does not count; what Postgres makes of the content is another question, which
-//! [`super::staged`] answers before. Two things can make this say yes too early: a reload that
-//! somebody else began in the same instant, and a superuser who looks at `pg_hba_file_rules` then.
+//! Invariants: the watch is on the file itself, not its name, so that reading the replaced file
+//! does not count. Whether Postgres accepts the content is checked earlier, by [`super::staged`].
+//! Two events can confirm a reload too early: a reload that another process requested at the same
+//! instant, and a superuser who reads `pg_hba_file_rules` at that time.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,34 +20,34 @@ use nix::unistd::Pid;
 
 use crate::os::opened::OpenedInTurn;
 
-/// Why a reload cannot be counted on.
+/// The reload failed or was not confirmed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReloadError {
     /// The signal could not be sent.
     #[error("could not signal Postgres, process {postmaster}, to reload: {source}")]
     Signal {
-        /// Process id.
+        /// Process id of the postmaster.
         postmaster: i32,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
-    /// Postgres was told, and did nothing.
+    /// SIGHUP was sent, but the file was not read.
     #[error(
         "Postgres, process {postmaster}, has not read {} within {limit:?} after SIGHUP: it is \
          stopped, or the machine is too busy", path.display()
     )]
     NotConfirmed {
-        /// Process id.
+        /// Process id of the postmaster.
         postmaster: i32,
-        /// The file that it should have read.
+        /// The file that was not read.
         path: PathBuf,
-        /// The deadline.
+        /// The deadline that passed.
         limit: Duration,
     },
 }
 
-/// Has Postgres read its configuration again; does not wait for it. The caller holds the
-/// postmaster as a child that is not reaped, so the number cannot belong to another process.
+/// Requests a reload without waiting for it. The caller holds the postmaster as an unreaped child,
+/// so the number cannot belong to another process.
 ///
 /// # Errors
 /// [`ReloadError::Signal`].
@@ -56,12 +56,12 @@ pub(crate) fn request(postmaster: i32) -> Result<(), ReloadError> {
         .map_err(|errno| ReloadError::Signal { postmaster, source: errno.into() })
 }
 
-/// Has Postgres read its configuration again and waits until it has. `conf` is the file that is in
-/// place now, `hba` the one that this server goes by. Where the system lets nobody watch files it
-/// is only told, and the log says so. Needs a runtime.
+/// Requests a reload and waits until it has happened. `conf` is the file now in place, `hba` the
+/// one that this server uses. If the system does not allow watching files, the reload is only
+/// requested, and the log says so. Needs a runtime.
 ///
 /// # Errors
-/// See [`ReloadError`]. After [`ReloadError::NotConfirmed`] it may still load the file later.
+/// See [`ReloadError`]. After [`ReloadError::NotConfirmed`] Postgres may still load the file later.
 pub(crate) async fn confirmed(
     postmaster: i32,
     conf: &Path,
@@ -90,7 +90,7 @@ mod tests {
     use std::fs;
     use std::process::{Child, Command};
 
-    /// What the files are called, and a program that opens them in this order on SIGHUP.
+    /// The two files, and a program that opens them in this order on SIGHUP.
     struct Fake {
         dir: tempfile::TempDir,
         child: Child,
@@ -140,7 +140,7 @@ mod tests {
         }
     }
 
-    /// Whoever still reads the file that was replaced has not read the new one.
+    /// A process that still reads the replaced file has not read the new one.
     #[tokio::test]
     async fn the_file_counts_and_not_its_name() {
         let fake = Fake::start("cat old hba");

@@ -1,8 +1,8 @@
-//! A new `postgresql.conf` on its way into force: written beside the old one, looked at by the
-//! server's own program, put in its place, and taken back if what comes after fails (04 W7).
+//! Puts a new `postgresql.conf` in force: writes it beside the old one, has the server's own
+//! program check it, renames it into place, and restores the old one if a later step fails (04 W7).
 //!
-//! Invariants: the file that was looked at is the very file that is put in place, and until then
-//! nothing that Postgres reads has changed; a restored file is the old one byte for byte.
+//! Invariants: the checked file is the very file that is put in place, and until then no file that
+//! Postgres reads has changed; a restored file equals the old one byte for byte.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,18 +17,18 @@ use super::install::PgInstall;
 use crate::os::children::Children;
 use crate::os::replace_file::{FileError, put_in_place, write_beside};
 
-/// Of what the program says.
+/// Limit for the output of the program.
 const OUTPUT_LIMIT: usize = 4096;
 
-/// Postgres would refuse the file: all of it on a reload, and to start at all.
+/// Postgres would refuse the file: a reload would ignore all of it, a start would fail.
 #[derive(Debug, thiserror::Error)]
 #[error("Postgres refuses the new postgresql.conf: {said}")]
 pub(crate) struct ConfRefused {
-    /// What the server said.
+    /// Message of the server.
     said: String,
 }
 
-/// The new file, not yet in its place; deleted when dropped.
+/// The new file before it is in place; deleted when dropped.
 #[derive(Debug)]
 pub(crate) struct StagedConf {
     file: NamedTempFile,
@@ -36,7 +36,7 @@ pub(crate) struct StagedConf {
 }
 
 impl StagedConf {
-    /// Writes it beside the old one.
+    /// Writes the new file beside the old one.
     ///
     /// # Errors
     /// See [`FilesError`].
@@ -46,9 +46,9 @@ impl StagedConf {
         Ok(Self { file, place })
     }
 
-    /// Has the server program read the file, as at a start, and end without starting. Settings of
-    /// extensions are not known to it and count as good, as they do on a reload. If the program
-    /// does not answer the file counts as good, too: this is a look ahead, the reload decides.
+    /// Makes the server program read the file, as at a start, and exit without starting. The
+    /// program does not know the settings of extensions and accepts them, as a reload does. If the
+    /// program does not answer, the file is accepted too: the reload decides.
     ///
     /// # Errors
     /// The program refused the file.
@@ -59,10 +59,10 @@ impl StagedConf {
         limit: Duration,
     ) -> Result<(), ConfRefused> {
         let mut command = Command::new(&install.postgres);
-        // Any setting will do. `-C` has to be the first argument.
+        // Any setting serves. `-C` must be the first argument.
         command.args(["-C", "config_file", "-D"]).arg(self.place.parent().unwrap_or(&self.place));
         command.arg("-c").arg(format!("config_file={}", self.file.path().display()));
-        // For `without_values`.
+        // `without_values` relies on the untranslated message.
         command.env("LC_ALL", "C");
         match children.run(command, limit, OUTPUT_LIMIT).await {
             Ok(output) if output.status.success() => Ok(()),
@@ -79,10 +79,10 @@ impl StagedConf {
         }
     }
 
-    /// Puts it in force with the next reload, in one step. The old one can be put back.
+    /// Puts the file in place atomically; the next reload loads it. The old file can be restored.
     ///
     /// # Errors
-    /// See [`FileError`]; the old one is still in place.
+    /// See [`FileError`]; the old file is still in place.
     pub(crate) fn put_in_place(self) -> Result<ReplacedConf, FileError> {
         let Self { file, place } = self;
         let text = fs::read(&place).map_err(FileError::at("read", &place))?;
@@ -91,7 +91,7 @@ impl StagedConf {
     }
 }
 
-/// The content that a file had before. Holds tokens: never printed.
+/// The previous content of a file. Holds tokens: never printed.
 pub(crate) struct ReplacedConf {
     place: PathBuf,
     text: Vec<u8>,
@@ -104,17 +104,17 @@ impl std::fmt::Debug for ReplacedConf {
 }
 
 impl ReplacedConf {
-    /// Puts it back, in one step.
+    /// Restores the previous content atomically.
     ///
     /// # Errors
-    /// See [`FileError`]; the other one is still in place.
+    /// See [`FileError`]; the new file is still in place.
     pub(crate) fn restore(&self) -> Result<(), FileError> {
         put_in_place(write_beside(&self.place, TEMP_PREFIX, &self.text)?, &self.place)
     }
 }
 
-/// What the server says of a line that it cannot read ends with the place, `near token "…"`, and
-/// that may be part of a password.
+/// The server's message about an unreadable line ends with `near token "…"`; the token may be part
+/// of a password, so it is replaced.
 fn without_values(said: &str) -> String {
     let lines = said.lines().map(|line| match line.split_once("near token ") {
         Some((place, _)) => format!("{place}near a token that is not shown here"),
@@ -124,8 +124,8 @@ fn without_values(said: &str) -> String {
 }
 
 /// Whether two files have the same lines from outside, that is, from the base text and the settings
-/// list. What the program itself writes is well formed, so such a file need not be checked again:
-/// a tenant that moves to another pageserver does not wait for it.
+/// list. Lines that the program generates are well formed, so such a file is not checked again: a
+/// tenant that moves to another pageserver does not wait for the check.
 pub(crate) fn same_from_outside(one: &ConfFile, other: &ConfFile) -> bool {
     from_outside(one).eq(from_outside(other))
 }

@@ -1,9 +1,9 @@
 //! Stopping a child: a ladder of signals, each rung with a deadline.
 //!
 //! For Postgres SIGINT is the fast shutdown (checkpoint, then exit 0), SIGQUIT the immediate one,
-//! and SIGKILL the end. The ladder is a value, made by who knows why it stops; running it is one
-//! function for all of them. After a postmaster was killed its backends can live on: they come
-//! to us as orphans and [`finish_leftovers`] ends them.
+//! and SIGKILL the last resort. The ladder is a value that depends on the reason for the stop; one
+//! function runs all ladders. After a postmaster was killed its backends can live on: they become
+//! children of this process, and [`finish_leftovers`] ends them.
 //!
 //! Invariant: [`StopLadder::run`] ends within the sum of its rungs, and returns `Ok` only when
 //! the child is reaped.
@@ -23,11 +23,11 @@ use crate::os::children::{Children, RegisteredChild};
 use crate::os::pidfd::ProcessHandle;
 use crate::os::procs::{self, Process};
 
-/// What can be climbed down: a child process, or a fake in tests.
+/// A process that a ladder can stop: a child, or a fake in tests.
 pub trait Stoppable {
     /// Process id, for the log.
     fn pid(&self) -> i32;
-    /// Sends a signal; nothing happens if the child has ended.
+    /// Sends a signal; has no effect if the child has ended.
     ///
     /// # Errors
     /// The signal is not allowed.
@@ -35,7 +35,7 @@ pub trait Stoppable {
     /// Waits for the end and reaps. Must be cancel-safe and remember the status.
     ///
     /// # Errors
-    /// Waiting is impossible.
+    /// The child cannot be waited for.
     fn wait(&mut self) -> impl Future<Output = io::Result<ExitStatus>> + Send;
 }
 
@@ -53,7 +53,7 @@ impl Stoppable for RegisteredChild {
     }
 }
 
-/// Signals with the time each has to take effect.
+/// Signals, and how long each may take to have an effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StopLadder {
     rungs: Vec<(Signal, Duration)>,
@@ -62,30 +62,30 @@ pub struct StopLadder {
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopOutcome {
-    /// The last signal sent; `None` if the child had ended by itself.
+    /// The last signal sent; `None` if the child had already ended.
     pub rung: Option<Signal>,
-    /// Its status.
+    /// Exit status.
     pub status: ExitStatus,
 }
 
-/// The child is not reaped.
+/// The child could not be reaped.
 #[derive(Debug, thiserror::Error)]
 pub enum StopError {
     /// Not even SIGKILL ended it in time (it hangs in the kernel).
     #[error("process {0} did not end, not even by SIGKILL")]
     Survived(i32),
-    /// Its status cannot be read.
+    /// The status cannot be read.
     #[error("could not wait for process {pid}: {source}")]
     Wait {
-        /// The process.
+        /// Process id.
         pid: i32,
-        /// Why.
+        /// Error of the system.
         source: io::Error,
     },
 }
 
 impl StopLadder {
-    /// The given rungs; SIGKILL follows at the end if it is not the last one.
+    /// The given rungs; SIGKILL is appended if it is not the last one.
     pub fn new(rungs: impl IntoIterator<Item = (Signal, Duration)>, kill: Duration) -> Self {
         let mut rungs: Vec<_> =
             rungs.into_iter().filter(|(signal, _)| *signal != Signal::SIGKILL).collect();
@@ -94,7 +94,7 @@ impl StopLadder {
     }
 
     /// After a signal to the daemon: SIGINT, SIGQUIT, SIGKILL, all within `total`. The shutdown
-    /// checkpoint gets most of it.
+    /// checkpoint gets most of the time.
     pub fn within(total: Duration) -> Self {
         let (fast, quit) = (total * 13 / 20, total / 5);
         let kill = total.saturating_sub(fast + quit);
@@ -107,18 +107,18 @@ impl StopLadder {
         Self::new(rungs, limits.kill)
     }
 
-    /// For a start that failed: SIGQUIT, for there is nothing worth a checkpoint (01 §8.2).
+    /// After a failed start: SIGQUIT, because no data needs a checkpoint (01 §8.2).
     pub fn immediate(limits: &PostgresLimits) -> Self {
         Self::new([(Signal::SIGQUIT, limits.quit)], limits.kill)
     }
 
-    /// The longest that [`Self::run`] takes.
+    /// The longest time that [`Self::run`] takes.
     pub fn total(&self) -> Duration {
         self.rungs.iter().map(|(_, patience)| *patience).sum()
     }
 
-    /// Climbs down until the child is reaped. When `cut_short` is over, SIGKILL comes at once
-    /// (a second termination signal); give `std::future::pending()` if nothing can.
+    /// Sends the signals until the child is reaped. When `cut_short` resolves (a second termination
+    /// signal), SIGKILL is sent at once; pass `std::future::pending()` if there is no such event.
     ///
     /// # Errors
     /// See [`StopError`].
@@ -129,7 +129,7 @@ impl StopLadder {
     ) -> Result<StopOutcome, StopError> {
         let pid = child.pid();
         let failed = |source| StopError::Wait { pid, source };
-        // A child that has ended already gets no signal.
+        // A child that has already ended gets no signal.
         if let Ok(status) = timeout_at(Instant::now(), child.wait()).await {
             return Ok(StopOutcome { rung: None, status: status.map_err(failed)? });
         }
@@ -152,7 +152,7 @@ impl StopLadder {
                         return Ok(StopOutcome { rung: Some(*signal), status });
                     }
                 }
-                // Once it is over it must not be asked again.
+                // A completed future must not be polled again.
                 () = &mut cut_short, if !hurry && *signal != Signal::SIGKILL => hurry = true,
             }
         }
@@ -160,9 +160,9 @@ impl StopLadder {
     }
 }
 
-/// Ends what a dead postmaster left: processes of its group, and Postgres processes that work
-/// in PGDATA (backends have a session, and so a group, of their own). SIGKILL, at most `limit`,
-/// then reaped. Returns how many there were.
+/// Ends the leftovers of a dead postmaster: processes of its group, and Postgres processes that
+/// work in PGDATA (backends have their own session and group). Sends SIGKILL, waits for at most
+/// `limit`, and reaps them. Returns their number.
 pub(crate) async fn finish_leftovers(
     children: &Children,
     group: i32,
@@ -172,7 +172,7 @@ pub(crate) async fn finish_leftovers(
     let until = Instant::now() + limit;
     let pgdata = pgdata.canonicalize().unwrap_or_else(|_| pgdata.to_owned());
     let mut killed = 0;
-    // A backend can fork, and a killed one can hand its children to us: look until it is quiet.
+    // A backend can fork, and a killed one can leave children to us: repeat until none is found.
     loop {
         let left = leftovers(children, group, &pgdata);
         if left.is_empty() {
@@ -204,7 +204,7 @@ fn leftovers(children: &Children, group: i32, pgdata: &Path) -> Vec<ProcessHandl
     let is_one = |p: &Process| {
         let in_place = || match procs::cwd(p.pid) {
             Some(cwd) => cwd == pgdata && procs::runs_program(p.pid, "postgres"),
-            // Ours, and half-way through its exit: it has no directory any more.
+            // A child of ours in the middle of its exit no longer has a directory.
             None => p.ppid == this && procs::name(p.pid).is_some_and(|name| name == "postgres"),
         };
         !p.zombie
@@ -218,7 +218,7 @@ fn leftovers(children: &Children, group: i32, pgdata: &Path) -> Vec<ProcessHandl
         .iter()
         .filter(|p| is_one(p))
         .filter_map(|p| ProcessHandle::open(p.pid))
-        // Held now; is it still the one that was seen?
+        // The pid is held now; check that it still belongs to the same process.
         .filter(|handle| procs::get(handle.pid()).is_some_and(|p| is_one(&p)))
         .collect()
 }
@@ -233,7 +233,7 @@ mod tests {
 
     use super::*;
 
-    /// Ends only by `fatal`, and notes when each signal came.
+    /// Ends only after `fatal`, and records when each signal arrived.
     struct Fake {
         fatal: Option<Signal>,
         start: Instant,

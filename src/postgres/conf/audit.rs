@@ -1,5 +1,5 @@
-//! The audit block (04 §3.3). It comes after the settings list, so that the list cannot switch
-//! auditing off.
+//! The audit block (04 §3.3). It follows the settings list, so that the list cannot disable
+//! auditing.
 
 use super::read::{preload_base_text, preload_setting, split_libraries};
 use super::{ConfFile, Origin};
@@ -10,7 +10,7 @@ const PGAUDIT: &str = "pgaudit";
 /// Writes the audit records into files of their own.
 const TO_FILE: &str = "pgauditlogtofile";
 
-/// Appends the block that the level asks for.
+/// Appends the block for the audit level of the spec.
 pub(super) fn push_audit(conf: &mut ConfFile, spec: &ComputeSpec) {
     let (log_parameter, log, libraries): (_, _, &[&str]) = match spec.audit_log_level {
         AuditLogLevel::Disabled => return,
@@ -25,14 +25,14 @@ pub(super) fn push_audit(conf: &mut ConfFile, spec: &ComputeSpec) {
     conf.quoted(origin, "pgaudit.log", log);
     conf.raw(origin, "pgaudit.log_catalog", "off");
     if log_parameter.is_some() {
-        // Minutes.
+        // In minutes.
         conf.raw(origin, "pgaudit.log_rotation_age", "5");
     }
     conf.quoted(origin, "shared_preload_libraries", with_libraries(spec, libraries));
 }
 
-/// The list of the spec plus what is missing in it. Whole items are compared: a list that names
-/// only `pgauditlogtofile` lacks `pgaudit` (02 W8, 04 W12).
+/// The library list of the spec, completed by those missing in it. Whole items are compared: a list
+/// with only `pgauditlogtofile` lacks `pgaudit` (02 W8, 04 W12).
 fn with_libraries(spec: &ComputeSpec, wanted: &[&str]) -> String {
     let mut libraries = match preload_setting(spec) {
         Some(text) if !text.trim().is_empty() => vec![text.to_owned()],

@@ -1,44 +1,44 @@
 //! Configuration files as Postgres reads them, line by line.
 //!
-//! The rules are those of the server's own scanner, so that what it would refuse is found before
-//! a file is written, and what it would take is never refused here; a test compares the two on
-//! every server. A line is `name [=] value [# comment]`. No value reaches over the end of a line,
-//! so lines can be looked at one by one.
+//! The rules are those of the server's own scanner. So an error that the server would report is
+//! found before a file is written, and a line that the server accepts is never refused here; a test
+//! compares the two on every server. A line is `name [=] value [# comment]`. No value continues
+//! past the end of a line, so lines can be checked one by one.
 
 use thiserror::Error;
 
-/// What Postgres would not read. No text repeats the line, which may hold a password.
+/// A line that Postgres would refuse. No text repeats the line, which may hold a password.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum SyntaxError {
-    /// The first word is something else.
+    /// The first token is not a name.
     #[error("it does not begin with the name of a setting")]
     NoName,
-    /// The name stands alone.
+    /// The line has only a name.
     #[error("it has no value")]
     NoValue,
-    /// A quote that is not closed on its line.
+    /// A quote is not closed on its line.
     #[error("a quote is not closed")]
     OpenQuote,
-    /// A character that no unquoted value may begin with, or a name with a dot.
+    /// A character that an unquoted value may not begin with, or a name with a dot.
     #[error("the value must be in quotes")]
     NeedsQuotes,
-    /// Something follows the value.
+    /// More tokens follow the value.
     #[error("something follows the value, which must be in quotes if it belongs to it")]
     TrailingText,
-    /// Postgres works with zero-terminated texts.
+    /// Postgres uses zero-terminated strings.
     #[error("it holds a NUL byte")]
     Nul,
 }
 
-/// A syntax error and where it is.
+/// A syntax error and its position.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("line {line}{}: {error}", setting.as_ref().map(|s| format!(" (setting {s})")).unwrap_or_default())]
 pub struct TextError {
-    /// Counted from 1.
+    /// Line number, from 1.
     pub line: usize,
     /// The setting, if the line names one.
     pub setting: Option<String>,
-    /// What is wrong with it.
+    /// The error.
     pub error: SyntaxError,
 }
 
@@ -52,7 +52,7 @@ enum Kind {
     Equals,
 }
 
-/// Reads one line without its line feed. `None`: nothing but blanks and a comment.
+/// Reads one line without its line feed. `None`: the line has only blanks and a comment.
 pub fn read_line(line: &str) -> Result<Option<(&str, String)>, SyntaxError> {
     if line.contains('\0') {
         return Err(SyntaxError::Nul);
@@ -78,7 +78,7 @@ pub fn read_line(line: &str) -> Result<Option<(&str, String)>, SyntaxError> {
     }
 }
 
-/// Reads a whole text: all settings in order, or the first error.
+/// Reads a whole text. Returns all settings in order, or the first error.
 pub fn read_text(text: &str) -> Result<Vec<(&str, String)>, TextError> {
     let mut settings = Vec::new();
     for (at, line) in text.split('\n').enumerate() {
@@ -96,18 +96,18 @@ pub fn read_text(text: &str) -> Result<Vec<(&str, String)>, TextError> {
     Ok(settings)
 }
 
-/// Whether a configuration file can name such a setting: a word, or two with a dot in between.
+/// Whether a configuration file can name such a setting: a word, or two words joined by a dot.
 pub fn is_guc_name(text: &str) -> bool {
     matches!(token(text), Ok(Some((Kind::Id | Kind::QualifiedId, name, _))) if name == text)
 }
 
-/// Whether a value can stand in a file without quotes.
+/// Whether a configuration file can hold the value without quotes.
 pub fn is_plain_value(text: &str) -> bool {
     matches!(token(text), Ok(Some((Kind::Id | Kind::Plain, value, _))) if value == text)
 }
 
-/// The next token, its text and what follows it; `None` at the end or a comment. As in the
-/// server's scanner the longest match counts.
+/// The next token, its text and the remaining text; `None` at the end or at a comment. The longest
+/// match wins, as in the server's scanner.
 fn token(text: &str) -> Result<Option<(Kind, &str, &str)>, SyntaxError> {
     let text = text.trim_start_matches([' ', '\t', '\r']);
     let bytes = text.as_bytes();
@@ -121,7 +121,7 @@ fn token(text: &str) -> Result<Option<(Kind, &str, &str)>, SyntaxError> {
             length => (Kind::Plain, length),
         },
     };
-    // Tokens end between characters: every byte beyond ASCII is a letter, or inside quotes.
+    // Tokens end at character boundaries: bytes beyond ASCII count as letters or are inside quotes.
     Ok(text.split_at_checked(length).map(|(token, rest)| (kind, token, rest)))
 }
 
@@ -210,7 +210,7 @@ fn real(bytes: &[u8]) -> usize {
     }
 }
 
-/// What a literal stands for. Bytes that are no UTF-8, which only octal escapes can make, are
+/// The value of a literal. Bytes that are not UTF-8, which only octal escapes can produce, are
 /// replaced.
 fn unquote(literal: &str) -> String {
     let inner = literal.strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
@@ -218,7 +218,7 @@ fn unquote(literal: &str) -> String {
     let mut value = Vec::new();
     while let Some(byte) = bytes.next() {
         let next = match byte {
-            // Doubled.
+            // A doubled quote.
             b'\'' => bytes.next(),
             b'\\' => match bytes.next() {
                 Some(b'b') => Some(8),
@@ -227,7 +227,7 @@ fn unquote(literal: &str) -> String {
                 Some(b'r') => Some(b'\r'),
                 Some(b't') => Some(b'\t'),
                 Some(first @ b'0'..=b'7') => {
-                    // One to three digits; only the low byte counts.
+                    // One to three octal digits; only the low byte counts.
                     let mut octal = first & 7;
                     for _ in 0..2 {
                         let Some(digit) = bytes.next_if(|b| matches!(b, b'0'..=b'7')) else {

@@ -1,9 +1,9 @@
 //! `postgresql.conf` as a value (04 §3).
 //!
-//! A spec becomes a list of lines in the fixed order of 04 §3.2 ([`ConfFile::build`]), the list
-//! becomes text in one place ([`ConfFile::render`]), and only then is a file touched
-//! ([`super::files::write_conf`]). So everything that can be refused is refused while the old file
-//! still stands. In Postgres the later line wins; the order is therefore the contract.
+//! A spec becomes a list of lines in the fixed order of 04 §3.2 ([`ConfFile::build`]), then the
+//! list becomes text in one place ([`ConfFile::render`]), and only then is a file written
+//! ([`super::files::write_conf`]). So a spec is refused while the old file is still in place. In
+//! Postgres the later line wins; the order is therefore the contract.
 
 mod audit;
 pub mod lexer;
@@ -22,8 +22,8 @@ use crate::secret::Secret;
 use crate::spec::pageserver::PageserverInfoError;
 use lexer::{SyntaxError, TextError};
 
-/// First line of the file. It is also how a data directory whose preparation was cut short is told
-/// from a directory that belongs to somebody else.
+/// First line of the file. It also identifies a data directory whose preparation was interrupted,
+/// and distinguishes it from a directory of another owner.
 pub const CONF_HEADING: &str =
     "# Managed by compute_ctl: rewritten at every start and reconfiguration.";
 
@@ -33,36 +33,34 @@ pub const TEMP_OVERRIDE_FILE: &str = "compute_ctl_temp_override.conf";
 /// Keeps inherited logical replication subscriptions from running (04 §3.4).
 pub const SUBSCRIBERS_SETTING: &str = "neon.disable_logical_replication_subscribers";
 
-/// The exact line that lets subscriptions run (04 §3.4).
+/// The exact line that enables subscriptions (04 §3.4).
 pub const SUBSCRIBERS_ON_LINE: &str = "neon.disable_logical_replication_subscribers=false";
 
-/// What the file needs besides the spec.
+/// Inputs for the file besides the spec.
 #[derive(Debug, Clone, Copy)]
 pub struct ConfInputs<'a> {
     /// Value of `--privileged-role-name`.
     pub privileged_role_name: &'a str,
     /// Port of the internal HTTP server, which the extension calls.
     pub internal_http_port: u16,
-    /// Whether the kernel refuses to overcommit memory
-    /// ([`super::files::overcommit_is_strict`]).
+    /// Whether the kernel refuses to overcommit memory ([`super::files::overcommit_is_strict`]).
     pub overcommit_strict: bool,
     /// Whether TLS is active ([`crate::tls::is_active`]).
     pub tls: bool,
-    /// Lakebase mode: the port of `--connstr`, on which Postgres has to listen (04 §16).
+    /// Lakebase mode: the port of `--connstr`, on which Postgres must listen (04 §16).
     pub lakebase_port: Option<u16>,
 }
 
-/// Where a line comes from. It decides the blanks around `=`, and tells a reader of the list who
-/// may override whom.
+/// Source of a line. It decides the blanks around `=`, and shows which lines may override others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// `cluster.postgresql_conf`; weakest.
+    /// From `cluster.postgresql_conf`; weakest.
     BaseText,
     /// Derived from members of the spec; the settings list may override it.
     Program,
-    /// `cluster.settings`.
+    /// From `cluster.settings`.
     SpecList,
-    /// Written by the program after the settings list, which must not override it.
+    /// Written by the program after the settings list, which cannot override it.
     Appended,
     /// The include of [`TEMP_OVERRIDE_FILE`]; last.
     Override,
@@ -71,22 +69,22 @@ pub enum Origin {
 /// One entry of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Who put it there.
+    /// Source of the entry.
     pub origin: Origin,
-    /// What it says.
+    /// Content of the entry.
     pub body: Body,
 }
 
-/// What a [`Line`] says. Values may hold passwords and tokens, so none of them can be printed.
+/// Content of a [`Line`]. Values may hold passwords and tokens, so `Debug` does not print them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// Lines of somebody else, passed on as they are.
+    /// Lines of the base text, copied unchanged.
     Verbatim(Secret<String>),
-    /// For human readers; without the leading `#` an empty text is an empty line.
+    /// A comment for the reader; an empty text without `#` is an empty line.
     Comment(&'static str),
     /// One setting.
     Setting {
-        /// Name of the GUC, written as it is.
+        /// Name of the GUC, written unchanged.
         name: String,
         /// Its value.
         value: Value,
@@ -98,9 +96,9 @@ pub enum Body {
 pub enum Value {
     /// Written as a configuration literal (02 §8.6).
     Quoted(Secret<String>),
-    /// Written as it is (02 §8.4, every `vartype` but `string`).
+    /// Written unchanged (02 §8.4, every `vartype` but `string`).
     Raw(Secret<String>),
-    /// Nothing but the name is written (02 §8.4, value null). Postgres refuses such a line.
+    /// The name is written without a value (02 §8.4, value null). Postgres refuses such a line.
     Missing,
 }
 
@@ -112,17 +110,18 @@ pub struct ConfFile {
     unreadable: Vec<Unreadable>,
 }
 
-/// An entry of the settings list that is written as documented (02 §8.4: what is no `string` goes
-/// out as it is) and that Postgres will not read. It then refuses the whole file.
+/// An entry of the settings list that is written as documented (02 §8.4: values of a type other
+/// than `string` are written unchanged) but that Postgres cannot read. Postgres then refuses the
+/// whole file.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error(
     "setting {name} is written as the spec has it and cannot be read: {error}; Postgres will refuse \
      its configuration"
 )]
 pub struct Unreadable {
-    /// The setting.
+    /// Name of the setting.
     pub name: String,
-    /// What Postgres will stumble over.
+    /// The syntax error that Postgres will report.
     pub error: SyntaxError,
 }
 
@@ -132,13 +131,13 @@ impl ConfFile {
         &self.lines
     }
 
-    /// Sentences for the log about things that are written as documented but will not do what
-    /// their sender may expect.
+    /// Log messages about entries that are written as documented but will not have the effect that
+    /// their author may expect.
     pub fn remarks(&self) -> &[String] {
         &self.remarks
     }
 
-    /// Entries that will keep Postgres from reading the file; each is among the remarks too.
+    /// Entries that make Postgres refuse the file; each is also among the remarks.
     pub fn unreadable(&self) -> &[Unreadable] {
         &self.unreadable
     }
@@ -162,40 +161,40 @@ impl ConfFile {
     }
 }
 
-/// Why there can be no `postgresql.conf` for a spec. No text repeats a value.
+/// A spec that has no `postgresql.conf`. No text repeats a value.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum ConfError {
-    /// A name that no file can hold, or that would become more than one line (02 W7, 04 W11).
+    /// The name is not valid in a file, or would split into several lines (02 W7, 04 W11).
     #[error(
         "{0:?} in cluster.settings is not the name of a setting: a word of letters, digits and \
          underscores, or two with a dot in between"
     )]
     BadName(String),
-    /// A value that no file can hold.
+    /// The value is not valid in a file.
     #[error("the value of setting {0} holds a NUL byte")]
     NulInValue(String),
-    /// A value that is written as it is and would become more than one line (02 W7).
+    /// The value is written unchanged and would split into several lines (02 W7).
     #[error(
         "the value of setting {0} holds a control character, which only values of vartype \
          `string` can"
     )]
     ControlInRawValue(String),
-    /// Postgres would refuse the file.
+    /// Postgres would refuse the base text.
     #[error("cluster.postgresql_conf, {0}")]
     BaseText(TextError),
-    /// A shard is not described.
+    /// The map lacks a shard.
     #[error(transparent)]
     Pageserver(#[from] PageserverInfoError),
-    /// More than the extension can hold (04 §4, W13).
+    /// The value exceeds a limit of the extension (04 §4, W13).
     #[error("setting {setting}: {what} {count}, the limit of the neon extension is {limit}")]
     Limit {
-        /// The setting.
+        /// Name of the setting.
         setting: &'static str,
-        /// What is counted.
+        /// Unit of the count.
         what: &'static str,
-        /// How many there are.
+        /// Count in the spec.
         count: usize,
-        /// How many there may be.
+        /// Largest allowed count.
         limit: usize,
     },
 }

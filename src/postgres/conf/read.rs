@@ -9,8 +9,9 @@ pub fn parse_line(line: &str) -> Option<(&str, String)> {
     read_line(line).ok().flatten()
 }
 
-/// The libraries that Postgres will load at start, as far as the spec says: the last such entry of
-/// the settings list, else the last such line of the base text. The audit block adds its own.
+/// The libraries that Postgres will load at start, as far as the spec tells: from the last such
+/// entry of the settings list, else from the last such line of the base text. The audit block adds
+/// more.
 pub fn preload_libraries(spec: &ComputeSpec) -> Vec<String> {
     let text = preload_setting(spec).map(str::to_owned).or_else(|| preload_base_text(spec));
     split_libraries(&text.unwrap_or_default())
@@ -18,19 +19,19 @@ pub fn preload_libraries(spec: &ComputeSpec) -> Vec<String> {
 
 const PRELOAD: &str = "shared_preload_libraries";
 
-/// What the settings list and the base text say about preloading, in this order. Postgres goes by
-/// the first one; extensions are fetched for both (02 §10.5).
+/// The preload values of the settings list and of the base text, in this order. Postgres uses the
+/// first one; extensions are fetched for both (02 §10.5).
 pub fn preload_texts(spec: &ComputeSpec) -> Vec<String> {
     let setting = preload_setting(spec).map(str::to_owned);
     setting.into_iter().chain(preload_base_text(spec)).collect()
 }
 
-/// The value in the settings list that Postgres goes by.
+/// The value in the settings list that Postgres uses.
 pub(super) fn preload_setting(spec: &ComputeSpec) -> Option<&str> {
     spec.setting(PRELOAD)
 }
 
-/// The value in the base text that Postgres goes by.
+/// The value in the base text that Postgres uses.
 pub(super) fn preload_base_text(spec: &ComputeSpec) -> Option<String> {
     let text = spec.cluster.postgresql_conf.as_deref()?;
     let mut settings = text.lines().rev().filter_map(parse_line);
@@ -43,8 +44,8 @@ pub(super) fn split_libraries(text: &str) -> Vec<String> {
     items.filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
-/// `max_connections` of the settings list; only if it is not there, the first line of the base
-/// text that gives a bare number (05 §5). `None` when unknown.
+/// `max_connections` of the settings list; if absent there, the first line of the base text with a
+/// plain number (05 §5). `None` when unknown.
 pub fn max_connections(spec: &ComputeSpec) -> Option<u32> {
     if let Some(value) = spec.setting("max_connections") {
         return value.parse().ok();
@@ -56,7 +57,7 @@ pub fn max_connections(spec: &ComputeSpec) -> Option<u32> {
     spec.cluster.postgresql_conf.as_deref()?.lines().find_map(number)
 }
 
-/// How many databases are worked on at once at start (01 §11 step 2); at least 1.
+/// Number of databases processed concurrently at start (01 §11 step 2); at least 1.
 pub fn apply_concurrency(max_connections: Option<u32>) -> u32 {
     match max_connections {
         None | Some(10..30) => 10,

@@ -1,12 +1,12 @@
-//! From the list of lines to the text. The only place that knows how a value is quoted.
+//! Converts the list of lines to the text. Only this module quotes values.
 
 use super::lexer::is_guc_name;
 use super::{Body, ConfError, ConfFile, Line, Origin, Value};
 use crate::secret::Secret;
 
 impl ConfFile {
-    /// The text of the file, ending in a line feed. Secret because connection strings and tokens
-    /// are in it. A file made by [`ConfFile::build`] has one.
+    /// The text of the file, ending in a line feed. Secret because it contains connection strings
+    /// and tokens. Never fails for a file made by [`ConfFile::build`].
     pub fn render(&self) -> Result<Secret<String>, ConfError> {
         let mut text = String::new();
         for line in &self.lines {
@@ -43,7 +43,7 @@ pub(super) fn render_line(line: &Line, text: &mut String) -> Result<(), ConfErro
         return Err(ConfError::NulInValue(name.clone()));
     }
     text.push_str(match line.origin {
-        // These exact bytes are looked for later (`SUBSCRIBERS_ON_LINE`).
+        // `SUBSCRIBERS_ON_LINE` relies on these exact bytes.
         Origin::Program | Origin::Appended => "=",
         Origin::BaseText | Origin::SpecList | Origin::Override => " = ",
     });
@@ -57,8 +57,8 @@ pub(super) fn render_line(line: &Line, text: &mut String) -> Result<(), ConfErro
     Ok(())
 }
 
-/// A configuration literal (02 §8.6): `'` and `\` doubled, in quotes, never with an `E`. Line ends
-/// become escapes, so that a value stays on its line (04 W11).
+/// A configuration literal (02 §8.6): `'` and `\` doubled, in quotes, never with an `E` prefix.
+/// Line ends become escapes, so that a value stays on its line (04 W11).
 pub fn literal(value: &str) -> String {
     let mut literal = String::with_capacity(value.len().saturating_add(2));
     literal.push('\'');
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused() {
+    fn an_invalid_name_is_refused() {
         for name in ["a\nport", "a\0", "a\tb", "", "a b", "a = 1 #", "a.b.c", "1a", "a-b", "'a'"] {
             let error = one(Origin::SpecList, name, raw("1")).unwrap_err();
             assert_eq!(error, ConfError::BadName(name.to_owned()));

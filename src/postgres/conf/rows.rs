@@ -1,4 +1,4 @@
-//! From the spec to the list of lines, row by row of 04 §3.2.
+//! Builds the list of lines from the spec, row by row of 04 §3.2.
 
 use super::audit::push_audit;
 use super::lexer::{read_line, read_text};
@@ -23,8 +23,8 @@ const STRIPE_SIZE: &str = "neon.stripe_size";
 const SAFEKEEPERS: &str = "neon.safekeepers";
 
 impl ConfFile {
-    /// All lines for a spec, in the order of 04 §3.2. The members of the spec are looked at, not
-    /// the effective values: what a spec gives only in its settings list is written from there.
+    /// All lines for a spec, in the order of 04 §3.2. Uses the members of the spec, not the
+    /// effective values: a value that only the settings list gives is written from there.
     pub fn build(spec: &ComputeSpec, inputs: &ConfInputs<'_>) -> Result<Self, ConfError> {
         let mut conf = Self::default();
         conf.base_text(spec)?;
@@ -53,8 +53,8 @@ impl ConfFile {
         Ok(conf)
     }
 
-    /// Row 19 as `false` whatever the spec says: for a compute whose subscribers run already, and
-    /// which is not going to drop any (04 W10).
+    /// Writes row 19 as `false` whatever the spec says, for a compute whose subscribers already run
+    /// and which will not drop any (04 W10).
     pub fn keep_subscribers(&mut self) {
         for line in &mut self.lines {
             if let Body::Setting { name, value } = &mut line.body
@@ -66,8 +66,8 @@ impl ConfFile {
         }
     }
 
-    /// Finds what cannot be rendered, and what Postgres will not read, while nothing is written
-    /// yet.
+    /// Finds entries that cannot be rendered or that Postgres cannot read, before a file is
+    /// written.
     fn check_lines(&mut self) -> Result<(), ConfError> {
         for line in &self.lines {
             let Body::Setting { name, .. } = &line.body else { continue };
@@ -82,8 +82,8 @@ impl ConfFile {
         Ok(())
     }
 
-    /// Rows 1 and 2. The heading comes first, before a text of any length: the next start reads no
-    /// further to know whose directory this is.
+    /// Rows 1 and 2. The heading comes first, before a text of any length, because the next start
+    /// reads only the first line to identify the directory.
     fn base_text(&mut self, spec: &ComputeSpec) -> Result<(), ConfError> {
         self.comment(Origin::Program, CONF_HEADING);
         if let Some(text) = &spec.cluster.postgresql_conf {
@@ -94,8 +94,8 @@ impl ConfFile {
         Ok(())
     }
 
-    /// Rows 3a and 3b. The stripe size comes first: on a reload the extension takes the stripe
-    /// size that is in force at the moment when the connection string is assigned.
+    /// Rows 3a and 3b. The stripe size comes first: on a reload the extension uses the stripe size
+    /// in force at the moment when the connection string is assigned.
     fn pageservers(&mut self, info: &PageserverConnectionInfo) -> Result<(), ConfError> {
         if let Some(stripe_size) = info.stripe_size {
             self.raw(Origin::Program, STRIPE_SIZE, stripe_size.to_string());
@@ -138,8 +138,8 @@ impl ConfFile {
         Ok(())
     }
 
-    /// Row 4: whatever the mode, in the order of the spec (a mere reordering must not restart the
-    /// WAL proposer, so nothing is sorted here).
+    /// Row 4, in every mode and in the order of the spec: sorting would let a reordering restart
+    /// the WAL proposer.
     fn safekeepers(&mut self, spec: &ComputeSpec) -> Result<(), ConfError> {
         let addresses = &spec.safekeeper_connstrings;
         if addresses.is_empty() {
@@ -167,7 +167,7 @@ impl ConfFile {
         }
     }
 
-    /// Row 10. The files are copies, put into PGDATA by [`crate::tls`].
+    /// Row 10. [`crate::tls`] copies the files into PGDATA.
     fn tls(&mut self) {
         self.raw(Origin::Program, "ssl", "on");
         self.quoted(Origin::Program, "ssl_cert_file", CERT_FILE);
@@ -221,7 +221,7 @@ impl ConfFile {
         self.raw(origin, "databricks.enable_sql_restrictions", "true");
     }
 
-    /// Rows 18 to 21: what the settings list must not override.
+    /// Rows 18 to 21: lines that the settings list cannot override.
     fn appended(&mut self, spec: &ComputeSpec, inputs: &ConfInputs<'_>) {
         let origin = Origin::Appended;
         let port = inputs.internal_http_port.to_string();

@@ -1,4 +1,4 @@
-//! What Postgres will see: the list of settings with the line that counts for each.
+//! The effective settings: every setting of the file, and which line of each name counts.
 
 use std::collections::HashSet;
 
@@ -10,31 +10,31 @@ use crate::secret::Secret;
 /// One setting of the file, as Postgres reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EffectiveSetting {
-    /// Who put it there.
+    /// Source of the setting.
     pub origin: Origin,
-    /// Name as it stands in the file.
+    /// Name as written in the file.
     pub name: String,
-    /// Value without quotes and escapes; as written where Postgres cannot read it.
+    /// Value without quotes and escapes; unchanged where Postgres cannot read it.
     pub value: Secret<String>,
-    /// Whether it counts.
+    /// Whether this entry takes effect.
     pub state: SettingState,
 }
 
-/// Whether a setting counts.
+/// Whether a setting takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SettingState {
-    /// It is the last one of its name.
+    /// It is the last entry with its name.
     InForce,
-    /// A later one of the same name wins.
+    /// A later entry with the same name wins.
     Overridden,
-    /// Postgres will refuse the file because of it.
+    /// Postgres refuses the file because of it.
     Unreadable,
-    /// Not a setting: another file is read here.
+    /// An `include` of another file, not a setting.
     Include,
 }
 
 impl ConfFile {
-    /// All settings in file order, read back from the very text that [`ConfFile::render`] makes.
+    /// All settings in file order, parsed from the text that [`ConfFile::render`] makes.
     pub fn settings(&self) -> Vec<EffectiveSetting> {
         let mut settings = Vec::new();
         for line in &self.lines {
@@ -74,7 +74,7 @@ fn as_written(value: &Value) -> String {
 }
 
 impl ConfFile {
-    /// The value that Postgres goes by, if the file has one.
+    /// The value that Postgres uses, if the file has one.
     pub fn value_in_force(&self, name: &str) -> Option<Secret<String>> {
         let settings = self.settings().into_iter();
         let mut named = settings.filter(|setting| setting.name.eq_ignore_ascii_case(name));
@@ -82,7 +82,7 @@ impl ConfFile {
     }
 }
 
-/// The later one wins, and case does not matter.
+/// Marks the state of each entry. The later entry wins; case is ignored.
 fn mark(settings: &mut [EffectiveSetting]) {
     let mut seen = HashSet::new();
     for setting in settings.iter_mut().rev() {

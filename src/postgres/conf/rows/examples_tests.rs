@@ -11,8 +11,8 @@ const INPUTS: ConfInputs<'_> = ConfInputs {
     lakebase_port: None,
 };
 
-/// The lines that need the key pair (04 §3.2 row 10): present in the example, written only by an
-/// agent with TLS.
+/// The lines that need the key pair (04 §3.2 row 10): present in the example, written only with
+/// TLS.
 const TLS: [&str; 3] = ["ssl = on", "ssl_cert_file = 'server.crt'", "ssl_key_file = 'server.key'"];
 
 /// `N` of 04 §15: neither comments nor empty lines, split at the first `=`, trimmed.
@@ -119,7 +119,7 @@ log_destination='stderr,syslog'
 include_if_exists = 'compute_ctl_temp_override.conf'
 ";
 
-/// 04 §5.1, to the byte: nothing but the comments differs from what the document prints.
+/// 04 §5.1, byte for byte: only the comments differ from the document.
 #[test]
 fn primary_with_shards() {
     let text = render(&sharded(), &INPUTS);
@@ -128,7 +128,7 @@ fn primary_with_shards() {
     assert_eq!(text, without_tls(SHARDED));
 }
 
-/// C1.
+/// C1 of 04 §15.
 #[test]
 fn without_audit_and_export() {
     let mut spec = sharded();
@@ -248,7 +248,7 @@ include_if_exists = 'compute_ctl_temp_override.conf'
     assert_eq!(built(&spec), normal(expected));
 }
 
-/// 04 §5.2 with changed lines: what goes, and what comes before the line named.
+/// 04 §5.2 with changes: `gone` lines are missing, `come` lines stand before the line `before`.
 fn varied(spec: &Json, inputs: &ConfInputs<'_>, gone: &[&str], before: &str, come: &str) {
     let mut expected = normal(REPLICA);
     expected.retain(|(name, _)| !gone.contains(&name.as_str()));
@@ -257,8 +257,8 @@ fn varied(spec: &Json, inputs: &ConfInputs<'_>, gone: &[&str], before: &str, com
     assert_eq!(normal(&render(spec, inputs)), expected);
 }
 
-/// 04 §5.4. Its two last rows: `rows_tests` (an entry without a value) and `audit` (whole names of
-/// libraries are compared, 04 W12).
+/// 04 §5.4. Its last two rows are tested in `rows_tests` (an entry without a value) and `audit`
+/// (whole library names are compared, 04 W12).
 #[test]
 fn variations() {
     let connstring = "neon.pageserver_connstring";

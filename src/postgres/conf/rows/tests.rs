@@ -228,7 +228,7 @@ fn a_base_text_that_postgres_would_refuse_is_refused() {
     }
 }
 
-/// 04 §5.4 and 02 §14.11: such lines go out as documented, and it is said what they do.
+/// 04 §5.4 and 02 §14.11: such lines are written as documented, and a remark names them.
 #[test]
 fn lines_that_postgres_refuses_are_named() {
     let mut spec = base();
@@ -336,6 +336,6 @@ fn lakebase_mode() {
          databricks.enable_sql_restrictions=true\n\
          include_if_exists = 'compute_ctl_temp_override.conf'\n"
     ));
-    // The object alone does not reach this file.
+    // The object alone does not change this file.
     assert!(!text(None).contains("databricks") && !text(None).contains("port=6001"));
 }
