@@ -1,12 +1,12 @@
 //! Puts a pair into PGDATA as `server.key` and `server.crt` (04 §7.3).
 //!
-//! Postgres wants a key that belongs to its user and that nobody else can read, which mounted
-//! secrets do not give; hence copies. Both are written in full before the first is renamed into
-//! place, so what stands between the two renames is a moment, in which a foreign reload would find
-//! a mismatch and keep what it has.
+//! Postgres requires a key that its user owns and that no other user can read. Mounted secrets do
+//! not meet that; hence copies. Both are written in full before the first is renamed into place, so
+//! they differ only for the moment between the two renames. A reload by another process in that
+//! moment finds a mismatch and keeps the pair in use.
 //!
-//! Invariant: when an installation fails, the pair before it is in place, whole. Nothing is synced
-//! to disk, as nothing in PGDATA is: the next start throws it away.
+//! Invariant: after a failed installation the previous pair is in place, complete. Nothing is
+//! synced to disk, as elsewhere in PGDATA: the next start deletes it.
 
 use std::fs;
 use std::path::Path;
@@ -15,44 +15,44 @@ use std::sync::Arc;
 use super::pair::{PairDigest, TlsPair};
 use crate::os::replace_file::{FileError, put_in_place, write_beside};
 
-/// Names of the copies, relative to PGDATA.
+/// Name of the copy of the key, relative to PGDATA.
 pub(crate) const KEY_FILE: &str = "server.key";
-/// See [`KEY_FILE`].
+/// Name of the copy of the certificate chain, relative to PGDATA.
 pub(crate) const CERT_FILE: &str = "server.crt";
-/// Names of half-written files; a crash can leave one behind.
+/// Prefix of temporary files; a crash can leave one behind.
 pub(crate) const TEMP_PREFIX: &str = ".server.tls.tmp-";
 
-/// What [`Installer::install`] did.
+/// The outcome of [`Installer::install`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "Postgres has to be reloaded after a change"]
 pub(crate) enum Installed {
-    /// Another content is in place; Postgres has to be reloaded.
+    /// The content changed; Postgres must be reloaded.
     Changed,
-    /// The same content was in place; nothing was touched.
+    /// The same content was in place; no file was changed.
     Unchanged,
 }
 
-/// Remembers what is in PGDATA.
+/// Remembers the pair in PGDATA.
 #[derive(Debug, Default)]
 pub(crate) struct Installer {
     installed: Option<Arc<TlsPair>>,
 }
 
 impl Installer {
-    /// What is in PGDATA.
+    /// The pair in PGDATA.
     pub(crate) fn installed(&self) -> Option<&Arc<TlsPair>> {
         self.installed.as_ref()
     }
 
-    /// What identifies it.
+    /// Digest of the pair in PGDATA.
     pub(crate) fn digest(&self) -> Option<PairDigest> {
         self.installed.as_ref().map(|pair| pair.digest())
     }
 
-    /// Puts a pair into place, mode 0600, texts unchanged.
+    /// Puts a pair in place, with mode 0600 and unchanged content.
     ///
     /// # Errors
-    /// The operating system said no; the pair before it is still in place.
+    /// A file operation failed; the previous pair is still in place.
     pub(crate) fn install(
         &mut self,
         pgdata: &Path,
@@ -71,7 +71,7 @@ impl Installer {
         };
         put_in_place(key, &key_path)?;
         if let Err(error) = put_in_place(cert, &cert_path) {
-            // A key without its certificate is worse than none.
+            // A key without its certificate is worse than no pair.
             let undone = match back {
                 Some(back) => back.persist(&key_path).map(drop).map_err(|e| e.error),
                 None => fs::remove_file(&key_path),
@@ -136,7 +136,7 @@ mod tests {
         let (one, other) = (new_pair(), new_pair());
         let mut installer = Installer::default();
         let _ = installer.install(dir.path(), &pair(&one)).unwrap();
-        // A folder in its place makes the second rename fail.
+        // A directory in its place makes the second rename fail.
         let cert = dir.path().join(CERT_FILE);
         fs::rename(&cert, dir.path().join("aside")).unwrap();
         fs::create_dir(&cert).unwrap();
@@ -146,7 +146,7 @@ mod tests {
         fs::rename(dir.path().join("aside"), &cert).unwrap();
         holds(dir.path(), &one);
         assert_eq!(names(dir.path()), [CERT_FILE, KEY_FILE]);
-        // Not remembered as done.
+        // The failed installation is not remembered as done.
         assert_eq!(installer.install(dir.path(), &pair(&other)).unwrap(), Installed::Changed);
         holds(dir.path(), &other);
     }

@@ -5,12 +5,12 @@
 //!                                                                        └─reload──► Postgres
 //! ```
 //!
-//! After a reload [`served`] looks, as a client would, whether Postgres has taken the new pair; if
-//! not, the one before is put back.
+//! After a reload, [`served`] connects as a client to check that Postgres has taken the new pair;
+//! if not, the previous pair is restored.
 //!
-//! The driver owns a [`TlsState`]; nothing else writes `server.key` and `server.crt`. Invariant:
+//! The driver owns a [`TlsState`]; no other code writes `server.key` and `server.crt`. Invariant:
 //! the files are read, compared and installed as one value, the [`pair::TlsPair`], and Postgres is
-//! reloaded only when the content is another one.
+//! reloaded only when the content has changed.
 
 pub(crate) mod install;
 pub(crate) mod pair;
@@ -39,13 +39,13 @@ use crate::spec::ComputeSpec;
 use crate::spec::wire::{Feature, TlsConfig};
 use crate::telemetry::metrics::Metrics;
 
-/// TLS is active: the agent's configuration names the files and the spec has the feature
-/// (04 §7.1). Decides about Postgres, pgbouncer and local_proxy.
+/// Whether TLS is active: the agent's configuration names the files and the spec has the feature
+/// (04 §7.1). Applies to Postgres, pgbouncer and local_proxy.
 pub(crate) fn is_active(config: Option<&TlsConfig>, spec: &ComputeSpec) -> bool {
     active_config(config, spec).is_some()
 }
 
-/// The files, if TLS is active.
+/// The configured files, if TLS is active.
 pub(crate) fn active_config<'a>(
     config: Option<&'a TlsConfig>,
     spec: &ComputeSpec,
@@ -53,47 +53,48 @@ pub(crate) fn active_config<'a>(
     config.filter(|_| spec.has_feature(Feature::TlsExperimental))
 }
 
-/// What was in PGDATA before an installation.
+/// The pair in PGDATA before an installation, if any.
 #[derive(Debug)]
 struct Before(Option<Arc<TlsPair>>);
 
-/// What [`TlsState::confirm`] left in PGDATA.
+/// The outcome of [`TlsState::confirm`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "Postgres has to be reloaded after a change"]
 pub(crate) enum Confirmed {
-    /// What was there.
+    /// PGDATA was not changed.
     AsItIs,
-    /// The pair before; Postgres has to be reloaded.
+    /// The previous pair was restored; Postgres must be reloaded.
     PutBack,
 }
 
-/// The driver's side of TLS: what is followed, and what is in PGDATA.
+/// The driver's TLS state: the watch, and the pair in PGDATA.
 #[derive(Debug)]
 pub(crate) struct TlsState {
     config: Option<TlsConfig>,
     limits: WatchLimits,
     metrics: Metrics,
     installer: Installer,
-    /// The pair before the one in PGDATA, until it is known that Postgres has taken that one.
+    /// The previous pair, until Postgres is known to have taken the new one.
     before: Option<Before>,
-    /// Postgres did not take this one. Another try comes with the next reconfiguration, or then.
+    /// The pair that Postgres did not take, and when it is tried again, unless a reconfiguration is
+    /// first.
     refused: Option<(PairDigest, Instant)>,
     /// Present while TLS is active.
     watch: Option<PairWatch>,
-    /// After an installation that failed.
+    /// Earliest time of another installation after one that failed.
     not_before: Option<Instant>,
 }
 
 impl TlsState {
-    /// `config` is the one that the process was started with (04 §7.1).
+    /// `config` is the one of the process start (04 §7.1).
     pub(crate) fn new(config: Option<TlsConfig>, limits: WatchLimits, metrics: Metrics) -> Self {
         let installer = Installer::default();
         let (before, refused) = (None, None);
         Self { config, limits, metrics, installer, before, refused, watch: None, not_before: None }
     }
 
-    /// Follows the files if a spec makes TLS active, and stops following them if not (04 W5). Needs
-    /// a runtime.
+    /// Starts to follow the files if a spec makes TLS active, and stops if not (04 W5). Needs a
+    /// runtime.
     pub(crate) fn follow(&mut self, spec: &ComputeSpec) {
         match (active_config(self.config.as_ref(), spec), &self.watch) {
             (Some(config), None) => {
@@ -107,10 +108,10 @@ impl TlsState {
         }
     }
 
-    /// For a start: waits until there is a usable pair; none if TLS is not active.
+    /// For a start: waits for a usable pair; `None` if TLS is not active.
     ///
     /// # Errors
-    /// There was none in time.
+    /// No usable pair appeared in time.
     pub(crate) async fn wait_for_pair(&mut self) -> Result<Option<Arc<TlsPair>>, NoPair> {
         match &mut self.watch {
             Some(watch) => watch.wait_for_pair().await.map(Some),
@@ -118,8 +119,8 @@ impl TlsState {
         }
     }
 
-    /// Waits for a pair that is another one than what is in PGDATA; for ever if TLS is not active.
-    /// Nothing is lost when it is dropped before.
+    /// Waits for a pair other than the one in PGDATA; never returns if TLS is not active.
+    /// Cancel-safe.
     pub(crate) async fn changed(&mut self) -> Arc<TlsPair> {
         if let Some(moment) = self.not_before {
             tokio::time::sleep_until(moment).await;
@@ -138,7 +139,7 @@ impl TlsState {
                     continue;
                 }
             };
-            // What the watch has seen may be older than what a reconfiguration has installed.
+            // A reconfiguration may have installed a newer pair than the watch has seen.
             match load(config).await {
                 Some(Ok(now)) if now.digest() != pair.digest() => watch.read_meanwhile(now),
                 _ => return pair,
@@ -146,7 +147,7 @@ impl TlsState {
         }
     }
 
-    /// As [`Self::install`], below a Postgres that runs. After the reload: [`Self::confirm`].
+    /// As [`Self::install`], while Postgres runs. Call [`Self::confirm`] after the reload.
     ///
     /// # Errors
     /// See [`FileError`].
@@ -158,15 +159,15 @@ impl TlsState {
         let before = self.installer.installed().cloned();
         let installed = self.install(pgdata, pair)?;
         if installed == Installed::Changed {
-            // Of several that nobody has looked at, the first one is what Postgres may still have.
+            // If several were not confirmed, Postgres may still use the first one.
             self.before.get_or_insert(Before(before));
             self.refused = None;
         }
         Ok(installed)
     }
 
-    /// Puts a pair into PGDATA. After a failure what was there is still there, and
-    /// [`Self::changed`] offers the pair again, though not at once.
+    /// Puts a pair into PGDATA. After a failure the previous content is unchanged, and
+    /// [`Self::changed`] offers the pair again after a pause.
     ///
     /// # Errors
     /// See [`FileError`].
@@ -184,15 +185,15 @@ impl TlsState {
         installed
     }
 
-    /// For a reconfiguration: puts what is in the files right now into PGDATA, if it can be used.
-    /// If not, what is in PGDATA stays, and the watch goes on trying (04 W2).
+    /// For a reconfiguration: puts the current pair of the files into PGDATA, if it is usable. If
+    /// not, PGDATA is unchanged, and the watch keeps trying (04 W2).
     pub(crate) async fn install_present(&mut self, pgdata: &Path) {
         let (Some(watch), Some(config)) = (&self.watch, &self.config) else { return };
         let pair = match load(config).await {
-            // Without a check of its own it has to be one that the watch has looked at twice.
+            // A pair that cannot be verified must be one that the watch has read twice.
             Some(Ok(pair)) if pair.doubt().is_some() => watch.latest(),
             Some(Ok(pair)) => Some(Arc::new(pair)),
-            // The watch says it in the log.
+            // The watch logs the error.
             Some(Err(_)) => None,
             None => return,
         };
@@ -205,9 +206,10 @@ impl TlsState {
         }
     }
 
-    /// After a reload: whether Postgres shows what was installed. If it goes on with what it had
-    /// before, it could not read the new pair; then the one before is put back, and the caller has
-    /// to reload again. What was installed at a start needs no look: Postgres would not run.
+    /// After a reload: checks whether Postgres serves the installed pair. If it still serves the
+    /// previous one, it could not use the new pair; then the previous pair is restored, and the
+    /// caller must reload again. A pair installed at a start needs no check: Postgres would not run
+    /// without it.
     pub(crate) async fn confirm(&mut self, pgdata: &Path, server: SocketAddr) -> Confirmed {
         let (Some(Before(before)), Some(pair)) = (self.before.take(), self.installer.installed())
         else {
@@ -219,8 +221,8 @@ impl TlsState {
             Served::Wanted => return Confirmed::AsItIs,
             Served::Other(shown) if shown.as_deref() == goes_on_with => {}
             Served::Other(_) => {
-                // By a setting that outranks ours.
-                tracing::warn!("Postgres shows a TLS certificate that is not from here");
+                // A setting that outranks ours causes this.
+                tracing::warn!("Postgres shows a TLS certificate that compute_ctl did not install");
                 return Confirmed::AsItIs;
             }
             Served::Unknown(error) => {
@@ -266,13 +268,13 @@ impl TlsState {
     }
 }
 
-/// Reads the files off the workers. `None`: the runtime is going down.
+/// Reads the files on a blocking thread. `None`: the runtime is shutting down.
 async fn load(config: &TlsConfig) -> Option<Result<TlsPair, PairError>> {
     let config = config.clone();
     tokio::task::spawn_blocking(move || TlsPair::load(&config)).await.ok()
 }
 
-/// For ever without a moment.
+/// Sleeps until the time; forever if it is `None`.
 async fn sleep_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,

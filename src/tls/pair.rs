@@ -1,12 +1,12 @@
 //! A private key and its certificate chain, read from PEM files and compared (04 §7.3).
 //!
-//! First step of the way to `server.key` and `server.crt`: what is read here is held as it was
-//! read, so what was compared is what gets installed, whatever happens to the files meanwhile.
+//! First step towards `server.key` and `server.crt`: the content is kept as it was read, so the
+//! compared content is also the installed one, even if the files change in between.
 //!
 //! Invariant: a key that can be compared with the first certificate and differs from it never
-//! becomes a [`TlsPair`]. What Postgres may understand and this module does not (P-521, encrypted
-//! keys) is let through and says so ([`TlsPair::doubt`], 04 W3). Texts stay as they are, but for
-//! one form of key that is sound and that OpenSSL 3.0 does not read (`as_version_1`).
+//! becomes a [`TlsPair`]. A form that Postgres may understand but this module does not (P-521,
+//! encrypted keys) is accepted with a [`TlsPair::doubt`] (04 W3). Texts stay unchanged, except for
+//! one valid form of key that OpenSSL 3.0 cannot read (`as_version_1`).
 
 use std::fmt;
 use std::fs::{self, File};
@@ -30,17 +30,17 @@ use x509_cert::spki::{
 use crate::secret::Secret;
 use crate::spec::wire::TlsConfig;
 
-/// More than any chain; a path that leads elsewhere must not fill the memory.
+/// Larger than any chain; a path to another kind of file must not fill the memory.
 const MAX_FILE: u64 = 1 << 20;
-/// First byte of an elliptic curve point in the usual, uncompressed form.
+/// First byte of an elliptic curve point in uncompressed form.
 const UNCOMPRESSED: u8 = 4;
-/// Length of the lines of a PEM text.
+/// Line length of a PEM text.
 const PEM_LINE: usize = 64;
 
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 
-/// Which of the two files.
+/// One of the two files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum What {
     /// `key_path`.
@@ -58,54 +58,54 @@ impl fmt::Display for What {
     }
 }
 
-/// Why there is no pair. All of these can pass by themselves: a renewal may be under way.
+/// The pair is not usable. All of these can be transient: a renewal may be under way.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PairError {
-    /// No such file.
+    /// The file does not exist.
     #[error("the TLS {what} file {} does not exist", path.display())]
     Missing {
-        /// Which.
+        /// Kind of file.
         what: What,
-        /// Its path in the configuration.
+        /// Path in the configuration.
         path: PathBuf,
     },
-    /// A folder, a pipe, or far too large.
-    #[error("{} is no PEM file: the TLS {what} cannot be read from it", path.display())]
+    /// A directory, a pipe, or a file that is far too large.
+    #[error("{} is not a PEM file: the TLS {what} cannot be read from it", path.display())]
     NotAFile {
-        /// Which.
+        /// Kind of file.
         what: What,
-        /// Its path in the configuration.
+        /// Path in the configuration.
         path: PathBuf,
     },
-    /// The operating system said no.
+    /// The system reported an error.
     #[error("could not read the TLS {what} file {}: {source}", path.display())]
     Read {
-        /// Which.
+        /// Kind of file.
         what: What,
-        /// Its path in the configuration.
+        /// Path in the configuration.
         path: PathBuf,
-        /// The answer.
+        /// Error of the system.
         source: io::Error,
     },
-    /// Empty, or of another kind.
+    /// The file is empty or has other content.
     #[error("the file {} holds no TLS {what} in PEM form", path.display())]
     Nothing {
-        /// Which.
+        /// Kind of file.
         what: What,
-        /// Its path in the configuration.
+        /// Path in the configuration.
         path: PathBuf,
     },
-    /// Cut short or garbled.
+    /// The content is truncated or garbled.
     #[error("the TLS {what} in {} is damaged: {reason}", path.display())]
     Damaged {
-        /// Which.
+        /// Kind of file.
         what: What,
-        /// Its path in the configuration.
+        /// Path in the configuration.
         path: PathBuf,
-        /// Where; holds nothing of the content.
+        /// Kind of damage; quotes nothing of the content.
         reason: &'static str,
     },
-    /// Of two different pairs.
+    /// Key and certificate belong to different pairs.
     #[error(
         "the private key {} does not belong to the certificate {} (the first one in the file)",
         key.display(), cert.display()
@@ -125,7 +125,7 @@ pub(crate) struct PairDigest([u8; SHA256_OUTPUT_LEN]);
 impl PairDigest {
     fn of(key: &[u8], cert: &[u8]) -> Self {
         let mut context = Context::new(&SHA256);
-        // So that no byte can change sides.
+        // The length prevents a byte from moving between the two texts unnoticed.
         context.update(&key.len().to_be_bytes());
         context.update(key);
         context.update(cert);
@@ -137,7 +137,7 @@ impl PairDigest {
     }
 }
 
-/// The first bytes, for log lines.
+/// The first bytes, for the log.
 impl fmt::Display for PairDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -194,32 +194,32 @@ impl TlsPair {
         Ok(Self { key, cert, leaf: leaf_der, digest, doubt, not_after })
     }
 
-    /// Text of the key file, or the same key as OpenSSL 3.0 reads it.
+    /// Content of the key file, or the same key in a form that OpenSSL 3.0 reads.
     pub(crate) fn key(&self) -> &Secret<Vec<u8>> {
         &self.key
     }
 
-    /// Text of the certificate file, the full chain.
+    /// Content of the certificate file, the full chain.
     pub(crate) fn cert(&self) -> &[u8] {
         &self.cert
     }
 
-    /// The server's own certificate, as it is shown to clients.
+    /// The server's own certificate, as sent to clients.
     pub(crate) fn leaf(&self) -> &[u8] {
         &self.leaf
     }
 
-    /// What identifies the content.
+    /// Digest of the content of both files.
     pub(crate) fn digest(&self) -> PairDigest {
         self.digest
     }
 
-    /// Why key and certificate could not be compared; none when they were, and belong together.
+    /// Why key and certificate could not be compared; `None` if they were and belong together.
     pub(crate) fn doubt(&self) -> Option<&'static str> {
         self.doubt
     }
 
-    /// End of validity of the server's certificate, if it can be told.
+    /// End of validity of the server's certificate, if known.
     pub(crate) fn not_after(&self) -> Option<DateTime<Utc>> {
         self.not_after
     }
@@ -231,7 +231,7 @@ fn read(what: What, path: &Path) -> Result<Vec<u8>, PairError> {
         _ => PairError::Read { what, path: path.to_owned(), source },
     };
     let meta = fs::metadata(path).map_err(failed)?;
-    // To open a pipe could take for ever.
+    // Opening a pipe could block forever.
     if !meta.is_file() || meta.len() > MAX_FILE {
         return Err(PairError::NotAFile { what, path: path.to_owned() });
     }
@@ -240,8 +240,8 @@ fn read(what: What, path: &Path) -> Result<Vec<u8>, PairError> {
     Ok(text)
 }
 
-/// Looks at every certificate of the chain, since Postgres refuses the whole file for one that is
-/// damaged. Returns the first, the server's own.
+/// Checks every certificate of the chain, because Postgres refuses the whole file for a damaged
+/// one. Returns the first, which is the server's own.
 fn leaf_of(text: &[u8], path: &Path) -> Result<Vec<u8>, PairError> {
     let damaged = |reason| {
         let path = path.to_owned();
@@ -251,7 +251,7 @@ fn leaf_of(text: &[u8], path: &Path) -> Result<Vec<u8>, PairError> {
     for certificate in CertificateDer::pem_slice_iter(text) {
         let certificate = certificate.map_err(|error| damaged(pem_reason(&error)))?;
         if !is_sequence(&certificate) {
-            return Err(damaged("a certificate is cut short or no certificate at all"));
+            return Err(damaged("a certificate is cut short or not a certificate"));
         }
         leaf.get_or_insert_with(|| certificate.to_vec());
     }
@@ -260,7 +260,7 @@ fn leaf_of(text: &[u8], path: &Path) -> Result<Vec<u8>, PairError> {
 
 enum Key {
     Plain(PrivateKeyDer<'static>),
-    /// There is one, of a kind that only Postgres can judge.
+    /// A form of key that only Postgres can judge.
     Unknown(&'static str),
 }
 
@@ -304,7 +304,7 @@ fn compare(
 ) -> Result<Comparison, PairError> {
     let signing = any_supported_type(key).ok();
     if signing.is_none() && !is_sequence(key.secret_der()) {
-        let reason = "the key is cut short or no key at all";
+        let reason = "the key is cut short or not a key";
         return Err(PairError::Damaged { what: What::Key, path: path.to_owned(), reason });
     }
     let Some(leaf) = leaf else {
@@ -315,7 +315,7 @@ fn compare(
     let ours = public.as_deref().and_then(|spki| SubjectPublicKeyInfoRef::try_from(spki).ok());
     Ok(match ours {
         Some(ours) => compare_public(&ours, theirs),
-        // Not even of the same family.
+        // The key is of another family.
         None if algorithm(key).is_some_and(|oid| oid != theirs.algorithm.oid) => {
             Comparison::Different
         }
@@ -339,7 +339,7 @@ fn compare_public(
     }
 }
 
-/// Family of a private key that rustls does not know.
+/// Algorithm of a private key that rustls does not support.
 fn algorithm(key: &PrivateKeyDer<'_>) -> Option<ObjectIdentifier> {
     match key {
         PrivateKeyDer::Pkcs1(_) => Some(RSA),
@@ -355,9 +355,9 @@ fn algorithm(key: &PrivateKeyDer<'_>) -> Option<ObjectIdentifier> {
     }
 }
 
-/// A PKCS#8 key of version 2 (RFC 5958), as ring and what is built on it write Ed25519 keys, as one
-/// of version 1: without the copy of the public key, at which OpenSSL 3.0 gives up. `None` for
-/// all other keys.
+/// Converts a PKCS#8 key of version 2 (RFC 5958), as ring and its users write Ed25519 keys, to
+/// version 1, without the copy of the public key that OpenSSL 3.0 rejects. `None` for all other
+/// keys.
 fn as_version_1(key: &PrivateKeyDer<'_>) -> Option<Vec<u8>> {
     let PrivateKeyDer::Pkcs8(key) = key else { return None };
     let whole = AnyRef::from_der(key.secret_pkcs8_der()).ok()?;
@@ -388,12 +388,12 @@ fn not_after(leaf: &CertificateInner<Raw>) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(i64::try_from(seconds).ok()?, 0)
 }
 
-/// Whether these bytes are one whole DER sequence, as every key and certificate is.
+/// Whether these bytes are one complete DER sequence, as every key and certificate is.
 fn is_sequence(der: &[u8]) -> bool {
     AnyRef::from_der(der).is_ok_and(|any| any.tag() == Tag::Sequence)
 }
 
-/// The texts of the library quote the content.
+/// A text without content; the texts of the library quote it.
 fn pem_reason(error: &pem::Error) -> &'static str {
     match error {
         pem::Error::MissingSectionEnd { .. } => "its END line is missing",

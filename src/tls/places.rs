@@ -1,10 +1,10 @@
-//! Where a change of the two files would show, and file events from there.
+//! The directories where a change of the two files shows, and file events from them.
 //!
-//! Secrets are not rewritten in place. They are renamed over, or a symbolic link somewhere on the
-//! way is turned to another folder, as Kubernetes does with `..data`. So it is the folders that
-//! are watched: the one that holds the file, and each that holds a link on the way to it.
+//! Secrets are not rewritten in place. They are renamed over, or a symbolic link on the path is
+//! pointed to another directory, as Kubernetes does with `..data`. So directories are watched: the
+//! one that holds the file, and each that holds a link on the path.
 //!
-//! Invariant: after [`Places::look_again`] every later change makes an event, where events exist.
+//! Invariant: after [`Places::look_again`] every later change causes an event, where events exist.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
@@ -17,15 +17,15 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
-/// As many links as the kernel follows.
+/// The kernel's limit for links.
 const MAX_LINKS: usize = 40;
-/// The folders may change while they are looked for; after this many times the poll has to do.
+/// The directories may change during the search; after this many tries only the poll is left.
 const MAX_TRIES: usize = 3;
 
-/// The folders to watch and the names in them that matter.
+/// The directories to watch and the relevant names in them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Found {
-    /// With device and inode, for a folder may be replaced by another of the same name.
+    /// With device and inode, because a directory may be replaced by another of the same name.
     folders: BTreeSet<(PathBuf, u64, u64)>,
     names: BTreeSet<OsString>,
 }
@@ -39,7 +39,7 @@ impl Found {
         found
     }
 
-    /// Walks to a file as the kernel does, noting each link on the way and the end of it.
+    /// Resolves a path as the kernel does, and notes each link and the final file.
     fn follow(&mut self, path: &Path) {
         let mut at = PathBuf::from("/");
         let mut rest: VecDeque<OsString> = parts(path);
@@ -73,7 +73,7 @@ impl Found {
 
     fn note(&mut self, folder: &Path, name: OsString) {
         self.names.insert(name);
-        // A folder that is not there cannot be watched; the retries see it come.
+        // A missing directory cannot be watched; the retries find it later.
         if let Ok(meta) = fs::metadata(folder) {
             self.folders.insert((folder.to_owned(), meta.dev(), meta.ino()));
         }
@@ -90,30 +90,30 @@ fn parts(path: &Path) -> VecDeque<OsString> {
         .collect()
 }
 
-/// Watches the places of some files.
+/// Watches the directories of some files.
 #[derive(Debug)]
 pub(super) struct Places {
     paths: Vec<PathBuf>,
     changed: Arc<Notify>,
     found: Found,
-    /// `None`: nothing to watch, or no events here. Its thread ends when it is dropped.
+    /// `None`: no directory to watch, or no events here. Its thread ends when it is dropped.
     watcher: Option<RecommendedWatcher>,
 }
 
 impl Places {
-    /// Nothing is watched before [`Self::look_again`].
+    /// Watches nothing until [`Self::look_again`].
     pub(super) fn new(paths: Vec<PathBuf>) -> Self {
         let changed = Arc::new(Notify::new());
         Self { paths, changed, found: Found::default(), watcher: None }
     }
 
-    /// What is notified of changes.
+    /// Notified of changes.
     pub(super) fn changed(&self) -> Arc<Notify> {
         Arc::clone(&self.changed)
     }
 
-    /// Watches what has to be watched by now. To be called before the files are read, so that no
-    /// change is lost in between. Blocks on the file system.
+    /// Updates the watched directories. Call it before the files are read, so that no change in
+    /// between is lost. Blocks on the file system.
     pub(super) fn look_again(&mut self) {
         for _ in 0..MAX_TRIES {
             let found = Found::of(&self.paths);
@@ -133,7 +133,7 @@ fn watch(found: &Found, changed: Arc<Notify>) -> Option<RecommendedWatcher> {
             path.file_name().is_some_and(|name| names.contains(name))
                 || folders.iter().any(|(folder, ..)| folder == path)
         };
-        // An error (lost events) is a reason to look, too.
+        // An error (lost events) also requires a read.
         if event.map_or(true, |event| event.need_rescan() || is_change(&event, matters)) {
             changed.notify_one();
         }
@@ -150,7 +150,7 @@ fn watch(found: &Found, changed: Arc<Notify>) -> Option<RecommendedWatcher> {
     Some(watcher)
 }
 
-/// Our own reading of the files makes events as well; those must not make us read again.
+/// Reading the files causes events as well; those must not cause another read.
 fn is_change(event: &Event, matters: impl FnMut(&PathBuf) -> bool) -> bool {
     let written = AccessKind::Close(AccessMode::Write);
     let access = matches!(event.kind, EventKind::Access(kind) if kind != written);

@@ -1,8 +1,8 @@
-//! Looks which certificate a server shows to its clients (04 W7).
+//! Checks which certificate a server shows to its clients (04 W7).
 //!
-//! Postgres reads key and certificate again at a reload, and when it cannot use them it says so in
-//! its log and goes on with those before. Nobody who signals it learns of that; a client does. So
-//! this is a client up to the handshake: no user, no password, no query.
+//! Postgres reads key and certificate again at a reload; if it cannot use them, it writes that to
+//! its log and keeps the previous ones. The sender of the signal does not learn of it, but a client
+//! does. So this module is a client up to the handshake: no user, no password, no query.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,11 +17,11 @@ use tokio::time::Instant;
 
 /// `SSLRequest` of the protocol: its length, and a code in place of a version.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
-/// Between two looks: a reload takes the server a moment.
+/// Pause between two checks: a reload takes the server a moment.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Certificate of the server at `address` as it stands in its handshake; `None` if it wants no
-/// TLS. Blocks, each read and write at most for `limit`.
+/// Certificate that the server at `address` sends in its handshake; `None` if it refuses TLS.
+/// Blocks; each read and write takes at most `limit`.
 ///
 /// # Errors
 /// The server cannot be reached, or the handshake fails.
@@ -48,13 +48,13 @@ fn certificate(address: SocketAddr, limit: Duration) -> io::Result<Option<Vec<u8
     }
     let shown = session.peer_certificates().and_then(<[_]>::first).map(|leaf| leaf.to_vec());
     session.send_close_notify();
-    // The server has lost nothing if it does not get this.
+    // The server does not need this last message.
     let _ = session.complete_io(&mut socket);
     Ok(shown)
 }
 
-/// Takes every certificate: it is looked at, nothing is trusted to it. Whether the key fits it, is
-/// the server's own check.
+/// Accepts every certificate, because it is only examined and no data is sent. The server itself
+/// checks that the key matches.
 #[derive(Debug)]
 struct Onlooker;
 
@@ -88,7 +88,7 @@ impl ServerCertVerifier for Onlooker {
         Ok(HandshakeSignatureValid::assertion())
     }
 
-    /// All that a key of Postgres may sign with, so that no handshake fails for that.
+    /// All schemes that a key of Postgres may use, so that no handshake fails for that reason.
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         use SignatureScheme::{
             ECDSA_NISTP256_SHA256, ECDSA_NISTP384_SHA384, ECDSA_NISTP521_SHA512, ED448, ED25519,
@@ -111,22 +111,22 @@ impl ServerCertVerifier for Onlooker {
     }
 }
 
-/// What a server shows.
+/// Result of the check.
 #[derive(Debug)]
 pub(crate) enum Served {
-    /// The wanted certificate.
+    /// The expected certificate.
     Wanted,
-    /// Another one, or none, up to the deadline.
+    /// Another certificate, or none, until the deadline.
     Other(Option<Vec<u8>>),
-    /// It could not be looked at.
+    /// The server could not be checked.
     Unknown(io::Error),
 }
 
-/// Looks until the server shows the certificate `leaf`, at most for `limit`.
+/// Checks until the server shows the certificate `leaf`, for at most `limit`.
 pub(crate) async fn wait_for(address: SocketAddr, leaf: &[u8], limit: Duration) -> Served {
     let deadline = Instant::now() + limit;
     loop {
-        // Its own limits bound it; when this is dropped, it ends by itself.
+        // `limit` bounds the blocking task, which ends by itself after a drop.
         let look = tokio::task::spawn_blocking(move || certificate(address, limit)).await;
         let shown = look.unwrap_or_else(|error| Err(io::Error::other(error)));
         if let Ok(Some(shown)) = &shown
@@ -162,7 +162,7 @@ mod tests {
         CertificateDer::from_pem_slice(texts.cert.as_bytes()).unwrap().to_vec()
     }
 
-    /// Answers one client after the other as told: with a pair, or without TLS.
+    /// Answers one client after the other with the given pair, or without TLS.
     fn serve(answers: Vec<Option<Texts>>) -> SocketAddr {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_one_and_none_and_nobody_are_told_apart() {
+    async fn another_one_and_none_and_no_server_are_told_apart() {
         let (old, new) = (new_pair(), new_pair());
         for answer in [None, Some(old)] {
             let address = serve(vec![answer.clone(); 1000]);

@@ -1,4 +1,4 @@
-//! Pairs for tests: made on the spot with rcgen, or by openssl where rcgen lacks the form.
+//! Pairs for tests: generated with rcgen, or by openssl where rcgen lacks the form.
 
 use std::fs;
 use std::path::Path;
@@ -49,7 +49,7 @@ pub(super) fn new_pair() -> Texts {
     pair_of(&PKCS_ECDSA_P256_SHA256)
 }
 
-/// Where the tests have their files.
+/// A configuration with both files in this directory.
 pub(super) fn config(dir: &Path) -> TlsConfig {
     let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
     TlsConfig { key_path: path("tls.key"), cert_path: path("tls.crt") }

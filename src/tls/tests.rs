@@ -1,4 +1,4 @@
-//! Tests of what the driver holds.
+//! Tests of the driver's TLS state.
 
 use std::fs;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn on() -> ComputeSpec {
     spec(&["zzz", "tls_experimental"])
 }
 
-/// A folder with a pair, a PGDATA, and the state.
+/// A directory with a pair, a PGDATA, and the state.
 fn place() -> (tempfile::TempDir, tempfile::TempDir, TlsState) {
     let (files, pgdata) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     put(files.path(), &new_pair());
@@ -100,7 +100,7 @@ async fn an_installation_that_failed_is_tried_again_later() {
 #[tokio::test]
 async fn what_the_watch_saw_before_a_reconfiguration_does_not_come_back() {
     let (files, pgdata, mut state) = place();
-    // The watch looks once, and then no more.
+    // The watch reads the files once and never again.
     let never = Duration::from_secs(3600);
     state.limits = WatchLimits { settle: never, poll: never, ..state.limits };
     state.follow(&on());

@@ -1,10 +1,10 @@
 //! Follows the key and the certificate on disk and offers each new pair (04 §7.2, 01 §15).
 //!
-//! A task of its own reads both files when something happens in their folders, and slowly besides,
-//! where events do not exist. It changes nothing: the driver takes what is offered and installs it.
+//! A separate task reads both files after events in their directories, and also at a slow interval,
+//! for file systems without events. It changes no file: the driver installs the offered pair.
 //!
-//! Invariants: what is offered was verified; a pair that is broken in the middle of a renewal is
-//! waited for, and what was offered before stays; the task ends when its [`PairWatch`] is dropped.
+//! Invariants: an offered pair was verified; while a renewal leaves the pair broken, the task waits
+//! and keeps the previous offer; the task ends when its [`PairWatch`] is dropped.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,20 +18,20 @@ use super::pair::{PairDigest, PairError, TlsPair};
 use super::places::Places;
 use crate::spec::wire::TlsConfig;
 
-/// How often, and for how long.
+/// Intervals and limits of the watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WatchLimits {
     /// How long a start waits for a usable pair (01 §24 no. 7).
     pub start: Duration,
-    /// Between two looks without an event (01 §15).
+    /// Interval between reads without an event (01 §15).
     pub poll: Duration,
-    /// Between two looks while the pair cannot be used; after [`Self::poll`] of this, `poll`.
+    /// Interval between reads while the pair is not usable; after [`Self::poll`] of this, `poll`.
     pub retry: Duration,
-    /// From an event to the look: a renewal is several events.
+    /// Pause from an event to the read: a renewal causes several events.
     pub settle: Duration,
-    /// From a reload to the moment when Postgres shows the new certificate.
+    /// Limit from a reload until Postgres shows the new certificate.
     pub served: Duration,
-    /// From a pair that Postgres did not take to another try with it: it may only have been slow.
+    /// Pause before a pair that Postgres did not take is tried again: it may only have been slow.
     pub again: Duration,
 }
 
@@ -48,22 +48,22 @@ impl Default for WatchLimits {
     }
 }
 
-/// A start had to be given up.
+/// The start found no usable pair.
 #[derive(Debug, thiserror::Error)]
 #[error("no usable TLS key and certificate within {limit:?}")]
 pub(crate) struct NoPair {
     limit: Duration,
-    /// Why not, at last.
+    /// The last error.
     #[source]
     cause: Option<Arc<PairError>>,
 }
 
-/// What the task has seen.
+/// State of the files as the task has seen it.
 #[derive(Debug, Default)]
 struct Seen {
-    /// The newest pair that can be used.
+    /// The newest usable pair.
     pair: Option<Arc<TlsPair>>,
-    /// Why what is there now cannot be used.
+    /// Why the current files are not usable.
     failure: Option<Arc<PairError>>,
 }
 
@@ -77,7 +77,7 @@ pub(crate) struct PairWatch {
 }
 
 impl PairWatch {
-    /// Starts to follow the files. The first look is at once.
+    /// Starts to follow the files. The first read is immediate.
     pub(crate) fn start(config: TlsConfig, limits: WatchLimits) -> Self {
         let (sender, seen) = watch::channel(Seen::default());
         let sender = Arc::new(sender);
@@ -86,7 +86,7 @@ impl PairWatch {
         Self { seen, sender, _task: task, limits }
     }
 
-    /// Somebody else has read the files later than the watch.
+    /// Takes a pair that the driver has read, later than the watch.
     pub(crate) fn read_meanwhile(&self, pair: TlsPair) {
         offer(&self.sender, pair);
     }
@@ -99,7 +99,7 @@ impl PairWatch {
     /// Waits for the first usable pair.
     ///
     /// # Errors
-    /// There was none within [`WatchLimits::start`].
+    /// No usable pair appeared within [`WatchLimits::start`].
     pub(crate) async fn wait_for_pair(&mut self) -> Result<Arc<TlsPair>, NoPair> {
         let limit = self.limits.start;
         match tokio::time::timeout(limit, self.changed(&[])).await {
@@ -108,10 +108,10 @@ impl PairWatch {
         }
     }
 
-    /// Waits for a usable pair that is none of `known`. Nothing is lost when it is dropped before.
+    /// Waits for a usable pair other than `known`. Cancel-safe.
     pub(crate) async fn changed(&mut self, known: &[PairDigest]) -> Arc<TlsPair> {
         let other = |seen: &Seen| seen.pair.as_ref().is_some_and(|p| !known.contains(&p.digest()));
-        // The sender goes away only with the runtime.
+        // The sender is dropped only with the runtime.
         match self.seen.wait_for(other).await.map(|seen| seen.pair.clone()) {
             Ok(Some(pair)) => pair,
             Ok(None) | Err(_) => std::future::pending().await,
@@ -119,7 +119,7 @@ impl PairWatch {
     }
 }
 
-/// The task.
+/// Body of the task.
 async fn follow(config: TlsConfig, limits: WatchLimits, out: Arc<watch::Sender<Seen>>) {
     let paths = [&config.key_path, &config.cert_path].map(|path| absolute(path));
     let mut places = Places::new(paths.into());
@@ -132,11 +132,11 @@ async fn follow(config: TlsConfig, limits: WatchLimits, out: Arc<watch::Sender<S
             places.look_again();
             (places, TlsPair::load(&files))
         };
-        // Fails only with the runtime.
+        // Fails only when the runtime shuts down.
         let Ok((back, loaded)) = tokio::task::spawn_blocking(look).await else { return };
         places = back;
         let pause = match loaded {
-            // A pair that cannot be checked may be one of a renewal under way: look twice.
+            // A pair that cannot be verified may be from the middle of a renewal: read it twice.
             Ok(pair) if pair.doubt().is_some() && doubtful != Some(pair.digest()) => {
                 doubtful = Some(pair.digest());
                 limits.retry
@@ -166,7 +166,7 @@ async fn follow(config: TlsConfig, limits: WatchLimits, out: Arc<watch::Sender<S
     }
 }
 
-/// Shows a pair if it is another one than before.
+/// Offers a pair if it differs from the previous one.
 fn offer(out: &watch::Sender<Seen>, pair: TlsPair) {
     let digest = pair.digest();
     let new = out.send_if_modified(|seen| {
@@ -186,7 +186,7 @@ fn absolute(path: &str) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.into())
 }
 
-/// A time in which there is no usable pair; keeps the log short.
+/// A period without a usable pair; limits the log lines about it.
 struct Trouble {
     since: Instant,
     logged: Option<(String, Instant)>,
@@ -197,7 +197,7 @@ impl Trouble {
         Self { since: Instant::now(), logged: None }
     }
 
-    /// Each reason when it is new, and once a while.
+    /// Logs each new reason, and the same one once per period.
     fn log(&mut self, error: &PairError, every: Duration) {
         let text = error.to_string();
         let known = self.logged.as_ref();

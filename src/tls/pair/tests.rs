@@ -1,4 +1,4 @@
-//! Tests of the forms that keys and certificates come in.
+//! Tests of the forms of keys and certificates.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -18,7 +18,7 @@ fn load(texts: &Texts) -> Result<TlsPair, PairError> {
     pair
 }
 
-/// As ring writes Ed25519 keys.
+/// Whether this is an Ed25519 key as ring writes it.
 fn is_version_2(texts: &Texts) -> bool {
     matches!(
         PrivateKeyDer::from_pem_slice(texts.key.as_bytes()),
@@ -69,12 +69,12 @@ fn a_key_of_version_2_becomes_one_that_openssl_reads() {
     assert!(is_version_2(&new), "or this tests nothing");
     let pair = load(&new).unwrap();
     let key = String::from_utf8(pair.key().expose().clone()).unwrap();
-    // Of the form that openssl writes, and of the same certificate.
+    // The key has the form that openssl writes, and belongs to the same certificate.
     assert_eq!(key.len(), fixture!("ed25519", "ed25519").key.len());
     let old = Texts { key, cert: new.cert.clone() };
     assert!(!is_version_2(&old));
     assert_eq!(load(&old).unwrap().doubt(), None);
-    // What tells a change is the file, not what was made of it.
+    // The digest identifies the file, not the converted key.
     assert_ne!(load(&old).unwrap().digest(), pair.digest());
 }
 
@@ -89,7 +89,7 @@ fn no_key_goes_with_the_certificate_of_another() {
         }
     }
     is_refused(&new_pair(), &new_pair());
-    // Not comparable by their bits, but of different families.
+    // The bits cannot be compared, but the families differ.
     is_refused(&fixture!("p521", "p521"), &pairs[2]);
     is_refused(&fixture!("rsa-pkcs8", "rsa-pkcs1"), &fixture!("p521", "p521"));
 }
@@ -116,7 +116,7 @@ fn chains_and_text_around() {
     // The server's own certificate comes first.
     let wrong_way = Texts { key, cert: format!("{}{}", other.cert, pair.cert) };
     assert!(matches!(load(&wrong_way).unwrap_err(), PairError::Mismatch { .. }));
-    // One file for both.
+    // One file with both.
     let both = format!("{}{}", pair.key, pair.cert);
     belongs_together(&Texts { key: both.clone(), cert: both });
 }
@@ -133,8 +133,8 @@ fn each_fault_has_its_own_sentence() {
         ("rubbish\0\u{ff}", &pair.cert, "tls.key", "holds no TLS private key"),
         (&half(&pair.key), &pair.cert, "tls.key", "END line is missing"),
         (&pair.key, &format!("{}{}", pair.cert, half(&pair.cert)), "tls.crt", "END line"),
-        (&rot(&pair.key), &pair.cert, "tls.key", "no key at all"),
-        (&pair.key, &rot(&pair.cert), "tls.crt", "no certificate at all"),
+        (&rot(&pair.key), &pair.cert, "tls.key", "not a key"),
+        (&pair.key, &rot(&pair.cert), "tls.crt", "not a certificate"),
     ];
     for (key, cert, file, words) in cases {
         let texts = Texts { key: key.to_owned(), cert: cert.to_owned() };
@@ -144,7 +144,7 @@ fn each_fault_has_its_own_sentence() {
 }
 
 #[test]
-fn files_that_are_none() {
+fn unusable_paths_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     let error = TlsPair::load(&config).unwrap_err();
@@ -169,7 +169,7 @@ fn the_digest_tells_contents_apart() {
     let digest = |texts: &Texts| load(texts).unwrap().digest();
     assert_eq!(digest(&one), digest(&one));
     assert_ne!(digest(&one), digest(&other));
-    // A chain that grows is another content, so is a blank.
+    // A longer chain is different content, and so is an added blank.
     let longer = Texts { cert: format!("{}{}", one.cert, other.cert), ..one.clone() };
     assert_ne!(digest(&one), digest(&longer));
     assert_ne!(PairDigest::of(b"ab", b"c"), PairDigest::of(b"a", b"bc"));

@@ -1,4 +1,4 @@
-//! Tests of the watch on real files. Where events are what is tested, there is no poll at all.
+//! Tests of the watch on real files. Tests of events have no poll.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,7 +13,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(10);
 
-/// The watch itself does not use them.
+/// The watch itself does not use these.
 const REST: WatchLimits = WatchLimits {
     start: NEVER,
     poll: NEVER,
@@ -109,7 +109,7 @@ async fn a_link_on_the_way_that_is_turned_is_seen() {
 async fn without_events_the_poll_finds_it() {
     let dir = tempfile::tempdir().unwrap();
     put(dir.path(), &new_pair());
-    // A folder in which nothing can be watched, for it is not there yet.
+    // A directory that does not exist yet cannot be watched.
     let late = dir.path().join("late");
     let mut watch = PairWatch::start(config(&late), POLL_ONLY);
     let next = new_pair();
@@ -121,7 +121,7 @@ async fn without_events_the_poll_finds_it() {
     assert_eq!(text_of(&pair.unwrap()), next.cert);
 }
 
-/// Written to by another name, in a folder that nobody watches: the poll is all there is.
+/// The file is written through another name, in an unwatched directory, so only the poll finds it.
 #[tokio::test]
 async fn a_renewal_without_an_event_is_found_by_the_poll() {
     let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -151,7 +151,7 @@ async fn the_same_content_is_no_change() {
     put(dir.path(), &same);
     let (mut watch, _) = start(dir.path(), EVENTS_ONLY).await;
     watch.seen.mark_unchanged();
-    // By way of something else, so that it is known when the same content was looked at again.
+    // An intermediate change shows when the same content was read again.
     put(dir.path(), &Texts { key: new_pair().key, ..same.clone() });
     has_looked(&watch, false).await;
     rename_into(dir.path(), &same);
@@ -183,7 +183,7 @@ async fn a_pair_that_cannot_be_checked_is_looked_at_twice() {
 }
 
 #[tokio::test]
-async fn a_start_does_not_wait_for_ever_and_says_why() {
+async fn a_start_gives_up_and_says_why() {
     let dir = tempfile::tempdir().unwrap();
     let limits = WatchLimits { start: Duration::from_millis(300), ..POLL_ONLY };
     let mut watch = PairWatch::start(config(dir.path()), limits);
