@@ -1,12 +1,12 @@
 //! Packs a cleanly stopped data directory as a basebackup archive that a vanilla Postgres can
 //! start from (06 §11.2).
 //!
-//! A real pageserver leaves relation files out; here they are in, because vanilla Postgres has
-//! nowhere else to get them. Order as on the wire: directories, files, signal files, `pg_control`,
-//! WAL, so that an archive cut short cannot be started.
+//! A real pageserver omits relation files; this archive contains them, because a vanilla Postgres
+//! has no other source. The order is that of the protocol: directories, files, signal files,
+//! `pg_control`, WAL, so that a truncated archive cannot be started.
 //!
-//! Invariant: the archive appears under its name only when it is whole, so a crash in between
-//! keeps the last good one.
+//! Invariant: the archive gets its name only when it is complete, so a crash keeps the last good
+//! one.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufWriter, Read, Write};
@@ -22,7 +22,7 @@ use super::control_file::{ClusterState, ControlFile};
 /// Content of the signal files at the start of a branch (06 §4.3).
 const SIGNAL: &[u8] = b"PREV LSN: none";
 
-/// Why no archive was made.
+/// The archive could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// A server runs on the directory, or was killed there.
@@ -31,13 +31,13 @@ pub enum ArchiveError {
         .0.display()
     )]
     InUse(PathBuf),
-    /// The control file does not say "shut down".
+    /// The state in the control file is not "shut down".
     #[error(
         "data directory {path} was not shut down cleanly (pg_control state {state:?}): start and stop its server once",
         path = .0.display(), state = .1
     )]
     NotClean(PathBuf, ClusterState),
-    /// Something that cannot travel, such as a tablespace elsewhere.
+    /// An entry that an archive cannot hold, such as a tablespace elsewhere.
     #[error("{} is a symbolic link, which a basebackup cannot carry: tablespaces outside the data directory are not supported", .0.display())]
     Link(PathBuf),
     /// A file shrank or grew while it was read.
@@ -46,21 +46,21 @@ pub enum ArchiveError {
     /// Reading or writing failed.
     #[error("cannot archive {}: {source}", path.display())]
     Io {
-        /// What was read or written.
+        /// The file that was read or written.
         path: PathBuf,
-        /// Why that failed.
+        /// Error of the system.
         source: io::Error,
     },
 }
 
-/// Switches for [`build`].
+/// Options of [`build`].
 #[derive(Debug, Clone)]
 pub struct ArchiveOptions {
-    /// Write `neon.signal`.
+    /// Whether to write `neon.signal`.
     pub neon_signal: bool,
-    /// Write `zenith.signal`.
+    /// Whether to write `zenith.signal`.
     pub zenith_signal: bool,
-    /// Force the archive to disk before it gets its name. Off for what is temporary anyway.
+    /// Whether to sync the archive to disk before it gets its name. Off for temporary archives.
     pub durable: bool,
 }
 
@@ -70,16 +70,16 @@ impl Default for ArchiveOptions {
     }
 }
 
-/// What [`build`] made.
+/// Result of [`build`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArchiveSummary {
-    /// Regular files in the archive.
+    /// Number of regular files in the archive.
     pub files: u64,
-    /// Their bytes, before compression.
+    /// Their total size in bytes, before compression.
     pub unpacked_bytes: u64,
-    /// Size of the archive itself.
+    /// Size of the archive in bytes.
     pub packed_bytes: u64,
-    /// The checkpoint the data directory was stopped at; the LSN safekeepers should answer.
+    /// The checkpoint of the clean stop; the LSN that the safekeepers should report.
     pub checkpoint_lsn: u64,
 }
 
@@ -90,11 +90,11 @@ struct Listing {
     files: Vec<PathBuf>,
 }
 
-/// Packs `data_dir` as a gzip tar at `target` (mode 0600), replacing what is there. Blocks; file
+/// Packs `data_dir` as a gzip tar at `target` (mode 0600), replacing an older one. Blocks; file
 /// contents are streamed.
 ///
 /// # Errors
-/// See [`ArchiveError`]; `target` is then as it was.
+/// See [`ArchiveError`]; `target` is then unchanged.
 pub fn build(
     data_dir: &Path,
     target: &Path,
@@ -109,7 +109,7 @@ pub fn build(
     }
     let mut listing = Listing::default();
     walk(data_dir, Path::new(""), &mut listing)?;
-    // Stable, so names stay in order within each rank.
+    // The sort is stable, so names stay sorted within each rank.
     listing.files.sort_by_key(|name| rank(name));
 
     let folder = match target.parent() {
@@ -158,7 +158,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Ordinary files first, then the control file, then WAL (06 §4.2).
+/// Sort key: ordinary files first, then the control file, then WAL (06 §4.2).
 fn rank(name: &Path) -> u8 {
     if name == Path::new("global/pg_control") {
         1
@@ -169,7 +169,7 @@ fn rank(name: &Path) -> u8 {
     }
 }
 
-/// Names at the top of a data directory that belong to one run of one server, not to the data.
+/// Names at the top of a data directory that belong to one run of a server, not to the data.
 fn stays_behind(name: &str) -> bool {
     const NAMES: [&str; 13] = [
         "postgresql.conf",
@@ -193,7 +193,7 @@ fn stays_behind(name: &str) -> bool {
         || name.starts_with(".compute_ctl.")
 }
 
-/// Lists `data_dir/below`, sorted. Only names are kept, so memory grows with their number alone.
+/// Lists `data_dir/below`, sorted. Keeps only names, so memory depends only on their number.
 fn walk(data_dir: &Path, below: &Path, listing: &mut Listing) -> Result<(), ArchiveError> {
     let folder = data_dir.join(below);
     let mut names = Vec::new();
@@ -208,15 +208,15 @@ fn walk(data_dir: &Path, below: &Path, listing: &mut Listing) -> Result<(), Arch
             continue;
         }
         let path = data_dir.join(&relative);
-        // On a running compute it is a link into /dev/shm, on a new one it must be a directory
-        // again (06 §4.7). Its content is of no use to anyone.
+        // On a running compute this is a link into /dev/shm; a new one needs a directory (06 §4.7).
+        // Its content is not part of the data.
         if top && name == "pg_dynshmem" {
             listing.directories.push(relative);
             continue;
         }
         let mut kind = fs::symlink_metadata(&path).map_err(at(&path))?;
         if kind.is_symlink() {
-            // initdb --waldir makes this one, and its target is an ordinary directory.
+            // `initdb --waldir` makes this link, and its target is an ordinary directory.
             if !(top && name == "pg_wal") {
                 return Err(ArchiveError::Link(path));
             }
@@ -228,7 +228,7 @@ fn walk(data_dir: &Path, below: &Path, listing: &mut Listing) -> Result<(), Arch
         } else if kind.is_file() {
             listing.files.push(relative);
         }
-        // Sockets and pipes are nobody's data.
+        // Sockets and pipes are not data.
     }
     Ok(())
 }
@@ -279,7 +279,7 @@ impl<W: Write> Writer<W> {
         let (file, metadata) = open().map_err(at(&path))?;
         let size = metadata.len();
         let mut header = self.header(EntryType::Regular, 0o600, size);
-        // The header promises a size: one byte more is asked for, to see growth as well.
+        // Requests one byte more than the size in the header, to detect growth.
         let mut content = Exactly { inner: file.take(size + 1), left: size };
         match self.tar.append_data(&mut header, name, &mut content) {
             Ok(()) if content.left == 0 && content.inner.limit() == 1 => {}
@@ -294,7 +294,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// A reader that counts down to the promised size and fails on a byte more.
+/// A reader that fails if the source is shorter or longer than the promised size.
 struct Exactly<R> {
     inner: R,
     left: u64,
@@ -319,7 +319,7 @@ pub(super) mod tests {
     use super::super::control_file::tests::sample;
     use super::*;
 
-    /// A small made-up data directory, "shut down" at `0/1F30EC8`.
+    /// A small synthetic data directory, "shut down" at `0/1F30EC8`.
     pub(in crate::dev) fn data_dir(dir: &Path) {
         for name in ["global", "base/5", "pg_wal/archive_status", "pg_tblspc", "log"] {
             fs::create_dir_all(dir.join(name)).unwrap();

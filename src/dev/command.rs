@@ -1,9 +1,9 @@
-//! `compute_ctl dev`: a compute on storage that lives in this process.
+//! `compute_ctl dev`: a compute with stand-in storage in this process.
 //!
-//! Finds a Postgres, makes a base of it, serves the base as a stand-in pageserver beside stand-in
-//! safekeepers, writes a configuration, and then goes the way of every compute: the command line is
-//! the ordinary one, every protocol step is the real one. On a clean end a kept base is replaced by
-//! what the data directory has become.
+//! Finds a Postgres, makes a base from it, serves the base with a stand-in pageserver and stand-in
+//! safekeepers, writes a configuration, and then runs an ordinary compute: with the ordinary
+//! command line and the real protocol in every step. After a clean end the data directory replaces
+//! a kept base.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -34,12 +34,12 @@ use crate::telemetry::sink::{FLUSH_LIMIT, LogSink};
 const OK: u8 = 0;
 const FAILURE: u8 = 1;
 
-/// Runs it to its end. Returns the exit code of the process.
+/// Runs the command to its end. Returns the exit code of the process.
 pub fn run(args: DevArgs) -> anyhow::Result<u8> {
-    // While there is one thread: which user a process is belongs to all of its threads.
+    // Must run with a single thread, because the user of a process applies to all threads.
     privileges::step_down(args.run_as.as_deref(), args.data.as_deref())?;
     let environment = Environment::read(&OfProcess)?;
-    // Before the reaper: it looks into programs with plain children.
+    // Must run before the reaper starts, because it runs programs as plain child processes.
     let server = servers::choose(args.pgbin.as_deref())?;
     let store = Store::open(args.data.as_deref())?;
     let log = if args.verbose {
@@ -56,7 +56,7 @@ pub fn run(args: DevArgs) -> anyhow::Result<u8> {
     let code = runtime.block_on(async {
         let process = Process::start(&environment, log.clone(), Stop::default())?;
         process.children.end_with_us();
-        // The first line comes when Ctrl-C is understood.
+        // The first line appears once Ctrl-C is handled.
         say(format_args!("PostgreSQL {} from {}", server.version, server.bin_dir.display()));
         let stopped = process.stop.requested.clone();
         let session = tokio::select! {
@@ -70,13 +70,13 @@ pub fn run(args: DevArgs) -> anyhow::Result<u8> {
     code
 }
 
-/// The stand-ins and the compute on them.
+/// The stand-ins and the compute that uses them.
 struct Session {
     compute: Compute,
     server: Server,
     base: Template,
     port: u16,
-    // Serve as long as they are held.
+    // They serve until they are dropped.
     _pageserver: StandInPageserver,
     _safekeepers: Vec<StandInSafekeeper>,
 }
@@ -91,7 +91,7 @@ impl Session {
     ) -> anyhow::Result<Self> {
         let pgdata = store.pgdata();
         if pgdata.exists() {
-            // That of a run that was killed may not have ended yet.
+            // The Postgres of a killed run may still be running.
             stale::stop_stale(&pgdata, &PostgresLimits::default()).await?;
         }
         let port = free_port(args.port)?;
@@ -108,7 +108,7 @@ impl Session {
 
         let addresses = safekeepers.iter().map(StandInSafekeeper::address).collect();
         let mut spec = SpecBuilder::new(pageserver.connstring(), addresses, port, &store.path(""));
-        // A socket in a folder of this depth may be longer than a socket address can be.
+        // The path of a socket in this directory may exceed the limit for socket addresses.
         spec.set("unix_socket_directories", "").durable(store.is_kept());
         if args.pageserver_protocol == PageserverProtocol::Grpc {
             spec.pageserver_over_grpc(&pageserver);
@@ -150,7 +150,7 @@ impl Session {
             ComputeStatus::Failed => {
                 let error = node.status_document().error.unwrap_or_default();
                 eprintln!("Error: {error}\n(the log of everything is shown with --verbose)");
-                // Nobody but the one before the terminal wants to read it.
+                // Only the user at the terminal reads the error.
                 let _ = node.terminate(TerminateMode::Immediate).await;
                 true
             }
@@ -163,7 +163,7 @@ impl Session {
         if code != OK {
             bail!("the compute ended by itself with code {code}; --verbose shows its log");
         }
-        // A start that was interrupted has left half a data directory.
+        // An interrupted start leaves an incomplete data directory.
         let ran = node.startup_metrics().total_startup_ms > 0;
         if store.is_kept() && ran {
             say("keeping the data for the next run");
@@ -190,7 +190,7 @@ fn arguments(args: &DevArgs, server: &Server, store: &Store, port: u16) -> anyho
         ("--compute-id", "dev".into()),
         ("--external-http-port", args.external_http_port.to_string().into()),
         ("--internal-http-port", args.internal_http_port.to_string().into()),
-        // Ctrl-C is how this is ended.
+        // Ctrl-C is the normal way to end the command.
         ("--signal-exit-code", OK.to_string().into()),
         ("--stop-timeout", "30".into()),
     ];
@@ -199,7 +199,7 @@ fn arguments(args: &DevArgs, server: &Server, store: &Store, port: u16) -> anyho
     Ok(Cli::try_parse_from(line)?.run)
 }
 
-/// Finds out that the port is taken before anything is started; 0 becomes a free one.
+/// Fails early if the port is in use; replaces 0 by a free port.
 fn free_port(port: u16) -> anyhow::Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).with_context(|| {
         format!("Postgres cannot use port {port}; give another one with --port, or 0 for any")

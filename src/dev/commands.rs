@@ -1,21 +1,21 @@
-//! The commands that a pageserver takes from a compute, as text (06 §3.3, §3.10, §6.2).
+//! The text commands that a compute sends to a pageserver (06 §3.3, §3.10, §6.2).
 //!
-//! Strict on purpose: a client that sends what a real pageserver would refuse is refused here too.
+//! Strict on purpose: commands that a real pageserver would refuse are refused here too.
 
 use crate::spec::Lsn;
 
 /// The commands a compute sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
-    /// `basebackup`, packed or plain.
+    /// `basebackup`, compressed or plain.
     Basebackup { gzip: bool },
-    /// `lease lsn`.
+    /// `lease lsn`, a request for an LSN lease.
     Lease,
     /// `set`, which is accepted and ignored.
     Set,
 }
 
-/// The server's grammar (06 §3.3, §3.10, §6.2).
+/// Parses a command by the server's grammar (06 §3.3, §3.10, §6.2).
 pub(super) fn parse(command: &str) -> Result<Verb, String> {
     let mut words = command.split_whitespace();
     let verb = words.next().unwrap_or_default();
@@ -58,7 +58,7 @@ pub(super) fn parse(command: &str) -> Result<Verb, String> {
     }
 }
 
-/// 32 hex digits.
+/// Whether the word consists of 32 hex digits.
 pub(super) fn is_id(word: impl AsRef<str>) -> bool {
     let word = word.as_ref();
     word.len() == 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit())

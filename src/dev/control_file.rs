@@ -1,4 +1,4 @@
-//! The few fields of `global/pg_control` that tell whether a data directory was stopped cleanly.
+//! The fields of `global/pg_control` that tell whether a data directory was stopped cleanly.
 //!
 //! The beginning of the file has had the same layout since long before version 14: system
 //! identifier (8 bytes), control version (4), catalog version (4), state (4), padding (4), time
@@ -8,17 +8,17 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Bytes up to the end of the checkpoint LSN.
+/// Length of the fields up to and including the checkpoint LSN.
 const HEAD: usize = 40;
 
-/// What the cluster was doing when the file was last written (`DBState`).
+/// State of the cluster when the file was last written (`DBState`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClusterState {
     /// Stopped cleanly as a primary.
     ShutDown,
     /// Stopped cleanly as a standby.
     ShutDownInRecovery,
-    /// Anything else, by number: starting, running, recovering, or not a control file at all.
+    /// Any other state, by number: starting, running, recovering, or not a control file.
     Other(u32),
 }
 
@@ -30,14 +30,14 @@ impl ClusterState {
     }
 }
 
-/// The beginning of a `pg_control` file.
+/// The first fields of a `pg_control` file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ControlFile {
-    /// Identifies the cluster that `initdb` made.
+    /// Identifies the cluster since its `initdb`.
     pub system_identifier: u64,
-    /// Whether it is down.
+    /// Whether the cluster is shut down.
     pub state: ClusterState,
-    /// Where the last checkpoint record begins.
+    /// Start of the last checkpoint record.
     pub checkpoint_lsn: u64,
 }
 
@@ -45,15 +45,15 @@ impl ControlFile {
     /// Reads `<data_dir>/global/pg_control`.
     ///
     /// # Errors
-    /// The file's, and `UnexpectedEof` if it is too short.
+    /// Errors of the file, and `UnexpectedEof` if it is too short.
     pub(crate) fn read(data_dir: &Path) -> io::Result<Self> {
         Self::from_reader(&mut File::open(data_dir.join("global/pg_control"))?)
     }
 
-    /// Reads the beginning of a control file from wherever it comes.
+    /// Reads the first fields of a control file from any source.
     ///
     /// # Errors
-    /// The reader's, and `UnexpectedEof` if it is too short.
+    /// Errors of the reader, and `UnexpectedEof` if it is too short.
     pub(crate) fn from_reader(reader: &mut impl Read) -> io::Result<Self> {
         let mut head = [0; HEAD];
         reader.read_exact(&mut head)?;

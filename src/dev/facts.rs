@@ -1,4 +1,4 @@
-//! What an archive says about itself.
+//! Facts read from a basebackup archive.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,23 +8,23 @@ use flate2::read::GzDecoder;
 
 use super::control_file::ControlFile;
 
-/// Longest content of `PG_VERSION` that makes sense.
+/// Longest plausible content of `PG_VERSION`.
 const VERSION_LIMIT: u64 = 16;
 
-/// Read out of a basebackup archive.
+/// Version and checkpoint of a basebackup archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ArchiveFacts {
     /// Major version of the server that made the data directory.
     pub major: u16,
-    /// Its checkpoint, for the safekeepers to answer.
+    /// Its checkpoint; the LSN that the safekeepers should report.
     pub checkpoint_lsn: u64,
 }
 
 impl ArchiveFacts {
-    /// Reads the archive to its end, so that one that was cut short is an error.
+    /// Reads the whole archive, so that a truncated one is an error.
     ///
     /// # Errors
-    /// The file cannot be read, is no whole gzip tar, or is no basebackup.
+    /// The file cannot be read, is not a complete gzip tar, or is not a basebackup.
     pub(crate) fn read(archive: &Path) -> io::Result<Self> {
         let (mut major, mut checkpoint_lsn) = (None, None);
         let mut tar = tar::Archive::new(GzDecoder::new(File::open(archive)?));

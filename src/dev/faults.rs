@@ -1,8 +1,8 @@
-//! What a stand-in pageserver does, and the ways in which it can be told to fail.
+//! Behaviour of a stand-in pageserver, and the faults that it can simulate.
 //!
-//! Faults are named after what happens over libpq; over gRPC the corresponding thing does.
-//! Faults form a queue, so that a test scripts what a client's attempts meet one after the other.
-//! Each has a number of occasions, or lasts until it is replaced.
+//! Faults are named after their effect over libpq; over gRPC the corresponding effect occurs.
+//! Faults form a queue, so that a test scripts successive attempts of a client. Each applies a
+//! number of times, or until it is replaced.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tonic::Code;
 
-/// How a `basebackup` goes wrong. Byte counts are of the payload as sent.
+/// A fault of `basebackup`. Byte counts refer to the payload as sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// Accept the connection and close it.
@@ -20,28 +20,28 @@ pub enum Fault {
     Error(String),
     /// This gRPC status instead of a stream; over libpq an `ErrorResponse`.
     Status(Code, String),
-    /// Close the connection after so many bytes.
+    /// Close the connection after this many bytes.
     DropAfter(u64),
-    /// `ErrorResponse` after so many bytes; over gRPC `Internal`, here and below.
+    /// `ErrorResponse` after this many bytes; over gRPC `Internal`, here and below.
     ErrorAfter(u64, String),
     /// `ErrorResponse` after the whole archive, in the place of `CopyDone`.
     ErrorAfterArchive(String),
     /// `ErrorResponse` after `CopyDone`, in the place of `CommandComplete`.
     ErrorAfterCopyDone(String),
-    /// Bytes that are no gzip, then a normal end.
+    /// Bytes that are not gzip, then a normal end.
     Garbage,
-    /// Only so many bytes of the archive, then a normal end.
+    /// Only this many bytes of the archive, then a normal end.
     Truncated(u64),
     /// No bytes, then a normal end.
     Empty,
-    /// No answer at all, until the client goes away.
+    /// No answer until the client closes the connection.
     Silence,
-    /// Nothing more after so many bytes, until the client goes away.
+    /// No more data after this many bytes, until the client closes the connection.
     StallAfter(u64),
 }
 
 impl Fault {
-    /// How many bytes of the archive are sent in spite of it.
+    /// Number of bytes of the archive that are sent despite the fault.
     pub(super) const fn limit(&self) -> u64 {
         match self {
             Self::DropAfter(bytes)
@@ -57,23 +57,23 @@ impl Fault {
 /// The answer to `lease lsn` (06 §6.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseAnswer {
-    /// Granted for so long from now.
+    /// Granted for this long from now.
     For(Duration),
     /// This text as `valid_until`; `None` is NULL, which refuses the lease.
     Text(Option<String>),
-    /// No row; over gRPC no timestamp, as with a text that is no number.
+    /// No row; over gRPC no timestamp, as with a text that is not a number.
     NoRow,
     /// `ErrorResponse` with this text; over gRPC `Unavailable`.
     Error(String),
 }
 
-/// Everything that can be switched while the server runs.
+/// Settings that can be changed while the server runs.
 pub struct PageserverBehaviour {
     /// The gzip tar to serve.
     pub archive: PathBuf,
     /// Password that clients must send.
     pub password: Option<String>,
-    /// Wait before each answer.
+    /// Delay before each answer.
     pub delay: Duration,
     /// Answer to lease requests.
     pub lease: LeaseAnswer,
@@ -96,7 +96,7 @@ impl fmt::Debug for PageserverBehaviour {
 }
 
 impl PageserverBehaviour {
-    /// Takes the fault that is due, if `applies` says it belongs to this occasion.
+    /// Removes and returns the next fault, if `applies` accepts it.
     pub(super) fn take(&mut self, applies: impl Fn(&Fault) -> bool) -> Option<Fault> {
         let (fault, times) = self.faults.front_mut()?;
         if !applies(fault) {

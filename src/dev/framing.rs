@@ -1,8 +1,8 @@
 //! Server side of Postgres v3 messages over one TCP connection: reads frames, writes replies.
 //!
-//! Replies gather in a buffer until [`Peer::flush`], so that a turn leaves in one segment (06
-//! §11.1). Invariant: nothing a client sends makes the buffers grow without bound or panics;
-//! a frame that makes no sense is an `InvalidData` error, and the caller closes the connection.
+//! Replies collect in a buffer until [`Peer::flush`], so that a turn is sent in one segment
+//! (06 §11.1). Invariant: no input of a client makes the buffers grow without bound or panics; an
+//! invalid frame is an `InvalidData` error, and the caller closes the connection.
 
 use std::io;
 use std::time::Duration;
@@ -14,16 +14,16 @@ use tokio::time::timeout;
 
 /// Largest startup packet, as in Postgres.
 const MAX_STARTUP: usize = 10_000;
-/// Largest message after it; commands and tokens are far smaller.
+/// Largest message after the startup packet; commands and tokens are far smaller.
 const MAX_MESSAGE: usize = 256 * 1024;
-/// Longest wait for a client that does not read what it asked for.
+/// Longest wait for a client that does not read its answers.
 const WRITE_LIMIT: Duration = Duration::from_secs(600);
 /// Longest wait for a client to close its side after ours.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
-/// Codes that stand in the place of a protocol version.
+/// Codes in place of a protocol version.
 const SSL_REQUEST: u32 = 80_877_103;
 const GSSENC_REQUEST: u32 = 80_877_104;
-/// SSLRequest and GSSENCRequest once each, and room for a client that asks again.
+/// SSLRequest and GSSENCRequest once each, with room for repeated requests.
 const MAX_NEGOTIATIONS: usize = 4;
 
 /// A message from the client: its type byte and its body.
@@ -33,7 +33,7 @@ pub(super) struct Message {
     pub body: Bytes,
 }
 
-/// One connection, as a command handler sees it: something to write replies to.
+/// One connection as a command handler sees it: a target for replies.
 #[derive(Debug)]
 pub(crate) struct Peer {
     stream: TcpStream,
@@ -41,12 +41,12 @@ pub(crate) struct Peer {
     output: BytesMut,
 }
 
-/// The error for bytes that are not the protocol.
+/// The error for input that violates the protocol.
 pub(super) fn garbage(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// Takes a NUL-terminated UTF-8 string off the front.
+/// Removes a NUL-terminated UTF-8 string from the front.
 pub(super) fn take_cstr(body: &mut Bytes) -> io::Result<String> {
     let end = body.iter().position(|byte| *byte == 0).ok_or_else(|| garbage("no NUL"))?;
     let text = body.split_to(end);
@@ -73,7 +73,7 @@ impl Peer {
         Ok(true)
     }
 
-    /// Startup parameters in the order sent; `None` for a client that went away or wants to cancel.
+    /// Startup parameters in the order sent; `None` if the client closed the connection or cancels.
     pub(super) async fn read_startup(&mut self) -> io::Result<Option<Vec<(String, String)>>> {
         for _ in 0..MAX_NEGOTIATIONS {
             if !self.fill(8).await? {
@@ -101,7 +101,7 @@ impl Peer {
                     }
                     return Ok(Some(parameters));
                 }
-                // CancelRequest: there is never anything to cancel.
+                // CancelRequest: no command can be cancelled.
                 80_877_102 => return Ok(None),
                 _ => return Err(garbage("unknown protocol version")),
             }
@@ -126,10 +126,10 @@ impl Peer {
         Ok(Some(Message { tag, body: self.input.split_to(rest).freeze() }))
     }
 
-    /// Waits until the client closes the connection; what it still sends is thrown away.
+    /// Waits until the client closes the connection; input until then is discarded.
     ///
     /// # Errors
-    /// The socket's, such as a reset.
+    /// Errors of the socket, such as a reset.
     pub(crate) async fn hangup(&mut self) -> io::Result<()> {
         loop {
             self.input.clear();
@@ -140,25 +140,25 @@ impl Peer {
         }
     }
 
-    /// Ends the stream so that all that was sent arrives: closing a socket with unread input would
-    /// reset the connection and throw away what the client has not read yet.
+    /// Ends the stream so that all output arrives: closing a socket with unread input would reset
+    /// the connection and discard data that the client has not read yet.
     pub(super) async fn close(&mut self) -> io::Result<()> {
         self.flush().await?;
         self.stream.shutdown().await?;
         timeout(CLOSE_LIMIT, self.hangup()).await.unwrap_or(Ok(()))
     }
 
-    /// Sends what was written since the last flush.
+    /// Sends the replies since the last flush.
     ///
     /// # Errors
-    /// The socket's; `TimedOut` for a client that has stopped reading.
+    /// Errors of the socket; `TimedOut` if the client has stopped reading.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
         let sent = timeout(WRITE_LIMIT, self.stream.write_all_buf(&mut self.output)).await;
         sent.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
     fn put(&mut self, tag: u8, body: &[u8]) {
-        // Only this module's callers fill bodies, and those stay far below 4 GiB.
+        // Only callers in this module fill bodies, and those stay far below 4 GiB.
         let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
         self.output.reserve(body.len() + 5);
         self.output.put_u8(tag);
@@ -166,7 +166,7 @@ impl Peer {
         self.output.put_slice(body);
     }
 
-    /// `AuthenticationOk`, the parameters a client looks for, `ReadyForQuery` (06 §3.2).
+    /// `AuthenticationOk`, the parameters that clients expect, `ReadyForQuery` (06 §3.2).
     pub(super) fn welcome(&mut self) {
         self.put(b'R', &0_u32.to_be_bytes());
         self.put(b'S', b"client_encoding\0UTF8\0");
@@ -267,7 +267,7 @@ impl Peer {
     }
 }
 
-/// A NUL inside would end the string early and shift everything after it, so it is left out.
+/// A NUL inside would end the string early and shift the rest of the message, so it is omitted.
 fn put_cstr(body: &mut BytesMut, text: &str) {
     body.extend(text.bytes().filter(|byte| *byte != 0));
     body.put_u8(0);

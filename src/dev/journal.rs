@@ -1,6 +1,6 @@
-//! What clients did at a stand-in server, for assertions.
+//! Records the actions of clients at a stand-in server, for assertions.
 //!
-//! Cloning shares the journal. It is bounded: a long-lived `compute_ctl dev` forgets its oldest
+//! Clones share the journal. It is bounded: a long-running `compute_ctl dev` drops its oldest
 //! entries instead of growing.
 
 use std::collections::VecDeque;
@@ -10,15 +10,15 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-/// Entries kept; more than any test makes.
+/// Number of entries kept; more than any test causes.
 const CAPACITY: usize = 10_000;
 
-/// One thing a client did.
+/// One action of a client.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Event {
     /// The connection was accepted.
     Connected,
-    /// The connection was closed at once because the server was told to refuse it.
+    /// The server closed the connection at once, because it was told to refuse it.
     Refused,
     /// The startup parameters, in the order sent.
     Startup(Vec<(String, String)>),
@@ -26,7 +26,7 @@ pub enum Event {
     Password(String),
     /// The text of a command that was executed, by either protocol.
     Command(String),
-    /// The connection is over.
+    /// The connection has ended.
     Closed,
 }
 
@@ -49,9 +49,9 @@ impl fmt::Debug for Event {
 pub struct Entry {
     /// Number of the connection, from 0 in the order of acceptance.
     pub connection: u64,
-    /// When it happened.
+    /// Time of the event.
     pub at: Instant,
-    /// What happened.
+    /// The event itself.
     pub event: Event,
 }
 
@@ -75,12 +75,12 @@ impl Journal {
         self.0.lock().iter().cloned().collect()
     }
 
-    /// Forgets everything.
+    /// Removes all entries.
     pub fn clear(&self) {
         self.0.lock().clear();
     }
 
-    /// The commands executed.
+    /// The executed commands, in order.
     #[must_use]
     pub fn commands(&self) -> Vec<String> {
         self.select(|event| match event {
@@ -89,7 +89,7 @@ impl Journal {
         })
     }
 
-    /// The passwords sent.
+    /// The passwords that clients sent.
     #[must_use]
     pub fn passwords(&self) -> Vec<String> {
         self.select(|event| match event {
@@ -98,7 +98,7 @@ impl Journal {
         })
     }
 
-    /// The startup parameters of each connection that got so far.
+    /// The startup parameters of each connection that sent them.
     #[must_use]
     pub fn startups(&self) -> Vec<Vec<(String, String)>> {
         self.select(|event| match event {
@@ -107,7 +107,7 @@ impl Journal {
         })
     }
 
-    /// How many connections were accepted.
+    /// Number of accepted connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.select(|event| matches!(event, Event::Connected).then_some(())).len()

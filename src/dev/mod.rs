@@ -1,15 +1,15 @@
-//! Embedded storage: what stands in for a Neon cell on one machine.
+//! Embedded storage: stand-ins for a Neon cell on one machine.
 //!
-//! `compute_ctl dev`, the integration tests and the benchmarks start the ordinary pipeline against
-//! the servers of this module, so every protocol step is the real one. Nothing in production code
-//! depends on it.
+//! `compute_ctl dev`, the integration tests and the benchmarks run the ordinary pipeline against
+//! the servers of this module, so every protocol step is the real one. Production code does not
+//! depend on it.
 //!
-//! Reading order: [`servers`] finds a Postgres, [`template`] makes an `initdb` data directory of it,
-//! [`archive`] packs that directory as a basebackup, [`pageserver`] and [`safekeeper`] serve it
-//! (both on [`wire`] and [`framing`], recording into a [`journal`]), [`spec`] writes the document
-//! that points at them, and [`sync_wrapper`] teaches a vanilla server `--sync-safekeepers`.
+//! Reading order: [`servers`] finds a Postgres, [`template`] makes an `initdb` data directory with
+//! it, [`archive`] packs that directory as a basebackup, [`pageserver`] and [`safekeeper`] serve it
+//! (both use [`wire`] and [`framing`], and record into a [`journal`]), [`spec`] writes the document
+//! with their addresses, and [`sync_wrapper`] adds `--sync-safekeepers` to a vanilla server.
 //!
-//! Invariant: everything listens on 127.0.0.1 only, and nothing a client sends can end the process.
+//! Invariant: all servers listen on 127.0.0.1 only, and no input of a client can end the process.
 
 pub mod archive;
 pub mod command;

@@ -1,5 +1,5 @@
-//! What `compute_ctl dev` shows while the compute starts: a line per phase, and on a terminal a
-//! bar while the basebackup is unpacked.
+//! Output of `compute_ctl dev` while the compute starts: a line per phase, and on a terminal a bar
+//! while the basebackup is unpacked.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -13,21 +13,22 @@ use crate::node::ComputeNode;
 use crate::node::phase::StartPhase;
 use crate::state::ComputeStatus;
 
-/// How often the bar moves.
+/// Interval between updates of the bar.
 const TICK: Duration = Duration::from_millis(50);
 
-/// A line for the user. Whoever read them may be gone, as in `compute_ctl dev | head`; the compute
-/// goes on.
+/// Prints a line for the user. Errors are ignored: the reader may be gone, as in `compute_ctl dev |
+/// head`, and the compute continues.
 pub(super) fn say(line: impl Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Shows phases until the compute runs or does not start. `archive_bytes` is the length of the bar.
+/// Shows phases until the compute runs or its start fails. The length of the bar is
+/// `archive_bytes`.
 pub(super) async fn show(node: &Arc<ComputeNode>, archive_bytes: u64) -> ComputeStatus {
     let mut status = node.watch_status();
     let mut phases = node.watch_phases();
     let mut shown = HashSet::new();
-    // Hidden by itself where there is no terminal.
+    // Hides itself if the output is not a terminal.
     let bar = ProgressBar::new(archive_bytes);
     if let Ok(style) = ProgressStyle::with_template("  {bar:30} {bytes}/{total_bytes}") {
         bar.set_style(style);

@@ -1,7 +1,7 @@
 //! Stand-in safekeeper: answers `TIMELINE_STATUS` (06 §7.1, §11.5), and can be told to disagree,
-//! dawdle or fail.
+//! delay or fail.
 //!
-//! It stores no WAL; its LSNs are whatever it is told.
+//! It stores no WAL; its LSNs are set by the caller.
 
 use std::fmt;
 use std::io;
@@ -15,7 +15,7 @@ use super::journal::Journal;
 use super::wire::{Handler, Outcome, Server, Session};
 use crate::spec::Lsn;
 
-/// Everything that can be switched while the server runs.
+/// Settings that can be changed while the server runs.
 #[derive(Clone, Default)]
 pub struct SafekeeperBehaviour {
     /// Flush position.
@@ -24,11 +24,11 @@ pub struct SafekeeperBehaviour {
     pub commit_lsn: u64,
     /// Answer without a row.
     pub unknown_timeline: bool,
-    /// Wait before each answer.
+    /// Delay before each answer.
     pub delay: Duration,
     /// Answer with an `ErrorResponse` of this text.
     pub error: Option<String>,
-    /// Send this text in the place of both LSNs.
+    /// Send this text instead of both LSNs.
     pub garbage: Option<String>,
     /// Accept connections and close them.
     pub refuse: bool,
@@ -37,7 +37,7 @@ pub struct SafekeeperBehaviour {
 }
 
 impl SafekeeperBehaviour {
-    /// All well, with both positions at `lsn`.
+    /// No faults, and both positions at `lsn`.
     #[must_use]
     pub fn at(lsn: u64) -> Self {
         Self { flush_lsn: lsn, commit_lsn: lsn, ..Self::default() }
@@ -67,29 +67,29 @@ pub struct StandInSafekeeper {
 }
 
 impl StandInSafekeeper {
-    /// Listens on 127.0.0.1, on `port` or, for 0, on a free one.
+    /// Listens on 127.0.0.1, on `port`, or on a free port if it is 0.
     ///
     /// # Errors
-    /// The port is taken.
+    /// The port is in use.
     pub async fn start(port: u16, behaviour: SafekeeperBehaviour) -> io::Result<Self> {
         let behaviour = Arc::new(Mutex::new(behaviour));
         let server = Server::start(port, Arc::new(Responder(behaviour.clone()))).await?;
         Ok(Self { server, behaviour })
     }
 
-    /// The port it listens on.
+    /// The port that it listens on.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.server.port()
     }
 
-    /// The address as `safekeeper_connstrings` has it.
+    /// The address in the form of `safekeeper_connstrings`.
     #[must_use]
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port())
     }
 
-    /// What clients did.
+    /// Actions of clients.
     #[must_use]
     pub fn journal(&self) -> Journal {
         self.server.journal()
@@ -100,7 +100,7 @@ impl StandInSafekeeper {
         change(&mut self.behaviour.lock());
     }
 
-    /// Both positions from now on.
+    /// Sets both positions.
     pub fn set_lsn(&self, lsn: u64) {
         self.behave(|behaviour| (behaviour.flush_lsn, behaviour.commit_lsn) = (lsn, lsn));
     }
@@ -160,7 +160,7 @@ impl Handler for Responder {
 }
 
 /// A `name=value` word of the startup parameter `options`. Words end at blanks without a backslash
-/// before them; anything else, such as `-c`, is passed over.
+/// in front; other words, such as `-c`, are skipped.
 fn option(options: &str, name: &str) -> Option<String> {
     let mut words = vec![String::new()];
     let mut chars = options.chars();
@@ -187,7 +187,7 @@ mod tests {
     const BOTH: &str = "-c timeline_id=e7d25a1c90b84f3fa6120c4b8d93f57e \
                         tenant_id=51b0c7e2a94d4c06b3f7d1e8a2640f9c";
 
-    /// The row, if there was one.
+    /// Returns the row, if the answer has one.
     async fn status(
         server: &StandInSafekeeper,
         options: &str,

@@ -1,8 +1,8 @@
 //! Finds the Postgres installations of the machine for `compute_ctl dev` and the tests.
 //!
-//! Places, in order: the path given (then nothing else is looked at), the bin folders listed in
-//! `COMPUTE_CTL_PG_PATH`, `PATH`, and the folders where distributions put them. What counts is a
-//! folder with `postgres` and `initdb` whose `postgres --version` answers 14 to 17.
+//! Places, in order: the given path (then no other place is searched), the bin directories in
+//! `COMPUTE_CTL_PG_PATH`, `PATH`, and the directories that distributions use. A match is a
+//! directory with `postgres` and `initdb` whose `postgres --version` reports 14 to 17.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -14,19 +14,19 @@ use crate::env::{OfProcess, server_folders};
 use crate::os::children;
 
 pub use crate::env::PG_PATH as PG_PATH_VARIABLE;
-/// Major versions the daemon is made for.
+/// Supported major versions.
 const SUPPORTED: std::ops::RangeInclusive<u16> = 14..=17;
 
 /// An installed Postgres.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// Folder of the programs.
+    /// Directory of the programs.
     pub bin_dir: PathBuf,
     /// The `postgres` program in it, links resolved.
     pub postgres: PathBuf,
     /// Major version, such as 16.
     pub major: u16,
-    /// Version as the program says it, such as `16.4` or `17beta1`.
+    /// Version as the program prints it, such as `16.4` or `17beta1`.
     pub version: String,
 }
 
@@ -38,7 +38,7 @@ impl Server {
     }
 }
 
-/// No usable Postgres.
+/// No usable Postgres was found.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "found no Postgres 14 to 17 (a folder with both postgres and initdb) in {}{}. Install one (Debian: apt-get install postgresql), or name its bin folder in {PG_PATH_VARIABLE}",
@@ -46,9 +46,9 @@ impl Server {
     skipped(unusable)
 )]
 pub struct NoServer {
-    /// Where it was looked for.
+    /// The places that were searched.
     pub looked: Vec<PathBuf>,
-    /// Programs found that will not do, with the reason.
+    /// Unusable programs, with the reason.
     pub unusable: Vec<(PathBuf, String)>,
 }
 
@@ -60,12 +60,12 @@ fn skipped(unusable: &[(PathBuf, String)]) -> String {
     unusable.iter().map(|(path, why)| format!("; {} {why}", path.display())).collect()
 }
 
-/// Where to look. [`Places::from_env`] for the real machine; tests fill it themselves.
+/// Places to search. [`Places::from_env`] gives those of this machine; tests set their own.
 #[derive(Debug, Clone, Default)]
 pub struct Places {
-    /// A bin folder or a `postgres` program the user named; the only place then.
+    /// A bin directory or a `postgres` program that the user named; then the only place.
     pub explicit: Option<PathBuf>,
-    /// Bin folders, in order.
+    /// Bin directories, in order.
     pub folders: Vec<PathBuf>,
 }
 
@@ -86,8 +86,8 @@ impl Places {
         }
     }
 
-    /// All usable servers, newest first; of equal versions the one found first. Runs each
-    /// `postgres --version`, so it blocks for a few milliseconds per installation.
+    /// All usable servers, newest first; of equal versions the first in order. Runs each `postgres
+    /// --version`, so it blocks for a few milliseconds per installation.
     #[must_use]
     pub fn find(&self) -> Vec<Server> {
         self.search().0
@@ -96,7 +96,7 @@ impl Places {
     /// The newest usable server.
     ///
     /// # Errors
-    /// [`NoServer`] names the places and what was wrong with what was there.
+    /// [`NoServer`] lists the places and the unusable programs.
     pub fn choose(&self) -> Result<Server, NoServer> {
         let (servers, unusable) = self.search();
         let looked = self.candidates();
@@ -130,7 +130,7 @@ pub fn find_servers(explicit: Option<&Path>) -> Vec<Server> {
 /// The newest usable server of this machine; see [`Places::choose`].
 ///
 /// # Errors
-/// [`NoServer`], with a way to get one.
+/// [`NoServer`], with instructions to install one.
 pub fn choose(explicit: Option<&Path>) -> Result<Server, NoServer> {
     Places::from_env(explicit).choose()
 }
@@ -155,16 +155,16 @@ fn distribution_folders(usr: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// Reads the version; the error completes the sentence "`program` ...".
+/// Checks one program; the error completes the sentence "`program` ...".
 fn inspect(folder: &Path, postgres: &Path) -> Result<Server, String> {
-    // A link in /usr/local/bin may have no initdb beside it, but the program it points at has.
+    // A link in /usr/local/bin may have no initdb beside it, but its target has.
     let home = postgres.parent().filter(|home| home.join("initdb").is_file());
     let bin_dir = match home {
         Some(home) => home.to_owned(),
         None if folder.join("initdb").is_file() => folder.to_owned(),
         None => return Err("has no initdb beside it".to_owned()),
     };
-    // Not by the registry of children, because there is no runtime yet and nothing reaps orphans.
+    // Not through the registry of children: no runtime exists yet, and orphans are not reaped.
     let mut command = Command::new(postgres);
     command.arg("--version").stdin(Stdio::null());
     children::withhold(&mut command);
@@ -185,7 +185,7 @@ fn parse_version(text: &str) -> Option<String> {
     word.starts_with(|first: char| first.is_ascii_digit()).then(|| word.to_owned())
 }
 
-/// Major version, whether it is a release, and minor version or number of the pre-release.
+/// Sort key: major version, whether it is a release, and minor or pre-release number.
 fn version_key(version: &str) -> (u32, bool, u32) {
     let digits = |text: &str| {
         let run: String = text.chars().take_while(char::is_ascii_digit).collect();
@@ -203,8 +203,8 @@ mod tests {
 
     use super::*;
 
-    /// Written by a shell: a program file that this process wrote could still be open in a child
-    /// that another test is starting, and then it cannot be executed.
+    /// A shell writes the file: if this process did, a child that another test starts could hold it
+    /// open, and then it could not be executed.
     fn program(path: &Path, output: &str) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let script = r##"printf '#!/bin/sh\necho "%s"\n' "$2" > "$1" && chmod 755 "$1""##;
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!((found[2].major, found[2].version.as_str()), (15, "15.14"));
         assert_eq!(places.choose().unwrap().program("initdb"), v17.join("initdb"));
 
-        // The place named wins, as a folder, as a program, and when it will not do.
+        // An explicit place takes precedence, as a directory, as a program, and if it is unusable.
         for path in [v15.clone(), v15.join("postgres"), usr.join("bin/postgres")] {
             let places = Places { explicit: Some(path), ..places.clone() };
             assert_eq!(places.choose().unwrap().major, 15);

@@ -1,7 +1,7 @@
-//! Writes the configuration document that points a compute at the stand-ins (06 §11.6).
+//! Writes the configuration document that connects a compute to the stand-ins (06 §11.6).
 //!
-//! The settings make a vanilla Postgres run, as a primary as well as a standby. Everything can be
-//! overridden: tests change one thing and keep the rest.
+//! The settings suit a vanilla Postgres, as a primary and as a standby. All of them can be
+//! overridden: tests change one and keep the rest.
 
 use std::fmt;
 use std::path::Path;
@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::pageserver::StandInPageserver;
 
-/// Tenant used unless told otherwise.
+/// Default tenant.
 pub const TENANT_ID: &str = "51b0c7e2a94d4c06b3f7d1e8a2640f9c";
-/// Timeline used unless told otherwise.
+/// Default timeline.
 pub const TIMELINE_ID: &str = "e7d25a1c90b84f3fa6120c4b8d93f57e";
 
 /// The fields of a configuration document, with defaults for a primary.
@@ -25,29 +25,29 @@ pub struct SpecBuilder {
     pub timeline_id: String,
     /// `"Primary"`, `"Replica"` or `{"Static": "0/1"}`.
     pub mode: Value,
-    /// Address of the pageserver.
+    /// Connection string of the pageserver.
     pub pageserver_connstring: String,
-    /// `host:port` each.
+    /// Addresses, `host:port` each.
     pub safekeeper_connstrings: Vec<String>,
     /// Password for both kinds of storage.
     pub storage_auth_token: Option<String>,
-    /// Whether the catalog is left alone.
+    /// Whether the compute makes no catalog changes.
     pub skip_pg_catalog_updates: bool,
     /// Role objects, see [`SpecBuilder::role`].
     pub roles: Vec<Value>,
     /// Database objects, see [`SpecBuilder::database`].
     pub databases: Vec<Value>,
-    /// Settings: value and vartype by name, in the order written.
+    /// Settings: value and vartype by name, in the given order.
     pub settings: IndexMap<String, (String, String)>,
-    /// Keys that the API accepts.
+    /// Keys that the API accepts, as a JWKS document.
     pub jwks: Value,
-    /// Members added to the spec, or replacing those made here.
+    /// Members that are added to the spec or replace its own.
     pub extra: IndexMap<String, Value>,
 }
 
 impl fmt::Debug for SpecBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Roles may hold passwords, and the token is one.
+        // Roles may hold passwords, and the token is a secret too.
         f.debug_struct("SpecBuilder")
             .field("tenant_id", &self.tenant_id)
             .field("timeline_id", &self.timeline_id)
@@ -58,7 +58,7 @@ impl fmt::Debug for SpecBuilder {
 }
 
 impl SpecBuilder {
-    /// A primary on these endpoints. `port` is where Postgres is to listen, on 127.0.0.1 and in
+    /// A primary with these endpoints. Postgres will listen on `port`, on 127.0.0.1 and in
     /// `socket_dir`.
     #[must_use]
     pub fn new(
@@ -100,13 +100,13 @@ impl SpecBuilder {
         self.typed(name, value, "string")
     }
 
-    /// Sets a setting; of the vartypes only `string` is written in quotes (02).
+    /// Sets a setting; only values of vartype `string` are written in quotes (02).
     pub fn typed(&mut self, name: &str, value: &str, vartype: &str) -> &mut Self {
         self.settings.insert(name.to_owned(), (value.to_owned(), vartype.to_owned()));
         self
     }
 
-    /// Whether a crash of the machine may lose data; off makes throw-away computes faster.
+    /// Whether data must survive a crash of the machine; `false` makes temporary computes faster.
     pub fn durable(&mut self, durable: bool) -> &mut Self {
         self.typed("fsync", if durable { "on" } else { "off" }, "bool")
     }
@@ -125,8 +125,8 @@ impl SpecBuilder {
         self
     }
 
-    /// Has a pageserver asked over gRPC, for the basebackup and for leases; Postgres itself is
-    /// told of both URLs (06 §2.2).
+    /// Makes the compute use gRPC for the basebackup and for leases; Postgres itself gets both URLs
+    /// (06 §2.2).
     pub fn pageserver_over_grpc(&mut self, pageserver: &StandInPageserver) -> &mut Self {
         let urls = json!({"libpq_url": pageserver.connstring(), "grpc_url": pageserver.grpc_url()});
         self.member(
@@ -138,7 +138,7 @@ impl SpecBuilder {
         )
     }
 
-    /// Adds or replaces a member of the spec; `null` stays as `null`.
+    /// Adds or replaces a member of the spec; `null` is written as `null`.
     pub fn member(&mut self, name: &str, value: Value) -> &mut Self {
         self.extra.insert(name.to_owned(), value);
         self

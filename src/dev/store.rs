@@ -1,4 +1,4 @@
-//! What `compute_ctl dev` keeps between runs: the base archive of the stand-in pageserver.
+//! The files of `compute_ctl dev`; the base archive is kept between runs.
 //!
 //! ```text
 //! DIR/base.tar.gz   the base that is served; replaced only by a whole new one
@@ -7,8 +7,8 @@
 //! DIR/compute.log   log of the last run, unless it went to the terminal
 //! ```
 //!
-//! Invariants: a run that ends badly leaves the base of the last good one, and a folder that holds
-//! anything else is not touched.
+//! Invariants: a failed run keeps the base of the last good one, and a directory with any other
+//! files is not touched.
 
 use std::path::{Path, PathBuf};
 
@@ -23,30 +23,30 @@ use super::template::Template;
 use crate::os::children::Children;
 use crate::startup::pgdata::PgDataLock;
 
-/// The configuration document.
+/// File name of the configuration document.
 pub(crate) const CONFIG: &str = "compute.json";
-/// The log.
+/// File name of the log.
 pub(crate) const LOG: &str = "compute.log";
 const BASE: &str = "base.tar.gz";
 const PGDATA: &str = "pgdata";
-/// Beginnings of what a killed run may have left half-made.
+/// Prefixes of incomplete files that a killed run may have left.
 const HALF_MADE: [&str; 3] = ["initdb-", "template-", ".tmp"];
 /// Old content of PGDATA, which the next start deletes.
 const TRASH: &str = ".pgdata.trash-";
 
-/// The folder of a run, kept or temporary.
+/// The directory of a run, kept or temporary.
 #[derive(Debug)]
 pub(crate) struct Store {
     dir: PathBuf,
-    /// Deletes itself.
+    /// Deleted when dropped.
     _temporary: Option<TempDir>,
-    /// Keeps a second run away from a folder that is kept.
+    /// Prevents a second run in a kept directory.
     _lock: PgDataLock,
 }
 
 impl Store {
-    /// Opens the folder that was asked for, or makes a temporary one. The process has its final
-    /// user by now.
+    /// Opens the requested directory, or makes a temporary one. Call it after the process has
+    /// switched to its final user.
     pub(crate) fn open(data: Option<&Path>) -> anyhow::Result<Self> {
         let (dir, temporary) = match data {
             Some(dir) => (std::path::absolute(dir)?, None),
@@ -64,12 +64,12 @@ impl Store {
         Ok(Self { dir, _temporary: temporary, _lock: lock })
     }
 
-    /// Whether it is still there after the run.
+    /// Whether the directory remains after the run.
     pub(crate) const fn is_kept(&self) -> bool {
         self._temporary.is_none()
     }
 
-    /// A file or folder in it.
+    /// Path of a file or directory in it.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
@@ -79,7 +79,7 @@ impl Store {
         self.path(PGDATA)
     }
 
-    /// The base that the stand-in pageserver serves: that of the last run, or a fresh `initdb`.
+    /// The base that the stand-in pageserver serves: from the last run, or from a fresh `initdb`.
     pub(crate) async fn base(
         &self,
         server: &Server,
@@ -111,7 +111,7 @@ impl Store {
         Ok(Template { archive, checkpoint_lsn: facts.checkpoint_lsn })
     }
 
-    /// Takes the data directory back as the new base. It must have been shut down cleanly.
+    /// Packs the data directory as the new base. It must have been shut down cleanly.
     pub(crate) async fn take_back(&self) -> anyhow::Result<()> {
         let (pgdata, archive) = (self.pgdata(), self.path(BASE));
         let options = ArchiveOptions { durable: true, ..ArchiveOptions::default() };
@@ -120,7 +120,7 @@ impl Store {
     }
 }
 
-/// Who we are by now; often not who typed the command.
+/// The current user, which may differ from the user who started the command.
 fn me() -> String {
     let uid = nix::unistd::geteuid();
     match nix::unistd::User::from_uid(uid) {
@@ -129,8 +129,7 @@ fn me() -> String {
     }
 }
 
-/// Makes sure that everything in the folder is from earlier runs, then deletes what a killed one
-/// left half-made.
+/// Checks that all files in the directory are from earlier runs, then deletes the incomplete ones.
 fn sweep(dir: &Path) -> anyhow::Result<()> {
     let failed = || format!("could not look into the folder {}", dir.display());
     let mut half_made = Vec::new();
@@ -165,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_of_somebody_else_is_left_alone() {
+    fn a_folder_with_other_files_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["template-15.1.tar.gz", "config.json"] {
             std::fs::write(dir.path().join(name), "").unwrap();
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_run_left_half_made_goes() {
+    fn leftovers_of_a_killed_run_are_deleted() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["base.tar.gz", ".tmpAbc", ".pgdata.trash-7"] {
             std::fs::write(dir.path().join(name), "").unwrap();

@@ -1,10 +1,9 @@
-//! Teaches a vanilla Postgres `--sync-safekeepers` (06 §11.6).
+//! Adds `--sync-safekeepers` to a vanilla Postgres (06 §11.6).
 //!
-//! Layout: `<dir>/bin/postgres` is a shell script, the other programs beside it are links, and so
-//! are `<dir>/lib` and `<dir>/share`;
-//! `<dir>/{lsn,mode,journal}` are read and written by the script at each call, so behaviour can be
-//! switched while a daemon runs. For everything but the sync the script `exec`s the real server,
-//! so that the process the daemon knows is the postmaster itself.
+//! Layout: `<dir>/bin/postgres` is a shell script; the other programs beside it are links, and so
+//! are `<dir>/lib` and `<dir>/share`. The script accesses `<dir>/{lsn,mode,journal}` at each call,
+//! so the behaviour can be changed while a daemon runs. For all other options the script `exec`s
+//! the real server, so that the child of the daemon is the postmaster itself.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -56,7 +55,7 @@ esac
 exec "$real" "$@"
 "#;
 
-/// What `--sync-safekeepers` does.
+/// Behaviour of `--sync-safekeepers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncMode {
     /// Prints the LSN, exits with 0.
@@ -65,10 +64,9 @@ pub enum SyncMode {
     Exit(u8),
     /// Runs until a signal ends it.
     Hang,
-    /// Prints something that is no LSN, exits with 0.
+    /// Prints a text that is not an LSN, exits with 0.
     Garbage,
-    /// Exits with 1 until it was called more than so often, counted from the last
-    /// [`SyncWrapper::clear_journal`].
+    /// Exits with 1 for this many calls, counted from the last [`SyncWrapper::clear_journal`].
     FailFirst(u32),
 }
 
@@ -79,7 +77,7 @@ pub struct SyncCall {
     pub pgdata: String,
     /// `NEON_AUTH_TOKEN` in its environment.
     pub token: Option<String>,
-    /// What `PGDATA` held at that moment, sorted.
+    /// Content of `PGDATA` at that moment, sorted.
     pub files: Vec<String>,
 }
 
@@ -93,18 +91,18 @@ impl std::fmt::Debug for SyncCall {
     }
 }
 
-/// A program directory with a `postgres` that knows `--sync-safekeepers`.
+/// A program directory with a `postgres` that supports `--sync-safekeepers`.
 #[derive(Debug, Clone)]
 pub struct SyncWrapper {
     dir: PathBuf,
 }
 
 impl SyncWrapper {
-    /// Fills `dir` (made if missing; its parent must exist). The user that runs the daemon must be
-    /// able to reach it.
+    /// Fills `dir` (created if missing; its parent must exist). The user that runs the daemon must
+    /// have access to it.
     ///
     /// # Errors
-    /// The file system's; `AlreadyExists` if there is a wrapper in it.
+    /// Errors of the file system; `AlreadyExists` if `dir` already has a wrapper.
     pub fn create(dir: &Path, server: &Server) -> io::Result<Self> {
         let dir = std::path::absolute(dir)?;
         let bin = dir.join("bin");
@@ -120,7 +118,7 @@ impl SyncWrapper {
                 symlink(server.bin_dir.join(&name), bin.join(&name))?;
             }
         }
-        // As in the installation, libraries and extensions are found beside the programs.
+        // As in an installation, libraries and extensions are found beside the programs.
         for kind in ["lib", "share"] {
             let original = server.bin_dir.with_file_name(kind);
             if original.is_dir() {
@@ -131,7 +129,7 @@ impl SyncWrapper {
         wrapper.set_lsn(0)?;
         wrapper.set_mode(SyncMode::Ok)?;
         wrapper.clear_journal()?;
-        // The daemon may have stepped down from the user that made this.
+        // The daemon may run as another user than this process.
         fs::set_permissions(wrapper.dir.join("journal"), Permissions::from_mode(0o666))?;
         let script = replace(SCRIPT.as_bytes(), b"@DIR@", &quote(wrapper.dir.as_os_str()));
         let script = replace(&script, b"@REAL@", &quote(server.postgres.as_os_str()));
@@ -146,7 +144,7 @@ impl SyncWrapper {
         self.dir.join("bin/postgres")
     }
 
-    /// What the sync prints from now on.
+    /// Sets the LSN that the sync prints.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -154,7 +152,7 @@ impl SyncWrapper {
         self.put("lsn", &Lsn(lsn).to_string())
     }
 
-    /// What the sync does from now on.
+    /// Sets the behaviour of the sync.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -169,7 +167,7 @@ impl SyncWrapper {
         self.put("mode", &text)
     }
 
-    /// Forgets the calls so far.
+    /// Removes the recorded calls.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -177,7 +175,7 @@ impl SyncWrapper {
         fs::write(self.dir.join("journal"), "")
     }
 
-    /// The calls so far, oldest first.
+    /// The recorded calls, oldest first.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -199,7 +197,7 @@ impl SyncWrapper {
         Ok(calls)
     }
 
-    /// Replaces a file in one step, so that a call never reads half of it.
+    /// Replaces a file atomically, so that a call never reads half of it.
     fn put(&self, name: &str, text: &str) -> io::Result<()> {
         let partial = self.dir.join(format!(".{name}"));
         fs::write(&partial, format!("{text}\n"))?;
@@ -207,7 +205,7 @@ impl SyncWrapper {
     }
 }
 
-/// A word of POSIX shell in single quotes.
+/// Quotes a word for a POSIX shell in single quotes.
 fn quote(text: &OsStr) -> Vec<u8> {
     [b"'".as_slice(), &replace(text.as_bytes(), b"'", br"'\''"), b"'"].concat()
 }
@@ -233,7 +231,7 @@ mod tests {
 
     use super::*;
 
-    /// A wrapper in a folder with an awkward name, around a "server" that prints its arguments.
+    /// A wrapper in a directory with an awkward name, around a "server" that prints its arguments.
     fn set_up() -> (tempfile::TempDir, SyncWrapper) {
         let dir = tempfile::tempdir().unwrap();
         let bin_dir = dir.path().join("real bin's");
@@ -246,8 +244,8 @@ mod tests {
         (dir, wrapper)
     }
 
-    /// Through the shell: a program file written by this process could still be open in a child
-    /// of another test, and then it cannot be executed itself.
+    /// Runs it through the shell: a child of another test could hold a program file of this process
+    /// open, and then it could not be executed directly.
     fn run(wrapper: &SyncWrapper, args: &[&str], env: &[(&str, &str)]) -> Output {
         let mut command = Command::new("/bin/sh");
         command.arg(wrapper.postgres()).args(args).env_remove("PGDATA");
@@ -299,7 +297,7 @@ mod tests {
     fn a_hanging_sync_dies_of_sigterm() {
         let (_dir, wrapper) = set_up();
         wrapper.set_mode(SyncMode::Hang).unwrap();
-        // The process signalled is the shell, or already the sleep that took its place.
+        // The signal goes to the shell, or to the `sleep` that has replaced it.
         let script = r#"/bin/sh "$1" --sync-safekeepers & pid=$!
             until [ -s "$2" ]; do sleep 0.02; done
             kill -TERM $pid; wait $pid; exit $?"#;

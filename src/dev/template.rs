@@ -1,8 +1,8 @@
 //! Makes the first basebackup: runs `initdb` of a found server and packs the result (06 §11.2).
 //!
-//! The archive is kept under a name that holds the server's version, so [`Template::cached`]
-//! makes it once per directory. Invariant: the data directory `initdb` made is gone afterwards,
-//! and an archive with the final name is whole.
+//! The archive name contains the server's version, so [`Template::cached`] makes it once per
+//! directory. Invariant: afterwards the data directory of `initdb` is deleted, and an archive with
+//! the final name is complete.
 
 use std::io;
 use std::os::unix::fs::chown;
@@ -16,16 +16,16 @@ use super::facts::ArchiveFacts;
 use super::servers::Server;
 use crate::os::children::{Children, RunError};
 
-/// `initdb` takes about a second; a machine that needs this long has other trouble.
+/// `initdb` takes about a second; a machine that needs this long has another problem.
 const INITDB_LIMIT: Duration = Duration::from_secs(180);
-/// Superuser that the pipeline connects as.
+/// Superuser for the connections of the pipeline.
 const SUPERUSER: &str = "cloud_admin";
-/// How much of what `initdb` wrote goes into an error.
+/// Length of the output of `initdb` in an error.
 const QUOTED: usize = 2000;
-/// How much of it is kept at all.
+/// Limit for the output that is kept.
 const OUTPUT_LIMIT: usize = 64 << 10;
 
-/// The user that `initdb` runs as. Needed when the caller is root, because `initdb` refuses root.
+/// The user for `initdb`. Needed if the caller is root, because `initdb` refuses root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunAs {
     /// User id.
@@ -34,15 +34,15 @@ pub struct RunAs {
     pub gid: u32,
 }
 
-/// Why there is no template.
+/// The template could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
-    /// A folder could not be made, handed over or read.
+    /// A directory could not be created, handed over or read.
     #[error("cannot prepare a template in {}: {source}", path.display())]
     Io {
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
-        /// Why that failed.
+        /// Error of the system.
         source: io::Error,
     },
     /// `initdb` could not be run to its end.
@@ -51,11 +51,11 @@ pub enum TemplateError {
     /// `initdb` failed.
     #[error("{} failed ({status}): {output}", program.display())]
     Failed {
-        /// The program.
+        /// Path of the program.
         program: PathBuf,
-        /// How it ended.
+        /// Exit status.
         status: std::process::ExitStatus,
-        /// The end of what it wrote.
+        /// The end of its output.
         output: String,
     },
     /// The result could not be packed.
@@ -66,14 +66,14 @@ pub enum TemplateError {
 /// A packed, never started cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
-    /// The gzip tar.
+    /// Path of the gzip tar.
     pub archive: PathBuf,
-    /// Its checkpoint, for the safekeepers to answer.
+    /// Its checkpoint; the LSN that the safekeepers should report.
     pub checkpoint_lsn: u64,
 }
 
 impl Template {
-    /// The template in `dir` if an earlier call made it for this version, else a new one.
+    /// The template in `dir` if an earlier call made it for this version; otherwise makes one.
     ///
     /// # Errors
     /// As [`Template::build`].
@@ -88,13 +88,13 @@ impl Template {
         let found = blocking(move || ArchiveFacts::read(&path)).await;
         match found {
             Ok(facts) => Ok(Self { archive, checkpoint_lsn: facts.checkpoint_lsn }),
-            // Missing, cut short or foreign: a new one replaces it.
+            // Missing, truncated or foreign: a new one replaces it.
             _ => Self::build(server, dir, run_as, children).await,
         }
     }
 
-    /// Runs `initdb` below `dir` (which must exist and let the `run_as` user in) and leaves only
-    /// the archive there.
+    /// Runs `initdb` below `dir` (which must exist and be accessible to the `run_as` user) and
+    /// leaves only the archive there.
     ///
     /// # Errors
     /// See [`TemplateError`].
@@ -115,7 +115,8 @@ impl Template {
         let target = archive.clone();
         let summary = blocking(move || {
             let summary = archive::build(&data_dir, &target, &ArchiveOptions::default());
-            // Thousands of files: not on the runtime's own threads.
+            // The scratch directory has thousands of files: delete it off the runtime's own
+            // threads.
             drop(scratch);
             Ok(summary)
         })
@@ -125,7 +126,7 @@ impl Template {
     }
 }
 
-/// Where the template of this server is kept.
+/// Path of the template of this server.
 fn archive_path(server: &Server, dir: &Path) -> PathBuf {
     dir.join(format!("template-{}.tar.gz", server.version))
 }
@@ -148,7 +149,7 @@ async fn initdb(
         .args(["-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"])
         .args(["--wal-segsize=1", "--no-sync", "--no-instructions", "-D"])
         .arg(data_dir)
-        // The caller's folder may be closed to the user initdb runs as.
+        // The user of `initdb` may have no access to the caller's directory.
         .current_dir("/");
     if let Some(RunAs { uid, gid }) = run_as {
         command.uid(uid).gid(gid);
@@ -172,7 +173,7 @@ mod tests {
     use super::super::servers::choose;
     use super::*;
 
-    /// The server to test with, and the user if this is root. `None`: cannot be tested here.
+    /// The server for the tests, and the user if this is root. `None`: the test cannot run here.
     fn set_up() -> Option<(Server, Option<RunAs>)> {
         let server = choose(None).ok()?;
         if !nix::unistd::geteuid().is_root() {

@@ -1,11 +1,12 @@
-//! A small Postgres v3 server on loopback: accepts, greets, reads commands, asks a [`Handler`].
+//! A small Postgres v3 server on loopback: accepts, authenticates, reads commands, calls a
+//! [`Handler`].
 //!
-//! Both protocols end in the same place: a simple query and an executed statement hand the
-//! handler one command text (06 §3.4). Like a pageserver it remembers only the last parsed text
-//! and takes neither parameters nor portals.
+//! Both query protocols are handled alike: a simple query and an executed statement pass one
+//! command text to the handler (06 §3.4). Like a pageserver, it keeps only the last parsed text and
+//! supports neither parameters nor portals.
 //!
-//! Invariant: one connection's trouble (garbage, a reset, a client that goes away) ends that
-//! connection only.
+//! Invariant: an error on one connection (invalid input, a reset, a closed connection) ends only
+//! that connection.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -22,27 +23,27 @@ use tokio_util::task::AbortOnDropHandle;
 use super::framing::{Peer, garbage, take_cstr};
 use super::journal::{Event, Journal};
 
-/// From accept to the end of authentication.
+/// Limit from accept to the end of authentication.
 const GREETING_LIMIT: Duration = Duration::from_secs(60);
 /// Storage servers drop connections that are idle for ten minutes (06 §3.7).
 const IDLE_LIMIT: Duration = Duration::from_secs(600);
-/// Connections at a time; more are closed at once. A compute needs a handful.
+/// Limit for open connections; further ones are closed at once. A compute needs only a few.
 pub(super) const MAX_CONNECTIONS: usize = 128;
-/// Pause after a failed accept, which is nearly always a lack of file descriptors.
+/// Pause after a failed accept, which is nearly always due to a lack of file descriptors.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How a command ended, when the connection itself is well.
+/// How a command ended, if the connection itself has no error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Answered to the end.
+    /// The answer is complete.
     Done,
-    /// Answered with an `ErrorResponse`; in the extended protocol all is skipped up to Sync.
+    /// The answer is an `ErrorResponse`; the extended protocol skips all messages up to Sync.
     Failed,
-    /// Close the connection; what was written before still arrives, nothing after it.
+    /// Close the connection; earlier output still arrives, later output does not.
     Hangup,
 }
 
-/// What a handler may know about the connection it answers on.
+/// Properties of the connection that a handler can read.
 #[derive(Debug)]
 pub(crate) struct Session {
     /// Startup parameters in the order sent.
@@ -57,9 +58,9 @@ impl Session {
     }
 }
 
-/// What a stand-in server does with connections and commands.
+/// Behaviour of a stand-in server.
 pub(crate) trait Handler: Send + Sync + 'static {
-    /// Whether a new connection is served; else it is closed before the first byte.
+    /// Whether to serve a new connection; if not, it is closed before the first byte.
     fn admits(&self) -> bool {
         true
     }
@@ -91,10 +92,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Listens on 127.0.0.1, on `port` or, for 0, on a free one.
+    /// Listens on 127.0.0.1, on `port`, or on a free port if it is 0.
     ///
     /// # Errors
-    /// The port is taken or may not be used.
+    /// The port is in use or not permitted.
     pub(crate) async fn start<H: Handler>(port: u16, handler: Arc<H>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let port = listener.local_addr()?.port();
@@ -104,13 +105,13 @@ impl Server {
         Ok(Self { port, journal, stop, task: AbortOnDropHandle::new(task) })
     }
 
-    /// The port it listens on.
+    /// The port that it listens on.
     #[must_use]
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// What clients did so far; a shared handle.
+    /// Actions of clients so far; a shared handle.
     #[must_use]
     pub(crate) fn journal(&self) -> Journal {
         self.journal.clone()
@@ -119,7 +120,7 @@ impl Server {
     /// Stops listening, closes all connections and returns when both are done.
     pub(crate) async fn shutdown(self) {
         self.stop.cancel();
-        // The task only fails if it panicked or was aborted; it is over in either case.
+        // The task fails only if it panicked or was aborted; in either case it has ended.
         let _ended = self.task.await;
     }
 }
@@ -168,7 +169,7 @@ async fn converse<H: Handler>(
     handler: &H,
     journal: &Journal,
 ) -> io::Result<()> {
-    // Nagle plus delayed ACK would cost 40 ms a turn.
+    // Nagle's algorithm with delayed ACK would cost 40 ms a turn.
     stream.set_nodelay(true)?;
     let mut peer = Peer::new(stream);
     let greeting = greet(number, &mut peer, handler, journal);
@@ -224,7 +225,7 @@ async fn converse<H: Handler>(
     Ok(())
 }
 
-/// Startup and password; `None` when the connection is to be closed.
+/// Startup and password; `None` if the connection must be closed.
 async fn greet<H: Handler>(
     number: u64,
     peer: &mut Peer,
@@ -342,7 +343,7 @@ mod tests {
         assert_eq!(refused.as_db_error().unwrap().message(), "as you wish");
         let refused = client.copy_out("fail").await.err().unwrap();
         assert_eq!(refused.code().unwrap().code(), "08006");
-        // Both protocols go on after an error.
+        // Both protocols continue after an error.
         client.simple_query("again").await.unwrap();
 
         let journal = server.journal();
@@ -364,11 +365,11 @@ mod tests {
         assert_eq!(server.journal().passwords(), ["wrong", "right"]);
     }
 
-    /// Sends raw bytes, closes the sending side, and returns all that came back.
+    /// Sends raw bytes, closes the sending side, and returns all bytes received.
     async fn talk(port: u16, bytes: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
         let mut back = Vec::new();
-        // The server may reset as soon as it has seen enough.
+        // The server may reset the connection before it has read all bytes.
         if stream.write_all(bytes).await.is_ok() {
             let _closed = stream.shutdown().await;
         }

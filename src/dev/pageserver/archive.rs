@@ -1,4 +1,4 @@
-//! The archive that both protocols send, and the behaviour that both are told.
+//! The archive and the behaviour that both protocols share.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,13 +12,13 @@ use tokio::sync::mpsc;
 
 use crate::dev::faults::PageserverBehaviour;
 
-/// Chunks read ahead of the socket.
+/// Number of chunks read ahead of the socket.
 const READ_AHEAD: usize = 4;
 
 pub(super) type SharedBehaviour = Arc<Mutex<PageserverBehaviour>>;
 
 /// Reads the archive in chunks of `size` bytes on a blocking thread, inflated unless the client
-/// takes gzip. The thread ends when the receiver is dropped.
+/// accepts gzip. The thread ends when the receiver is dropped.
 pub(super) fn read_archive(
     path: &Path,
     gzip: bool,

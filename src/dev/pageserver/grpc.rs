@@ -1,9 +1,9 @@
 //! The gRPC side of the stand-in pageserver (06 §5, §11.4): the same archive, faults and lease
 //! answers as over libpq.
 //!
-//! Strict like the libpq side: what a real pageserver would refuse is refused here, too. Every call
-//! goes into the journal as its metadata (as startup parameters), its token (as password) and the
-//! request (as command).
+//! Strict like the libpq side: requests that a real pageserver would refuse are refused here too.
+//! The journal records of every call its metadata (as startup parameters), its token (as password)
+//! and the request (as command).
 
 use std::pin::Pin;
 use std::time::SystemTime;
@@ -26,7 +26,7 @@ use crate::storage::page_api::{
     LeaseLsnResponse, Timestamp,
 };
 
-/// What one connection is answered with.
+/// State shared by the calls of one connection.
 #[derive(Clone)]
 pub(super) struct GrpcSession {
     pub behaviour: SharedBehaviour,
@@ -71,7 +71,7 @@ impl PageService for GrpcSession {
         }
         let chunks = read_archive(&archive, gzip, chunk)
             .map_err(|error| Status::not_found(format!("no basebackup here: {error}")))?;
-        // An empty chunk, which a client must pass over, and then what the fault leaves of it all.
+        // Sends an empty chunk, which a client must skip, and then the data that the fault leaves.
         let empty = stream::iter([Ok(Bytes::new())]);
         let limit = fault.as_ref().map_or(u64::MAX, Fault::limit);
         let archive = empty.chain(limited(chunks, limit));
@@ -114,8 +114,7 @@ impl PageService for GrpcSession {
 }
 
 impl GrpcSession {
-    /// What comes before every answer: the journal, the checks of 06 §5.2, the delay. Returns the
-    /// shard.
+    /// Steps before every answer: the journal, the checks of 06 §5.2, the delay. Returns the shard.
     async fn greet(&self, metadata: &MetadataMap, command: String) -> Result<String, Status> {
         let mut headers = Vec::new();
         for header in metadata.iter() {
@@ -162,7 +161,7 @@ impl GrpcSession {
     }
 }
 
-/// The request as the journal has it.
+/// The request in the format of the journal.
 fn describe(request: &GetBaseBackupRequest) -> String {
     let mut text = format!("GetBaseBackup {}", Lsn(request.lsn));
     for (given, word) in [(request.replica, " replica"), (request.full, " full")] {
@@ -178,7 +177,7 @@ fn describe(request: &GetBaseBackupRequest) -> String {
     text
 }
 
-/// The first bytes of an archive.
+/// The first `limit` bytes of an archive.
 fn limited(
     chunks: mpsc::Receiver<std::io::Result<Bytes>>,
     limit: u64,
@@ -199,7 +198,7 @@ fn limited(
     })
 }
 
-/// What follows the bytes of the archive; nothing when all is well.
+/// The item after the bytes of the archive; `None` without a fault.
 async fn the_end(fault: Option<Fault>, hangup: CancellationToken) -> Option<Result<Bytes, Status>> {
     match fault? {
         Fault::DropAfter(_) => {

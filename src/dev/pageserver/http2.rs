@@ -1,7 +1,7 @@
 //! Accepts HTTP/2 connections for the gRPC side of the stand-in pageserver.
 //!
-//! Connections are served one by one, without a server framework around them, so that a fault can
-//! close one of them at any moment.
+//! Connections are served individually, without a server framework, so that a fault can close one
+//! of them at any time.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -45,7 +45,7 @@ impl Http2Server {
     /// Stops listening, closes all connections and returns when both are done.
     pub(super) async fn shutdown(self) {
         self.stop.cancel();
-        // The task only fails if it panicked or was aborted; it is over in either case.
+        // The task fails only if it panicked or was aborted; in either case it has ended.
         let _ended = self.task.await;
     }
 }
@@ -91,7 +91,8 @@ async fn accept(
 async fn serve(stream: TcpStream, session: GrpcSession) {
     let (hangup, journal, number) =
         (session.hangup.clone(), session.journal.clone(), session.connection);
-    // Nagle plus delayed ACK would cost 40 ms a turn; without it a test is only slower.
+    // Nagle's algorithm with delayed ACK would cost 40 ms a turn; if this fails, a test is only
+    // slower.
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(PageServiceServer::new(session));
     let connection =

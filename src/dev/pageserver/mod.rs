@@ -1,9 +1,9 @@
-//! Stand-in pageserver: serves one archive file as basebackup, over libpq and, on another port, over
-//! gRPC, and can be told to fail.
+//! Stand-in pageserver: serves one archive file as basebackup, over libpq and, on another port,
+//! over gRPC, and can simulate faults.
 //!
-//! The archive is read in chunks while it is sent, so memory does not grow with it. Faults that
-//! concern the stream are used up by `basebackup` commands, [`Fault::Refuse`] by connections, so
-//! that a script of faults meets the client's attempts one by one whatever else it asks.
+//! The archive is read in chunks while it is sent, so memory does not depend on its size. Faults of
+//! the stream are consumed by `basebackup` commands, [`Fault::Refuse`] by connections, so that a
+//! script of faults matches the client's attempts one by one, whatever other requests it sends.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -26,12 +26,12 @@ mod archive;
 mod grpc;
 mod http2;
 
-/// Payload of one `CopyData`.
+/// Payload size of one `CopyData`.
 const CHUNK: usize = 64 * 1024;
-/// Payload of one gRPC message, as of a real pageserver (06 §5.3).
+/// Payload size of one gRPC message, as on a real pageserver (06 §5.3).
 const GRPC_CHUNK: usize = 256 * 1024;
 
-/// What a stand-in pageserver starts with.
+/// Initial settings of a stand-in pageserver.
 #[derive(Clone, Default)]
 pub struct PageserverOptions {
     /// The gzip tar to serve; see [`super::archive::build`].
@@ -64,7 +64,7 @@ impl StandInPageserver {
     /// Listens on 127.0.0.1.
     ///
     /// # Errors
-    /// The port is taken.
+    /// The port is in use.
     pub async fn start(options: PageserverOptions) -> io::Result<Self> {
         let behaviour = Arc::new(Mutex::new(PageserverBehaviour {
             archive: options.archive,
@@ -80,37 +80,37 @@ impl StandInPageserver {
         Ok(Self { server, grpc, behaviour })
     }
 
-    /// The port on which it speaks libpq.
+    /// The port for libpq.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.server.port()
     }
 
-    /// The port on which it speaks gRPC; always a free one.
+    /// The port for gRPC; always a free one.
     #[must_use]
     pub fn grpc_port(&self) -> u16 {
         self.grpc.port
     }
 
-    /// The address for gRPC as a spec names it.
+    /// The gRPC address in the form that a spec has.
     #[must_use]
     pub fn grpc_url(&self) -> String {
         format!("grpc://no_user@127.0.0.1:{}", self.grpc_port())
     }
 
-    /// The address as a spec names it, without password.
+    /// The libpq address in the form that a spec has, without password.
     #[must_use]
     pub fn connstring(&self) -> String {
         format!("postgresql://no_user@127.0.0.1:{}", self.port())
     }
 
-    /// What clients did over libpq.
+    /// Actions of clients over libpq.
     #[must_use]
     pub fn journal(&self) -> Journal {
         self.server.journal()
     }
 
-    /// What clients did over gRPC: metadata as startup parameters, calls as commands.
+    /// Actions of clients over gRPC: metadata as startup parameters, calls as commands.
     #[must_use]
     pub fn grpc_journal(&self) -> Journal {
         self.grpc.journal.clone()
@@ -121,25 +121,25 @@ impl StandInPageserver {
         change(&mut self.behaviour.lock());
     }
 
-    /// Replaces all faults by one: for the next `times` occasions, or for ever with `None`.
+    /// Replaces all faults by one, for the next `times` occasions, or without a limit for `None`.
     pub fn set_fault(&self, fault: Fault, times: Option<u32>) {
         self.clear_faults();
         self.then_fault(fault, times);
     }
 
-    /// Adds a fault that begins when those before it are used up.
+    /// Adds a fault that starts when the earlier ones are consumed.
     pub fn then_fault(&self, fault: Fault, times: Option<u32>) {
         if times != Some(0) {
             self.behaviour.lock().faults.push_back((fault, times));
         }
     }
 
-    /// From now on all goes well.
+    /// Removes all faults.
     pub fn clear_faults(&self) {
         self.behaviour.lock().faults.clear();
     }
 
-    /// Serves another archive from the next command on; streams under way keep theirs.
+    /// Serves another archive from the next command on; current streams are not affected.
     pub fn set_archive(&self, archive: &Path) {
         self.behaviour.lock().archive = archive.to_owned();
     }

@@ -11,7 +11,7 @@ use super::*;
 const BACKUP: &str = "basebackup 51b0c7e2a94d4c06b3f7d1e8a2640f9c \
                       e7d25a1c90b84f3fa6120c4b8d93f57e 0/2A3B4C8 --gzip";
 
-/// The plain content, and a server for its gzip form.
+/// Plain content, and a server of its gzip form.
 async fn start() -> (tempfile::TempDir, Vec<u8>, StandInPageserver) {
     let dir = tempfile::tempdir().unwrap();
     let plain: Vec<u8> = (0..400_000_u32).flat_map(|n| n.wrapping_mul(n).to_le_bytes()).collect();
@@ -30,7 +30,7 @@ async fn client(server: &StandInPageserver) -> Result<Client, tokio_postgres::Er
     Ok(client)
 }
 
-/// The payload received, and how it ended.
+/// Returns the received payload and the end of the stream.
 async fn fetch(
     server: &StandInPageserver,
     command: &str,
@@ -74,7 +74,7 @@ async fn serves_the_archive_packed_and_plain() {
     std::fs::write(&other, "short").unwrap();
     server.set_archive(&other);
     assert_eq!(fetch(&server, BACKUP).await.0, b"short");
-    // A broken archive is an error, not an end.
+    // A broken archive is an error, not an end of stream.
     let (_, end) = fetch(&server, BACKUP.trim_end_matches(" --gzip")).await;
     assert!(message(end).starts_with("cannot read the archive"));
     server.set_archive(&dir.path().join("none"));
@@ -88,7 +88,7 @@ async fn faults_in_the_stream() {
     let packed = std::fs::read(dir.path().join("base.tar.gz")).unwrap();
     let text = || "storage says no".to_owned();
     let half = packed.len() / 2;
-    // Fault, bytes that arrive, whether the server says why.
+    // Fault, number of bytes that arrive, and whether the server sends an error.
     let cases = [
         (Fault::Error(text()), 0, true),
         (Fault::ErrorAfter(half as u64, text()), half, true),
@@ -106,7 +106,7 @@ async fn faults_in_the_stream() {
         }
         assert!(fetch(&server, BACKUP).await.1.is_ok(), "{fault:?} only once");
     }
-    // These look like a success on the wire; the payload is what is wrong.
+    // These look like a success in the protocol; only the payload is wrong.
     let cases = [(Fault::Empty, 0), (Fault::Truncated(100_000), 100_000)];
     for (fault, bytes) in cases {
         server.set_fault(fault.clone(), None);
@@ -124,7 +124,7 @@ async fn faults_in_the_stream() {
 async fn an_error_after_copy_done_is_sent() {
     let (_dir, _plain, server) = start().await;
     server.set_fault(Fault::ErrorAfterCopyDone("too late".to_owned()), None);
-    // This client stops listening at CopyDone, so the bytes themselves are looked at.
+    // This client stops reading at CopyDone, so the test checks the bytes themselves.
     let mut stream = raw(&server).await;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut query = vec![b'Q'];
