@@ -1,11 +1,11 @@
-//! LSN leases of a static compute, as metrics (06 W10).
+//! Metrics of the LSN leases of a static compute (06 W10).
 
 use std::fmt::Display;
 use std::time::SystemTime;
 
 use prometheus::{GaugeVec, IntCounterVec, Opts, Registry};
 
-/// No series before the first request.
+/// The metrics; they have no series before the first request.
 #[derive(Debug, Clone)]
 pub struct LeaseMetrics {
     expiry: GaugeVec,
@@ -13,7 +13,7 @@ pub struct LeaseMetrics {
 }
 
 impl LeaseMetrics {
-    /// Fails only if another family has one of the names.
+    /// Registers the families. Fails only if another family has one of the names.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let expiry = GaugeVec::new(
             Opts::new(
@@ -31,7 +31,7 @@ impl LeaseMetrics {
         Ok(Self { expiry, requests })
     }
 
-    /// A lease was granted.
+    /// Records a granted lease.
     pub fn granted(
         &self,
         shard: impl Display,
@@ -44,18 +44,18 @@ impl LeaseMetrics {
         self.set(shard, pageserver, lsn, since_epoch.as_secs_f64());
     }
 
-    /// A lease was refused for good.
+    /// Records a permanent refusal.
     pub fn refused(&self, shard: impl Display, pageserver: &str, lsn: impl Display) {
         self.requests.with_label_values(&["refused"]).inc();
         self.set(shard, pageserver, lsn, 0.0);
     }
 
-    /// A request failed and will be tried again; a lease that there was runs on.
+    /// Records a failed request that will be repeated; an existing lease stays valid.
     pub fn failed(&self) {
         self.requests.with_label_values(&["failed"]).inc();
     }
 
-    /// Other pageservers count from here on.
+    /// Removes all series, because other pageservers are used from now on.
     pub fn forget(&self) {
         self.expiry.reset();
     }

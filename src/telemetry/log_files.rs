@@ -1,7 +1,7 @@
 //! Log files of Lakebase mode (04 §16 no. 5): one line of JSON per event, a file per day.
 //!
-//! The same events as on stderr, by the same filter, but without the lines of Postgres. They go
-//! through a [`LogSink`] of their own, so a disk that stalls holds up nobody.
+//! The same events as on stderr, with the same filter, but without the lines of Postgres. They have
+//! a separate [`LogSink`], so a stalled disk delays no other output.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -20,30 +20,30 @@ use tracing_subscriber::registry::LookupSpan;
 use super::sink::LogSink;
 use crate::env::LOG_DIRECTORY;
 
-/// The day follows.
+/// Prefix of the file names; the day follows.
 const PREFIX: &str = "pgcctl.";
-/// Files that stay when a new one is begun, that one included.
+/// Number of files kept when a new one is started, including the new one.
 const KEPT: usize = 2;
 
-/// Instance id and compute id, once there is a spec.
+/// Instance id and compute id, once a spec is known.
 static IDS: OnceLock<(String, String)> = OnceLock::new();
 
-/// From here on every line says whose it is. The first call counts.
+/// Adds both ids to every line from now on. Only the first call has an effect.
 pub fn identify(instance_id: &str, compute_id: &str) {
     let _ = IDS.set((instance_id.to_owned(), compute_id.to_owned()));
 }
 
-/// The sink for the files in a directory, which is made if need be.
+/// The sink for the files in a directory, which is created if necessary.
 ///
 /// # Errors
-/// The directory cannot be made.
+/// The directory cannot be created.
 pub fn open(directory: &Path) -> anyhow::Result<LogSink> {
     fs::create_dir_all(directory)
         .with_context(|| format!("could not create {LOG_DIRECTORY} {}", directory.display()))?;
     Ok(LogSink::new(DailyFiles::new(directory.to_owned()))?)
 }
 
-/// A file per day, in UTC; an existing one is appended to.
+/// One file per day, in UTC; an existing one is appended to.
 #[derive(Debug)]
 struct DailyFiles {
     directory: PathBuf,
@@ -60,7 +60,7 @@ impl DailyFiles {
         let today = (self.today)();
         if self.open.as_ref().is_some_and(|(day, _)| *day != today) {
             self.open = None;
-            // One more is about to come.
+            // A new file is about to be created.
             delete_oldest(&self.directory, KEPT - 1);
         }
         let (_, file) = match &mut self.open {
@@ -85,7 +85,7 @@ impl Write for DailyFiles {
     }
 }
 
-/// Best effort: by time of creation, where the file system knows it.
+/// Best effort: sorts by time of creation, if the file system provides it.
 fn delete_oldest(directory: &Path, kept: usize) {
     let Ok(listing) = fs::read_dir(directory) else { return };
     let mut files: Vec<_> = listing
@@ -103,7 +103,7 @@ fn delete_oldest(directory: &Path, kept: usize) {
     }
 }
 
-/// One event as one line of JSON.
+/// Formats one event as one line of JSON.
 #[derive(Debug)]
 pub(super) struct JsonLine;
 
@@ -126,7 +126,7 @@ where
     }
 }
 
-/// The members in the documented order, a space after each colon and comma.
+/// The members in the documented order, with a space after each colon and comma.
 fn line(now: DateTime<Utc>, level: &str, module: &str, message: &str) -> String {
     let (instance_id, compute_id) =
         IDS.get().map_or(("", ""), |(instance, compute)| (instance, compute));

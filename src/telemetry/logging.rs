@@ -8,8 +8,8 @@ use tracing_subscriber::{EnvFilter, fmt, registry};
 use super::log_files::JsonLine;
 use super::sink::LogSink;
 
-/// Sends all events to the sink, and as lines of JSON to that of the log files, if there are any.
-/// `levels` is the value of `RUST_LOG`; unset or unparsable means `info`.
+/// Sends all events to the sink, and as lines of JSON to the sink of the log files, if any.
+/// `levels` is the value of `RUST_LOG`; if it is unset or invalid, the level is `info`.
 pub fn init(levels: Option<&str>, sink: LogSink, files: Option<LogSink>) {
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
@@ -21,7 +21,7 @@ pub fn init(levels: Option<&str>, sink: LogSink, files: Option<LogSink>) {
     log_panics();
 }
 
-/// Panics are logged as errors, with the place, inside a span (01 §20.1).
+/// Logs panics as errors, with their location, inside a span (01 §20.1).
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();

@@ -1,11 +1,11 @@
 //! The Prometheus registry (03 §10).
 //!
-//! Every family of the document is registered at once, those included whose events come from
-//! services that a compute may not have: readers rely on counters that are 0 from the first scrape
-//! on. Whoever counts something gets a method or a counter here; names and labels are nowhere else.
+//! Every family of the document is registered at once, including families of services that a
+//! compute may lack: readers rely on counters that are 0 from the first scrape on. Each event has a
+//! method or a counter here; no other module has names and labels.
 //!
-//! Invariant: families whose series change their labels (status, extensions, start) are exchanged
-//! under the lock that a scrape holds, so that no scrape sees half an exchange.
+//! Invariant: families whose series change their labels (status, extensions, start) are replaced
+//! under the lock that a scrape holds, so that no scrape sees an incomplete replacement.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use reqwest::StatusCode;
 use super::lease_metrics::LeaseMetrics;
 use crate::state::ComputeStatus;
 
-/// Set while compiling through the environment variable `BUILD_TAG` (01 §2).
+/// Set at compile time from the environment variable `BUILD_TAG` (01 §2).
 pub const BUILD_TAG: &str = match option_env!("BUILD_TAG") {
     Some(tag) => tag,
     None => "latest",
@@ -31,7 +31,7 @@ pub const BUILD_TAG: &str = match option_env!("BUILD_TAG") {
 /// Content type of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
-/// The order of the document; what it does not know comes after.
+/// The order of the document; families that it lacks come last.
 const ORDER: [&str; 15] = [
     "compute_ctl_up",
     "compute_installed_extensions",
@@ -50,11 +50,11 @@ const ORDER: [&str; 15] = [
     "pg_cctl_attached",
 ];
 
-/// All metric families of the process. Clones count into the same ones.
+/// All metric families of the process. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
-    /// Taken by a scrape and by whoever exchanges series; holds what is computed at a scrape.
+    /// Locked by a scrape and by each replacement of series; holds the values computed at a scrape.
     exchange: Arc<Mutex<AtScrape>>,
     up: IntGaugeVec,
     installed_extensions: IntGaugeVec,
@@ -63,21 +63,21 @@ pub struct Metrics {
     db_migration_failed: IntCounterVec,
     /// Bytes of log files in `PGDATA/log` (04 §10.4).
     pub audit_log_dir_size: IntGauge,
-    /// Milliseconds since Postgres was last seen to answer; 0 after each good check.
+    /// Milliseconds since Postgres last answered; 0 after each successful check.
     pub pg_current_downtime_ms: IntGauge,
-    /// Milliseconds in which Postgres did not answer, all together.
+    /// Total milliseconds in which Postgres did not answer.
     pub pg_downtime_ms: IntCounter,
-    /// Prewarms of the local file cache that were begun.
+    /// Started prewarms of the local file cache.
     pub lfc_prewarms: IntCounter,
-    /// Those that ended as `failed`.
+    /// Prewarms that ended as `failed`.
     pub lfc_prewarm_errors: IntCounter,
-    /// Offloads of the state of the local file cache that were begun.
+    /// Started offloads of the state of the local file cache.
     pub lfc_offloads: IntCounter,
-    /// Those that ended as `failed`.
+    /// Offloads that ended as `failed`.
     pub lfc_offload_errors: IntCounter,
-    /// Calls of `/refresh_configuration`, whatever they were answered.
+    /// Calls of `/refresh_configuration`, whatever the answer.
     pub pagestream_request_errors: IntCounter,
-    /// Statements of a configuration that SQLSTATE 57014 ended; counted in Lakebase mode.
+    /// Statements of a configuration that ended with SQLSTATE 57014; counted in Lakebase mode.
     pub configure_statement_timeouts: IntCounter,
     attached: IntGaugeVec,
     basebackup_bytes: IntGauge,
@@ -119,7 +119,7 @@ pub struct Attachment<'a> {
     pub timeline_id: &'a str,
 }
 
-/// Makes families and registers them.
+/// Creates families and registers them.
 struct Registrar {
     registry: Registry,
 }
@@ -247,8 +247,7 @@ impl Metrics {
                 ),
                 &["phase"],
             )?)?,
-            // Without labels; a vector all the same, so that there is no series without a
-            // certificate.
+            // Has no labels, but is a vector so that there is no series without a certificate.
             certificate_days: new.keep(GaugeVec::new(
                 Opts::new(
                     "compute_ctl_tls_certificate_expiry_days",
@@ -259,19 +258,19 @@ impl Metrics {
         })
     }
 
-    /// What is behind it is whole at any moment.
+    /// Locks out scrapes, or another replacement of series.
     fn exchange(&self) -> MutexGuard<'_, AtScrape> {
         self.exchange.lock()
     }
 
-    /// Shows a status: exactly one series of `compute_ctl_up` at a time (01 §14.4).
+    /// Sets the status: exactly one series of `compute_ctl_up` exists at a time (01 §14.4).
     pub fn set_status(&self, status: ComputeStatus) {
         let _no_scrape = self.exchange();
         self.up.reset();
         self.up.with_label_values(&[BUILD_TAG, &status.to_string()]).set(1);
     }
 
-    /// Shows what a collection has found, in place of what the one before found (03 W13).
+    /// Replaces the series of the previous collection of extensions (03 W13).
     pub fn set_installed_extensions(&self, found: &[InstalledExtension]) {
         let _no_scrape = self.exchange();
         self.installed_extensions.reset();
@@ -283,23 +282,23 @@ impl Metrics {
         }
     }
 
-    /// Counts one try to reach the control plane; without a status there was no answer.
+    /// Counts one try to reach the control plane; `None` as status means no answer.
     pub fn count_cplane_request(&self, rpc: &str, status: Option<StatusCode>) {
         self.cplane_requests.with_label_values(&[rpc, &status_label(status)]).inc();
     }
 
-    /// Counts one try to download `<extension>.tar.zst`; without a status there was no answer.
+    /// Counts one try to download `<extension>.tar.zst`; `None` as status means no answer.
     pub fn count_remote_ext_request(&self, filename: &str, status: Option<StatusCode>) {
         let status = status_label(status);
         self.remote_ext_requests.with_label_values(&[status.as_str(), filename]).inc();
     }
 
-    /// Counts the migration that failed.
+    /// Counts a failed migration.
     pub fn count_failed_migration(&self, migration_id: &str) {
         self.db_migration_failed.with_label_values(&[migration_id]).inc();
     }
 
-    /// Shows what the compute is attached to; Lakebase mode with an instance id only.
+    /// Sets the series with the ids of the compute; only in Lakebase mode with an instance id.
     pub fn set_attached(&self, to: Attachment<'_>) {
         let _no_scrape = self.exchange();
         self.attached.reset();
@@ -307,12 +306,12 @@ impl Metrics {
         self.attached.with_label_values(&labels).set(1);
     }
 
-    /// Shows how far the basebackup is.
+    /// Sets the received bytes of the basebackup.
     pub fn set_basebackup_bytes(&self, bytes: u64) {
         self.basebackup_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Shows how long the start has taken so far, and its parts.
+    /// Sets the duration of the start so far, and of its parts.
     pub fn set_startup<'a>(
         &self,
         total: Duration,
@@ -325,8 +324,8 @@ impl Metrics {
         }
     }
 
-    /// Shows how many days are left until this moment, counted anew at each scrape; nothing for
-    /// `None`.
+    /// Sets the end of validity, from which each scrape computes the days left; `None` removes the
+    /// series.
     pub fn set_certificate_expiry(&self, not_after: Option<DateTime<Utc>>) {
         self.exchange().certificate_expiry = not_after;
     }
@@ -348,7 +347,7 @@ impl Metrics {
     }
 }
 
-/// Families come sorted by name, and stay so after those of the document.
+/// Families arrive sorted by name; those that the document lacks stay sorted at the end.
 fn in_order(mut families: Vec<MetricFamily>) -> Vec<MetricFamily> {
     families.sort_by_key(|family| {
         ORDER.iter().position(|name| *name == family.name()).unwrap_or(ORDER.len())
@@ -356,12 +355,12 @@ fn in_order(mut families: Vec<MetricFamily>) -> Vec<MetricFamily> {
     families
 }
 
-/// `200 OK`, or `unknown` where there was no answer.
+/// `200 OK`, or `unknown` without an answer.
 fn status_label(status: Option<StatusCode>) -> String {
     status.map_or_else(|| "unknown".to_owned(), |status| status.to_string())
 }
 
-/// Days until a moment, with their fraction; negative when it is over.
+/// Days until a time, with a fraction; negative if it has passed.
 fn days_until(moment: DateTime<Utc>, now: DateTime<Utc>) -> f64 {
     (moment - now).as_seconds_f64() / 86_400.0
 }

@@ -1,4 +1,4 @@
-//! What the program says about itself: log and metrics.
+//! The output of the program about itself: log and metrics.
 
 pub(crate) mod lease_metrics;
 pub mod log_files;

@@ -1,26 +1,26 @@
-//! What others sent, in our log.
+//! Makes text from outside safe for the log.
 //!
-//! Rule: whatever a client, a tenant or a document sends is logged through [`shown`], which cuts it
-//! at [`LONGEST`] bytes, and the control characters of every line that leaves the program are
-//! escaped by [`escaped`]: in our own lines by [`super::sink`], in those of Postgres by
-//! [`crate::postgres::log`]. So a request cannot fill the disk that keeps the log, and
-//! no text can move the cursor of a terminal, or overwrite what stands before it.
+//! Rule: text from a client, a tenant or a document is logged through [`shown`], which cuts it at
+//! [`LONGEST`] bytes, and [`escaped`] escapes the control characters of every line that leaves the
+//! program: [`super::sink`] calls it for our own lines, [`crate::postgres::log`] for those of
+//! Postgres. So a request cannot fill the disk that keeps the log, and no text can move the cursor
+//! of a terminal or overwrite earlier output.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-/// Bytes of one text of others in one line of the log.
+/// Limit in bytes for one text from outside in one line of the log.
 pub(crate) const LONGEST: usize = 256;
 
 /// A text, cut at a number of bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shown<'a> {
     start: &'a str,
-    /// Bytes of the whole, if this is not the whole.
+    /// Length of the whole text in bytes, if it was cut.
     cut: Option<usize>,
 }
 
-/// The text, or its first [`LONGEST`] bytes and how many there are.
+/// The text, or its first [`LONGEST`] bytes and its full length.
 pub(crate) fn shown(text: &str) -> Shown<'_> {
     shown_to(text, LONGEST)
 }
@@ -57,9 +57,9 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// A line without control characters other than tab, and other than the line feed if it may have
-/// some. Those of ASCII and the C1 ones, which some terminals obey, too, become `\x1b`, `\r`,
-/// `\u{9b}`; bytes that are not UTF-8 pass as they are.
+/// Escapes all control characters of a line except tab, and except line feeds if they are allowed.
+/// ASCII and C1 control characters, which some terminals obey too, become `\x1b`, `\r`, `\u{9b}`;
+/// bytes that are not UTF-8 are kept.
 pub(crate) fn escaped(line: &[u8], may_have_line_feeds: bool) -> Cow<'_, [u8]> {
     let is_bad = |at: usize| -> Option<usize> {
         match line.get(at)? {

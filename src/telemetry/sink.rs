@@ -1,12 +1,12 @@
-//! The one way out to stderr, which never makes anybody wait.
+//! The only output to stderr, which never blocks a caller.
 //!
-//! Our own log and Postgres' log (01 §20) are both queued here and written by one thread. A
-//! reader of our stderr that stalls therefore stalls neither Postgres nor the daemon: when the
-//! byte budget is used up, lines are dropped and counted, and one line tells how many were lost
-//! as soon as the writer gets through again.
+//! Our own log and Postgres' log (01 §20) are both queued here and written by one thread. So a
+//! stalled reader of our stderr delays neither Postgres nor the daemon: when the byte budget is
+//! used up, lines are dropped and counted, and one line reports their number as soon as the writer
+//! continues.
 //!
-//! Invariant: [`LogSink::write`] takes a short mutex and nothing else; one item is written in
-//! one piece, so lines of different sources never mix.
+//! Invariant: [`LogSink::write`] only takes a short mutex; each item is written in one piece, so
+//! lines of different sources never mix.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -21,14 +21,14 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::shown::escaped;
 
-/// Writing out our own log at the end of the process.
+/// Limit for writing our own log at the end of the process.
 pub const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
-/// Bytes that may wait for the writer: enough for a burst of several of the longest messages.
+/// Bytes that may be queued: enough for a burst of several of the longest messages.
 const BUDGET: usize = 4 << 20;
 
-/// Clonable handle to the writer thread. The thread writes what is queued and ends when the
-/// last handle is dropped.
+/// Clonable handle to the writer thread. The thread writes all queued items and ends when the last
+/// handle is dropped.
 #[derive(Clone)]
 pub struct LogSink(Arc<Handle>);
 
@@ -38,23 +38,23 @@ struct Handle {
 
 struct Shared {
     queue: Mutex<Queue>,
-    /// Something to do for the writer.
+    /// Signalled when an item is queued for the writer.
     work: Condvar,
-    /// The writer has nothing left to do.
+    /// Signalled when the writer has finished all items.
     idle: Condvar,
 }
 
 #[derive(Default)]
 struct Queue {
     items: VecDeque<Vec<u8>>,
-    /// Bytes queued and being written.
+    /// Bytes queued or being written.
     bytes: usize,
     budget: usize,
-    /// Items in the hands of the writer.
+    /// Whether the writer has taken items that it has not finished.
     writing: bool,
-    /// Dropped and not yet told.
+    /// Dropped items that no line has reported yet.
     untold: u64,
-    /// Dropped in all.
+    /// Dropped items in total.
     dropped: u64,
     closed: bool,
 }
@@ -100,7 +100,7 @@ impl LogSink {
         self.0.shared.lock().dropped
     }
 
-    /// Blocks until everything queued is written, at most `limit`. Returns whether it is.
+    /// Blocks until everything queued is written, for at most `limit`. Returns whether it is.
     pub fn flush(&self, limit: Duration) -> bool {
         let shared = &self.0.shared;
         let until = Instant::now() + limit;
@@ -151,21 +151,21 @@ impl Shared {
                 self.work.wait(&mut queue);
                 continue;
             }
-            // What was dropped came after what is queued now, so it is told after it.
+            // Items were dropped after the queued ones, so the report follows them.
             let items = std::mem::take(&mut queue.items);
             let untold = std::mem::take(&mut queue.untold);
             queue.writing = true;
             drop(queue);
             let mut lost = 0;
             for item in &items {
-                // A reader that went away (EPIPE) must not end the daemon.
+                // A reader that closed the pipe (EPIPE) must not end the daemon.
                 lost += u64::from(out.write_all(item).is_err());
                 let mut queue = self.lock();
                 queue.bytes = queue.bytes.saturating_sub(item.len());
             }
             if untold > 0 {
                 let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ");
-                // Nothing to be done if this fails: it is counted in `dropped` all the same.
+                // An error here is ignored: `dropped` counts the items anyway.
                 let _ = writeln!(out, "{now}  WARN log reader too slow: {untold} lines dropped");
             }
             let _ = out.flush();
@@ -176,8 +176,8 @@ impl Shared {
     }
 }
 
-/// Collects what one event writes and queues it as one item when it is dropped, with control
-/// characters escaped.
+/// Collects the output of one event and queues it as one item when dropped, with control characters
+/// escaped.
 #[derive(Debug)]
 pub struct EventWriter {
     sink: LogSink,
@@ -199,7 +199,7 @@ impl Drop for EventWriter {
     fn drop(&mut self) {
         if !self.buffer.is_empty() {
             let event = std::mem::take(&mut self.buffer);
-            // What others sent may be in it.
+            // The event may contain text from outside.
             let clean = match escaped(&event, true) {
                 Cow::Owned(clean) => Some(clean),
                 Cow::Borrowed(_) => None,
@@ -225,7 +225,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// Passes each write on, and waits for a permit before each when there is a gate.
+    /// Forwards each write; with a gate, waits for a permit before each.
     struct Out {
         gate: Option<mpsc::Receiver<()>>,
         seen: mpsc::Sender<String>,

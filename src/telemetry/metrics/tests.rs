@@ -15,7 +15,7 @@ fn one_series_tells_the_status() {
     }
 }
 
-/// Never none and never two, however the scrape falls.
+/// A scrape sees exactly one series, whatever its timing.
 #[test]
 fn a_scrape_never_falls_into_an_exchange() {
     let metrics = Metrics::new().unwrap();
@@ -52,7 +52,7 @@ fn a_collection_of_extensions_replaces_the_one_before() {
     );
 }
 
-/// Labels sorted by name, statuses as the document writes them.
+/// Labels are sorted by name, statuses have the form of the document.
 #[test]
 fn labelled_counters() {
     let metrics = Metrics::new().unwrap();
