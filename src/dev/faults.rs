@@ -24,9 +24,9 @@ pub enum Fault {
     DropAfter(u64),
     /// `ErrorResponse` after this many bytes; over gRPC `Internal`, here and below.
     ErrorAfter(u64, String),
-    /// `ErrorResponse` after the whole archive, in the place of `CopyDone`.
+    /// `ErrorResponse` after the whole archive, instead of `CopyDone`.
     ErrorAfterArchive(String),
-    /// `ErrorResponse` after `CopyDone`, in the place of `CommandComplete`.
+    /// `ErrorResponse` after `CopyDone`, instead of `CommandComplete`.
     ErrorAfterCopyDone(String),
     /// Bytes that are not gzip, then a normal end.
     Garbage,

@@ -16,8 +16,8 @@ use crate::state::ComputeStatus;
 /// Interval between updates of the bar.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Prints a line for the user. Errors are ignored: the reader may be gone, as in `compute_ctl dev |
-/// head`, and the compute continues.
+/// Prints a line for the user. Errors are ignored: the reader may have closed the pipe, as in
+/// `compute_ctl dev | head`, and the compute continues.
 pub(super) fn say(line: impl Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

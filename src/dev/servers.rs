@@ -86,8 +86,8 @@ impl Places {
         }
     }
 
-    /// All usable servers, newest first; of equal versions the first in order. Runs each `postgres
-    /// --version`, so it blocks for a few milliseconds per installation.
+    /// All usable servers, newest first; of equal versions the first in order. Runs each
+    /// `postgres --version`, so it blocks for a few milliseconds per installation.
     #[must_use]
     pub fn find(&self) -> Vec<Server> {
         self.search().0

@@ -1,4 +1,4 @@
-//! Client programs of the installation, pointed at the managed Postgres.
+//! Client programs of the installation, connected to the managed Postgres.
 //!
 //! The connection target is given on the command line or in variables set here; libpq variables
 //! from the environment of this process (`PGHOSTADDR`, `PGSERVICE`, …) are removed.
@@ -17,7 +17,7 @@ const LIBPQ: &str = "PG";
 /// First host and port, and the user, of `--connstr`, as far as it names them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Address {
-    /// Name, number, or directory of the socket.
+    /// Host name, address, or directory of the socket.
     pub host: Option<String>,
     /// Port.
     pub port: Option<u16>,

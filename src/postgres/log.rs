@@ -134,7 +134,7 @@ fn starts_message(line: &[u8]) -> bool {
         })
 }
 
-/// The last lines, shared with the task.
+/// The last lines of the log, shared with the task.
 type Tail = Arc<Mutex<VecDeque<String>>>;
 
 /// The task that reads one child's stderr. Dropping the collector does not stop the task; it ends

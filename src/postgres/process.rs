@@ -131,7 +131,7 @@ impl PostgresProcess {
         self.child.wait().await
     }
 
-    /// Sends a signal to the postmaster; does nothing when it has been reaped.
+    /// Sends a signal to the postmaster; has no effect if it has been reaped.
     ///
     /// # Errors
     /// The signal is not allowed.

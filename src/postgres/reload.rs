@@ -77,7 +77,9 @@ pub(crate) async fn confirmed(
     match seen {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
-            tracing::warn!("Postgres was told to reload, but cannot be watched doing it: {error}");
+            tracing::warn!(
+                "Postgres was told to reload, but the reload cannot be confirmed: {error}"
+            );
             Ok(())
         }
         Err(_) => Err(ReloadError::NotConfirmed { postmaster, path: conf.to_owned(), limit }),

@@ -71,7 +71,7 @@ pub struct StopOutcome {
 /// The child could not be reaped.
 #[derive(Debug, thiserror::Error)]
 pub enum StopError {
-    /// Not even SIGKILL ended it in time (it hangs in the kernel).
+    /// Even SIGKILL did not end the child in time (it hangs in the kernel).
     #[error("process {0} did not end, not even by SIGKILL")]
     Survived(i32),
     /// The status cannot be read.

@@ -27,19 +27,19 @@ const SLOW_NOTICE: Duration = Duration::from_secs(10);
 /// How long to wait and how often to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BasebackupLimits {
-    /// Connecting and authenticating, per address.
+    /// Limit for connecting and authenticating, per address.
     pub connect: Duration,
-    /// From the command to the first byte. The server may wait 300 s for the LSN (06 §3.7).
+    /// Limit from the command to the first byte. The server may wait 300 s for the LSN (06 §3.7).
     pub first_byte: Duration,
     /// A try that fails after this long without a single byte counts as slow; at most two slow
     /// tries are made for each pageserver. Equals the time that a server itself waits: one that
     /// hangs up earlier is most likely being moved.
     pub slow: Duration,
-    /// Between two chunks.
+    /// Limit between two chunks.
     pub stall: Duration,
-    /// Retries after the first try.
+    /// Number of retries after the first try.
     pub retries: u32,
-    /// Before the first retry; each further one is 1.5 times as long.
+    /// Pause before the first retry; each further one is 1.5 times as long.
     pub first_pause: Duration,
     /// Interval between log lines about a try in progress.
     pub progress: Duration,
@@ -70,7 +70,7 @@ pub(crate) struct BasebackupStats {
     pub millis: u64,
 }
 
-/// A connection that is being opened before it is needed. Dropping it gives it up.
+/// A connection that is opened before it is needed. Dropping it closes it.
 #[derive(Debug)]
 pub(crate) struct EarlyConnection {
     task: AbortOnDropHandle<(Result<PageserverConnection, FetchError>, Instant)>,

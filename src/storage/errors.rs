@@ -1,4 +1,4 @@
-//! Why a base backup or the unpacking of its archive failed, and whether trying again can help.
+//! Errors of a base backup and of unpacking its archive, and whether another try can help.
 
 use std::io;
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ pub(crate) struct BasebackupError {
     pub source: FetchError,
 }
 
-/// Why one try failed. Peers are named as `host:port`; no text holds a password.
+/// Why one try failed. Peers are named as `host:port`; no text contains a password.
 #[derive(Debug, Error)]
 pub(crate) enum FetchError {
     /// The map has no shard 0.
@@ -52,7 +52,7 @@ pub(crate) enum FetchError {
     /// The token goes into an HTTP header, which cannot hold every character.
     #[error("storage_auth_token has characters that cannot be sent in an HTTP header")]
     BadToken,
-    /// The server wants a password and the spec has none.
+    /// The server asks for a password and the spec has none.
     #[error(
         "password missing: pageserver {0} asks for one, and the spec has no storage_auth_token"
     )]

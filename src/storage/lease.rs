@@ -33,7 +33,7 @@ pub(crate) type Specs = watch::Receiver<Option<Arc<ParsedSpec>>>;
 /// How long to wait for and between requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseLimits {
-    /// Connecting and answering.
+    /// Limit for connecting and answering.
     pub request: Duration,
     /// A lease is renewed this long before its end, or after half of its duration, whichever is
     /// later.

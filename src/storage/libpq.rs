@@ -1,4 +1,4 @@
-//! A connection to a pageserver over libpq, just enough for one base backup (06 §3).
+//! A connection to a pageserver over libpq, with the minimum for one base backup (06 §3).
 //!
 //! Uses the message encoders of `postgres-protocol` instead of `tokio-postgres`, because three
 //! things are out of reach there: seeing the messages after CopyDone (an error after the archive

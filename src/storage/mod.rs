@@ -3,9 +3,9 @@
 //! ```text
 //! safekeepers::check ── sync_verdict (pure)            the LSN, or "run the full sync"
 //!
-//! basebackup::get_basebackup ── rotation (pure)        retries: whom, when, how long
+//! basebackup::get_basebackup ── rotation (pure)        retries: which server, when
 //!   └─ target ─► connection ──chunks──► unpack         one try
-//!      (who)     libpq | grpc           inflate ──pipe──► tree
+//!      (server)  libpq | grpc           inflate ──pipe──► tree
 //!                                       (thread)          (thread, writes below PGDATA)
 //!
 //! lease::start ── lease_request                        a static compute: keep its LSN

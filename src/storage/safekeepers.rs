@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(servers[0].seen("query ").len(), 1);
     }
 
-    /// Everything here made the original panic or is close to it (06 W11, W12).
+    /// Replies that made the original panic, and similar ones (06 W11, W12).
     #[tokio::test]
     async fn odd_replies_are_failures_of_that_safekeeper() {
         for act in [

@@ -155,7 +155,7 @@ fn pause_before_retry(retry: u32) -> Duration {
     }
 }
 
-/// The sync after Postgres was reaped: one try, bounded.
+/// The sync after Postgres was reaped: one try within `limit`.
 pub(crate) async fn sync_once(request: SyncRequest<'_>, limit: Duration) -> Result<Lsn, SyncError> {
     require_support(request.install).await?;
     run_within(&request, limit).await

@@ -7,7 +7,7 @@ use crate::spec::ComputeSpec;
 use crate::spec::wire::AuditLogLevel;
 
 const PGAUDIT: &str = "pgaudit";
-/// Writes the audit records into files of their own.
+/// Library that writes the audit records into separate files.
 const TO_FILE: &str = "pgauditlogtofile";
 
 /// Appends the block for the audit level of the spec.

@@ -103,7 +103,7 @@ async fn any_message_size_will_do() {
     }
 }
 
-/// Every way to fail, each followed by a good try, in a directory without leftovers.
+/// Each transient failure, followed by a good try that must find a clean directory.
 #[tokio::test]
 async fn transient_failures_are_tried_again_in_a_clean_directory() {
     let leftover = gzip(&tar(&[("leftover", b"1")]));

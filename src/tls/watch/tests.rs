@@ -135,7 +135,7 @@ async fn a_renewal_without_an_event_is_found_by_the_poll() {
     finds(&mut watch, &known, &next).await;
 }
 
-/// Waits until the task has looked at files that cannot, or can, be used.
+/// Waits until the task has read files that are, or are not, usable.
 async fn has_looked(watch: &PairWatch, usable: bool) {
     let deadline = Instant::now() + PATIENCE;
     while watch.seen.borrow().failure.is_none() != usable {
