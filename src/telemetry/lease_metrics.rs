@@ -55,7 +55,7 @@ impl LeaseMetrics {
         self.requests.with_label_values(&["failed"]).inc();
     }
 
-    /// Removes all series, because other pageservers are used from now on.
+    /// Removes the series of all leases, because other pageservers are used from now on.
     pub fn forget(&self) {
         self.expiry.reset();
     }

@@ -198,7 +198,7 @@ fn limited(
     })
 }
 
-/// The item after the bytes of the archive; `None` without a fault.
+/// The item after the bytes of the archive; `None` for a normal end.
 async fn the_end(fault: Option<Fault>, hangup: CancellationToken) -> Option<Result<Bytes, Status>> {
     match fault? {
         Fault::DropAfter(_) => {
