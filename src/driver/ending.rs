@@ -1,9 +1,9 @@
-//! The one way out (01 §18): stop Postgres, reap it, sync the safekeepers if that is right, tell
-//! whoever waits, stay for a while, leave with the documented code.
+//! The only way out (01 §18): stop Postgres, reap it, sync the safekeepers if that is safe, answer
+//! the waiting requests, linger, exit with the documented code.
 //!
-//! Invariants: safekeepers are synced only after Postgres was reaped, never when it never ran and
-//! never after a signal (a successor may be running, a sync would throw it out). Everything here
-//! is bounded, and a signal cuts all of it short.
+//! Invariants: safekeepers are synced only after Postgres was reaped, never if it never ran and
+//! never after a signal (a successor may be running, and a sync would throw it out). Every step is
+//! bounded, and a signal cuts it short.
 
 use std::future::Future;
 use std::os::unix::process::ExitStatusExt;
@@ -27,14 +27,14 @@ use crate::startup;
 use crate::state::{ComputeStatus, Event};
 use crate::storage::sync::{self, SyncError};
 
-/// How long a failed start can be looked at (01 §8.2).
+/// How long the process stays after a failed start, so that the error can be read (01 §8.2).
 const LINGER_FAILED: Duration = Duration::from_secs(30);
 /// How long the process stays after a fast terminate (01 §18.1).
 const LINGER_FAST: Duration = Duration::from_secs(30);
 /// Enough to deliver an answer (01 §18.1).
 const LINGER_IMMEDIATE: Duration = Duration::from_millis(300);
 
-/// Why the compute ends, with what is left of it.
+/// Why the compute ends, with the parts of it that still exist.
 #[derive(Debug)]
 pub(super) enum Ending {
     /// `/terminate` of an empty compute.
@@ -46,14 +46,14 @@ pub(super) enum Ending {
     StartFailed {
         /// Why.
         error: anyhow::Error,
-        /// Present if it got that far; it may have ended by itself.
+        /// Present if the start got that far; Postgres may have ended by itself.
         postgres: Option<PostgresProcess>,
-        /// Who brought the spec.
+        /// Receives the outcome of `/configure`, if that brought the spec.
         reply: ConfigureReply,
     },
     /// Postgres ended by itself.
     PostgresExited {
-        /// How.
+        /// The exit status of Postgres.
         status: std::io::Result<ExitStatus>,
         /// Reaped, its log not yet drained.
         postgres: PostgresProcess,
@@ -72,7 +72,7 @@ pub(super) enum Ending {
     },
     /// SIGINT, SIGTERM or SIGQUIT.
     Signal {
-        /// Present if it was running.
+        /// Present if Postgres was running.
         postgres: Option<PostgresProcess>,
     },
 }
@@ -123,7 +123,7 @@ impl Driver {
                     Stopped::ByLadder(Ok(status)) => {
                         self.sync_and_leave(exit_code(&Ok(status)), Some(reply)).await
                     }
-                    // Told in the log already. A sync would not be safe now.
+                    // Already logged. A sync would not be safe now.
                     Stopped::ByLadder(Err(error)) => {
                         let text = format!("could not stop Postgres: {error}");
                         self.leave(NO_LSN, Some(text), FAILURE, Some(reply)).await
@@ -136,7 +136,7 @@ impl Driver {
                 let _ = self.node.apply(Event::PostgresExited);
                 match self.stop(&mut postgres, &StopLadder::graceful(&timeouts.postgres)).await {
                     Stopped::ByLadder(_) => {
-                        // Somebody may have asked for the end at the same time.
+                        // A `/terminate` may have come at the same time.
                         let _ = self.node.end(NO_LSN, None);
                         self.drain_requests(NO_LSN);
                         FAILURE
@@ -147,7 +147,7 @@ impl Driver {
         }
     }
 
-    /// A signal: nothing but Postgres and the children counts, and there are few seconds for it
+    /// Ends after a signal: stops only Postgres and the children, since only a few seconds are left
     /// (01 §18.3).
     async fn end_by_signal(&mut self, postgres: Option<PostgresProcess>) -> u8 {
         let _ = self.node.apply(Event::Signal);
@@ -162,7 +162,7 @@ impl Driver {
         self.node.params.signal_exit_code
     }
 
-    /// Stops Postgres by a ladder; a signal that comes meanwhile makes it a shorter one.
+    /// Stops Postgres by a ladder; a signal during the stop switches to a shorter one.
     async fn stop(&self, postgres: &mut PostgresProcess, ladder: &StopLadder) -> Stopped {
         let timeouts = &self.node.params.timeouts;
         let outcome = tokio::select! {
@@ -189,7 +189,7 @@ impl Driver {
         self.stop.ladder(timeouts.stop_on_signal, &timeouts.postgres)
     }
 
-    /// After a signal: Postgres goes within `--stop-timeout`, after a second one at once.
+    /// After a signal: stops Postgres within `--stop-timeout`, after a second signal at once.
     async fn stop_within_timeout(&self, postgres: &mut PostgresProcess) {
         let (ladder, limits) = self.hurried();
         if let Err(error) = postgres.stop(&ladder, self.stop.at_once.cancelled(), &limits).await {
@@ -231,7 +231,7 @@ impl Driver {
                 },
             }
         }
-        // Not only Postgres may have left one: the sync before it runs in PGDATA, too.
+        // Not only Postgres may have left a core dump: the sync before it also runs in PGDATA.
         if self.or_signal(self.crash_evidence()).await.is_none() {
             return self.signalled();
         }
@@ -240,13 +240,13 @@ impl Driver {
         self.linger(rest, FAILURE, terminated).await
     }
 
-    /// Postgres is reaped: sync, tell, stay, leave (01 §18.4).
+    /// After Postgres is reaped: sync, answer, linger, exit (01 §18.4).
     async fn sync_and_leave(&mut self, code: u8, reply: Option<oneshot::Sender<Terminated>>) -> u8 {
         let Some(synced) = self.or_signal(self.sync()).await else { return self.signalled() };
         let (terminated, error, code) = match synced {
             None => (NO_LSN, None, code),
             Some(Ok(lsn)) => (Terminated { lsn: Some(lsn) }, None, code),
-            // Not a failure of this compute: the next start will bring the safekeepers together.
+            // Not a failure of this compute: the next start syncs the safekeepers.
             Some(Err(error @ SyncError::Unsupported(_))) => {
                 tracing::warn!("the safekeepers were not synced: {error}");
                 (NO_LSN, None, code)
@@ -262,7 +262,7 @@ impl Driver {
         self.leave(terminated, error, code, reply).await
     }
 
-    /// Tells whoever waits, stays, leaves.
+    /// Answers the waiting requests, lingers, returns the exit code.
     async fn leave(
         &mut self,
         terminated: Terminated,
@@ -285,7 +285,7 @@ impl Driver {
         self.linger(rest, code, terminated).await
     }
 
-    /// Core dumps, while they are there: the next start throws PGDATA away.
+    /// Reports core dumps now, because the next start deletes PGDATA.
     fn crash_evidence(&self) -> impl Future<Output = ()> + use<> {
         let node = Arc::clone(&self.node);
         async move {
@@ -301,7 +301,7 @@ impl Driver {
         }
     }
 
-    /// The sync of the end; none for a compute that is no primary.
+    /// The final sync; `None` for a compute that is not a primary.
     fn sync(&self) -> impl Future<Output = Option<Result<Lsn, SyncError>>> + use<> {
         let node = Arc::clone(&self.node);
         async move {
@@ -312,7 +312,7 @@ impl Driver {
         }
     }
 
-    /// `None` if a signal came first; then the work is not even begun.
+    /// Runs `work`, unless a signal comes first: then returns `None` and drops the work.
     async fn or_signal<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
@@ -321,7 +321,7 @@ impl Driver {
         }
     }
 
-    /// Requests that came in while the compute was ending.
+    /// Answers requests that arrived while the compute was ending.
     fn drain_requests(&mut self, terminated: Terminated) {
         while let Ok(request) = self.requests.try_recv() {
             if let Request::Terminate { reply } = request {
@@ -330,8 +330,8 @@ impl Driver {
         }
     }
 
-    /// Stays, so that status and error can be fetched. A signal ends it at once; so does, soon, a
-    /// `/terminate` of a compute whose start failed.
+    /// Stays, so that status and error can be fetched. A signal ends it at once; a `/terminate` of
+    /// a compute whose start failed ends it soon.
     async fn linger(&mut self, how_long: Duration, code: u8, terminated: Terminated) -> u8 {
         let mut until = tokio::time::Instant::now() + how_long;
         loop {

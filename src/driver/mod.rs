@@ -1,11 +1,10 @@
 //! The driver: the one task that changes the compute.
 //!
-//! It takes a compute through its life: wait for a spec, start, supervise, end. One thing at a time;
-//! whatever is being done is given up when a signal comes, and everything that waits inside it has
-//! a deadline. What happens while Postgres runs is in `running` and `promote`, how it ends in
-//! [`ending`].
+//! It takes a compute through its life: wait for a spec, start, supervise, end. It does one thing
+//! at a time; a signal abandons the current work, and every wait inside that work has a deadline.
+//! `running` and `promote` hold what happens while Postgres runs, [`ending`] how it ends.
 //!
-//! Every `select!` looks for a signal first, so that nothing new is begun after one.
+//! Every `select!` checks for a signal first, so that no work begins after one.
 
 pub(crate) mod ending;
 mod promote;
@@ -32,7 +31,8 @@ pub use task::Driver;
 use task::{ConfigureReply, InitDeadline, init_deadline};
 
 impl Driver {
-    /// The receiver is the one that came with the node, and `first` the spec that it was given.
+    /// `requests` is the receiver that came with the node, `first` the spec that the node was
+    /// given.
     pub fn new(
         node: Arc<ComputeNode>,
         first: Option<AcceptedSpec>,
@@ -76,7 +76,7 @@ impl Driver {
         };
         match request {
             Some(Request::Configure { spec, reply }) => {
-                // Fails only if a signal came in between, which is noticed right after.
+                // Fails only if a signal came in between; the next `select!` sees it.
                 let _ = self.node.begin_start();
                 Ok((spec, Some(reply)))
             }

@@ -1,4 +1,4 @@
-//! From a replica to a primary (07 §5.3), one more thing that the driver does to a running Postgres.
+//! The promotion of a replica to a primary (07 §5.3), as the driver carries it out.
 //!
 //! ```text
 //!  mode, prewarm ─► file staged ─► WAL replayed ─► safekeepers announced ─► pg_promote ─┐
@@ -9,13 +9,13 @@
 //!                                                  catalog: completed, or failed for good
 //! ```
 //!
-//! The status stays as it is all the time (01 §17). Invariants: the new spec is in force from the
-//! moment when the server is known to have left recovery, so that the end of a primary is that of a
-//! primary; before that a failure leaves the replica with its old configuration. A `pg_promote()`
-//! that gave no clear answer leaves the promotion [`Promotion::Unclear`], which is resolved before
-//! anything else is done to the server ([`Running::resolve_unclear_promotion`]). Where it cannot be
-//! resolved any more, because the server has ended or there is no time, it counts as none: the
-//! safekeepers are not synced, as another primary may be there already.
+//! A promotion does not change the status (01 §17). Invariants: the new spec is in force from the
+//! moment when the server is known to have left recovery, so that the compute ends as a primary
+//! does; a failure before that leaves the replica with its old configuration. A `pg_promote()`
+//! without a clear answer leaves the promotion [`Promotion::Unclear`], which is resolved before
+//! anything else is done to the server ([`Running::resolve_unclear_promotion`]). If it can no
+//! longer be resolved, because the server has ended or no time is left, it counts as not promoted:
+//! the safekeepers are not synced, since another primary may already exist.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -38,12 +38,12 @@ use crate::spec::wire::ComputeMode;
 use crate::sql::APPLY_CONFIG;
 use crate::sql::standby::Standby;
 
-/// The name in [`failpoints`].
+/// Failpoint just before `pg_promote()`.
 const FAILPOINT: &str = "compute-promotion";
-/// Of the call that gives no clear answer.
+/// Failpoint after `pg_promote()`, which then gives no clear answer.
 const FAILPOINT_AFTER: &str = "compute-promotion-unclear";
 
-/// A server that has left recovery, and what is still to be done to it.
+/// A server that has left recovery, and the steps that remain.
 struct Primary {
     session: Standby,
     staged: StagedConf,
@@ -52,7 +52,7 @@ struct Primary {
 }
 
 impl Running<'_> {
-    /// Serves the attempt to its end, unless Postgres or the compute comes to its end before.
+    /// Works on the attempt until it ends, Postgres ends, or the compute ends.
     pub(super) async fn promote(&mut self, attempt: Attempt) -> Flow {
         let driver = &mut *self.driver;
         let node = Arc::clone(&driver.node);
@@ -116,8 +116,8 @@ impl Running<'_> {
         Flow::GoOn
     }
 
-    /// Finds out whether an earlier promotion has succeeded after all, before the server is given
-    /// another configuration, or is stopped. If it has, its spec is the one in force.
+    /// Finds out whether an earlier promotion has succeeded after all, before the server gets
+    /// another configuration or is stopped. If so, the promotion's spec is the one in force.
     pub(super) async fn resolve_unclear_promotion(&mut self) {
         let Promotion::Unclear { spec } = self.promotion.clone() else { return };
         let node = Arc::clone(&self.driver.node);
@@ -145,8 +145,8 @@ impl Running<'_> {
         }
     }
 
-    /// Drops the overrides of a promoted server, before it is given another configuration, which
-    /// they would outrank.
+    /// Drops the overrides of a promoted server before it gets another configuration, which they
+    /// would override.
     pub(super) async fn drop_overrides(&mut self) -> anyhow::Result<()> {
         if matches!(self.promotion, Promotion::Done { overrides: true }) {
             let node = Arc::clone(&self.driver.node);
@@ -157,19 +157,20 @@ impl Running<'_> {
             };
             tokio::select! {
                 biased;
-                // The caller notices.
+                // The caller checks for the signal.
                 () = self.driver.stop.requested.cancelled() => return Ok(()),
                 retracted = retracted => retracted
                     .context("could not take back what was set for the promotion")?,
             }
             self.promotion = Promotion::Done { overrides: false };
-            // What they hid is in force with the next reload only.
+            // The settings that they hid take effect only with the next reload.
             self.fully_applied = false;
         }
         Ok(())
     }
 
-    /// Nothing makes a running primary a replica again.
+    /// True for a spec that is not a primary's after a promotion: a running primary cannot become a
+    /// replica again.
     pub(super) fn is_from_before_promotion(&self, spec: &ParsedSpec) -> bool {
         self.promotion.is_done() && !spec.is_primary()
     }
@@ -183,7 +184,7 @@ async fn standby(node: &ComputeNode) -> anyhow::Result<Standby> {
     Standby::connect(&config, deadlines, params.timeouts.promotion).await
 }
 
-/// The steps up to a server that can be written to.
+/// The steps that make the server writable.
 async fn become_primary(
     change: &Change<'_>,
     wish: &PromotionRequest,
@@ -197,7 +198,7 @@ async fn become_primary(
     check_prewarm(&node.lfc.prewarm_state())?;
     node.step(PromotePhase::WaitForWal.name());
     tracing::info!("promoting the replica once it has replayed {}", wish.wal_flush_lsn);
-    // While nothing is touched: what Postgres would refuse is found here.
+    // Before anything is touched: the check finds what Postgres would refuse.
     let staged = async { change.stage().await.context("the spec cannot be put in force") };
     let caught_up = async {
         let session = standby(node).await?;
@@ -208,12 +209,12 @@ async fn become_primary(
     let (staged, (mut session, position, lsn_wait_time_ms)) = tokio::try_join!(staged, caught_up)?;
 
     let began = Instant::now();
-    // An earlier attempt may have been successful after its time was over.
+    // An earlier attempt may have succeeded after its deadline.
     if position.in_recovery {
         node.step(PromotePhase::SetSafekeepers.name());
         promotion.set_overrides();
         if let Err(error) = announce(change, &mut session).await {
-            // An earlier `pg_promote()` may be under way: then what is there stays, as below.
+            // An earlier `pg_promote()` may be under way: then its overrides stay, as below.
             if !promotion.is_unclear() {
                 promotion.taken_back(take_back(change, &mut session).await);
             }
@@ -221,8 +222,8 @@ async fn become_primary(
         }
         node.step(PromotePhase::PgPromote.name());
         *promotion = Promotion::Unclear { spec: wish.spec.clone() };
-        // The announcement stays after a failure: the server may still leave recovery, and must
-        // not take commits then that no safekeeper has. To a replica it means nothing.
+        // The announcement stays after a failure: the server may still leave recovery, and must not
+        // then take commits that no safekeeper has. A replica ignores it.
         promote(node, &session).await?;
     } else {
         session.assume_announced();
@@ -231,7 +232,7 @@ async fn become_primary(
     Ok(Primary { session, staged, lsn_wait_time_ms, pg_promote_time_ms })
 }
 
-/// Calls `pg_promote()`. Without a clear answer another session is asked what has become of it.
+/// Calls `pg_promote()`. If the answer is not clear, asks another session for the outcome.
 async fn promote(node: &ComputeNode, session: &Standby) -> anyhow::Result<()> {
     if failpoints::hit(FAILPOINT_AFTER).await.is_some() {
         session.promote_unwatched().await?;
@@ -248,7 +249,7 @@ async fn promote(node: &ComputeNode, session: &Standby) -> anyhow::Result<()> {
     }
 }
 
-/// One attempt to prewarm must have ended, however (07 §5.3 step 1).
+/// A prewarm must have ended, with any outcome (07 §5.3 step 1).
 fn check_prewarm(state: &PrewarmState) -> anyhow::Result<()> {
     match state {
         PrewarmState::NotPrewarmed => bail!("compute NotPrewarmed"),
@@ -261,7 +262,7 @@ fn check_prewarm(state: &PrewarmState) -> anyhow::Result<()> {
     }
 }
 
-/// Makes the server write to its safekeepers from its first moment as a primary.
+/// Sets the safekeepers that the server writes to from its first moment as a primary.
 async fn announce(change: &Change<'_>, session: &mut Standby) -> anyhow::Result<()> {
     let safekeepers = safekeepers(change.new);
     session.announce(&safekeepers).await?;
@@ -272,20 +273,20 @@ async fn announce(change: &Change<'_>, session: &mut Standby) -> anyhow::Result<
     Ok(())
 }
 
-/// What the new file will say, with the generation (06 W19).
+/// The value of `neon.safekeepers` in the new file, with the generation (06 W19).
 fn safekeepers(new: &AcceptedSpec) -> String {
     let value = new.conf().value_in_force("neon.safekeepers");
     value.map_or_else(|| new.spec().safekeepers.join(","), |value| value.expose().clone())
 }
 
-/// Leaves nothing of the attempt above the replica's own configuration. Whether that worked.
+/// Drops the overrides of the attempt. Returns whether that worked.
 async fn take_back(change: &Change<'_>, session: &mut Standby) -> bool {
     if !session.has_announced() {
         return true;
     }
     let taken_back = async {
         if session.retract().await.is_err() {
-            // It may be the session that is gone.
+            // The session may have been lost.
             let mut another = standby(change.node).await?;
             another.assume_announced();
             another.retract().await?;

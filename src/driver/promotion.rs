@@ -10,11 +10,11 @@ use crate::node::AcceptedSpec;
 pub(super) enum Promotion {
     /// `pg_promote()` was never called.
     Never {
-        /// An attempt failed and could not take its overrides back. To a replica they mean nothing.
+        /// An attempt failed and could not drop its overrides. A replica ignores them.
         overrides: bool,
     },
-    /// `pg_promote()` was called and nothing is known of its success. The overrides stay: the server
-    /// may leave recovery at any moment and must not take commits then that no safekeeper has.
+    /// `pg_promote()` was called and its outcome is unknown. The overrides stay: the server may
+    /// leave recovery at any moment and must not then take commits that no safekeeper has.
     Unclear {
         /// The spec to run with once the server has left recovery.
         spec: AcceptedSpec,
@@ -30,7 +30,7 @@ impl Promotion {
     /// A server that no attempt has touched.
     pub(super) const UNTOUCHED: Self = Self::Never { overrides: false };
 
-    /// The server has left recovery.
+    /// Whether the server has left recovery.
     pub(super) const fn is_done(&self) -> bool {
         matches!(self, Self::Done { .. })
     }
@@ -40,22 +40,22 @@ impl Promotion {
         matches!(self, Self::Unclear { .. })
     }
 
-    /// The overrides are being set. Where `pg_promote()` was called they are there already.
+    /// Notes that the overrides are being set. After a call of `pg_promote()` they are already set.
     pub(super) const fn set_overrides(&mut self) {
         if let Self::Never { overrides } = self {
             *overrides = true;
         }
     }
 
-    /// What became of the overrides of an attempt that ended before `pg_promote()`.
+    /// Notes whether an attempt that ended before `pg_promote()` has dropped its overrides.
     pub(super) const fn taken_back(&mut self, gone: bool) {
         if let Self::Never { overrides } = self {
             *overrides = !gone;
         }
     }
 
-    /// An attempt with this spec has failed. If a promotion may yet succeed, it is with the newest
-    /// spec that the server will run.
+    /// Notes that an attempt with this spec has failed. If the promotion may still succeed, the
+    /// server will run with the newest spec.
     pub(super) fn failed(&mut self, new: AcceptedSpec) {
         if let Self::Unclear { spec } = self {
             *spec = new;
@@ -68,14 +68,14 @@ impl Promotion {
 pub(super) enum PromotePhase {
     /// The WAL of the old primary is replayed.
     WaitForWal,
-    /// The safekeepers are put above the configuration file.
+    /// The safekeepers are set with `ALTER SYSTEM`, which overrides the configuration file.
     SetSafekeepers,
     /// The server leaves recovery.
     PgPromote,
 }
 
 impl PromotePhase {
-    /// As people see it.
+    /// Name in `/status` and in error texts.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::WaitForWal => "wait_for_wal",
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_ends_before_the_call_leaves_overrides_at_most() {
+    fn an_attempt_that_ends_before_the_call_leaves_only_overrides() {
         let mut promotion = Promotion::UNTOUCHED;
         promotion.failed(spec("1"));
         assert!(matches!(promotion, Promotion::Never { overrides: false }));

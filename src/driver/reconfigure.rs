@@ -1,4 +1,5 @@
-//! A new spec for a running Postgres (01 §13): check, rewrite, reload, apply; or all of it back.
+//! A new spec for a running Postgres (01 §13): check, rewrite, reload, apply; after an error, roll
+//! back.
 //!
 //! ```text
 //!  check_configuration ─► log_export ─► write_configuration ─► reload ─► apply_catalog
@@ -9,8 +10,8 @@
 //!
 //! Invariants: success means that Postgres has loaded the new file ([`reload::confirmed`]), and
 //! with `skip_pg_catalog_updates` no SQL was needed for it; after an error the old file is in place
-//! (but for a promotion, [`Change::complete`]), and the error names the phase. What the catalog
-//! changes have done until then stays done.
+//! (except in a promotion, [`Change::complete`]), and the error names the phase. Catalog changes
+//! made before the error are not rolled back.
 
 use std::fmt::{self, Display};
 use std::path::PathBuf;
@@ -33,9 +34,9 @@ use crate::tls::{Confirmed, Installed, TlsPair, TlsState};
 pub(crate) enum ReconfigurePhase {
     /// A refresh asks for the configuration.
     Fetch,
-    /// Another key and certificate are put in force.
+    /// Another key and certificate take effect.
     Certificate,
-    /// The new file is built, and Postgres' own program looks at it.
+    /// The new file is built, and the `postgres` program checks it.
     Check,
     /// The log export is set up.
     LogExport,
@@ -48,7 +49,7 @@ pub(crate) enum ReconfigurePhase {
 }
 
 impl ReconfigurePhase {
-    /// As people see it.
+    /// Name in `/status` and in error texts.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Fetch => "fetch_configuration",
@@ -68,8 +69,8 @@ impl Display for ReconfigurePhase {
     }
 }
 
-/// Adds the phase to an error, and what is in force now. A server that does not load a file may
-/// not load the old one either.
+/// Adds the phase to an error, and the configuration that is in force now. A server that does not
+/// load the new file may not load the old one either.
 fn failed_in(phase: ReconfigurePhase, error: impl Into<anyhow::Error>) -> anyhow::Error {
     let before = match phase {
         ReconfigurePhase::Reload => {
@@ -83,25 +84,26 @@ fn failed_in(phase: ReconfigurePhase, error: impl Into<anyhow::Error>) -> anyhow
 /// The running Postgres.
 #[derive(Debug)]
 pub(crate) struct Postmaster {
-    /// Process id; whoever has this holds the child.
+    /// Process id; the owner of this value also holds the child.
     pub pid: i32,
-    /// The `pg_hba.conf` that it was started with; a reload cannot change which one it is.
+    /// The `pg_hba.conf` that Postgres was started with; a reload cannot change its path.
     hba: PathBuf,
 }
 
 impl Postmaster {
-    /// Started with this spec.
+    /// The postmaster `pid`, which was started with this spec.
     pub(crate) fn new(pid: i32, node: &ComputeNode, spec: &AcceptedSpec) -> Self {
         let pgdata = &node.params.pgdata;
         let elsewhere = spec.conf().value_in_force("hba_file");
-        // Usually in PGDATA. Postgres takes a relative path from where it was started, as we do.
+        // Usually in PGDATA. Postgres resolves a relative path against its start directory, which
+        // is also ours.
         let elsewhere = elsewhere.and_then(|path| std::path::absolute(path.expose()).ok());
         let hba = elsewhere.unwrap_or_else(|| pgdata.join("pg_hba.conf"));
         Self { pid, hba }
     }
 }
 
-/// From one spec to another.
+/// The change from one spec to another.
 #[derive(Debug)]
 pub(crate) struct Change<'a> {
     /// The compute.
@@ -112,7 +114,7 @@ pub(crate) struct Change<'a> {
     pub new: &'a AcceptedSpec,
     /// The certificate.
     pub tls: &'a mut TlsState,
-    /// What runs.
+    /// The running Postgres.
     pub postmaster: &'a Postmaster,
 }
 
@@ -146,9 +148,9 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// The same for a server that has just left recovery, with a file that was looked at before.
-    /// Nothing is taken back: the old file is that of a replica. `once_in_place` is done between
-    /// the file and its reload.
+    /// Puts the new spec in force on a server that has just left recovery, with a file that was
+    /// checked before. Nothing is rolled back: the old file is that of a replica. `once_in_place`
+    /// runs after the file is in place and before the reload.
     pub(crate) async fn complete(
         mut self,
         staged: StagedConf,
@@ -167,25 +169,25 @@ impl Change<'_> {
         };
         in_place.await.map_err(|error| failed_in(ReconfigurePhase::Write, error))?;
         self.put_in_force().await.map_err(|(phase, error)| failed_in(phase, error))?;
-        // Last: what the server needs goes before what is beside it.
+        // Last: what the server needs comes before the log export.
         self.enter(ReconfigurePhase::LogExport);
         let export = self.node.side.before_rewrite(&self.new.spec().spec).await;
         export.map_err(|error| failed_in(ReconfigurePhase::LogExport, error))
     }
 
-    /// What the new file names.
+    /// Writes the files that `postgresql.conf` refers to.
     async fn files_beside(&mut self) {
         self.tls.follow(&self.new.spec().spec);
         self.tls.install_present(&self.node.params.pgdata).await;
         self.node.extensions.write_control_files(&self.new.spec().spec).await;
     }
 
-    /// For `/status`, which names it as the one that failed, too.
+    /// Notes the phase for `/status`, which also names it if it fails.
     fn enter(&self, phase: ReconfigurePhase) {
         self.node.step(phase.name());
     }
 
-    /// The new file, beside the old one.
+    /// Writes the new file beside the old one and checks it.
     pub(crate) async fn stage(&self) -> anyhow::Result<StagedConf> {
         configuration::stage(self.node, self.old, self.new).await
     }
@@ -213,12 +215,12 @@ impl Change<'_> {
         self.reload().await.map_err(reload_failed)
     }
 
-    /// Has Postgres load its configuration, and waits until it has.
+    /// Makes Postgres load its configuration and waits until it has.
     pub(crate) async fn reload(&self) -> anyhow::Result<()> {
         confirmed_reload(self.node, self.postmaster).await
     }
 
-    /// `loaded` is what Postgres goes by now.
+    /// Confirms the certificate; `loaded` is the spec whose file Postgres has loaded.
     async fn confirm_certificate(&mut self, loaded: &ParsedSpec) -> anyhow::Result<()> {
         match confirm_certificate(self.node, &loaded.spec, self.tls).await {
             Confirmed::AsItIs => Ok(()),
@@ -226,7 +228,7 @@ impl Change<'_> {
         }
     }
 
-    /// Back to the old spec. Returns the error with the phase in it, and with what became of this.
+    /// Returns to the old spec. Returns the error with the phase and the outcome of the rollback.
     async fn take_back(
         &mut self,
         replaced: Option<ReplacedConf>,
@@ -241,11 +243,11 @@ impl Change<'_> {
         }
         let restored = replaced.map_or(Ok(()), |replaced| replaced.restore());
         let reloaded = match phase {
-            // It did not react before, and will find the old file when it does.
+            // Postgres did not react before, and will load the old file once it does.
             ReconfigurePhase::Reload => {
                 reload::request(self.postmaster.pid).map_err(anyhow::Error::new)
             }
-            // The certificate is not taken back.
+            // The certificate is not rolled back.
             _ => match self.reload().await {
                 Ok(()) => self.confirm_certificate(self.old.spec()).await,
                 error => error,
@@ -270,7 +272,7 @@ pub(crate) enum Fetched {
     Detached,
 }
 
-/// Fetches the configuration from where it came from. A spec that equals `known` is that one.
+/// Fetches the configuration from its source. Returns `known` itself if the fetched spec equals it.
 pub(crate) async fn fetch(node: &ComputeNode, known: &AcceptedSpec) -> anyhow::Result<Fetched> {
     node.step(ReconfigurePhase::Fetch.name());
     let fetched = async {
@@ -288,8 +290,7 @@ pub(crate) async fn fetch(node: &ComputeNode, known: &AcceptedSpec) -> anyhow::R
     fetched.await.map_err(|error: anyhow::Error| failed_in(ReconfigurePhase::Fetch, error))
 }
 
-/// Puts another pair of key and certificate in force. `postgresql.conf` says the same as before and
-/// is left alone.
+/// Puts another pair of key and certificate in force. `postgresql.conf` does not change.
 pub(crate) async fn renew(
     node: &ComputeNode,
     in_force: &ParsedSpec,
@@ -309,14 +310,14 @@ pub(crate) async fn renew(
     }
 }
 
-/// Looks whether Postgres, which goes by `loaded`, has taken a certificate that was installed just
-/// now (04 W7).
+/// Checks whether Postgres, which runs with `loaded`, has taken a certificate that was just
+/// installed (04 W7).
 async fn confirm_certificate(
     node: &ComputeNode,
     loaded: &ComputeSpec,
     tls: &mut TlsState,
 ) -> Confirmed {
-    // The spec may switch it off.
+    // The spec may switch TLS off.
     if loaded.setting("ssl").is_some() || node.params.active_tls(loaded).is_none() {
         return Confirmed::AsItIs;
     }

@@ -1,10 +1,10 @@
 //! The driver while Postgres runs: new specs, refreshes, certificates, one after the other (01 §13).
 //!
-//! What may change the compute waits in the node until the one before it is done, and is then seen
-//! here: a request in the queue, a refresh as a flag (several are one), a promotion as the one that
-//! there is, a certificate as the newest pair. Invariants: all of it is given up when a signal comes
-//! or Postgres ends; who waits for an answer gets one or sees the compute end; after a failure the
-//! spec in force is the old one, unless a promotion fails after the server has left recovery.
+//! Every change waits in the node until the one before it is done, and is then seen here: a request
+//! in the queue, a refresh as a flag (several count as one), a promotion as the single current
+//! attempt, a certificate as the newest pair. Invariants: a signal or the end of Postgres abandons
+//! all of them; a caller that waits gets an answer or sees the compute end; after a failure the old
+//! spec is in force, unless a promotion fails after the server has left recovery.
 
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ pub(super) enum Flow {
 }
 
 impl<'d> Running<'d> {
-    /// `spec` is in force, all of it.
+    /// `spec` is in force and fully applied.
     pub(super) fn new(
         driver: &'d mut Driver,
         postgres: PostgresProcess,
@@ -80,7 +80,7 @@ impl<'d> Running<'d> {
         }
     }
 
-    /// Serves until Postgres or somebody else wants the end.
+    /// Works until Postgres exits, or a request or signal ends the compute.
     pub(super) async fn supervise(mut self) -> Ending {
         loop {
             let driver = &mut *self.driver;
@@ -115,13 +115,13 @@ impl<'d> Running<'d> {
                 Flow::Stopped => Ending::Signal { postgres: Some(self.postgres) },
                 Flow::Detached => Ending::Detached { postgres: self.postgres },
             };
-            // The end goes by this one, not by one that waits in the queue or was cut short.
+            // The end uses this spec, not one that waits in the queue or whose work was cut short.
             self.driver.node.replace_spec(&self.in_force);
             return ending;
         }
     }
 
-    /// A new spec.
+    /// Applies a new spec.
     async fn configure(
         &mut self,
         spec: &AcceptedSpec,
@@ -132,7 +132,7 @@ impl<'d> Running<'d> {
             return Flow::GoOn;
         }
         self.resolve_unclear_promotion().await;
-        // A promotion that was there before has put its own in this place.
+        // An earlier promotion has replaced the spec with its own.
         node.replace_spec(spec);
         let possible = if self.is_from_before_promotion(spec.spec()) {
             Err(anyhow::anyhow!(
@@ -179,8 +179,8 @@ impl<'d> Running<'d> {
         let _ = self.driver.node.apply(Event::Succeeded);
     }
 
-    /// Status, error text and spec change together. `wanted` is what was to be applied, if it had
-    /// got that far. Returns the text.
+    /// Changes status, error text and spec together. `wanted` is the spec that was to be applied,
+    /// if the work got that far. Returns the error text.
     fn failed(&mut self, error: &anyhow::Error, wanted: Option<&AcceptedSpec>) -> String {
         let text = report(error);
         let operation = wanted.and_then(AcceptedSpec::operation);
@@ -188,9 +188,10 @@ impl<'d> Running<'d> {
         text
     }
 
-    /// Another certificate (01 §15). When it cannot be put in force the compute runs on with the
-    /// one it has, so it does not become `failed`. What could not be installed is offered again
-    /// later; what Postgres has not loaded in time is in place, and loaded when it comes to it.
+    /// Applies another certificate (01 §15). If that fails, the compute keeps running with the old
+    /// one, so it does not become `failed`. A certificate that could not be installed is offered
+    /// again later; one that Postgres has not loaded in time is in place, and Postgres loads it
+    /// later.
     async fn renew(&mut self, pair: &Arc<TlsPair>) -> Flow {
         let driver = &mut *self.driver;
         let node = Arc::clone(&driver.node);
@@ -215,13 +216,13 @@ impl<'d> Running<'d> {
         Flow::GoOn
     }
 
-    /// Fetches the configuration again and applies it if it is another one (01 §13.3). Tries again
-    /// with growing pauses, until it works or something else is wanted.
+    /// Fetches the configuration again and applies it if it has changed (01 §13.3). Retries with
+    /// growing pauses, until it works or another request comes.
     async fn refresh(&mut self) -> Flow {
         let mut pause = REFRESH_PAUSE;
         loop {
             if self.driver.node.apply(Event::BeginRefresh).is_err() {
-                // Asked twice and served once, or the end has come.
+                // Two requests were served as one, or the end has come.
                 return Flow::GoOn;
             }
             let mut wanted = None;
@@ -241,7 +242,7 @@ impl<'d> Running<'d> {
         }
     }
 
-    /// `wanted` becomes the spec that is to be applied.
+    /// One try of a refresh; `wanted` receives the spec to apply.
     async fn refresh_once(&mut self, wanted: &mut Option<AcceptedSpec>) -> anyhow::Result<Flow> {
         self.resolve_unclear_promotion().await;
         self.drop_overrides().await?;
@@ -252,7 +253,7 @@ impl<'d> Running<'d> {
         let (tls, postmaster) = (&mut driver.tls, &self.postmaster);
         let work = async {
             let spec = match reconfigure::fetch(&node, &in_force).await? {
-                // Nothing makes a running primary a replica again.
+                // A running primary cannot become a replica again.
                 Fetched::Spec(spec) if promoted && !spec.spec().is_primary() => {
                     tracing::warn!(
                         "the configuration is from before the promotion, its mode is {}: not applied",
@@ -286,7 +287,7 @@ impl<'d> Running<'d> {
         Ok(Flow::GoOn)
     }
 
-    /// After a failed refresh. `None`: it is time for the next try, or somebody asks for it.
+    /// Waits after a failed refresh. `None`: the pause is over, or another refresh was requested.
     async fn pause(&mut self, pause: Duration) -> Option<Flow> {
         let over = tokio::time::Instant::now() + pause;
         loop {
@@ -298,7 +299,7 @@ impl<'d> Running<'d> {
                 () = until_ending(&driver.node) => return Some(Flow::GoOn),
                 () = driver.node.refresh_asked() => return None,
                 () = tokio::time::sleep_until(over) => return None,
-                // Whoever asks for it must not wait for a configuration that does not come.
+                // A promotion must not wait for a configuration that never comes.
                 attempt = driver.node.promotion.asked() => DriverEvent::Promotion(attempt),
                 pair = driver.tls.changed() => DriverEvent::Certificate(pair),
             };

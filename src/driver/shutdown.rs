@@ -1,9 +1,9 @@
 //! Signals to the process as the driver and the end of the process see them (01 §18.3).
 //!
-//! `--stop-timeout` bounds everything between the first signal and the exit: the stop ladder, and
-//! all the cleaning up after it. So the clock starts here, with the signal, and every later step
-//! asks for its limit. Each gets at most half of what is left, so that the sum of all of them,
-//! however many there are, stays within the total.
+//! `--stop-timeout` bounds everything between the first signal and the exit: the stop ladder and
+//! all the cleanup after it. The clock starts with the signal, and every later step asks for its
+//! limit here. Each step gets at most half of what is left, so that any number of steps stays
+//! within the total.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -14,22 +14,23 @@ use tokio_util::sync::CancellationToken;
 use crate::postgres::limits::PostgresLimits;
 use crate::postgres::stop::StopLadder;
 
-/// What a step may take after the second signal: enough to see what has ended already.
+/// Limit of a step after the second signal: enough to notice what has already ended.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// Signals to the process.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
-    /// The first one: stop Postgres by the ladder, sync nothing, be gone within `--stop-timeout`.
+    /// Cancelled by the first signal: stop Postgres by the ladder, sync nothing, exit within
+    /// `--stop-timeout`.
     pub requested: CancellationToken,
-    /// The second one: end everything at once.
+    /// Cancelled by the second signal: end everything at once.
     pub at_once: CancellationToken,
-    /// When the first one came.
+    /// When the first signal came.
     since: Arc<OnceLock<Instant>>,
 }
 
 impl Stop {
-    /// A signal has come.
+    /// Records a signal.
     pub fn signal(&self) {
         if self.since.set(Instant::now()).is_ok() {
             self.requested.cancel();
@@ -38,12 +39,12 @@ impl Stop {
         }
     }
 
-    /// What is left of `total` (`--stop-timeout`), all of it before the first signal.
+    /// What is left of `total` (`--stop-timeout`); all of it before the first signal.
     fn left(&self, total: Duration) -> Duration {
         total.saturating_sub(self.since.get().map_or(Duration::ZERO, Instant::elapsed))
     }
 
-    /// The limit of one step on the way out that usually has `usual`.
+    /// The limit of one shutdown step whose usual limit is `usual`.
     pub fn limit(&self, usual: Duration, total: Duration) -> Duration {
         if self.at_once.is_cancelled() {
             usual.min(AT_ONCE)
@@ -54,9 +55,8 @@ impl Stop {
         }
     }
 
-    /// How Postgres is stopped after a signal that gives `total`, and the deadlines for what comes right
-    /// after that.
-    /// The ladder has most of what is left; the cleaning up usually takes no time at all.
+    /// The stop ladder after a signal that leaves `total`, and the limits of the steps right after
+    /// it. The ladder gets most of what is left, since the cleanup usually takes no time.
     pub fn ladder(&self, total: Duration, usual: &PostgresLimits) -> (StopLadder, PostgresLimits) {
         let left = self.left(total);
         let clean_up = left * 3 / 20;

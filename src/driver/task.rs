@@ -1,4 +1,4 @@
-//! What the driver alone holds.
+//! The state that only the driver holds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::tls::TlsState;
 /// Answer of a compute whose end has no LSN.
 pub(super) const NO_LSN: Terminated = Terminated { lsn: None };
 
-/// Who waits for the first start.
+/// Receives the outcome of the first start.
 pub(super) type ConfigureReply = Option<oneshot::Sender<Result<(), ConfigureFailed>>>;
 
-/// The task and what it alone holds.
+/// The driver's task and its own state.
 #[derive(Debug)]
 pub struct Driver {
     pub(super) node: Arc<ComputeNode>,
@@ -28,7 +28,7 @@ pub struct Driver {
     pub(super) stop: Stop,
     pub(super) leftovers: Leftovers,
     pub(super) tls: TlsState,
-    /// Until when the compute must have been running once; in Lakebase mode only.
+    /// Deadline by which the compute must have been `running` once; in Lakebase mode only.
     pub(super) init_deadline: Option<InitDeadline>,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct InitDeadline {
 }
 
 impl InitDeadline {
-    /// Resolves when it has passed; without one never.
+    /// Resolves when the deadline has passed; never if there is none.
     pub(super) async fn passed(deadline: Option<Self>) -> anyhow::Error {
         let Some(Self { limit, at }) = deadline else { return std::future::pending().await };
         tokio::time::sleep_until(at).await;
@@ -51,6 +51,6 @@ impl InitDeadline {
 
 pub(super) fn init_deadline(node: &ComputeNode) -> Option<InitDeadline> {
     let limit = node.params.lakebase.as_ref()?.init_timeout;
-    // One beyond the clock's range never passes.
+    // A deadline beyond the clock's range never passes.
     Some(InitDeadline { limit, at: Instant::now().checked_add(limit)? })
 }
