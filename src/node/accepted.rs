@@ -8,11 +8,11 @@ use crate::spec::ParsedSpec;
 
 /// A spec together with the `postgresql.conf` that this compute writes for it.
 ///
-/// Only [`AcceptedSpec::new`] makes one, so a spec that no file can be written for is refused at
-/// every entrance: the first configuration, `/configure`, `/promote` and a refresh. The file is the
-/// one of the moment of acceptance and is written later as it is here, but for the line that lets
-/// subscribers run on, which depends on the file in place. Its only input that could have changed
-/// by then is the kernel's overcommit policy, which a running server cannot follow.
+/// Only [`AcceptedSpec::new`] makes one, so a spec without a possible file is refused at every
+/// entry point: the first configuration, `/configure`, `/promote` and a refresh. The file is built
+/// at acceptance and later written unchanged, except for the line that lets subscribers run on,
+/// which depends on the file in place. Its only input that could have changed by then is the
+/// kernel's overcommit policy, which a running server cannot follow.
 #[derive(Debug, Clone)]
 pub struct AcceptedSpec {
     spec: Arc<ParsedSpec>,
@@ -20,16 +20,16 @@ pub struct AcceptedSpec {
 }
 
 impl AcceptedSpec {
-    /// Accepts a spec if there is a file for it.
+    /// Accepts a spec if a file can be built for it.
     ///
     /// # Errors
-    /// There is none.
+    /// No file can be built.
     pub fn new(spec: ParsedSpec, params: ConfParams<'_>) -> Result<Self, ConfError> {
         let conf = Arc::new(params.build(&spec.spec)?);
         Ok(Self { spec: Arc::new(spec), conf })
     }
 
-    /// The spec, for those that only read it.
+    /// The spec itself.
     pub const fn spec(&self) -> &Arc<ParsedSpec> {
         &self.spec
     }
@@ -39,7 +39,7 @@ impl AcceptedSpec {
         &self.conf
     }
 
-    /// Whether both were accepted at the same time, and not only look the same.
+    /// Whether both are the same acceptance, not only equal ones.
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.spec, &other.spec)
     }

@@ -1,4 +1,4 @@
-//! Activity of users, as the monitor tells it (07 §1.3).
+//! Activity of users, as the monitor reports it (07 §1.3).
 
 use chrono::{DateTime, Utc};
 
@@ -6,7 +6,7 @@ use super::ComputeNode;
 use crate::services::monitor::activity::ActivityReason;
 
 impl ComputeNode {
-    /// Publishes what the monitor has seen. `last_active` only moves forward.
+    /// Publishes what the monitor has seen. `last_active` never moves back.
     pub fn saw_activity(&self, last_active: Option<DateTime<Utc>>, reasons: Vec<ActivityReason>) {
         let mut state = self.lock();
         state.last_active = state.last_active.max(last_active);

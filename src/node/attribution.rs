@@ -1,12 +1,12 @@
-//! Where the time of a start went, so that the parts add up to the whole.
+//! Attributes the time of a start to phases, so that the parts add up to the whole.
 //!
-//! Phases overlap, so their durations do not add up. Here every instant of the start is given to
-//! exactly one phase: of those in progress the one that ends last, because what comes next had to
-//! wait for it (it is on the critical path). An instant without any phase goes to [`OTHER`]. So the
-//! parts are disjoint, and their sum is the wall time, by construction.
+//! Phases overlap, so their durations do not add up. Here every instant of the start belongs to
+//! exactly one phase: the one in progress that ends last, because the next phase had to wait for it
+//! (it is on the critical path). An instant without any phase belongs to [`OTHER`]. So the parts
+//! are disjoint, and by construction their sum is the wall time.
 //!
-//! While the start is in progress nobody knows which phase will end last; figures may then move
-//! from one phase to another, never their sum.
+//! While the start is in progress, the phase that will end last is not known; figures may then move
+//! from one phase to another, but their sum does not change.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use super::phase::{PhaseRecord, StartPhase};
 /// Time in which no phase was in progress.
 pub(crate) const OTHER: &str = "other";
 
-/// Every phase and [`OTHER`] with its share of the first `total`; phases that never began have
-/// none. Parts of phases after `total` do not count.
+/// Every phase and [`OTHER`] with its share of the first `total`; zero for phases that never began.
+/// Parts of phases after `total` do not count.
 pub(crate) fn attribute(records: &[PhaseRecord], total: Duration) -> Vec<(&'static str, Duration)> {
     let spans: Vec<Span> = records.iter().map(|record| Span::of(record, total)).collect();
     let mut shares: Vec<_> = StartPhase::ALL.map(|phase| (phase.name(), Duration::ZERO)).into();
@@ -113,7 +113,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever overlaps, and whatever is repeated.
+        /// Holds for any overlap and any repetition.
         #[test]
         fn the_sum_is_the_wall_time(
             spans in proptest::collection::vec(

@@ -1,9 +1,9 @@
 //! Taking turns at the catalogs.
 //!
-//! Two sessions of ours that change the same row (a role that both grant to, say) are not both
-//! right: the second one fails with "tuple concurrently updated". So whatever changes catalogs
-//! takes its turn here: an apply as a whole, work in the background step by step, so that an apply
-//! waits for one step at most. Turns are taken in the order in which they were asked for.
+//! If two of our sessions change the same row (a role that both grant to, say), the second one
+//! fails with "tuple concurrently updated". So every change to the catalogs takes its turn here: an
+//! apply as a whole, background work step by step, so that an apply waits for at most one step.
+//! Turns are granted in the order of the requests.
 
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ pub struct CatalogTurns(Semaphore);
 #[must_use = "the turn ends when this is dropped"]
 pub struct CatalogTurn<'a>(#[expect(dead_code, reason = "only held")] SemaphorePermit<'a>);
 
-/// The turn did not come.
+/// The wait for the turn timed out.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 #[error("something else of ours has been changing catalogs for {0:?}")]
 pub struct TurnTimedOut(
-    /// How long was waited.
+    /// How long the caller waited.
     pub Duration,
 );
 
@@ -35,11 +35,11 @@ impl Default for CatalogTurns {
 }
 
 impl CatalogTurns {
-    /// Waits for the turn, at most this long.
+    /// Waits for the turn, at most `limit`.
     pub async fn enter(&self, limit: Duration) -> Result<CatalogTurn<'_>, TurnTimedOut> {
         match timeout(limit, self.0.acquire()).await {
             Ok(Ok(permit)) => Ok(CatalogTurn(permit)),
-            // It is never closed.
+            // The semaphore is never closed.
             Ok(Err(_)) | Err(_) => Err(TurnTimedOut(limit)),
         }
     }
@@ -52,7 +52,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(60);
 
     #[tokio::test(start_paused = true)]
-    async fn one_at_a_time_and_not_for_ever() {
+    async fn one_at_a_time_and_within_the_limit() {
         let turns = CatalogTurns::default();
         let turn = turns.enter(LIMIT).await.unwrap();
         assert_eq!(turns.enter(LIMIT).await.unwrap_err(), TurnTimedOut(LIMIT));
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_waits_comes_before_the_next_step_of_the_same_work() {
+    async fn a_waiter_comes_before_the_next_step_of_the_same_work() {
         let turns = CatalogTurns::default();
         let order = parking_lot::Mutex::new(Vec::new());
         let work = async {

@@ -8,12 +8,12 @@ use crate::spec::ComputeSpec;
 use crate::spec::wire::TlsConfig;
 use crate::tls;
 
-/// Where Postgres listens unless told otherwise.
+/// Default port of Postgres.
 pub(super) const POSTGRES_PORT: u16 = 5432;
 
-/// What the file depends on besides the spec. All of it is fixed for the life of the process and
-/// known from the arguments and the first configuration, so that a spec can be judged before there
-/// is a node, and by `compute_ctl check`.
+/// The inputs of the file besides the spec. All of them are fixed for the life of the process and
+/// known from the arguments and the first configuration, so that a spec can be checked before the
+/// node exists, and by `compute_ctl check`.
 #[derive(Debug, Clone, Copy)]
 pub struct ConfParams<'a> {
     /// `--privileged-role-name`.
@@ -27,11 +27,11 @@ pub struct ConfParams<'a> {
 }
 
 impl ConfParams<'_> {
-    /// The file for a spec, as a value. The kernel's overcommit policy is read here: the file
-    /// follows the policy at the time when the spec was accepted.
+    /// Builds the file for a spec. Reads the kernel's overcommit policy: the file follows the
+    /// policy at the time when the spec was accepted.
     ///
     /// # Errors
-    /// There is no file for this spec.
+    /// No file can be built for this spec.
     pub(super) fn build(&self, spec: &ComputeSpec) -> Result<ConfFile, ConfError> {
         let inputs = ConfInputs {
             privileged_role_name: self.privileged_role_name,

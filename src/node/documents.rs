@@ -1,4 +1,4 @@
-//! What the compute tells about itself (02 §12.2, §12.3).
+//! The documents that describe the compute (02 §12.2, §12.3).
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::state::ComputeStatus;
 /// Members of `/metrics.json` (01 §22). 0 until known, never reset.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct StartupMetrics {
-    /// Process start to spec, of a compute that started empty.
+    /// Process start to spec, for a compute that started empty.
     pub wait_for_spec_ms: u64,
     /// The quorum check, whatever its outcome.
     pub sync_sk_check_ms: u64,
@@ -56,7 +56,7 @@ pub struct StatusDocument {
     /// Effective timeline id.
     #[schema(required)]
     pub timeline: Option<TimelineId>,
-    /// Where in its life the compute is.
+    /// Present status of the compute.
     pub status: ComputeStatus,
     /// Last activity of a user.
     #[serde(serialize_with = "with_offset")]

@@ -1,8 +1,8 @@
 //! The tick behind `/live`.
 //!
-//! It is kept by the task that the driver runs in: a driver that blocks its thread, or a runtime
-//! that has stopped turning, makes the ticks stop. One that waits for something does not; every
-//! such wait has a deadline of its own.
+//! The driver's task keeps it: a driver that blocks its thread, or a runtime that no longer runs
+//! tasks, stops the ticks. A task that waits does not stop them; every such wait has a deadline of
+//! its own.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::duration::millis;
 
-/// Between two ticks.
+/// Time between two ticks.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 
 /// When the last tick was.
@@ -29,7 +29,7 @@ impl Default for Heartbeat {
 }
 
 impl Heartbeat {
-    /// Ticks for ever.
+    /// Ticks until dropped.
     pub async fn keep(&self, every: Duration) -> Infallible {
         loop {
             self.last.store(millis(self.since.elapsed()), Relaxed);

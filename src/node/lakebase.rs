@@ -9,7 +9,7 @@ use crate::spec::ComputeSpec;
 pub struct Lakebase {
     /// `INSTANCE_ID`; empty when it is not set.
     pub instance_id: String,
-    /// `--pg-init-timeout`: from the begin of the start to `running`.
+    /// `--pg-init-timeout`: from the beginning of the start to `running`.
     pub init_timeout: Duration,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The state is behind one mutex that is never held across an await. Only [`ComputeNode::apply`]
 //! changes the status: it puts an event through the transition table, logs the change, sets the
-//! metric and wakes everybody who waits, so none of these can be forgotten (01 §24 no. 21).
+//! metric and wakes all waiters, so none of these can be forgotten (01 §24 no. 21).
 
 mod accepted;
 mod activity;
@@ -60,13 +60,13 @@ pub struct ComputeState {
     started: Instant,
     error: Option<String>,
     last_active: Option<DateTime<Utc>>,
-    /// What was seen of it.
+    /// The reasons behind `last_active`.
     activity: Vec<ActivityReason>,
     metrics: StartupMetrics,
     phases: Vec<PhaseRecord>,
-    /// How long the start took, whatever became of it; none before its end.
+    /// Duration of the start, successful or not; `None` before it ends.
     start_took: Option<Duration>,
-    /// What is being done to a running compute.
+    /// Step of the work on a running compute.
     step: Option<&'static str>,
     /// Phase in which the work in progress failed.
     failed_phase: Option<&'static str>,
@@ -87,29 +87,29 @@ pub struct ComputeNode {
     pub log: LogSink,
     /// Metric families.
     pub metrics: Metrics,
-    /// How far the basebackup is.
+    /// Progress of the basebackup.
     pub basebackup: Progress,
     /// Programs beside Postgres.
     pub side: SideDaemons,
-    /// What changes catalogs takes a turn.
+    /// Turns for changes to the catalogs.
     pub catalog_turns: CatalogTurns,
-    /// What runs beside the driver while Postgres does.
+    /// Tasks that run beside the driver while Postgres runs.
     pub background: Background,
-    /// Ticks as long as the driver's task is not stuck.
+    /// Ticks unless the driver's task is stuck.
     pub heartbeat: Heartbeat,
-    /// Extensions that are fetched.
+    /// Downloadable extensions.
     pub extensions: ExtensionStore,
     /// Prewarm and offload of the local file cache.
     pub lfc: Lfc,
-    /// From a replica to a primary.
+    /// Promotion of the replica to a primary.
     pub promotion: Promotion,
     state: Arc<Mutex<ComputeState>>,
-    /// Replaced under the lock of the state only.
+    /// Replaced only under the lock of the state.
     spec: watch::Sender<Option<Arc<ParsedSpec>>>,
     changed: watch::Sender<ComputeStatus>,
     phase_changed: watch::Sender<usize>,
     requests: mpsc::UnboundedSender<Request>,
-    /// Not a request in the queue: several that nobody has served yet are one.
+    /// Coalesces refresh requests: any number of pending ones cause a single refresh.
     refresh_asked: Notify,
 }
 
@@ -186,8 +186,8 @@ impl ComputeNode {
         (Arc::new(node), receiver)
     }
 
-    /// A panic while the lock is held must not make every later request fail (03 W3); the state is
-    /// plain data and whole at any moment.
+    /// Ignores poisoning: a panic while the lock is held must not make every later request fail (03
+    /// W3); the state is plain data and consistent at any moment.
     fn lock(&self) -> MutexGuard<'_, ComputeState> {
         self.state.lock()
     }
@@ -203,7 +203,7 @@ impl ComputeNode {
         if event == Event::Succeeded {
             state.step = None;
             state.applied_operation = self.operation();
-            // What failed before is over; `extra.last_failure` still tells of it.
+            // The earlier failure is over; `extra.last_failure` still shows it.
             state.error = None;
             state.failed_phase = None;
         }
@@ -216,7 +216,7 @@ impl ComputeNode {
             self.metrics.set_status(to);
         }
         if to.is_ending() {
-            // Whatever was being done is given up.
+            // The current step is abandoned.
             state.step = None;
         }
         self.changed.send_replace(to);
@@ -233,7 +233,7 @@ impl ComputeNode {
         self.lock().status
     }
 
-    /// For what can be done in one state only (03 §2).
+    /// Checks the status, for operations that are legal in one status only (03 §2).
     pub fn require(&self, wanted: ComputeStatus) -> Result<(), WrongStatus> {
         let status = self.status();
         if status == wanted { Ok(()) } else { Err(WrongStatus(status)) }
@@ -284,14 +284,14 @@ impl ComputeNode {
         self.lock().started.elapsed()
     }
 
-    /// Under the lock of the state, which the caller holds.
+    /// Publishes a spec; the caller holds the lock of the state.
     fn set_spec(&self, spec: &AcceptedSpec) {
         self.params.show_attached(&self.metrics, spec.spec());
         self.spec.send_replace(Some(Arc::clone(spec.spec())));
     }
 
-    /// The start failed: status and error text change together, so that nobody sees `failed`
-    /// without a reason.
+    /// Notes that the start failed: status and error text change together, so that `failed` is
+    /// never visible without a reason.
     pub fn fail(&self, error: String) -> Result<ComputeStatus, WrongStatus> {
         let mut state = self.lock();
         state.last_failure = Some(state.failed_operation(self.operation(), error.clone()));
@@ -299,8 +299,8 @@ impl ComputeNode {
         self.apply_locked(&mut state, Event::Failed)
     }
 
-    /// A reconfiguration failed: as [`Self::fail`], and the spec that is in force is the one from
-    /// before. `operation` is that of the spec that was to be applied.
+    /// Notes that a reconfiguration failed: as [`Self::fail`], and the spec in force is the one
+    /// from before. `operation` is that of the spec that failed.
     pub fn fail_back(
         &self,
         error: String,
@@ -314,7 +314,7 @@ impl ComputeNode {
         self.apply_locked(&mut state, Event::Failed)
     }
 
-    /// The end: status and LSN change together.
+    /// Ends the compute: status and LSN change together.
     pub fn end(
         &self,
         terminated: Terminated,
@@ -328,7 +328,7 @@ impl ComputeNode {
         self.apply_locked(&mut state, Event::Ended)
     }
 
-    /// The spec of a compute that started empty has come: the clock of `/status` and of
+    /// Notes that a compute that started empty has its spec: the clock of `/status` and of
     /// `total_startup_ms` starts anew (01 §7).
     pub fn begin_start(&self) -> Result<ComputeStatus, WrongStatus> {
         let mut state = self.lock();
@@ -340,8 +340,8 @@ impl ComputeNode {
         Ok(status)
     }
 
-    /// The TLS certificate changed. Only a running compute goes through a round of its own: one
-    /// that is being configured takes the certificate along.
+    /// Notes that the TLS certificate changed. Only a running compute gets a round of its own for
+    /// it: one that is being configured takes the certificate along.
     pub fn begin_certificate(&self) -> Result<ComputeStatus, WrongStatus> {
         let mut state = self.lock();
         if state.status != ComputeStatus::Running {
@@ -351,7 +351,7 @@ impl ComputeNode {
         self.apply_locked(&mut state, Event::BeginConfiguration)
     }
 
-    /// A refresh brought another spec; nothing of the old one is kept (01 §5.3).
+    /// Replaces the spec after a refresh; nothing of the old one is kept (01 §5.3).
     pub fn replace_spec(&self, spec: &AcceptedSpec) {
         let _state = self.lock();
         self.set_spec(spec);
@@ -396,13 +396,13 @@ impl ComputeNode {
         Ok(())
     }
 
-    /// Waits until somebody has asked for a refresh; for the driver alone.
+    /// Waits for a refresh request; only the driver calls this.
     pub async fn refresh_asked(&self) {
         self.refresh_asked.notified().await;
     }
 
-    /// The receiver lives as long as the driver; after that nobody asks any more, and a request
-    /// that slips in is dropped together with the sender of its answer.
+    /// Queues a request for the driver. After the driver has ended, the request is dropped together
+    /// with the sender of its answer.
     fn request(&self, request: Request) {
         let _ = self.requests.send(request);
     }

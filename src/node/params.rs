@@ -1,5 +1,5 @@
-//! What is fixed for the life of the process: what the command line, the environment and the first
-//! configuration say. Invariant: nothing here changes.
+//! The parameters that are fixed for the life of the process, from the command line, the
+//! environment and the first configuration. Invariant: nothing here changes.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -49,8 +49,8 @@ pub struct ComputeParams {
     pub lakebase: Option<Lakebase>,
     /// `AUTOSCALING` is in the environment: children run in the cgroup.
     pub autoscaling: bool,
-    /// `NEON_CONTROL_PLANE_TOKEN` as it may be sent, whatever the source of the configuration is:
-    /// for the postmaster and the sync of the safekeepers.
+    /// `NEON_CONTROL_PLANE_TOKEN`, whatever the source of the configuration is: for the postmaster
+    /// and the sync of the safekeepers.
     pub control_plane_token: Option<Secret<String>>,
     /// `--signal-exit-code`.
     pub signal_exit_code: u8,
@@ -66,7 +66,7 @@ pub struct ComputeParams {
 
 #[cfg(test)]
 impl ComputeParams {
-    /// Parameters for unit tests: nothing that they name exists.
+    /// Parameters for unit tests: no path or server that they name exists.
     pub(crate) fn for_tests() -> Self {
         Self {
             compute_id: Some("c1".to_owned()),
@@ -105,8 +105,8 @@ impl ComputeParams {
         session_config(self.connstr.as_str(), application_name, self.install.version)
     }
 
-    /// Shows in the metrics what the compute is attached to, in Lakebase mode with an instance id
-    /// (03 §14).
+    /// Sets the metric that shows what the compute is attached to, in Lakebase mode with an
+    /// instance id (03 §14).
     pub(super) fn show_attached(&self, metrics: &Metrics, spec: &ParsedSpec) {
         let instance_id = self.lakebase.as_ref().map_or("", |lakebase| &*lakebase.instance_id);
         if !instance_id.is_empty() {
@@ -119,10 +119,10 @@ impl ComputeParams {
         }
     }
 
-    /// Where Postgres is reached over TCP, by `--connstr`; none if that names a socket.
+    /// TCP address of Postgres from `--connstr`; `None` if that names a socket.
     pub async fn server_address(&self) -> Option<SocketAddr> {
         let host = match self.connstr.host()? {
-            // Of a URL whose scheme is not one of the web's, as it was written.
+            // The `url` crate leaves the host of a non-web scheme as it was written.
             Host::Domain(name) => name.to_owned(),
             Host::Ipv4(address) => address.to_string(),
             Host::Ipv6(address) => address.to_string(),
@@ -132,11 +132,11 @@ impl ComputeParams {
         tokio::time::timeout(self.timeouts.postgres.helper, addresses).await.ok()?.ok()?.next()
     }
 
-    /// Accepts a spec for this compute, while nothing is touched: whatever cannot be written to
-    /// `postgresql.conf` is found here.
+    /// Accepts a spec for this compute without touching anything: finds whatever cannot be written
+    /// to `postgresql.conf`.
     ///
     /// # Errors
-    /// There is no `postgresql.conf` for it.
+    /// No `postgresql.conf` can be built for the spec.
     pub fn accept(&self, spec: ParsedSpec) -> Result<AcceptedSpec, ConfError> {
         AcceptedSpec::new(spec, self.conf_params())
     }

@@ -1,4 +1,4 @@
-//! Phases of the start, for progress, for timings and for the tests that interrupt each of them.
+//! Phases of the start, for progress, timings, and the tests that interrupt each of them.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 /// A part of the start that takes time of its own. Some overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StartPhase {
-    /// Key and certificate of Postgres are waited for.
+    /// Waiting for the key and certificate of Postgres.
     Certificate,
     /// Swap, disk quota and rsyslogd are set up.
     SideServices,
@@ -69,6 +69,6 @@ pub struct PhaseRecord {
     pub phase: StartPhase,
     /// Since `start_time`.
     pub began: Duration,
-    /// None while it is in progress.
+    /// `None` while the phase is in progress.
     pub took: Option<Duration>,
 }

@@ -1,5 +1,5 @@
-//! How far the work in progress is: phases of the start, steps of a reconfiguration, and what
-//! became of the last one. Feeds `/status` (member `extra`) and the metrics of the start.
+//! Progress of the current work: phases of the start, steps of a reconfiguration, and the outcome
+//! of the last work. Feeds `/status` (member `extra`) and the metrics of the start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +28,8 @@ impl ComputeNode {
         PhaseGuard { node: Arc::clone(self), index }
     }
 
-    /// A phase of the start that runs beside others: should it fail, `/status` names it and not
-    /// those that are given up because of it.
+    /// Runs a phase of the start beside others: if it fails, `/status` names it and not the phases
+    /// that are abandoned because of it.
     pub async fn during<T>(
         self: &Arc<Self>,
         phase: StartPhase,
@@ -43,7 +43,7 @@ impl ComputeNode {
         result
     }
 
-    /// Notes what is being done to a running compute, until it succeeds or fails.
+    /// Notes the step of the current work on a running compute, until that succeeds or fails.
     pub fn step(&self, name: &'static str) {
         self.lock().step = Some(name);
     }
@@ -58,8 +58,8 @@ impl ComputeNode {
         self.phase_changed.subscribe()
     }
 
-    /// How long the start has taken, or took, and the phases that this time went to; their sum is
-    /// the whole. Nothing before a start has begun.
+    /// Duration of the start so far, or in all, and the phases that this time went to; the parts
+    /// add up to the whole. Zero before a start has begun.
     pub fn startup_shares(&self) -> (Duration, Vec<(&'static str, Duration)>) {
         let state = self.lock();
         let total = match state.status {
@@ -69,8 +69,7 @@ impl ComputeNode {
         (total, attribution::attribute(&state.phases, total))
     }
 
-    /// Shows in `/status` what became of each object when the catalog was applied, in place of the
-    /// report before.
+    /// Replaces the report in `/status` on what became of each object when the catalog was applied.
     pub fn set_apply_report(&self, report: ApplyReport) {
         self.lock().apply_report = Some(Arc::new(report));
     }
@@ -80,7 +79,7 @@ impl ComputeNode {
         self.spec()?.spec.operation_uuid.clone()
     }
 
-    /// None if there is nothing to say.
+    /// `None` if all members would be empty.
     pub(super) fn extra(&self, state: &ComputeState) -> Option<StatusExtra> {
         let in_progress = state.phases.iter().filter(|record| record.took.is_none());
         let bytes = Some(self.basebackup.bytes());
@@ -97,7 +96,8 @@ impl ComputeNode {
 }
 
 impl ComputeState {
-    /// The work in progress has failed. Where nobody noted the phase it is the one that ended last.
+    /// Describes the failure of the current work. If no phase was noted, it names the one that
+    /// ended last.
     pub(super) fn failed_operation(
         &mut self,
         operation: Option<String>,
@@ -209,7 +209,7 @@ mod tests {
 
     /// The spec that failed is no longer the one of the node when the failure is seen.
     #[test]
-    fn a_failed_operation_is_the_one_that_was_to_be() {
+    fn a_failed_operation_is_the_one_of_the_spec_to_apply() {
         let node = empty();
         node.begin_start().unwrap();
         node.replace_spec(&spec("old"));
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn the_shares_are_those_of_the_start() {
         let node = empty();
-        assert_eq!(node.startup_shares().0, Duration::ZERO, "waiting for a spec is no start");
+        assert_eq!(node.startup_shares().0, Duration::ZERO, "waiting for a spec is not a start");
         node.begin_start().unwrap();
         drop(node.phase(StartPhase::Basebackup));
         node.apply(Event::Succeeded).unwrap();

@@ -1,4 +1,4 @@
-//! What others may ask of the driver, and what it answers.
+//! Requests to the driver, and its answers.
 
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -8,19 +8,19 @@ use crate::spec::Lsn;
 use crate::state::ComputeStatus;
 
 /// A request that was found legal and has already changed the status. Each carries the sender of
-/// its answer; a driver that ends drops it, which the asker sees as `Interrupted`.
+/// its answer; a driver that ends drops the sender, which the caller sees as `Interrupted`.
 #[derive(Debug)]
 pub enum Request {
     /// Apply a spec: the first one of an empty compute, or a new one of a running compute.
     Configure {
         /// The complete new spec.
         spec: AcceptedSpec,
-        /// Told when the compute runs with it, or has failed.
+        /// Receives the outcome: the compute runs with the spec, or has failed.
         reply: oneshot::Sender<Result<(), ConfigureFailed>>,
     },
     /// End the compute. The mode is in the status.
     Terminate {
-        /// Told when the compute is `terminated`.
+        /// Receives the answer when the compute is `terminated`.
         reply: oneshot::Sender<Terminated>,
     },
 }
@@ -35,8 +35,8 @@ pub struct ConfigureFailed(
 /// The answer to a `/terminate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terminated {
-    /// What the last safekeeper sync printed; none for a compute that is no primary, that never
-    /// ran Postgres, or whose sync failed.
+    /// What the last safekeeper sync printed; `None` for a compute that is not a primary, never ran
+    /// Postgres, or whose sync failed.
     pub lsn: Option<Lsn>,
 }
 
@@ -57,7 +57,7 @@ pub enum ConfigureError {
     /// Tried; the text is that of `/status`.
     #[error("compute configuration failed: {0:?}")]
     Failed(String),
-    /// The compute ended meanwhile.
+    /// The compute ended before it applied the spec.
     #[error("the compute is ending, the configuration was not applied")]
     Interrupted,
 }
@@ -69,6 +69,6 @@ pub enum TerminateAnswer {
     Now(Terminated),
     /// It had ended before.
     Before(Terminated),
-    /// The process was cut short by a signal before it was `terminated`.
+    /// A signal ended the process before the compute was `terminated`.
     Interrupted,
 }

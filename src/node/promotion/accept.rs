@@ -1,4 +1,4 @@
-//! The spec that a promotion brings: what makes it one of a primary, and of this one (03 §6.3).
+//! Checks the spec of a promotion: it must be that of a primary, and of this compute (03 §6.3).
 
 use thiserror::Error;
 
@@ -9,20 +9,20 @@ use crate::spec::{ParsedSpec, SpecError};
 /// Why a spec cannot be promoted to. Clients see these texts with status 400.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub(crate) enum RefusedSpec {
-    /// It cannot be used at all.
+    /// The spec cannot be used at all.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// It is not that of a primary.
+    /// The mode is not `Primary`.
     #[error("the spec of a promotion must have the mode Primary, this one has {0}")]
     Mode(ComputeMode),
-    /// It is that of another database.
+    /// The spec belongs to another tenant or timeline.
     #[error("the spec of a promotion must have the tenant and the timeline of the replica")]
     Timeline,
 }
 
-/// The spec as the replica can become a primary with it. It keeps the port that the server listens
-/// on where both base texts are there: control planes on one machine give every endpoint its own
-/// (04 §2.3).
+/// The spec with which the replica can become a primary. It keeps the port that the server listens
+/// on if both specs have a base text: control planes on one machine give every endpoint its own
+/// port (04 §2.3).
 ///
 /// # Errors
 /// See [`RefusedSpec`].
@@ -47,12 +47,12 @@ pub(crate) fn accept(
     Ok(spec)
 }
 
-/// The port in the base text that Postgres goes by.
+/// The port in the base text that Postgres uses.
 fn port(spec: &ComputeSpec) -> Option<String> {
     let text = spec.cluster.postgresql_conf.as_deref()?;
     let mut settings = text.lines().rev().filter_map(parse_line);
     let (_, port) = settings.find(|(name, _)| name.eq_ignore_ascii_case("port"))?;
-    // Written as it is, so nothing but a number.
+    // The text is written verbatim, so only a number is allowed.
     port.parse::<u16>().ok().map(|port| port.to_string())
 }
 

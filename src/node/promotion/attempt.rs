@@ -1,15 +1,15 @@
-//! From a replica to a primary (07 §5): what was asked for, and what became of it.
+//! Attempts to promote the replica (07 §5): the request, and its outcome.
 //!
 //! ```text
-//! POST /promote ─► accept::accept ─► Promotion::ask ─┐                    ┌─► failed: the next one
+//! POST /promote ─► accept::accept ─► Promotion::ask ─┐                    ┌─► failed: the next ask
 //! POST /promote ───────────────────────────────────┴─► one attempt ─────┤   begins a new attempt
 //!                                     (served by the driver, standby)   └─► final: for all that come
 //! ```
 //!
-//! Invariants: there is at most one attempt at a time, and whoever asks meanwhile gets its outcome;
-//! it does not depend on any of them staying. An attempt that ended before the server left recovery
-//! is forgotten (07 W27); anything later is final for this process. Every attempt ends, also one
-//! that is dropped.
+//! Invariants: there is at most one attempt at a time, every caller during the attempt gets its
+//! outcome, and it goes on if any of the callers go away. An attempt that ended before the server
+//! left recovery is forgotten (07 W27); any later outcome is final for this process. Every attempt
+//! ends, even one that is dropped.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -26,11 +26,11 @@ use crate::spec::Lsn;
 pub struct PromotionRequest {
     /// The spec to run with after the promotion; see [`accept`](super::accept::accept).
     pub spec: AcceptedSpec,
-    /// What must have been replayed before.
+    /// WAL position that must have been replayed first.
     pub wal_flush_lsn: Lsn,
 }
 
-/// Why an attempt that nobody finished has ended.
+/// Error of an attempt that was dropped before its end.
 const DROPPED: &str = "promote sender dropped: the compute is ending";
 
 /// The promotion of one compute.
@@ -42,28 +42,28 @@ pub struct Promotion {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// The driver has not seen it yet.
+    /// An attempt that the driver has not taken yet.
     waiting: Option<Attempt>,
-    /// Of the attempt that is there, or of the final one.
+    /// Outcome of the current attempt, or the final one.
     outcome: Option<watch::Receiver<PromotionState>>,
-    /// Nobody serves any more.
+    /// The driver takes no more attempts.
     closed: bool,
 }
 
 /// The one attempt in progress. Dropping it ends it.
 #[derive(Debug)]
 pub struct Attempt {
-    /// What the first who asked wants; all others get the same.
+    /// The first caller's request; later callers get the same outcome.
     pub request: PromotionRequest,
-    /// [`PromotionState::NotPromoted`] until the end.
+    /// [`PromotionState::NotPromoted`] until the attempt ends.
     outcome: watch::Sender<PromotionState>,
     shared: Arc<Mutex<Shared>>,
     is_over: bool,
 }
 
 impl Promotion {
-    /// Asks for a promotion and waits for the outcome of the attempt that is there, or begins one.
-    /// The attempt goes on if the caller goes away.
+    /// Joins the current attempt or begins one, and waits for its outcome. The attempt goes on if
+    /// the caller goes away.
     pub fn ask(
         &self,
         request: PromotionRequest,
@@ -77,7 +77,7 @@ impl Promotion {
         }
     }
 
-    /// None if nobody serves.
+    /// `None` after [`Self::close`].
     fn follow(&self, request: PromotionRequest) -> Option<watch::Receiver<PromotionState>> {
         let mut shared = self.shared.lock();
         if let Some(outcome) = &shared.outcome {
@@ -106,34 +106,33 @@ impl Promotion {
         }
     }
 
-    /// The driver serves no more: whoever waits is told, and whoever comes.
+    /// The driver takes no more attempts: present and later callers get an error.
     pub fn close(&self) {
         let waiting = {
             let mut shared = self.shared.lock();
             shared.closed = true;
             shared.waiting.take()
         };
-        // Not under the lock, which its end takes.
+        // Not under the lock: dropping the attempt takes it.
         drop(waiting);
     }
 }
 
 impl Attempt {
-    /// It came to nothing and may be tried again; as far as is known the server is the replica that
-    /// it was.
+    /// Ends an attempt that may be tried again; as far as is known the server is still a replica.
     pub fn failed(mut self, error: String) {
-        // First, so that whoever hears of it can try again.
+        // First, so that a caller that gets the error can try again.
         self.forget();
         self.outcome.send_replace(PromotionState::Failed { error });
     }
 
-    /// It is over for good, one way or the other: the server is no replica any more.
+    /// Ends the attempt for good, with either outcome: the server is no longer a replica.
     pub fn end(mut self, state: PromotionState) {
         self.is_over = true;
         self.outcome.send_replace(state);
     }
 
-    /// Once: after that the outcome is that of another attempt.
+    /// Forgets the attempt, once: afterwards the outcome is that of another attempt.
     fn forget(&mut self) {
         if !std::mem::replace(&mut self.is_over, true) {
             self.shared.lock().outcome = None;
@@ -176,7 +175,7 @@ mod tests {
     async fn all_get_the_outcome_of_the_first() {
         let promotion = Promotion::default();
         let (first, second) = (promotion.ask(request(1)), promotion.ask(request(2)));
-        // Whoever began it goes away.
+        // The first caller goes away.
         drop(first);
         let attempt = promotion.asked().await;
         assert_eq!(attempt.request.wal_flush_lsn, Lsn(1));

@@ -1,5 +1,5 @@
-//! The promotion of a replica to a primary, as the node sees it: it does not go through the status
-//! (01 §17). The spec that is [`accept`]ed becomes an [`attempt`] of the driver, whose outcome is one
+//! The promotion of a replica to a primary, as the node sees it: it does not change the status (01
+//! §17). The spec that [`accept`] checks becomes an [`attempt`] of the driver, whose outcome is one
 //! of the [`states`].
 
 pub(crate) mod accept;
@@ -14,11 +14,10 @@ use crate::spec::ParsedSpec;
 use crate::state::ComputeStatus;
 
 impl ComputeNode {
-    /// The spec of a compute that may be asked to become a primary: any that has one, as long as it
-    /// is not on its way out.
+    /// The spec of a compute that can be promoted: one that has a spec and is not ending.
     ///
     /// # Errors
-    /// There is no spec, or there will be no server.
+    /// There is no spec, or the compute is ending.
     pub fn may_be_promoted(&self) -> Result<Arc<ParsedSpec>, WrongStatus> {
         let status = self.lock().status;
         if status == ComputeStatus::Empty || status.is_ending() {
@@ -27,7 +26,7 @@ impl ComputeNode {
         self.spec().ok_or(WrongStatus(status))
     }
 
-    /// A promotion has ended: what `/status` tells of it beside the status.
+    /// Notes the end of a promotion: the members that `/status` shows beside the status.
     pub fn end_promotion(&self, operation: Option<String>, failed: Option<String>) {
         let mut state = self.lock();
         match failed {

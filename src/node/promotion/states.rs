@@ -1,4 +1,4 @@
-//! What `/promote` answers (02 §12.5).
+//! Answers of `/promote` (02 §12.5).
 
 use serde::Serialize;
 use utoipa::ToSchema;
