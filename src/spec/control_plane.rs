@@ -1,9 +1,9 @@
-//! The one question that a compute asks its control plane: "what is my configuration?" (09 §1).
+//! Fetches the configuration of the compute from its control plane (09 §1).
 //!
-//! Asked at the start and at each refresh. What may pass is tried again with growing pauses until
-//! the patience of the asker is over: a restart of the control plane must not end every compute
-//! that starts meanwhile (09 §10 no. 1). What cannot pass is told at once. Invariant: ends within
-//! [`Patience::total`] plus one try.
+//! Called at the start and at each refresh. A transient failure is retried with growing pauses
+//! until the caller's patience is over: a restart of the control plane must not end every compute
+//! that starts at that time (09 §10 no. 1). A permanent failure is returned at once. Invariant:
+//! ends within [`Patience::total`] plus one try.
 
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ use crate::errors::one_line;
 use crate::http_client::{self, RedirectRefused, Redirects};
 use crate::secret::Secret;
 
-/// Name of the question in the metrics (03 §10).
+/// Name of the request in the metrics (03 §10).
 pub(crate) const RPC: &str = "GetConfig";
 
 /// First pause after a failed try (09 §1.2); doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
-/// Tries in all where the answer is no configuration: the same text will come again.
+/// Tries in all if the answer is not a configuration: the same text will come again.
 const MAX_MALFORMED: u32 = 3;
-/// A larger answer is no configuration.
+/// A larger answer is not a configuration.
 const MAX_BODY: usize = 32 << 20;
 
 /// Address and credentials of a control plane.
@@ -41,7 +41,7 @@ pub struct ControlPlane {
     pub token: Secret<String>,
 }
 
-/// How long to wait, and for what.
+/// Limits of one fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
     /// One connect.
@@ -52,12 +52,12 @@ pub struct Patience {
     pub total: Duration,
 }
 
-/// How long to ask the control plane, on the occasions that there are.
+/// Patience with the control plane, by occasion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ControlPlaneLimits {
-    /// At the start: a restart of the control plane is outlasted (09 §10 no. 1).
+    /// At the start: long enough to outlast a restart of the control plane (09 §10 no. 1).
     pub start: Patience,
-    /// At a refresh, which is tried again anyway, and whose callers are refused while it is in
+    /// At a refresh: the refresh is retried anyway, and further callers are refused while it is in
     /// progress (03 §6.4).
     pub refresh: Patience,
 }
@@ -72,14 +72,14 @@ impl Default for ControlPlaneLimits {
     }
 }
 
-/// Hears of each try: the status, or none without an answer. Made for
+/// Called after each try with the status, or `None` without an answer. For
 /// `compute_ctl_cplane_requests_total` (09 §1.2).
 pub(crate) type Observer<'a> = &'a (dyn Fn(Option<StatusCode>) + Sync);
 
 /// Why the control plane gave no configuration.
 #[derive(Debug, Error)]
 pub enum ControlPlaneError {
-    /// All tries failed in a way that may pass.
+    /// All tries failed with transient errors.
     #[error(
         "Exhausted all attempts to retrieve the config from the control plane ({asked}): {tries} \
          in {:.1} s, the last one failed: {last}", took.as_secs_f64()
@@ -87,14 +87,14 @@ pub enum ControlPlaneError {
     Exhausted {
         /// Whom, about whom.
         asked: String,
-        /// How many there were.
+        /// Number of tries.
         tries: u32,
-        /// From the first to the end of the last.
+        /// From the first try to the end of the last.
         took: Duration,
-        /// The last one.
+        /// The last failure.
         last: Box<TryError>,
     },
-    /// A failure that trying again cannot mend.
+    /// A failure that a retry cannot fix.
     #[error("could not retrieve the config from the control plane ({asked}): {why}")]
     Permanent {
         /// Whom, about whom.
@@ -107,7 +107,7 @@ pub enum ControlPlaneError {
 /// How one try failed.
 #[derive(Debug, Error)]
 pub enum TryError {
-    /// There is nobody to ask.
+    /// The URL cannot be used.
     #[error("--control-plane-uri is not the prefix of an http or https URL")]
     Url,
     /// No answer.
@@ -116,13 +116,13 @@ pub enum TryError {
     /// The answer points to another origin, which must not see the token.
     #[error(transparent)]
     Redirect(RedirectRefused),
-    /// An answer that is not 200.
+    /// The status is not 200.
     #[error("the control plane answered {0}")]
     Status(StatusCode),
-    /// More than a configuration can have.
+    /// The answer is larger than a configuration can be.
     #[error("its answer has more than {MAX_BODY} bytes")]
     TooLarge,
-    /// A 200 with another document in it.
+    /// The answer is 200 with another document.
     #[error("its answer could not be parsed: {0}")]
     Parse(DocumentError),
     /// 09 §1.2; most likely the control plane is about to add the spec (09 §10 no. 5).
@@ -131,8 +131,7 @@ pub enum TryError {
 }
 
 impl TryError {
-    /// Tried again are lost connections, 502, 503 and answers without a usable configuration
-    /// (09 §1.2).
+    /// Lost connections, 502, 503 and answers without a usable configuration are retried (09 §1.2).
     const fn is_transient(&self) -> bool {
         match self {
             Self::Transport(_) | Self::Parse(_) | Self::AttachedWithoutSpec => true,
@@ -183,7 +182,8 @@ pub(crate) async fn fetch(
     }
 }
 
-/// Up to a quarter longer, so that computes that failed together do not come back together.
+/// Lengthens a pause by up to a quarter, so that computes that failed together do not retry
+/// together.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(1.0 + 0.25 * fastrand::f64())
 }
@@ -202,7 +202,7 @@ fn url(control_plane: &ControlPlane) -> Result<Url, TryError> {
     Ok(url)
 }
 
-/// As much of the URL as may be seen: the prefix may hold a password.
+/// The part of the URL that may be logged: the prefix may hold a password.
 fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
@@ -215,7 +215,7 @@ fn client(patience: Patience) -> Result<reqwest::Client, TryError> {
         .map_err(transport)
 }
 
-/// Without the URL: see [`origin`].
+/// The error without the URL: see [`origin`].
 fn transport(error: reqwest::Error) -> TryError {
     if let Some(refused) = http_client::refused_redirect(&error) {
         return TryError::Redirect(refused.clone());

@@ -1,13 +1,13 @@
-//! Deserializing without telling what was found.
+//! Deserializes without showing values in errors.
 //!
-//! Rule: an error of a document names the member, what was expected and of which kind the found
-//! value is, and never repeats the value: any member may have got a secret by mistake, and its
-//! neighbours are secrets anyway. serde's own texts do repeat it (`invalid type: string "hunter2",
-//! expected a map`). So every value goes through [`Discreet`], which asks the format for whatever
-//! is there, and hands it to the type in a way in which the type's refusal knows only its kind.
+//! Rule: an error of a document names the member, the expected kind and the kind of the value
+//! found, and never repeats the value: any member may hold a secret by mistake, and its neighbours
+//! hold secrets anyway. serde's own texts do repeat it (`invalid type: string "hunter2", expected a
+//! map`). So every value goes through [`Discreet`], which asks the format for any value and passes
+//! it to the type in such a way that the type's refusal knows only its kind.
 //!
-//! Member names, and names that are not among those of an enumeration, are told: they are what a
-//! typing error is found by.
+//! Errors do show member names, and names that an enumeration does not have: a typing error is
+//! found by them.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-/// A deserializer, seed, visitor or access, whose values are told by their kind only.
+/// A deserializer, seed, visitor or access whose errors show only the kind of a value.
 pub(super) struct Discreet<T>(pub(super) T);
 
 /// The refusal of one value.
@@ -46,7 +46,7 @@ impl de::Error for Refusal {
     }
 }
 
-/// As serde calls it.
+/// The kind of a value, as serde names it.
 const fn kind(found: Unexpected<'_>) -> &'static str {
     match found {
         Unexpected::Bool(_) => "boolean",
@@ -72,7 +72,7 @@ const fn kind(found: Unexpected<'_>) -> &'static str {
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Discreet<D> {
     type Error = D::Error;
 
-    // The format must not compare the value with what is wanted: it would tell it.
+    // The format must not compare the value with the expected type: its error would show the value.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         self.0.deserialize_any(Discreet(visitor))
     }

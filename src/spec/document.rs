@@ -1,8 +1,8 @@
-//! From the text of a JSON document to its wire type.
+//! Parses the text of a JSON document into its wire type.
 //!
-//! Every document goes through [`parse`]: the error names the path of the offending member, and
-//! members that nobody reads are accepted (02 R2) and reported by path, so that a typing error in
-//! a hand-written spec can be seen. No error repeats a value (`discreet`).
+//! Every document goes through [`parse`]: the error names the path of the offending member. Unknown
+//! members are accepted (02 R2) and reported by path, so that a typing error in a hand-written spec
+//! is visible. No error repeats a value (`discreet`).
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::discreet::Discreet;
 use crate::telemetry::shown::{LONGEST, shown};
 
-/// Unknown members that are remembered.
+/// At most this many unknown members are remembered.
 const MOST_UNKNOWN: usize = 1000;
 
 /// Why a document cannot be read.
@@ -25,7 +25,7 @@ pub struct DocumentError {
 }
 
 impl DocumentError {
-    /// Whether the text is JSON at all; if it is, its shape is wrong.
+    /// Whether the text is not JSON; otherwise its shape is wrong.
     pub fn is_syntax(&self) -> bool {
         self.source.is_syntax() || self.source.is_eof()
     }
@@ -39,13 +39,13 @@ impl fmt::Display for PathPrefix<'_> {
     }
 }
 
-/// A document and the paths of its members that nobody reads.
+/// A document and the paths of its unknown members.
 #[derive(Debug)]
 pub struct Parsed<T> {
     /// The document.
     pub value: T,
-    /// Paths such as `spec.cluster.roles[0].colour`, in order of appearance; the first ones, and of
-    /// each the beginning, so that they cannot take more memory than the document.
+    /// Paths such as `spec.cluster.roles[0].colour`, in order of appearance. Their number and
+    /// length are limited, so that they cannot take more memory than the document.
     pub unknown_members: Vec<String>,
 }
 
@@ -99,8 +99,8 @@ fn is_known_but_unread(path: &str) -> bool {
     }
 }
 
-/// Says once, in one line, which members of a document were not understood. Names come from outside:
-/// they have been escaped and cut, and only as many are told as a text of others may be long.
+/// Logs, in one line, the members that were not understood. Names come from outside: they have been
+/// escaped and cut, and the line names only as many as fit into the limit for foreign text.
 pub fn log_unknown_members(document: &str, unknown_members: &[String]) {
     let mut bytes = 0;
     let told: Vec<&str> = unknown_members
@@ -242,7 +242,7 @@ mod tests {
         }
     }
 
-    /// Whatever is put into whatever member: an error may name the member, never the value.
+    /// With any value in any member: an error may name the member, never the value.
     #[test]
     fn errors_do_not_repeat_values() {
         fn pointers(value: &Value, at: &str, all: &mut Vec<String>) {
@@ -275,7 +275,7 @@ mod tests {
             json!(-73_517_351.5),
         ] {
             for pointer in &all {
-                // Names of choices are told.
+                // Errors may show the names of choices.
                 let choice = ["mode", "audit_log_level", "action", "features", "prefer_protocol"];
                 let choice = choice.iter().any(|name| pointer.contains(name));
                 if pointer.contains("jwks/keys") || (choice && planted.is_string()) {
@@ -299,7 +299,7 @@ mod tests {
         assert!(text.starts_with(expected), "{text}");
     }
 
-    /// Neither their number nor their length is the client's choice.
+    /// A client cannot choose their number or their length.
     #[test]
     fn unknown_members_have_a_limit() {
         let long = "x".repeat(10 * LONGEST);

@@ -8,13 +8,13 @@ use crate::secret::UnusableSecret;
 /// Why a well-formed spec cannot be used. Clients see these texts with status 400.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum SpecError {
-    /// None of the three spellings is there.
+    /// None of the three spellings is present.
     #[error("pageserver connection information should be provided")]
     NoPageserver,
-    /// Setting `neon.stripe_size` is no u32.
+    /// Setting `neon.stripe_size` is not a u32.
     #[error("setting neon.stripe_size is not a number of pages")]
     BadStripeSize,
-    /// What is there cannot be used.
+    /// The pageserver information cannot be used.
     #[error(transparent)]
     Pageserver(#[from] PageserverInfoError),
     /// A primary without safekeepers.
@@ -26,19 +26,19 @@ pub enum SpecError {
     /// The same address twice.
     #[error("duplicate entry in safekeeper_connstrings: {0}!")]
     DuplicateSafekeeper(String),
-    /// An entry that is no `host:port`. It is not repeated: it may be a URL with a password.
+    /// An entry is not `host:port`. The text does not repeat it: it may be a URL with a password.
     #[error("safekeeper address no. {0} is not of the form host:port")]
     BadSafekeeper(usize),
     /// Neither member nor setting.
     #[error("tenant id should be provided")]
     NoTenant,
-    /// The setting is no id.
+    /// The setting is not an id.
     #[error("invalid tenant id")]
     BadTenant,
     /// Neither member nor setting.
     #[error("timeline id should be provided")]
     NoTimeline,
-    /// The setting is no id.
+    /// The setting is not an id.
     #[error("invalid timeline id")]
     BadTimeline,
     /// A token that cannot be sent.

@@ -1,7 +1,7 @@
 //! `grpc_url` of a pageserver: `grpc://[user@]host:port` (06 §5.1).
 //!
-//! Only host and port count. A user or password in the URL is never sent: over gRPC the storage
-//! token is all there is, and it goes into the metadata of a call.
+//! Only host and port are used. A user or password in the URL is never sent: over gRPC the storage
+//! token is the only credential, and it goes into the metadata of a call.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,18 +9,18 @@ use std::str::FromStr;
 use thiserror::Error;
 use url::Url;
 
-/// What HTTP makes of a URL without a port.
+/// HTTP's port for a URL without one.
 const DEFAULT_PORT: u16 = 80;
 
 /// Host and port of a pageserver that speaks gRPC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrpcAddress {
-    /// As it stands in a URL: an IPv6 address is in brackets.
+    /// In the form of a URL: an IPv6 address is in brackets.
     host: String,
     port: u16,
 }
 
-/// Why a URL cannot be used. The text does not repeat it: there may be a password in it.
+/// Why a URL cannot be used. The text does not repeat the URL: it may hold a password.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum GrpcUrlError {
     /// Not a URL, or without a host.

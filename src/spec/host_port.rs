@@ -1,8 +1,8 @@
 //! `host:port` as operators write it.
 
-/// Splits at the last colon, so that an IPv6 address can stand before it, with or without
-/// brackets (04 W18). None unless there is a host without blanks and control characters, and a
-/// port of at most 65535. The host is returned as it was written.
+/// Splits at the last colon, so that an IPv6 address can stand before it, with or without brackets
+/// (04 W18). `None` unless the host has no blanks or control characters and the port is at most
+/// 65535. The host is returned as it was written.
 pub(crate) fn split_host_port(text: &str) -> Option<(&str, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());

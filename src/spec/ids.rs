@@ -12,7 +12,7 @@ pub enum ScalarError {
     /// An id with the wrong number of characters.
     #[error("expected 32 hexadecimal digits, got {0} characters")]
     IdLength(usize),
-    /// A character that is no hexadecimal digit.
+    /// A character that is not a hexadecimal digit.
     #[error("invalid character {0:?} at position {1}, expected a hexadecimal digit")]
     NotHex(char, usize),
     /// Not of the form `HI/LO`.
@@ -97,7 +97,7 @@ impl Lsn {
     /// `0/0`: "unknown" in answers, "latest" in questions (06 §1).
     pub const INVALID: Self = Self(0);
 
-    /// Whether this is a position at all, that is, not `0/0`.
+    /// Whether this is a position, that is, not `0/0`.
     pub const fn is_valid(self) -> bool {
         self.0 != 0
     }

@@ -1,7 +1,7 @@
 //! `libpq_url` of a pageserver: a URL or a keyword string (06 §3.1).
 //!
-//! Whoever accepts a spec, fetches the basebackup or asks for a lease parses it here, so what is
-//! accepted can be used.
+//! The acceptance of a spec, the basebackup and the leases all parse it here, so an accepted string
+//! can be used.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -14,14 +14,14 @@ use tokio_postgres::config::{Host, SslMode};
 
 use crate::errors::one_line;
 
-/// A pageserver that speaks libpq: at least one place to connect to, and how to log in there.
+/// A pageserver that speaks libpq: at least one address, and the login parameters.
 #[derive(Debug, Clone)]
 pub struct LibpqAddress {
     config: Config,
     hosts: Vec<HostAddress>,
 }
 
-/// Where a socket can be opened.
+/// One address to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostAddress {
     /// A name and a port.
@@ -42,11 +42,11 @@ impl fmt::Display for HostAddress {
     }
 }
 
-/// Why a connection string cannot be used. The text does not repeat it: there may be a password in
-/// it.
+/// Why a connection string cannot be used. The text does not repeat the string: it may hold a
+/// password.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum LibpqUrlError {
-    /// What the parser says, with its causes.
+    /// The parser's error, with its causes.
     #[error("{0}")]
     Syntax(String),
     /// Tokens would be sent in clear text where encryption was asked for.
@@ -55,10 +55,10 @@ pub enum LibpqUrlError {
     /// Neither `host` nor `hostaddr`.
     #[error("it names no host")]
     NoHost,
-    /// They belong together one by one.
+    /// Hosts and host addresses are paired one by one.
     #[error("it has different numbers of hosts and host addresses")]
     HostAddresses,
-    /// One for all, or one for each.
+    /// One port for all hosts, or one for each.
     #[error("it has different numbers of hosts and ports")]
     Ports,
 }
@@ -78,12 +78,12 @@ impl FromStr for LibpqAddress {
 }
 
 impl LibpqAddress {
-    /// All that the string says.
+    /// The parsed connection string.
     pub const fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Where to connect to, in the order of trying.
+    /// The addresses, in the order of trying.
     pub fn hosts(&self) -> &[HostAddress] {
         &self.hosts
     }

@@ -1,8 +1,8 @@
-//! The JSON documents that tell the program what to do (02).
+//! The JSON documents that configure the program (02).
 //!
-//! [`document`] reads a text into the [`wire`] types, [`parsed`] turns a spec into the validated
-//! values that everything else uses, [`source`] says where the first document comes from. Nothing
-//! here knows the rest of the program.
+//! [`document`] parses a text into the [`wire`] types, [`parsed`] turns a spec into the validated
+//! values that everything else uses, [`source`] reads the first document. This module depends on no
+//! other part of the program.
 
 pub(crate) mod control_plane;
 mod discreet;

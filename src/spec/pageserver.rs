@@ -57,7 +57,7 @@ pub enum PageserverProtocol {
     Grpc,
 }
 
-/// Where a pageserver is, over one of the protocols.
+/// Address of a pageserver for one of the protocols.
 #[derive(Debug, Clone)]
 pub enum PageserverAddress {
     /// From `libpq_url`.
@@ -106,8 +106,8 @@ pub enum PageserverInfoError {
 }
 
 impl Pageserver {
-    /// Its address for a protocol. The URL for the other one is not looked at. `shard` is for the
-    /// error.
+    /// The address for `protocol`. The URL for the other protocol is not checked. `shard` is for
+    /// the error.
     pub fn address(
         &self,
         protocol: PageserverProtocol,
@@ -162,14 +162,14 @@ impl PageserverConnectionInfo {
         (0..count.max(1)).map(move |number| ShardIndex { number, count })
     }
 
-    /// The pageserver that counts for a shard: the first of its list.
+    /// The pageserver that is used for a shard: the first of its list.
     pub fn first_pageserver(&self, index: ShardIndex) -> Result<&Pageserver, PageserverInfoError> {
         let shard = self.shards.get(&index).ok_or(PageserverInfoError::ShardMissing(index))?;
         shard.pageservers.first().ok_or(PageserverInfoError::NoPageserver(index))
     }
 
-    /// Checks everything that the original notices only while it starts (02 W3, W4): every shard
-    /// is there, has a pageserver, and that one has a usable URL for the preferred protocol.
+    /// Checks everything that the original notices only while it starts (02 W3, W4): every shard is
+    /// present and has a pageserver with a usable URL for the preferred protocol.
     pub fn validate(&self) -> Result<(), PageserverInfoError> {
         for index in self.indexes() {
             self.first_pageserver(index)?.address(self.prefer_protocol, index)?;

@@ -1,7 +1,7 @@
 //! The validated spec: effective values after the fallbacks of 02 §7 and 01 §5.4.
 //!
-//! Whatever can be refused is refused here, before a spec replaces another one, so that a bad
-//! `/configure` leaves the running compute untouched (02 W3, W4).
+//! A spec is checked completely here, before it replaces another one, so that a bad `/configure`
+//! leaves the running compute untouched (02 W3, W4).
 
 use std::str::FromStr;
 
@@ -24,7 +24,7 @@ pub struct ParsedSpec {
     pub tenant_id: TenantId,
     /// `timeline_id`, else setting `neon.timeline_id`.
     pub timeline_id: TimelineId,
-    /// From any of the three spellings.
+    /// Converted from any of the three spellings.
     pub pageserver: PageserverConnectionInfo,
     /// `host:port` each; empty for a Static or Replica compute that names none.
     pub safekeepers: Vec<String>,
@@ -141,7 +141,7 @@ fn safekeeper_addresses(spec: &ComputeSpec) -> Result<Vec<String>, SpecError> {
         return Ok(Vec::new());
     }
     let setting = spec.setting("neon.safekeepers").ok_or(SpecError::NoSafekeepers)?;
-    // The setting is written for Postgres, which takes a generation in front (02 W9, 06 W12).
+    // The setting has the form for Postgres, which may begin with a generation (02 W9, 06 W12).
     let list = match setting.strip_prefix("g#").and_then(|rest| rest.split_once(':')) {
         Some((generation, list)) if generation.parse::<u32>().is_ok() => list,
         _ => setting,
@@ -153,7 +153,7 @@ fn check_safekeepers(safekeepers: &[String]) -> Result<(), SpecError> {
     if safekeepers.is_empty() {
         return Err(SpecError::SafekeepersEmpty);
     }
-    // First, so that nothing else is repeated than addresses: an entry may be a URL with a password.
+    // First, so that errors repeat only addresses: an entry may be a URL with a password.
     if let Some(position) = safekeepers.iter().position(|entry| !is_address(entry)) {
         return Err(SpecError::BadSafekeeper(position.saturating_add(1)));
     }
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(parsed.endpoint_storage_token.unwrap().expose(), "tok");
     }
 
-    /// 04 W11: what the program looks up is what Postgres will have.
+    /// 04 W11: the program uses the same entry as Postgres.
     #[test]
     fn of_several_settings_of_one_name_the_last_one_counts() {
         let mut spec = base();
@@ -353,7 +353,7 @@ mod tests {
         assert_eq!(parse(&spec).unwrap_err(), SpecError::BadStripeSize);
     }
 
-    /// A URL in the place of an address may have a password in it.
+    /// A URL instead of an address may hold a password.
     #[test]
     fn credentials_do_not_show_in_refusals() {
         let url = "postgres://u:PLANTED@sk-1:6500/";

@@ -1,4 +1,4 @@
-//! Where the first configuration comes from (01 §5.2).
+//! Sources of the configuration (01 §5.2).
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,7 +14,7 @@ use super::control_plane::{self, ControlPlane, ControlPlaneError, Observer, Pati
 use super::document::{self, DocumentError, Parsed};
 use super::wire::{ComputeCtlConfig, ComputeSpec, ConfigDocument};
 
-/// The source that the command line names. A refresh reads the same source again.
+/// The source on the command line. A refresh reads the same source again.
 #[derive(Debug, Clone)]
 pub enum ConfigSource {
     /// `--config`: a configuration document.
@@ -25,7 +25,7 @@ pub enum ConfigSource {
     ControlPlane(ControlPlane),
 }
 
-/// Why no configuration could be had.
+/// Why no configuration could be read.
 #[derive(Debug, Error)]
 pub enum SourceError {
     /// The file cannot be read.
@@ -36,7 +36,7 @@ pub enum SourceError {
         /// What the system said.
         source: io::Error,
     },
-    /// The file is closed to the user that we are.
+    /// The user that the process runs as may not read the file.
     #[error(
         "could not read {} as user {user}: {source}; a start as root reads the configuration as \
          root, a refresh reads it as the user that compute_ctl runs as", path.display()
@@ -44,12 +44,12 @@ pub enum SourceError {
     Denied {
         /// The file.
         path: PathBuf,
-        /// Who we are.
+        /// The user that the process runs as.
         user: String,
         /// What the system said.
         source: io::Error,
     },
-    /// There is nothing in the file.
+    /// The file is empty.
     #[error(
         "could not parse {}: it ends at line 1 column 0; it is empty: a pipe gives its content only once, a refresh needs a file",
         .0.display()
@@ -63,7 +63,7 @@ pub enum SourceError {
         /// What is wrong, with path, line and column.
         source: DocumentError,
     },
-    /// The control plane gave none.
+    /// The control plane gave no configuration.
     #[error(transparent)]
     ControlPlane(#[from] ControlPlaneError),
 }
@@ -72,15 +72,15 @@ pub enum SourceError {
 #[error("it has given nothing within {0:?}")]
 struct Silent(Duration);
 
-/// Files that are being read. A reader that does not come back keeps its thread, so no other one
-/// follows it to the same file.
+/// Files that are being read. A reader that hangs keeps its thread, so no second reader is started
+/// for the same file.
 static READING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// The only reader of a file.
+/// The only reader of a file; dropping it allows the next one.
 struct Reading(PathBuf);
 
 impl Reading {
-    /// None while another one reads the file.
+    /// `None` while another reader reads the file.
     fn begin(path: &Path) -> Option<Self> {
         let mut reading = READING.lock();
         reading.insert(path.to_owned()).then(|| Self(path.to_owned()))
@@ -94,8 +94,8 @@ impl Drop for Reading {
 }
 
 impl ConfigSource {
-    /// Reads the configuration if it is in a file, within `limit`, before there is a runtime. Only
-    /// after an error of time the thread that reads is still there.
+    /// Reads the configuration if it is in a file, within `limit`, before the runtime exists. The
+    /// reading thread outlives the call only after a timeout.
     pub fn read_file(
         &self,
         limit: Duration,
@@ -115,12 +115,12 @@ impl ConfigSource {
         let parsed = parsed
             .recv_timeout(limit)
             .map_err(|_| failed(io::Error::new(io::ErrorKind::TimedOut, Silent(limit))))?;
-        // It has nothing more to do.
+        // The thread has finished its work.
         let _ = reader.join();
         parsed.map(Some)
     }
 
-    /// What was read before the runtime existed, or else [`Self::load`].
+    /// The document that was read before the runtime existed, or else [`Self::load`].
     pub async fn load_unless_read(
         &self,
         read: Option<Parsed<ConfigDocument>>,
@@ -134,9 +134,9 @@ impl ConfigSource {
         Ok(read.value)
     }
 
-    /// Reads the configuration once and logs members that nobody knows. A control plane is asked
-    /// with this patience, and the observer hears of each try; a file must answer within the time
-    /// of one try, as one on a lost network mount, or a pipe without a writer, does not.
+    /// Reads the configuration once and logs unknown members. `patience` limits the requests to a
+    /// control plane, and `observer` is called for each try. A file must be read within the time of
+    /// one try: a file on a lost network mount, or a pipe without a writer, may never answer.
     pub async fn load(
         &self,
         patience: Patience,
@@ -239,11 +239,11 @@ mod tests {
         let source = ConfigSource::ConfigFile(path.clone());
         let error = source.load(patience, &|_| ()).await.unwrap_err().to_string();
         assert!(error.contains("config.json: it has given nothing within 50ms"), "{error}");
-        // The reader's thread would keep the runtime.
+        // The reader's thread would keep the runtime alive.
         std::fs::write(&path, "").unwrap();
     }
 
-    /// As at a start as root, from a pipe: once, and a second time there is nothing.
+    /// As at a start as root from a pipe, which gives its content only once.
     #[tokio::test]
     async fn what_was_read_ahead_is_not_read_again() {
         let dir = tempfile::tempdir().unwrap();

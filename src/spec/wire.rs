@@ -77,7 +77,7 @@ pub struct ComputeCtlConfig {
 /// A JSON web key set. The keys' own shape is checked where they are used for verification.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub struct Jwks {
-    /// May be empty, then nobody is let in.
+    /// May be empty; then every token is refused.
     #[schema(value_type = Vec<Object>)]
     pub keys: Vec<jsonwebtoken::jwk::Jwk>,
 }
@@ -205,8 +205,9 @@ impl ComputeSpec {
         self.features.iter().any(|text| text == feature.text())
     }
 
-    /// The value of a setting in `cluster.settings` that Postgres would go by: of several entries
-    /// the last one, in any case (04 W11). A null value counts as missing (02 §7.1).
+    /// The value of a setting in `cluster.settings` that Postgres would use: the last of several
+    /// entries, whatever the case of their names (04 W11). A null value counts as missing (02
+    /// §7.1).
     pub fn setting(&self, name: &str) -> Option<&str> {
         let mut settings = self.cluster.settings.as_deref().unwrap_or_default().iter().rev();
         settings.find(|setting| setting.name.eq_ignore_ascii_case(name))?.value.as_deref()

@@ -59,7 +59,7 @@ impl Fake {
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_again() {
+async fn transient_failures_are_retried() {
     let fake = Fake::new(vec![(503, ""), (200, "{"), (200, NO_SPEC), (200, ATTACHED)]).await;
     assert!(fake.fetch().await.unwrap().spec.is_some());
     assert_eq!(fake.asked(), vec!["/cp/compute/api/v2/computes/c1/spec Bearer tok"; 4]);
@@ -68,7 +68,7 @@ async fn what_may_pass_is_tried_again() {
     assert_eq!(fake.heard(), [unavailable, ok, ok, ok]);
 }
 
-/// More than the three tries of the original, and not for ever.
+/// More than the three tries of the original, but not without a limit.
 #[tokio::test]
 async fn a_restart_of_the_control_plane_is_outlasted() {
     for (answer, text) in [
@@ -87,7 +87,7 @@ async fn a_restart_of_the_control_plane_is_outlasted() {
 }
 
 #[tokio::test]
-async fn what_cannot_pass_is_told_at_once() {
+async fn permanent_failures_are_returned_at_once() {
     for status in [401, 404, 500] {
         let fake = Fake::new(vec![(status, EMPTY)]).await;
         assert!(matches!(fake.fetch().await, Err(ControlPlaneError::Permanent { .. })));
@@ -131,7 +131,7 @@ async fn prefix_id_and_token() {
 }
 
 #[tokio::test]
-async fn nobody_there_and_nobody_who_answers() {
+async fn no_server_and_a_server_that_does_not_answer() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let base = format!("http://user:hunter2@{address}");
@@ -142,7 +142,7 @@ async fn nobody_there_and_nobody_who_answers() {
     let ask = async || {
         fetch(&cp, patience, &|status| heard.lock().push(status)).await.unwrap_err().to_string()
     };
-    // The system accepts, nobody answers.
+    // The system accepts, but no server answers.
     let error = ask().await;
     assert!(error.contains("timed out") && !error.contains("hunter2"), "{error}");
     drop(listener);
