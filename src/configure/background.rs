@@ -1,6 +1,6 @@
-//! Changes to the catalogs that must not hold up the start (05 §13, §14.1): migrations, then the
-//! upgrade of the `neon` extension. Step by step, so that an apply that comes meanwhile waits for
-//! one step at most. Failures are reported and leave the compute running.
+//! Changes to the catalogs that must not delay the start (05 §13, §14.1): migrations, then the
+//! upgrade of the `neon` extension. They run step by step, so that an apply waits for one step at
+//! most. Failures are reported and leave the compute running.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::node::ComputeNode;
 use crate::node::catalog_turn::{CatalogTurn, TurnTimedOut};
 use crate::sql::{MIGRATIONS, POST_APPLY_CONFIG, SessionDeadlines};
 
-/// Begins the work of a primary that has just started; migrations only where roles and databases
-/// were applied.
+/// Begins the work on a primary that has just started; migrations only if roles and databases were
+/// applied.
 pub(crate) fn begin(node: &Arc<ComputeNode>, migrations: bool) {
     let work_of = Arc::clone(node);
     node.background.spawn(async move {
@@ -56,8 +56,8 @@ async fn upgrade_neon(node: &ComputeNode) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Nobody waits for this work, so an apply that came first may take all the time it has. That is
-/// one of the spec in force, which is put there before it is applied.
+/// Waits for the turn. Nothing waits for this work, so an apply that came first may take all the
+/// time it has. That apply is of the spec in force, which is published before it is applied.
 async fn turn(node: &ComputeNode) -> Result<CatalogTurn<'_>, TurnTimedOut> {
     let databases = node.spec().map_or(0, |spec| spec.spec.cluster.databases.len());
     node.catalog_turns.enter(node.params.timeouts.apply.total(databases)).await

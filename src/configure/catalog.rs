@@ -1,5 +1,5 @@
-//! The steps after Postgres is ready that need SQL (01 §11, §12), and the envelope around them:
-//! the size limit is lifted while the catalog is changed, and back afterwards on every path.
+//! The steps after Postgres is ready that need SQL (01 §11, §12). The size limit is lifted while
+//! the catalog is changed, and restored afterwards on every path.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +17,7 @@ use crate::postgres::files::{self, TempOverride};
 use crate::spec::ParsedSpec;
 use crate::sql::APPLY_CONFIG;
 
-/// What goes on while roles and databases are applied (05 §1).
+/// The occasion on which roles and databases are applied (05 §1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ApplyContext {
     /// Postgres was just started, and its users wait.
@@ -26,7 +26,7 @@ pub(crate) enum ApplyContext {
     Reconfiguration,
 }
 
-/// After the start of a primary.
+/// Applies roles and databases after the start of a primary.
 pub(crate) async fn apply_after_start(
     node: &Arc<ComputeNode>,
     spec: &ParsedSpec,
@@ -42,9 +42,9 @@ pub(crate) async fn apply_after_start(
     Ok(())
 }
 
-/// Takes the turn, lifts the size limit and brings roles and databases to what the spec says. The
-/// caller reloads afterwards, which takes the override out of force. For a compute that is not a
-/// primary the limit is lifted and restored, and nothing else happens.
+/// Takes the turn, lifts the size limit and makes roles and databases match the spec. The caller
+/// reloads afterwards, which removes the override. For a compute that is not a primary the limit is
+/// only lifted and restored.
 pub(crate) async fn apply_in_turn(
     node: &ComputeNode,
     spec: &ParsedSpec,
@@ -57,7 +57,7 @@ pub(crate) async fn apply_in_turn(
     let applied = if spec.is_primary() { apply_catalog(node, spec, context).await } else { Ok(()) };
     let ended = lifted.map_or(Ok(()), |lifted| Ok(lifted.end()?));
     let reloaded = if applied.is_err() { reload() } else { Ok(()) };
-    // The first thing that went wrong is the one to tell.
+    // The first error is returned.
     applied.and(ended).and(reloaded)
 }
 

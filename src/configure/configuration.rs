@@ -1,5 +1,5 @@
-//! `postgresql.conf` of an accepted spec: what is checked before it is worth writing, and how it
-//! gets beside the file in force.
+//! `postgresql.conf` of an accepted spec: checks before it is written, and writing it beside the
+//! file in force.
 
 use anyhow::bail;
 
@@ -12,19 +12,19 @@ use crate::spec::ParsedSpec;
 /// The library of Neon's extension.
 const NEON: &str = "neon";
 
-/// Says in the log what will not do what the sender of the spec may expect.
+/// Logs settings that will not do what the sender of the spec may expect.
 pub(crate) fn log_remarks(conf: &ConfFile) {
     for remark in conf.remarks() {
         tracing::warn!("{remark}");
     }
 }
 
-/// A vanilla Postgres that is told to preload `neon` would end with a line in its log about a
-/// missing file; this says what to do instead.
+/// Refuses to preload `neon` into a vanilla Postgres, with advice: Postgres itself would end with a
+/// log line about a missing file.
 pub(crate) fn check_preload_libraries(node: &ComputeNode, spec: &ParsedSpec) -> anyhow::Result<()> {
     let install = &node.params.install;
     let preloads_neon = preload_libraries(&spec.spec).iter().any(|library| library == NEON);
-    // The setting would make Postgres look elsewhere than we do.
+    // With this setting Postgres searches other directories than this check.
     let elsewhere = spec.spec.setting("dynamic_library_path").is_some();
     if preloads_neon && !elsewhere && install.has_library(NEON) == Some(false) {
         bail!(
@@ -36,9 +36,9 @@ pub(crate) fn check_preload_libraries(node: &ComputeNode, spec: &ParsedSpec) -> 
     Ok(())
 }
 
-/// The new file, beside the old one. Subscribers that `drop_subscriptions_before_start` stops for
-/// the time of the catalog changes run again afterwards; where nothing is dropped they are not
-/// stopped (04 W10).
+/// Writes the new file beside the old one. Subscribers that `drop_subscriptions_before_start` stops
+/// during the catalog changes run again afterwards; if nothing is dropped they are not stopped (04
+/// W10).
 ///
 /// # Errors
 /// The file cannot be written, or Postgres would refuse it.

@@ -1,4 +1,4 @@
-//! What a start and a reconfiguration have in common: the configuration file of a spec and its
+//! The steps that a start and a reconfiguration share: the configuration file of a spec and its
 //! catalog (01 §10 to §13).
 //!
 //! ```text
@@ -6,8 +6,8 @@
 //!  reconfigure    stage ─► … reload … ─► apply_in_turn
 //! ```
 //!
-//! The order of the steps around these, and what is taken back when one fails, belongs to
-//! `startup` and to `driver`; nothing here knows them.
+//! `startup` and `driver` decide the order of the other steps and the rollback after a failure;
+//! this module depends on neither.
 
 pub(crate) mod background;
 pub(crate) mod catalog;

@@ -1,16 +1,16 @@
 //! The registry of our own children.
 //!
 //! As PID 1 (or subreaper) the daemon inherits orphans and has to reap them, but `waitpid(-1)`
-//! would also take the status of a child that somebody waits for. Therefore every child is
-//! spawned here: the registry lock is held over spawn and entry, and [`Children::reap_orphans`]
-//! takes, under the same lock, only zombies that are not in the registry.
+//! would also take the status of a child that a task waits for. Therefore every child is spawned
+//! here: the registry lock is held over spawn and entry, and [`Children::reap_orphans`] takes,
+//! under the same lock, only zombies that are not in the registry.
 //!
-//! A child inherits our environment without what `WITHHELD` names: those are credentials and
-//! channels of ours. It gets one of them only if its spawner sets it on the command, so that a new
-//! kind of child gets none.
+//! A child inherits our environment except the variables in `WITHHELD`, which are our own
+//! credentials and channels. A child gets one of them only if its spawner sets it on the command,
+//! so that a new kind of child gets none.
 //!
-//! Invariant: from its spawn until it is reaped a child's number stands in the registry, also
-//! when its [`RegisteredChild`] was dropped without a wait.
+//! Invariant: from its spawn until it is reaped a child's number is in the registry, even if its
+//! [`RegisteredChild`] was dropped without a wait.
 
 use std::collections::HashMap;
 use std::io;
@@ -31,30 +31,30 @@ use super::pidfd::ProcessHandle;
 use super::procs::{self, Process};
 use crate::env::{CONTROL_PLANE_TOKEN, FAILPOINTS, PGBOUNCER_PASSWORD};
 
-/// Variables of our environment that no child inherits. Beside the credentials: Postgres built with
-/// systemd would report itself to our supervisor, and failpoints are ours (01 §2).
+/// Variables of our environment that no child inherits. Besides the credentials: Postgres built
+/// with systemd would report to our supervisor, and failpoints are for this process (01 §2).
 const WITHHELD: [&str; 4] = [CONTROL_PLANE_TOKEN, PGBOUNCER_PASSWORD, "NOTIFY_SOCKET", FAILPOINTS];
 
-/// How long a helper that was killed at its deadline may take to die.
+/// How long to wait for the death of a helper that was killed at its deadline.
 const REAP: Duration = Duration::from_secs(1);
 
 /// Handle to the registry of this process.
 #[derive(Clone, Debug)]
 pub struct Children(Arc<Mutex<Registry>>);
 
-/// Process ids are a matter of the whole process: with two registries, the sweep of one would
-/// take the children of the other for orphans.
+/// One registry for the whole process: with two registries, the sweep of one would take the
+/// children of the other for orphans.
 static ALL: LazyLock<Children> = LazyLock::new(|| Children(Arc::default()));
 
 #[derive(Debug, Default)]
 struct Registry {
-    /// Number of the process, and the spawn it belongs to: a number can be in use again before
-    /// the entry of its former holder is taken out.
+    /// Process id and the spawn it belongs to: the id can be in use again before the entry of its
+    /// former process is removed.
     entries: HashMap<i32, u64>,
     spawned: u64,
-    /// Dropped without a wait; reaped by the next sweep after their end.
+    /// Children dropped without a wait; the next sweep after their end reaps them.
     abandoned: Vec<(i32, u64, Child)>,
-    /// Children do not outlive us, see [`Children::end_with_us`].
+    /// Children must not outlive this process, see [`Children::end_with_us`].
     end_with_us: bool,
 }
 
@@ -65,13 +65,13 @@ pub struct RegisteredChild {
     children: Children,
     pid: i32,
     entry: u64,
-    /// `None` only while it is being dropped.
+    /// `None` only during the drop.
     child: Option<Child>,
     status: Option<ExitStatus>,
     kill_on_drop: bool,
 }
 
-/// What a short helper program left.
+/// Status and output of a short helper program.
 #[derive(Clone, Debug)]
 pub struct Output {
     /// How it ended.
@@ -82,7 +82,7 @@ pub struct Output {
     pub stderr: Vec<u8>,
 }
 
-/// A short helper program could not be run to its end.
+/// Why a short helper program could not be run to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// It could not be started.
@@ -118,8 +118,8 @@ impl Default for Children {
 }
 
 impl Children {
-    /// The registry of this process. Handles are passed on rather than made where they are
-    /// needed, so that a signature shows who starts processes.
+    /// The registry of this process. Handles are passed on rather than made where they are needed,
+    /// so that a signature shows which code starts processes.
     pub fn new() -> Self {
         ALL.clone()
     }
@@ -128,15 +128,15 @@ impl Children {
         self.0.lock()
     }
 
-    /// From here on the kernel ends every child when we are killed: for a process that nobody
-    /// starts again, as `compute_ctl dev`. A supervisor of a compute has a successor, which finds
-    /// what is left.
+    /// From now on the kernel ends every child when this process is killed: for a process without a
+    /// successor, such as `compute_ctl dev`. A supervisor of a compute has a successor, which finds
+    /// the remaining processes.
     pub fn end_with_us(&self) {
         self.lock().end_with_us = true;
     }
 
     /// Starts `command` in a process group of its own, so that a Ctrl-C on our terminal reaches
-    /// us only and the order of the ends stays ours.
+    /// only this process, which then ends its children in order.
     ///
     /// # Errors
     /// The program cannot be started.
@@ -185,7 +185,7 @@ impl Children {
             Ok(child) => child,
             Err(source) => return Err(RunError::Spawn { program, source }),
         };
-        // Also when our caller gives up.
+        // Also if the caller drops this future.
         child.kill_on_drop(true);
         let (stdout, stderr) = (child.take_stdout(), child.take_stderr());
         let whole = async {
@@ -203,12 +203,12 @@ impl Children {
         }
     }
 
-    /// Reaps ended children that nobody waits for: orphans that the kernel gave us, and children
+    /// Reaps ended children that no task waits for: orphans that the kernel gave us, and children
     /// whose handle was dropped. Returns how many.
     ///
-    /// Costs a call per zombie, however many processes the machine has. The kernel shows one
-    /// zombie at a time; if that one is registered, whoever waits for it sweeps again after
-    /// taking its status, so what may be behind it is not forgotten.
+    /// Costs a call per zombie, however many processes the machine has. The kernel shows one zombie
+    /// at a time; if that one is registered, the task that waits for it sweeps again after taking
+    /// its status, so zombies behind it are not forgotten.
     pub fn reap_orphans(&self) -> usize {
         let mut registry = self.lock();
         let mut reaped = registry.bury_abandoned();
@@ -222,10 +222,10 @@ impl Children {
         reaped
     }
 
-    /// The very end of the process: every child that is still there, ours or given to us, gets
-    /// SIGTERM and after `limit` SIGKILL (twice), and is reaped. At most three times `limit`.
+    /// For the very end of the process: every remaining child, spawned or inherited, gets SIGTERM
+    /// and after `limit` SIGKILL (twice), and is reaped. At most three times `limit`.
     pub async fn terminate_rest(&self, limit: Duration) {
-        // The children of one that is killed come to us, and are killed in the next round.
+        // We inherit the children of a killed one and kill them in the next round.
         for signal in [Signal::SIGTERM, Signal::SIGKILL, Signal::SIGKILL] {
             let alive = our_children().filter(|child| !child.zombie);
             let rest: Vec<_> = alive.filter_map(|child| ProcessHandle::open(child.pid)).collect();
@@ -249,7 +249,7 @@ impl Children {
     }
 }
 
-/// Takes [`WITHHELD`] from what a child inherits; what is set on the command stays.
+/// Removes [`WITHHELD`] from what a child inherits; variables set on the command stay.
 pub(crate) fn withhold(command: &mut std::process::Command) {
     for name in WITHHELD {
         if !command.get_envs().any(|(set, _)| set == name) {
@@ -258,20 +258,20 @@ pub(crate) fn withhold(command: &mut std::process::Command) {
     }
 }
 
-/// Our children by `/proc`; none where it cannot be read.
+/// Our children by `/proc`; none if it cannot be read.
 fn our_children() -> impl Iterator<Item = Process> {
     let me = Pid::this().as_raw();
     procs::all().unwrap_or_default().into_iter().filter(move |p| p.ppid == me)
 }
 
-/// SIGINT when the thread that spawns it ends: Postgres then stops all its processes. Threads of
-/// the runtime live as long as the process.
+/// Sends the child SIGINT when the thread that spawned it ends: Postgres then stops all its
+/// processes. Threads of the runtime live as long as the process.
 #[expect(unsafe_code, reason = "there is no other way to do something in the new process")]
 fn die_with_parent(command: &mut Command) {
     let parent = rustix::process::getpid();
     let prepare = move || {
         set_parent_process_death_signal(Some(rustix::process::Signal::INT))?;
-        // It may have ended before that.
+        // The parent may have ended before the call.
         if rustix::process::getppid() != Some(parent) {
             return Err(io::Error::from(io::ErrorKind::Interrupted));
         }
@@ -284,8 +284,8 @@ fn die_with_parent(command: &mut Command) {
     }
 }
 
-/// Reads to the end of file and keeps the first `max_bytes`. An error ends it like an end of
-/// file: the program's status says more.
+/// Reads to the end of file and keeps the first `max_bytes`. An error counts as the end of file:
+/// the program's status says more.
 async fn read_some(pipe: Option<impl AsyncRead + Unpin>, max_bytes: usize) -> Vec<u8> {
     let mut kept = Vec::new();
     let Some(mut pipe) = pipe else { return kept };
@@ -304,7 +304,7 @@ impl Registry {
         }
     }
 
-    /// Asks each abandoned child for its status; those that have ended are gone for good.
+    /// Asks each abandoned child for its status and forgets those that have ended.
     fn bury_abandoned(&mut self) -> usize {
         let before = self.abandoned.len();
         for (pid, entry, mut child) in std::mem::take(&mut self.abandoned) {
@@ -319,7 +319,7 @@ impl Registry {
 }
 
 impl RegisteredChild {
-    /// The process id. It stays ours until [`Self::wait`] has returned.
+    /// The process id, which cannot mean another process until [`Self::wait`] has returned.
     pub fn pid(&self) -> i32 {
         self.pid
     }
@@ -338,7 +338,7 @@ impl RegisteredChild {
     /// asked for again.
     ///
     /// # Errors
-    /// Waiting failed; does not happen unless somebody else reaped the child.
+    /// Waiting failed; happens only if other code reaped the child.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         if let Some(status) = self.status {
             return Ok(status);
@@ -347,7 +347,7 @@ impl RegisteredChild {
         let status = child.wait().await?;
         self.status = Some(status);
         self.children.lock().remove(self.pid, self.entry);
-        // A sweep that met this zombie has left it, and what came behind it, to us.
+        // A sweep that saw this zombie has left it, and those behind it, to us.
         self.children.reap_orphans();
         Ok(status)
     }
@@ -355,7 +355,7 @@ impl RegisteredChild {
     /// Sends `signal` to the process; does nothing when it is reaped.
     ///
     /// # Errors
-    /// We may not (the child has changed its user).
+    /// The signal is not permitted (the child has changed its user).
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         if self.is_reaped() {
             return Ok(());

@@ -9,7 +9,7 @@ use std::fmt;
 use nix::errno::Errno;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
 
-/// What came of raising the limit; `Display` is a line for the log.
+/// Outcome of raising the limit; `Display` is a line for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CoreLimit {
     /// Cores of any size.
@@ -47,14 +47,14 @@ pub fn raise_core_limit() -> CoreLimit {
     }
 }
 
-/// More descriptors than this are of no use here, and some programs look at every possible one
-/// when they start.
+/// More descriptors than this are not needed, and some programs look at every possible one when
+/// they start.
 const ENOUGH_DESCRIPTORS: rlim_t = 65_536;
 
-/// What came of raising the limit of open descriptors; `Display` is a line for the log.
+/// Outcome of raising the limit of open descriptors; `Display` is a line for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DescriptorLimit {
-    /// So many now; as many as before, if that was enough or all there is.
+    /// The present limit; unchanged if it was enough or cannot be higher.
     Now(rlim_t),
     /// Nothing could be changed.
     Unchanged(Errno),
@@ -78,7 +78,7 @@ pub fn raise_descriptor_limit() -> DescriptorLimit {
     raised.map_or_else(DescriptorLimit::Unchanged, DescriptorLimit::Now)
 }
 
-/// How many descriptors may be open; few, if that cannot be found out.
+/// How many descriptors may be open; a low number if that cannot be found out.
 pub fn descriptor_limit() -> u64 {
     const FEW: rlim_t = 256;
     getrlimit(Resource::RLIMIT_NOFILE).map_or(FEW, |(soft, _)| soft)

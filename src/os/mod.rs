@@ -1,8 +1,8 @@
-//! What touches the operating system directly: children and their reaping, signals, privileges,
-//! limits, files replaced in one step.
+//! Direct access to the operating system: children and their reaping, signals, privileges, limits,
+//! files replaced in one step.
 //!
-//! Invariant: every child process is started through [`children::Children`], so that the reaper
-//! of a PID 1 never takes a status that somebody waits for.
+//! Invariant: every child process is started through [`children::Children`], so that the reaper of
+//! a PID 1 never takes a status that a task waits for.
 
 pub mod children;
 pub mod limits;

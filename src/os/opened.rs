@@ -1,7 +1,7 @@
-//! Sees when files are opened, by whomever, with inotify.
+//! Notices, with inotify, when any process opens certain files.
 //!
-//! Invariant: the watch is on the files that had the given names when it was made; another file
-//! that takes such a name later is none of them.
+//! Invariant: the watch is on the files that had the given names when it was made, not on files
+//! that take such a name later.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -13,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::pidfd::register;
 
-/// Some dozens of events; more are read with the next call.
+/// Room for some dozens of events; the next call reads more.
 const BUFFER: usize = 1024;
 
 /// A watch on two files.
@@ -57,7 +57,7 @@ impl OpenedInTurn {
                     }
                 }
             });
-            // `Err`: there was nothing more to read for now.
+            // `Err`: no more events for now.
             if let Ok(done) = read {
                 return done;
             }

@@ -1,8 +1,7 @@
-//! A process that is not our child, held so that its number cannot come to mean another one.
+//! A handle to a process that is not our child; its number cannot come to mean another process.
 //!
-//! Used for what a killed predecessor left behind and for adopted backends. Where the kernel
-//! (or a sandbox) has no pidfds, the start time of the process stands in for them and its end
-//! is polled.
+//! Used for the processes of a killed predecessor and for adopted backends. If the kernel (or a
+//! sandbox) has no pidfds, the start time identifies the process and its end is polled.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::procs;
 
-/// How often a process is looked at where there are no pidfds.
+/// Polling interval if there are no pidfds.
 const POLL: Duration = Duration::from_millis(20);
 
 /// A reference to one process.
@@ -27,7 +26,7 @@ pub(crate) struct ProcessHandle {
 }
 
 impl ProcessHandle {
-    /// Takes hold of `pid`; `None` if there is no such process (any more). Needs a runtime.
+    /// Opens `pid`; `None` if there is no such process (any more). Needs a runtime.
     ///
     /// The caller checks *afterwards* that this is the process it means.
     pub(crate) fn open(pid: i32) -> Option<Self> {
@@ -42,15 +41,15 @@ impl ProcessHandle {
         self.pid
     }
 
-    /// Ended: gone, or a zombie that waits for its parent.
+    /// Whether the process has ended: it is gone, or a zombie that waits for its parent.
     fn is_over(&self) -> bool {
         procs::get(self.pid).is_none_or(|p| p.zombie || p.started != self.started)
     }
 
-    /// Sends `signal`; a process that has ended is no error.
+    /// Sends `signal`; a process that has ended is not an error.
     ///
     /// # Errors
-    /// We may not (it belongs to another user).
+    /// The signal is not permitted (the process belongs to another user).
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         let sent = match (&self.fd, rustix_signal(signal)) {
             (Some(fd), Some(number)) => {
@@ -84,7 +83,7 @@ impl ProcessHandle {
     }
 }
 
-/// Readiness to be read, for the runtime.
+/// Registers the descriptor with the runtime, for readability.
 #[expect(unsafe_code, reason = "tokio takes descriptors only on the caller's word")]
 pub(super) fn register(fd: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open, always gives the same number, and the `AsyncFd` owns it
@@ -92,7 +91,7 @@ pub(super) fn register(fd: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.ok()
 }
 
-/// The signals that this crate sends to processes of others.
+/// Converts the signals that this crate sends to processes that are not its children.
 fn rustix_signal(signal: Signal) -> Option<rustix::process::Signal> {
     Some(match signal {
         Signal::SIGINT => rustix::process::Signal::INT,

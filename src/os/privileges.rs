@@ -1,18 +1,17 @@
 //! Stepping down from root.
 //!
-//! PostgreSQL refuses to run as root, and a container's entry point often is root. The daemon
-//! then becomes the user of `--run-as` before it touches PGDATA. As root it only prepares the
-//! place: it makes a missing PGDATA, and hands over one that is empty and root's own. Nothing
-//! else changes its owner.
+//! PostgreSQL refuses to run as root, and a container's entry point often is root. The daemon then
+//! becomes the user of `--run-as` before it touches PGDATA. As root it only prepares PGDATA: it
+//! creates a missing directory, and hands over one that is empty and owned by root. Nothing else
+//! changes its owner.
 //!
-//! The user that gets PGDATA may own the folder that it is in, and could put a link there to
-//! something of root's. So the rule for what is done as root: a path is walked component by
-//! component, a symbolic link is followed only if the link itself belongs to root, and what is
-//! checked and changed is what is open, never a name a second time. What lies behind another link is
-//! left as it is, for the user to make use of.
+//! The user that gets PGDATA may own its parent folder, and could put a link there to a directory
+//! of root. So as root a path is walked component by component, a symbolic link is followed only if
+//! the link itself belongs to root, and checks and changes use the open descriptor, never the name
+//! again. A directory behind another user's link is left unchanged.
 //!
-//! Invariant: called before the runtime exists. The C library changes the ids of all threads,
-//! but a thread that is half-way through something would go on with the wrong ones.
+//! Invariant: called before the runtime exists. The C library changes the ids of all threads, but a
+//! thread in the middle of an operation would continue it with the wrong ids.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -28,22 +27,22 @@ use rustix::fs::{self, Dir, FileType, Mode, OFlags};
 
 /// Links on one path; the kernel has the same limit.
 const MAX_LINKS: usize = 40;
-/// Opens what has the name, be it a link, and neither reads nor follows it.
+/// Opens the entry of this name itself, even a link, and neither reads nor follows it.
 const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// The user that is taken when nobody names one.
+/// The user if none is named.
 const DEFAULT_USER: &str = "postgres";
 
-/// What [`step_down`] did.
+/// Outcome of [`step_down`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Not root, nothing done.
+    /// The process is not root; nothing was done.
     NotRoot,
-    /// We are this user now.
+    /// The process now runs as this user.
     Became(String),
 }
 
-/// Why the daemon does not go on as root.
+/// Why the daemon cannot step down.
 #[derive(Debug, thiserror::Error)]
 pub enum StepDownError {
     /// Not root, and another user is wanted.
@@ -51,7 +50,7 @@ pub enum StepDownError {
     NotAllowed {
         /// The user of the flag.
         wanted: String,
-        /// The user we are.
+        /// The user that the process runs as.
         current: String,
     },
     /// Root, no flag, no default user.
@@ -63,7 +62,7 @@ pub enum StepDownError {
     /// The named user does not exist.
     #[error("there is no user `{0}` (--run-as)")]
     UnknownUser(String),
-    /// The named user is root, by whatever name.
+    /// The named user has root's id.
     #[error("--run-as {0} is root, and PostgreSQL refuses to run as root: name an ordinary user")]
     RootWanted(String),
     /// The user database cannot be read.
@@ -94,17 +93,18 @@ pub enum StepDownError {
         /// Why.
         errno: Errno,
     },
-    /// The change could be taken back.
+    /// The process could become root again.
     #[error("became user `{0}`, but could have become root again: refusing to go on")]
     Reversible(String),
 }
 
-/// Whether [`step_down`] has something to do: we are root.
+/// Whether [`step_down`] will act: the process is root.
 pub fn will_step_down() -> bool {
     Uid::effective().is_root()
 }
 
-/// Steps down if we are root; see the module's head. Without `pgdata` no directory is prepared.
+/// Steps down if the process is root; see the module documentation. Without `pgdata` no directory
+/// is prepared.
 ///
 /// # Errors
 /// See [`StepDownError`]; the daemon must not go on after any of them.
@@ -153,9 +153,9 @@ fn choose(run_as: Option<&str>) -> Result<User, StepDownError> {
     Ok(user)
 }
 
-/// Makes PGDATA if only that is missing, or hands it over if it is root's and empty, be it one that
-/// was just made: it may have been replaced since. A missing parent is left to the check that comes
-/// later and reports it.
+/// Creates PGDATA if only its last component is missing, and hands it over if it is empty and owned
+/// by root. This also holds for a directory just created, which may have been replaced since. A
+/// missing parent is left to a later check, which reports it.
 fn prepare(pgdata: &Path, user: &User) -> io::Result<()> {
     let Some(dir) = find_or_make(pgdata)? else { return Ok(()) };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -166,8 +166,8 @@ fn prepare(pgdata: &Path, user: &User) -> io::Result<()> {
     Ok(())
 }
 
-/// The directory, by the rule of the module; `None` if it is not a directory, has no parent or is
-/// behind a link that is not root's: not ours to prepare.
+/// Opens the directory by the rule of the module; `None` if it is not a directory, has no parent or
+/// is behind a link that is not owned by root.
 fn find_or_make(path: &Path) -> io::Result<Option<OwnedFd>> {
     let path = std::path::absolute(path)?;
     let mut rest: VecDeque<OsString> = names(&path).map(OsStr::to_owned).collect();
@@ -192,7 +192,7 @@ fn find_or_make(path: &Path) -> io::Result<Option<OwnedFd>> {
             FileType::Directory => dir = found,
             FileType::Symlink if stat.st_uid == 0 && links < MAX_LINKS => {
                 links += 1;
-                // Where a link leads to is not ours to make.
+                // The target of a link is never created.
                 may_make &= !is_last;
                 let target = fs::readlinkat(&found, c"", Vec::<u8>::new())?;
                 let target = Path::new(OsStr::from_bytes(target.as_bytes()));
@@ -225,7 +225,8 @@ fn group(user: &User) -> Option<u32> {
     Some(user.gid.as_raw())
 }
 
-/// A fresh file system has a `lost+found`, which root keeps.
+/// Whether the directory is empty but for `lost+found`, which a fresh file system has and root
+/// keeps.
 fn is_empty(dir: &OwnedFd) -> io::Result<bool> {
     for entry in Dir::read_from(dir)? {
         if !matches!(entry?.file_name().to_bytes(), b"." | b".." | b"lost+found") {
@@ -239,7 +240,7 @@ fn change(user: &User) -> Result<(), StepDownError> {
     let failed = |what| move |errno| StepDownError::Change { user: user.name.clone(), what, errno };
     let name = std::ffi::CString::new(user.name.as_str())
         .map_err(|_| StepDownError::UnknownUser(user.name.clone()))?;
-    // Groups first: without root they cannot be set any more.
+    // Groups first: only root can set them.
     unistd::initgroups(&name, user.gid).map_err(failed("initgroups"))?;
     unistd::setresgid(user.gid, user.gid, user.gid).map_err(failed("setresgid"))?;
     unistd::setresuid(user.uid, user.uid, user.uid).map_err(failed("setresuid"))?;
@@ -247,7 +248,7 @@ fn change(user: &User) -> Result<(), StepDownError> {
     if back.is_ok() || Uid::effective() != user.uid || Uid::current() != user.uid {
         return Err(StepDownError::Reversible(user.name.clone()));
     }
-    // The change of ids has switched our own core dumps off. Best effort.
+    // The change of ids has disabled our own core dumps. Best effort.
     let _ = nix::sys::prctl::set_dumpable(true);
     Ok(())
 }
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_user_stays_itself_and_nobody_else() {
+    fn an_ordinary_user_stays_itself_and_cannot_become_another() {
         if Uid::effective().is_root() {
             return;
         }
@@ -284,7 +285,7 @@ mod tests {
         assert!(StepDownError::NoUser.to_string().contains("--run-as"));
     }
 
-    /// Handing over to oneself is allowed for everybody, so this runs without root, too.
+    /// Every user may hand over to itself, so this also runs without root.
     #[test]
     fn prepare_makes_only_the_directory_itself() {
         let dir = tempfile::tempdir().unwrap();
@@ -336,7 +337,7 @@ mod tests {
             link
         };
         let empty = roots.join("empty");
-        // Straight at it, over a link of root's, and in the middle of the path.
+        // Directly, through a link owned by root, and in the middle of the path.
         let direct = link(&empty, "direct", USER);
         let second = link(&direct, "second", 0);
         let folder = link(&roots, "folder", USER);

@@ -1,8 +1,8 @@
-//! Reading `/proc`: who is whose child, what a process runs and where.
+//! Reads `/proc`: the parent of a process, its program and its working directory.
 //!
-//! Everything here is a snapshot: a process can be gone, and its number taken by another one,
-//! when the caller acts. Who acts on a number opens a [`super::pidfd::ProcessHandle`] first and
-//! looks again afterwards.
+//! Everything here is a snapshot: a process can be gone, and its number reused, when the caller
+//! acts. A caller that acts on a number first opens a [`super::pidfd::ProcessHandle`] and then
+//! checks the process again.
 
 use std::ffi::OsString;
 use std::io;
@@ -25,7 +25,7 @@ pub struct Process {
     pub started: u64,
 }
 
-/// All processes of this PID namespace that are still there when they are looked at.
+/// All processes of this PID namespace that still exist when they are read.
 ///
 /// # Errors
 /// `/proc` cannot be listed (not mounted).
@@ -40,13 +40,13 @@ pub fn all() -> io::Result<Vec<Process>> {
     Ok(found)
 }
 
-/// One process; `None` if there is none of that number.
+/// One process; `None` if none has that number.
 pub fn get(pid: i32) -> Option<Process> {
     parse_stat(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The name in parentheses may hold anything, also blanks and `)`: the fields start behind the
-/// last `)`.
+/// Parses a line of `stat`. The name in parentheses may hold anything, even blanks and `)`: the
+/// fields start behind the last `)`.
 fn parse_stat(stat: &[u8]) -> Option<Process> {
     let stat = String::from_utf8_lossy(stat);
     let (head, fields) = stat.rsplit_once(')')?;
@@ -65,7 +65,7 @@ pub fn owner(pid: i32) -> Option<u32> {
     std::fs::metadata(format!("/proc/{pid}")).ok().map(|m| m.uid())
 }
 
-/// The working directory; `None` if the process is gone or may not be looked at.
+/// The working directory; `None` if the process is gone or access is denied.
 pub fn cwd(pid: i32) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
@@ -78,7 +78,7 @@ pub fn arguments(pid: i32) -> Option<Vec<OsString>> {
 }
 
 /// Whether a path means the same file to the process as to us: it has our mounts and our root.
-/// False if it may not be looked at.
+/// False if access is denied.
 pub fn sees_our_files(pid: i32) -> bool {
     let mounts = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
     let root = |pid: &str| {

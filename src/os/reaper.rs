@@ -1,8 +1,8 @@
 //! Reaping as PID 1.
 //!
 //! In a container the daemon is PID 1 and inherits every orphan; elsewhere it makes itself a
-//! subreaper, so that the backends of a killed postmaster come to it and can be ended (their
-//! former parent cannot do it any more). A task sweeps at each SIGCHLD.
+//! subreaper, so that it inherits the backends of a killed postmaster and can end them, which their
+//! dead parent cannot. A task sweeps at each SIGCHLD.
 
 use std::io;
 

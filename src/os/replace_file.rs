@@ -1,11 +1,11 @@
 //! Replaces the content of a file that another program reads (04 W1, W16, W17).
 //!
-//! A reader sees the old content or the new one, never half of one: a temporary file beside the
-//! target takes its place. [`write_beside`] and [`put_in_place`] are the two halves, for callers
-//! that do something in between. [`replace`] also keeps mode and owner of what was there. Some targets cannot be replaced like that (a
-//! folder that is not ours, as `/etc` for `/etc/pgbouncer.ini`; a bind-mounted file; an owner
-//! that we may not set): those are written in place, which is all that is left. Nothing stays
-//! behind either way.
+//! A reader sees the old content or the new one, never a mix: a temporary file beside the target
+//! takes its place. [`write_beside`] and [`put_in_place`] are the two halves, for callers that act
+//! in between. [`replace`] also keeps mode and owner of the old file. Some targets cannot be
+//! replaced like that (in a folder that is not ours, such as `/etc` for `/etc/pgbouncer.ini`; a
+//! bind-mounted file; an owner that we may not set): those are overwritten in place. No temporary
+//! file stays behind in either case.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write};
@@ -15,30 +15,30 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use tempfile::NamedTempFile;
 
-/// Prefix of temporary files. Hidden, so that no `*.conf` of an include takes one in.
+/// Prefix of temporary files. Hidden, so that an include of `*.conf` does not match them.
 const TEMP_PREFIX: &str = ".compute_ctl-tmp-";
 
 /// A file could not be read or replaced.
 #[derive(Debug, thiserror::Error)]
 #[error("could not {action} {path}: {source}", path = path.display())]
 pub struct FileError {
-    /// What was tried.
+    /// The action that failed.
     pub action: &'static str,
-    /// On which file.
+    /// The file.
     pub path: PathBuf,
-    /// The answer of the operating system.
+    /// The error of the operating system.
     pub source: io::Error,
 }
 
 impl FileError {
-    /// Adds action and file to an answer of the operating system.
+    /// Adds action and file to an error of the operating system.
     pub fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self { action, path: path.to_owned(), source }
     }
 }
 
-/// A complete temporary file in the folder of `path`, mode 0600, to take its place; deleted when it
-/// is dropped.
+/// Makes a complete temporary file in the folder of `path`, mode 0600, that can take its place;
+/// deleted when dropped.
 ///
 /// # Errors
 /// The file cannot be made or written.
@@ -56,20 +56,20 @@ pub(crate) fn write_beside(
     Ok(file)
 }
 
-/// Renames it to `path`, in one step. Nothing is synced to disk.
+/// Renames the temporary file to `path`, in one step. Nothing is synced to disk.
 ///
 /// # Errors
-/// What was at `path` is still there.
+/// The rename failed; the old file is still at `path`.
 pub(crate) fn put_in_place(file: NamedTempFile, path: &Path) -> Result<(), FileError> {
     file.persist(path).map(drop).map_err(|error| FileError::at("replace", path)(error.error))
 }
 
-/// Whether what is written has to survive a crash of the machine.
+/// Whether the content has to survive a crash of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
-    /// It is made anew at every start.
+    /// Every start writes the file again.
     Throwaway,
-    /// Nobody else could make it again.
+    /// The content cannot be made again.
     Kept,
 }
 
@@ -131,7 +131,7 @@ fn keep_owner(file: &File, old: &Metadata) -> io::Result<()> {
     fchown(file, Some(old.uid()), Some(old.gid()))
 }
 
-/// Answers after which writing in place can still work.
+/// Errors after which writing in place can still work.
 fn cannot_swap(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),

@@ -1,7 +1,7 @@
 //! The signals that end the daemon (01 §18.3).
 //!
 //! SIGINT, SIGTERM and SIGQUIT mean the same. `main` installs the listener before anything else
-//! starts and receives twice: the first signal starts the orderly stop, a second one ends
+//! starts and receives twice: the first signal starts the orderly stop, the second one ends
 //! everything at once.
 
 use std::io;
@@ -9,7 +9,7 @@ use std::io;
 use nix::sys::signal::Signal;
 use tokio::signal::unix::{self, SignalKind, signal};
 
-/// Listens to the termination signals; from its installation on they no longer kill us.
+/// Listens for the termination signals; once installed, they no longer kill this process.
 #[derive(Debug)]
 pub(crate) struct TerminationSignals {
     int: unix::Signal,
@@ -30,10 +30,10 @@ impl TerminationSignals {
         })
     }
 
-    /// The next termination signal. Cancel-safe. Two of one kind that arrive together may be
-    /// seen as one, as signals are.
+    /// Waits for the next termination signal. Cancel-safe. Two signals of one kind that arrive
+    /// together may be seen as one.
     pub(crate) async fn recv(&mut self) -> Signal {
-        // The streams end only with the runtime, so `None` cannot be told from never.
+        // The streams end only with the runtime; then this never returns.
         tokio::select! {
             Some(()) = self.int.recv() => Signal::SIGINT,
             Some(()) = self.term.recv() => Signal::SIGTERM,

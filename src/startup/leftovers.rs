@@ -1,19 +1,20 @@
-//! The old content of PGDATA, set aside by the wipe and deleted when nobody waits for the disk.
+//! The old content of PGDATA, set aside by the wipe and deleted after the start, when the disk is
+//! free.
 
 use super::pgdata::Wiped;
 
-/// Trash that waits for its deletion.
+/// Trash that is still to be deleted.
 #[derive(Debug, Default)]
 pub(crate) struct Leftovers(Vec<Wiped>);
 
 impl Leftovers {
-    /// Keeps it until the start is over.
+    /// Keeps the trash until the start is over.
     pub(crate) fn keep(&mut self, wiped: Wiped) {
         self.0.push(wiped);
     }
 
-    /// Deletes all of it on a thread of its own. What is not done when the process ends is found
-    /// and deleted by the next start.
+    /// Deletes all trash on a thread of its own. The next start finds and deletes what is left when
+    /// the process ends.
     pub(crate) fn delete_in_background(&mut self) {
         let trash = std::mem::take(&mut self.0);
         if trash.is_empty() {

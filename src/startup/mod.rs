@@ -12,8 +12,8 @@
 //!
 //! Migrations and the upgrade of the `neon` extension follow in the background.
 //!
-//! What stands one above the other runs at the same time. Invariant: dropping [`start`] stops
-//! everything it began, except a Postgres that it has put into the caller's hands.
+//! Steps drawn above one another run at the same time. Invariant: dropping [`start`] stops
+//! everything it began, except a Postgres that it has put into `postgres`.
 
 pub(crate) mod leftovers;
 pub(crate) mod pgdata;
@@ -48,8 +48,8 @@ use crate::telemetry::log_files;
 use crate::tls::TlsState;
 pub(crate) use leftovers::Leftovers;
 
-/// From a spec to a Postgres that is configured. The process is put into `postgres` as soon as it
-/// exists, so that whoever gives the start up can stop it.
+/// Takes a spec to a configured Postgres. The process is put into `postgres` as soon as it exists,
+/// so that a caller that drops the start can stop it.
 pub(crate) async fn start(
     node: &Arc<ComputeNode>,
     accepted: &AcceptedSpec,
@@ -63,7 +63,7 @@ pub(crate) async fn start(
         log_files::identify(&lakebase.instance_id, compute_id);
     }
     log_spec(spec);
-    // Everything that can fail without touching anything comes first.
+    // Checks that touch nothing come first.
     configuration::check_preload_libraries(node, spec)?;
     configuration::log_remarks(accepted.conf());
     node.side.check(&spec.spec)?;
@@ -96,11 +96,11 @@ pub(crate) async fn start(
     Ok(())
 }
 
-/// Shows `running`, with all metrics in one line (01 §20.1), and begins to watch.
+/// Changes the status to `running`, logs all metrics in one line (01 §20.1), and begins to watch.
 pub(crate) fn finish(node: &Arc<ComputeNode>, postmaster: i32) {
     let total = millis(node.elapsed());
     node.update_metrics(|metrics| metrics.total_startup_ms = total);
-    // Fails only if a signal has come in between; the driver notices that next.
+    // Fails only if a signal has come in between; the driver sees it next.
     let runs = node.apply(Event::Succeeded).is_ok();
     let metrics = serde_json::to_string(&node.startup_metrics()).unwrap_or_default();
     tracing::info!("compute start finished, postmaster {postmaster}, metrics {metrics}");
@@ -144,7 +144,7 @@ async fn load_extensions(node: &ComputeNode, spec: &ParsedSpec) -> anyhow::Resul
     Ok(())
 }
 
-/// PGDATA as Postgres needs it (01 §9).
+/// Prepares PGDATA for Postgres (01 §9).
 async fn prepare_pgdata(
     node: &Arc<ComputeNode>,
     accepted: &AcceptedSpec,
@@ -157,7 +157,7 @@ async fn prepare_pgdata(
         tokio::join!(prepare_directory(node, conf, leftovers), safekeepers_in_sync(node, spec));
     let stopped = directory?;
     // The predecessor could still write to the safekeepers while they were asked, and a basebackup
-    // at an LSN that they have passed meanwhile is of no use.
+    // at an LSN that they have since passed cannot be used.
     let in_sync = if stopped > 0 { safekeepers_in_sync(node, spec).await } else { in_sync };
     let lsn = match (spec.mode(), in_sync) {
         (ComputeMode::Primary, Ok(lsn)) => lsn,
@@ -169,7 +169,7 @@ async fn prepare_pgdata(
 
     let pgdata = &node.params.pgdata;
     if let Some(settings) = &spec.spec.databricks_settings {
-        // Its line comes before the one that lets everybody with a password in.
+        // Its line comes before the one that accepts every password login.
         databricks::install(pgdata, settings, node.params.install.version)?;
     }
     files::touch_up_hba(pgdata)?;
@@ -190,12 +190,12 @@ async fn prepare_directory(
     let params = &node.params;
     let mut stopped = 0;
     if params.pgdata.exists() {
-        // A postmaster removes this file when it ends, and ends soon when the file is taken from
-        // it. One that has only just been started has not made it yet.
+        // A postmaster removes this file when it ends, and ends soon after the file is removed. A
+        // postmaster that was only just started has not created it yet.
         let likely = params.pgdata.join(files::POSTMASTER_PID).exists();
         let _phase = likely.then(|| node.phase(StartPhase::StaleProcesses));
         stopped = match stale::stop_stale(&params.pgdata, &params.timeouts.postgres).await {
-            // Without /proc, and without a sign that there is something to find.
+            // Without /proc, and without a sign of a predecessor.
             Err(error @ stale::StaleError::Look { .. }) if !likely => {
                 tracing::warn!("{error}");
                 0
@@ -219,7 +219,8 @@ async fn prepare_directory(
     Ok(stopped)
 }
 
-/// The quick check (01 §9.1). `Err` says why there is no LSN; that is no failure yet.
+/// The quick check (01 §9.1). `Err` holds the reason why there is no LSN; that is not a failure
+/// yet.
 async fn safekeepers_in_sync(node: &Arc<ComputeNode>, spec: &ParsedSpec) -> Result<Lsn, String> {
     if !spec.is_primary() {
         return Err("not asked".to_owned());
@@ -284,7 +285,7 @@ async fn fetch_basebackup(
     Ok(())
 }
 
-/// A start that takes longer than usual says how far it is.
+/// Logs the progress of a start that takes longer than usual.
 async fn log_progress(node: &ComputeNode) -> Infallible {
     loop {
         tokio::time::sleep(node.params.timeouts.basebackup.progress).await;
@@ -309,9 +310,9 @@ async fn start_postgres(
     Ok(())
 }
 
-/// How the server program is run for a spec: with the storage token, if it has one, in the
-/// environment (01 §2), the token for the control plane, which Neon's extension reads there
-/// (05 §17), and what Lakebase mode adds to that (04 §16).
+/// The server program for a spec and its environment: the storage token, if the spec has one (01
+/// §2), the token for the control plane, which Neon's extension reads there (05 §17), and what
+/// Lakebase mode adds (04 §16).
 pub(crate) fn server(node: &ComputeNode, spec: &ParsedSpec) -> Server {
     let token = spec.storage_token();
     let token = token.map(|token| ("NEON_AUTH_TOKEN".to_owned(), token.clone()));
@@ -328,7 +329,7 @@ pub(crate) fn server(node: &ComputeNode, spec: &ParsedSpec) -> Server {
     }
 }
 
-/// What `--sync-safekeepers` needs, at the start and at the end.
+/// Parameters of `--sync-safekeepers`, at the start and at the end.
 pub(crate) fn sync_request<'a>(node: &'a ComputeNode, server: &'a Server) -> SyncRequest<'a> {
     SyncRequest {
         install: &node.params.install,

@@ -1,13 +1,12 @@
-//! The data directory before anything is written to it: lock, look, wipe (01 §9, first step).
+//! The data directory before anything is written to it: lock, check, wipe (01 §9, first step).
 //!
-//! Every start throws the old content away (01 §0). Deleting 20,000 files takes seconds, so the
-//! top-level entries are renamed into a trash directory, which is deleted in the background once
-//! the start is over. PGDATA itself is never renamed: it may be a mount point, and the lock
-//! stands on it.
+//! Every start discards the old content (01 §0). Deleting 20,000 files takes seconds, so the
+//! top-level entries are renamed into a trash directory, which is deleted in the background after
+//! the start. PGDATA itself is never renamed: it may be a mount point, and the lock is on it.
 //!
-//! Invariants: only a directory that is empty, a data directory, or half-made by us is wiped
-//! without `--force-wipe`; a wipe that is killed half-way leaves a directory that the next start
-//! still knows as one of these (what it is known by is moved last).
+//! Invariants: without `--force-wipe` only a directory that is empty, a data directory, or
+//! half-made by us is wiped; a wipe that is killed half-way leaves a directory that the next start
+//! still recognizes as one of these (the files it is recognized by are moved last).
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -23,12 +22,12 @@ use crate::postgres::files::TEMP_PREFIX;
 
 /// Prefix of the trash inside PGDATA; the trash beside it is `.<name>.trash-<pid>`.
 const INNER_TRASH: &str = ".compute_ctl.trash-";
-/// What a data directory is known by.
+/// The file that identifies a data directory.
 const PG_VERSION: &str = "PG_VERSION";
-/// What a half-made one is known by, if it begins with [`CONF_HEADING`].
+/// The file that identifies a half-made directory, if it begins with [`CONF_HEADING`].
 const CONF: &str = "postgresql.conf";
 
-/// What stands in the way of using a directory as PGDATA.
+/// Why a directory cannot be used as PGDATA.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PgDataError {
     /// The parent is missing.
@@ -60,9 +59,9 @@ pub(crate) enum PgDataError {
     /// The operating system refused.
     #[error("could not {action} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
@@ -73,7 +72,8 @@ fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
     move |source| PgDataError::Io { action, path: path.to_owned(), source }
 }
 
-/// PGDATA is ours while this value lives; the kernel frees it when the process ends in any way.
+/// The lock on PGDATA, held while this value lives; the kernel frees it when the process ends in
+/// any way.
 #[derive(Debug)]
 pub(crate) struct PgDataLock {
     _dir: Flock<File>,
@@ -125,7 +125,7 @@ pub(crate) enum Content {
     },
 }
 
-/// Looks at the top level of `path`.
+/// Classifies `path` by its top level.
 ///
 /// # Errors
 /// The directory, or its `postgresql.conf`, cannot be read.
@@ -143,7 +143,7 @@ pub(crate) fn classify(path: &Path) -> Result<Content, PgDataError> {
     })
 }
 
-/// The heading is the first line.
+/// Whether the first line is our heading.
 fn has_heading(conf: &Path) -> Result<bool, PgDataError> {
     let mut file = File::open(conf).map_err(failed("open", conf))?;
     let mut start = [0; CONF_HEADING.len() + 1];
@@ -154,7 +154,7 @@ fn has_heading(conf: &Path) -> Result<bool, PgDataError> {
     }
 }
 
-/// Top-level names but `lost+found`, which belongs to the file system of a mount point.
+/// Top-level names except `lost+found`, which belongs to the file system of a mount point.
 fn entries(path: &Path) -> Result<Vec<OsString>, PgDataError> {
     let names = fs::read_dir(path).and_then(|listing| {
         let names = listing.map(|entry| Ok(entry?.file_name()));
@@ -173,7 +173,7 @@ fn is_inner_trash(name: &OsStr) -> bool {
     is_trash(name, INNER_TRASH)
 }
 
-/// `prefix` and a process id, perhaps with a counter behind a dash.
+/// Whether `name` is `prefix` and a process id, optionally with a counter behind a dash.
 fn is_trash(name: &OsStr, prefix: &str) -> bool {
     let rest = name.as_encoded_bytes().strip_prefix(prefix.as_bytes());
     rest.is_some_and(|r| !r.is_empty() && r.iter().all(|b| b.is_ascii_digit() || *b == b'-'))
@@ -188,8 +188,8 @@ pub(crate) struct Wiped {
 }
 
 impl Wiped {
-    /// Deletes the old content, and what crashed predecessors left of theirs. Blocks for
-    /// seconds: call it off the start-up path. What cannot be deleted is logged and left.
+    /// Deletes the old content and that of crashed predecessors. Blocks for seconds: call it off
+    /// the start-up path. What cannot be deleted is logged and left.
     pub(crate) fn empty_trash(self) {
         for dir in self.trash {
             match fs::remove_dir_all(&dir) {
@@ -201,8 +201,8 @@ impl Wiped {
     }
 }
 
-/// Makes the existing directory `path` empty in a time that depends only on the number of its
-/// top-level entries. The caller holds its [`PgDataLock`].
+/// Empties the existing directory `path` in a time that depends only on the number of its top-level
+/// entries. The caller holds its [`PgDataLock`].
 ///
 /// # Errors
 /// `Foreign` without `force`, before anything is changed; `Io` if an entry cannot be moved.
@@ -212,13 +212,13 @@ pub(crate) fn wipe(path: &Path, force: bool) -> Result<Wiped, PgDataError> {
     {
         return Err(PgDataError::Foreign { path: path.to_owned(), example });
     }
-    // Postgres insists on it. Somebody else's directory is left to Postgres' own message.
+    // Postgres requires this mode. For a directory of another user, Postgres reports it.
     let meta = fs::metadata(path).map_err(failed("read the mode of", path))?;
     if meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o7777 != 0o700 {
         fs::set_permissions(path, Permissions::from_mode(0o700))
             .map_err(failed("set the mode of", path))?;
     }
-    // Beside the directory that is meant, when PGDATA is a link to it.
+    // If PGDATA is a link, the trash goes beside the target.
     let real = fs::canonicalize(path).map_err(failed("resolve", path))?;
     let (old_trash, mut names): (Vec<_>, Vec<_>) =
         entries(path)?.into_iter().partition(|n| is_inner_trash(n));
@@ -228,7 +228,7 @@ pub(crate) fn wipe(path: &Path, force: bool) -> Result<Wiped, PgDataError> {
     if !names.is_empty() {
         let bin = make_trash(&real)?;
         trash.push(bin.clone());
-        // What the directory is known by goes last.
+        // The files that identify the directory go last.
         names.sort_by_key(|n| (n == PG_VERSION, n == CONF));
         for name in &names {
             move_aside(&real.join(name), &bin.join(name))?;
@@ -256,11 +256,11 @@ fn empty_mount(dir: &Path) -> Result<(), PgDataError> {
     Ok(())
 }
 
-/// Makes the trash directory inside PGDATA and tries to move it beside it. That works if, and
-/// only if, the entries can be moved there, too: the parent is writable, and on the same file
+/// Makes the trash directory inside PGDATA and tries to move it beside PGDATA. That works if, and
+/// only if, the entries can also be moved there: the parent is writable, and on the same file
 /// system and mount.
 fn make_trash(real: &Path) -> Result<PathBuf, PgDataError> {
-    // A container has the same process id at each start, so the number alone is not new.
+    // A container has the same process id at each start, so the id alone is not unique.
     let pid = std::process::id();
     let mut inner = real.join(format!("{INNER_TRASH}{pid}"));
     for n in 1.. {
@@ -277,7 +277,7 @@ fn make_trash(real: &Path) -> Result<PathBuf, PgDataError> {
     let Some((parent, prefix)) = outside(real) else { return Ok(inner) };
     let mut outer = parent.join(format!("{prefix}{pid}"));
     for n in 1.. {
-        // A rename onto an empty directory would replace it, and that is as good.
+        // A rename onto an empty directory replaces it, which does no harm.
         match fs::rename(&inner, &outer) {
             Ok(()) => return Ok(outer),
             Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
@@ -289,13 +289,13 @@ fn make_trash(real: &Path) -> Result<PathBuf, PgDataError> {
     Ok(inner)
 }
 
-/// Where the trash beside `real` is, and how its name begins.
+/// The directory of the trash beside `real`, and the prefix of its name.
 fn outside(real: &Path) -> Option<(&Path, String)> {
     let name = real.file_name()?.to_str()?;
     Some((real.parent()?, format!(".{name}.trash-")))
 }
 
-/// What killed predecessors left beside PGDATA. Only our own directories count: the parent can
+/// The trash of killed predecessors beside PGDATA. Only our own directories count: the parent can
 /// be a place like `/tmp`.
 fn outer_leftovers(real: &Path) -> Vec<PathBuf> {
     let Some((parent, prefix)) = outside(real) else { return Vec::new() };
@@ -397,7 +397,7 @@ mod tests {
         put(pgdata.join(PG_VERSION), "15\n");
         put(pgdata.join("base/1/1259"), "x");
         fs::create_dir(pgdata.join("lost+found")).unwrap();
-        // This process' own name is taken, as it is for each start of a PID 1.
+        // The name for this process is taken, as at each start of a PID 1.
         let taken = dir.path().join(format!(".data.trash-{}", std::process::id()));
         put(taken.join("PG_VERSION"), "");
         put(pgdata.join(format!("{INNER_TRASH}77/x")), "");

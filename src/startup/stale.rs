@@ -1,15 +1,15 @@
-//! Ending what a killed predecessor left running on this PGDATA.
+//! Ends the processes that a killed predecessor left running on this PGDATA.
 //!
 //! A compute_ctl that was killed with SIGKILL leaves its Postgres behind. The lock on PGDATA is
-//! free then, but wiping the directory under a live postmaster would corrupt what it still
-//! sends out. So this runs after the lock and before the wipe.
+//! then free, but wiping the directory under a live postmaster would corrupt what the postmaster
+//! still sends out. So this runs after the lock and before the wipe.
 //!
-//! The processes are known by what they are, not by `postmaster.pid`, whose number can mean
-//! anybody by now: our user, a program named `postgres`, and PGDATA as the working directory, or, as
-//! long as a server has only just been started and is not there yet, `-D PGDATA` in its arguments.
-//! An argument is a name and not yet a place, so it counts only in a process that sees our files:
-//! another container may have another directory of the same name.
-//! Invariant: each is held by a [`ProcessHandle`] and looked at again before it gets a signal.
+//! The processes are identified by their properties, not by `postmaster.pid`, whose number may by
+//! now belong to any process: our user, a program named `postgres`, and PGDATA as the working
+//! directory, or, for a server that was only just started and has not entered it yet, `-D PGDATA`
+//! in its arguments. An argument is a name and not a place, so it counts only in a process that
+//! sees our files: another container may have another directory of the same name. Invariant: each
+//! process is held by a [`ProcessHandle`] and checked again before it gets a signal.
 
 use std::collections::HashSet;
 use std::io;
@@ -23,10 +23,10 @@ use crate::os::pidfd::ProcessHandle;
 use crate::os::procs;
 use crate::postgres::limits::PostgresLimits;
 
-/// Rounds of looking for processes: a postmaster that dies may have forked just before.
+/// Rounds of looking for processes: a dying postmaster may have forked just before.
 const ROUNDS: usize = 3;
 
-/// Leftovers could not be ended.
+/// Why stale processes could not be ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StaleError {
     /// `/proc` or PGDATA cannot be read.
@@ -55,8 +55,8 @@ pub(crate) enum StaleError {
 }
 
 /// Finds and ends all Postgres processes that run on the existing directory `pgdata`: the
-/// postmaster, or backends that lost it, by SIGINT, SIGQUIT, SIGKILL, then whatever is left by
-/// SIGKILL. Returns how many there were at first; 0 costs one look through `/proc`.
+/// postmaster, or backends that lost it, by SIGINT, SIGQUIT, SIGKILL, then the rest by SIGKILL.
+/// Returns how many processes the first look found; none costs one look through `/proc`.
 ///
 /// # Errors
 /// See [`StaleError`]; PGDATA must not be touched then.
@@ -67,7 +67,8 @@ pub(crate) async fn stop_stale(
     let look_failed = |source| StaleError::Look { path: pgdata.to_owned(), source };
     let real = std::fs::canonicalize(pgdata).map_err(look_failed)?;
     let found = find(&real).map_err(look_failed)?;
-    // At once: a postmaster that was killed leaves many processes, and each may use up its ladder.
+    // All at the same time: a killed postmaster leaves many processes, and each may use up its
+    // ladder.
     let roots = found.iter().filter(|f| f.is_root);
     try_join_all(roots.map(|root| stop(&root.handle, limits))).await?;
     for _ in 0..ROUNDS {
@@ -90,7 +91,7 @@ pub(crate) async fn stop_stale(
 
 struct Stale {
     handle: ProcessHandle,
-    /// Its parent is not one of them: the postmaster, or a backend that lost it.
+    /// Its parent is not a stale process: it is the postmaster, or a backend that lost it.
     is_root: bool,
 }
 
@@ -107,13 +108,13 @@ fn find(real: &Path) -> io::Result<Vec<Stale>> {
         .iter()
         .filter_map(|p| {
             let handle = ProcessHandle::open(p.pid)?;
-            // Held now; is it still the one that was seen?
+            // The handle holds the process; check that it is still the one that was seen.
             is_one(p.pid).then(|| Stale { handle, is_root: !pids.contains(&p.ppid) })
         })
         .collect())
 }
 
-/// The server as we start it, before it has entered its data directory.
+/// Whether this is a server as we start it that has not yet entered its data directory.
 fn is_on_its_way(pid: i32, real: &Path) -> bool {
     let Some(arguments) = procs::arguments(pid) else { return false };
     let directories = arguments.iter().skip(1).zip(arguments.iter().skip(2));
@@ -244,7 +245,7 @@ mod tests {
         let others = [
             start("3", "postgres", &[flag, elsewhere]).await,
             start("4", "postgres", &[data]).await,
-            // Relative to whatever its directory is.
+            // Relative to an unknown directory.
             start("5", "postgres", &[flag, Path::new("data")]).await,
             start("6", "bystander", &[flag, data]).await,
         ];

@@ -27,7 +27,7 @@ fn node(
     let spec: ComputeSpec = serde_json::from_value(spec.spec()).unwrap();
     let params = ComputeParams {
         pgdata: pgdata.to_owned(),
-        // A busy machine must not make this need a sync.
+        // A slow answer on a busy machine must not cause a sync.
         timeouts: Timeouts {
             sync: SyncLimits { answer: Duration::from_secs(60), ..SyncLimits::default() },
             ..Timeouts::default()
@@ -41,8 +41,8 @@ fn node(
     (node, spec, requests)
 }
 
-/// Whoever looks at the node sees how much has arrived while the basebackup is under way, and a
-/// start that is given up leaves nothing that still writes.
+/// The node shows how much has arrived during the basebackup, and a start that is dropped leaves
+/// nothing behind that still writes.
 #[tokio::test]
 async fn the_basebackup_can_be_followed_and_given_up() {
     const SENT: u64 = 1000;
@@ -78,7 +78,7 @@ async fn the_basebackup_can_be_followed_and_given_up() {
     let phases = node.phases();
     let last = phases.last().unwrap();
     assert_eq!(last.phase, StartPhase::Basebackup);
-    assert!(phases.iter().all(|phase| phase.took.is_some()), "given up, so none is in progress");
+    assert!(phases.iter().all(|phase| phase.took.is_some()), "dropped, so none is in progress");
     // A writer that still ran would make this fail or leave something behind.
     std::fs::remove_dir_all(&pgdata).unwrap();
     assert!(!pgdata.exists());

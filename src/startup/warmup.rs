@@ -1,8 +1,8 @@
-//! Warm-up of an empty compute (01 §6): a throw-away Postgres pulls programs and memory into the
+//! Warm-up of an empty compute (01 §6): a temporary Postgres loads programs and memory into the
 //! machine before the compute answers on its ports.
 //!
-//! Best effort: nobody depends on a failure, so it is logged and the compute goes on. Bounded, and
-//! whatever was started is stopped and removed, also when a signal comes in between.
+//! Best effort: nothing depends on the warm-up, so a failure is logged and the compute goes on. It
+//! is bounded, and everything it started is stopped and removed, even after a signal.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -16,10 +16,10 @@ use crate::postgres::process::{PostgresProcess, Server};
 use crate::postgres::ready::ReadyWatch;
 use crate::postgres::stop::StopLadder;
 
-/// Helper output that is worth keeping for an error text.
+/// How much of a helper's output an error text keeps.
 const OUTPUT_LIMIT: usize = 4096;
 
-/// Runs it to its end.
+/// Runs the warm-up to its end.
 pub(crate) async fn run(node: &ComputeNode) {
     let began = Instant::now();
     let mut directory = node.params.pgdata.clone().into_os_string();
@@ -31,7 +31,7 @@ pub(crate) async fn run(node: &ComputeNode) {
     }
 }
 
-/// Removed at the end, and before.
+/// The directory of the warm-up; removed before it and at its end.
 struct WarmupDirectory(PathBuf);
 
 impl Drop for WarmupDirectory {
@@ -80,7 +80,7 @@ fn configuration(preload_neon: bool, directory: &Path) -> String {
     }
     let sockets = directory.display().to_string();
     conf.push_str("listen_addresses=''\n");
-    // Longer paths than a socket address holds would keep it from starting.
+    // A path longer than a socket address allows would keep the server from starting.
     if sockets.len() < 80 && !sockets.contains(['\'', '\\', ',', '\n']) {
         conf.push_str(&format!("unix_socket_directories='{sockets}'\n"));
     }

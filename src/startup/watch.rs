@@ -1,6 +1,6 @@
-//! What looks at a running compute from beside (07 §1, §2): the monitor, and the statistics on
-//! extensions. Begun when the compute is running; the driver ends both before it stops Postgres, so
-//! their sessions hold nothing up.
+//! The tasks that watch a running compute (07 §1, §2): the monitor, and the statistics on
+//! extensions. They begin when the compute is running; the driver ends both before it stops
+//! Postgres, so their sessions do not delay the stop.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::spec::ParsedSpec;
 use crate::spec::wire::Feature;
 use crate::sql::{SessionConfig, SessionError};
 
-/// The spec that was in force then, and those that follow.
+/// The spec in force, followed by later ones.
 type Specs = watch::Receiver<Option<Arc<ParsedSpec>>>;
 
-/// Begins both.
+/// Begins both tasks.
 pub(crate) fn begin(node: &Arc<ComputeNode>) {
     let mut specs = node.watch_spec();
     let Some(first) = specs.borrow_and_update().clone() else { return };
@@ -33,7 +33,7 @@ fn monitor(node: &Arc<ComputeNode>, spec: &ParsedSpec) -> Result<(), SessionErro
     let monitor =
         Monitor::new(config, node.params.timeouts.monitor, counters, node.metrics.clone());
     let connstr = &node.params.connstr;
-    // Not the whole of it, which may hold a password.
+    // Not the whole string, which may hold a password.
     let (host, port) = (connstr.host_str().unwrap_or_default(), connstr.port().unwrap_or(5432));
     tracing::info!("starting compute monitor for {host}:{port}{}", connstr.path());
     let of = Arc::clone(node);
@@ -51,7 +51,8 @@ fn extensions(
 ) -> Result<(), SessionError> {
     let config = node.params.session(INSTALLED_EXTENSIONS)?;
     let at_once = spec.is_primary();
-    // Whoever applies its catalog goes by the spec from the start, all others by later specs only.
+    // A compute that applies its catalog uses the interval of the spec from the start, others only
+    // those of later specs.
     let mut cadence = if at_once && !spec.spec.skip_pg_catalog_updates {
         Cadence::of_spec(spec.spec.suspend_timeout_seconds)
     } else {

@@ -53,7 +53,7 @@ async fn an_orphan_behind_a_waited_child_is_reaped() {
     let _ = waitid(Id::Pid(Pid::from_raw(orphan)), flags);
     children.reap_orphans();
     assert!(child.wait().await.unwrap().success());
-    // The zombie of another test can stand before it; that test sweeps, too.
+    // The zombie of another test can come first; that test sweeps, too.
     let gone = async {
         while procs::get(orphan).is_some_and(|p| p.ppid == Pid::this().as_raw()) {
             tokio::task::yield_now().await;
@@ -80,7 +80,7 @@ async fn run_kills_the_whole_group_at_the_deadline() {
     let error = children.run(command, Duration::from_millis(500), 10).await.unwrap_err();
     assert!(matches!(error, RunError::TimedOut { .. }), "{error}");
     let pid: i32 = std::fs::read_to_string(file.path()).unwrap().trim().parse().unwrap();
-    // Killed with its parent: gone, or a zombie until whoever inherited it reaps it.
+    // Killed with its parent: gone, or a zombie until its new parent reaps it.
     while procs::get(pid).is_some_and(|p| !p.zombie) {
         tokio::task::yield_now().await;
     }
@@ -92,11 +92,11 @@ async fn a_missing_program_is_named() {
     assert!(error.to_string().contains("/no/such"), "{error}");
 }
 
-/// In a process of its own, whose environment has them.
+/// Runs in a process of its own, whose environment has the withheld variables.
 #[tokio::test]
-async fn a_child_inherits_our_environment_without_what_is_ours() {
+async fn a_child_inherits_our_environment_without_the_withheld_variables() {
     const MARK: &str = "IS_THE_CHILD_OF_THIS_TEST";
-    let name = "os::children::tests::a_child_inherits_our_environment_without_what_is_ours";
+    let name = "os::children::tests::a_child_inherits_our_environment_without_the_withheld_variables";
     if std::env::var_os(MARK).is_none() {
         let mut again = Command::new(std::env::current_exe().unwrap());
         again.args(["--exact", name, "--nocapture"]).env(MARK, "planted");
@@ -112,7 +112,7 @@ async fn a_child_inherits_our_environment_without_what_is_ours() {
     for name in WITHHELD {
         assert!(!text.contains(name), "{name} in {text}");
     }
-    // Who asks for it gets it, and nothing else.
+    // A command that sets one of them gets that one only.
     let mut asks = Command::new("env");
     asks.env(CONTROL_PLANE_TOKEN, "its own");
     let text = environment(asks).await;
