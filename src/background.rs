@@ -1,4 +1,4 @@
-//! Work that goes on beside the driver once Postgres runs, and ends before Postgres does.
+//! Tasks that run beside the driver while Postgres runs, and end before Postgres does.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// How long [`Background::end`] usually waits.
+/// Usual limit of [`Background::end`].
 pub(crate) const END_LIMIT: Duration = Duration::from_secs(1);
 
-/// Tasks of one compute. Clones are the same.
+/// Tasks of one compute. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Background {
     ended: CancellationToken,
@@ -19,29 +19,28 @@ pub struct Background {
 }
 
 impl Background {
-    /// Runs something until it is done or [`Background::end`] is called, after which nothing is
-    /// begun any more.
+    /// Runs `work` until it is done or [`Background::end`] is called; after that no new work
+    /// begins.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let ended = self.ended.clone();
         self.tasks.spawn(async move {
-            // Dropping it closes its sessions, and the server ends their statements.
+            // Dropping the work closes its sessions, and the server ends their statements.
             let _ = ended.run_until_cancelled(work).await;
         });
     }
 
-    /// Something of a task that its end cannot take along, such as a thread that writes files:
-    /// [`Background::end`] waits until this is dropped, too.
+    /// Registers something that the end of a task does not stop, such as a thread that writes
+    /// files: [`Background::end`] also waits until the token is dropped.
     pub fn hold(&self) -> TaskTrackerToken {
         self.tasks.token()
     }
 
-    /// Whether nothing is begun any more.
+    /// Whether [`Background::end`] was called, so that no new work begins.
     pub fn has_ended(&self) -> bool {
         self.ended.is_cancelled()
     }
 
-    /// Ends all tasks where they stand. They are gone at once, except one that is computing, for
-    /// which is waited.
+    /// Ends all tasks at their next await, and waits for those that are computing, at most `limit`.
     pub async fn end(&self, limit: Duration) {
         self.ended.cancel();
         self.tasks.close();

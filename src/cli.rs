@@ -1,8 +1,8 @@
 //! Command line and environment (01 §1, §2).
 //!
 //! Names, short forms, defaults and conflicts of the documented flags are an interface. Usage
-//! errors end the process with exit code 2 before anything else happens; values that need more
-//! than a look (files, connection strings) are checked later and end it with 1.
+//! errors end the process with exit code 2 before anything else happens; values that need a deeper
+//! check (files, connection strings) are checked later and end it with 1.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -15,7 +15,7 @@ use crate::client::args::{StatusArgs, TerminateArgs, WaitArgs};
 use crate::spec::pageserver::PageserverProtocol;
 use crate::telemetry::metrics::BUILD_TAG;
 
-/// Longer names are cut by Postgres.
+/// Postgres cuts longer names.
 const MAX_NAME_BYTES: usize = 63;
 
 /// Supervisor of a Neon compute.
@@ -305,8 +305,8 @@ fn version() -> &'static str {
     &VERSION
 }
 
-/// Names that Postgres would cut or keeps for itself fail here and not in the middle of a start (05
-/// weakness 25). Other keywords are quoted wherever they are used.
+/// Names that Postgres would cut or reserves for itself fail here and not in the middle of a start
+/// (05 weakness 25). Other keywords are quoted wherever they are used.
 fn role_name(text: &str) -> Result<String, String> {
     let refusal = if text.is_empty() || !text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
         "only lower-case letters and underscores are possible"
@@ -336,7 +336,7 @@ fn protocol(text: &str) -> Result<PageserverProtocol, String> {
     }
 }
 
-/// Between no time at all and a day; a stop that takes longer is no stop.
+/// A duration from 0.1 s to a day.
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),

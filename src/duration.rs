@@ -1,18 +1,18 @@
-//! Durations as people write them on a command line or in a query (`30`, `30s`, `500ms`, `2m`), and
-//! as documents count them, in milliseconds; moments as documents show them.
+//! Durations as written on a command line or in a query (`30`, `30s`, `500ms`, `2m`) and in
+//! documents, in milliseconds; points in time as documents show them.
 
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serializer;
 
-/// Longest duration that can be written: a day.
+/// Longest duration that is accepted: a day.
 const MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Reads a whole number with the unit `ms`, `s` or `m`; seconds if there is none.
 ///
 /// # Errors
-/// A sentence for whoever wrote it: something else, or more than a day.
+/// A sentence for the user: the text is not a duration, or is more than a day.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_lowercase());
     let unit = text.strip_prefix(digits).unwrap_or_default();
@@ -28,7 +28,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "a duration such as 30s, 500ms or 2m is needed, a day at most".to_owned())
 }
 
-/// A moment with the suffix `Z` and the shortest exact fraction (02 §3).
+/// Serializes a point in time with the suffix `Z` and the shortest exact fraction (02 §3).
 ///
 /// # Errors
 /// Those of the serializer.
@@ -44,7 +44,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Whole milliseconds since then, for members that are 32 bits wide.
+/// Whole milliseconds since `began`, for members that are 32 bits wide.
 pub(crate) fn millis_since(began: Instant) -> u32 {
     u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX)
 }

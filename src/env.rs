@@ -1,4 +1,4 @@
-//! The environment variables that the program reads, all of them, read once.
+//! All environment variables that the program reads, each read once.
 //!
 //! | Variable | Meaning |
 //! |---|---|
@@ -34,7 +34,7 @@ pub const LOG_DIRECTORY: &str = "COMPUTE_CTL_LOG_DIRECTORY";
 /// More folders with servers.
 pub const PG_PATH: &str = "COMPUTE_CTL_PG_PATH";
 
-/// Where variables come from: the process, or a map in tests.
+/// Source of variables: the process, or a map in tests.
 pub trait Variables {
     /// The value, if the variable is set.
     fn get(&self, name: &str) -> Option<OsString>;
@@ -56,7 +56,7 @@ impl<const N: usize> Variables for [(&str, &str); N] {
     }
 }
 
-/// What the variables say.
+/// The values of the variables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {
     /// `AUTOSCALING` is set.
@@ -84,10 +84,10 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Reads everything.
+    /// Reads all variables.
     ///
     /// # Errors
-    /// A secret cannot be used; the error names the variable and not its value.
+    /// A secret cannot be used; the error names the variable but does not show its value.
     pub fn read(variables: &impl Variables) -> Result<Self, UnusableSecret> {
         let text = |name| variables.get(name).map(|value| value.to_string_lossy().into_owned());
         let utf8 = |name| variables.get(name)?.into_string().ok();
@@ -112,8 +112,8 @@ impl Environment {
     }
 }
 
-/// Folders where a server may be: those of `COMPUTE_CTL_PG_PATH`, then those of `PATH`. Relative ones
-/// are left out.
+/// Folders that may hold a server: those of `COMPUTE_CTL_PG_PATH`, then those of `PATH`, without
+/// relative ones.
 pub fn server_folders(variables: &impl Variables) -> Vec<PathBuf> {
     let lists = [PG_PATH, "PATH"].into_iter().filter_map(|name| variables.get(name));
     let folders = lists.flat_map(|list| std::env::split_paths(&list).collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! How errors become text: one line for the log, several for `/status` and the terminal.
+//! Turns errors into text: one line for the log, several for `/status` and the terminal.
 
 use std::error::Error;
 use std::fmt::Write;

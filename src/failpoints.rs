@@ -1,6 +1,6 @@
 //! Faults that tests inject by name (01 §23, 03 §8.4). Only builds with the feature `testing` have
-//! any; elsewhere nothing here has an effect. What else only such builds read from their environment
-//! is here as well.
+//! failpoints; in other builds the functions here have no effect. Other variables that only such
+//! builds read are handled here too.
 //!
 //! Names in use: `compute-migration`, where `return(n)` fails migration `n`; `compute-prewarm` and
 //! `compute-promotion`, where `return` fails a prewarm, or a promotion just before `pg_promote()`;
@@ -13,10 +13,10 @@ use crate::env::{BASEBACKUP_RETRIES, FAILPOINTS};
 /// Whether this build has failpoints.
 pub(crate) const ENABLED: bool = cfg!(feature = "testing");
 
-/// The action that the library does not know: the process ends with code 1.
+/// An action of our own, which the library does not have: the process ends with code 1.
 const EXIT: &str = "exit";
 
-/// What cannot be set.
+/// Why a failpoint cannot be set.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub(crate) enum FailpointError {
     /// An entry that is not `name=actions`.
@@ -32,13 +32,13 @@ pub(crate) enum FailpointError {
     },
 }
 
-/// A number of retries that is none.
+/// The value is not a number of retries.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("{BASEBACKUP_RETRIES} is {0:?}, not a number from 0 to 65535")]
 pub(crate) struct BadRetries(String);
 
-/// How often a basebackup is to be tried again, by the variable of that name. Without `testing` it is
-/// only mentioned that it does.
+/// Number of retries of a basebackup, from the variable of that name. Without `testing` it only
+/// logs that the variable is ignored.
 pub(crate) fn basebackup_retries(text: Option<&str>) -> Result<Option<u32>, BadRetries> {
     let Some(text) = text else { return Ok(None) };
     if !ENABLED {
@@ -52,7 +52,8 @@ fn retries(text: &str) -> Result<u32, BadRetries> {
     text.parse::<u16>().map(u32::from).map_err(|_| BadRetries(text.to_owned()))
 }
 
-/// Sets the failpoints of the variable `FAILPOINTS`. Without `testing` it only says that there are none.
+/// Sets the failpoints of the variable `FAILPOINTS`. Without `testing` it only logs that the
+/// variable is ignored.
 pub(crate) fn setup(text: Option<&str>) -> Result<(), FailpointError> {
     let Some(text) = text else { return Ok(()) };
     if !ENABLED {
@@ -71,8 +72,8 @@ fn set_all(text: &str) -> Result<(), FailpointError> {
     Ok(())
 }
 
-/// Sets one failpoint; `off` takes it away. Without `testing` nothing is ever hit, so ask
-/// [`ENABLED`] before.
+/// Sets one failpoint; `off` removes it. Without `testing` no failpoint is ever hit, so check
+/// [`ENABLED`] first.
 pub(crate) fn configure(name: &str, actions: &str) -> Result<(), FailpointError> {
     if name.is_empty() || actions.is_empty() {
         return Err(FailpointError::Form(format!("{name}={actions}")));
@@ -91,7 +92,7 @@ fn end_the_process() {
     std::process::exit(1);
 }
 
-/// Does what the failpoint is set to. Returns the argument of `return`, if it is set to that.
+/// Performs the action of the failpoint. Returns the argument of `return`, if that is the action.
 pub(crate) async fn hit(name: &'static str) -> Option<String> {
     if !ENABLED {
         return None;

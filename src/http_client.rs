@@ -1,30 +1,30 @@
 //! Every HTTP client of the program is made here, so that one rule holds for all of them.
 //!
-//! The rule: a credential goes to the origin (scheme, host and port) that the operator named and
-//! to no other one. So a redirect is followed within its origin only, at most ten times, or not at all. That the library takes the credential off on the way to another host is
-//! not relied upon: it did so for the first hop only. A client that carries no credential has the
-//! same rule: whom it asks is for the operator to say, and not for the one who answers, who could
-//! send it to ports that only this machine reaches. A test of the crate (`source_rules`) refuses a client
-//! that is made elsewhere.
+//! The rule: a credential goes only to the origin (scheme, host and port) that the operator named.
+//! So a redirect is followed only within its origin, at most ten times, or not at all. We do not
+//! rely on the library to remove the credential on the way to another host: it did so for the first
+//! hop only. Clients without a credential follow the same rule: the operator chooses the server,
+//! and a server must not be able to redirect the client to ports that only this machine reaches. A
+//! test of the crate (`source_rules`) refuses a client that is made elsewhere.
 
 use std::error::Error;
 
 use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Client, ClientBuilder, Url};
 
-/// Redirects of one request that are followed.
+/// At most this many redirects of one request are followed.
 const MAX_REDIRECTS: usize = 10;
 
-/// What a client does with an answer that points elsewhere.
+/// How a client treats a redirect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Redirects {
-    /// Followed within the origin; refused with [`RedirectRefused`] if it leads out of it.
+    /// Follows it within the origin; fails with [`RedirectRefused`] if it leads to another one.
     SameOrigin,
-    /// The redirect is the answer.
+    /// Returns the redirect as the answer.
     NotFollowed,
 }
 
-/// Why a redirect was not followed. No path, query, user or password is part of it.
+/// Why a redirect was not followed. Holds no path, query, user or password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RedirectRefused {
     /// Another scheme, host or port.
@@ -33,9 +33,9 @@ pub enum RedirectRefused {
          name the address that answers itself"
     )]
     OtherOrigin {
-        /// Who was asked.
+        /// The origin of the request.
         from: String,
-        /// Where it points.
+        /// The origin that the redirect points to.
         to: String,
     },
     /// Most likely a loop.
@@ -43,9 +43,9 @@ pub enum RedirectRefused {
     TooMany(String),
 }
 
-/// A client that keeps the rule of this module; deadlines and proxies are for the caller to set.
+/// A client that follows the rule of this module; the caller sets deadlines and proxies.
 pub(crate) fn builder(redirects: Redirects) -> ClientBuilder {
-    // Installed once per process; a second call reports that it is there already.
+    // Installed once per process; a second call fails, which is ignored.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder().redirect(match redirects {
         Redirects::SameOrigin => Policy::custom(within_the_origin),

@@ -1,6 +1,6 @@
 //! `compute_ctl`: the supervisor of a Neon compute.
 //!
-//! # The way a spec takes
+//! # The path of a spec
 //!
 //! ```text
 //! cli ──► spec ──► node (parameters + Arc<Mutex<ComputeState>> + watch)
@@ -32,19 +32,19 @@
 //! | [`services`] | what the compute does for Postgres while it runs: extensions, file cache, monitor |
 //! | [`sidecars`] | programs beside Postgres: pgbouncer, local_proxy, rsyslog, swap and quota |
 //! | [`client`] | `compute_ctl status`, `wait` and `terminate` |
-//! | [`check`] | `compute_ctl check`: what a compute would make of a configuration |
+//! | [`check`] | `compute_ctl check`: checks a configuration without a compute |
 //! | [`duration`], [`errors`] | durations and errors as text |
 //! | [`env`](mod@env) | all environment variables, read once |
 //! | [`failpoints`] | faults that tests inject |
-//! | [`http_client`] | makes every outgoing HTTP client: where a credential may go |
+//! | [`http_client`] | makes every outgoing HTTP client, and limits where a credential may go |
 //! | [`os`] | signals, children, privileges, limits |
 //! | [`telemetry`] | log, metrics |
 //! | [`secret`], [`background`] | values that no log shows; tasks that end before Postgres does |
 //! | [`tls`] | the server certificate of Postgres |
 //! | [`dev`] | the embedded storage behind `compute_ctl dev` and the tests |
 //!
-//! Dependencies point one way: nothing below `http` knows HTTP, `catalog` knows nothing of
-//! `startup`, and `spec` knows nobody.
+//! Dependencies point one way: no module below `http` depends on HTTP, `catalog` does not depend on
+//! `startup`, and `spec` depends on no other module.
 
 // What is public is for `main.rs`, the tests and the benchmarks.
 #![warn(unreachable_pub)]

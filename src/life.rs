@@ -1,8 +1,8 @@
 //! The life of one compute process, from its arguments to its exit code (01 §3).
 //!
-//! [`Process::start`] takes over signals and orphans, [`Compute::prepare`] reads and checks
-//! everything that can be wrong before anything is touched, [`Compute::run`] opens the ports and
-//! lets the driver work. `main` and the `dev` command both go this way.
+//! [`Process::start`] takes over signals and orphans, [`Compute::prepare`] reads and checks all
+//! input before anything is touched, [`Compute::run`] opens the ports and runs the driver. `main`
+//! and the `dev` command both use it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,24 +37,25 @@ use crate::telemetry::metrics::{BUILD_TAG, Metrics};
 use crate::telemetry::sink::LogSink;
 use crate::timeouts::Timeouts;
 
-/// Children that are still there at the very end, after SIGTERM.
+/// Limit for the remaining children at the very end, after SIGTERM.
 const LAST_CHILDREN: Duration = Duration::from_millis(500);
 
-/// What the process has before it knows what compute it runs.
+/// The parts of the process that do not depend on the compute.
 #[derive(Debug)]
 pub struct Process {
     /// Registry of children; orphans are reaped.
     pub children: Children,
     /// Where log lines go.
     pub log: LogSink,
-    /// Signals.
+    /// Signals to the process.
     pub stop: Stop,
-    /// Orphans are reaped and signals taken as long as this value is there.
+    /// The tasks that reap orphans and receive signals; they end when this value is dropped.
     _tasks: [AbortOnDropHandle<()>; 2],
 }
 
 impl Process {
-    /// Takes over signals and orphans. From here on a SIGTERM has its documented effect, by `stop`.
+    /// Takes over signals and orphans. From now on a SIGTERM has its documented effect, through
+    /// `stop`.
     pub fn start(environment: &Environment, log: LogSink, stop: Stop) -> anyhow::Result<Self> {
         tracing::info!("compute_ctl {}, build tag {BUILD_TAG}", env!("CARGO_PKG_VERSION"));
         failpoints::setup(environment.failpoints.as_deref())
@@ -68,7 +69,7 @@ impl Process {
     }
 }
 
-/// The first signal asks for the end, the second one for an immediate end.
+/// Forwards signals: the first one requests the end, the second one an immediate end.
 async fn forward_signals(mut signals: TerminationSignals, stop: Stop) {
     let signal = signals.recv().await;
     stop.signal();
@@ -78,7 +79,7 @@ async fn forward_signals(mut signals: TerminationSignals, stop: Stop) {
     tracing::warn!("received {}, ending everything at once", signal.as_str());
 }
 
-/// A compute that is ready to run: everything is checked, nothing but the lock is taken.
+/// A compute that is ready to run: everything is checked, and only the lock is taken.
 #[derive(Debug)]
 pub struct Compute {
     /// What all tasks share.
@@ -121,7 +122,7 @@ impl Compute {
 
         let metrics = Metrics::new().context("could not register the metrics")?;
         let count = |status| metrics.count_cplane_request(RPC, status);
-        // The one may ask the control plane, the other runs a program.
+        // The first may ask the control plane, the second runs a program.
         let (document, install) = tokio::join!(
             source.load_unless_read(document, timeouts.control_plane.start, &count),
             PgInstall::discover(
@@ -178,13 +179,13 @@ impl Compute {
         Ok(Self { node, driver, reserved, authenticator, stop, _lock: lock })
     }
 
-    /// Ports of the external and the internal server, the real ones where 0 was given.
+    /// Ports of the external and the internal server; the real ones if 0 was given.
     pub fn http_ports(&self) -> (u16, u16) {
         (self.reserved.external_port(), self.reserved.internal_port())
     }
 
     /// Runs the compute to its end. Returns the exit code of the process. Nothing that was started
-    /// is left then, and after a signal all this is over within `--stop-timeout`.
+    /// is left afterwards; after a signal all of this takes at most `--stop-timeout`.
     pub async fn run(self) -> u8 {
         let Self { node, driver, reserved, authenticator, stop, _lock } = self;
         // In one task with the driver, so that the ticks stop when it is stuck.
@@ -193,7 +194,7 @@ impl Compute {
             never = node.heartbeat.keep(TICK) => match never {},
         };
         let timeouts = &node.params.timeouts;
-        // It goes three rounds.
+        // `terminate_rest` takes up to three rounds.
         let limit = stop.limit(LAST_CHILDREN * 3, timeouts.stop_on_signal) / 3;
         node.children.terminate_rest(limit).await;
         code
@@ -228,10 +229,11 @@ async fn warm_up_and_serve(
     code
 }
 
-/// Reads a configuration file ahead of everything else, for [`Compute::prepare`]; `None` if it is
-/// not in a file. For a start as root: root may read what the user that it becomes may not, a pipe
-/// gives its content only once, and a configuration that cannot be used must not leave an empty
-/// PGDATA behind, which root makes if it is missing. No thread is left when this returns `Ok`.
+/// Reads a configuration file before everything else, for [`Compute::prepare`]; `None` if the
+/// configuration is not in a file. For a start as root: root may read files that the user of
+/// `--run-as` may not, a pipe gives its content only once, and an unusable configuration must not
+/// leave behind an empty PGDATA, which root creates if it is missing. When this returns `Ok`, the
+/// reading thread has ended.
 ///
 /// # Errors
 /// The configuration cannot be read or used, or `--connstr` cannot.
@@ -239,7 +241,7 @@ pub fn read_configuration(
     args: &RunArgs,
     environment: &Environment,
 ) -> anyhow::Result<Option<Parsed<ConfigDocument>>> {
-    // In the order of `prepare`.
+    // In the same order as `prepare`.
     let connstr = connection_url(args.connstr.as_deref().unwrap_or_default())?;
     let source = source(args, environment)?;
     let limit = Timeouts::default().control_plane.start.request;
@@ -257,8 +259,8 @@ pub fn read_configuration(
     Ok(Some(document))
 }
 
-/// `--connstr` must be a URL, and one that the Postgres driver understands (01 §1.2). The text is
-/// not repeated in the errors: it may hold a password.
+/// `--connstr` must be a URL that the Postgres driver understands (01 §1.2). The errors do not
+/// repeat the text: it may hold a password.
 fn connection_url(text: &str) -> anyhow::Result<Url> {
     let url = Url::parse(text).context("--connstr is not a URL")?;
     let config: tokio_postgres::Config =
@@ -269,7 +271,7 @@ fn connection_url(text: &str) -> anyhow::Result<Url> {
     Ok(url)
 }
 
-/// The command line makes sure that there is exactly one.
+/// The source on the command line, which must name exactly one.
 fn source(args: &RunArgs, environment: &Environment) -> anyhow::Result<ConfigSource> {
     match (&args.config, &args.spec, &args.control_plane_uri) {
         (Some(config), _, _) => Ok(ConfigSource::ConfigFile(absolute(config)?)),

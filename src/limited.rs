@@ -1,15 +1,15 @@
-//! A reader with a limit that its user can set anew: archives of others are not believed, and
-//! what is read into memory between two files of them has another limit than the files.
+//! A reader with an adjustable limit: foreign archives are not trusted, and the data between two of
+//! their files, which is read into memory, has another limit than the files.
 
 use std::cell::Cell;
 use std::io::{self, Read};
 use std::rc::Rc;
 
-/// Between two files of an archive: headers, long names, padding. The tar reader holds names and
-/// extended headers in memory.
+/// Limit for the data between two files of an archive: headers, long names, padding. The tar reader
+/// holds names and extended headers in memory.
 pub(crate) const HEADERS: u64 = 1 << 20;
 
-/// How many bytes may still be read, in all and of the present piece.
+/// How many more bytes may be read, in all and of the present piece.
 #[derive(Debug)]
 pub(crate) struct Budget {
     total: Cell<u64>,
@@ -17,12 +17,12 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// So much in all; nothing until there is a piece.
+    /// A budget of `total` bytes; nothing can be read before the first piece.
     pub(crate) fn new(total: u64) -> Rc<Self> {
         Rc::new(Self { total: Cell::new(total), piece: Cell::new(0) })
     }
 
-    /// A new piece begins.
+    /// Begins a new piece of at most `bytes`.
     pub(crate) fn piece(&self, bytes: u64) {
         self.piece.set(bytes);
     }

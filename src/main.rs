@@ -1,7 +1,7 @@
 //! `compute_ctl`: the life of the process on one page.
 //!
-//! Arguments, privileges, log, runtime; then [`Process::start`] and [`Compute`], which hand over to
-//! the driver. What is returned here is the exit code of the process (01 §18.5).
+//! Arguments, privileges, log, runtime; then [`Process::start`] and [`Compute`], which run the
+//! driver. `main` returns the exit code of the process (01 §18.5).
 
 use std::process::ExitCode;
 
@@ -23,7 +23,7 @@ use compute_ctl::telemetry::{
     sink::{FLUSH_LIMIT, LogSink},
 };
 
-/// The work of the daemon is waiting; two threads serve the API while an archive is unpacked.
+/// The daemon mostly waits; with two threads the API is served while an archive is unpacked.
 const WORKERS: usize = 2;
 
 fn main() -> ExitCode {
@@ -52,7 +52,7 @@ fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
     let as_root = privileges::will_step_down();
     let document = if as_root { life::read_configuration(&args, &environment)? } else { None };
     let descriptor_limit = limits::raise_descriptor_limit();
-    // While there is one thread: which user a process is belongs to all of its threads.
+    // While there is only one thread: all threads of a process must have the same user.
     let stepped_down = privileges::step_down(args.run_as.as_deref(), args.pgdata.as_deref())?;
     let log = LogSink::new(std::io::stderr())?;
     let directory = environment.log_directory.as_deref().filter(|_| args.lakebase_mode);

@@ -1,9 +1,9 @@
-//! A value that cannot be printed, and what a token or password may look like.
+//! A value that cannot be printed, and the form of tokens and passwords.
 //!
 //! Secrets come from editors, `echo` and mounted files, which end them with a line break. The rule:
-//! [`token`] and [`password`] take off what is at the ends, and what is inside is refused with the
-//! name of the variable or member before anything is done with it. In a header it would fail only
-//! later and look like a lost connection.
+//! [`token`] and [`password`] trim the ends, and refuse a secret with forbidden characters inside,
+//! by the name of the variable or member, before anything is done with it. In a header it would
+//! fail only later and look like a lost connection.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ impl<T> Secret<T> {
         Self(value)
     }
 
-    /// The value itself. Every caller is a place where a secret leaves the program.
+    /// The value itself. At every call a secret leaves the program.
     pub const fn expose(&self) -> &T {
         &self.0
     }
@@ -43,7 +43,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Secret<T> {
     }
 }
 
-/// A secret that cannot be meant. Does not repeat it.
+/// A malformed secret. The text does not repeat it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name} {what}: correct its value")]
 pub struct UnusableSecret {
@@ -57,7 +57,7 @@ impl UnusableSecret {
     }
 }
 
-/// A token as it may be sent in a header: one word.
+/// A token that can be sent in a header: one word.
 ///
 /// # Errors
 /// There is a blank, a line break or another control character inside.
@@ -72,7 +72,7 @@ pub fn token(name: &str, text: &str) -> Result<Secret<String>, UnusableSecret> {
     Ok(Secret::new(token.to_owned()))
 }
 
-/// A password: blanks belong to it, line breaks do not.
+/// A password: it may have blanks, but no line breaks.
 ///
 /// # Errors
 /// There is a line break inside.
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_at_the_ends_is_taken_off_and_what_is_inside_is_refused_by_name() {
+    fn secrets_are_trimmed_and_bad_ones_are_refused_by_name() {
         for text in ["tok", "tok\n", "tok\r\n", " tok \t\n\n"] {
             assert_eq!(token("NAME", text).unwrap().expose(), "tok", "{text:?}");
         }

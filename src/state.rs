@@ -1,4 +1,5 @@
-//! The state machine: statuses, the transition table, and which request is legal when (01 §14).
+//! The state machine: statuses, the transition table, and the states in which a request is legal
+//! (01 §14).
 //!
 //! Pure code, no locks and no waiting, so that it can be tested exhaustively. Everything that
 //! changes the status anywhere in the program is an [`Event`] put through [`transition`].
@@ -160,7 +161,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// Every event, `/terminate` once for each mode.
+    /// Every event, with `/terminate` once for each mode.
     pub const ALL: [Self; 13] = [
         Self::Configure,
         Self::CertificateChanged,
@@ -195,7 +196,7 @@ pub const fn transition(from: ComputeStatus, event: Event) -> Option<ComputeStat
         (S::Running | S::Failed | S::RefreshConfigurationPending, Event::Refresh) => {
             S::RefreshConfigurationPending
         }
-        // Accepted and without effect: there is no refresh of a compute that is starting.
+        // Accepted without effect: a compute that is starting is not refreshed.
         (S::Init, Event::Refresh) => S::Init,
         (S::RefreshConfigurationPending, Event::BeginRefresh) => S::RefreshConfiguration,
         (S::RefreshConfiguration, Event::Failed) => S::RefreshConfigurationPending,
@@ -273,8 +274,8 @@ mod tests {
         }
     }
 
-    /// The way out must not need a signal, nor that Postgres dies: work in progress ends one way
-    /// or the other, and from there on requests suffice.
+    /// A way out must not need a signal or the death of Postgres: work in progress ends with
+    /// success or failure, and from there requests suffice.
     #[test]
     fn every_state_has_a_way_out_without_force() {
         let peaceful = |event| !matches!(event, Event::Signal | Event::PostgresExited);
@@ -347,7 +348,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens, in whatever order: `running` is only reached through work that
+        /// For any sequence of events: `running` is only reached through work that
         /// succeeded, and after the end nothing moves.
         #[test]
         fn any_sequence_of_events(

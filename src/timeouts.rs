@@ -1,7 +1,7 @@
-//! The limits of all rooms in one value.
+//! The limits of all modules in one value.
 //!
-//! Each room has its own limits, with their reasons; here they are only put together, so that the
-//! process has one set of them, and a test can shorten one.
+//! Each module defines its own limits, with their reasons; this module only combines them, so that
+//! the process has one set of them, and a test can shorten one.
 
 use std::time::Duration;
 
@@ -49,9 +49,9 @@ pub struct Timeouts {
     pub extensions: DownloadLimits,
     /// Prewarm and offload of the local file cache (07 §4).
     pub lfc: LfcLimits,
-    /// From a replica to a primary (07 §5).
+    /// Promotion of a replica to a primary (07 §5).
     pub promotion: PromotionLimits,
-    /// Looking at users' activity (07 §1).
+    /// Watching users' activity (07 §1).
     pub monitor: MonitorLimits,
 }
 

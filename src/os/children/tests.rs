@@ -94,9 +94,9 @@ async fn a_missing_program_is_named() {
 
 /// Runs in a process of its own, whose environment has the withheld variables.
 #[tokio::test]
-async fn a_child_inherits_our_environment_without_the_withheld_variables() {
+async fn a_child_inherits_our_environment_without_withheld() {
     const MARK: &str = "IS_THE_CHILD_OF_THIS_TEST";
-    let name = "os::children::tests::a_child_inherits_our_environment_without_the_withheld_variables";
+    let name = "os::children::tests::a_child_inherits_our_environment_without_withheld";
     if std::env::var_os(MARK).is_none() {
         let mut again = Command::new(std::env::current_exe().unwrap());
         again.args(["--exact", name, "--nocapture"]).env(MARK, "planted");
