@@ -1,8 +1,8 @@
-//! `compute_ctl check`: what a compute would make of a configuration, found out without one.
+//! `compute_ctl check`: checks a configuration without a compute.
 //!
-//! The document goes through the same reading, validation and building of `postgresql.conf` as at
-//! a start and at `/configure`; then the ways to storage may be tried. Invariant: nothing is
-//! written or changed anywhere, and no secret of the document is printed.
+//! The document goes through the same reading, validation and building of `postgresql.conf` as at a
+//! start and at `/configure`; optionally the connections to storage are tried. Invariant: nothing
+//! is written or changed anywhere, and no secret of the document is printed.
 
 mod plan;
 mod probe;
@@ -31,8 +31,8 @@ use crate::tls::{self, TlsPair};
 use report::Report;
 use restart::ServerSettings;
 
-/// Runs the command. What was found goes to stdout, what is wrong to stderr. Returns the exit
-/// code: 0, or 1 if a compute could not use the document.
+/// Runs the command. Findings go to stdout, problems to stderr. Returns the exit code: 0, or 1 if a
+/// compute could not use the document.
 pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut report = Report::default();
@@ -50,7 +50,7 @@ async fn check(args: &CheckArgs, timeouts: &Timeouts, report: &mut Report) -> an
     let (path, parsed) = match (&args.config, &args.spec) {
         (Some(path), _) => (path, read_config(path)?),
         (_, Some(path)) => (path, read_spec(path)?),
-        // The command line makes sure that there is one.
+        // The command line requires one.
         _ => bail!("one of --config and --spec is needed"),
     };
     let Parsed { value: document, unknown_members } = parsed;
@@ -90,7 +90,7 @@ async fn check_spec(
         privileged_role_name: &args.privileged_role_name,
         internal_http_port: args.internal_http_port,
         tls,
-        // The command is not told about the mode.
+        // The command does not know the mode of the process.
         lakebase_connstr: None,
     };
     let accepted = AcceptedSpec::new(spec, params).context("the spec cannot be used")?;
@@ -102,7 +102,7 @@ async fn check_spec(
     for remark in conf.remarks().iter().filter(|remark| !is_problem(remark)) {
         report.line(format_args!("remark: {remark}"));
     }
-    // A plan has them, too.
+    // A plan includes these checks.
     if !args.plan {
         for remark in spec.spec.cluster.roles.iter().filter_map(passwords::remark) {
             report.line(format_args!("remark: {remark}"));
@@ -127,8 +127,9 @@ async fn check_spec(
     Ok(())
 }
 
-/// What the spec needs besides storage: a certificate is a problem if it cannot be used, a collector
-/// of audit records only a remark, since the compute may have another environment than this command.
+/// Checks the needs of the spec besides storage: an unusable certificate is a problem; a missing
+/// collector of audit records is only a remark, since the compute may have another environment than
+/// this command.
 fn check_surroundings(spec: &ParsedSpec, tls: Option<&TlsConfig>, report: &mut Report) {
     if let Some(files) = tls::active_config(tls, &spec.spec)
         && let Err(error) = TlsPair::load(files)

@@ -1,10 +1,10 @@
-//! `--plan`: what an apply of the spec would do to a running Postgres, found out without doing it.
+//! `--plan`: shows what an apply of the spec would do to a running Postgres, without doing it.
 //!
-//! The snapshot and the look into each database are those of a real apply, in sessions that are
-//! hardened like those of an apply on this server and cannot write. Statements are not shown, because
-//! they may hold password verifiers. A database that is not there yet is planned as if `template1` was
-//! as `initdb` made it: a look into the template would keep others from making databases. What Lakebase
-//! mode adds is not planned.
+//! The snapshot and the inspection of each database are those of a real apply, in sessions that are
+//! hardened like those of an apply on this server and cannot write. Statements are not shown,
+//! because they may hold password verifiers. A database that does not exist yet is planned as if
+//! `template1` were as `initdb` made it: a session in the template would keep other sessions from
+//! creating databases. The additions of Lakebase mode are not planned.
 
 use anyhow::Context;
 use tokio_postgres::error::SqlState;
@@ -22,17 +22,17 @@ use crate::timeouts::Timeouts;
 
 const NAME: &str = "compute_ctl:check";
 
-/// Opens sessions that only look.
+/// Opens read-only sessions.
 struct Looker {
     config: SessionConfig,
     deadlines: SessionDeadlines,
 }
 
 impl Looker {
-    /// Finds out for which version sessions must be hardened, and opens the first one. Nobody knows
-    /// the version before there is a session, and one that is hardened for too old a version may
-    /// come to its end before it can ask. So the newest is tried first: an older server refuses a
-    /// session that names a setting it does not have.
+    /// Finds out for which version sessions must be hardened, and opens the first one. The version
+    /// is not known before the first session, and a session hardened for too old a version may fail
+    /// before it can ask. So the newest is tried first: an older server refuses a session that
+    /// names a setting it does not have.
     async fn connect(
         connstr: &str,
         deadlines: SessionDeadlines,
@@ -62,7 +62,7 @@ impl Looker {
         Session::connect(&config, self.deadlines).await
     }
 
-    /// The inside of a database as it is; as a new one would be if it is not there yet.
+    /// The content of a database; that of a new one if the database does not exist yet.
     async fn inside(
         &self,
         look_for: &Look,
@@ -79,7 +79,8 @@ impl Looker {
     }
 }
 
-/// Adds the plan to the report: a line per operation, in stages of what runs at the same time.
+/// Adds the plan to the report: a line per operation, in stages of operations that run at the same
+/// time.
 pub(super) async fn plan(
     spec: &ParsedSpec,
     privileged_role: &str,

@@ -1,4 +1,4 @@
-//! `--probe`: whether a start would get to the pageserver and the safekeepers.
+//! `--probe`: whether a start could reach the pageserver and the safekeepers.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,12 @@ use crate::storage::connection::PageserverConnection;
 use crate::storage::safekeepers::{SyncCheck, SyncCheckRequest, ask_each};
 use crate::storage::sync_verdict::{Verdict, verdict};
 
-/// One safekeeper or pageserver. Longer than at a start, so a server that is only slow can be told
-/// from one that is not there.
+/// Limit for one safekeeper or pageserver. Longer than at a start, so that a slow server differs
+/// from a missing one.
 pub(super) const LIMIT: Duration = Duration::from_secs(5);
 
-/// Connects and logs in everywhere, a line each. `limit` holds for each of them. What would make
-/// the start fail becomes a problem.
+/// Connects to each server and logs in, and adds a line for each. `limit` applies to each server. A
+/// failure that would make the start fail becomes a problem.
 pub(super) async fn probe(spec: &ParsedSpec, limit: Duration, report: &mut Report) {
     let (pageservers, safekeepers) =
         future::join(pageservers(spec, limit), safekeepers(spec, limit)).await;
@@ -35,7 +35,7 @@ struct Findings {
     problem: Option<String>,
 }
 
-/// The pageservers of shard 0, of which a start needs one.
+/// Probes the pageservers of shard 0; a start needs one of them.
 async fn pageservers(spec: &ParsedSpec, limit: Duration) -> Findings {
     let target = match PageserverTarget::from_spec(spec) {
         Ok(target) => target,
@@ -65,7 +65,7 @@ async fn pageservers(spec: &ParsedSpec, limit: Duration) -> Findings {
     findings
 }
 
-/// All safekeepers, of which a primary needs a quorum.
+/// Probes all safekeepers; a primary needs a quorum of them.
 async fn safekeepers(spec: &ParsedSpec, limit: Duration) -> Findings {
     let mut findings = Findings::default();
     if !spec.is_primary() {

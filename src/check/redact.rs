@@ -1,17 +1,17 @@
-//! Values of settings without the secrets in them.
+//! Removes secrets from values of settings.
 //!
-//! A rule that hides too much costs a reader little; one that hides too little ends up in a ticket.
-//! So whatever looks like a password is taken for one.
+//! Hiding too much costs a reader little; hiding too little puts secrets into tickets. So every
+//! text that looks like a password is treated as one.
 
 use crate::postgres::conf::lexer::is_plain_value;
 use crate::postgres::conf::literal;
 
 const SECRET: &str = "[secret]";
 
-/// Ends of names whose whole value is a secret.
+/// Suffixes of the names of settings whose whole value is a secret.
 const SECRET_NAMES: [&str; 5] = ["token", "password", "passwd", "secret", "passphrase_command"];
 
-/// A value for people, as it could stand in the file.
+/// A value as it could stand in the file, without secrets.
 pub(super) fn shown(name: &str, value: &str) -> String {
     let value = without_secrets(name, value);
     if value == SECRET || is_plain_value(&value) { value } else { literal(&value) }
@@ -38,15 +38,15 @@ fn without_url_passwords(value: &str) -> String {
     text + &without_password(rest)
 }
 
-/// Where the first URL goes on behind its `://`. Only schemes that settings have count: a password
-/// may hold `://` as well.
+/// The position behind the first `://`. Only schemes that settings use count: a password may also
+/// hold `://`.
 fn after_scheme(text: &str) -> Option<usize> {
     const SCHEMES: [&str; 5] = ["postgres://", "postgresql://", "http://", "https://", "grpc://"];
     let ends = SCHEMES.iter().filter_map(|scheme| Some(text.find(scheme)? + scheme.len()));
     ends.min()
 }
 
-/// What follows a scheme, up to the next URL.
+/// The text after a scheme, up to the next URL, without its password.
 fn without_password(piece: &str) -> String {
     let authority = piece.rsplit_once('@');
     match authority.and_then(|(user, rest)| Some((user.split_once(':')?.0, rest))) {
@@ -81,7 +81,7 @@ fn without_keyword_passwords(value: &str) -> String {
     text + rest
 }
 
-/// Bytes up to and with the closing quote; all of them without one.
+/// Number of bytes up to and including the closing quote; all bytes if there is none.
 fn quoted_length(text: &str) -> usize {
     let mut escaped = false;
     for (at, c) in text.char_indices() {

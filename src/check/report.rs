@@ -1,8 +1,8 @@
-//! What `compute_ctl check` has found.
+//! Findings of `compute_ctl check`.
 
 use std::fmt::Display;
 
-/// What was found: text for people, and what keeps a compute from using the document.
+/// The findings as text, and the problems that keep a compute from using the document.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) text: String,

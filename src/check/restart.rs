@@ -1,5 +1,5 @@
-//! Which settings would need a restart of a running server: it is asked for its values, and those
-//! that only a start can change are compared.
+//! Finds the settings that would need a restart of a running server: asks the server for its
+//! values, and compares those that only a start can change.
 
 use std::collections::HashMap;
 
@@ -10,14 +10,14 @@ use super::units;
 use crate::sql::{Session, SessionConfig, SessionDeadlines};
 use crate::timeouts::Timeouts;
 
-/// `current_setting` gives values with a unit that people use.
+/// `current_setting` gives values with readable units.
 const QUERY: &str = "SELECT name, setting, unit, context, vartype, \
      pg_catalog.current_setting(name, true) FROM pg_catalog.pg_settings";
 
-/// A value that stands for another one, which the server works out at its start.
+/// Values that stand for another one, which the server computes at its start.
 const AUTOMATIC: [(&str, &str); 1] = [("wal_buffers", "-1")];
 
-/// A setting as the server has it.
+/// A setting in the server.
 #[derive(Debug, Clone)]
 struct ServerSetting {
     value: String,
@@ -27,26 +27,26 @@ struct ServerSetting {
     shown: String,
 }
 
-/// What there is to say about a setting of the new file.
+/// A remark on a setting of the new file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Mark {
-    /// Only a restart brings it into force.
+    /// The value takes effect only after a restart.
     NeedsRestart {
-        /// What the server has now.
+        /// The server's present value.
         current: String,
     },
-    /// Not a value of the setting's type.
+    /// The value does not have the setting's type.
     Refused,
-    /// Neither known nor of the form of a setting that an extension may bring.
+    /// The server does not know the setting, and its name is not that of an extension's setting.
     Unknown,
 }
 
-/// All settings that the session may see, by lower-case name.
+/// All settings that the session may read, by lower-case name.
 #[derive(Debug, Default)]
 pub(super) struct ServerSettings(HashMap<String, ServerSetting>);
 
 impl ServerSettings {
-    /// Asks a running server. The connection string is in no error.
+    /// Reads the settings of a running server. No error shows the connection string.
     pub(super) async fn ask(connstr: &str, timeouts: &Timeouts) -> anyhow::Result<Self> {
         let mut config: Config =
             connstr.parse().context("--connstr is not a Postgres connection string")?;
@@ -69,7 +69,7 @@ impl ServerSettings {
         Ok(Self(settings.collect()))
     }
 
-    /// What there is to say about a setting in force.
+    /// The remark on a setting in force, if there is one.
     pub(super) fn mark(&self, name: &str, value: &str) -> Option<Mark> {
         let name = name.to_ascii_lowercase();
         let Some(server) = self.0.get(&name) else {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_start_alone_can_change_is_marked() {
+    fn only_settings_that_need_a_start_are_marked() {
         let needs = |current: &str| Some(Mark::NeedsRestart { current: current.to_owned() });
         for (name, value, mark) in [
             ("shared_buffers", "128MB", None),

@@ -1,4 +1,4 @@
-//! The settings of `postgresql.conf` as a table for people.
+//! The settings of `postgresql.conf` as a readable table.
 
 use std::fmt::Write;
 
@@ -16,7 +16,7 @@ const fn label(origin: Origin) -> &'static str {
     }
 }
 
-/// One line per setting, in file order: origin, setting, and what is to be said about it.
+/// One line per setting, in file order: origin, setting, and the remark on it.
 pub(super) fn table(settings: &[EffectiveSetting], server: Option<&ServerSettings>) -> String {
     let mut text =
         "postgresql.conf (of several settings of one name the last one counts):\n".to_owned();

@@ -1,4 +1,4 @@
-//! Values of settings compared as Postgres would: by type, with units, as in its `guc.c`.
+//! Compares values of settings as Postgres does: by type, with units, as in its `guc.c`.
 
 /// Units of one kind, largest first, with their size in the smallest one.
 const MEMORY: [(&str, f64); 5] = [
@@ -18,17 +18,18 @@ const TIME: [(&str, f64); 6] = [
 ];
 
 /// Whether a value of a file and the server's `pg_settings.setting` are the same for a setting of
-/// this `vartype` and `unit`. `None`: the value of the file is none of that type.
+/// this `vartype` and `unit`. `None`: the value of the file does not have that type.
 pub(super) fn same(vartype: &str, unit: Option<&str>, file: &str, server: &str) -> Option<bool> {
     match vartype {
         "bool" => Some(boolean(file)? == boolean(server)?),
         "integer" => Some(integer(file, unit)? == integer(server, unit)?),
         "real" => {
             let (file, server) = (number(file, unit, false)?, number(server, unit, false)?);
-            // The server prints as many digits as make the value, not all it computed with.
+            // The server prints only the digits that identify the value, not all that it computed
+            // with.
             Some((file - server).abs() <= 1e-9 * file.abs().max(server.abs()))
         }
-        // Some enumerations know `on` and `off` by other names too.
+        // Some enumerations have other names for `on` and `off` too.
         "enum" => Some(
             file.eq_ignore_ascii_case(server)
                 || boolean(file).is_some_and(|value| boolean(server) == Some(value)),
@@ -68,7 +69,7 @@ fn number(text: &str, unit: Option<&str>, integer: bool) -> Option<f64> {
     let size = |wanted: &str| units.iter().find(|(name, _)| *name == wanted).map(|(_, s)| *s);
     let base = count * size(base)?;
     let converted = value * size(given)? / base;
-    // 30.1GB is a whole number of MB for the server.
+    // The server treats 30.1GB as a whole number of MB.
     let smaller = units.iter().skip_while(|(name, _)| *name != given).nth(1);
     Some(match smaller {
         Some((_, size)) => (converted / (size / base)).round_ties_even() * (size / base),
@@ -83,8 +84,7 @@ fn split_base_unit(unit: &str) -> Option<(f64, &str)> {
     Some((if count.is_empty() { 1.0 } else { count.parse().ok()? }, unit))
 }
 
-/// The number at the beginning, and what follows it. Integers may be written in hexadecimal or
-/// octal.
+/// The number at the beginning, and the rest. Integers may be written in hexadecimal or octal.
 fn leading_number(text: &str, integer: bool) -> Option<(f64, &str)> {
     let (sign, unsigned) = match text.strip_prefix('-') {
         Some(rest) => (-1.0, rest),
@@ -117,7 +117,7 @@ fn leading_number(text: &str, integer: bool) -> Option<(f64, &str)> {
     Some((sign * number.parse::<f64>().ok()?, rest))
 }
 
-/// Settings are 32 bits wide; an integer that a float cannot hold is none of them.
+/// Converts an integer to a float; `None` outside of 32 bits, the width of settings.
 fn exact(value: i64) -> Option<f64> {
     i32::try_from(value).ok().map(f64::from)
 }

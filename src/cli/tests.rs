@@ -107,7 +107,7 @@ fn gateway_urls_end_in_one_slash() {
 }
 
 #[test]
-fn help_and_version_end_well() {
+fn help_and_version_exit_with_0() {
     for (line, kind) in [
         ("--help", ErrorKind::DisplayHelp),
         ("-h", ErrorKind::DisplayHelp),

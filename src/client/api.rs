@@ -12,7 +12,7 @@ use super::args::Target;
 use crate::errors::one_line;
 use crate::http_client::{self, Redirects};
 
-/// No answer of a compute is larger; the report on an apply of very many databases is some MiB.
+/// Limit for an answer; the report on an apply of very many databases has some MiB.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 /// A compute and the token for it.
@@ -20,11 +20,11 @@ const MAX_ANSWER: usize = 64 * 1024 * 1024;
 pub(crate) struct Api {
     client: reqwest::Client,
     base: String,
-    /// Marked as sensitive: its debug form does not show it.
+    /// Marked as sensitive: its debug form does not show the token.
     authorization: Option<HeaderValue>,
 }
 
-/// Why nothing can be asked at all.
+/// Why the client cannot be set up.
 #[derive(Debug, Error)]
 pub(crate) enum SetupError {
     /// The file cannot be read.
@@ -35,10 +35,10 @@ pub(crate) enum SetupError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The file holds something else. The text does not repeat it.
+    /// The file does not hold a token. The text does not repeat the content.
     #[error("{} holds no token", .0.display())]
     NoToken(PathBuf),
-    /// The library cannot be set up.
+    /// The HTTP library cannot be set up.
     #[error("could not set up the HTTP client: {0}")]
     Client(String),
 }
@@ -46,26 +46,26 @@ pub(crate) enum SetupError {
 /// Why there is no answer.
 #[derive(Debug, Error)]
 pub(crate) enum RequestError {
-    /// The time was over.
+    /// The timeout expired.
     #[error("the compute did not answer in time")]
     Deadline,
     /// No connection.
     #[error("could not reach the compute: {0}")]
     NotReached(String),
-    /// The connection broke in the middle, as when the process ends.
+    /// The connection broke during the answer, for instance because the process ended.
     #[error("the connection broke before the answer was complete: {0}")]
     Broken(String),
-    /// Something else than a compute.
+    /// The server is not a compute.
     #[error("the answer is larger than an answer of a compute can be")]
     TooLarge,
 }
 
-/// What a compute answered.
+/// The answer of a compute.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// Status code.
     pub code: StatusCode,
-    /// The body; null if it is no JSON.
+    /// The body; null if it is not JSON.
     pub document: Value,
 }
 
@@ -80,10 +80,9 @@ impl Api {
     /// Reads the token.
     ///
     /// # Errors
-    /// There is a token file without a token in it.
+    /// The token file holds no token.
     pub(crate) fn new(target: &Target) -> Result<Self, SetupError> {
-        // Neither is to see the token: what the environment names as a proxy, and who an answer
-        // points to.
+        // The token must reach neither a proxy from the environment nor the target of a redirect.
         let client = http_client::builder(Redirects::NotFollowed)
             .no_proxy()
             .build()
@@ -101,7 +100,7 @@ impl Api {
     /// Sends one request and reads the answer to its end.
     ///
     /// # Errors
-    /// There is no complete answer; an answer of any status code is none.
+    /// There is no complete answer. An answer of any status code is not an error.
     pub(crate) async fn request(
         &self,
         method: Method,
@@ -136,7 +135,7 @@ async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, RequestErr
     Ok(Answer { code, document: serde_json::from_slice(&body).unwrap_or(Value::Null) })
 }
 
-/// Who asked knows the URL; the cause is what counts.
+/// The error without the URL, which the caller knows.
 fn without_url(error: reqwest::Error) -> String {
     one_line(&error.without_url())
 }

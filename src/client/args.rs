@@ -12,7 +12,7 @@ use url::Url;
 use crate::duration;
 use crate::state::{ComputeStatus, TerminateMode};
 
-/// Which compute, and how to speak to it.
+/// The compute, and how to reach it.
 #[derive(Debug, Clone, Args)]
 pub struct Target {
     /// Address of the external HTTP server
@@ -72,7 +72,7 @@ pub struct TerminateArgs {
     pub timeout: Duration,
 }
 
-/// A value that is written as in the API's documents.
+/// A value in the spelling of the API's documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Named<T>(pub T);
 
@@ -81,8 +81,8 @@ fn named<T: for<'de> Deserialize<'de>>(text: &str) -> Result<Named<T>, String> {
     T::deserialize(name).map(Named).map_err(|error| error.to_string())
 }
 
-/// Scheme, host and port, perhaps a path before ours. A password in it would be in the argument
-/// list, where everybody can read it.
+/// Parses scheme, host and port, with an optional path prefix. A password in the URL would be in
+/// the argument list, which every user can read.
 fn base_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| error.to_string())?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {

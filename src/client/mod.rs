@@ -23,16 +23,16 @@ use crate::state::{ComputeStatus, TerminateMode};
 use api::{Answer, Api, RequestError};
 use args::{StatusArgs, Target, TerminateArgs, WaitArgs};
 
-/// Between two looks at a compute that does not answer, or that knows no `wait`.
+/// Pause between two requests to a compute that does not answer, or that does not support `wait`.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What one request asks the compute to wait at most; less than it allows.
+/// Longest wait that one request asks for; less than the compute allows.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// What the answer to a wait may take to arrive.
+/// Time that the answer to a wait may take to arrive.
 const SLACK: Duration = Duration::from_millis(500);
 
-/// The end of a command that did not do what it should.
+/// Why a command failed.
 #[derive(Debug)]
 struct Failure {
     code: ExitCode,
@@ -108,14 +108,14 @@ impl From<RequestError> for Failure {
     }
 }
 
-/// Turns answers other than the expected ones into failures.
+/// Turns unexpected answers into failures.
 fn expect(answer: Answer, expected: &[StatusCode], api: &Api) -> Result<Answer, Failure> {
     if expected.contains(&answer.code) {
         return Ok(answer);
     }
     let code = match answer.code {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ExitCode::Refused,
-        // What a compute answers when a token is missing (03 §4.2).
+        // The answer of a compute when a token is missing (03 §4.2).
         StatusCode::BAD_REQUEST if !api.has_token() => ExitCode::Refused,
         StatusCode::PRECONDITION_FAILED => ExitCode::WrongStatus,
         _ => ExitCode::Failed,
@@ -136,8 +136,8 @@ fn status_document(answer: Answer, api: &Api) -> Result<Answer, Failure> {
     Ok(answer)
 }
 
-/// Waits until the compute shows a status. A compute that does not answer is waited for as well: it
-/// may not have opened its port yet. One that knows no `wait` is asked again and again.
+/// Waits until the compute shows a status. A compute that does not answer is also waited for: it
+/// may not have opened its port yet. One that does not support `wait` is polled.
 async fn wait_for(
     api: &Api,
     wanted: ComputeStatus,
@@ -148,7 +148,7 @@ async fn wait_for(
     loop {
         let now = Instant::now();
         let left = deadline.saturating_duration_since(now).min(LONGEST_WAIT);
-        // The compute is to answer before the time is over.
+        // The compute must answer before the timeout expires.
         let its_wait = left.saturating_sub(SLACK).as_millis();
         let path = format!("/status?wait={name}&timeout={its_wait}ms");
         match api.request(Method::GET, &path, now + left).await {
@@ -166,7 +166,7 @@ async fn wait_for(
                 seen = Some(answer);
             }
             Err(error @ RequestError::TooLarge) => return Err(error.into()),
-            // Silent, not there, or cut off: it may start, stop, or be too busy at the moment.
+            // No answer or a broken connection: the compute may be starting, stopping or busy.
             Err(error) => {
                 let gone = matches!(error, RequestError::NotReached(_));
                 // The process ends soon after it has shown this status.
@@ -196,7 +196,7 @@ async fn wait_for(
     }
 }
 
-/// Why a compute in this status does not get to the wanted one by itself.
+/// Why a compute in this status cannot reach the wanted one by itself.
 fn never(status: &str, wanted: ComputeStatus) -> Option<&'static str> {
     match status {
         "failed" => Some("the compute has failed"),

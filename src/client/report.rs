@@ -1,4 +1,4 @@
-//! What the client prints: documents on stdout, errors on stderr, for people or as JSON.
+//! Output of the client: documents on stdout, errors on stderr, as text or as JSON.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::exit_code::ExitCode;
 
-/// A status document.
+/// Prints a status document.
 pub(super) fn status(document: &Value, as_json: bool) {
     print(&if as_json { document.to_string() } else { status_text(document) });
 }
 
-/// The answer to a `/terminate`.
+/// Prints the answer to a `/terminate`.
 pub(super) fn terminated(document: &Value, as_json: bool) {
     let lsn = document.get("lsn").and_then(Value::as_str);
     print(&match (as_json, lsn) {
@@ -22,9 +22,9 @@ pub(super) fn terminated(document: &Value, as_json: bool) {
     });
 }
 
-/// An error. With JSON the exit code's meaning is in it, too.
+/// Prints an error. JSON includes the exit code.
 pub(super) fn failure(text: &str, code: ExitCode, as_json: bool) {
-    // Nobody is left to be told if stderr is closed.
+    // If stderr is closed, the error cannot be reported.
     let _ = if as_json {
         let document = json!({"error": text, "code": code as u8});
         writeln!(std::io::stderr(), "{document}")
@@ -34,11 +34,11 @@ pub(super) fn failure(text: &str, code: ExitCode, as_json: bool) {
 }
 
 fn print(text: &str) {
-    // A reader that has gone away wants no more.
+    // A closed stdout is not an error.
     let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
 }
 
-/// A line for each member that is there.
+/// A line for each member that is present.
 fn status_text(document: &Value) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &Value| {
@@ -73,7 +73,7 @@ fn status_text(document: &Value) -> String {
     text
 }
 
-/// What comes over the network must not steer a terminal.
+/// Escapes text from the network, which must not control a terminal.
 fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for c in text.chars() {
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn for_people() {
+    fn status_as_text() {
         let document = json!({
             "status": "failed", "tenant": "t", "timeline": null,
             "start_time": "2001-09-09T01:46:40Z", "last_active": null,
