@@ -42,7 +42,7 @@ pub(crate) struct BadRetries(String);
 pub(crate) fn basebackup_retries(text: Option<&str>) -> Result<Option<u32>, BadRetries> {
     let Some(text) = text else { return Ok(None) };
     if !ENABLED {
-        tracing::warn!("{BASEBACKUP_RETRIES} is set, this is no testing build; ignored");
+        tracing::warn!("{BASEBACKUP_RETRIES} is set, this is not a testing build; ignored");
         return Ok(None);
     }
     retries(text).map(Some)

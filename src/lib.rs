@@ -50,7 +50,7 @@
 #![warn(unreachable_pub)]
 #![allow(
     rustdoc::private_intra_doc_links,
-    reason = "the pages are for those who work here, private items included"
+    reason = "the pages are for contributors, with private items"
 )]
 
 pub(crate) mod background;

@@ -131,7 +131,7 @@ async fn ask_status(api: &Api, path: &str, deadline: Instant) -> Result<Answer, 
 fn status_document(answer: Answer, api: &Api) -> Result<Answer, Failure> {
     let answer = expect(answer, &[StatusCode::OK], api)?;
     if answer.status().is_none() {
-        return Err(Failure::new(ExitCode::Failed, "the answer is no status document"));
+        return Err(Failure::new(ExitCode::Failed, "the answer is not a status document"));
     }
     Ok(answer)
 }

@@ -39,7 +39,7 @@ const LINGER_IMMEDIATE: Duration = Duration::from_millis(300);
 pub(super) enum Ending {
     /// `/terminate` of an empty compute.
     NeverStarted {
-        /// Who asked.
+        /// Receives the answer to the request.
         reply: oneshot::Sender<Terminated>,
     },
     /// The first start failed.
@@ -62,7 +62,7 @@ pub(super) enum Ending {
     Terminate {
         /// Still running.
         postgres: PostgresProcess,
-        /// Who asked.
+        /// Receives the answer to the request.
         reply: oneshot::Sender<Terminated>,
     },
     /// A refresh found no spec.
@@ -197,8 +197,8 @@ impl Driver {
         }
     }
 
-    /// The status stays `failed`, and the process stays long enough for the error to be fetched,
-    /// whatever else fails (01 §24 no. 5).
+    /// Ends after a failed start: the status stays `failed`, and the process stays long enough for
+    /// the error to be fetched, even if other steps fail (01 §24 no. 5).
     async fn end_failed_start(
         &mut self,
         error: anyhow::Error,

@@ -160,7 +160,7 @@ impl Running<'_> {
                 // The caller checks for the signal.
                 () = self.driver.stop.requested.cancelled() => return Ok(()),
                 retracted = retracted => retracted
-                    .context("could not take back what was set for the promotion")?,
+                    .context("could not drop the settings of the promotion")?,
             }
             self.promotion = Promotion::Done { overrides: false };
             // The settings that they hid take effect only with the next reload.
@@ -296,7 +296,7 @@ async fn take_back(change: &Change<'_>, session: &mut Standby) -> bool {
     let taken_back = taken_back.await;
     if let Err(error) = &taken_back {
         let error = one_line(error.as_ref());
-        tracing::error!("could not take back what was set for the promotion: {error}");
+        tracing::error!("could not drop the settings of the promotion: {error}");
     }
     taken_back.is_ok()
 }

@@ -5,7 +5,7 @@
 //!  check_configuration ─► log_export ─► write_configuration ─► reload ─► apply_catalog
 //!          │                  │                  └───────────────┴────────────┤ error
 //!          ▼                  ▼                                               ▼
-//!     nothing touched    old one stays      the old file is put back, Postgres told to load it
+//!     nothing touched    old one stays      the old file is put back and loaded again
 //! ```
 //!
 //! Invariants: success means that Postgres has loaded the new file ([`reload::confirmed`]), and
@@ -74,7 +74,7 @@ impl Display for ReconfigurePhase {
 fn failed_in(phase: ReconfigurePhase, error: impl Into<anyhow::Error>) -> anyhow::Error {
     let before = match phase {
         ReconfigurePhase::Reload => {
-            "the file before it is back in its place, and Postgres loads that as soon as it reacts"
+            "the previous file is back in its place, and Postgres will load it when it responds"
         }
         _ => "the configuration before it is in force",
     };

@@ -186,7 +186,7 @@ mod tests {
             version: "1.6".to_owned(),
         };
         let answer = install(State(api.clone()), JsonBody(request)).await;
-        let busy = "something else of ours has been changing catalogs for 150s";
+        let busy = "another task of compute_ctl has been changing catalogs for 150s";
         let text = format!("failed to install extension: {busy}");
         assert_eq!(answer.err().unwrap().parts(), (500, text));
 

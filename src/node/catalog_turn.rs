@@ -22,7 +22,7 @@ pub struct CatalogTurn<'a>(#[expect(dead_code, reason = "only held")] SemaphoreP
 
 /// The wait for the turn timed out.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
-#[error("something else of ours has been changing catalogs for {0:?}")]
+#[error("another task of compute_ctl has been changing catalogs for {0:?}")]
 pub struct TurnTimedOut(
     /// How long the caller waited.
     pub Duration,

@@ -85,7 +85,7 @@ pub enum ControlPlaneError {
          in {:.1} s, the last one failed: {last}", took.as_secs_f64()
     )]
     Exhausted {
-        /// Whom, about whom.
+        /// The control plane and the compute id.
         asked: String,
         /// Number of tries.
         tries: u32,
@@ -97,7 +97,7 @@ pub enum ControlPlaneError {
     /// A failure that a retry cannot fix.
     #[error("could not retrieve the config from the control plane ({asked}): {why}")]
     Permanent {
-        /// Whom, about whom.
+        /// The control plane and the compute id.
         asked: String,
         /// What happened.
         why: Box<TryError>,

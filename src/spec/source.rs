@@ -51,7 +51,7 @@ pub enum SourceError {
     },
     /// The file is empty.
     #[error(
-        "could not parse {}: it ends at line 1 column 0; it is empty: a pipe gives its content only once, a refresh needs a file",
+        "could not parse {}: the file is empty (line 1 column 0): a pipe gives its content only once, a refresh needs a file",
         .0.display()
     )]
     Empty(PathBuf),
@@ -69,7 +69,7 @@ pub enum SourceError {
 }
 
 #[derive(Debug, Error)]
-#[error("it has given nothing within {0:?}")]
+#[error("it gave no content within {0:?}")]
 struct Silent(Duration);
 
 /// Files that are being read. A reader that hangs keeps its thread, so no second reader is started
@@ -238,7 +238,7 @@ mod tests {
         };
         let source = ConfigSource::ConfigFile(path.clone());
         let error = source.load(patience, &|_| ()).await.unwrap_err().to_string();
-        assert!(error.contains("config.json: it has given nothing within 50ms"), "{error}");
+        assert!(error.contains("config.json: it gave no content within 50ms"), "{error}");
         // The reader's thread would keep the runtime alive.
         std::fs::write(&path, "").unwrap();
     }
@@ -252,7 +252,7 @@ mod tests {
         let source = ConfigSource::ConfigFile(path.clone());
         let limit = Duration::from_millis(50);
         let error = source.read_file(limit).unwrap_err().to_string();
-        assert!(error.contains("config.json: it has given nothing within 50ms"), "{error}");
+        assert!(error.contains("config.json: it gave no content within 50ms"), "{error}");
         std::fs::write(&path, "").unwrap();
 
         std::fs::remove_file(&path).unwrap();
@@ -263,7 +263,7 @@ mod tests {
         let document = source.load_unless_read(read, patience, &|_| ()).await.unwrap();
         assert!(document.spec.is_none());
         let error = load(source).await.unwrap_err();
-        assert!(error.contains("it is empty: a pipe gives"), "{error}");
+        assert!(error.contains("the file is empty (line 1 column 0): a pipe gives"), "{error}");
     }
 
     #[tokio::test]

@@ -367,7 +367,7 @@ mod tests {
         put(pgdata.join(format!("{INNER_TRASH}1-2/PG_VERSION")), "");
         put(pgdata.join(format!("{TEMP_PREFIX}x1")), "half");
         assert_eq!(content(), Content::Empty);
-        put(pgdata.join(CONF), "# somebody's\n");
+        put(pgdata.join(CONF), "# foreign\n");
         assert_eq!(content(), Content::Foreign { example: CONF.into() });
         put(pgdata.join(CONF), &format!("{CONF_HEADING}\nport=1\n"));
         put(pgdata.join("pg_wal/1"), "");

@@ -23,7 +23,7 @@ pub(crate) fn begin(node: &Arc<ComputeNode>) {
     let Some(first) = specs.borrow_and_update().clone() else { return };
     let begun = monitor(node, &first).and_then(|()| extensions(node, &first, specs));
     if let Err(error) = begun {
-        tracing::error!("neither activity nor extensions are watched: {error}");
+        tracing::error!("could not begin to watch activity and extensions: {error}");
     }
 }
 

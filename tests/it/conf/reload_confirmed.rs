@@ -37,7 +37,7 @@ async fn a_postmaster_that_does_not_react_is_a_failure() {
         assert_eq!(code, 500, "{body}");
         let text = error(&compute).await;
         let not_read = format!("Postgres, process {postmaster}, has not read");
-        for part in ["phase reload", &not_read, "the file before it is back in its place"] {
+        for part in ["phase reload", &not_read, "the previous file is back in its place"] {
             assert!(text.contains(part), "{text}");
         }
         assert_eq!(bed.pgdata_text("postgresql.conf"), conf);

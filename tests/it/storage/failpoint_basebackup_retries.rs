@@ -42,7 +42,7 @@ async fn a_release_does_not() {
         compute.wait_for("running").await;
         let log = compute.settled_log().await;
         assert!(log.contains("(attempt 0/10)"), "{log}");
-        assert!(log.contains(&format!("{VARIABLE} is set, this is no testing build")), "{log}");
+        assert!(log.contains(&format!("{VARIABLE} is set, this is not a testing build")), "{log}");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })
