@@ -65,7 +65,7 @@ pub struct StatusDocument {
     /// What failed, with causes.
     #[schema(required)]
     pub error: Option<String>,
-    /// What the document of the original does not have; left out when there is nothing to say.
+    /// Members that the document of the original does not have; left out when all are empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extra: Option<StatusExtra>,
 }
@@ -73,7 +73,7 @@ pub struct StatusDocument {
 /// Member `extra` of `/status`. Members without a value are left out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 pub struct StatusExtra {
-    /// What is being done right now: phases of the start, or the step of a reconfiguration.
+    /// Work in progress: phases of the start, or the step of a reconfiguration.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub phases: Vec<&'static str>,
     /// Compressed bytes received so far, while the compute starts.
@@ -89,7 +89,7 @@ pub struct StatusExtra {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ApplyReport>)]
     pub apply_report: Option<Arc<ApplyReport>>,
-    /// What has moved `last_active` so far, and what of it there is now.
+    /// Reasons that have moved `last_active` so far, and their present state.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub activity: Vec<ActivityReason>,
 }
@@ -97,7 +97,7 @@ pub struct StatusExtra {
 /// Work that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FailedOperation {
-    /// `operation_uuid` of the spec that was to be applied; none if no spec could be had.
+    /// `operation_uuid` of the spec to apply; null if no spec could be fetched.
     pub operation: Option<String>,
     /// The phase or step that failed.
     pub phase: Option<&'static str>,

@@ -65,7 +65,7 @@ pub enum ControlPlaneStatus {
     Attached,
 }
 
-/// What concerns the program and not the compute (02 §4.1).
+/// Configuration of the program, not of the compute (02 §4.1).
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub struct ComputeCtlConfig {
     /// Keys that verify bearer tokens on the external server.

@@ -3,22 +3,22 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// What became of a promotion.
+/// Outcome of a promotion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum PromotionState {
-    /// None so far; part of the documented form, never answered.
+    /// No outcome yet; part of the documented form, never answered.
     NotPromoted,
     /// The compute is a primary.
     Completed(Promoted),
-    /// It failed.
+    /// The promotion failed.
     Failed {
         /// The chain of causes.
         error: String,
     },
 }
 
-/// Where the time of a promotion went.
+/// Durations of the parts of a promotion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Promoted {
     /// Until the WAL of the old primary was replayed.
