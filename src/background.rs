@@ -57,7 +57,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(60);
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_takes_everything_along() {
+    async fn the_end_stops_all_tasks() {
         let background = Background::default();
         let (done, seen) = tokio::sync::oneshot::channel::<()>();
         background.spawn(async move {
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_held_is_waited_for() {
+    async fn the_end_waits_for_what_is_held() {
         let background = Background::default();
         let held = background.hold();
         assert!(!background.has_ended());

@@ -37,8 +37,8 @@ pub(crate) fn check_preload_libraries(node: &ComputeNode, spec: &ParsedSpec) -> 
 }
 
 /// Writes the new file beside the old one. Subscribers that `drop_subscriptions_before_start` stops
-/// during the catalog changes run again afterwards; if nothing is dropped they are not stopped (04
-/// W10).
+/// during the catalog changes run again afterwards; if nothing is dropped they are not stopped
+/// (04 W10).
 ///
 /// # Errors
 /// The file cannot be written, or Postgres would refuse it.

@@ -213,7 +213,7 @@ impl Driver {
         }
         let timeouts = self.node.params.timeouts.clone();
         let mut linger_until = tokio::time::Instant::now() + LINGER_FAILED;
-        // A failure does not stop the clock of Lakebase mode.
+        // `--pg-init-timeout` still counts after a failure.
         if let Some(deadline) = self.init_deadline.filter(|deadline| deadline.at < linger_until) {
             tracing::warn!("not staying longer than --pg-init-timeout, {:?}", deadline.limit);
             linger_until = deadline.at;

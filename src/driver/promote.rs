@@ -117,7 +117,7 @@ impl Running<'_> {
     }
 
     /// Finds out whether an earlier promotion has succeeded after all, before the server gets
-    /// another configuration or is stopped. If so, the promotion's spec is the one in force.
+    /// another configuration or is stopped. If so, its spec is put in force.
     pub(super) async fn resolve_unclear_promotion(&mut self) {
         let Promotion::Unclear { spec } = self.promotion.clone() else { return };
         let node = Arc::clone(&self.driver.node);

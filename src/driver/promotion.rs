@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_ends_before_the_call_leaves_only_overrides() {
+    fn an_attempt_that_ends_before_the_call_leaves_at_most_overrides() {
         let mut promotion = Promotion::UNTOUCHED;
         promotion.failed(spec("1"));
         assert!(matches!(promotion, Promotion::Never { overrides: false }));

@@ -32,7 +32,7 @@ pub struct Driver {
     pub(super) init_deadline: Option<InitDeadline>,
 }
 
-/// `--pg-init-timeout`, counted from the begin of the start (01 §26, 07 §18).
+/// `--pg-init-timeout`, counted from the beginning of the start (01 §26, 07 §18).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct InitDeadline {
     pub(super) limit: Duration,

@@ -186,8 +186,8 @@ impl ComputeNode {
         (Arc::new(node), receiver)
     }
 
-    /// Ignores poisoning: a panic while the lock is held must not make every later request fail (03
-    /// W3); the state is plain data and consistent at any moment.
+    /// Ignores poisoning: a panic while the lock is held must not make every later request fail
+    /// (03 W3); the state is plain data and consistent at any moment.
     fn lock(&self) -> MutexGuard<'_, ComputeState> {
         self.state.lock()
     }

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_failed_is_named_and_not_what_was_given_up() {
+    async fn the_failed_phase_is_named_and_not_the_abandoned_ones() {
         let node = empty();
         assert!(node.status_document().extra.is_none(), "nothing to say yet");
         node.begin_start().unwrap();

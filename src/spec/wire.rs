@@ -206,8 +206,8 @@ impl ComputeSpec {
     }
 
     /// The value of a setting in `cluster.settings` that Postgres would use: the last of several
-    /// entries, whatever the case of their names (04 W11). A null value counts as missing (02
-    /// §7.1).
+    /// entries, whatever the case of their names (04 W11). A null value counts as missing
+    /// (02 §7.1).
     pub fn setting(&self, name: &str) -> Option<&str> {
         let mut settings = self.cluster.settings.as_deref().unwrap_or_default().iter().rev();
         settings.find(|setting| setting.name.eq_ignore_ascii_case(name))?.value.as_deref()

@@ -310,8 +310,8 @@ async fn start_postgres(
     Ok(())
 }
 
-/// The server program for a spec and its environment: the storage token, if the spec has one (01
-/// §2), the token for the control plane, which Neon's extension reads there (05 §17), and what
+/// The server program for a spec and its environment: the storage token, if the spec has one
+/// (01 §2), the token for the control plane, which Neon's extension reads there (05 §17), and what
 /// Lakebase mode adds (04 §16).
 pub(crate) fn server(node: &ComputeNode, spec: &ParsedSpec) -> Server {
     let token = spec.storage_token();

@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_directory_is_known_by() {
+    fn directories_are_classified_by_their_files() {
         let (_dir, pgdata) = place();
         let content = || classify(&pgdata).unwrap();
         assert_eq!(content(), Content::Empty);
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_way_out_the_trash_stays_inside() {
+    fn trash_that_cannot_be_moved_out_stays_inside() {
         if nix::unistd::geteuid().is_root() {
             return; // Root may write everywhere.
         }

@@ -6,7 +6,7 @@ use crate::postgres::conf::parse_line;
 use crate::spec::wire::{ComputeMode, ComputeSpec};
 use crate::spec::{ParsedSpec, SpecError};
 
-/// Why a spec cannot be promoted to. Clients see these texts with status 400.
+/// Why a spec cannot be used for a promotion. Clients see these texts with status 400.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub(crate) enum RefusedSpec {
     /// The spec cannot be used at all.

@@ -3,7 +3,7 @@
 //! ```text
 //! POST /promote ─► accept::accept ─► Promotion::ask ─┐                    ┌─► failed: the next ask
 //! POST /promote ───────────────────────────────────┴─► one attempt ─────┤   begins a new attempt
-//!                                     (served by the driver, standby)   └─► final: for all that come
+//!                                     (served by the driver, standby)   └─► final: for every caller
 //! ```
 //!
 //! Invariants: there is at most one attempt at a time, every caller during the attempt gets its
@@ -95,7 +95,7 @@ impl Promotion {
         Some(outcome)
     }
 
-    /// Waits for an attempt to begin; for the driver alone.
+    /// Waits for an attempt to begin; only the driver calls this.
     pub async fn asked(&self) -> Attempt {
         loop {
             self.asked.notified().await;

@@ -1,4 +1,4 @@
-//! The promotion of a replica to a primary, as the node sees it: it does not change the status (01
+//! The promotion of a replica to a primary, as the node sees it: the status does not change (01
 //! §17). The spec that [`accept`] checks becomes an [`attempt`] of the driver, whose outcome is one
 //! of the [`states`].
 
