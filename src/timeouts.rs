@@ -1,6 +1,6 @@
-//! The limits of all modules in one value.
+//! The limits of all rooms in one value.
 //!
-//! Each module defines its own limits, with their reasons; this module only combines them, so that
+//! Each room defines its own limits, with their reasons; this module only combines them, so that
 //! the process has one set of them, and a test can shorten one.
 
 use std::time::Duration;
