@@ -188,7 +188,8 @@ impl Compute {
     /// is left afterwards; after a signal all of this takes at most `--stop-timeout`.
     pub async fn run(self) -> u8 {
         let Self { node, driver, reserved, authenticator, stop, _lock } = self;
-        // In one task with the driver, so that the ticks stop when it is stuck.
+        // The heartbeat is in one task with the driver, so that the ticks stop when the driver is
+        // stuck.
         let code = tokio::select! {
             code = warm_up_and_serve(&node, driver, reserved, authenticator, &stop) => code,
             never = node.heartbeat.keep(TICK) => match never {},

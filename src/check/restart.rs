@@ -1,5 +1,5 @@
-//! Finds the settings that would need a restart of a running server: asks the server for its
-//! values, and compares those that only a start can change.
+//! Finds the settings that would need a restart of a running server: reads the server's values, and
+//! compares those that only a start can change.
 
 use std::collections::HashMap;
 

@@ -47,7 +47,7 @@ fn status_text(document: &Value) -> String {
             Value::String(value) => printable(value),
             other => other.to_string(),
         };
-        // Further lines of an error stand below the first one.
+        // Further lines of an error are indented below the first one.
         let value = value.replace('\n', "\n             ");
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{name:<12} {value}");

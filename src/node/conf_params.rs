@@ -20,7 +20,7 @@ pub struct ConfParams<'a> {
     pub privileged_role_name: &'a str,
     /// Port of the internal HTTP server.
     pub internal_http_port: u16,
-    /// `compute_ctl_config.tls`; whether it is used depends on the spec, too.
+    /// `compute_ctl_config.tls`; the spec also decides whether it is used.
     pub tls: Option<&'a TlsConfig>,
     /// `--connstr`, in Lakebase mode only.
     pub lakebase_connstr: Option<&'a Url>,

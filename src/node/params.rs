@@ -34,7 +34,7 @@ pub struct ComputeParams {
     pub install: PgInstall,
     /// `--privileged-role-name`.
     pub privileged_role_name: String,
-    /// `--internal-http-port`, or what Lakebase mode makes of `--http-port`.
+    /// `--internal-http-port`, or the port that Lakebase mode derives from `--http-port`.
     pub internal_http_port: u16,
     /// Where the configuration came from; a refresh reads it again.
     pub source: ConfigSource,

@@ -62,7 +62,7 @@ pub enum ConfigureError {
     Interrupted,
 }
 
-/// What `/terminate` found.
+/// Outcome of a `/terminate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TerminateAnswer {
     /// This request ended the compute.
