@@ -56,7 +56,7 @@ pub(crate) enum StaleError {
 
 /// Finds and ends all Postgres processes that run on the existing directory `pgdata`: the
 /// postmaster, or backends that lost it, by SIGINT, SIGQUIT, SIGKILL, then the rest by SIGKILL.
-/// Returns how many processes the first look found; none costs one look through `/proc`.
+/// Returns how many processes the first look through `/proc` found.
 ///
 /// # Errors
 /// See [`StaleError`]; PGDATA must not be touched then.
