@@ -1,4 +1,4 @@
-//! One apply: look, plan, do (05 §6).
+//! One apply: read the state, plan, execute (05 §6).
 
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -12,10 +12,10 @@ use super::report::ApplyReport;
 use super::snapshot::{self, ClusterState};
 use crate::sql::{Session, SessionError};
 
-/// Brings the catalog to what the spec says, with at most `limit` sessions besides the main one; in
-/// Lakebase mode also to what that mode wants (05 §22).
-/// Stops at the first error; a repeated apply goes on from there. The report says what was done
-/// until then, and why it went no further.
+/// Brings the catalog to what the spec says, with at most `limit` sessions besides the main one;
+/// in Lakebase mode also to what that mode wants (05 §22).
+/// Stops at the first error; a repeated apply continues from that point. The report lists what was
+/// done before the error, and the error itself.
 pub async fn apply(
     sessions: &Sessions,
     wanted: &Wanted<'_>,

@@ -1,16 +1,17 @@
-//! How many databases are worked on at a time (05 §5).
+//! How many databases an apply works on at a time (05 §5).
 
 use crate::spec::ComputeSpec;
 
-/// When `max_connections` is not known.
+/// The limit when `max_connections` is not known.
 const UNKNOWN: usize = 10;
-/// Never more than this.
+/// The upper bound of every limit.
 const MOST: usize = 100;
-/// Connections that are left to others: the main session of the apply, the monitor, migrations, and
-/// one for a session that looks at the server, such as the lock watch (05 weakness 4).
+/// Connections that an apply does not use: for its own main session, the monitor, migrations, and
+/// a session that looks at the server, such as the lock watch (05 weakness 4).
 const LEFT_TO_OTHERS: usize = 4;
 
-/// At the start of a primary: users are not expected yet, so it is a share of `max_connections`.
+/// The limit at the start of a primary. Users are not expected yet, so it is a share of
+/// `max_connections`.
 pub(crate) fn at_start(spec: &ComputeSpec) -> usize {
     match max_connections(spec) {
         None => UNKNOWN,
@@ -20,17 +21,18 @@ pub(crate) fn at_start(spec: &ComputeSpec) -> usize {
     }
 }
 
-/// For a running compute: what the spec says, and at least one (02 W5).
+/// The limit for a running compute: what the spec says, and at least one (02 W5).
 pub(crate) fn at_reconfiguration(spec: &ComputeSpec) -> usize {
     spec.reconfigure_concurrency.max(1)
 }
 
-/// The limit that leaves a server with so many connections some for others.
+/// Lowers the limit so that [`LEFT_TO_OTHERS`] of so many connections stay free.
 pub(crate) fn within(limit: usize, max_connections: usize) -> usize {
     limit.min(max_connections.saturating_sub(LEFT_TO_OTHERS)).max(1)
 }
 
-/// From the list of settings, else from the first line of the base text that says just the number.
+/// Takes it from the list of settings, else from the first line of the base text that is only a
+/// number.
 fn max_connections(spec: &ComputeSpec) -> Option<usize> {
     if let Some(value) = spec.setting("max_connections") {
         return value.parse().ok();
@@ -81,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_running_compute_goes_by_the_spec() {
+    fn a_running_compute_uses_the_limit_of_the_spec() {
         let mut spec = spec(Some("100"), "");
         assert_eq!(at_reconfiguration(&spec), 1);
         spec.reconfigure_concurrency = 0;

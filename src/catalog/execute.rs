@@ -1,9 +1,10 @@
 //! Carries a plan out: stage after stage, the chains of a stage at the same time, one message per
 //! transaction.
 //!
-//! The first error ends it, and so does the deadline for the whole: nothing more is begun, statements
-//! in progress are cancelled, and only when all have ended is the error returned, so nobody changes
-//! the catalog afterwards (05 weaknesses 5, 15 and 21).
+//! The first error ends the execution, and so does the deadline for the whole apply: no further
+//! statement is sent, and statements in progress are cancelled. The error is returned only when
+//! all of them have ended, so that nothing changes the catalog afterwards (05 weaknesses 5, 15 and
+//! 21).
 
 use std::pin::pin;
 use std::time::Duration;
@@ -22,11 +23,11 @@ use super::pool::{Queue, Sessions};
 use super::report::ApplyReport;
 use crate::sql::{BatchError, Session, SessionError};
 
-/// Sessions that create or drop databases at the same time, besides the main one: each copies a
-/// template, and a few of them keep a machine busy.
+/// Sessions that create or drop databases at the same time, besides the main one. Each copies a
+/// template, and a few of them use a machine fully.
 const HELPERS: usize = 3;
 
-/// Between the statements of a message.
+/// Joins the statements of a message.
 const SEPARATOR: &str = ";\n";
 
 /// Why the catalog is not as the spec wants it.
@@ -35,28 +36,28 @@ pub enum ApplyError {
     /// The spec cannot be applied; nothing was changed.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// No session for the whole of it; nothing was changed.
+    /// The main session could not be opened; nothing was changed.
     #[error("{0}")]
     Connect(SessionError),
     /// The state could not be read; nothing was changed.
     #[error("could not read roles and databases: {0}")]
     Snapshot(SessionError),
-    /// No session in a database.
+    /// A session in a database could not be opened.
     #[error("could not work in database {database:?}: {error}")]
     Database {
-        /// Which.
+        /// Name of the database.
         database: String,
-        /// Why.
+        /// Why it could not be opened.
         error: SessionError,
     },
-    /// All of it took too long; statements in progress were cancelled.
+    /// The whole apply took too long; statements in progress were cancelled.
     #[error(
         "gave up after {} s: {done} operations were done, step {step} of {steps} was in progress, and \
          {left} parts of it (databases, most of them) were left. What is done stays done; applying the \
          spec again goes on from there", limit.as_secs()
     )]
     Deadline {
-        /// How long it was given.
+        /// The limit that was exceeded.
         limit: Duration,
         /// Operations that are committed.
         done: usize,
@@ -64,7 +65,7 @@ pub enum ApplyError {
         step: usize,
         /// Stages of the plan.
         steps: usize,
-        /// Chains of the stage that had not come to their end.
+        /// Chains of the stage that had not ended.
         left: usize,
     },
     /// One operation failed; later ones were not tried.
@@ -84,12 +85,12 @@ pub enum ApplyError {
 pub struct Execution<'a> {
     sessions: &'a Sessions,
     main: &'a Session,
-    /// Its database.
+    /// The database of `main`.
     system: &'a str,
     permissions: &'a Permissions,
-    /// Sessions in other databases at a time.
+    /// Limit for the number of sessions in other databases at a time.
     limit: usize,
-    /// Somebody has met an error.
+    /// Cancelled by the first error.
     stop: CancellationToken,
     outcome: Mutex<Outcome>,
 }
@@ -98,14 +99,14 @@ pub struct Execution<'a> {
 struct Outcome {
     report: ApplyReport,
     error: Option<ApplyError>,
-    /// The stage in progress, counted from 1, of how many.
+    /// The stage in progress, counted from 1, and the number of stages.
     step: (usize, usize),
-    /// Its chains that have not come to their end.
+    /// Chains of the stage that have not ended.
     left: usize,
 }
 
 impl Outcome {
-    /// The time for the whole is over: a limit that each statement in progress meets.
+    /// Whether the deadline for the whole apply has passed, which ends each statement in progress.
     const fn is_late(&self) -> bool {
         matches!(self.error, Some(ApplyError::Deadline { .. }))
     }
@@ -124,7 +125,7 @@ impl<'a> Execution<'a> {
         Self { sessions, main, system, permissions, limit, stop, outcome }
     }
 
-    /// Carries the stages out, until the deadline at most. The report is there whatever happens.
+    /// Carries the stages out, until the deadline at most. Returns a report in every case.
     pub async fn run(
         self,
         stages: Vec<Stage>,
@@ -154,8 +155,9 @@ impl<'a> Execution<'a> {
             }
             let (system, inside): (Vec<_>, Vec<_>) =
                 stage.into_iter().partition(|chain| *chain.database == *self.system);
-            // Databases that are created or dropped are as good as independent of each other. For the
-            // rest of the system database the order counts, and one session is enough.
+            // Creating or dropping one database hardly depends on another one, so several sessions
+            // share these chains. Other changes in the system database depend on their order, and
+            // one session is enough for them.
             let alone = system.iter().flat_map(|chain| &chain.first).any(|op| op.alone);
             let helpers = if inside.is_empty() && alone { HELPERS.min(self.limit) } else { 0 };
             let system = Queue::new(system, helpers.saturating_add(1));
@@ -185,12 +187,12 @@ impl<'a> Execution<'a> {
         outcome.left = outcome.left.saturating_sub(1);
     }
 
-    /// Never held across an await; the report is whole at any moment.
+    /// Never hold the lock across an await. The report is consistent at any moment.
     fn outcome(&self) -> MutexGuard<'_, Outcome> {
         self.outcome.lock()
     }
 
-    /// The first error is the one that is told; the others may be our own cancelling.
+    /// The apply returns the first error; later ones may come from our own cancelling.
     fn fail(&self, error: ApplyError) {
         self.outcome().error.get_or_insert(error);
         self.stop.cancel();
@@ -200,7 +202,7 @@ impl<'a> Execution<'a> {
         if self.stop.is_cancelled() { None } else { queue.take() }
     }
 
-    /// Chains of the system database, on a session that is there.
+    /// Runs chains of the system database on an open session.
     async fn work_on(&self, session: &Session, queue: &Queue<Chain>) {
         while let Some(chain) = self.next(queue) {
             self.run_chain(session, chain).await;
@@ -208,7 +210,8 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// Chains of the system database on a session of their own. Without one the others do it all.
+    /// Runs chains of the system database on a session of its own. If it cannot be opened, the
+    /// other sessions do all the work.
     async fn help(&self, queue: &Queue<Chain>) {
         match self.sessions.open(None).await {
             Ok(session) => self.work_on(session.session(), queue).await,
@@ -216,7 +219,7 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// Chains of other databases, each on a session of its own.
+    /// Runs chains of other databases, each on a session of its own.
     async fn work_inside(&self, queue: &Queue<Chain>) {
         while let Some(mut chain) = self.next(queue) {
             let mut session = self.sessions.open(Some(&chain.database)).await;
@@ -244,9 +247,10 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// Somebody dropped it after it was listed; there is nothing left to do in it.
+    /// The database was dropped after it was listed, so no work is left in it.
     fn note_vanished(&self, chain: &Chain) {
-        tracing::warn!("database {:?} was dropped meanwhile, going on without it", chain.database);
+        let database = &chain.database;
+        tracing::warn!("database {database:?} was dropped during the apply, going on without it");
         self.outcome().report.note_vanished(&chain.database);
     }
 
@@ -299,7 +303,7 @@ impl<'a> Execution<'a> {
             done = &mut batch => (done, false),
             () = self.stop.cancelled() => {
                 session.cancel().await;
-                // It has a deadline of its own.
+                // The batch has a deadline of its own.
                 (batch.await, true)
             }
         };
@@ -309,7 +313,7 @@ impl<'a> Execution<'a> {
             return true;
         };
         let blamed = error.position().map_or(completed, |position| at(&statements, position));
-        // All done and then an error: the commit failed.
+        // All statements were done, then an error came: the commit failed.
         let Some(failed) = message.get(blamed).or_else(|| message.last()) else { return false };
         outcome.report.note_failed(failed, &error);
         if !cancelled || outcome.is_late() {
@@ -322,7 +326,8 @@ impl<'a> Execution<'a> {
     }
 }
 
-/// Which of the statements of a message has its character of this number, counted from 1.
+/// Index of the statement that contains the character at `position` of the message, counted from
+/// 1.
 fn at(statements: &[&str], position: usize) -> usize {
     let mut end = 0_usize;
     let ends = statements.iter().map(|statement| {

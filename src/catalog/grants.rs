@@ -1,8 +1,8 @@
 //! Privileges of a role on a schema (05 §15.3).
 //!
-//! What the role has already is read first and nothing is executed when nothing is missing, so
-//! that asking again succeeds on a read-only replica. Which schemas and roles are refused is said in
-//! [`super::protected`].
+//! The privileges of the role are read first, and nothing is executed when none is missing, so
+//! that a repeated request succeeds on a read-only replica. [`super::protected`] says which
+//! schemas and roles are refused.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -55,7 +55,7 @@ impl fmt::Display for Privilege {
     }
 }
 
-/// A request whose names are none of those that are refused.
+/// A request whose names are not refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SchemaGrant<'a> {
     schema: &'a str,
@@ -75,11 +75,11 @@ impl<'a> SchemaGrant<'a> {
         Ok(Self { schema, role, privileges })
     }
 
-    /// Grants what the role does not have, unless it is a superuser. The session is on the schema's
-    /// database.
+    /// Grants what the role does not have, unless the role is a superuser. The session must be in
+    /// the database of the schema.
     pub(crate) async fn carry_out(&self, session: &Session) -> Result<(), RequestError> {
         let Self { schema, role, privileges } = *self;
-        // One message for both.
+        // Both queries in one message: one round trip.
         let look = format!("{}; {}", protected::standing(role), privileges_held(schema, role));
         let held = query_error::texts(session, &look).await?;
         held.iter().try_for_each(|text| protected::refused_standing(role, text))?;
@@ -90,7 +90,8 @@ impl<'a> SchemaGrant<'a> {
     }
 }
 
-/// What was granted to the role itself; not what it has by membership, to which a grant would add.
+/// A query for the privileges granted to the role itself. Those it has by membership do not count:
+/// a grant adds to them.
 fn privileges_held(schema: &str, role: &str) -> String {
     format!(
         "SELECT held.privilege_type \
@@ -103,7 +104,8 @@ fn privileges_held(schema: &str, role: &str) -> String {
     )
 }
 
-/// The statement that grants the rest, in the order of the request; none when nothing is missing.
+/// The statement that grants the missing privileges, in the order of the request; none when
+/// nothing is missing.
 fn grant_missing(
     schema: &str,
     role: &str,

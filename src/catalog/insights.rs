@@ -1,8 +1,8 @@
 //! The statements that take longest (05 §15.5).
 //!
-//! They come from the view of the extension `pg_stat_statements`, in whatever schema it is. A view
-//! that only has its name is not read: a tenant can make one, and our session would run its code
-//! ([`super::trust`]).
+//! They come from the view of the extension `pg_stat_statements`, in whatever schema it is.
+//! Another view of that name is not read: a tenant can create one, and our session would run its
+//! code ([`super::trust`]).
 
 use super::trust::is_not_ours;
 use crate::sql::{Row, Session, SessionError};
@@ -10,14 +10,14 @@ use crate::sql::{Row, Session, SessionError};
 /// `application_name` of the session.
 pub(crate) const APPLICATION_NAME: &str = "compute_ctl:collect_insights";
 
-/// Our own statements are left out.
+/// The statements of `cloud_admin` are left out.
 const SLOWEST: &str = include_str!("sql/insights.sql");
 
-/// Rows of `pg_stat_statements` as JSON objects, slowest first. None if the extension is not
-/// installed, or Postgres refuses, which means that its library is not loaded.
+/// Rows of `pg_stat_statements` as JSON objects, slowest first. Empty if the extension is not
+/// installed, or if Postgres refuses, which means that its library is not loaded.
 ///
 /// # Errors
-/// Postgres does not answer, or [`is_not_ours`].
+/// Postgres does not answer, or the view is not ours ([`is_not_ours`]).
 pub(crate) async fn slowest_statements(session: &Session) -> Result<Vec<String>, SessionError> {
     let text = |row: Row| row.try_get(0).map(|text| text.unwrap_or("null").to_owned());
     match session.query(SLOWEST).await {

@@ -1,8 +1,8 @@
-//! A look into one database: what of 05 §7.9b is there already. One round trip.
+//! Reads, in one round trip, which parts of 05 §7.9b a database already has.
 //!
-//! The plan asks for a look only where nothing outside of the database tells. A look costs about as
-//! much as the session it needs, so the rows are read as they are: functions and joins would make a
-//! fresh session load twice as many catalogs.
+//! The plan asks for this only where nothing outside of the database tells. A look costs about as
+//! much as the session it needs, so the rows are read raw: functions and joins would make a fresh
+//! session load twice as many catalogs.
 
 use super::plan::{DatabaseState, Permissions};
 use crate::sql::{Session, SessionError, TypedRow};
@@ -17,7 +17,7 @@ const TABLES: &str = "a*r*w*d*D*x*t*";
 const TABLES_17: &str = "a*r*w*d*D*x*t*m*";
 const SEQUENCES: &str = "r*w*U*";
 
-/// Looks at the schema `public` of the session's database.
+/// Reads the schema `public` of the session's database, and the default privileges.
 pub(crate) async fn look(
     session: &Session,
     permissions: &Permissions,
@@ -54,8 +54,8 @@ fn lets_web_access_create(item: &str) -> bool {
     privileges.is_some_and(|privileges| privileges.contains('C'))
 }
 
-/// The items of an access control list in the text form of an array. Those with odd names in them
-/// are quoted; inside the quotes a comma ends nothing.
+/// The items of an access control list in the text form of an array. Items with special characters
+/// in their names are quoted; a comma inside the quotes does not end an item.
 fn items(array: &str) -> Vec<String> {
     let mut items = vec![String::new()];
     let (mut quoted, mut escaped) = (false, false);
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_create() {
+    fn privileges_that_let_web_access_create() {
         assert!(lets_web_access_create("web_access=UC/x"));
         for not in ["web_access=U/Creator", "web_access2=C/x", "x=C/web_access", "=UC/x"] {
             assert!(!lets_web_access_create(not), "{not}");

@@ -1,8 +1,8 @@
-//! An extension in a given version (05 §15.4).
+//! Installs an extension in a given version (05 §15.4).
 //!
-//! The extension `neon` and what else is in our schemas is refused ([`super::protected`]). Extensions
-//! of `pg_catalog`, such as `plpgsql`, are updated like any other, and created where their control
-//! file permits schema `public`: what the file says is for Postgres to check.
+//! The extension `neon` and all extensions in our schemas are refused ([`super::protected`]).
+//! Extensions of `pg_catalog`, such as `plpgsql`, are updated like any other, and created where
+//! their control file permits schema `public`: Postgres checks that.
 
 use super::protected::{self, Refusal, RequestError};
 use super::query_error::{self, QueryError};
@@ -13,7 +13,7 @@ use crate::sql::quote::{identifier, literal};
 /// `application_name` of the session.
 pub(crate) const APPLICATION_NAME: &str = "compute_ctl:install_extension";
 
-/// A request for an extension that is not refused by its name.
+/// A request for an extension whose name is not refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Installation<'a> {
     extension: &'a str,
@@ -28,7 +28,7 @@ impl<'a> Installation<'a> {
     }
 
     /// Creates the extension in schema `public`, or updates it to the version; does nothing when
-    /// the version is installed. The session is on the database that gets it.
+    /// the version is installed. The session must be in the database that gets it.
     pub(crate) async fn carry_out(&self, session: &Session) -> Result<(), RequestError> {
         let Self { extension, version } = *self;
         let installed = query_error::texts(session, &installed(extension)).await?;
@@ -38,7 +38,8 @@ impl<'a> Installation<'a> {
         }
         let installed = installed.and_then(|text| text.strip_prefix(VERSION));
         if let Some(sql) = statement(extension, version, installed) {
-            // In the transaction of the script: nothing is open to tenants' triggers for a moment.
+            // In the transaction of the script, so that tenants never hold TRIGGER on the new
+            // tables.
             let close = close_triggers(extension);
             let done = session.query(&format!("{sql}; {close}")).await;
             done.map_err(|error| QueryError { sql, error })?;
@@ -47,12 +48,12 @@ impl<'a> Installation<'a> {
     }
 }
 
-/// What [`installed`] answers about an extension in one of our schemas.
+/// The answer of [`installed`] about an extension in one of our schemas.
 const IN_OUR_SCHEMA: &str = "in our schema";
-/// What it answers about any other begins so; the version follows.
+/// The start of its answer about any other extension; the version follows.
 const VERSION: &str = "version ";
 
-/// A statement with one row for an extension that is there.
+/// A query that has one row if the extension is installed.
 fn installed(extension: &str) -> String {
     format!(
         "SELECT CASE WHEN {} THEN '{IN_OUR_SCHEMA}'::pg_catalog.text \

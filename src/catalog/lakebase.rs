@@ -1,5 +1,5 @@
-//! What Lakebase mode asks of the system database besides the snapshot (05 §22). One round trip, in
-//! that mode only; nothing is changed.
+//! Reads what Lakebase mode needs to know of the system database besides the snapshot (05 §22).
+//! One round trip, in that mode only; nothing is changed.
 
 use std::collections::HashSet;
 
@@ -7,26 +7,26 @@ use crate::sql::{Session, SessionError, TypedRow};
 
 const SQL: &str = include_str!("sql/lakebase.sql");
 
-/// What is in the cluster of it.
+/// The objects of Lakebase mode that are in the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LakebaseState {
-    /// The server setting `databricks.reader_statement_timeout`; none where it is not set, empty, or
-    /// `0`.
+    /// The server setting `databricks.reader_statement_timeout`; `None` where it is not set,
+    /// empty, or `0`.
     pub reader_timeout: Option<String>,
-    /// Roles of readers that do not have this time-out.
+    /// Roles of readers that do not have this timeout.
     pub readers: Vec<String>,
     /// The server's packages offer the extension `databricks_auth`.
     pub has_auth: bool,
-    /// What `databricks_monitor` holds privileges on as it should, and `statement_timeout` if that is
-    /// set for it.
+    /// The objects on which `databricks_monitor` holds the privileges it should have, and
+    /// `statement_timeout` if that is set for it.
     pub held: HashSet<String>,
     /// Text of the function `public.health_check_write_succeeds()`.
     pub write_check: Option<String>,
-    /// Owner of that function, if it is not a superuser: then the function is not ours.
+    /// Owner of that function, if it is not a superuser; the function is then not ours.
     pub write_check_of_others: Option<String>,
 }
 
-/// Reads it.
+/// Reads the state from the session's database.
 pub(crate) async fn read(session: &Session) -> Result<LakebaseState, SessionError> {
     let mut state = LakebaseState::default();
     for row in session.query(SQL).await? {

@@ -1,4 +1,4 @@
-//! All roles and databases as they are (05 §15.1). Names that are not UTF-8 are shown with
+//! All roles and databases of the cluster (05 §15.1). Names that are not UTF-8 are shown with
 //! replacement characters.
 
 use crate::secret::Secret;
@@ -7,7 +7,7 @@ use crate::sql::{Row, Session, SessionError};
 /// `application_name` of the session.
 pub(crate) const APPLICATION_NAME: &str = "compute_ctl:get_dbs_and_roles";
 
-/// All in one answer: what kind of object, its name, the stored password or the owner, whether
+/// One answer for both. Columns: kind of object, name, stored password or owner, whether
 /// connections are not allowed, whether a drop was begun and not finished.
 const ALL: &str = "\
     SELECT 'role', rolname::pg_catalog.text, rolpassword, false, false FROM pg_catalog.pg_authid \
@@ -39,7 +39,7 @@ pub(crate) struct ListedDatabase {
     pub invalid: bool,
 }
 
-/// All of them, templates and predefined roles included, by name.
+/// All roles and databases by name, templates and predefined roles included.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Listing {
     /// Roles.
@@ -48,7 +48,7 @@ pub(crate) struct Listing {
     pub databases: Vec<ListedDatabase>,
 }
 
-/// Reads them in one round trip.
+/// Reads the listing in one round trip.
 pub(crate) async fn list(session: &Session) -> Result<Listing, SessionError> {
     let mut listing = Listing::default();
     for row in session.query(ALL).await? {

@@ -6,14 +6,15 @@ use crate::sql::{POST_APPLY_CONFIG, Session, SessionConfig, SessionDeadlines, Se
 /// What [`upgrade_neon_extension`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Upgrade {
-    /// It is at the default version of the installed package now.
+    /// The extension now has the default version of the installed package.
     Done,
-    /// The database does not have it, for instance because catalog updates were always skipped.
+    /// The database does not have the extension, for instance because catalog updates were always
+    /// skipped.
     NotInstalled,
 }
 
-/// Brings the extension of the system database to the default version of the installed package.
-/// Runs in the background of every start as primary; errors are for the log only.
+/// Updates the extension of the system database to the default version of the installed package.
+/// Runs in the background of every start as primary; errors are only logged.
 pub(crate) async fn upgrade_neon_extension(
     config: &SessionConfig,
     deadlines: SessionDeadlines,

@@ -11,8 +11,8 @@ use crate::secret::Secret;
 /// The phases of an apply, in the order of their effects (05 §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CatalogStep {
-    /// Before phase 1: which subscriptions are inherited is written down, so that an interrupted
-    /// run is finished without touching those that users make meanwhile.
+    /// Before phase 1: the inherited subscriptions are listed in a table, so that a later run can
+    /// finish an interrupted one without dropping subscriptions that users have created since.
     RememberSubscriptions,
     /// 1: subscriptions of databases that will be deleted.
     PreDrop,
@@ -22,7 +22,7 @@ pub enum CatalogStep {
     LakebaseRoles,
     /// After these, in Lakebase mode: the time-out of readers' statements.
     ReaderTimeouts,
-    /// 3: what an interrupted DROP DATABASE left.
+    /// 3: databases that an interrupted DROP DATABASE left.
     InvalidDatabases,
     /// 4.
     RenameRoles,
@@ -93,7 +93,7 @@ impl Serialize for CatalogStep {
     }
 }
 
-/// What kind of thing is changed.
+/// The kind of object that is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = CatalogObjectKind)]
@@ -112,7 +112,7 @@ pub enum ObjectKind {
     Function,
 }
 
-/// What is changed.
+/// The object that is changed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[schema(as = CatalogObject)]
 pub struct Object {
@@ -148,43 +148,43 @@ impl fmt::Display for Object {
 #[serde(rename_all = "snake_case")]
 #[schema(as = CatalogAction)]
 pub enum Action {
-    /// It was not there.
+    /// Create an object that does not exist.
     Create,
-    /// Password and options of a role.
+    /// Change the password and options of a role.
     Alter,
-    /// Another name.
+    /// Give an object another name.
     Rename,
-    /// Another owner.
+    /// Give an object another owner.
     ChangeOwner,
-    /// Privileges are granted on it.
+    /// Grant privileges on an object.
     Grant,
-    /// Privileges on objects to come are granted in it.
+    /// Grant privileges on future objects in a schema.
     GrantDefaults,
-    /// What a role owns goes to another one.
+    /// Give what a role owns to another role.
     Reassign,
-    /// What others granted to a role is revoked.
+    /// Revoke what others granted to a role.
     Revoke,
-    /// Tenants lose the privilege TRIGGER on the tables of an extension.
+    /// Revoke the privilege TRIGGER on the tables of an extension from tenants.
     Protect,
-    /// Privileges that are left of a role are dropped.
+    /// Drop the remaining privileges of a role.
     DropOwned,
-    /// It goes away.
+    /// Drop an object.
     Drop,
-    /// The template flag of a database is cleared.
+    /// Clear the template flag of a database.
     Release,
-    /// Sessions in a database are ended.
+    /// End the sessions in a database.
     EndSessions,
-    /// Subscriptions of a database are dropped.
+    /// Drop the subscriptions of a database.
     DropSubscriptions,
-    /// Something is written into a table.
+    /// Write rows into a table.
     Record,
-    /// An extension is made relocatable.
+    /// Make an extension relocatable.
     MakeRelocatable,
-    /// An extension goes to another schema.
+    /// Move an extension to another schema.
     Move,
-    /// An extension goes to its default version.
+    /// Update an extension to its default version.
     Update,
-    /// A setting of a database or role.
+    /// Change a setting of a database or role.
     Set,
 }
 
@@ -214,29 +214,29 @@ impl fmt::Display for Action {
     }
 }
 
-/// One statement and everything there is to say about it.
+/// One statement and its description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operation {
-    /// Where it stands in the order of effects.
+    /// The phase it belongs to.
     pub phase: CatalogStep,
-    /// What is done.
+    /// What the statement does.
     pub action: Action,
-    /// To what.
+    /// The object it changes.
     pub object: Object,
-    /// Database of the session that does it.
+    /// Database of the session that runs it.
     pub database: Arc<str>,
     /// Role of that session.
     pub role: Arc<str>,
     /// Why it is needed.
     pub reason: String,
-    /// Exactly one statement. May hold a password verifier.
+    /// Exactly one statement, which may hold a password verifier.
     pub sql: Secret<String>,
-    /// Postgres refuses it in a transaction, so it is a message of its own.
+    /// Whether Postgres refuses it in a transaction, so that it must be a message of its own.
     pub alone: bool,
 }
 
 impl fmt::Display for Operation {
-    /// Fits after "could not" and "done:".
+    /// The text fits after "could not" and "done:".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.action, self.object)
     }

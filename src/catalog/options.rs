@@ -4,8 +4,8 @@ use super::passwords::password_text;
 use crate::spec::wire::{PgOption, Role};
 use crate::sql::quote::literal;
 
-/// One option: only a value of type `string` is quoted, all else is by contract written as it
-/// comes (02 §8.4).
+/// One option. Only a value of type `string` is quoted; by contract all others are written
+/// unchanged (02 §8.4).
 pub(crate) fn option(PgOption { name, value, vartype }: &PgOption) -> String {
     match value {
         None => name.clone(),
@@ -19,9 +19,9 @@ pub(crate) fn options(options: Option<&[PgOption]>) -> String {
     options.unwrap_or_default().iter().map(option).collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a text that is written into a statement as it is stays one piece of it: words, numbers,
-/// and quotes that are closed. What could end the statement or hide its rest is left out: `;`,
-/// comments, `$`, `\\`, control characters.
+/// Whether a text that is written into a statement unchanged stays one piece of it: words,
+/// numbers, and closed quotes. Characters that could end the statement or hide its rest are
+/// refused: `;`, comments, `$`, `\\`, control characters.
 pub(crate) fn is_one_piece(text: &str) -> bool {
     let mut open = None;
     let mut before = ' ';

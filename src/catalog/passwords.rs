@@ -1,14 +1,14 @@
 //! What the `encrypted_password` of a role means (02 §8.2, 05 §7.5).
 //!
-//! Postgres stores a text that is a SCRAM verifier or an MD5 hash as it is. It takes every other
-//! text for a password in plain text and hashes it, without a word. By contract whatever is not a
-//! SCRAM verifier gets `md5` in front, so an empty text would give the role the password `md5`,
-//! which is easy to guess. Hence:
+//! Postgres stores a SCRAM verifier or an MD5 hash unchanged. It takes every other text for a
+//! password in plain text and silently hashes it. By contract every text that is not a SCRAM
+//! verifier gets the prefix `md5`, so an empty text would give the role the password `md5`, which
+//! is easy to guess. Hence:
 //!
 //! - An empty text means no password, as null does.
-//! - Any other text that Postgres will hash is passed on as the contract says. What was stored for
-//!   it is recognised the next time, so that the role is not altered at each apply.
-//! - Both are remarked upon at each apply, with the name of the role, and never with the text.
+//! - Any other text that Postgres will hash is passed on as the contract says. The next apply
+//!   recognises the hash that was stored for it, so that the role is not altered at each apply.
+//! - Each apply reports both cases in a remark, with the name of the role and never the text.
 
 use std::num::NonZeroU32;
 
@@ -19,18 +19,18 @@ use ring::{digest, hmac, pbkdf2};
 use crate::secret::Secret;
 use crate::spec::wire::Role;
 
-/// How the text of a SCRAM verifier begins, and so also that of a broken one.
+/// Prefix of a SCRAM verifier, also of a malformed one.
 const SCRAM: &str = "SCRAM-SHA-256";
-/// What marks an MD5 hash in the catalog.
+/// Prefix of an MD5 hash in the catalog.
 const MD5: &str = "md5";
 /// Bytes of each key in a verifier.
 const KEY: usize = digest::SHA256_OUTPUT_LEN;
-/// What Postgres hashes with unless told otherwise. Users can store verifiers that would take hours
-/// to be compared; such ones are replaced instead.
+/// The default number of rounds in Postgres. Users can store verifiers that take hours to compare,
+/// so a verifier with more rounds is replaced instead.
 const ITERATIONS: u32 = 4096;
 
-/// The password text that goes into the statement; none for no password. It is what the catalog
-/// holds then, unless Postgres hashes it.
+/// The password text for the statement; `None` for no password. The catalog stores this text,
+/// unless Postgres hashes it.
 pub(crate) fn password_text(role: &Role) -> Option<String> {
     let text = role.encrypted_password.as_ref()?.expose();
     if text.is_empty() {
@@ -42,7 +42,7 @@ pub(crate) fn password_text(role: &Role) -> Option<String> {
     }
 }
 
-/// Whether the catalog holds what the statement would lead to.
+/// Whether the catalog already holds what the statement would store.
 pub(crate) fn is_stored(stored: Option<&Secret<String>>, role: &Role) -> bool {
     let (stored, wanted) = (stored.map(Secret::expose), password_text(role));
     match (stored, wanted) {
@@ -55,7 +55,7 @@ pub(crate) fn is_stored(stored: Option<&Secret<String>>, role: &Role) -> bool {
     }
 }
 
-/// What will become of a text that is neither a verifier nor null.
+/// A remark about a text that is neither a verifier nor null.
 pub(crate) fn remark(role: &Role) -> Option<String> {
     let text = role.encrypted_password.as_ref()?.expose();
     let name = &role.name;
@@ -82,7 +82,7 @@ pub(crate) fn remark(role: &Role) -> Option<String> {
     ))
 }
 
-/// Whether Postgres stores a password text as it is instead of hashing it.
+/// Whether Postgres stores a password text unchanged instead of hashing it.
 fn is_hash(text: &str) -> bool {
     match text.strip_prefix(MD5) {
         Some(hash) => hash.len() == 32 && hash.bytes().all(|b| b"0123456789abcdef".contains(&b)),
@@ -90,8 +90,8 @@ fn is_hash(text: &str) -> bool {
     }
 }
 
-/// `SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>`, as far as a password is compared
-/// with it.
+/// The parts of `SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>` that the comparison
+/// with a password needs.
 struct Scram {
     iterations: NonZeroU32,
     salt: Vec<u8>,
@@ -112,8 +112,8 @@ impl Scram {
         })
     }
 
-    /// Whether it is what Postgres made of the password (RFC 5802 §3). Only of one in printable
-    /// ASCII, which is hashed as it is; others are normalised first.
+    /// Whether Postgres made this verifier from the password (RFC 5802 §3). Only for a password in
+    /// printable ASCII, which is hashed unchanged; others are normalised first.
     fn is_of(&self, password: &str) -> bool {
         let as_it_is = password.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
         if !as_it_is || self.iterations.get() > ITERATIONS {
@@ -149,9 +149,9 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_text_is_no_password() {
+    fn an_empty_text_means_null() {
         assert_eq!((text(""), password_text(&role(None))), (None, None));
-        assert_eq!(text(" ").as_deref(), Some("md5 "), "only an empty one is");
+        assert_eq!(text(" ").as_deref(), Some("md5 "), "only an empty text means null");
         assert_eq!(text(HASH), Some(format!("md5{HASH}")));
         assert_eq!(text(OF_SHORT).as_deref(), Some(OF_SHORT));
         assert_eq!(text("SCRAM-SHA-256").as_deref(), Some("SCRAM-SHA-256"));
@@ -168,7 +168,7 @@ mod tests {
         assert!(is(Some(OF_SHORT), Some(OF_SHORT)) && is(Some(OF_SHORT), Some("short")));
         assert!(!is(Some(OF_SHORT), Some("shorter")) && !is(Some(OF_SHORT), Some("")));
         assert!(!is(Some(&md5), None) && !is(None, Some(HASH)) && !is(Some(&md5), Some(&md5)));
-        // Nothing that takes long, and nothing that Postgres does not hash as it is.
+        // Verifiers with more rounds and passwords that Postgres normalises are not compared.
         assert!(!is(Some(OF_SHORT_DEARER), Some("short")));
         assert!(!is(Some(OF_SHORT), Some("shört")));
     }

@@ -1,9 +1,9 @@
-//! Work for several sessions at a time, which becomes less when the server runs out of connections
-//! (05 §5).
+//! Distributes work to several sessions, and to fewer of them when the server runs out of
+//! connections (05 §5).
 //!
-//! Workers take from one [`Queue`]. A worker that the server refuses puts its work back and ends,
-//! so that fewer sessions are tried; the last one waits and tries again. Invariant: as long as
-//! there is work and no error, there is a worker.
+//! Workers take from one [`Queue`]. A worker that cannot get a connection puts its work back and
+//! ends, so that fewer sessions are tried; the last worker waits and tries again. Invariant: as
+//! long as there is work and no error, there is a worker.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,16 +17,17 @@ use crate::sql::{LockWatch, MaintenanceSession, SessionConfig, SessionDeadlines,
 /// How long an apply may take, besides the deadline of each statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ApplyLimits {
-    /// The apply as a whole: ends what would go on for days.
+    /// Limit for the whole apply, which could otherwise run for days.
     pub whole: Duration,
-    /// More time for each database of the spec: creating it may take as long where its pages come
+    /// Added for each database of the spec: creating one may take this long where its pages come
     /// from a slow pageserver.
     pub per_database: Duration,
-    /// How long the server may have no connection left for us.
+    /// How long to wait while the server has no free connection.
     pub no_slot: Duration,
-    /// Between two tries while it has none: there is no event to wait for.
+    /// Pause between two tries in that time: the server does not announce a free connection.
     pub no_slot_pause: Duration,
-    /// The turn at the catalogs: one step of other work of ours, with its connect.
+    /// How long to wait for the lock of the catalogs: one step of other work of ours, with its
+    /// connect.
     pub turn: Duration,
 }
 
@@ -43,27 +44,27 @@ impl Default for ApplyLimits {
 }
 
 impl ApplyLimits {
-    /// For an apply of a spec with so many databases.
+    /// The limit for an apply of a spec with so many databases.
     pub fn total(&self, databases: usize) -> Duration {
         let databases = u32::try_from(databases).unwrap_or(u32::MAX);
         self.whole.saturating_add(self.per_database.saturating_mul(databases))
     }
 }
 
-/// How sessions are opened for one apply.
+/// Opens the sessions of one apply.
 #[derive(Debug, Clone)]
 pub struct Sessions {
     config: SessionConfig,
     deadlines: SessionDeadlines,
     limits: ApplyLimits,
-    /// For the whole apply.
+    /// Limit for the whole apply.
     pub(super) whole: Duration,
-    /// What the sessions find out together.
+    /// Shared by all sessions of the apply.
     watch: Arc<LockWatch>,
 }
 
 impl Sessions {
-    /// Where and as whom, the deadlines of each session, and how many databases the spec has.
+    /// `databases` is the number of databases in the spec.
     pub fn new(
         config: SessionConfig,
         deadlines: SessionDeadlines,
@@ -73,7 +74,7 @@ impl Sessions {
         Self { config, deadlines, limits, whole: limits.total(databases), watch: Arc::default() }
     }
 
-    /// A session in a database; in the one of the URL when none is named.
+    /// Opens a session in a database; in that of the URL when none is named.
     pub async fn open(&self, database: Option<&str>) -> Result<MaintenanceSession, SessionError> {
         let mut config = self.config.clone();
         if let Some(database) = database {
@@ -83,7 +84,7 @@ impl Sessions {
         MaintenanceSession::connect_with(&config, self.deadlines, watch).await
     }
 
-    /// The same, but waits for a while when there are too many clients.
+    /// Like [`Self::open`], but waits for a while when the server has too many clients.
     pub async fn open_patiently(
         &self,
         database: Option<&str>,
@@ -101,7 +102,7 @@ impl Sessions {
     }
 }
 
-/// Work that waits, and how many take from it.
+/// Work that waits, and the number of workers that take from it.
 #[derive(Debug)]
 pub struct Queue<T>(Mutex<Waiting<T>>);
 
@@ -112,24 +113,24 @@ struct Waiting<T> {
 }
 
 impl<T> Queue<T> {
-    /// Work for so many workers at most; no more than there is work.
+    /// A queue for at most `most` workers, and not more than there are pieces of work.
     pub fn new(work: impl IntoIterator<Item = T>, most: usize) -> Self {
         let work: VecDeque<T> = work.into_iter().collect();
         let workers = work.len().min(most);
         Self(Mutex::new(Waiting { work, workers }))
     }
 
-    /// Never held across an await; the list is whole at any moment.
+    /// Never hold the lock across an await. The list is consistent at any moment.
     fn lock(&self) -> MutexGuard<'_, Waiting<T>> {
         self.0.lock()
     }
 
-    /// Workers that are still at it.
+    /// Number of workers that have not ended.
     pub fn workers(&self) -> usize {
         self.lock().workers
     }
 
-    /// The next piece of work. Without one the worker must end.
+    /// The next piece of work. On `None` the worker must end.
     pub fn take(&self) -> Option<T> {
         let mut waiting = self.lock();
         let work = waiting.work.pop_front();
@@ -139,8 +140,8 @@ impl<T> Queue<T> {
         work
     }
 
-    /// The server had no connection for this piece: it is given back, and the worker must end. Only
-    /// the last one gets it again, to be patient with it.
+    /// Puts back a piece for which the server had no connection. On `None` the worker must end;
+    /// the last worker gets the piece again and must wait for a connection.
     pub fn give_back(&self, work: T) -> Option<T> {
         let mut waiting = self.lock();
         if waiting.workers <= 1 {
@@ -168,10 +169,10 @@ mod tests {
     }
 
     #[test]
-    fn nobody_comes_for_what_the_last_worker_gives_back() {
+    fn the_last_worker_must_keep_its_piece() {
         let queue = Queue::new([1, 2], 2);
         let (one, two) = (queue.take(), queue.take());
         assert_eq!((one, two, queue.take()), (Some(1), Some(2), None), "one worker has ended");
-        assert_eq!(queue.give_back(2), Some(2), "the other one must keep at it");
+        assert_eq!(queue.give_back(2), Some(2), "the other one must continue");
     }
 }

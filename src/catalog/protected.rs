@@ -1,46 +1,46 @@
-//! What no request on the internal port changes (05 §15.3, §15.4).
+//! What a request on the internal port must not change (05 §15.3, §15.4).
 //!
-//! That port asks for no token, and what it offers is done as superuser. So the rule for each of
-//! its routes: it leaves alone what the server and this program trust, and gives nothing to roles
-//! that are superusers already.
+//! That port asks for no token, and its routes act as superuser. So each route obeys this rule: it
+//! does not change what the server and this program trust, and gives nothing to roles that are
+//! superusers already.
 //!
-//! - Schemas: those of the server, `pg_*` and `information_schema`, which bare names find, and our
-//!   own, `neon` and `neon_migration`. They are known by their names: `pg_` is reserved by Postgres,
-//!   and the others belong to superusers or are mistaken for ours. Capitals count, because names are
-//!   always quoted.
-//! - Roles: `public`, which means every role to Postgres, also in quotes, and superusers. A member
-//!   of a superuser, by however many steps, counts as one: `SET ROLE` makes it one, it needs no
-//!   grant, and what asks here is a program that hands roles out to strangers.
+//! - Schemas: those of the server, `pg_*` and `information_schema`, which unqualified names reach,
+//!   and our own, `neon` and `neon_migration`. They are recognised by name: `pg_` is reserved by
+//!   Postgres, and the others belong to superusers or are mistaken for ours. Case matters, because
+//!   names are always quoted.
+//! - Roles: superusers, and `public`, which means every role to Postgres, also in quotes. A direct
+//!   or indirect member of a superuser counts as one: `SET ROLE` makes it one, it needs no grant,
+//!   and the caller is a program that hands roles out to strangers.
 //!
-//! The answer is known before the statement that it is about. No tenant can make it untrue in
-//! between: only superusers rename what is named here, give that attribute, or give a membership
-//! in a role that has it. (On PostgreSQL 14 and 15 a role with CREATEROLE can also pass on a role
-//! that is a mere member; where there is one it has become superuser without our help.)
+//! The check runs before the statement that it protects. No tenant can change its result in
+//! between: only superusers rename these schemas, give that attribute, or give a membership in a
+//! role that has it. (On PostgreSQL 14 and 15 a role with CREATEROLE can also pass on a role that
+//! is a mere member; where there is one, it has become superuser without our help.)
 
 use thiserror::Error;
 
 use super::query_error::QueryError;
 use crate::sql::quote::role_expression;
 
-/// Schemas that this program makes and fills.
+/// Schemas that this program creates and fills.
 const OURS: [&str; 2] = ["neon", "neon_migration"];
 
 /// The extension that this program creates and updates itself.
 const OUR_EXTENSION: &str = "neon";
 
-/// Why a request is not carried out, although it could be.
+/// Why a request that could be carried out is refused.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Privileges on such a schema.
+    /// Privileges on a schema of the server or of this program.
     #[error(
         "schema {0:?} belongs to the server or to compute_ctl: no privileges on it are granted on \
          request; name a schema of users"
     )]
     Schema(String),
-    /// Privileges for all.
+    /// Privileges for every role.
     #[error(
-        "the name \"public\" stands for every role that there is: privileges are granted to one \
-         role at a time; name it"
+        "the name \"public\" stands for every role: privileges are granted to one role at a \
+         time; name it"
     )]
     EveryRole,
     /// Privileges for a superuser.
@@ -48,7 +48,7 @@ pub(crate) enum Refusal {
         "role {0:?} is a superuser: it needs no privileges, and none are granted to it on request"
     )]
     Superuser(String),
-    /// Privileges for what can become one.
+    /// Privileges for a member of a superuser.
     #[error(
         "role {0:?} is a member of a superuser: it can have all privileges by SET ROLE, and none \
          are granted to it on request"
@@ -65,13 +65,13 @@ pub(crate) enum Refusal {
     InOurSchema(String),
 }
 
-/// Why a request came to nothing.
+/// Why a request failed.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub(crate) enum RequestError {
-    /// It is not for requests to ask.
+    /// The request is not permitted.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// It was tried.
+    /// A statement failed.
     #[error(transparent)]
     Query(#[from] QueryError),
 }
@@ -84,7 +84,7 @@ pub(super) fn schema(name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether the name is that of one role.
+/// Whether the name stands for one role.
 pub(super) fn role(name: &str) -> Result<(), Refusal> {
     if name == "public" {
         return Err(Refusal::EveryRole);
@@ -92,7 +92,7 @@ pub(super) fn role(name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether the extension is any of a request's business.
+/// Whether requests may create or update the extension.
 pub(super) fn extension(name: &str) -> Result<(), Refusal> {
     if name == OUR_EXTENSION {
         return Err(Refusal::OurExtension);
@@ -100,12 +100,12 @@ pub(super) fn extension(name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What [`standing`] answers about a superuser.
+/// The answer of [`standing`] about a superuser.
 const SUPERUSER: &str = "superuser";
-/// The same about a member of one.
+/// The answer of [`standing`] about a member of a superuser.
 const MEMBER: &str = "member of a superuser";
 
-/// A statement with one row for a role that is refused, and none for any other.
+/// A query that has one row if the role is refused.
 pub(super) fn standing(role: &str) -> String {
     format!(
         "SELECT CASE WHEN r.rolsuper THEN '{SUPERUSER}'::pg_catalog.text \
@@ -118,7 +118,7 @@ pub(super) fn standing(role: &str) -> String {
     )
 }
 
-/// What a text of that row, or of a row about something else, says about the role.
+/// Translates a row of [`standing`]. Any other text means that the role is not refused.
 pub(super) fn refused_standing(role: &str, text: &str) -> Result<(), Refusal> {
     match text {
         SUPERUSER => Err(Refusal::Superuser(role.to_owned())),
@@ -127,7 +127,7 @@ pub(super) fn refused_standing(role: &str, text: &str) -> Result<(), Refusal> {
     }
 }
 
-/// An expression of SQL: whether a name, given as an expression, is that of one of our schemas.
+/// A SQL expression: whether a name, given as an expression, is that of one of our schemas.
 pub(super) fn is_ours(name: &str) -> String {
     let ours = OURS.map(|ours| format!("'{ours}'::pg_catalog.name")).join(", ");
     format!("{name} OPERATOR(pg_catalog.=) ANY (ARRAY[{ours}])")
@@ -151,7 +151,7 @@ mod tests {
         ] {
             assert_eq!(schema(name), Err(Refusal::Schema(name.to_owned())));
         }
-        // In quotes these are other schemas.
+        // In quotes these are names of other schemas.
         for name in ["public", "auth", "pgq", "neon2", "NEON", "Pg_catalog", " neon", "pg"] {
             assert_eq!(schema(name), Ok(()), "{name}");
         }

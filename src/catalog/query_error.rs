@@ -1,7 +1,6 @@
-//! One statement of a neighbour's request, and the statement with its error when it fails.
+//! Runs one statement for a request, and reports the statement with its error when it fails.
 //!
-//! Whoever asks over HTTP gets to see both (03 §8.2, §8.3), so only statements without secrets go
-//! this way.
+//! HTTP clients see both (03 §8.2, §8.3), so only statements without secrets may be run here.
 
 use thiserror::Error;
 

@@ -1,7 +1,7 @@
-//! What became of each object in an apply, as `/status` shows it.
+//! The result of an apply for each object, as `/status` shows it.
 //!
-//! A spec may have tens of thousands of objects, and the report is kept and sent again and again. So
-//! it holds the first of each kind and counts all of them.
+//! A spec may have tens of thousands of objects, and the report is kept and sent repeatedly. So it
+//! holds the first entries of each kind and counts all of them.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -9,45 +9,46 @@ use utoipa::ToSchema;
 use super::operation::{Action, CatalogStep, Object, Operation};
 use crate::sql::SessionError;
 
-/// How many operations that are done, unchanged objects and vanished databases are kept, each.
+/// How many entries are kept of each: operations that are done, unchanged objects, vanished
+/// databases.
 const MOST: usize = 100;
 /// How many operations that failed are kept; their messages are longer.
 const MOST_FAILED: usize = 50;
 
-/// One operation and how it ended.
+/// One operation and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct OperationReport {
-    /// Where it stands in the order of effects.
+    /// The phase it belongs to.
     #[schema(value_type = String, example = "databases")]
     pub phase: CatalogStep,
-    /// What was done.
+    /// What the operation does.
     pub action: Action,
-    /// To what.
+    /// The object it changes.
     pub object: Object,
     /// Database of the session.
     pub database: String,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
-/// How an operation ended.
+/// The outcome of an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = OperationOutcome)]
 pub enum Outcome {
-    /// It is committed.
+    /// The operation is committed.
     Done,
-    /// It was refused; what was in the same transaction is not committed either.
+    /// The operation failed. Operations in the same transaction are not committed either.
     Failed {
-        /// If the server itself answered.
+        /// SQLSTATE, if the server itself answered.
         #[schema(required)]
         sqlstate: Option<String>,
-        /// Without any SQL text.
+        /// The error, without any SQL text.
         message: String,
     },
 }
 
-/// So many of each.
+/// A count of each kind of entry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = ApplyCounts)]
 pub struct Counts {
@@ -57,13 +58,13 @@ pub struct Counts {
     pub failed: usize,
     /// Objects of the spec that were as they should be.
     pub unchanged: usize,
-    /// Databases that vanished meanwhile.
+    /// Databases that were dropped during the apply.
     pub vanished: usize,
 }
 
-/// What the last apply of roles and databases did. Of operations that were planned and not begun it
-/// says nothing. The lists hold the first 100 of each kind, of failed operations the first 50;
-/// `counts` has all of them, and `left_out` says how many the lists do not show.
+/// The report of the last apply of roles and databases. Operations that were planned but not begun
+/// are not in it. The lists hold the first 100 entries of each kind, and the first 50 operations that
+/// failed; `counts` covers all of them, and `left_out` says how many entries the lists omit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ApplyReport {
     /// Why the apply ended before its end; null if it is complete.
@@ -73,7 +74,7 @@ pub struct ApplyReport {
     pub operations: Vec<OperationReport>,
     /// Objects of the spec that were as they should be.
     pub unchanged: Vec<Object>,
-    /// Databases that vanished meanwhile.
+    /// Databases that were dropped during the apply.
     pub vanished: Vec<String>,
     /// Statements that met a time limit: the server's, one of ours, or that of the whole apply.
     pub timed_out: u64,
@@ -84,7 +85,7 @@ pub struct ApplyReport {
 }
 
 impl ApplyReport {
-    /// An apply that ended before anything was changed.
+    /// A report of an apply that ended before anything was changed.
     pub(super) fn nothing_done(error: &impl ToString) -> Self {
         Self { error: Some(error.to_string()), ..Self::default() }
     }
@@ -134,7 +135,7 @@ impl ApplyReport {
     }
 }
 
-/// Counts one more, and says whether it is to be kept.
+/// Counts one more entry, and says whether to keep it.
 const fn has_room(most: usize, count: &mut usize, left_out: &mut usize) -> bool {
     *count = count.saturating_add(1);
     let kept = *count <= most;

@@ -1,10 +1,11 @@
-//! What is in the cluster, read in one round trip before anything is changed (05 §4).
+//! The state of the cluster, read in one round trip before anything is changed (05 §4).
 //!
-//! [`read`] asks all that decisions about roles, databases and the system database need. What lies
-//! inside the other databases is read there, by [`super::inspect`], unless its [`Outline`] says enough.
-//! Invariant: a row that is not of the expected shape is an error, never left out, because a missing
-//! row would lead to an attempt to create what exists (05 weakness 16). Names that are not UTF-8 are
-//! in it as [`Row::name`](crate::sql::Row::name) has them, and so are none of those that a spec can name.
+//! [`read`] fetches everything that decisions about roles, databases and the system database need.
+//! The inside of another database is read in that database, by [`super::inspect`], unless its
+//! [`Outline`] is enough. Invariant: a row of an unexpected shape is an error and is never
+//! skipped, because a missing row would lead to an attempt to create what exists (05 weakness 16).
+//! Names that are not UTF-8 are stored as [`Row::name`](crate::sql::Row::name) returns them, so no
+//! name of a spec equals them.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,21 +15,22 @@ use crate::secret::Secret;
 use crate::sql::quote::{identifier, literal};
 use crate::sql::{Session, SessionError, TypedRow};
 
-/// Rows begin with what they describe; columns of each kind are those that [`ClusterState::take`]
-/// reads.
+/// The first column of a row names its kind; [`ClusterState::take`] reads the columns of each
+/// kind.
 const SQL: &str = include_str!("sql/snapshot.sql");
 const OUTLINES: &str = include_str!("sql/outlines.sql");
 const DEPENDENCIES: &str = include_str!("sql/dependencies.sql");
 const SUBSCRIPTIONS_DONE: &str = include_str!("sql/subscriptions_done.sql");
 
-/// What is asked only when the spec makes it matter.
+/// Questions that only some specs need.
 #[derive(Debug, Clone, Default)]
 pub struct Questions<'a> {
-    /// The role that gets default privileges in databases; none if there is nothing to do in any.
+    /// The role that gets default privileges in databases; none if no database needs changes.
     pub privileged_role: Option<&'a str>,
-    /// Roles that will be dropped: in which databases do they own or hold anything?
+    /// Roles that will be dropped: the snapshot lists what they own or hold in each database.
     pub deleted_roles: BTreeSet<&'a str>,
-    /// Were the subscriptions that this timeline inherited dropped already?
+    /// Set if the snapshot must tell whether the inherited subscriptions of this timeline were
+    /// dropped.
     pub timeline: Option<String>,
 }
 
@@ -44,37 +46,38 @@ pub enum StoredPassword {
 /// A row of `pg_database`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DatabaseRow {
-    /// None when the role is gone, which only a damaged catalog shows.
+    /// `None` when the role is missing, which happens only in a damaged catalog.
     pub owner: Option<String>,
-    /// `datallowconn` is false: nobody can connect.
+    /// `datallowconn` is false, so the database does not accept connections.
     pub restricted: bool,
-    /// The rest of a DROP DATABASE that was interrupted.
+    /// Left by an interrupted DROP DATABASE.
     pub invalid: bool,
-    /// Templates cannot be dropped.
+    /// A template, which cannot be dropped.
     pub template: bool,
     /// Made by `initdb`.
     pub initial: bool,
-    /// No privilege on it was ever granted or revoked.
+    /// No privilege on the database was ever granted or revoked.
     pub default_acl: bool,
-    /// Only if asked, and as long as nothing is planned that would change it.
+    /// Read only on request. The plan clears it once it plans a change that would alter it.
     pub outline: Option<Outline>,
 }
 
-/// What the shared catalog `pg_shdepend` tells about the inside of a database: where roles are named
-/// as owners, and in access control lists. Roles that `initdb` made are not in it as owners.
+/// What the shared catalog `pg_shdepend` shows about the inside of a database: the roles that are
+/// owners, and those that access control lists name. It does not list roles that `initdb` made as
+/// owners.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outline {
-    /// Rows of `pg_default_acl` that belong to the session's role, or to one that `initdb` made, and
-    /// name the privileged role.
+    /// Rows of `pg_default_acl` that belong to the session's role, or to one that `initdb` made,
+    /// and name the privileged role.
     pub defaults: usize,
     /// Owner of the schema `public` that the database was made with.
     pub public_owner: Option<String>,
-    /// There are schemas that somebody made.
+    /// Whether there are schemas that `initdb` did not make.
     pub more_schemas: bool,
 }
 
 impl DatabaseRow {
-    /// Whether a session can be had.
+    /// Whether the database accepts a session.
     pub const fn connectable(&self) -> bool {
         !self.restricted && !self.invalid
     }
@@ -94,61 +97,62 @@ pub struct ExtensionRow {
 /// A row of `pg_subscription`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubscriptionRow {
-    /// Its oid, which is never given to another one in the life of a timeline.
+    /// The oid, which is not reused in the life of a timeline.
     pub oid: u32,
     /// The database that it belongs to.
     pub database: String,
 }
 
-/// Something that a role to be deleted owns or holds.
+/// Something that a role that will be deleted owns or holds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Dependency {
     /// The role.
     pub role: String,
-    /// Where; none for what belongs to no database, such as databases themselves.
+    /// Its database; `None` for a shared object, such as a database itself.
     pub database: Option<String>,
 }
 
-/// What is in the catalog.
+/// The state of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterState {
-    /// Such as 160002.
+    /// Server version, such as 160002.
     pub server_version: u32,
-    /// The setting in force.
+    /// The setting `max_connections` in force.
     pub max_connections: usize,
-    /// The database of the session that was asked.
+    /// The database of the session that read the state.
     pub system_database: String,
-    /// The role that everything is done as.
+    /// The role of that session, which runs every operation.
     pub session_role: String,
-    /// By name.
+    /// Password texts by role name.
     pub roles: HashMap<String, StoredPassword>,
-    /// By name.
+    /// Databases by name.
     pub databases: HashMap<String, DatabaseRow>,
-    /// Schema `neon` in the system database.
+    /// Whether the system database has a schema `neon`.
     pub has_neon_schema: bool,
-    /// Owner of that schema, if it is not a superuser: then the schema is not ours.
+    /// Owner of that schema, if it is not a superuser; the schema is then not ours.
     pub neon_schema_of_others: Option<String>,
-    /// A relation `public.health_check` in the system database, of any owner.
+    /// Whether the system database has a relation `public.health_check`, of any owner.
     pub has_health_check: bool,
-    /// `pgaudit.log=none` is set for the database `postgres`.
+    /// Whether `pgaudit.log=none` is set for the database `postgres`.
     pub audit_silenced: bool,
-    /// Those extensions of the system database that the program looks after.
+    /// The extensions of the system database that this program manages.
     pub extensions: HashMap<String, ExtensionRow>,
     /// Default version of the `neon` extension, if the server's packages offer it.
     pub neon_default_version: Option<String>,
-    /// All of the cluster.
+    /// All subscriptions of the cluster.
     pub subscriptions: Vec<SubscriptionRow>,
-    /// The timeline's inherited subscriptions were dropped; only if asked.
+    /// The inherited subscriptions of the timeline were dropped. Read only on request.
     pub subscriptions_done: bool,
-    /// Those that an earlier, interrupted run on this timeline found; only if asked.
+    /// The inherited subscriptions that an interrupted run on this timeline listed. Read only on
+    /// request.
     pub subscriptions_todo: Option<Vec<u32>>,
-    /// Of the roles that were asked about.
+    /// What the roles of [`Questions::deleted_roles`] own or hold.
     pub dependencies: Vec<Dependency>,
-    /// In Lakebase mode; not part of [`read`].
+    /// Set in Lakebase mode only; [`read`] does not fill it.
     pub lakebase: Option<LakebaseState>,
 }
 
-/// Reads what is there. One round trip; nothing is changed.
+/// Reads the state in one round trip; nothing is changed.
 pub(crate) async fn read(
     session: &Session,
     questions: &Questions<'_>,
@@ -182,7 +186,7 @@ fn sql(questions: &Questions<'_>) -> String {
 }
 
 impl ClusterState {
-    /// PostgreSQL 14 is 14.
+    /// The major version, such as 14.
     pub const fn major(&self) -> u32 {
         self.server_version / 10_000
     }
@@ -221,7 +225,7 @@ impl ClusterState {
                     public_owner: row.optional(3)?.map(str::to_owned),
                     more_schemas: row.flag(4)?,
                 };
-                // Not of one that was made between the two statements.
+                // A database that was created between the two statements has no row yet.
                 if let Some(database) = self.databases.get_mut(&row.name(1)?) {
                     database.outline = Some(outline);
                 }
@@ -245,7 +249,8 @@ impl ClusterState {
             }
             "subscriptions done" => {
                 self.subscriptions_done = row.flag(1)?;
-                // A list of numbers with blanks between them; a placeholder setting cannot be null.
+                // Numbers with blanks between them. A text, because a placeholder setting cannot
+                // be null.
                 let todo = row.text(2)?;
                 if let Some(list) = todo.strip_prefix("todo") {
                     let numbers = list.split_whitespace().map(str::parse);

@@ -1,33 +1,33 @@
-//! Whose code runs when our statements run. Our sessions are superusers in databases that tenants own
-//! objects in, so these rules hold for every SQL text of the program:
+//! Rules that keep tenants' code out of our statements. Our sessions are superusers in databases
+//! where tenants own objects, so the rules hold for every SQL text of the program:
 //!
 //! 1. **Names.** A text qualifies each relation, function, type and operator
-//!    (`pg_catalog.count(*)`, `OPERATOR(pg_catalog.=)`), and uses no construct that looks an operator
-//!    up by its bare name (`IN`, `LIKE`, `BETWEEN`, `IS DISTINCT FROM`, `NULLIF`, `USING`, `CASE x
-//!    WHEN`). `search_path` of every session is empty as well.
-//! 2. **Objects.** A name proves nothing. A relation outside of `pg_catalog` is read or written only
-//!    after `trusted_table` has looked at its owner and at what is attached to it, in the same
-//!    transaction and under its lock. A function is taken for ours only with its owner.
+//!    (`pg_catalog.count(*)`, `OPERATOR(pg_catalog.=)`), and uses no construct that looks an
+//!    operator up by its bare name (`IN`, `LIKE`, `BETWEEN`, `IS DISTINCT FROM`, `NULLIF`,
+//!    `USING`, `CASE x WHEN`). `search_path` of every session is empty as well.
+//! 2. **Objects.** A name proves nothing. A relation outside of `pg_catalog` is read or written
+//!    only after `trusted_table` has checked its owner and what is attached to it, in the same
+//!    transaction and under its lock. A function counts as ours only if its owner matches as well.
 //! 3. **Triggers.** Every session runs with `session_replication_role=replica`, so that ordinary
-//!    triggers, rules and event triggers do not fire, and `close_triggers` takes the privilege
-//!    TRIGGER on what an extension script makes from the tenants, who get it by default privileges.
+//!    triggers, rules and event triggers do not fire. Tenants get the privilege TRIGGER on the
+//!    tables of an extension script by default privileges, and `close_triggers` revokes it.
 //!
-//! What is not ours is refused with SQLSTATE `CT001` and a sentence that names it, so that a
-//! control plane can tell "cannot write" from "the table is not ours".
+//! An object that is not ours is refused with SQLSTATE `CT001` and a sentence that names it, so
+//! that a control plane can tell "cannot write" from "the table is not ours".
 
 use tokio_postgres::error::SqlState;
 
 use crate::sql::quote::literal;
 use crate::sql::{Session, SessionError};
 
-/// SQLSTATE of our own checks. The class `CT` belongs to no server.
+/// SQLSTATE of our own checks. The server does not use the class `CT`.
 const NOT_OURS: &str = "CT001";
 
 const TRUSTED_TABLE: &str = include_str!("sql/trusted_table.sql");
 const OWN_SCHEMA: &str = include_str!("sql/own_schema.sql");
 const CLOSE_TRIGGERS: &str = include_str!("sql/close_triggers.sql");
 
-/// What is done with a table, and so which lock it needs.
+/// The use of a table, which decides the lock it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
     /// Rows are read.
@@ -36,9 +36,9 @@ pub(super) enum Use {
     Write,
 }
 
-/// A statement for the inside of a PL/pgSQL block: it ends the block with [`NOT_OURS`] unless the
-/// table is a superuser's and carries no code of others, and locks it until the transaction ends.
-/// Both names are constants of the program and need no quotes.
+/// A statement for the inside of a PL/pgSQL block. It fails with [`NOT_OURS`] unless the table
+/// belongs to a superuser and has no code of others attached, and locks the table until the
+/// transaction ends. Both names are constants of the program and need no quotes.
 pub(super) fn trusted_table(schema: &str, table: &str, purpose: Use) -> String {
     let mode = match purpose {
         Use::Read => "ACCESS SHARE",
@@ -48,10 +48,10 @@ pub(super) fn trusted_table(schema: &str, table: &str, purpose: Use) -> String {
     sql.replace("@TABLE@", table).replace("@MODE@", mode)
 }
 
-/// Looks, before functions of a schema are called by name, whether the schema is a superuser's.
+/// Checks, before functions of a schema are called by name, that a superuser owns the schema.
 ///
 /// # Errors
-/// [`is_not_ours`], or Postgres does not answer.
+/// The schema is not ours ([`is_not_ours`]), or Postgres does not answer.
 pub(crate) async fn require_own_schema(
     session: &Session,
     schema: &str,
@@ -59,8 +59,8 @@ pub(crate) async fn require_own_schema(
     session.query(&OWN_SCHEMA.replace("@SCHEMA@", schema)).await.map(|_| ())
 }
 
-/// A statement that takes the privilege TRIGGER on the tables and views of an extension from all
-/// roles but superusers. It belongs into the transaction that creates or updates the extension.
+/// A statement that revokes the privilege TRIGGER on the tables and views of an extension from all
+/// roles but superusers. It belongs in the transaction that creates or updates the extension.
 pub(super) fn close_triggers(extension: &str) -> String {
     CLOSE_TRIGGERS.trim_end().replace("@EXTENSION@", &literal(extension))
 }

@@ -1,7 +1,7 @@
 //! Whether the compute can write (05 §15.6).
 //!
-//! One row of `public.health_check` is written, if that table is ours: a tenant who owns the schema
-//! can put another in its place ([`super::trust`]).
+//! The check writes one row of `public.health_check`, if that table is ours: a tenant that owns
+//! the schema can replace the table ([`super::trust`]).
 
 use std::time::Duration;
 
@@ -13,17 +13,18 @@ use crate::sql::{Session, SessionError};
 /// `application_name` of the session.
 pub(crate) const APPLICATION_NAME: &str = "compute_ctl:availability_checker";
 
-/// The statement, which waits for the safekeepers for as long as the write does (03 §5.6); callers
-/// give up long before.
+/// The statement waits for the safekeepers for as long as the write does (03 §5.6); callers give
+/// up long before.
 pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 
-/// The table is made when the catalog is applied (05 §7.12).
+/// The apply creates the table (05 §7.12).
 const WRITE: &str = include_str!("sql/write_health_check.sql");
 
-/// Writes one row. A full disk is no reason to replace a compute, so it counts as writable.
+/// Writes one row. A full disk counts as writable: replacing the compute would not help.
 ///
 /// # Errors
-/// Postgres cannot write, or [`super::trust::is_not_ours`]: then nothing is known about writing.
+/// Postgres cannot write, or the table is not ours ([`super::trust::is_not_ours`]): then the check
+/// does not tell whether Postgres can write.
 pub(crate) async fn check(session: &Session) -> Result<(), SessionError> {
     let trust = trusted_table("public", "health_check", Use::Write);
     verdict(session.query(&WRITE.replace("@TRUST@", &trust)).await.map(|_| ()))

@@ -88,7 +88,7 @@ pub(crate) enum DumpError {
 /// Why a dump that was begun is not whole.
 #[derive(Debug, Error)]
 enum Broken {
-    #[error("nobody takes the output")]
+    #[error("the client no longer takes the output")]
     ClientGone,
     #[error("the client took nothing within {0:?}")]
     ClientStalled(Duration),

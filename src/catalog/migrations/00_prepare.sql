@@ -1,5 +1,5 @@
--- The schema becomes ours, also one that a tenant has made. A table in it that belongs to a tenant, or that something
--- of a tenant is attached to, is refused.
+-- The schema becomes ours, also if a tenant created it. A table in it that belongs to a tenant, or
+-- that has code of a tenant attached, is refused.
 DO $prepare$
 BEGIN
     CREATE SCHEMA IF NOT EXISTS neon_migration;

@@ -1,9 +1,9 @@
 //! Migrations of clusters that older releases made (05 §13): numbered changes, each done once per
 //! timeline, in the background of the start.
 //!
-//! The table `neon_migration.migration_id` holds the number of the last one that was done. Each
-//! migration and its number are one transaction. A failure ends the round; the next start goes on
-//! from there. Numbers are never used again and never change their order; new ones are appended.
+//! The table `neon_migration.migration_id` holds the number of the last migration that was done.
+//! Each migration and its number are one transaction. A failure ends the round; the next start
+//! continues from that number. Numbers are never reused or reordered; new ones are appended.
 
 use thiserror::Error;
 
@@ -15,12 +15,12 @@ use crate::sql::{Session, SessionConfig, SessionDeadlines, SessionError};
 /// Where failures are injected (05 §13.1): `return(n)` fails migration `n`.
 const FAILPOINT: &str = "compute-migration";
 
-/// What one number stands for.
+/// The change behind one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Migration {
     /// SQL, with the privileged role as `{privileged}` and, as a literal, `{privileged_literal}`.
     Run(&'static str),
-    /// Nothing any more; only the number advances.
+    /// The migration is obsolete: only the number advances.
     Skip,
 }
 
@@ -30,27 +30,27 @@ const MIGRATIONS: &[Migration] = &[
     Migration::Run(include_str!("02_inherit.sql")),
     Migration::Run(include_str!("03_create_subscription.sql")),
     Migration::Run(include_str!("04_monitor.sql")),
-    // Default privileges in `public`, which every apply sees to now.
+    // Default privileges in `public`, which every apply now sets.
     Migration::Skip,
     Migration::Skip,
     Migration::Skip,
     Migration::Skip,
-    // Took REPLICATION from everybody.
+    // Took REPLICATION from all roles.
     Migration::Skip,
     Migration::Run(include_str!("10_snapshots.sql")),
     Migration::Run(include_str!("11_replication_origins.sql")),
     Migration::Run(include_str!("12_signal_backend.sql")),
 ];
 
-/// The table in its schema, with its one row.
+/// Creates the table, its schema and its one row.
 const PREPARE: &str = include_str!("00_prepare.sql");
 
 /// Key of the advisory lock: the letters "migratio". There is one compute per timeline, but a
 /// session of a killed predecessor may still be at work.
 const LOCK: &str = "SELECT FROM pg_catalog.pg_advisory_lock(7883946363647715695)";
 
-/// Has a row if our table is there; a query of a missing one would be an error in the server's log, and
-/// one that a tenant made runs the tenant's code.
+/// Has a row if our table exists. Selecting from a missing table would log an error on the server,
+/// and selecting from a table that a tenant made would run the tenant's code.
 const LOOK: &str = "SELECT true FROM pg_catalog.pg_class c \
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
     JOIN pg_catalog.pg_authid co ON co.oid OPERATOR(pg_catalog.=) c.relowner AND co.rolsuper \
@@ -59,16 +59,16 @@ const LOOK: &str = "SELECT true FROM pg_catalog.pg_class c \
         AND c.relname OPERATOR(pg_catalog.=) 'migration_id' \
         AND c.relkind OPERATOR(pg_catalog.=) 'r'";
 
-/// Why migrations did not all run.
+/// Why not all migrations ran.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub(crate) enum MigrationError {
-    /// No session.
+    /// The session could not be opened.
     #[error("Failed to connect to the compute for running migrations: {0}")]
     Connect(SessionError),
-    /// The number of the last migration could not be read, or is none.
+    /// The number of the last migration could not be read, or is not valid.
     #[error("could not find out which migrations were done: {0}")]
     Bookkeeping(SessionError),
-    /// One failed; what it did was rolled back.
+    /// One migration failed and was rolled back.
     #[error("Failed to run migration id={id}: {error}")]
     Failed {
         /// Its number.
@@ -78,16 +78,16 @@ pub(crate) enum MigrationError {
     },
 }
 
-/// Migrations that are still to be done, and the session that does them.
+/// The migrations that are left, and the session that runs them.
 #[derive(Debug)]
 pub(crate) struct Migrations {
     session: Session,
-    /// The last one that was done.
+    /// Number of the last migration that was done.
     done: usize,
 }
 
 impl Migrations {
-    /// Connects and reads how far the cluster is.
+    /// Connects and reads the number of the last migration.
     pub(crate) async fn begin(
         config: &SessionConfig,
         deadlines: SessionDeadlines,
@@ -97,7 +97,8 @@ impl Migrations {
         let rows = session.query(&format!("{LOCK}; {LOOK}")).await.map_err(lost)?;
         let found = rows.iter().any(|row| row.try_get(0).ok().flatten().is_some());
         let mut done = if found { read(&session).await.map_err(lost)? } else { None };
-        // Whatever is left to do: an older release may have left less behind.
+        // Also when no migration is left: an older release may have prepared the schema in another
+        // way.
         if done.is_none_or(|done| done < MIGRATIONS.len()) {
             session.query(&prepare()).await.map_err(lost)?;
             done = read(&session).await.map_err(lost)?;
@@ -114,12 +115,12 @@ impl Migrations {
         Ok(Self { session, done })
     }
 
-    /// Whether nothing is left to do.
+    /// Whether all migrations are done.
     pub(crate) const fn at_end(&self) -> bool {
         self.done >= MIGRATIONS.len()
     }
 
-    /// Does the next one.
+    /// Runs the next migration.
     pub(crate) async fn step(&mut self, privileged_role: &str) -> Result<(), MigrationError> {
         let Some(migration) = MIGRATIONS.get(self.done) else { return Ok(()) };
         let id = self.done.saturating_add(1);
@@ -145,7 +146,7 @@ impl Migrations {
     }
 }
 
-/// Number of the last migration that was done; `None` where there is no row.
+/// Number of the last migration that was done; `None` if the table has no row.
 async fn read(session: &Session) -> Result<Option<usize>, SessionError> {
     let rows = session.query("SELECT id FROM neon_migration.migration_id").await?;
     let mut ids = rows.iter().filter_map(|row| row.try_get(0).ok().flatten());
@@ -159,10 +160,10 @@ async fn read(session: &Session) -> Result<Option<usize>, SessionError> {
         .ok_or_else(|| SessionError::Answer("the number of a migration is negative".to_owned()))
 }
 
-/// What is sent instead of [`advance`] to fail after the change.
+/// Sent instead of [`advance`], so that the migration fails after its change.
 const FAIL: &str = "DO $fail$ BEGIN RAISE 'failpoint'; END $fail$";
 
-/// Notes that a migration is done, unless somebody else has noted another one meanwhile.
+/// Stores the number of the migration, unless another session has changed the stored number since.
 fn advance(id: usize) -> String {
     let before = id.saturating_sub(1);
     format!(

@@ -11,13 +11,13 @@ use crate::sql::{is_foreign, shown};
 
 const DATABASE: ObjectKind = ObjectKind::Database;
 
-/// How long sessions may take to end before a rename, in milliseconds. After that Postgres itself
-/// waits another 5 s.
+/// How long a rename waits for sessions to end, in milliseconds. After that Postgres itself waits
+/// another 5 s.
 const END_OF_SESSIONS_MS: u32 = 5_000;
 
 impl Planner<'_> {
-    /// Phase 3. Those that the spec lists are created anew in phase 7. Those with names that are not
-    /// UTF-8 are left alone.
+    /// Phase 3. Phase 7 creates those that the spec lists again. Those with names that are not
+    /// UTF-8 stay as they are.
     pub(super) fn invalid_databases(&mut self) -> Vec<Operation> {
         let databases = &self.state.databases;
         let mut invalid: Vec<String> = databases
@@ -39,7 +39,7 @@ impl Planner<'_> {
         operations
     }
 
-    /// Phase 6. In the order of the list: a name may be made free by one operation for another.
+    /// Phase 6, in the order of the list: one operation may free a name for another.
     pub(super) fn remove_databases(
         &mut self,
         overtaken: &[bool],
@@ -72,12 +72,12 @@ impl Planner<'_> {
         self.unchanged(DATABASE, name);
     }
 
-    /// Both names are there, which is how an earlier run of the same list may have left it (05 §6).
+    /// Both names exist, which is how an earlier run of the same list may have left them (05 §6).
     /// After the rename the old name was given to another database: by a later rename; or because
     /// the spec lists it; or by a user, in which case the spec lists the new name and not the old
-    /// one. This last case is also that of a rename that was never done because the new name was
-    /// taken. A start that fails again and again, with nothing wrong, would be worse than a remark.
-    /// If the spec lists neither name, it is an error.
+    /// one. This last case looks like a rename that was never done because the new name was taken.
+    /// A remark is better than a start that fails repeatedly although nothing is wrong. If the
+    /// spec lists neither name, it is an error.
     fn skip_rename(&mut self, old: &str, new: &str, overtaken: bool) -> Result<(), PlanError> {
         if old != new && !overtaken {
             let listed = |name: &str| {
@@ -119,7 +119,7 @@ impl Planner<'_> {
         operations.push(drop);
     }
 
-    /// A database goes, with everything that is in it.
+    /// Drops a database and everything in it.
     fn forget_database(&mut self, name: &str) -> Option<DatabaseRow> {
         self.state.dependencies.retain(|held| held.database.as_deref() != Some(name));
         self.state.subscriptions.retain(|subscription| subscription.database != name);
@@ -132,8 +132,8 @@ impl Planner<'_> {
         Operation { alone: true, ..self.op(phase, Action::Drop, (DATABASE, name), reason, sql) }
     }
 
-    /// A second run finds the old name gone, which is no error. Postgres renames no database that
-    /// somebody is connected to, so sessions are ended first.
+    /// A second run does not find the old name, which is not an error. Postgres refuses to rename
+    /// a database with sessions, so they are ended first.
     fn rename_database(&mut self, old: &str, new: &str, operations: &mut Vec<Operation>) {
         let Some(database) = self.state.databases.remove(old) else {
             return self.unchanged(DATABASE, old);
@@ -167,8 +167,8 @@ impl Planner<'_> {
         ]);
     }
 
-    /// Phase 7. Owners of existing databases in one message; a session's worth of work for each new
-    /// one. A copy of another database of the spec comes after that one.
+    /// Phase 7. One message changes the owners of existing databases; each new database is a chain
+    /// of its own. A copy of another database of the spec is created after that database.
     pub(super) fn databases(&mut self) -> Result<Vec<Stage>, PlanError> {
         let (mut owners, mut stage, mut copies) = (Vec::new(), Stage::new(), Vec::new());
         for database in self.wanted.databases() {
@@ -197,7 +197,7 @@ impl Planner<'_> {
         Ok(copies)
     }
 
-    /// Whether the template of a database is one of the spec.
+    /// Whether the template of a database is another database of the spec.
     fn copies_listed(&self, database: &Database) -> bool {
         let options = database.options.as_deref().unwrap_or_default();
         let templates = options.iter().filter(|option| {
@@ -211,9 +211,9 @@ impl Planner<'_> {
         })
     }
 
-    /// CREATE DATABASE cannot be part of a transaction. Owner and grant are, together: so a
-    /// database that still belongs to the session's role, with no privileges on it, is one whose
-    /// creation was interrupted, and the next apply finishes it.
+    /// CREATE DATABASE cannot be part of a transaction. Owner and grant share one: so a database
+    /// that still belongs to the session's role, with no privileges on it, is one whose creation
+    /// was interrupted, and the next apply finishes it.
     fn create_database(&self, database: &Database) -> Vec<Operation> {
         let name = database.name.as_str();
         let options = options(database.options.as_deref());
@@ -255,7 +255,7 @@ impl Planner<'_> {
         self.op(CatalogStep::Databases, Action::ChangeOwner, (DATABASE, name), reason, sql)
     }
 
-    /// Made at creation and at no other time.
+    /// Used only when the database is created.
     fn grant_on(&self, name: &str, reason: &str) -> Operation {
         let sql = format!(
             "GRANT ALL PRIVILEGES ON DATABASE {} TO {}",

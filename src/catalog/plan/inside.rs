@@ -1,9 +1,10 @@
-//! Inside the databases: cleaning up after roles that go away, privileges of the schema `public`,
-//! subscriptions (05 §7.9).
+//! Operations inside the databases: clean-up after deleted roles, privileges of the schema
+//! `public`, subscriptions (05 §7.9).
 //!
-//! What the shared catalogs tell is planned by the snapshot. Owner and default privileges of the
-//! schema `public` can only be seen from within: [`super::super::inspect`] looks, [`plan_database`]
-//! says what is missing. Where nothing is, as far as [`outline`] can tell, no session is opened.
+//! The snapshot is enough to plan what the shared catalogs show. Owner and default privileges of
+//! the schema `public` are visible only inside the database: [`super::super::inspect`] reads them,
+//! and [`plan_database`] returns the missing operations. No session is opened where [`outline`]
+//! shows that none are missing.
 
 use std::sync::Arc;
 
@@ -15,28 +16,28 @@ use crate::secret::Secret;
 use crate::sql::quote::{DollarQuoted, dollar_quoted, naming, role_in_block};
 use crate::sql::shown;
 
-/// `@ROLE@` is an expression, `@TAG@` the tag of the block around it.
+/// `@ROLE@` is an expression, `@TAG@` the tag of the block around the statement.
 const REVOKE: &str = include_str!("../sql/revoke_grants.sql");
 
-/// What has to be known about the inside of a database.
+/// A request to read the inside of a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
     /// The owner that the spec wants.
     pub owner: String,
-    /// The name that the database has before the apply; none if it is not there yet.
+    /// The name of the database before the apply; `None` if it does not exist yet.
     pub before: Option<String>,
 }
 
-/// The inside of a database.
+/// The state inside a database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DatabaseState {
-    /// Owner of the schema `public`; none if there is no such schema.
+    /// Owner of the schema `public`; `None` if the schema does not exist.
     pub public_owner: Option<String>,
-    /// `web_access` may create objects in it.
+    /// Whether `web_access` may create objects in the schema.
     pub web_access: bool,
-    /// The privileged role gets everything on tables to come.
+    /// Whether the privileged role gets all privileges on future tables.
     pub default_tables: bool,
-    /// The same for sequences.
+    /// Whether it gets all privileges on future sequences.
     pub default_sequences: bool,
 }
 
@@ -52,7 +53,7 @@ impl DatabaseState {
     }
 }
 
-/// 05 §7.9b: what is missing in a database of the spec.
+/// The operations that a database of the spec still needs (05 §7.9b).
 pub fn plan_database(
     database: &Arc<str>,
     look: &Look,
@@ -71,7 +72,7 @@ pub fn plan_database(
     };
     let Some(owner) = &state.public_owner else { return Vec::new() };
     let mut operations = Vec::new();
-    // From 15 on it belongs to whoever owns the database.
+    // From 15 on the schema belongs to the owner of the database.
     if ADMINS.contains(&owner.as_str()) && *owner != look.owner {
         let sql = naming("ALTER SCHEMA public OWNER TO %I", &[&look.owner]);
         operations.push(op(Action::ChangeOwner, format!("its owner is {owner:?}"), sql));
@@ -95,8 +96,8 @@ pub fn plan_database(
 }
 
 impl Planner<'_> {
-    /// Phase 9 in every listed database where there is something to do or to find out, and wherever
-    /// inherited subscriptions are.
+    /// Phase 9, in every listed database that needs operations or a look, and in every database
+    /// with inherited subscriptions.
     pub(super) fn inside_databases(&mut self) -> Stage {
         let mut stage = Stage::new();
         let permissions = self.permissions();
@@ -105,15 +106,15 @@ impl Planner<'_> {
             let connectable = self.state.databases.get(name).is_some_and(DatabaseRow::connectable);
             if !connectable {
                 self.remarks.push(format!(
-                    "nothing is done inside database {name:?}: nobody can connect to it"
+                    "nothing is done inside database {name:?}: it does not accept connections"
                 ));
                 continue;
             }
             let is_system = name == &*self.system;
             let first = if is_system { Vec::new() } else { self.clean_up(name, &database.owner) };
             let then = self.drop_inherited(name);
-            // A look costs next to nothing where there is a session anyway; in the system database
-            // it also finds what the cleaning up before this has changed.
+            // A look costs almost nothing where a session is needed anyway. In the system database
+            // it also sees what the clean-up of this apply has changed.
             let has_session = is_system || !first.is_empty() || !then.is_empty();
             let needless = !has_session && self.is_settled(name, &permissions);
             let look =
@@ -133,7 +134,8 @@ impl Planner<'_> {
         stage
     }
 
-    /// Whether a look would find nothing to do. Names in outlines are those from before any rename.
+    /// Whether a look would find nothing to change. Outlines have the role names from before any
+    /// rename.
     fn is_settled(&self, database: &str, permissions: &Permissions) -> bool {
         let renames = self.wanted.deltas("rename_role").next().is_some();
         let database = self.state.databases.get(database);
@@ -141,7 +143,7 @@ impl Planner<'_> {
         !renames && outline.is_some_and(|outline| outline::is_settled(outline, permissions))
     }
 
-    /// Phase 9a in the system database, and for what belongs to no database at all.
+    /// Phase 9a in the system database, and for shared objects.
     pub(super) fn clean_up_system(&self) -> Vec<Operation> {
         let system = Arc::clone(&self.system);
         let mut operations = Vec::new();
@@ -162,7 +164,7 @@ impl Planner<'_> {
             .collect()
     }
 
-    /// Once each, and only those that there are.
+    /// Each role once, and only roles that exist.
     fn roles_to_delete(&self) -> Vec<&str> {
         let mut roles: Vec<&str> = Vec::new();
         for delta in self.wanted.deltas("delete_role") {
@@ -173,7 +175,7 @@ impl Planner<'_> {
         roles
     }
 
-    /// Whether a role owns or holds anything there; `None` is what belongs to no database.
+    /// Whether a role owns or holds anything in a database; `None` stands for shared objects.
     fn holds(&self, role: &str, database: Option<&str>) -> bool {
         let mut dependencies = self.state.dependencies.iter();
         dependencies.any(|held| held.role == role && held.database.as_deref() == database)
@@ -195,7 +197,7 @@ impl Planner<'_> {
         })
     }
 
-    /// Postgres will refuse to drop such a role, and say why in its own words.
+    /// Remarks on roles that Postgres will refuse to drop.
     fn remark_on_unreachable_dependencies(&mut self, stage: &Stage) {
         let mut remarks = Vec::new();
         for role in self.roles_to_delete() {
@@ -207,7 +209,7 @@ impl Planner<'_> {
                     let database = shown(database);
                     remarks.push(format!(
                         "role {role:?} owns something or holds privileges in database {database:?}, \
-                         which the spec does not list or nobody can connect to"
+                         which the spec does not list or which does not accept connections"
                     ));
                 }
             }

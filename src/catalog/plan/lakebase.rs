@@ -1,6 +1,6 @@
-//! What Lakebase mode adds to an apply (05 §22): roles of the platform, the extension
-//! `databricks_auth`, what the monitor's role may do. Names are qualified throughout, so that it works
-//! on a running compute as well.
+//! Operations that Lakebase mode adds to an apply (05 §22): roles of the platform, the extension
+//! `databricks_auth`, privileges of the monitor's role. All names are qualified, so that the
+//! operations work on a running compute as well.
 
 use super::super::snapshot::StoredPassword;
 use super::super::trust::{Use, trusted_table};
@@ -8,18 +8,18 @@ use super::{Action, CatalogStep, ObjectKind, Operation, Planner};
 use crate::sql::quote::{dollar_quoted, identifier, literal};
 
 const MONITOR: &str = "databricks_monitor";
-/// What `sql/lakebase.sql` looks for.
+/// `statement_timeout` of the monitor's role; `sql/lakebase.sql` has the same value.
 const MONITOR_TIMEOUT: &str = "60s";
 
-/// Roles of the platform, and what they are besides logins.
+/// Roles of the platform, with their attributes besides LOGIN.
 const ROLES: [(&str, &str); 3] = [
     (MONITOR, " IN ROLE pg_monitor"),
     ("databricks_control_plane", " SUPERUSER"),
     ("databricks_gateway", ""),
 ];
 
-/// What the monitor's role holds on what, in order; `sql/lakebase.sql` looks for the same names. The
-/// last two belong to the extension `neon`.
+/// Privileges of the monitor's role, in order, with their objects; `sql/lakebase.sql` looks for
+/// the same names. The last two belong to the extension `neon`.
 const GRANTS: [(ObjectKind, &str, &str); 5] = [
     (ObjectKind::Schema, "neon", "USAGE ON SCHEMA neon"),
     (
@@ -36,11 +36,11 @@ const GRANTS: [(ObjectKind, &str, &str); 5] = [
     ),
 ];
 
-/// Tells by writing whether the compute can write.
+/// A function that writes, to check whether the compute can write.
 const WRITE_CHECK: &str = "public.health_check_write_succeeds()";
 const WRITE_CHECK_BODY: &str = include_str!("../sql/health_check_write_succeeds.sql");
 
-/// The text of [`WRITE_CHECK`]. Superusers may call it, so it looks whose table it writes to.
+/// The body of [`WRITE_CHECK`]. Superusers may call it, so it checks the owner of its table first.
 pub(super) fn write_check_body() -> String {
     let trust = trusted_table("public", "health_check", Use::Write);
     WRITE_CHECK_BODY.replace("@TRUST@", &trust)
@@ -51,7 +51,7 @@ impl Planner<'_> {
         self.state.lakebase.is_some()
     }
 
-    /// After phase 2.
+    /// Operations after phase 2.
     pub(super) fn lakebase_roles(&mut self) -> Vec<Operation> {
         let Some(lakebase) = self.state.lakebase.clone() else { return Vec::new() };
         let mut operations = Vec::new();
@@ -83,7 +83,7 @@ impl Planner<'_> {
         operations
     }
 
-    /// After phase 11. Made anew each time, whatever version is there.
+    /// Operations after phase 11. The extension is created anew each time, whatever its version.
     pub(super) fn databricks_auth(&mut self) -> Vec<Operation> {
         const AUTH: &str = "databricks_auth";
         let Some(lakebase) = &self.state.lakebase else { return Vec::new() };
@@ -104,7 +104,7 @@ impl Planner<'_> {
         .into()
     }
 
-    /// After phase 13.
+    /// Operations after phase 13.
     pub(super) fn monitor_privileges(&mut self) -> Vec<Operation> {
         let Some(lakebase) = &self.state.lakebase else { return Vec::new() };
         let phase = CatalogStep::MonitorPrivileges;

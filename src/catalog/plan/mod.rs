@@ -1,13 +1,13 @@
-//! What has to be done so that the catalog says what the spec says (05 §6, §7). Pure.
+//! Computes the operations that bring the catalog to what the spec says (05 §6, §7). Pure.
 //!
-//! [`plan_cluster`] compares the spec with the [`ClusterState`] and simulates each change on it, so
-//! that later phases decide by what earlier ones will have done. What depends on the inside of a
-//! database is left open as a [`Look`], unless `outline` can tell from without that all is well there:
-//! the database is looked at when its turn comes, and [`plan_database`] says what is missing there.
-//! Both write only what differs, so a second apply of the same spec writes nothing.
+//! [`plan_cluster`] compares the spec with the [`ClusterState`] and simulates each change on it,
+//! so that later phases see the effects of earlier ones. Work that depends on the inside of a
+//! database becomes a [`Look`], unless the outline shows that the database needs no changes: the
+//! execution reads the database in its turn, and [`plan_database`] returns the missing operations.
+//! Both functions plan only differences, so a second apply of the same spec writes nothing.
 //!
-//! The order of effects is in the [`Stage`]s: one begins when the one before it is done, and the
-//! [`Chain`]s of one run at the same time.
+//! [`Stage`]s give the order of effects: each begins when the one before it is done. The
+//! [`Chain`]s of one stage run at the same time.
 
 mod databases;
 mod inside;
@@ -33,16 +33,16 @@ pub use permissions::Permissions;
 pub use refuse::PlanError;
 pub use wanted::Wanted;
 
-/// What one session does in one database, in order.
+/// The operations of one session in one database, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
     /// The session's database.
     pub database: Arc<str>,
-    /// Known from the snapshot.
+    /// Operations that the snapshot is enough to plan.
     pub first: Vec<Operation>,
-    /// What the database itself has to tell before the rest is known.
+    /// Read the inside of the database, and add the operations it needs.
     pub look: Option<Look>,
-    /// After what the look asks for.
+    /// Operations after those of the look.
     pub then: Vec<Operation>,
 }
 
@@ -60,31 +60,30 @@ impl Chain {
 /// Chains that may run at the same time.
 pub type Stage = Vec<Chain>;
 
-/// All that is to be done.
+/// The operations of one apply.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterPlan {
-    /// One after the other; an error ends the apply with its stage.
+    /// Run one after the other; an error ends the apply with its stage.
     pub stages: Vec<Stage>,
-    /// What [`plan_database`] needs to know.
+    /// Input of [`plan_database`].
     pub permissions: Permissions,
-    /// Objects of the spec that are as they should be.
+    /// Objects of the spec that need no change.
     pub unchanged: Vec<Object>,
-    /// What is left out because the server cannot do it, as sentences.
+    /// Parts of the spec that the server cannot do and the plan omits, as sentences.
     pub notes: Vec<String>,
-    /// What is done, or not done, as documented but looks like a mistake, as sentences.
+    /// Documented behaviour that looks like a mistake in the spec, as sentences.
     pub remarks: Vec<String>,
 }
 
 impl ClusterPlan {
-    /// The operations that the snapshot alone asks for, in order.
+    /// The operations of the plan in order, without those of looks.
     pub fn operations(&self) -> impl Iterator<Item = &Operation> {
         let chains = self.stages.iter().flatten();
         chains.flat_map(|chain| chain.first.iter().chain(&chain.then))
     }
 }
 
-/// Compares spec and cluster. An error means that the spec cannot be applied as it is; nothing was
-/// changed then.
+/// Compares spec and cluster. An error means that the spec cannot be applied; nothing was changed.
 pub fn plan_cluster(wanted: &Wanted<'_>, state: ClusterState) -> Result<ClusterPlan, PlanError> {
     refuse::check(wanted, &state)?;
     let mut planner = Planner::new(wanted, state);
@@ -108,8 +107,8 @@ pub fn plan_cluster(wanted: &Wanted<'_>, state: ClusterState) -> Result<ClusterP
     }
     stages.extend(in_order(line));
     stages.extend(planner.databases()?);
-    // Shared objects are cleaned up once, from here, so that the databases do not get into each
-    // other's way: Postgres refuses concurrent changes to one shared row (05 §19.2 item 7).
+    // The system session cleans up shared objects once: Postgres refuses concurrent changes to one
+    // shared row, so the sessions of other databases must not do it (05 §19.2 item 7).
     stages.extend(in_order(planner.clean_up_system()));
     let mut inside = planner.inside_databases();
     inside.extend(Chain::of(planner.system_objects()));
@@ -124,10 +123,10 @@ pub fn plan_cluster(wanted: &Wanted<'_>, state: ClusterState) -> Result<ClusterP
     Ok(ClusterPlan { stages, permissions, unchanged, notes, remarks })
 }
 
-/// How many names are shown, of each kind.
+/// How many names of each kind a remark shows.
 const SHOWN: usize = 10;
 
-/// One sentence about all roles and databases whose names are not UTF-8: no spec can name them.
+/// One sentence about all roles and databases whose names are not UTF-8: a spec cannot name them.
 fn foreign_names(state: &ClusterState) -> Option<String> {
     let list = |kind, mut names: Vec<&String>| {
         names.retain(|name| is_foreign(name));
@@ -145,8 +144,9 @@ fn foreign_names(state: &ClusterState) -> Option<String> {
         .then(|| format!("left alone, because their names are not UTF-8: {}", lists.join(", ")))
 }
 
-/// Operations that must follow each other: what fits into a transaction stays together, what must
-/// stand alone is as independent of its neighbours as databases are of each other.
+/// Splits operations into stages. Consecutive operations that fit into a transaction share a
+/// chain. Consecutive ones that must be sent alone do not depend on each other and get a chain
+/// each.
 fn in_order(operations: Vec<Operation>) -> Vec<Stage> {
     let mut stages: Vec<Stage> = Vec::new();
     let mut before = None;
@@ -170,14 +170,15 @@ fn in_order(operations: Vec<Operation>) -> Vec<Stage> {
 #[derive(Debug)]
 struct Planner<'a> {
     wanted: Wanted<'a>,
-    /// As it will be when everything planned so far is done.
+    /// The state after all operations planned so far.
     state: ClusterState,
     role: Arc<str>,
     system: Arc<str>,
-    /// Databases that there are before the apply: the name that each will have when everything
-    /// planned so far is done, and the one that it has now.
+    /// Databases that exist before the apply, by the name after all operations planned so far,
+    /// with the current name.
     before: HashMap<String, String>,
-    /// Inherited subscriptions that are to be dropped; none when that is over or not wanted.
+    /// Inherited subscriptions to drop; none when they were dropped already, or the spec does not
+    /// ask for it.
     inherited: Option<Vec<u32>>,
     unchanged: Vec<Object>,
     notes: Vec<String>,
@@ -202,7 +203,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// An operation in the system database.
+    /// Builds an operation in the system database.
     fn op(
         &self,
         phase: CatalogStep,

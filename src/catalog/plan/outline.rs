@@ -1,38 +1,39 @@
-//! Which databases need not be looked into (05 §7.9b).
+//! Decides which databases need no session (05 §7.9b).
 //!
-//! Of what an unchanged apply does, opening a session in every database takes nearly all the time.
-//! What it would find there leaves traces in a catalog that all databases share, and these come with
-//! the snapshot as an [`Outline`]. Invariant: where they leave any doubt, except as below, the database
-//! is looked into.
+//! In an unchanged apply, opening a session in every database takes nearly all the time. The state
+//! inside a database leaves traces in a catalog that all databases share, and the snapshot reads
+//! them as an [`Outline`]. Invariant: where the outline leaves any doubt, except as below, the
+//! apply opens a session in the database.
 //!
-//! Our default privileges are two rows, made in one transaction, together with the change of the
-//! owner of `public`. They go when that schema goes, and when somebody drops what the privileged
-//! role holds; nobody but a superuser can change them. So as long as there are two of them, they are
-//! those. They stay with a schema that is given another name, so a schema that somebody made, which
-//! may be called `public` by now, is looked at.
+//! Our default privileges are two rows, written in one transaction with the change of the owner of
+//! `public`. They disappear with that schema, and when a user drops what the privileged role
+//! holds; only a superuser can change them. So as long as there are two such rows, they are ours.
+//! They stay with a schema that is renamed, so a database with a schema that `initdb` did not
+//! make, which may be called `public` by now, is looked into.
 //!
-//! What is not seen: what a superuser does by hand to these rows or to the owner of `public`; what
-//! the two rows grant, where older software may have made them without the grant option, or without
-//! MAINTAIN, which there is from 17 on; and what a user does in the name of a role that `initdb` made.
-//! That may be default privileges `FOR ROLE pg_monitor` in place of ours after dropping them, or a
-//! schema in place of `public` after renaming that, if it was made with `AUTHORIZATION
-//! pg_database_owner` or given away with `ALTER SCHEMA … OWNER TO pg_database_owner`.
+//! An outline does not show: what a superuser changes by hand in these rows or in the owner of
+//! `public`; which privileges the two rows grant, where older software may have made them without
+//! the grant option, or without MAINTAIN, which exists from 17 on; and what a user does in the
+//! name of a role that `initdb` made. Such a user can replace our default privileges by others
+//! `FOR ROLE pg_monitor`, or rename `public` and replace it by a schema that was made with
+//! `AUTHORIZATION pg_database_owner` or given away with `ALTER SCHEMA … OWNER TO
+//! pg_database_owner`.
 
 use super::super::snapshot::Outline;
 use super::permissions::{ADMINS, Permissions};
 
-/// On tables, and on sequences.
+/// Rows of our default privileges: one for tables, one for sequences.
 const DEFAULTS: usize = 2;
-/// Since then `public` belongs to `pg_database_owner`, which leaves no trace.
+/// From this version on `public` belongs to `pg_database_owner`, which leaves no trace.
 const PREDEFINED_OWNER: u32 = 15;
 
-/// Whether [`super::plan_database`] would ask for nothing.
+/// Whether [`super::plan_database`] would return no operations.
 pub(super) fn is_settled(outline: &Outline, permissions: &Permissions) -> bool {
     let owner_stays = match outline.public_owner.as_deref() {
         Some(owner) => !ADMINS.contains(&owner),
         None => permissions.major >= PREDEFINED_OWNER,
     };
-    // That `web_access` holds something is to be seen, but not what.
+    // The outline shows that `web_access` holds privileges, but not which.
     outline.defaults == DEFAULTS && !outline.more_schemas && owner_stays && !permissions.web_access
 }
 
@@ -75,9 +76,12 @@ mod tests {
                 assert!(!is_settled(&outline, &permissions(major)), "{major}: {why}");
             }
             let web = Permissions { web_access: true, ..permissions(major) };
-            assert!(!is_settled(&settled(), &web), "{major}: what it holds is not to be seen");
+            assert!(
+                !is_settled(&settled(), &web),
+                "{major}: the outline does not show what it holds"
+            );
         }
-        let nobody = Outline { public_owner: None, ..settled(14) };
-        assert!(!is_settled(&nobody, &permissions(14)), "still the superuser's");
+        let unowned = Outline { public_owner: None, ..settled(14) };
+        assert!(!is_settled(&unowned, &permissions(14)), "still the superuser's");
     }
 }

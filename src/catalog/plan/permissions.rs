@@ -1,16 +1,16 @@
-//! What a plan takes as given inside every database.
+//! Facts that a plan uses inside every database.
 
 use std::sync::Arc;
 
-/// Owners that the schema `public` has because nobody has given it to anybody.
+/// Owners of a schema `public` that was never given to another role.
 pub(super) const ADMINS: [&str; 2] = ["cloud_admin", "zenith_admin"];
 
-/// What all databases have in common.
+/// Facts that are the same for all databases.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Permissions {
-    /// Gets the default privileges.
+    /// The role that gets the default privileges.
     pub privileged_role: String,
-    /// Whose objects they are about.
+    /// The role whose future objects they apply to.
     pub session_role: Arc<str>,
     /// Major version of the server.
     pub major: u32,

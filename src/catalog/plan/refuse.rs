@@ -1,4 +1,4 @@
-//! What no apply can make of a spec, found out before anything is changed.
+//! Checks, before anything is changed, for specs that cannot be applied.
 
 use thiserror::Error;
 
@@ -7,13 +7,13 @@ use super::super::snapshot::ClusterState;
 use super::wanted::Wanted;
 use crate::spec::wire::PgOption;
 
-/// Longer names are cut by Postgres, and the next apply would try to create them again (05 W17).
+/// Postgres truncates longer names, and the next apply would try to create them again (05 W17).
 const MAX_NAME_BYTES: usize = 63;
 
 /// Why a spec cannot be applied. Nothing was changed.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum PlanError {
-    /// Postgres would cut it.
+    /// Postgres would truncate the name.
     #[error("the name of {kind} {name:?} has {} bytes, Postgres allows {MAX_NAME_BYTES}", name.len())]
     NameTooLong {
         /// Role or database.
@@ -21,79 +21,81 @@ pub enum PlanError {
         /// The whole name.
         name: String,
     },
-    /// Empty, or with a byte 0.
+    /// The name is empty, or contains a byte 0.
     #[error(
         "{name:?} cannot be the name of a {kind}: a name has at least one character, and none of them is 0"
     )]
     NoName {
         /// Role or database.
         kind: &'static str,
-        /// As it came.
+        /// The name in the spec.
         name: String,
     },
-    /// A rename to nowhere.
+    /// A rename without a new name.
     #[error("delta operation {action} of {name:?} has no new_name")]
     NoNewName {
         /// `rename_role` or `rename_db`.
         action: String,
-        /// What is to be renamed.
+        /// The object to rename.
         name: String,
     },
-    /// A rename onto a name that is taken (05 §7.6). The advice is not to delete that one: in a list
-    /// that is applied again, the name would be that of the database that was renamed.
+    /// A rename onto a name that is taken (05 §7.6). The error does not advise to delete the other
+    /// database: in a list that is applied again, its name would be that of the renamed database.
     #[error(
         "could not rename database {name:?} to {new_name:?}: there is a database of that name, \
          and the spec lists neither. Rename that one earlier in delta_operations to move it out of the \
          way, or leave this rename out"
     )]
     NameTaken {
-        /// What is to be renamed.
+        /// The database to rename.
         name: String,
-        /// The name that it is to have.
+        /// Its new name.
         new_name: String,
     },
-    /// Postgres never lets go of the database of a session.
+    /// The operation names the database of our own session, which Postgres can neither drop nor
+    /// rename.
     #[error("delta operation {action} names {name:?}, the database that --connstr is connected to")]
     SystemDatabase {
         /// `delete_db` or `rename_db`.
         action: String,
-        /// Its name.
+        /// Name of the database.
         name: String,
     },
-    /// Postgres would refuse it too, but only after everything that the role owns was dropped.
+    /// Postgres would refuse this too, but only after everything that the role owns was dropped.
     #[error("delta operation delete_role names {0:?}, the role that all this is done as")]
     OwnRole(String),
-    /// An option that would end the statement it is written into.
+    /// An option that would end the statement that contains it.
     #[error(
         "option {name:?} of {kind} {owner:?} is not one piece of SQL: quotes must be closed, and semicolons, comments, dollar signs and backslashes are not allowed outside values of vartype string"
     )]
     BadOption {
         /// Role or database.
         kind: &'static str,
-        /// Whose option it is.
+        /// The object of the option.
         owner: String,
         /// Name of the option; its value may be a secret.
         name: String,
     },
-    /// What inherited subscriptions are remembered in would be a tenant's.
+    /// The schema `neon`, which would hold the list of inherited subscriptions, belongs to a
+    /// tenant.
     #[error(
         "drop_subscriptions_before_start needs the schema \"neon\", which belongs to role {0:?}, not to a \
          superuser: rename or drop that schema"
     )]
     NeonSchemaOfOthers(String),
-    /// The owner of a database is neither there nor in the spec.
+    /// The owner of a database neither exists nor is in the spec.
     #[error(
         "could not make role {owner:?} the owner of database {database:?}: role \"{owner}\" does not exist, and the spec does not list it"
     )]
     NoSuchOwner {
         /// The database.
         database: String,
-        /// The role.
+        /// The missing role.
         owner: String,
     },
 }
 
-/// Looks at every name and option of the spec.
+/// Checks every name and option of the spec.
 pub(super) fn check(wanted: &Wanted<'_>, state: &ClusterState) -> Result<(), PlanError> {
     if let Some(owner) = &state.neon_schema_of_others
         && wanted.spec.drop_subscriptions_before_start
@@ -146,8 +148,8 @@ fn check_name(kind: &'static str, name: &str) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// Names and values are written as they come (02 §8.4), which is no reason to let them end the
-/// statement (05 weakness 7).
+/// Names and values are written unchanged (02 §8.4), but they must not end the statement (05
+/// weakness 7).
 fn check_options(
     kind: &'static str,
     owner: &str,

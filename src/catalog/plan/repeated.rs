@@ -1,13 +1,13 @@
 //! Delta operations on databases in a list that is applied again (05 §6, §7.6).
 //!
 //! A list stays in the spec after it was applied. By then a name in it may be that of another
-//! database: after `delete_db b` and a rename of `a` to `b`, the database `b` is the one that was
-//! called `a`, and must not be deleted. Invariant: in a list whose renames all find their databases
-//! nothing counts as overtaken, so a first run does what the list says.
+//! database: after `delete_db b` and a rename of `a` to `b`, the database `b` is the former `a`,
+//! and must not be deleted. Invariant: in a list whose renames all find their databases no
+//! operation counts as overtaken, so a first run does what the list says.
 //!
-//! Names do not tell everything. If there never was an `a`, the `b` of the example stays, too: that is
-//! the mistake which loses nothing. And a list that gives a name away and takes it back, such as one
-//! that swaps two names, finds after a run what it found before, and does it again; so does the
+//! Names do not tell everything. If there never was an `a`, the `b` of the example stays, too:
+//! that mistake loses no data. A list that gives a name away and takes it back, such as one that
+//! swaps two names, finds the same names after a run as before it, and runs again; so does the
 //! example when there is a new `a`.
 
 use std::collections::HashSet;
@@ -16,18 +16,19 @@ use super::Planner;
 use crate::spec::wire::DeltaOperation;
 
 impl Planner<'_> {
-    /// For each delta operation: whether an earlier run of the list has given the name in it to
-    /// another database, by a later rename.
+    /// For each delta operation: whether an earlier run of the list has given its name to another
+    /// database, by a later rename.
     pub(super) fn overtaken(&self) -> Vec<bool> {
-        // Those that an interrupted DROP DATABASE left are gone when the turn of the list comes.
+        // The list runs after phase 3, which drops the databases that an interrupted DROP DATABASE
+        // left.
         let there = self.state.databases.iter().filter(|(_, database)| !database.invalid);
         overtaken(self.wanted.all_deltas(), &there.map(|(name, _)| name.as_str()).collect())
     }
 }
 
 fn overtaken(deltas: &[DeltaOperation], there: &HashSet<&str>) -> Vec<bool> {
-    // Names that may be taken when the turn of an operation comes. None is ever taken out: a name
-    // that the list itself makes free was not free before.
+    // Names that may be taken when an operation runs. None is ever removed: a name that the list
+    // itself makes free was not free before.
     let mut possible = there.clone();
     let may_find: Vec<bool> = deltas
         .iter()
@@ -37,8 +38,8 @@ fn overtaken(deltas: &[DeltaOperation], there: &HashSet<&str>) -> Vec<bool> {
             found
         })
         .collect();
-    // From the end, because a name may be given on: of `b` to `c`, then `a` to `b`, the first one
-    // was done if the second one was, although there is a `b`.
+    // From the end, because a name may be passed on: of `b` to `c`, then `a` to `b`, the first was
+    // done if the second was, although there is a `b`.
     let mut given = HashSet::new();
     let mut overtaken: Vec<bool> = deltas
         .iter()
@@ -63,7 +64,7 @@ fn new_name(delta: &DeltaOperation) -> Option<&str> {
 mod tests {
     use super::*;
 
-    /// `-b` deletes, `a>b` renames; answers with the operations that are overtaken.
+    /// `-b` deletes, `a>b` renames. Returns the operations that are overtaken.
     fn of(list: &str, there: &str) -> String {
         let operations: Vec<&str> = list.split_whitespace().collect();
         let deltas: Vec<DeltaOperation> = operations
@@ -102,11 +103,11 @@ mod tests {
             ("a>b -b", "b"),
             ("b>c a>b", "a b"),
             ("c>d b>c a>b", "a b c"),
-            // The list makes the name that it takes afterwards.
+            // The list frees the name that it takes afterwards.
             ("-b x>a a>b", "x b"),
             ("-b -a a>b", "a b"),
             ("a>x -b a>b", "a b"),
-            // Nothing has that name, so nothing was given it.
+            // No database has that name, so none was given it.
             ("z>b b>c a>b", "z c"),
         ] {
             assert_eq!(of(list, there), "", "{list} on {there}");

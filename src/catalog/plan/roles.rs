@@ -14,7 +14,7 @@ use crate::sql::quote::identifier;
 const ROLE: ObjectKind = ObjectKind::Role;
 
 impl Planner<'_> {
-    /// Phase 2. An existing one is left to the migrations.
+    /// Phase 2. An existing role is left to the migrations.
     pub(super) fn privileged_role(&mut self) -> Vec<Operation> {
         let name = self.wanted.privileged_role;
         if self.state.roles.contains_key(name) {
@@ -32,11 +32,11 @@ impl Planner<'_> {
         vec![self.op(CatalogStep::PrivilegedRole, Action::Create, (ROLE, name), reason, sql)]
     }
 
-    /// Phase 4. A second run finds the old name gone and the new one there: it was done.
+    /// Phase 4. If only the new name exists, an earlier run has done the rename.
     pub(super) fn rename_roles(&mut self) -> Vec<Operation> {
         let mut operations = Vec::new();
         for delta in self.wanted.deltas("rename_role") {
-            // Checked before.
+            // `refuse` has checked this before.
             let (old, Some(new)) = (&delta.name, &delta.new_name) else { continue };
             let is_there = |name| self.state.roles.contains_key(name);
             if old == new || (!is_there(old) && is_there(new)) {
@@ -45,7 +45,7 @@ impl Planner<'_> {
                 self.remarks
                     .push(format!("role {old:?} is not there and so not renamed to {new:?}"));
             } else if is_there(new) {
-                // Not refused, unlike that of a database (05 §7.4).
+                // Not an error, unlike a taken name of a database (05 §7.4).
                 self.remarks.push(format!(
                     "role {old:?} is not renamed to {new:?}: there is a role of that name"
                 ));
@@ -86,22 +86,22 @@ impl Planner<'_> {
         operations
     }
 
-    /// Roles that the local proxy hands out: they are created with no rights at all.
+    /// Roles that the local proxy hands out are created without any rights.
     fn jwt_roles(&self) -> HashSet<String> {
         let config = self.wanted.spec.local_proxy_config.as_ref();
         let jwks = config.and_then(|config| config.jwks.as_deref()).unwrap_or_default();
         jwks.iter().flat_map(|jwks| jwks.role_names.iter().cloned()).collect()
     }
 
-    /// A role that exists gets no attributes beyond the spec's options: users create roles too,
-    /// and none of them may gain rights here.
+    /// An existing role gets no attributes beyond the spec's options: users create roles too, and
+    /// such a role must not gain rights here.
     fn role(&mut self, role: &Role, jwt: bool) -> Option<Operation> {
         let name = role.name.as_str();
         let (options, quoted) = (role_options(role), identifier(name));
-        // Also where there is nothing to do: the spec stays wrong.
+        // The remark is made even where the role needs no change: the spec is still wrong.
         self.remarks.extend(remark(role));
         let (action, reason, sql) = match self.state.roles.get(name) {
-            // Texts as they are stored, so that an MD5 role equals itself (02 W10).
+            // Compares the stored texts, so that an MD5 role equals itself (02 W10).
             Some(StoredPassword::Known(stored)) if is_stored(stored.as_ref(), role) => {
                 self.unchanged(ROLE, name);
                 return None;
@@ -132,8 +132,8 @@ impl Planner<'_> {
         Some(self.op(CatalogStep::Roles, action, (ROLE, name), reason, sql))
     }
 
-    /// Phase 13. Whatever is left of a role in a database that is not ours to touch makes Postgres
-    /// refuse, and its answer names the database.
+    /// Phase 13. If the role still owns or holds something in a database that the apply must not
+    /// touch, Postgres refuses, and its answer names the database.
     pub(super) fn drop_roles(&mut self) -> Vec<Operation> {
         let mut operations = Vec::new();
         for delta in self.wanted.deltas("delete_role") {

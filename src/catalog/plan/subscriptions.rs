@@ -1,9 +1,9 @@
-//! Logical replication subscriptions: of databases that go away, and those that a timeline
-//! inherited, dropped exactly once (05 §7.1, §7.9c, §7.14, §12).
+//! Drops logical replication subscriptions: those of deleted databases, and, exactly once, those
+//! that a timeline inherited (05 §7.1, §7.9c, §7.14, §12).
 //!
-//! Which ones are inherited is written down before the first is dropped, and forgotten when the
-//! timeline is marked. A run that ends in between is finished by the next one, which drops what is
-//! on the list and nothing else: what users made meanwhile is theirs.
+//! The inherited subscriptions are listed in a table before the first is dropped, and the list is
+//! deleted when the timeline is marked. The next run finishes an interrupted one: it drops only
+//! the subscriptions on the list, and none that users have created since.
 
 use super::super::snapshot::DatabaseRow;
 use super::super::trust::{Use, trusted_table};
@@ -15,7 +15,7 @@ use crate::sql::shown;
 const DROP: &str = include_str!("../sql/drop_subscriptions.sql");
 
 impl Planner<'_> {
-    /// Before anything is dropped.
+    /// Lists the inherited subscriptions before anything is dropped.
     pub(super) fn remember_subscriptions(&mut self) -> Vec<Operation> {
         if !self.wanted.spec.drop_subscriptions_before_start || self.state.subscriptions_done {
             return Vec::new();
@@ -52,7 +52,7 @@ impl Planner<'_> {
         operations
     }
 
-    /// Phase 1. Postgres drops no database with subscriptions in it.
+    /// Phase 1. Postgres refuses to drop a database that has subscriptions.
     pub(super) fn pre_drop(&mut self, overtaken: &[bool]) -> Stage {
         let mut stage = Stage::new();
         for (delta, &overtaken) in self.wanted.all_deltas().iter().zip(overtaken) {
@@ -77,7 +77,8 @@ impl Planner<'_> {
                 stage.extend(Chain::of(vec![drop]));
             } else {
                 self.remarks.push(format!(
-                    "subscriptions of database {name:?} cannot be dropped: nobody can connect to it"
+                    "subscriptions of database {name:?} cannot be dropped: it does not accept \
+                     connections"
                 ));
             }
         }
@@ -126,7 +127,7 @@ impl Planner<'_> {
         Operation { database: database.into(), ..drop }
     }
 
-    /// Phase 14, when none is left.
+    /// Phase 14, when all inherited subscriptions are dropped.
     pub(super) fn record_subscriptions(&mut self) -> Vec<Operation> {
         if self.inherited.is_none() {
             return Vec::new();
@@ -139,8 +140,8 @@ impl Planner<'_> {
         if !out_of_reach.is_empty() {
             let out_of_reach: Vec<&str> = out_of_reach.iter().map(|name| shown(name)).collect();
             self.remarks.push(format!(
-                "inherited subscriptions are left in {out_of_reach:?}: nobody can connect there; \
-                 the next apply tries again"
+                "inherited subscriptions are left in {out_of_reach:?}, which do not accept \
+                 connections; the next apply tries again"
             ));
             return Vec::new();
         }

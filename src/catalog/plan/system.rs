@@ -7,11 +7,11 @@ use crate::spec::wire::AuditLogLevel;
 use crate::sql::quote::identifier;
 
 const NEON: &str = "neon";
-/// The table with its row, in one statement: what a tenant has put there is not written to.
+/// Creates the table with its row in one statement, which never writes to a table of a tenant.
 const CREATE_HEALTH_CHECK: &str = include_str!("../sql/create_health_check.sql");
 
 impl Planner<'_> {
-    /// Phases 8, 10, 11 and 12. They depend on nothing in other databases.
+    /// Phases 8, 10, 11 and 12. They do not depend on other databases.
     pub(super) fn system_objects(&mut self) -> Vec<Operation> {
         let mut operations = self.neon_schema();
         operations.extend(self.statement_statistics());
@@ -39,7 +39,8 @@ impl Planner<'_> {
         vec![self.op(CatalogStep::NeonSchema, Action::Create, schema, "not there", sql)]
     }
 
-    /// Phase 10. Only the settings of the list count, and any text with the name in it.
+    /// Phase 10. The setting must be in the list of settings; any text that contains the name
+    /// counts.
     fn statement_statistics(&self) -> Vec<Operation> {
         let libraries = self.wanted.spec.setting("shared_preload_libraries").unwrap_or_default();
         let wanted = libraries.contains("pg_stat_statements");
@@ -50,7 +51,7 @@ impl Planner<'_> {
         self.extension(CatalogStep::StatementStatistics, "pg_stat_statements", reason)
     }
 
-    /// An extension that goes into `public` and is left alone once it is there.
+    /// Creates an extension in `public`. An existing one stays as it is.
     fn extension(&self, phase: CatalogStep, name: &str, reason: &str) -> Vec<Operation> {
         if self.state.extensions.contains_key(name) {
             return Vec::new();
@@ -60,13 +61,13 @@ impl Planner<'_> {
         vec![create, self.closed_to_triggers(phase, name)]
     }
 
-    /// Default privileges reach what the script has just made.
+    /// Default privileges apply to the objects that the script has just created.
     pub(super) fn closed_to_triggers(&self, phase: CatalogStep, name: &str) -> Operation {
         let (extension, reason) = ((ObjectKind::Extension, name), "triggers of tenants stay out");
         self.op(phase, Action::Protect, extension, reason, close_triggers(name))
     }
 
-    /// Phase 11. A server that does not know the extension goes without.
+    /// Phase 11. Skipped where the server does not offer the extension.
     fn neon_extension(&mut self) -> Vec<Operation> {
         let Some(default) = self.state.neon_default_version.clone() else {
             self.notes
@@ -113,7 +114,7 @@ impl Planner<'_> {
         vec![self.op(phase, Action::Create, table, "not there", create)]
     }
 
-    /// Phases 15 to 17, last, so that this very apply is audited.
+    /// Phases 15 to 17, last, so that this apply itself is audited.
     pub(super) fn audit(&self) -> Vec<Operation> {
         let level = self.wanted.spec.audit_log_level;
         let reason = format!("audit_log_level is {level:?}");
@@ -128,7 +129,7 @@ impl Planner<'_> {
             operations.extend(self.extension(CatalogStep::AuditFile, "pgauditlogtofile", &reason));
         }
         if !self.state.audit_silenced {
-            // The name is fixed, whatever database the connection URL says.
+            // The name of the database is fixed, whatever the connection URL says.
             let (database, sql) = (
                 (ObjectKind::Database, "postgres"),
                 "ALTER DATABASE postgres SET pgaudit.log = 'none'".to_owned(),

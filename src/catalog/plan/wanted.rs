@@ -18,9 +18,9 @@ pub struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// What the snapshot must tell besides what it always tells.
+    /// The questions that the snapshot must answer for this spec.
     pub fn questions(&self) -> Questions<'a> {
-        // A role may be deleted by the name that it is going to have.
+        // A role may be renamed first and then deleted by its new name.
         let deltas = self.deltas("delete_role").chain(self.deltas("rename_role"));
         let inside = !self.spec.cluster.databases.is_empty();
         Questions {
@@ -30,12 +30,12 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// Of several entries of one name the last one counts.
+    /// The last of several entries with one name counts.
     pub(super) fn roles(&self) -> Vec<&'a Role> {
         last_of_each(&self.spec.cluster.roles, |role| &role.name)
     }
 
-    /// Of several entries of one name the last one counts.
+    /// The last of several entries with one name counts.
     pub(super) fn databases(&self) -> Vec<&'a Database> {
         last_of_each(&self.spec.cluster.databases, |database| &database.name)
     }

@@ -1,5 +1,6 @@
--- Default privileges of `public` reach what an extension script makes. Who may put a trigger on such a
--- table has its code run by the next script that writes to it.
+-- Tenants hold default privileges of `public` on objects that an extension script creates. A
+-- tenant that can put a trigger on such a table gets its code run by the next script that writes
+-- to it.
 DO $block$
 DECLARE
     held record;

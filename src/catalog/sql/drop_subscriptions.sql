@@ -2,7 +2,7 @@ DO $block$
 DECLARE
     name pg_catalog.text;
 BEGIN
-    -- No worker can start up meanwhile.
+    -- The lock keeps workers from starting.
     LOCK TABLE pg_catalog.pg_subscription IN ACCESS EXCLUSIVE MODE;
     FOR name IN
         SELECT s.subname

@@ -1,5 +1,6 @@
--- Rows come from the view only if it is a member of the extension and a superuser owns both. What
--- else has its name is not looked at. The cursor lives as long as the transaction of this message.
+-- Rows come from the view only if it is a member of the extension and a superuser owns both.
+-- Another object of that name is not read. The cursor lives as long as the transaction of this
+-- message.
 DO $block$
 DECLARE
     insights pg_catalog.refcursor := 'compute_ctl_insights';
@@ -24,8 +25,8 @@ BEGIN
         OPEN insights FOR SELECT NULL::pg_catalog.text WHERE false;
         RETURN;
     END IF;
-    -- Until the end of the transaction the schema and the view keep their names. A standby takes no
-    -- row locks, and has no DDL of its own.
+    -- Until the end of the transaction the schema and the view keep their names. A standby cannot
+    -- take row locks, and runs no DDL of its own.
     IF pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'off' THEN
         PERFORM FROM pg_catalog.pg_namespace n
         WHERE n.oid OPERATOR(pg_catalog.=) object.schema_id FOR KEY SHARE;

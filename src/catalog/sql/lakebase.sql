@@ -14,7 +14,7 @@ WHERE rolname OPERATOR(pg_catalog.~) '^databricks_reader_\d+$' AND NOT EXISTS (
             OPERATOR(pg_catalog.=) ANY (s.setconfig)
 )
 ORDER BY oid;
--- Of what is not there nothing is held: the functions give null for null.
+-- Objects that do not exist are not in the answer: the functions return null for null.
 SELECT 'held', held.name
 FROM pg_catalog.pg_roles r
 CROSS JOIN LATERAL (
@@ -47,7 +47,8 @@ CROSS JOIN LATERAL (
                 AND 'statement_timeout=60s' OPERATOR(pg_catalog.=) ANY (s.setconfig)))
 ) held (name, is_held)
 WHERE r.rolname OPERATOR(pg_catalog.=) 'databricks_monitor' AND held.is_held;
--- With its owner: CREATE OR REPLACE would leave the function to a tenant who made it.
+-- The owner is read as well: CREATE OR REPLACE would leave the function to a tenant that created
+-- it.
 SELECT 'function', p.prosrc, o.rolname, o.rolsuper
 FROM pg_catalog.pg_proc p
 JOIN pg_catalog.pg_roles o ON o.oid OPERATOR(pg_catalog.=) p.proowner

@@ -1,4 +1,4 @@
--- Subqueries that follow the index, once per database: the catalog has a row for each object of each
+-- Subqueries that use the index, once per database: the catalog has a row for each object of each
 -- role, and only a few of them matter here.
 SELECT 'outline', d.datname,
     (

@@ -1,5 +1,5 @@
--- Functions of a schema are called by name only where a superuser owns the schema. One that is missing
--- is the caller's to report.
+-- Functions of a schema are called by name only where a superuser owns the schema. The caller
+-- reports a missing schema.
 DO $block$
 DECLARE
     owner pg_catalog.name;

@@ -3,8 +3,8 @@ DECLARE
     me pg_catalog.text := current_user;
     held record;
 BEGIN
-    -- DROP OWNED revokes what the owners of objects granted. What others granted is in the way of
-    -- DROP ROLE too, and can only be revoked by them.
+    -- DROP OWNED revokes what the owners of objects granted. Grants of other roles also prevent
+    -- DROP ROLE, and only those roles can revoke them.
     FOR held IN
         SELECT g.rolname AS grantor, n.nspname AS schema, c.relname AS name,
             CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,

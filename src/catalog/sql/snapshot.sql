@@ -3,7 +3,7 @@ SELECT 'server',
     pg_catalog.current_setting('max_connections'),
     pg_catalog.current_database(),
     current_user,
-    -- Of a role that is not a superuser: what has our names and is not ours.
+    -- Owner of the schema `neon`, if it is not a superuser; the schema is then not ours.
     (
         SELECT o.rolname FROM pg_catalog.pg_namespace n
         JOIN pg_catalog.pg_authid o ON o.oid OPERATOR(pg_catalog.=) n.nspowner
@@ -29,8 +29,8 @@ FROM pg_catalog.pg_extension e
 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
 WHERE e.extname OPERATOR(pg_catalog.=)
     ANY (ARRAY['neon', 'pg_stat_statements', 'pgaudit', 'pgauditlogtofile']::pg_catalog.name[]);
--- The view pg_available_extensions reads the control files of all extensions, which takes longer than
--- everything else here.
+-- The view pg_available_extensions reads the control files of all extensions, which takes longer
+-- than all other queries here.
 SELECT 'available', version
 FROM (
     SELECT pg_catalog.substring(

@@ -1,5 +1,5 @@
--- The tables need not exist, and a statement that names a table that does not would be an error;
--- the statements of a block are looked at only when they are reached.
+-- The tables may be missing, and a statement that names a missing table fails. PL/pgSQL analyses
+-- the statements of a block only when it reaches them.
 DO $block$
 DECLARE
     done pg_catalog.bool := false;

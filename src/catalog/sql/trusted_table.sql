@@ -1,12 +1,12 @@
--- A statement of PL/pgSQL that goes on only with a table of a superuser that no code of others is
--- attached to, and holds it so until the end of the transaction (`trust.rs` has the rule).
+-- A PL/pgSQL statement that fails unless the table belongs to a superuser and has no code of
+-- others attached, and keeps it so until the end of the transaction (`trust.rs` has the rule).
 DECLARE
     schema_id pg_catalog.oid;
     fault pg_catalog.text;
 BEGIN
-    -- Each statement looks the name up anew. While its row is locked the schema keeps its name (a GRANT
-    -- on the schema does not wait for that), and while the table is locked it keeps its name and gets no
-    -- trigger. A standby takes no row locks, and has no DDL of its own.
+    -- Each statement looks the name up again. While its row is locked the schema keeps its name (a
+    -- GRANT on the schema does not wait for that), and while the table is locked it keeps its name
+    -- and gets no trigger. A standby cannot take row locks, and runs no DDL of its own.
     IF pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'off'
         AND pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'on'
     THEN

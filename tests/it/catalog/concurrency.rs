@@ -163,7 +163,7 @@ async fn a_database_that_vanishes_is_not_an_error() {
             drop(lock);
         };
         tokio::join!(compute.apply(&bed), drop_and_release);
-        compute.wait_for_log("database \"d1\" was dropped meanwhile").await;
+        compute.wait_for_log("database \"d1\" was dropped during the apply").await;
         compute.end().await;
         assert_nothing_left(&bed);
     })

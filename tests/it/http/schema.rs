@@ -225,7 +225,7 @@ async fn a_broken_dump_is_not_a_whole_one() {
         let response = ask(&compute, "postgres").await;
         assert_eq!(response.status(), 200);
         drop(response);
-        compute.wait_for_log("pg_dump is given up: nobody takes the output").await;
+        compute.wait_for_log("pg_dump is given up: the client no longer takes the output").await;
 
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);

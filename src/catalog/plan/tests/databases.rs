@@ -53,7 +53,7 @@ fn an_interrupted_creation_is_finished() {
             "GRANT ALL PRIVILEGES ON DATABASE \"d\" TO \"boss\""
         ]
     );
-    // Somebody has seen to its privileges, or initdb has made it: nobody was interrupted.
+    // Its privileges were changed, or initdb made it: no creation was interrupted.
     let grants = |state: &ClusterState| sql(&spec, state).iter().any(|sql| sql.contains("GRANT"));
     state.databases.get_mut("d").unwrap().default_acl = false;
     assert!(!grants(&state));
@@ -120,7 +120,7 @@ fn with_deltas(
     })
 }
 
-/// 05 §7.6. What an earlier run of the same list has done is not refused (05 §6).
+/// 05 §7.6. A rename that an earlier run of the same list has done is not refused (05 §6).
 #[test]
 fn a_rename_onto_a_name_that_is_taken() {
     let a_to_b = json!([rename("a", "b")]);
@@ -128,7 +128,7 @@ fn a_rename_onto_a_name_that_is_taken() {
     for part in ["rename database \"a\" to \"b\"", "there is a database of that name", "Rename"] {
         assert!(error.contains(part), "{error}");
     }
-    // To delete it would delete the renamed one when the list is applied again.
+    // Deleting it would delete the renamed database when the list is applied again.
     assert!(!error.to_lowercase().contains("delete"), "{error}");
     // Too late in the list.
     assert!(with_deltas(&[], &["a", "b"], &json!([rename("a", "b"), delete("b")])).is_err());
@@ -139,7 +139,7 @@ fn a_rename_onto_a_name_that_is_taken() {
     // Done before.
     assert_eq!(with_deltas(&["b"], &["b"], &a_to_b), nothing);
     assert_eq!(with_deltas(&[], &["a"], &json!([rename("a", "a")])), nothing);
-    // The old name was taken anew after the rename: because the spec lists it, or by a user.
+    // The old name was taken again after the rename: because the spec lists it, or by a user.
     for listed in [&["a", "b"][..], &["a"], &["b"]] {
         let (writes, remarks) = with_deltas(listed, &["a", "b"], &a_to_b).unwrap();
         assert!(!writes.iter().any(|write| write.contains("rename")), "{writes:?}");
@@ -159,7 +159,7 @@ fn a_chain_of_renames_that_is_applied_again() {
     }
 }
 
-/// The database that has the name of the deleted one by now is another one.
+/// By now, another database has the name of the deleted one.
 #[test]
 fn a_list_that_deletes_and_renames_is_applied_again() {
     let list = json!([delete("b"), rename("a", "b")]);
@@ -212,7 +212,7 @@ fn what_interrupted_drops_left_goes_first() {
 }
 
 #[test]
-fn nothing_is_done_inside_a_database_that_lets_nobody_in() {
+fn nothing_is_done_inside_a_database_without_connections() {
     let spec = spec(json!({"databases": [{"name": "d", "owner": "boss"}]}));
     let mut state = cluster(&[], &[("d", "ann")]);
     state.databases.get_mut("d").unwrap().restricted = true;
@@ -252,14 +252,14 @@ fn inherited_subscriptions_are_dropped_once() {
     assert!(drops[0].sql.expose().contains("ARRAY[100]::pg_catalog.oid[]"));
     assert_eq!(&*drops[1].database, "unlisted");
 
-    // Interrupted: only what was written down, even though there are others now.
+    // Interrupted: only the listed subscriptions are dropped, although there are others now.
     state.subscriptions_todo = Some(vec![101]);
     let plan = planned(&spec, &state);
     assert_eq!(phases(&plan), [inside, record]);
     let drops = plan.operations().filter(|op| op.action == Action::DropSubscriptions);
     assert_eq!(drops.map(|op| &*op.database).collect::<Vec<_>>(), ["unlisted"]);
 
-    // One out of reach: not marked, and the others are not dropped again.
+    // A database does not accept connections: no mark, and the others are not dropped again.
     state.subscriptions_todo = Some(vec![101]);
     state.databases.get_mut("unlisted").unwrap().restricted = true;
     let plan = planned(&spec, &state);
@@ -315,7 +315,7 @@ fn inside_a_database() {
     assert!(sql(&new, &done).is_empty());
 }
 
-/// No spec can name them, and nothing is done about them; they are named once.
+/// A spec cannot name them, so nothing is done about them; one remark names them.
 #[test]
 fn names_that_are_not_utf8_are_left_alone() {
     let odd = |text: &str| format!("{text}\u{fffd}\0{}", "ff".repeat(text.len()));

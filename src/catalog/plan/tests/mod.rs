@@ -34,7 +34,7 @@ fn spec(members: Value) -> ComputeSpec {
     serde_json::from_value(document).unwrap()
 }
 
-/// A cluster in which the program has nothing left to do, with these besides.
+/// A cluster in which the program has nothing left to do, with these roles and databases added.
 fn cluster(roles: &[(&str, Option<&str>)], databases: &[(&str, &str)]) -> ClusterState {
     let known = |text: Option<&str>| StoredPassword::Known(text.map(|t| Secret::new(t.to_owned())));
     let row = |owner: &str| DatabaseRow { owner: Some(owner.to_owned()), ..DatabaseRow::default() };

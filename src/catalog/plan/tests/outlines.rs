@@ -2,12 +2,12 @@
 
 use super::*;
 
-/// An apply was there before.
+/// The outline of a database that an earlier apply has changed.
 fn settled() -> Option<Outline> {
     Some(Outline { defaults: 2, ..Outline::default() })
 }
 
-/// Two databases of `ann`, in which all is well.
+/// Two databases of `ann` that need no changes.
 fn two() -> ClusterState {
     let mut state = cluster(&[("ann", None), ("bob", None)], &[("a", "ann"), ("b", "ann")]);
     for name in ["a", "b"] {
@@ -27,7 +27,7 @@ fn spec_of_two(delta_operations: Value) -> ComputeSpec {
 fn opened(spec: &ComputeSpec, state: &ClusterState) -> Vec<String> {
     let plan = planned(spec, state);
     let chains = plan.stages.iter().flatten().filter(|chain| &*chain.database != "postgres");
-    assert!(chains.clone().all(|chain| chain.look.is_some()), "in for a penny, in for a pound");
+    assert!(chains.clone().all(|chain| chain.look.is_some()), "each opened database is looked into");
     let mut names: Vec<String> = chains.map(|chain| chain.database.to_string()).collect();
     names.sort_unstable();
     names
@@ -92,7 +92,7 @@ fn other_work_takes_a_session_anyway() {
     state.dependencies = vec![holds("bob", "b"), holds("ann", "a")];
     let delete = json!([{"action": "delete_role", "name": "bob"}]);
     assert_eq!(opened(&spec_of_two(delete), &state), ["b"]);
-    // What the owner of a listed database owns there is in nobody's way, and no remark.
+    // Objects of the owner of a listed database do not prevent the deletion, and cause no remark.
     let delete = spec_of_two(json!([{"action": "delete_role", "name": "ann"}]));
     assert!(opened(&delete, &state).is_empty());
     assert!(planned(&delete, &state).remarks.is_empty());

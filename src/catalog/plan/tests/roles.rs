@@ -69,7 +69,7 @@ fn roles_are_renamed_once() {
         ]
     );
     assert_eq!(plan.remarks.len(), 2, "{:?}", plan.remarks);
-    // The same again, on what that led to.
+    // The same spec on the result of the first apply.
     let after = cluster(&[("new", Some(&md5))], &[("d", "new")]);
     assert!(sql(&spec, &after).is_empty());
     let remarks = planned(&spec, &after).remarks;
@@ -102,14 +102,14 @@ fn deleted_roles_are_cleaned_up_where_they_hold_something() {
     assert_eq!((inside[0].first.len(), inside[1].first.len()), (3, 0));
     assert!(plan.remarks.iter().any(|remark| remark.contains("\"c\"")), "{:?}", plan.remarks);
 
-    // Nothing anywhere: it is just dropped. Listed as an owner: not in that database.
+    // No dependency: the role is just dropped.
     state.dependencies.clear();
     assert_eq!(sql(&spec, &state), ["DROP ROLE IF EXISTS \"g\""]);
 }
 
-/// What each of them says is tested where it is written.
+/// The tests of `passwords` check the text of each remark.
 #[test]
-fn texts_that_are_no_verifiers_are_remarked_upon_each_time() {
+fn texts_that_are_not_verifiers_cause_a_remark_each_time() {
     let of_md5x = "SCRAM-SHA-256$4096:AAECAwQFBgcICQoLDA0ODw==$\
         0jwPdMvskaabx/SP5aJWGylGNdjuDhwxy1caJkEVaOI=:JH1TZ4WbwZhPaVn4X3L/mHM/PQEVF3vhaYuKq8cUOYk=";
     for (password, stored, first) in [
