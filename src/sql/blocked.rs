@@ -1,7 +1,7 @@
-//! Who holds the lock that a statement of ours waits for (05 weakness 5).
+//! Finds the session that holds the lock a statement of ours waits for (05 weakness 5).
 //!
-//! The server's own `lock_timeout` would end the wait without saying whose lock it was, and
-//! afterwards nobody can tell. So while the statement still waits, another session asks: that of
+//! The server's own `lock_timeout` would end the wait without naming the holder, and afterwards
+//! the holder cannot be found. So while the statement still waits, another session asks: that of
 //! the [`lock_watch`](mod@super::lock_watch).
 
 use std::collections::HashMap;
@@ -15,13 +15,13 @@ use super::row::Row;
 /// A backend that waits for a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wait {
-    /// How long it has waited for this lock.
+    /// Time it has waited for this lock.
     pub waited: Duration,
-    /// Who has it, or is before us in the queue for it.
+    /// Sessions that hold the lock, or are before us in the queue for it.
     pub blockers: Vec<Blocker>,
 }
 
-/// What backends wait for, by their pids; those that wait for no lock are not in it.
+/// Waits by the pid of the waiting backend. Backends that do not wait for a lock have no entry.
 pub(super) fn waits(rows: &[Row]) -> Result<HashMap<i32, Wait>, SessionError> {
     let mut waits: HashMap<i32, Wait> = HashMap::new();
     for row in rows {
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_blocker_says_who_it_is_and_not_what_it_runs() {
+    fn the_text_of_a_blocker_names_the_session_without_its_statement() {
         let activity = Activity {
             user: Some("bob".to_owned()),
             database: Some("shop".to_owned()),

@@ -2,23 +2,23 @@
 
 use std::fmt;
 
-/// A session that another one waits for. Its statement is not shown: it may hold secrets.
+/// A session that blocks another one. Its statement is not shown: it may hold secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blocker {
     /// Its backend; 0 for a prepared transaction, which has none.
     pub pid: i32,
-    /// The other columns of `pg_stat_activity`, and how long its transaction has been open.
+    /// The columns of `pg_stat_activity`, and the age of its transaction; none for a prepared one.
     pub activity: Option<Activity>,
 }
 
-/// What a blocker is doing.
+/// Activity of a blocker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Activity {
     /// Role that it logged in as; absent for a background process.
     pub user: Option<String>,
     /// Database that it is connected to.
     pub database: Option<String>,
-    /// What the client says about itself.
+    /// `application_name`, which the client chooses.
     pub application_name: String,
     /// `active`, `idle in transaction` and so on.
     pub state: Option<String>,
@@ -33,7 +33,7 @@ impl fmt::Display for Blocker {
         }
         write!(f, "pid {}", self.pid)?;
         let Some(activity) = &self.activity else { return Ok(()) };
-        // These names are anything that a client sends, so they are quoted.
+        // A client can send any text in these names, so they are quoted.
         f.write_str(" (")?;
         if let Some(user) = &activity.user {
             write!(f, "user {user:?}, ")?;

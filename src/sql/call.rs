@@ -1,4 +1,4 @@
-//! One statement with parameters that may take long and can be given up.
+//! Runs one statement with parameters that may take long and can be cancelled.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -13,26 +13,26 @@ use super::error::SessionError;
 use super::raw::CANCEL_DEADLINE;
 use super::session::Session;
 
-/// How long a call may take.
+/// Limits of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallLimits {
     /// Until the answer.
     pub answer: Duration,
-    /// From being given up to the end: what the server has to do in order to stop.
+    /// From the request to stop until the statement ends: the time that the server needs to stop.
     pub stop: Duration,
 }
 
-/// What is done at once is also stopped at once.
+/// A statement with a short limit also stops quickly.
 impl From<Duration> for CallLimits {
     fn from(answer: Duration) -> Self {
         Self { answer, stop: CANCEL_DEADLINE }
     }
 }
 
-/// Why a call gave no rows.
+/// Why a call returned no rows.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum CallError {
-    /// The caller gave it up.
+    /// The caller cancelled it.
     #[error("cancelled")]
     Cancelled,
     /// It failed, or took too long.
@@ -42,11 +42,11 @@ pub enum CallError {
 
 impl Session {
     /// Runs one statement. When `cancel` fires, or the answer takes too long, the server is asked
-    /// to stop and its last word is waited for: whoever goes on after that finds nothing of this
-    /// call at work, unless stopping takes too long as well.
+    /// to stop, and the call waits for its final answer: after that nothing of this call runs on
+    /// the server, unless stopping takes too long as well.
     ///
-    /// Once given up it has failed, whatever the server says: a function may catch the request to
-    /// stop, and then returns as if it had done all of its work.
+    /// A call that was cancelled has failed, whatever the server answers: a function may catch the
+    /// request to stop and then return as if it had done all of its work.
     pub async fn call(
         &self,
         sql: &str,
@@ -58,11 +58,11 @@ impl Session {
         if cancel.is_cancelled() {
             return Err(CallError::Cancelled);
         }
-        // In one message. Of several, one that is not sent yet would be executed after the request
-        // to stop.
+        // The library sends the query as one message. If it sent several, one that is not sent yet
+        // would be executed after the request to stop.
         let mut query = pin!(self.client().query_typed(sql, parameters));
         let given_up = tokio::select! {
-            // First, so that the message is sent before anything else happens.
+            // Polled first, so that the message is sent before anything else happens.
             biased;
             rows = &mut query => {
                 return rows.map_err(|error| SessionError::Statement(error.into()).into());

@@ -1,7 +1,7 @@
-//! Telling the server to give up what a session is doing.
+//! Asks the server to cancel the statement of a session.
 //!
-//! The server closes the connection of the request once it has signalled the backend. Whoever goes
-//! on before that may have the next statement of the session cancelled instead.
+//! The server closes the connection of the request once it has signalled the backend. A caller
+//! that continues before that may have its next statement cancelled instead.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use tokio_postgres::{CancelToken, Config, NoTls};
 use super::reach::{self, Stream};
 
 /// Sends the request to each server that the session may be connected to, and waits until it was
-/// worked on. Only the right one knows the secret in it.
+/// processed. Only the right server accepts the secret in it.
 pub(super) async fn cancel(token: &CancelToken, config: &Config) -> io::Result<()> {
     let mut outcome = Err(io::ErrorKind::NotConnected.into());
     for stream in reach::all_streams(config).await {

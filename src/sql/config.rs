@@ -1,5 +1,4 @@
-//! Where sessions go, and as whom (05 §3.1). What they are started with is in
-//! [`mod@super::options`].
+//! The address and login of a session (05 §3.1). [`mod@super::options`] has its settings.
 
 use std::sync::Arc;
 
@@ -19,20 +18,20 @@ pub const MIGRATIONS: &str = "compute_ctl:migrations";
 /// `application_name` of the upgrade of the `neon` extension after the start.
 pub const POST_APPLY_CONFIG: &str = "compute_ctl:post_apply_config";
 
-/// How to open sessions: where, as whom, and hardened for which server.
+/// The configuration of sessions: address, login, and hardening for the version of the server.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
     /// Everything but `options`, in the database of the URL.
     config: Config,
-    /// Options of the operator's own.
+    /// Options of the operator, from the URL.
     own: Option<String>,
-    /// None for sessions that are opened as they come.
+    /// `None` for sessions without hardening.
     hardened: Option<Hardened>,
-    /// The database, if it is another one than that of the URL.
+    /// The database, if it differs from that of the URL.
     elsewhere: Option<String>,
 }
 
-/// What [`Hardening`] needs to know besides the login.
+/// Input of [`Hardening`] besides the login.
 #[derive(Debug, Clone, Copy)]
 struct Hardened {
     version: PgVersion,
@@ -42,8 +41,9 @@ struct Hardened {
     read_only: bool,
 }
 
-/// Connection settings for one use, from the URL in `--connstr`. TLS is never used. The version is
-/// that of the server: a session that names a setting of a newer one is refused.
+/// Settings of sessions with one `application_name`, from the URL in `--connstr`. TLS is never
+/// used. The version is that of the server, which refuses a session that names a setting of a
+/// newer one.
 pub fn session_config(
     connstr: &str,
     application_name: &str,
@@ -53,8 +53,8 @@ pub fn session_config(
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         SessionError::BadUrl(format!("{error}{cause}"))
     };
-    // Keyword strings are good enough for the client library, but not for those who take the port
-    // from the URL.
+    // The client library accepts keyword strings as well, but other code takes the port from the
+    // URL.
     url::Url::parse(connstr).map_err(|error| bad(&error))?;
     let mut config: Config = connstr.parse().map_err(|error: tokio_postgres::Error| bad(&error))?;
     config.application_name(application_name).ssl_mode(SslMode::Disable);
@@ -70,28 +70,28 @@ pub fn session_config(
 }
 
 impl SessionConfig {
-    /// Settings as they come, for a session that only looks at a foreign server. Names are looked up
-    /// in `pg_catalog` all the same.
+    /// Without hardening, for a session that only reads from a foreign server. Queries qualify
+    /// their names with `pg_catalog` there too.
     pub fn plain(mut config: Config) -> Self {
         let own = config.get_options().map(|own| format!("{own} ")).unwrap_or_default();
         config.options(format!("{own}-c search_path="));
         Self { config, own: None, hardened: None, elsewhere: None }
     }
 
-    /// Another database, by its [`name`](super::row::Row::name). It goes into the start-up packet as it is.
+    /// Sets the database, by its [`name`](super::row::Row::name), which is sent unchanged.
     pub fn dbname(&mut self, name: &str) -> &mut Self {
         self.elsewhere = Some(name.to_owned());
         self
     }
 
-    /// Another use.
+    /// Sets `application_name`.
     pub fn application_name(&mut self, name: &str) -> &mut Self {
         self.config.application_name(name);
         self
     }
 
-    /// The server, too, ends statements after two minutes: sessions of a start in Lakebase mode
-    /// (05 §22). All other options stay.
+    /// The server ends statements after two minutes as well: for sessions of a start in Lakebase
+    /// mode (05 §22). All other options stay.
     pub fn limit_statements(&mut self) -> &mut Self {
         if let Some(hardened) = &mut self.hardened {
             hardened.statement_limit = true;
@@ -107,7 +107,7 @@ impl SessionConfig {
         self
     }
 
-    /// For a session that looks with the eyes of those that change catalogs, and cannot write.
+    /// For a session with the view of those that change catalogs that cannot write.
     pub fn read_only(&mut self) -> &mut Self {
         if let Some(hardened) = &mut self.hardened {
             hardened.read_only = true;
@@ -115,7 +115,7 @@ impl SessionConfig {
         self.for_maintenance()
     }
 
-    /// Another login, with no options but the hardening, and with its own role.
+    /// Sets another login with its own role; of the options only the hardening stays.
     pub(super) fn log_in_as(&mut self, user: &'static str) -> &mut Self {
         self.config.user(user);
         self.own = None;
@@ -125,8 +125,8 @@ impl SessionConfig {
         self
     }
 
-    /// For the session of the lock watch: in the database of the URL, so that it does not keep users
-    /// from dropping their database.
+    /// For the session of the lock watch: in the database of the URL, so that it does not prevent
+    /// users from dropping their database.
     pub(super) fn for_watch(&self, name: &str) -> Self {
         let mut config = Self { elsewhere: None, ..self.clone() };
         config.application_name(name);
@@ -158,7 +158,7 @@ impl SessionConfig {
         row::foreign_bytes(self.elsewhere.as_deref()?).map(Arc::from)
     }
 
-    /// Options of the operator's own.
+    /// Options of the operator, from the URL.
     pub(super) fn own_options(&self) -> Option<&str> {
         self.own.as_deref()
     }

@@ -1,9 +1,9 @@
-//! The schema of one database as SQL text: a `pg_dump` whose output is passed on as it comes
-//! (03 §5.5, 05 §15.2).
+//! The schema of one database as SQL text: the output of `pg_dump`, passed on unchanged (03 §5.5,
+//! 05 §15.2).
 //!
-//! A task owns the child. It ends when `pg_dump` has ended, when nobody takes its output any more,
-//! or at a deadline; then the child is gone as well. That all went well is said explicitly
-//! ([`Piece::Complete`]), so whatever else ends the output cannot be taken for a whole dump.
+//! A task owns the child. The task ends when `pg_dump` has ended, when the client no longer takes
+//! the output, or at a deadline; by then the child has ended as well. Only [`Piece::Complete`]
+//! marks a whole dump, so output that ends in any other way cannot be taken for one.
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
@@ -25,23 +25,23 @@ use crate::postgres::client::Address;
 use crate::postgres::install::PgInstall;
 
 const PROGRAM: &str = "pg_dump";
-/// `application_name`.
+/// `application_name` of the dump.
 const APPLICATION_NAME: &str = "compute_ctl:pg_dump";
-/// Bytes of one piece, at most.
+/// Maximum number of bytes in one piece.
 const PIECE: usize = 64 << 10;
-/// Pieces on their way between the child and the client.
+/// Number of pieces buffered between the child and the client.
 const ON_THE_WAY: usize = 2;
 /// A longer line on stderr is logged in parts.
 const LOG_LINE: u64 = 4096;
-/// From the end of its output to the end of the program.
+/// Limit from the end of the output to the end of the program.
 const END: Duration = Duration::from_secs(5);
 
 /// How long a dump may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DumpLimits {
-    /// `pg_dump` without output: it waits for locks that users hold (03 §5.5).
+    /// For `pg_dump` without output, which waits for locks that users hold (03 §5.5).
     pub silence: Duration,
-    /// A client that does not take the next piece, which keeps the snapshot open.
+    /// For a client that does not take the next piece, which keeps the snapshot open.
     pub client: Duration,
 }
 
@@ -51,36 +51,36 @@ impl Default for DumpLimits {
     }
 }
 
-/// What is dumped, and what it takes.
+/// The database to dump, and the means to do it.
 #[derive(Debug)]
 pub(crate) struct DumpRequest<'a> {
-    /// Has `pg_dump` beside its `postgres`.
+    /// The installation with `pg_dump` beside its `postgres`.
     pub install: &'a PgInstall,
-    /// Where the child is registered.
+    /// The registry of the child.
     pub children: &'a Children,
-    /// Where Postgres is.
+    /// The address of Postgres.
     pub address: &'a Address,
-    /// Name of the database, any.
+    /// Name of the database, which may have any characters.
     pub database: &'a str,
     /// Deadlines.
     pub limits: DumpLimits,
 }
 
-/// There is no dump.
+/// Why a dump did not begin.
 #[derive(Debug, Error)]
 pub(crate) enum DumpError {
     /// `--connstr` lacks host, port or user.
     #[error("--connstr does not name host, port and user, which pg_dump needs")]
     Address,
-    /// The program cannot be started.
+    /// The program could not be started.
     #[error("could not start {program}: {source}")]
     Start {
         /// Its path.
         program: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It ended, or was ended, without output; what it said is in the log.
+    /// The program ended without output; the log has its stderr.
     #[error("pg_dump gave no output")]
     NoOutput,
 }
@@ -102,12 +102,12 @@ enum Broken {
     Status(ExitStatus),
 }
 
-/// What the output is made of.
+/// A part of the output.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
     /// The next bytes.
     Bytes(Bytes),
-    /// It is whole. Nothing follows.
+    /// The dump is whole. No piece follows.
     Complete,
 }
 
@@ -116,7 +116,7 @@ pub(crate) enum Piece {
 pub(crate) struct Dump {
     /// The first bytes.
     pub first: Bytes,
-    /// All the others. A channel that ends without [`Piece::Complete`] means a dump that broke.
+    /// The other bytes. If the channel ends without [`Piece::Complete`], the dump is not whole.
     pub rest: mpsc::Receiver<Piece>,
 }
 
@@ -134,7 +134,7 @@ pub(crate) async fn start(request: DumpRequest<'_>) -> Result<Dump, DumpError> {
         .env("PGDATABASE", database)
         // Outrank what users attach to databases and roles (05 §3.1, W28).
         .env("PGOPTIONS", child_options(install.version))
-        // The activity monitor knows our own sessions by this.
+        // The activity monitor recognises our own sessions by this name.
         .env("PGAPPNAME", APPLICATION_NAME)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -151,12 +151,13 @@ pub(crate) async fn start(request: DumpRequest<'_>) -> Result<Dump, DumpError> {
     };
     let (pieces, mut rest) = mpsc::channel(ON_THE_WAY);
     let pump = Pump { pieces, limits };
-    // Not ended with the dump: it ends the child first. The end of the process waits for the child.
+    // Not aborted with the dump, because this task ends the child. The end of the process waits
+    // for the child.
     tokio::spawn(async move {
         let _footprint = footprint;
         let log = AbortOnDropHandle::new(tokio::spawn(log_lines(stderr)));
         pump.run(child, stdout).await;
-        // Something else may hold its stderr open.
+        // Another process may hold its stderr open.
         let _ = timeout(END, log).await;
     });
     match rest.recv().await {
@@ -165,7 +166,7 @@ pub(crate) async fn start(request: DumpRequest<'_>) -> Result<Dump, DumpError> {
     }
 }
 
-/// From the child to the client.
+/// Moves the output of the child to the client.
 struct Pump {
     pieces: mpsc::Sender<Piece>,
     limits: DumpLimits,
@@ -212,8 +213,8 @@ impl Pump {
     }
 }
 
-/// On SIGTERM `pg_dump` takes its query back, so that its session in Postgres does not go on
-/// waiting, with locks on everything it has seen.
+/// On SIGTERM `pg_dump` cancels its query. Otherwise its session in Postgres would go on waiting,
+/// with locks on all relations it has read so far.
 async fn end(child: &mut RegisteredChild) {
     let _ = child.signal(Signal::SIGTERM);
     if timeout(END, child.wait()).await.is_err() {
@@ -222,7 +223,7 @@ async fn end(child: &mut RegisteredChild) {
     }
 }
 
-/// Passes stderr on to our log, so that it is never full.
+/// Copies stderr to our log, so that the pipe never fills up.
 async fn log_lines(stderr: impl AsyncRead + Unpin) {
     let mut stderr = BufReader::new(stderr);
     let mut line = Vec::new();
@@ -237,11 +238,12 @@ mod tests {
     use super::*;
     use crate::node::ComputeParams;
 
-    /// Dumps with a shell script in the place of the program.
+    /// Dumps with a shell script as the program.
     async fn dump_by(script: &str) -> Result<Dump, DumpError> {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join(PROGRAM);
-        // By a shell, because a program that this process has open cannot be started.
+        // Run by a shell, because the kernel refuses to execute a file that this process has open
+        // for writing.
         let mut write = std::process::Command::new("/bin/sh");
         let line = r##"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod 755 "$0""##;
         assert!(write.args(["-c", line]).arg(&program).arg(script).status().unwrap().success());
@@ -260,7 +262,7 @@ mod tests {
         start(request).await
     }
 
-    /// Takes everything; whether it was whole.
+    /// Reads all pieces; true if the dump is whole.
     async fn is_whole(mut dump: Dump) -> bool {
         while let Some(piece) = dump.rest.recv().await {
             if piece == Piece::Complete {
@@ -283,7 +285,7 @@ mod tests {
         }
     }
 
-    /// Its channel is full, and stays so.
+    /// The channel is full, and stays full.
     #[tokio::test]
     async fn a_client_that_stalls_gets_no_whole_dump() {
         let mut dump = dump_by("echo $$; exec cat /dev/zero").await.unwrap();

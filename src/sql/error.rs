@@ -1,4 +1,4 @@
-//! Why a session cannot be had, or what it was told. No text here repeats SQL or the connection URL.
+//! Errors of sessions and their statements. No text here repeats SQL or the connection URL.
 
 use std::time::Duration;
 
@@ -7,16 +7,17 @@ use tokio_postgres::error::{ErrorPosition, SqlState};
 
 use super::blocker::{self, Blocker};
 
-/// What Postgres, or the way to it, had to say.
+/// An error from Postgres, or from the connection to it.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("{text}")]
 pub struct PgError {
-    /// Present when the server itself answered. Decisions are made by this, never by the text.
+    /// Present when the server itself answered. Decisions use this code, never the text.
     pub sqlstate: Option<SqlState>,
     /// Severity, message, SQLSTATE, detail and hint in one line.
     pub text: String,
-    /// Which character of the message it is about, counted from 1. A message that cannot even be
-    /// parsed fails before its first statement, and only this tells which one is to blame.
+    /// The character of the message that the error is about, counted from 1. A message that does
+    /// not parse fails before its first statement, and only this position tells which statement is
+    /// wrong.
     pub position: Option<usize>,
 }
 
@@ -28,7 +29,7 @@ impl PgError {
 }
 
 impl PgError {
-    /// Not the server's word, but what is wrong with the way to it.
+    /// An error of the connection, not of the server.
     pub(super) const fn of_the_way(text: String) -> Self {
         Self { sqlstate: None, text, position: None }
     }
@@ -57,45 +58,46 @@ impl From<tokio_postgres::Error> for PgError {
     }
 }
 
-/// Why a session cannot be had or used.
+/// Why a session cannot be opened or used.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum SessionError {
-    /// `--connstr` is not what it should be. The text does not repeat it.
+    /// `--connstr` is not valid. The text does not repeat it.
     #[error("--connstr is not a Postgres connection URL: {0}")]
     BadUrl(String),
-    /// Refused, or nobody there.
+    /// The server refused the session, or did not answer.
     #[error("could not connect to Postgres: {0}")]
     Connect(PgError),
-    /// No session in time.
+    /// No session within the deadline.
     #[error("could not connect to Postgres within {0:?}")]
     ConnectDeadline(Duration),
     /// A statement failed.
     #[error(transparent)]
     Statement(PgError),
-    /// No answer in time; the server was asked to cancel.
+    /// No answer within the deadline; the server was asked to cancel.
     #[error("Postgres did not answer within {0:?}")]
     StatementDeadline(Duration),
-    /// The same, and nobody could look what it waited for meanwhile; the server was asked to cancel.
+    /// The same, and the lock watch failed, so that the reason is unknown; the server was asked to
+    /// cancel.
     #[error(
         "Postgres did not answer within {limit:?}; whether a lock was in the way, and whose, could not \
          be found out: {}",
         because(why)
     )]
     Unexplained {
-        /// How long was waited.
+        /// The deadline.
         limit: Duration,
-        /// Why the session that looks could not be had or used.
+        /// Why the session of the lock watch failed.
         why: Box<SessionError>,
     },
-    /// Somebody else has a lock; the server was asked to cancel.
+    /// Another session holds a lock; the server was asked to cancel.
     #[error("gave up after {} s of waiting for a lock held by {}", waited.as_secs(), blocker::list(blockers))]
     Blocked {
-        /// How long it was waited for this lock.
+        /// Time that the statement waited for this lock.
         waited: Duration,
-        /// Who has it; at least one.
+        /// The holders, at least one.
         blockers: Vec<Blocker>,
     },
-    /// The server refuses the login, and that of old clusters too (05 §3.3).
+    /// The server refused the login, and that of old clusters too (05 §3.3).
     #[error("broken cloud_admin credential: {refused}; as zenith_admin: {fallback}")]
     BrokenCredential {
         /// The answer to the login in `--connstr`.
@@ -106,13 +108,13 @@ pub enum SessionError {
     /// `cloud_admin` could not be created in an old cluster.
     #[error("apply_config setup cloud_admin: {0}")]
     SetUpAdmin(Box<SessionError>),
-    /// An answer of another shape than the question.
+    /// The answer does not have the expected shape.
     #[error("unexpected answer from Postgres: {0}")]
     Answer(String),
 }
 
 impl SessionError {
-    /// The server's own word on it, if it said anything.
+    /// The error of the server itself, if it answered.
     pub const fn sqlstate(&self) -> Option<&SqlState> {
         match self {
             Self::Connect(error) | Self::Statement(error) => error.sqlstate.as_ref(),
@@ -120,8 +122,8 @@ impl SessionError {
         }
     }
 
-    /// Whether a time limit ended a statement: the server says so (SQLSTATE 57014), or was asked to
-    /// end it after one of ours.
+    /// Whether a time limit ended a statement: the server says so (SQLSTATE 57014), or was asked
+    /// to end it after one of our limits.
     pub fn is_time_limit(&self) -> bool {
         match self {
             Self::Statement(error) => error.is(&SqlState::QUERY_CANCELED),
@@ -130,12 +132,12 @@ impl SessionError {
         }
     }
 
-    /// The server has too many clients, or keeps what is left for others.
+    /// Whether the server has too many clients, or reserves the remaining connections for others.
     pub fn is_full(&self) -> bool {
         self.sqlstate() == Some(&SqlState::TOO_MANY_CONNECTIONS)
     }
 
-    /// Which character of a message the error is about, counted from 1.
+    /// The character of a message that the error is about, counted from 1.
     pub const fn position(&self) -> Option<usize> {
         match self {
             Self::Statement(error) => error.position,

@@ -1,24 +1,25 @@
-//! Which statistics of Postgres are our own doing.
+//! Distinguishes our own sessions from users' sessions in the statistics of Postgres.
 //!
-//! The statistics of a database count sessions without saying whose they were. The activity monitor
-//! may look at them (07 §1.2 step 1), and must not take a visit of ours for one of a user. Invariant:
-//! whatever opens a session in a users' database holds a [`Footprint`] from before the connect to
+//! The statistics of a database count sessions without their owners. The activity monitor may read
+//! them (07 §1.2 step 1), and must not take a session of ours for one of a user. Invariant: code
+//! that opens a session in a users' database holds a [`Footprint`] from before the connect until
 //! after the end.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// Databases whose statistics nobody takes for activity.
+/// Databases whose statistics the activity monitor does not read.
 const OURS: [&str; 3] = ["postgres", "template0", "template1"];
 
-/// Sessions belong to the process as a whole, like the server that counts them.
+/// One value for the whole process, because the server also counts the sessions of the whole
+/// process.
 static VISITS: Mutex<Visits> = Mutex::new(Visits { open: 0, last: None });
 
 #[derive(Debug)]
 struct Visits {
     open: usize,
-    /// When the last one ended.
+    /// When the last visit ended.
     last: Option<Instant>,
 }
 
@@ -32,12 +33,12 @@ fn visits() -> MutexGuard<'static, Visits> {
     VISITS.lock()
 }
 
-/// A visit of ours in a users' database, until it is dropped.
+/// A session of ours in a users' database, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Footprint(());
 
 impl Footprint {
-    /// None for a database that is not a users' one.
+    /// `None` for a database that does not belong to users.
     pub(super) fn begin(database: &str) -> Option<Self> {
         if OURS.contains(&database) {
             return None;
@@ -56,7 +57,7 @@ impl Drop for Footprint {
     }
 }
 
-/// Whether there was a visit within so much time, or is one.
+/// Whether a visit is open, or ended within so much time.
 pub fn visited_within(limit: Duration) -> bool {
     visits().within(limit)
 }

@@ -1,9 +1,9 @@
 //! The one session that finds out what other sessions wait for.
 //!
 //! An apply may have a hundred sessions that meet the same lock at the same moment. They share one
-//! watch: a session that has waited for too long asks it, and it answers all that ask at a time with
-//! one query. Invariant: it has at most one connection, opened when the first session asks and closed
-//! with the last owner of the watch.
+//! watch: a session that has waited for too long asks it, and one query answers all sessions that
+//! ask at that time. Invariant: the watch has at most one connection, opened for the first
+//! question and closed with the last owner of the watch.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -19,20 +19,20 @@ use super::raw::{RawSession, SessionDeadlines};
 /// `application_name` of the session.
 const LOCK_WATCH: &str = "compute_ctl:lock_watch";
 
-/// How many may ask at a time; the others wait for the next query.
+/// How many questions one query answers; the others wait for the next query.
 const AT_A_TIME: usize = 1000;
 
-/// What a backend waits for, as far as that could be found out.
+/// The wait of a backend, or the error that kept the watch from finding it.
 type Answer = Result<Option<Wait>, SessionError>;
 
-/// Who waits, and where the answer goes.
+/// The waiting backend, and where the answer goes.
 #[derive(Debug)]
 struct Question {
     pid: i32,
     reply: oneshot::Sender<Answer>,
 }
 
-/// Where questions go. Nothing is opened before the first one.
+/// Where questions go. The connection is opened for the first one.
 #[derive(Debug, Default)]
 pub struct LockWatch(OnceLock<(mpsc::UnboundedSender<Question>, AbortOnDropHandle<()>)>);
 
@@ -51,7 +51,7 @@ impl LockWatch {
         });
         let (reply, answer) = oneshot::channel();
         let _ = questions.send(Question { pid, reply });
-        // Each question is answered, and in time: the session that looks has deadlines.
+        // Each question gets an answer in time: the session of the watch has deadlines.
         answer.await.unwrap_or(Ok(None))
     }
 }
@@ -61,7 +61,7 @@ async fn serve(
     deadlines: SessionDeadlines,
     mut questions: mpsc::UnboundedReceiver<Question>,
 ) {
-    // Its own statements are not watched: they are given the time that a look may take.
+    // The statements of the watch are not watched themselves, so they get the connect deadline.
     let deadlines = SessionDeadlines { statement: deadlines.connect, ..deadlines };
     let (mut session, mut asked) = (None, Vec::new());
     while questions.recv_many(&mut asked, AT_A_TIME).await > 0 {
@@ -72,13 +72,13 @@ async fn serve(
                 Ok(waits) => Ok(waits.remove(&pid)),
                 Err(error) => Err(error.clone()),
             };
-            // Whoever asked may have given up.
+            // The session that asked may have given up.
             let _ = reply.send(answer);
         }
     }
 }
 
-/// A session that failed is not used again.
+/// Asks with the kept session. A session that failed is not used again.
 async fn look(
     kept: &mut Option<RawSession>,
     config: &SessionConfig,

@@ -1,5 +1,5 @@
-//! Sessions that change catalogs, and what is done where nobody can log in as `cloud_admin` (05
-//! §3.3).
+//! Sessions that change catalogs, and the creation of `cloud_admin` where the login as that role
+//! fails (05 §3.3).
 
 use std::sync::Arc;
 
@@ -11,17 +11,17 @@ use super::lock_watch::LockWatch;
 use super::raw::SessionDeadlines;
 use super::session::Session;
 
-/// The bootstrap superuser of clusters that are older than the name `cloud_admin`.
+/// The bootstrap superuser of clusters that were created before `cloud_admin` was introduced.
 const OLD_ADMIN: &str = "zenith_admin";
 
-/// A session that may change catalogs: DDL is not forwarded to the control plane, and no statement
-/// is logged by the server.
+/// A session that may change catalogs: DDL is not forwarded to the control plane, and the server
+/// does not log statements.
 #[derive(Debug)]
 pub struct MaintenanceSession(Session);
 
 impl MaintenanceSession {
     /// Connects under the name [`APPLY_CONFIG`], whatever the settings say. If the server refuses
-    /// the login, `cloud_admin` is created by the superuser of old clusters.
+    /// the login, the superuser of old clusters creates `cloud_admin`.
     pub async fn connect(
         config: &SessionConfig,
         deadlines: SessionDeadlines,
@@ -29,7 +29,7 @@ impl MaintenanceSession {
         Self::connect_with(config, deadlines, Arc::default()).await
     }
 
-    /// The same with a lock watch that other sessions share.
+    /// Like [`Self::connect`], with a lock watch that other sessions share.
     pub async fn connect_with(
         config: &SessionConfig,
         deadlines: SessionDeadlines,
@@ -51,7 +51,7 @@ impl MaintenanceSession {
     }
 }
 
-/// The server knows no such role, or not with this password.
+/// The server does not have the role, or refuses the password.
 fn is_refused_login(error: &PgError) -> bool {
     matches!(
         error.sqlstate,
@@ -59,8 +59,8 @@ fn is_refused_login(error: &PgError) -> bool {
     )
 }
 
-/// Creates `cloud_admin` as [`OLD_ADMIN`]. Where it exists nothing is changed; then it is the login
-/// that is wrong, which the next try will say.
+/// Creates `cloud_admin` as [`OLD_ADMIN`]. An existing role stays as it is; then the login is
+/// wrong, and the next try returns that error.
 async fn create_admin(
     config: &SessionConfig,
     deadlines: SessionDeadlines,

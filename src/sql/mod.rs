@@ -7,10 +7,10 @@
 //! raw ─► lock_watch ─► session ─► maintenance, call, standby
 //! ```
 //!
-//! Users may attach settings to databases and roles that would break or redirect whatever runs
-//! here, so every session starts with options that outrank them, see `options`. Nothing here
-//! waits without a deadline; a statement that waits for a lock is told apart from a slow one, and
-//! the error says who has the lock (`blocked`, `lock_watch`). No error shows SQL text, which may hold
+//! Users may attach settings to databases and roles that would break or redirect our statements,
+//! so every session starts with options that outrank such settings, see `options`. Every wait has
+//! a deadline; the errors of a slow statement and of one that waits for a lock differ, and the
+//! latter names the holder (`blocked`, `lock_watch`). No error shows SQL text, which may hold
 //! password verifiers. Names come as bytes, whatever encoding they were made in (`wire`).
 
 mod blocked;

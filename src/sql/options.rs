@@ -1,85 +1,90 @@
-//! The settings that every session of ours is started with (05 §3.1, weaknesses 6 and 10).
+//! The settings that every session of ours starts with (05 §3.1, weaknesses 6 and 10).
 //!
 //! Settings attached to databases and roles are in force before the first statement of a session,
-//! and some of them end it before that. Start-up options outrank all of them. They come in three
-//! groups: what any login may give, what takes a superuser, and what only sessions that change
-//! catalogs need. A setting is here if some value of it breaks, redirects, delays or publishes what
-//! we run; what merely costs time or changes plans is not, except where it can cost very much.
+//! and some of them end the session before that. Start-up options outrank all of them. They come
+//! in three groups: those that any login may set, those that need a superuser, and those that only
+//! sessions that change catalogs need. A setting is listed if some value of it breaks, redirects,
+//! delays or publishes our statements. A setting that merely costs time or changes plans is not,
+//! unless it can cost very much.
 
 use crate::postgres::install::PgVersion;
 
 /// The role that all sessions have, a superuser.
 pub(super) const ADMIN: &str = "cloud_admin";
 
-/// A setting and its value, as text.
+/// Name and value of a setting.
 type Setting = (&'static str, &'static str);
-/// Settings, and the first version that has them: an older server refuses a session that names them.
+/// Settings, and the first version that has them: an older server refuses a session that names
+/// them.
 type Settings = (PgVersion, &'static [Setting]);
 
-/// Any login may give these.
-const ANYBODY: &[Settings] =
-    &[(PgVersion::V14, ANYBODY_14), (PgVersion::V16, ANYBODY_16), (PgVersion::V17, ANYBODY_17)];
+/// Settings that any login may set.
+const ANY_LOGIN: &[Settings] = &[
+    (PgVersion::V14, ANY_LOGIN_14),
+    (PgVersion::V16, ANY_LOGIN_16),
+    (PgVersion::V17, ANY_LOGIN_17),
+];
 
-/// The empty value: only `pg_catalog` is visible. Two quote characters would be a schema of that name,
-/// which a tenant can make (05 §3.1).
+/// The empty value: only `pg_catalog` is visible. Two quote characters would name a schema, which
+/// a tenant can create (05 §3.1).
 const SEARCH_PATH: Setting = ("search_path", "");
 /// Ordinary triggers, rules and event triggers of tenants do not fire ([`crate::catalog::trust`]).
 const REPLICATION_ROLE: Setting = ("session_replication_role", "replica");
-/// What not even the options of `--connstr` change: they are given once more after those.
+/// Settings that the options of `--connstr` cannot change: they are repeated after those.
 const FIXED: [Setting; 2] = [SEARCH_PATH, REPLICATION_ROLE];
 
-/// The first three go with `role` in the documented order.
-const ANYBODY_14: &[Setting] = &[
+/// The first three follow `role` in the documented order.
+const ANY_LOGIN_14: &[Setting] = &[
     ("default_transaction_read_only", "off"),
     SEARCH_PATH,
-    // We have our own deadlines, which say what was waited for.
+    // We have our own deadlines, whose errors say what the statement waited for.
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("tcp_user_timeout", "0"),
-    // A statement that nobody waits for any more, because we have given it up or died, must not
-    // change anything later on, when the lock that it waits for is free.
+    // A statement that we no longer wait for, because we have given it up or died, must not change
+    // anything later, when the lock that it waits for is free.
     ("client_connection_check_interval", "1s"),
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_deferrable", "off"),
-    // What is reported as done must survive the compute: the commit waits for the safekeepers
-    // (`off` and `local` would not), but not for a replica to replay it (`remote_apply`). Where a
-    // synchronous standby is missing the wait ends with our deadline: cancelling it leaves the
-    // change committed here, and the error says that no answer came.
+    // A change that is reported as done must survive the compute: the commit waits for the
+    // safekeepers (`off` and `local` would not), but not for a replica to replay it
+    // (`remote_apply`). Where a synchronous standby is missing the wait ends with our deadline:
+    // the cancelled change stays committed on this server, and the error says that no answer came.
     ("synchronous_commit", "on"),
-    // Errors that are expected must not end the session.
+    // Expected errors must not end the session.
     ("exit_on_error", "off"),
-    // A library that does not exist would end it before it begins.
+    // A missing library would end the session before it begins.
     ("local_preload_libraries", ""),
     ("default_tablespace", ""),
     ("temp_tablespaces", ""),
     ("default_table_access_method", "heap"),
-    // How statements are read and answers are written.
+    // These change how statements are read and answers are written.
     ("standard_conforming_strings", "on"),
     ("quote_all_identifiers", "off"),
     ("bytea_output", "hex"),
     ("DateStyle", "ISO"),
     ("IntervalStyle", "postgres"),
     ("extra_float_digits", "1"),
-    // Sent to us, and thrown away.
+    // Our sessions discard notices.
     ("client_min_messages", "warning"),
-    // `all` makes harmless things in anonymous blocks errors.
+    // `all` turns harmless constructs in anonymous blocks into errors.
     ("plpgsql.extra_errors", "none"),
-    // With thresholds of 0 both make a look at a catalog take seconds.
+    // With thresholds of 0 both make a catalog query take seconds.
     ("jit", "off"),
     ("max_parallel_workers_per_gather", "0"),
 ];
 
-const ANYBODY_16: &[Setting] = &[
-    // An entry that is no hash is hashed by the server, with 2^31 rounds if a user wants it so.
+const ANY_LOGIN_16: &[Setting] = &[
+    // The server hashes a password that is not a hash, with 2^31 rounds if a user sets that.
     ("scram_iterations", "4096"),
     ("icu_validation_level", "warning"),
 ];
 
-const ANYBODY_17: &[Setting] = &[("transaction_timeout", "0")];
+const ANY_LOGIN_17: &[Setting] = &[("transaction_timeout", "0")];
 
-/// These take a superuser.
+/// Settings that need a superuser.
 const SUPERUSER: &[Setting] = &[
     ("pgaudit.log", "none"),
     ("session_preload_libraries", ""),
@@ -87,12 +92,13 @@ const SUPERUSER: &[Setting] = &[
     ("plpgsql.variable_conflict", "error"),
 ];
 
-/// For sessions that change catalogs; after the operator's own options, which must not undo them.
+/// For sessions that change catalogs; after the operator's own options, which must not override
+/// them.
 const MAINTENANCE: &[Settings] =
     &[(PgVersion::V14, MAINTENANCE_14), (PgVersion::V17, MAINTENANCE_17)];
 
 const MAINTENANCE_14: &[Setting] = &[
-    // Statements may hold password verifiers, and must neither be logged nor kept.
+    // Statements may hold password verifiers, so the server must not log them.
     ("log_statement", "none"),
     ("log_min_duration_statement", "-1"),
     ("log_min_duration_sample", "-1"),
@@ -104,41 +110,41 @@ const MAINTENANCE_14: &[Setting] = &[
     ("pg_stat_statements.track_utility", "off"),
 ];
 
-/// Users' event triggers have no say in what the spec orders. Not for migrations, whose failures
-/// are reported and whose rest is done at the next start.
+/// Users' event triggers must not affect the operations of the spec. Migrations do not use this:
+/// their failures are reported, and the next start does the rest.
 const MAINTENANCE_17: &[Setting] = &[("event_triggers", "off")];
 
-/// In place of none (05 §22).
+/// Replaces the value 0 (05 §22).
 const STATEMENT_LIMIT: Setting = ("statement_timeout", "2min");
 
-/// The extension must not report back to the control plane what the control plane itself ordered.
-/// After everything that the operator gives.
+/// The extension must not report changes to the control plane that the control plane itself
+/// ordered. Set after all options of the operator.
 const FORWARDING: Setting = ("neon.forward_ddl", "false");
 
-/// For sessions that only look; the last one of all.
+/// For sessions that only read; the last option of all.
 const READ_ONLY: Setting = ("default_transaction_read_only", "on");
 
-/// What one session is started with.
+/// Determines the settings that one session starts with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hardening<'a> {
     /// The login. A database can have `session_authorization` set, which would replace it.
     pub user: Option<&'a str>,
-    /// Role of the session, `cloud_admin` except where there is none yet.
+    /// Role of the session: `cloud_admin`, except where it does not exist yet.
     pub role: &'a str,
-    /// What the server knows.
+    /// Version of the server, which decides the settings it has.
     pub version: PgVersion,
     /// Whether the session changes catalogs.
     pub maintenance: bool,
     /// Whether the server ends statements after [`STATEMENT_LIMIT`].
     pub statement_limit: bool,
-    /// Whether the server is to refuse whatever writes.
+    /// Whether the server refuses statements that write.
     pub read_only: bool,
 }
 
 impl Hardening<'_> {
-    /// The text of the start-up parameter `options`: `own` are those of the operator.
+    /// The text of the start-up parameter `options`. `own` has the options of the operator.
     pub(super) fn startup_options(&self, own: Option<&str>) -> String {
-        let mut words = self.for_anybody();
+        let mut words = self.for_any_login();
         words.extend(SUPERUSER.iter().copied().map(option));
         if let Some(own) = own {
             words.push(own.to_owned());
@@ -148,10 +154,11 @@ impl Hardening<'_> {
         words.join(" ")
     }
 
-    /// The same for a login that is no superuser itself, only a member of the role: the options
-    /// that it may give, and a message that sets the others once the role is in force.
+    /// Like [`Self::startup_options`], for a login that is not a superuser but a member of the
+    /// role: the options that it may set, and a message that sets the others once the role is in
+    /// force.
     pub(super) fn in_two_steps(&self, own: Option<&str>) -> (String, String) {
-        let mut words = self.for_anybody();
+        let mut words = self.for_any_login();
         if let Some(own) = own {
             words.extend([own.to_owned(), option(SEARCH_PATH)]);
         }
@@ -164,11 +171,11 @@ impl Hardening<'_> {
         (words.join(" "), later.join("; "))
     }
 
-    fn for_anybody(&self) -> Vec<String> {
+    fn for_any_login(&self) -> Vec<String> {
         // Setting the login resets the role, so it comes first.
         let login = self.user.map(|user| option(("session_authorization", user)));
         let role = option(("role", self.role));
-        let settings = known(self.version, ANYBODY).map(|setting| match setting {
+        let settings = known(self.version, ANY_LOGIN).map(|setting| match setting {
             (name, _) if self.statement_limit && name == STATEMENT_LIMIT.0 => STATEMENT_LIMIT,
             setting => setting,
         });
@@ -182,7 +189,7 @@ impl Hardening<'_> {
     }
 }
 
-/// The same options for a client program, such as `pg_dump`, whose login need not be a superuser. They
+/// The options of a client program, such as `pg_dump`, whose login need not be a superuser. They
 /// go into `PGOPTIONS`.
 pub(crate) fn child_options(version: PgVersion) -> String {
     let role = ADMIN;
@@ -194,18 +201,18 @@ pub(crate) fn child_options(version: PgVersion) -> String {
         statement_limit: false,
         read_only: false,
     };
-    let mut words = hardening.for_anybody();
+    let mut words = hardening.for_any_login();
     words.push(option(("pgaudit.log", "none")));
     words.join(" ")
 }
 
-/// Those that a server of this version has.
+/// The settings that a server of this version has.
 fn known(version: PgVersion, settings: &'static [Settings]) -> impl Iterator<Item = Setting> {
     let known = settings.iter().filter(move |(since, _)| *since <= version);
     known.flat_map(|(_, settings)| settings.iter().copied())
 }
 
-/// One option as the server's splitter of words reads it: blanks and backslashes are escaped.
+/// One option as the server's word splitter reads it: blanks and backslashes are escaped.
 fn option((name, value): (&str, &str)) -> String {
     let mut text = format!("-c {name}=");
     for c in value.chars() {

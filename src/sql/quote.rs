@@ -33,9 +33,9 @@ pub(crate) fn dollar_quoted(text: &str) -> DollarQuoted {
 /// A statement for databases of users: `%I` stands for the roles, in their order; nothing else of
 /// the template is special to `format`.
 ///
-/// A name of a role is UTF-8, whatever the encoding of the database, and a server takes no text whose
-/// bytes are wrong in that encoding (`EUC_JP` has no `\xE3\x81`). So a name that is not ASCII is looked
-/// up by its bytes, on the server.
+/// A name of a role is UTF-8, whatever the encoding of the database, and a server refuses a text
+/// whose bytes are invalid in that encoding (`EUC_JP` has no `\xE3\x81`). So the server looks up a
+/// name that is not ASCII by its bytes.
 pub(crate) fn naming(template: &str, roles: &[&str]) -> String {
     if roles.iter().all(|role| role.is_ascii()) {
         let mut roles = roles.iter();
@@ -51,7 +51,7 @@ pub(crate) fn naming(template: &str, roles: &[&str]) -> String {
     in_block(template, &roles)
 }
 
-/// [`naming`] for a schema of the database, and after it a role.
+/// Like [`naming`], for a schema of the database and then a role.
 pub(crate) fn naming_schema(template: &str, schema: &str, role: &str) -> String {
     if schema.is_ascii() && role.is_ascii() {
         return naming(template, &[schema, role]);
@@ -72,8 +72,8 @@ pub(crate) fn role_expression(role: &str) -> String {
     if role.is_ascii() { literal(role) } else { role_by_bytes(role) }
 }
 
-/// An expression for a name of something that the database has for itself, which is in its own
-/// encoding.
+/// An expression for the name of an object of the database, which is in the encoding of the
+/// database.
 pub(crate) fn schema_expression(schema: &str) -> String {
     if schema.is_ascii() {
         return literal(schema);
@@ -92,7 +92,7 @@ pub(crate) fn role_in_block(role: &str) -> String {
     if role.is_ascii() { dollar_quoted(role).literal } else { role_by_bytes(role) }
 }
 
-/// The client encoding of our sessions is that of no database, so `namesend` gives the bytes.
+/// The client encoding of our sessions is not that of a database, so `namesend` gives the bytes.
 fn role_by_bytes(role: &str) -> String {
     let digits = hexadecimal(role);
     format!(

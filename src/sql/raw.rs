@@ -1,8 +1,8 @@
-//! One connection, hardened: open it, ask, cancel.
+//! One hardened connection: open it, send statements, cancel.
 //!
-//! Not for use outside of this room: a statement that waits for a lock passes the deadline of the
-//! whole statement here, and the error cannot say whose lock it was. [`Session`](super::Session)
-//! adds that.
+//! Not for use outside of this room: a statement that waits for a lock meets the deadline of the
+//! whole statement here, and the error cannot name the holder of the lock.
+//! [`Session`](super::Session) adds that.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -21,13 +21,13 @@ use super::footprint::Footprint;
 use super::reach;
 use super::row::Row;
 
-/// For telling the server that its answer is not needed any more, and for its last answer after that.
+/// Limit for a request to cancel, and for the final answer of the server after it.
 pub(super) const CANCEL_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Bytes of a request to cancel a statement.
 const CANCEL_REQUEST: usize = 16;
 
-/// How long to wait on our side; the server's own time-outs are off.
+/// Limits of our side; the server's own timeouts are off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionDeadlines {
     /// From the first address tried to a session that can be used.
@@ -35,7 +35,7 @@ pub struct SessionDeadlines {
     /// For one message with all its statements.
     pub statement: Duration,
     /// For one lock of another session. Users' transactions are usually short; where they are not,
-    /// waiting longer also makes other users wait, behind us in the queue.
+    /// a longer wait also delays the users behind us in the queue.
     pub lock: Duration,
 }
 
@@ -50,13 +50,13 @@ impl Default for SessionDeadlines {
     }
 }
 
-/// How far a message with several statements got.
+/// The progress of a message with several statements that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchError {
-    /// Statements that were done; the next one is the one that failed. All statements of a message
-    /// are one transaction, so these were rolled back.
+    /// Statements that were done; the next one failed. All statements of a message are one
+    /// transaction, so these were rolled back.
     pub completed: usize,
-    /// Why it ended.
+    /// Why it failed.
     pub error: SessionError,
 }
 
@@ -64,9 +64,10 @@ pub struct BatchError {
 #[derive(Debug)]
 pub(super) struct RawSession {
     pub(super) client: Client,
-    /// Moves the bytes. It ends with the client, and is aborted with the session at the latest.
+    /// Moves the bytes. The task ends with the client, and is aborted with the session at the
+    /// latest.
     _connection: AbortOnDropHandle<()>,
-    /// Where requests to cancel go.
+    /// The address for requests to cancel.
     address: Config,
     pub(super) deadlines: SessionDeadlines,
     /// Dropped after the connection.
@@ -91,7 +92,7 @@ impl RawSession {
             }
             other => return other,
         };
-        // The login may be a mere member of the role (05 §18).
+        // The login may be only a member of the role (05 §18).
         let (options, later) = hardening.in_two_steps(own);
         client.options(options);
         let session = match Self::open(config, &client, deadlines).await {
@@ -133,9 +134,9 @@ impl RawSession {
         self.client.is_closed()
     }
 
-    /// The backend of the session. The server has told its number at the login; the client library
-    /// keeps it to itself, except in the request that would cancel a statement, which is written
-    /// into our own hands here. To ask would cost a session that looks once a fifth of its time.
+    /// The pid of the backend of the session. The server sends it at login, but the client library
+    /// exposes it only in a cancel request, so such a request is written to a local pipe and read
+    /// here. A query for it would take a fifth of the time of a session that reads once.
     pub(super) async fn pid(&self) -> Option<i32> {
         let (mut ours, theirs) = tokio::io::duplex(CANCEL_REQUEST);
         let written = self.client.cancel_token().cancel_query_raw(theirs, NoTls).await;
@@ -146,8 +147,8 @@ impl RawSession {
         ours.read_i32().await.ok()
     }
 
-    /// A statement whose answer is not needed any more must not change anything later on, when the lock that it
-    /// waits for is free.
+    /// Asks the server to cancel: a statement whose answer is no longer needed must not change
+    /// anything later, when the lock that it waits for is free.
     pub(super) async fn cancel(&self) {
         let token = self.client.cancel_token();
         let cancelled = cancel::cancel(&token, &self.address);
@@ -159,7 +160,7 @@ impl RawSession {
     }
 }
 
-/// What the server has answered to a message so far.
+/// The answers of the server to a message so far.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     completed: usize,

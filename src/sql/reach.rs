@@ -1,5 +1,5 @@
-//! The way to the server. As the client library goes it, only that the stream is wrapped in a
-//! [`Wire`]: first the places in the order of the URL, then the addresses of each.
+//! Connects to the server in the same order as the client library: first the places of the URL,
+//! then the addresses of each. Unlike the library it wraps the stream in a [`Wire`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,14 +17,14 @@ use tokio_util::task::AbortOnDropHandle;
 use super::error::PgError;
 use super::wire::Wire;
 
-/// Where a server listens unless the URL says otherwise.
+/// The port unless the URL says otherwise.
 const PORT: u16 = 5432;
 
 /// TCP or a socket in a folder.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// Where a server may be.
+/// A place of the URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Place {
     /// A host, or its address.
@@ -33,7 +33,7 @@ enum Place {
     Unix(PathBuf),
 }
 
-/// What a place comes down to.
+/// A resolved place.
 #[derive(Debug)]
 enum Address {
     Tcp(SocketAddr),
@@ -126,8 +126,8 @@ fn unreachable(error: io::Error) -> PgError {
     PgError::of_the_way(format!("error connecting to server: {error}"))
 }
 
-/// The first server that lets us in. `database` takes the place of the name in the configuration. The
-/// task moves the bytes; it ends with the client.
+/// Connects to the first server that accepts us. `database` replaces the name in the
+/// configuration. The task moves the bytes; it ends with the client.
 pub(super) async fn connect(
     config: &Config,
     database: Option<Arc<[u8]>>,
@@ -163,7 +163,7 @@ async fn enter(
     let stream = address.stream(config).await.map_err(unreachable)?;
     let (client, connection) = config.connect_raw(Wire::new(stream, database), NoTls).await?;
     let connection = async move {
-        // Whoever waits for an answer gets the same error.
+        // Each waiting caller gets the same error.
         if let Err(error) = connection.await {
             tracing::debug!("a session ended: {}", PgError::from(error));
         }

@@ -1,4 +1,4 @@
-//! Rows of answers. The only way to read them, because some texts are not UTF-8, see
+//! Rows of answers. Other code reads them only in this way, because some texts are not UTF-8, see
 //! [`wire`](mod@super::wire).
 
 use tokio_postgres::SimpleQueryRow;
@@ -10,7 +10,7 @@ use super::wire::{MARK, unmark};
 #[derive(Debug)]
 pub struct Row {
     row: SimpleQueryRow,
-    /// The columns that are not UTF-8, as they are shown and as they are told apart.
+    /// The columns that are not UTF-8, in the form for readers and in the form for comparisons.
     foreign: Vec<(usize, String, String)>,
 }
 
@@ -33,11 +33,10 @@ impl Row {
         self.foreign.iter().find(|(at, ..)| *at == column)
     }
 
-    /// The text for readers, with replacement characters where it is not UTF-8; none for
-    /// null.
+    /// The text for readers, with replacement characters where it is not UTF-8; `None` for null.
     ///
     /// # Errors
-    /// There is no such column.
+    /// The row does not have the column.
     pub fn try_get(&self, column: usize) -> Result<Option<&str>, SessionError> {
         match self.foreign(column) {
             Some((_, shown, _)) => Ok(Some(shown)),
@@ -48,12 +47,13 @@ impl Row {
         }
     }
 
-    /// A name that is compared with others: equal to another one only if all bytes are. One that is
-    /// not UTF-8 has a character 0 in it, so it equals no name of a spec, and no statement can be
-    /// made of it; [`shown`] is for messages. [`dbname`](crate::sql::SessionConfig::dbname) takes it.
+    /// A name for comparisons: it equals another one only if all bytes are equal. A name that is
+    /// not UTF-8 contains a character 0, so it equals no name of a spec, and cannot be part of a
+    /// statement; [`shown`] is for messages. [`dbname`](crate::sql::SessionConfig::dbname) accepts
+    /// it.
     ///
     /// # Errors
-    /// There is no such column.
+    /// The row does not have the column.
     pub fn name(&self, column: usize) -> Result<Option<&str>, SessionError> {
         match self.foreign(column) {
             Some((.., exact)) => Ok(Some(exact)),
@@ -64,7 +64,7 @@ impl Row {
     /// The column of this name.
     ///
     /// # Errors
-    /// There is no such column.
+    /// The row does not have the column.
     pub fn column(&self, name: &str) -> Result<usize, SessionError> {
         let found = self.row.columns().iter().position(|column| column.name() == name);
         found.ok_or_else(|| SessionError::Answer(format!("there is no column {name}")))
@@ -86,8 +86,8 @@ pub(super) fn foreign_bytes(name: &str) -> Option<Vec<u8>> {
     unmark(name.split_once(MARK)?.1)
 }
 
-/// A row of which each column must have the type that is asked for; otherwise the error says what
-/// the row is about, which is its first column.
+/// A row in which each column must have the expected type. Otherwise the error says what the row
+/// is about, which is its first column.
 ///
 /// Names of roles and databases are read by [`TypedRow::name`].
 pub(crate) struct TypedRow<'a>(pub &'a Row);
@@ -110,7 +110,7 @@ impl TypedRow<'_> {
         self.text(column).map(str::to_owned)
     }
 
-    /// A name that is compared with others, see [`Row::name`].
+    /// A name for comparisons, see [`Row::name`].
     pub(crate) fn name(&self, column: usize) -> Result<String, SessionError> {
         self.optional_name(column)?.ok_or_else(|| self.bad(column))
     }

@@ -1,5 +1,6 @@
-//! A session with every deadline: a statement that waits for a lock is told apart from a slow one,
-//! and the error says who has the lock ([`blocked`](super::blocked), [`lock_watch`](super::lock_watch)).
+//! A session with every deadline. A statement that waits for a lock and a slow one give different
+//! errors, and the former names the holder ([`blocked`](super::blocked),
+//! [`lock_watch`](super::lock_watch)).
 
 use std::future::Future;
 use std::pin::pin;
@@ -34,7 +35,7 @@ impl Session {
         Self::connect_with(config, deadlines, Arc::default()).await
     }
 
-    /// The same with a lock watch that other sessions share.
+    /// Like [`Self::connect`], with a lock watch that other sessions share.
     pub async fn connect_with(
         config: &SessionConfig,
         deadlines: SessionDeadlines,
@@ -47,15 +48,16 @@ impl Session {
     /// Runs statements as one message, that is, in one round trip and (without transaction
     /// commands in it) one transaction. Returns the rows of all of them.
     ///
-    /// A message that passes its deadline, or waits for one lock for too long, is cancelled; the
-    /// session can be used afterwards, unless the server does not even answer that.
+    /// A message that exceeds its deadline, or waits for one lock for too long, is cancelled; the
+    /// session can be used afterwards, unless the server does not answer the request to cancel
+    /// either.
     pub async fn batch(&self, sql: &str) -> Result<Vec<Row>, BatchError> {
         let mut answers = Answers::default();
         let outcome = self.watched(answers.collect(&self.raw.client, sql)).await;
         answers.end(outcome)
     }
 
-    /// Like [`Session::batch`], for callers that do not need to know how far it got.
+    /// Like [`Session::batch`], for callers that do not need the number of completed statements.
     pub async fn query(&self, sql: &str) -> Result<Vec<Row>, SessionError> {
         self.batch(sql).await.map_err(|batch| batch.error)
     }
@@ -65,7 +67,7 @@ impl Session {
         self.raw.is_closed()
     }
 
-    /// Asks the server to give up the statement in progress.
+    /// Asks the server to cancel the statement in progress.
     pub async fn cancel(&self) {
         self.raw.cancel().await;
     }
@@ -74,8 +76,8 @@ impl Session {
         &self.raw.client
     }
 
-    /// Runs something on the client until it is done, passes its deadline, or has waited too long
-    /// for a lock.
+    /// Runs work on the client until it is done, exceeds its deadline, or has waited too long for
+    /// a lock.
     async fn watched(
         &self,
         work: impl Future<Output = Result<(), tokio_postgres::Error>>,
@@ -108,7 +110,7 @@ impl Session {
                     return outcome.map_err(|error| SessionError::Statement(error.into()));
                 }
                 wait = timeout_at(deadline, self.wait()) => wait.unwrap_or_else(|_| {
-                    // That this is the deadline is for the next turn to tell.
+                    // The next iteration handles the deadline.
                     Err(SessionError::StatementDeadline(deadline.duration_since(asked)))
                 }),
             };
@@ -120,12 +122,12 @@ impl Session {
                 Ok(Some(wait)) => wait.waited,
                 Ok(None) | Err(_) => Duration::ZERO,
             };
-            // When the lock that it waits for now would have taken too long.
+            // The time at which the current lock wait would exceed its limit.
             look = Instant::now() + self.raw.deadlines.lock.saturating_sub(waited);
         };
         self.cancel().await;
         match timeout(CANCEL_DEADLINE, work).await {
-            // The lock was free at the last moment.
+            // The lock became free at the last moment.
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
                 let error = PgError::from(error);
@@ -175,8 +177,8 @@ mod tests {
         assert_eq!(error, SessionError::ConnectDeadline(short));
     }
 
-    /// A server that lets the first one in and says nothing to the others. When the second one has
-    /// come, it may answer what the first one has asked.
+    /// A server that accepts the first session and does not answer the others. After the second
+    /// one has connected, it may answer the statement of the first one.
     async fn server_without_a_watch(answers: bool) -> (SessionConfig, AbortOnDropHandle<()>) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("postgresql://u@{}/d", listener.local_addr().unwrap());
@@ -194,7 +196,7 @@ mod tests {
         (config(&url).unwrap(), AbortOnDropHandle::new(tokio::spawn(server)))
     }
 
-    /// Nobody knows what the statement waits for, but that is no reason to wait for it longer.
+    /// The wait of the statement stays unknown, but the deadline still ends it.
     #[tokio::test]
     async fn the_deadline_holds_while_the_watch_is_asked() {
         let (config, _server) = server_without_a_watch(false).await;
@@ -216,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there() {
+    async fn a_closed_port_is_an_error() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("postgresql://u:planted@{}/d", listener.local_addr().unwrap());
         drop(listener);

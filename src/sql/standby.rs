@@ -1,9 +1,10 @@
-//! The replica as SQL sees it, on its way to being a primary (07 §5.3).
+//! SQL on the replica during its promotion (07 §5.3).
 //!
-//! One session for all steps, so that a server that comes to an end in between is noticed. Between
-//! the announcement and the moment when the new `postgresql.conf` is in place, two settings are kept
-//! above that file by `ALTER SYSTEM`: from its first moment as a primary the server writes to its
-//! safekeepers and waits for them. Whoever announces sees to their end, by [`Standby::retract`].
+//! One session runs all steps, so that the end of the server in between is noticed. Between the
+//! announcement and the moment when the new `postgresql.conf` is in place, `ALTER SYSTEM` makes
+//! two settings override that file: from its first moment as a primary the server writes to its
+//! safekeepers and waits for them. The caller of the announcement must end it with
+//! [`Standby::retract`].
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use crate::spec::Lsn;
 
 const SAFEKEEPERS: &str = "neon.safekeepers";
 const SYNCHRONOUS: &str = "synchronous_standby_names";
-/// How the safekeepers' WAL receiver calls itself.
+/// Name of the safekeepers' WAL receiver.
 const WALPROPOSER: &str = "walproposer";
 
 const POSITION: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
@@ -31,14 +32,14 @@ const PROMOTE: &str = "SELECT pg_catalog.pg_promote()";
 const PROMOTE_LATER: &str = "SELECT pg_catalog.pg_promote(false)";
 const READ_ONLY: &str = "SELECT pg_catalog.current_setting('transaction_read_only')";
 
-/// How long the steps of a promotion may take.
+/// Limits of the steps of a promotion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PromotionLimits {
-    /// Until the replica has replayed what the old primary has written.
+    /// For the replica to replay what the old primary has written.
     pub catch_up: Duration,
-    /// Between two looks at that; Postgres tells nobody by itself.
+    /// Pause between two checks of that: Postgres does not report the progress by itself.
     pub look: Duration,
-    /// One statement that does not wait for anything.
+    /// For one statement that does not wait.
     pub statement: Duration,
     /// `pg_promote()`, which gives up by itself after 60 s.
     pub promote: Duration,
@@ -55,26 +56,26 @@ impl Default for PromotionLimits {
     }
 }
 
-/// A session on the server that is to be a primary.
+/// A session on the server that becomes the primary.
 #[derive(Debug)]
 pub(crate) struct Standby {
     session: MaintenanceSession,
     limits: PromotionLimits,
-    /// Settings that are above `postgresql.conf` because of us.
+    /// Settings that [`Standby::announce`] has set with `ALTER SYSTEM`.
     announced: Vec<&'static str>,
 }
 
-/// How far the server is.
+/// Replay progress of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// It is a replica still.
+    /// The server is still a replica.
     pub in_recovery: bool,
-    /// None before the first record.
+    /// `None` before the first record.
     pub replayed: Option<Lsn>,
 }
 
 impl Standby {
-    /// Connects.
+    /// Connects to the server.
     ///
     /// # Errors
     /// With the documented context.
@@ -117,9 +118,9 @@ impl Standby {
         Ok(Position { in_recovery: column(&row, 0)?, replayed })
     }
 
-    /// Puts the safekeepers, and that commits wait for them, above the configuration file. They are
-    /// in force after the next reload. A vanilla server may not know the former; it has no use for
-    /// it either.
+    /// Sets the safekeepers with `ALTER SYSTEM`, and makes commits wait for them. Both settings
+    /// take effect at the next reload. A vanilla server may not know the former, and does not need
+    /// it.
     ///
     /// # Errors
     /// With the documented contexts; see [`Self::retract`].
@@ -136,7 +137,7 @@ impl Standby {
 
     async fn alter_system(&mut self, name: &'static str, value: &str) -> Result<(), CallError> {
         let set = format!("ALTER SYSTEM SET {name} = {}", literal(value));
-        // Also when no answer comes: it may be done at the last moment.
+        // Noted also when no answer comes: the server may still have done it.
         self.announced.push(name);
         match self.call(&set, self.limits.statement).await {
             Ok(_) => Ok(()),
@@ -149,10 +150,10 @@ impl Standby {
         }
     }
 
-    /// Takes back what [`Self::announce`] has set; in force after the next reload.
+    /// Resets the settings of [`Self::announce`]; takes effect at the next reload.
     ///
     /// # Errors
-    /// The first one that could not be taken back.
+    /// The first setting that could not be reset.
     pub(crate) async fn retract(&mut self) -> anyhow::Result<()> {
         while let Some(name) = self.announced.last() {
             let reset = format!("ALTER SYSTEM RESET {name}");
@@ -166,21 +167,21 @@ impl Standby {
         Ok(())
     }
 
-    /// An earlier attempt may have announced, so that [`Self::retract`] has something to do.
+    /// Makes [`Self::retract`] reset the settings of an earlier attempt.
     pub(crate) fn assume_announced(&mut self) {
         self.announced = vec![SAFEKEEPERS, SYNCHRONOUS];
     }
 
-    /// Whether there is something to take back.
+    /// Whether [`Self::retract`] has settings to reset.
     pub(crate) const fn has_announced(&self) -> bool {
         !self.announced.is_empty()
     }
 
-    /// Has the server leave recovery, and waits for that. Whatever the function says, what counts
-    /// is whether it has (07 W31).
+    /// Makes the server leave recovery, and waits for that. The state of the server counts, not
+    /// the result of the function (07 W31).
     ///
     /// # Errors
-    /// It is in recovery still. It may leave it later.
+    /// The server is still in recovery. It may leave it later.
     pub(crate) async fn promote(&self) -> anyhow::Result<()> {
         let said = async { column::<bool>(&self.row(PROMOTE, self.limits.promote).await?, 0) };
         let said = said.await;
@@ -193,7 +194,7 @@ impl Standby {
         }
     }
 
-    /// Has the server leave recovery at some time; for tests.
+    /// Makes the server leave recovery at some time; for tests.
     ///
     /// # Errors
     /// The server does not answer.
@@ -201,18 +202,18 @@ impl Standby {
         self.row(PROMOTE_LATER, self.limits.statement).await.map(drop)
     }
 
-    /// Whether it is a replica no more.
+    /// Whether the server is no longer a replica.
     ///
     /// # Errors
-    /// No answer.
+    /// The server does not answer.
     pub(crate) async fn has_left_recovery(&self) -> anyhow::Result<bool> {
         Ok(!self.position().await?.in_recovery)
     }
 
-    /// Makes sure that the server can be written to.
+    /// Checks that the server accepts writes.
     ///
     /// # Errors
-    /// It cannot.
+    /// It does not.
     pub(crate) async fn check_writable(&self) -> anyhow::Result<()> {
         let row = self.row(READ_ONLY, self.limits.statement).await;
         let row = row.context("getting transaction_read_only")?;
@@ -227,19 +228,19 @@ impl Standby {
     }
 
     async fn call(&self, sql: &str, limit: Duration) -> Result<Vec<Row>, CallError> {
-        // Whoever gives all of it up drops the session.
+        // A caller that gives up drops the session.
         let never = CancellationToken::new();
         self.session.session().call(sql, &[], limit, &never).await
     }
 }
 
-/// There is no setting of that name.
+/// Whether the server does not know the setting.
 fn is_unknown(error: &CallError) -> bool {
     matches!(error, CallError::Session(error)
         if error.sqlstate() == Some(&SqlState::UNDEFINED_OBJECT))
 }
 
-/// A column of an answer.
+/// A column of the row, of the expected type.
 fn column<'a, T: FromSql<'a>>(row: &'a Row, at: usize) -> anyhow::Result<T> {
     Ok(row.try_get(at).map_err(|error| SessionError::Answer(error.to_string()))?)
 }

@@ -1,16 +1,16 @@
 //! The bytes between the client library and the server: names in any encoding, in both directions.
 //!
-//! Catalogs that all databases share hold each name in the bytes of the database where it was made,
-//! and Postgres cuts names after 63 bytes, be it within a character. Such a name is none of the spec's
-//! business, and must not get in the way of anything. THE rule, for each session of the program:
+//! Catalogs that all databases share hold each name in the bytes of the database where it was
+//! made, and Postgres truncates names after 63 bytes, even within a character. A spec cannot name
+//! such an object, and its name must not break anything. The rule for each session of the program:
 //!
-//! 1. The client encoding is `SQL_ASCII`, so the server converts nothing: a name is compared as bytes
-//!    in every database, and no answer is an error because its bytes belong to another encoding. The
-//!    library insists on `UTF8`, so [`Wire`] writes it into the start-up packet.
-//! 2. A text of an answer that is not UTF-8 becomes [`MARK`] and its bytes as hexadecimal digits. The
-//!    library would refuse the column otherwise. No text of Postgres has a byte 0 in it, so this
-//!    cannot be taken for another one. [`Row`](super::row::Row) takes it apart again, and is the only way
-//!    to read an answer.
+//! 1. The client encoding is `SQL_ASCII`, so the server converts nothing: a name is compared as
+//!    bytes in every database, and no answer is an error because its bytes belong to another
+//!    encoding. The library insists on `UTF8`, so [`Wire`] writes it into the start-up packet.
+//! 2. A text of an answer that is not UTF-8 becomes [`MARK`] and its bytes as hexadecimal digits.
+//!    Otherwise the library would refuse the column. No text of Postgres contains a byte 0, so a
+//!    marked text cannot be mistaken for another one. [`Row`](super::row::Row) decodes it, and is
+//!    the only way to read an answer.
 //! 3. Statements in databases of users name roles by [`naming`](super::quote::naming): a
 //!    server takes no text whose bytes are wrong in the encoding of the database.
 //!
@@ -24,36 +24,36 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Before the digits of a text that is not UTF-8.
+/// Prefix of the digits of a text that is not UTF-8.
 pub(super) const MARK: char = '\0';
 
-/// What is read at a time.
+/// Bytes read at a time.
 const CHUNK: usize = 16 << 10;
 /// Version 3.0.
 const PROTOCOL: u32 = 3 << 16;
 /// Type and length.
 const HEAD: usize = 5;
-/// The shortest message, which says its own length without that of the type.
+/// Length of the shortest message, without its type.
 const SHORTEST: usize = 4;
 
 /// A stream to the server, for the client library.
 #[derive(Debug)]
 pub(super) struct Wire<S> {
     stream: S,
-    /// Takes the place of the name of the database in the start-up packet.
+    /// Replaces the name of the database in the start-up packet.
     database: Option<Arc<[u8]>>,
-    /// The start-up packet has come by. What is before it is not made of messages.
+    /// The start-up packet has been sent. Bytes before it are not messages.
     started: bool,
-    /// On its way to the server.
+    /// Bytes for the server.
     outgoing: BytesMut,
     chunk: Box<[u8]>,
-    /// The beginning of a message.
+    /// An incomplete message.
     incoming: BytesMut,
     /// Whole messages for the library.
     ready: BytesMut,
-    /// Which columns of the rows to come are text.
+    /// Which columns of the next rows are text.
     texts: Vec<bool>,
-    /// Rows up to the end of this answer are in the binary format, whatever their description says.
+    /// The rows of this answer are in the binary format, whatever their description says.
     binary: bool,
 }
 
@@ -72,7 +72,7 @@ impl<S> Wire<S> {
         }
     }
 
-    /// Moves whole messages on.
+    /// Moves whole messages to the library.
     fn pass_on(&mut self) {
         while let Some(length) = message_length(&self.incoming) {
             if self.incoming.len() < length {
@@ -82,8 +82,8 @@ impl<S> Wire<S> {
             let kind = message.first().copied();
             let body = message.get(HEAD..).unwrap_or_default();
             match kind {
-                // A statement with parameters: the library asks for the binary format, of which the
-                // description of a statement does not know yet.
+                // A statement with parameters: the library asks for the binary format, which is
+                // not yet in the description of a statement.
                 Some(b'1' | b'2') => {
                     self.binary = true;
                     self.texts.clear();
@@ -106,15 +106,15 @@ impl<S> Wire<S> {
     }
 }
 
-/// With its head; none if the head is not there yet. What cannot be a length is passed on as it is,
-/// for the library to refuse.
+/// Length of the message with its head; `None` if the head is incomplete. An invalid length is
+/// passed on unchanged, so that the library refuses it.
 fn message_length(bytes: &[u8]) -> Option<usize> {
     let (_, mut length) = bytes.get(..HEAD)?.split_first()?;
     let length = usize::try_from(length.try_get_u32().ok()?).ok()?;
     Some(if length < SHORTEST { bytes.len() } else { length.saturating_add(1) })
 }
 
-/// Which columns a row description says are text.
+/// For each column of a row description: whether it is text.
 fn texts(mut body: &[u8]) -> Option<Vec<bool>> {
     let columns = body.try_get_u16().ok()?;
     let mut texts = Vec::with_capacity(columns.into());
@@ -127,7 +127,7 @@ fn texts(mut body: &[u8]) -> Option<Vec<bool>> {
     Some(texts)
 }
 
-/// A message with the same row, marked; none if there is nothing to mark.
+/// The message of the row with its texts marked; `None` if all texts are UTF-8.
 fn marked(body: &[u8], texts: &[bool]) -> Option<BytesMut> {
     let foreign = |at: usize, cell: &[u8]| {
         texts.get(at).copied().unwrap_or_default() && std::str::from_utf8(cell).is_err()
@@ -183,7 +183,7 @@ fn until_zero(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((text, rest.get(1..)?))
 }
 
-/// A text that is not UTF-8, as one that is.
+/// Marks a text that is not UTF-8, so that the result is UTF-8.
 fn mark(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     let mut text = String::from(MARK);
@@ -200,8 +200,8 @@ pub(super) fn unmark(digits: &str) -> Option<Vec<u8>> {
     pairs.iter().map(byte).collect()
 }
 
-/// The start-up packet at the front of what the library sends, changed, and how long it was; none for
-/// requests of another kind.
+/// Changes the start-up packet at the front of what the library sends. Returns it with its old
+/// length; `None` for requests of another kind.
 fn start_up(buf: &[u8], database: Option<&[u8]>) -> io::Result<Option<(usize, BytesMut)>> {
     let odd = || io::Error::new(io::ErrorKind::InvalidData, "unknown form of start-up packet");
     let mut head = buf;
@@ -259,7 +259,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
             let mut chunk = ReadBuf::new(&mut this.chunk);
             ready!(Pin::new(&mut this.stream).poll_read(cx, &mut chunk))?;
             if chunk.filled().is_empty() {
-                // The end. The library knows what half a message means.
+                // The end of the stream. The library handles half a message.
                 this.ready = std::mem::take(&mut this.incoming);
                 break;
             }
@@ -327,7 +327,7 @@ mod tests {
         [&[kind], &length[..], body].concat()
     }
 
-    /// Of columns with these formats.
+    /// A row description with columns of these formats.
     fn description(formats: &[u16]) -> Vec<u8> {
         let mut body = u16::try_from(formats.len()).unwrap().to_be_bytes().to_vec();
         for format in formats {
@@ -348,7 +348,7 @@ mod tests {
         message(b'D', &body)
     }
 
-    /// What the library gets if the server sends this, in pieces.
+    /// What the library reads if the server sends this, in pieces.
     async fn through(sent: &[u8], piece: usize) -> Vec<u8> {
         let (ours, mut server) = tokio::io::duplex(piece);
         let mut wire = Wire::new(ours, None);
@@ -409,7 +409,7 @@ mod tests {
         };
         for (database, name) in [(None, &b"d"[..]), (Some(Arc::from(&b"caf\xe9"[..])), b"caf\xe9")]
         {
-            // No byte more than the server can take at once.
+            // The server accepts three bytes at a time.
             let (ours, mut server) = tokio::io::duplex(3);
             let mut wire = Wire::new(ours, database);
             let expected = [packet(b"SQL_ASCII", name), b"more".to_vec()].concat();
