@@ -1,4 +1,4 @@
-//! Which file takes something from which: the graph of imports, and its circles.
+//! The graph of imports between files, and its circles.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +8,8 @@ use super::paths::{Kind, Written, written};
 /// A module's path below the crate.
 type Module = Vec<String>;
 
-/// Files, and what each takes from others. A re-export (`pub use child::X`) is a signpost: whoever
-/// takes `X` there takes it from the child, and the signpost itself takes nothing.
+/// Files, and the files that each imports from. A re-export (`pub use child::X`) is a signpost: a
+/// file that takes `X` there takes it from the child, and the signpost itself takes nothing.
 pub(super) struct Imports {
     /// From the importing file to the files that it imports from.
     pub edges: BTreeMap<String, BTreeSet<String>>,
@@ -17,7 +17,7 @@ pub(super) struct Imports {
 
 struct Tree<'a> {
     files: BTreeMap<Module, &'a str>,
-    /// Names that a module passes on, and where they come from.
+    /// Names that a module re-exports, and their origins.
     signposts: BTreeMap<Module, BTreeMap<String, Vec<String>>>,
 }
 
@@ -56,7 +56,7 @@ impl Imports {
         Self { edges }
     }
 
-    /// Groups of files that need each other.
+    /// Groups of files that import from each other.
     pub(super) fn circles(&self) -> Vec<Vec<&str>> {
         let reached: BTreeMap<&str, BTreeSet<&str>> =
             self.edges.keys().map(|file| (file.as_str(), self.reached(file))).collect();
@@ -83,7 +83,7 @@ impl Imports {
 }
 
 impl Tree<'_> {
-    /// The path below the crate; none for one that leads elsewhere.
+    /// The path below the crate; `None` for a path into another crate.
     fn absolute(&self, module: &Module, path: &Written) -> Option<Vec<String>> {
         let (first, rest) = path.segments.split_first()?;
         match first.as_str() {
@@ -101,7 +101,7 @@ impl Tree<'_> {
         }
     }
 
-    /// The module that a path leads to, by way of all signposts.
+    /// The module that a path leads to, through all signposts.
     fn module(&self, path: &[String]) -> Module {
         let depth = (0..=path.len()).rev().find(|depth| self.files.contains_key(&path[..*depth]));
         let (module, rest) = path.split_at(depth.unwrap_or_default());
@@ -113,7 +113,7 @@ impl Tree<'_> {
     }
 
     fn targets(&self, module: &Module, paths: &[Written]) -> BTreeSet<String> {
-        // Modules that are in scope under a name, for paths that begin with it.
+        // Modules that are in scope under a name, for paths that begin with that name.
         let mut in_scope: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         let mut targets = BTreeSet::new();
         for path in paths {
@@ -134,7 +134,7 @@ impl Tree<'_> {
                 targets.insert(self.files[&self.module(&absolute)].to_owned());
             }
         }
-        // `crate::CONSTANT` is not a room.
+        // `crate::CONSTANT` does not name a room.
         targets.remove("lib.rs");
         targets
     }

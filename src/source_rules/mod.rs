@@ -1,5 +1,5 @@
-//! Rules that hold for all of the source, checked by reading it: what may be done in one place only,
-//! and which file may take something from which ([`rooms`]).
+//! Rules for all of the source, checked by reading it: operations that only one place may do, and
+//! files that may import from each other ([`rooms`]).
 
 mod imports;
 mod paths;
@@ -8,7 +8,7 @@ mod rooms;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Text of a source file outside its tests, and where it is below `src`.
+/// Text of a source file outside its tests, and the path of the file below `src`.
 struct Source {
     name: String,
     text: String,
@@ -48,8 +48,8 @@ fn is_test(name: &str) -> bool {
         || name.starts_with("sql_tests/")
 }
 
-/// Each use of one of the texts, in files of which `counts` is true, must be in an allowed file; and
-/// there it must be, or the rule looks for the wrong thing.
+/// Checks that the files for which `counts` is true use the texts in all allowed files and in no
+/// other. An allowed file without a use means that the rule looks for the wrong text.
 fn only_in(allowed: &[&str], texts: &[&str], counts: fn(&str) -> bool) {
     let sources = sources();
     let users = sources.iter().filter(|it| counts(&it.text));
@@ -83,14 +83,14 @@ fn processes_are_started_in_one_place() {
     only_in(&[], &without_command, |_| true);
 }
 
-/// See [`crate::env`]. A client program is kept from all variables that begin like those of libpq.
+/// See [`crate::env`]. A client program gets no variable whose name begins like those of libpq.
 #[test]
 fn the_environment_is_read_in_one_place() {
     only_in(&["env.rs", "postgres/client.rs"], &["env::var", "env::vars"], |_| true);
 }
 
-/// Files with a task or thread that is neither awaited nor held where it is started, and why its end
-/// is not lost.
+/// Files with a task or thread that is neither awaited nor held where it is started, and the
+/// reason why its end is not lost.
 const ENDS_BY_ITSELF: [(&str, &str); 4] = [
     ("postgres/log.rs", "ends with the pipe of Postgres; `drained` waits for that with a limit"),
     ("services/extensions/download.rs", "holds `Background`, whose end waits for it with a limit"),
@@ -98,8 +98,8 @@ const ENDS_BY_ITSELF: [(&str, &str); 4] = [
     ("sql/dump.rs", "ends its child first, with deadlines; the end of the process ends the child"),
 ];
 
-/// Whether what is started at `at` is awaited, or given to a handle that aborts it, in the statement
-/// that starts it. Reads the text only: a parenthesis in a literal can mislead it.
+/// Whether the task started at `at` is awaited, or given to a handle that aborts it, in the same
+/// statement. Reads the text only: a parenthesis in a literal can mislead it.
 fn is_waited_for_or_held(text: &str, at: usize) -> bool {
     let (before, call) = text.split_at(at);
     let statement = before.rsplit([';', '{', '}']).next().unwrap_or_default();
@@ -112,8 +112,8 @@ fn is_waited_for_or_held(text: &str, at: usize) -> bool {
     statement.contains("AbortOnDropHandle::new(") || after.starts_with(".await")
 }
 
-/// A task whose end nothing waits for outlives what it works for, and its panic goes unseen. What
-/// `compute_ctl dev` starts beside the compute ends with the process.
+/// A task that is not awaited outlives the work it belongs to, and its panic is not seen. The
+/// tasks that `compute_ctl dev` starts beside the compute end with the process.
 #[test]
 fn no_task_is_left_alone() {
     let sources = sources();
@@ -143,7 +143,7 @@ fn what_counts_as_held() {
     }
 }
 
-/// No child gets the password; who gets the token is said in one place.
+/// No child gets the password; one place says which child gets the token.
 #[test]
 fn what_is_withheld_from_children_is_given_to_few() {
     let names = ["PGBOUNCER_PASSWORD", "\"NEON_CONTROL_PLANE_TOKEN\""];

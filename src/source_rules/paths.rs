@@ -1,6 +1,6 @@
-//! Paths in Rust code: what a file takes from other modules, read without a compiler.
+//! Finds the paths in Rust code that import from other modules, without a compiler.
 
-/// A piece of code. Comments and literals are gone.
+/// A token of the code, without comments and literals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
     Word(String),
@@ -9,7 +9,7 @@ enum Token {
     Mark(char),
 }
 
-/// A path as it is written, and how the statement around it is meant.
+/// A path as it is written, and the kind of statement around it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Written {
     pub segments: Vec<String>,
@@ -18,11 +18,11 @@ pub(super) struct Written {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// `use` with the name that it brings into scope.
+    /// `use`, with the name that it brings into scope.
     Use(String),
-    /// `pub use`, whatever the visibility.
+    /// `pub use`, with any visibility.
     Reexport(String),
-    /// In the middle of code.
+    /// A path within other code.
     Inline,
 }
 
@@ -138,7 +138,7 @@ fn tokens(code: &str) -> Vec<Token> {
     tokens
 }
 
-/// Length of a literal that begins here.
+/// Length of the literal that begins here.
 fn quoted(rest: &[char], quote: char) -> usize {
     let mut at = 1;
     while rest[at] != quote {

@@ -1,5 +1,5 @@
-//! Rooms of the program and who may enter which: imports run down, never in a circle, and the table
-//! of rooms in `ARCHITECTURE.md` says what is so.
+//! Rooms of the program and their imports: imports run down, never in a circle, and the table of
+//! rooms in `ARCHITECTURE.md` matches the source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::Path;
 use super::imports::Imports;
 use super::{Source, sources};
 
-/// From the top down: a room takes from those below it only. A new room belongs somewhere in here.
+/// From the top down: a room imports only from those below it. Add a new room at its place here.
 const ROOMS: [&str; 32] = [
     "main",
     "dev",
@@ -84,7 +84,7 @@ fn imports_run_down() {
     assert!(up.is_empty(), "imports that run up:\n{}", up.join("\n"));
 }
 
-/// Rooms with their first sentence, and the rooms that each takes from.
+/// The table of rooms: the first sentence of each, and the rooms that it imports from.
 fn table(sources: &[Source]) -> String {
     let mut below: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let imports = Imports::of(sources);
@@ -103,7 +103,7 @@ fn table(sources: &[Source]) -> String {
         let head = source.text.lines().map_while(|line| line.strip_prefix("//!"));
         let head = head.take_while(|line| !line.is_empty()).collect::<String>();
         let sentence = head.split(". ").next().unwrap().trim().trim_end_matches(['.', ':']);
-        // Links are for rustdoc.
+        // Only rustdoc understands links.
         let sentence = sentence.replace("[`", "`").replace("`]", "`");
         let takes = ROOMS.iter().filter(|it| below[name].contains(**it));
         let takes = takes.map(|it| format!("`{it}`")).collect::<Vec<_>>().join(", ");
@@ -113,7 +113,7 @@ fn table(sources: &[Source]) -> String {
 }
 
 #[test]
-fn the_table_of_rooms_is_as_it_is() {
+fn the_table_of_rooms_matches_the_source() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE);
     let text = fs::read_to_string(&path).unwrap();
     let (before, rest) = text.split_once(BEGIN).expect("the begin of the table");

@@ -70,8 +70,8 @@ pub fn session_config(
 }
 
 impl SessionConfig {
-    /// Without hardening, for a session that only reads from a foreign server. Queries qualify
-    /// their names with `pg_catalog` there too.
+    /// Without hardening, for a session that only reads from a foreign server. Names are
+    /// looked up only in `pg_catalog` there too.
     pub fn plain(mut config: Config) -> Self {
         let own = config.get_options().map(|own| format!("{own} ")).unwrap_or_default();
         config.options(format!("{own}-c search_path="));

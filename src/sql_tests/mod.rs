@@ -1,16 +1,17 @@
-//! A check of every SQL text of the program, at the time of the tests.
+//! Checks every SQL text of the program, when the tests run.
 //!
 //! **The rule: SQL of ours looks nothing up by its bare name.** Relations, functions, types and
-//! collations are written with their schema, operators as `OPERATOR(pg_catalog.=)`; what Postgres
-//! turns into an operator that it looks up by name (`IN (…)`, `LIKE`, `BETWEEN`, `NULLIF`,
-//! `IS DISTINCT FROM`, `CASE x WHEN`, `JOIN … USING (…)`) is not written at all. Sessions have an
-//! empty `search_path` besides; the rule holds where a database, a role or a function changes it.
-//! Otherwise an object of a tenant with a closer match of argument types runs as superuser.
+//! collations are written with their schema, operators as `OPERATOR(pg_catalog.=)`. Constructs
+//! that Postgres turns into an operator that it looks up by name (`IN (…)`, `LIKE`, `BETWEEN`,
+//! `NULLIF`, `IS DISTINCT FROM`, `CASE x WHEN`, `JOIN … USING (…)`) are not used at all. Sessions
+//! also have an empty `search_path`; the rule holds where a database, a role or a function changes
+//! that. Without the rule an object of a tenant with a closer match of argument types runs as
+//! superuser.
 //!
-//! What is looked at: each `.sql` file below `src`, and each literal of the Rust code there that
-//! begins with a word of SQL in capitals, parts of statements (`AND …`) included. A text that is
-//! put together from smaller pieces is not seen whole, so keep one statement in one literal. What
-//! fills a placeholder is taken to be qualified.
+//! The check reads each `.sql` file below `src`, and each literal of the Rust code there that
+//! begins with a word of SQL in capitals, parts of statements (`AND …`) included. It does not see
+//! a text as a whole that is put together from smaller pieces, so keep one statement in one
+//! literal. It assumes that the text for a placeholder is qualified.
 
 mod rules;
 mod rules_tests;
@@ -48,7 +49,7 @@ fn sql_of_ours_looks_nothing_up_by_its_bare_name() {
     assert!(faults.is_empty(), "{RULE}.\n{}\n", faults.join("\n"));
 }
 
-/// Neither tests, nor the stand-in storage, which speaks no SQL with Postgres.
+/// Collects neither tests nor the stand-in storage, which does not speak SQL with Postgres.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()).collect();
     entries.sort_by_key(fs::DirEntry::path);

@@ -1,18 +1,18 @@
-//! What SQL of ours does not contain.
+//! Finds the constructs that SQL of ours must not contain.
 
 use std::collections::HashSet;
 
 use super::texts::is_sql;
 use super::tokens::{Kind, Text, Token, text, tokens};
 
-/// A name that is looked up without a schema.
+/// A fault in a text, and its line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) line: usize,
     pub(super) what: String,
 }
 
-/// Words before `(` that are not functions. Most of what is in here is grammar; COALESCE, GREATEST
+/// Words before `(` that are not functions. Most of these words are grammar; COALESCE, GREATEST
 /// and the like find their operators by type, not by name.
 const NOT_CALLED: &str = " VALUES EXISTS ANY SOME ALL COALESCE GREATEST LEAST EXTRACT TRIM POSITION \
     FILTER AS ROW ARRAY OPERATOR IN AND OR NOT WHERE ON SELECT FROM LATERAL USING BY WITH OVER \
@@ -21,13 +21,13 @@ const NOT_CALLED: &str = " VALUES EXISTS ANY SOME ALL COALESCE GREATEST LEAST EX
     DELETE REFERENCES IS NUMERIC DECIMAL VARCHAR CHAR CHARACTER BIT FLOAT TIME TIMESTAMP INTERVAL \
     NULLIF RETURNING ";
 
-/// Words after which a name before `(` is called, and not given: `FROM f(x)`, but `t f (x)`.
+/// Words after which a name before `(` is a call: `FROM f(x)`, but `t f (x)` gives a name.
 const BEFORE_CALL: &str = " SELECT FROM WHERE AND OR NOT ON JOIN BY HAVING LIMIT OFFSET CASE WHEN \
     THEN ELSE RETURN PERFORM IF ELSIF WHILE DISTINCT ALL UNION SET VALUES IN IS DEFAULT CHECK LATERAL \
     EXECUTE USING CALL PROCEDURE FUNCTION RETURNING ANY FILTER IMMUTABLE NEXT QUERY LOOP BEGIN \
     BETWEEN LIKE ASC DESC ";
 
-/// Types that are words of the grammar, which means those of `pg_catalog` by them.
+/// Types that the grammar takes from `pg_catalog`, whatever the `search_path`.
 const GRAMMAR_TYPES: &str = " INT INTEGER SMALLINT BIGINT REAL FLOAT DOUBLE DECIMAL NUMERIC DEC \
     BOOLEAN BIT CHAR CHARACTER VARCHAR NCHAR NATIONAL TIME TIMESTAMP INTERVAL SETOF RECORD ";
 
@@ -35,7 +35,7 @@ const GRAMMAR_TYPES: &str = " INT INTEGER SMALLINT BIGINT REAL FLOAT DOUBLE DECI
 const COMMON_TYPES: &str = " TEXT NAME OID INT2 INT4 INT8 BOOL FLOAT8 REGCLASS REGROLE REGTYPE \
     REGPROC REGPROCEDURE REGNAMESPACE TIMESTAMPTZ JSON JSONB BYTEA DATE UUID ACLITEM ";
 
-/// Functions and types that look up what a constant names; schemas and roles have no schema.
+/// Functions and types that look up the name in a constant. Schemas and roles have no schema.
 const LOOKUPS: &str = " REGCLASS REGPROC REGPROCEDURE REGOPER REGOPERATOR REGTYPE REGCOLLATION \
     REGCONFIG REGDICTIONARY TO_REGCLASS TO_REGPROC TO_REGPROCEDURE TO_REGOPER TO_REGOPERATOR \
     TO_REGTYPE TO_REGCOLLATION ";
@@ -44,7 +44,7 @@ fn listed(list: &str, word: &str) -> bool {
     !word.is_empty() && list.contains(&format!(" {word} "))
 }
 
-/// What is wrong with a text.
+/// The faults of a text.
 pub(super) fn check(text: &Text) -> Vec<Finding> {
     check_part(text, false)
 }
@@ -60,7 +60,7 @@ fn check_part(text: &[(char, usize)], in_constant: bool) -> Vec<Finding> {
     walk.findings
 }
 
-/// What is between two parentheses, or all of it.
+/// The part between two parentheses, or the whole text.
 #[derive(Debug, Default)]
 struct Frame {
     /// The word before the parenthesis.
@@ -92,7 +92,7 @@ impl Walk<'_> {
         self.tokens.get(at).map_or("", |token| token.text.as_str())
     }
 
-    /// The token so many places before; empty at the beginning.
+    /// The token `places` before; empty at the beginning.
     fn before(&self, at: usize, places: usize) -> &str {
         at.checked_sub(places).map_or("", |at| self.text(at))
     }
@@ -217,7 +217,7 @@ impl Walk<'_> {
         let allowed = match text.as_str() {
             "=>" => true,
             "*" => matches!(before.as_str(), "SELECT" | "(" | "." | "," | "DISTINCT" | "ALL"),
-            // The grammar makes one constant of it.
+            // The grammar joins both tokens into one constant.
             "-" if self.is(at + 1, Kind::Number) => {
                 let operand = at.checked_sub(1).is_none_or(|at| {
                     matches!(self.tokens[at].kind, Kind::Number | Kind::Constant | Kind::Quoted)
@@ -305,7 +305,7 @@ impl Walk<'_> {
             }
             "DECLARE" => self.declares = true,
             "BEGIN" => self.declares = false,
-            // Not of a role, and not from a cursor.
+            // Not the FROM of REVOKE and FETCH, before a role or a cursor.
             "FROM"
                 if !self.reads_a_part()
                     && before != "DISTINCT"
@@ -378,10 +378,10 @@ impl Walk<'_> {
         }
     }
 
-    /// What a query reads, or a statement changes.
+    /// A relation that a query reads, or a statement changes.
     fn relation(&mut self, at: usize) {
         let at = at + usize::from(matches!(self.word(at), "ONLY" | "LATERAL"));
-        // A function in its place is looked at as a call.
+        // A function at this place is checked as a call.
         if self.text(at + 1) == "(" && self.before(at, 1) != "INTO"
             || self.with_names.contains(self.text(at))
         {
@@ -404,7 +404,7 @@ impl Walk<'_> {
     }
 }
 
-/// For tests: what is wrong with a text, without the lines.
+/// The faults of a text without their lines, for tests.
 pub(super) fn faults(sql: &str) -> Vec<String> {
     check(&text(sql, 1)).into_iter().map(|finding| finding.what).collect()
 }

@@ -1,7 +1,7 @@
 use super::rules::{check, faults};
 use super::tokens::text;
 
-/// Each is fine.
+/// Texts without a fault.
 const GOOD: &[&str] = &[
     "SELECT 1",
     "SELECT * FROM pg_catalog.pg_class",
@@ -35,7 +35,7 @@ const GOOD: &[&str] = &[
     "SELECT a COLLATE pg_catalog.\"C\" FROM pg_catalog.t WHERE @WHICH@ ORDER BY 1 DESC LIMIT 2",
 ];
 
-/// Each has the fault that is named.
+/// Texts with the named fault.
 const BAD: &[(&str, &str)] = &[
     ("SELECT a = 1", "`=`"),
     ("SELECT a, b = 1", "`=`"),
@@ -88,14 +88,14 @@ const BAD: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn what_is_qualified_passes() {
+fn qualified_names_pass() {
     for sql in GOOD {
         assert_eq!(faults(sql), [""; 0], "{sql}");
     }
 }
 
 #[test]
-fn what_is_not_is_named() {
+fn faults_are_named() {
     for (sql, fault) in BAD {
         let found = faults(sql);
         assert!(found.len() == 1 && found[0].ends_with(fault), "{sql}: {found:?}");

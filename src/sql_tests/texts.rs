@@ -1,13 +1,13 @@
-//! Literals of Rust code that are SQL.
+//! Finds the literals of Rust code that are SQL.
 
 use super::tokens::Text;
 
-/// Words in capitals that SQL begins with, and parts of it.
+/// Words in capitals at the beginning of SQL statements and of their parts.
 const BEGINNINGS: &str = " SELECT INSERT UPDATE DELETE DO WITH LOCK BEGIN CREATE ALTER DROP GRANT \
     REVOKE REASSIGN SET VALUES CALL TRUNCATE COPY MERGE EXPLAIN DECLARE PERFORM EXECUTE IF AND OR \
     NOT WHERE FROM JOIN LEFT CROSS UNION ON ORDER GROUP HAVING RETURNING COMMENT TABLE CASE ";
 
-/// Whether a text begins like SQL: a word of it in capitals, then a blank.
+/// Whether a text begins like SQL: with such a word, then a blank.
 pub(super) fn is_sql(text: &[(char, usize)]) -> bool {
     let mut rest = text;
     loop {
@@ -95,7 +95,7 @@ impl Reader {
         self.next().map(Item::Other)
     }
 
-    /// A character literal, as opposed to a lifetime; its last quote is left.
+    /// A character literal, not a lifetime. Its last quote stays.
     fn character(&mut self) {
         if self.chars.get(self.at + 1) == Some(&'\\') {
             self.skip(3);
@@ -140,7 +140,7 @@ impl Reader {
         }
     }
 
-    /// To the end of the item that an attribute belongs to.
+    /// Skips to the end of the item that an attribute belongs to.
     fn skip_item(&mut self) {
         let mut depth = 0_usize;
         while let Some(item) = self.item() {

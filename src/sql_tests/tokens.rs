@@ -1,9 +1,9 @@
-//! SQL cut into tokens, as far as the rules need it.
+//! Splits SQL into tokens, as far as the rules need it.
 
 /// Characters, each with its line in the file.
 pub(super) type Text = Vec<(char, usize)>;
 
-/// A text that begins at a line.
+/// The text, with its first line in the file.
 pub(super) fn text(source: &str, first_line: usize) -> Text {
     let mut line = first_line;
     source
@@ -23,32 +23,32 @@ pub(super) enum Kind {
     /// A name in double quotes.
     Quoted,
     Number,
-    /// A string constant; what is in it is `inner`.
+    /// A string constant; `inner` is its content.
     Constant,
-    /// A string between dollars: code.
+    /// A string between dollar quotes, which is code.
     Code,
-    /// `{x}`, `@X@`, `$1`, `%I`: something is put in here.
+    /// `{x}`, `@X@`, `$1`, `%I`: a placeholder.
     Placeholder,
-    /// Characters that operators are made of.
+    /// A run of operator characters.
     Operator,
-    /// Everything else.
+    /// Any other character.
     Mark,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Token {
     pub(super) kind: Kind,
-    /// Words in capitals, others as they are written.
+    /// Words in capitals; other tokens unchanged.
     pub(super) text: String,
     pub(super) line: usize,
-    /// What is between the quotes.
+    /// The content between the quotes.
     pub(super) inner: Text,
 }
 
 const OPERATORS: &str = "+-*/<>=~!@#%^&|?";
 
-/// Placeholders of `format()` other than `%I` are known only in constants, where no operator `%` is
-/// expected.
+/// Placeholders of `format()` other than `%I` are recognised only in constants, which do not
+/// contain an operator `%`.
 pub(super) fn tokens(text: &[(char, usize)], in_constant: bool) -> Vec<Token> {
     let mut cutter = Cutter { text, at: 0, in_constant };
     let mut tokens = Vec::new();
@@ -87,7 +87,7 @@ impl Cutter<'_> {
         }
     }
 
-    /// The kind of the token that begins here, which is passed; none for blanks and comments.
+    /// The kind of the next token, which is consumed; `None` for blanks and comments.
     fn token(&mut self, c: char) -> Option<(Kind, Text)> {
         if c.is_whitespace() {
             self.at += 1;
