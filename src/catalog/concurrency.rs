@@ -31,8 +31,8 @@ pub(crate) fn within(limit: usize, max_connections: usize) -> usize {
     limit.min(max_connections.saturating_sub(LEFT_TO_OTHERS)).max(1)
 }
 
-/// Takes it from the list of settings, else from the first line of the base text that is only a
-/// number.
+/// `max_connections` from the list of settings, else from the first line of the base text where it
+/// is only a number.
 fn max_connections(spec: &ComputeSpec) -> Option<usize> {
     if let Some(value) = spec.setting("max_connections") {
         return value.parse().ok();

@@ -215,7 +215,7 @@ impl<'a> Execution<'a> {
     async fn help(&self, queue: &Queue<Chain>) {
         match self.sessions.open(None).await {
             Ok(session) => self.work_on(session.session(), queue).await,
-            Err(error) => tracing::debug!("one session less to create databases: {error}"),
+            Err(error) => tracing::debug!("creating databases with one session less: {error}"),
         }
     }
 

@@ -24,7 +24,7 @@ pub(crate) async fn slowest_statements(session: &Session) -> Result<Vec<String>,
         Ok(rows) => rows.into_iter().map(text).collect(),
         Err(error) if is_not_ours(&error) => Err(error),
         Err(SessionError::Statement(error)) if error.sqlstate.is_some() => {
-            tracing::warn!("there are no insights: {error}");
+            tracing::warn!("could not read pg_stat_statements: {error}");
             Ok(Vec::new())
         }
         Err(error) => Err(error),

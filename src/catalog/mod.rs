@@ -1,19 +1,19 @@
-//! The catalog of the running Postgres: what the spec says about it is brought into it over SQL
-//! (05).
+//! Brings the catalog of the running Postgres to what the spec says, over SQL (05).
 //!
 //! ```text
 //!  snapshot ─► plan ─► execute ──────────────► report
 //!                       └─► inspect, plan (inside each database)
 //! ```
 //!
-//! Sessions and quoting come from [`sql`](crate::sql); [`options`] turns options of the spec into SQL.
-//! [`snapshot`] reads the cluster at once, [`plan`] compares it with the spec, [`execute`]
-//! carries the plan out with the sessions of a [`pool`], and [`report`] says what became of each
-//! object; [`mod@apply`] is all of this in order. In Lakebase mode [`lakebase`] reads more than the
-//! snapshot. [`migrations`] does what older releases left to do, [`neon_extension`] updates the
-//! extension. What the API asks of the catalog is in [`grants`], [`insights`], [`install_extension`],
-//! [`listing`] and [`writability`]; what requests may not touch is in [`protected`]. [`trust`] has the
-//! rules that every SQL text obeys. Knows the spec and nothing of start-up.
+//! Sessions and quoting come from [`sql`](crate::sql); [`options`] turns options of the spec into
+//! SQL. [`snapshot`] reads the cluster at once, [`plan`] compares it with the spec, [`execute`]
+//! carries the plan out with the sessions of a [`pool`], and [`report`] records the result for
+//! each object; [`mod@apply`] runs all of this in order. In Lakebase mode [`lakebase`] reads more
+//! than the snapshot. [`migrations`] upgrades clusters that older releases made,
+//! [`neon_extension`] updates the extension. Routes of the API use [`grants`], [`insights`],
+//! [`install_extension`], [`listing`] and [`writability`]; [`protected`] says what requests must
+//! not change. [`trust`] has the rules that every SQL text obeys. This room knows the spec and
+//! nothing of start-up.
 
 pub mod apply;
 pub(crate) mod concurrency;

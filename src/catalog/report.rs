@@ -56,7 +56,7 @@ pub struct Counts {
     pub done: usize,
     /// Operations that failed.
     pub failed: usize,
-    /// Objects of the spec that were as they should be.
+    /// Objects of the spec that needed no change.
     pub unchanged: usize,
     /// Databases that were dropped during the apply.
     pub vanished: usize,
@@ -67,20 +67,20 @@ pub struct Counts {
 /// failed; `counts` covers all of them, and `left_out` says how many entries the lists omit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ApplyReport {
-    /// Why the apply ended before its end; null if it is complete.
+    /// The error that ended the apply; null if the apply is complete.
     #[schema(required)]
     pub error: Option<String>,
     /// Operations, in the order in which they ended.
     pub operations: Vec<OperationReport>,
-    /// Objects of the spec that were as they should be.
+    /// Objects of the spec that needed no change.
     pub unchanged: Vec<Object>,
     /// Databases that were dropped during the apply.
     pub vanished: Vec<String>,
     /// Statements that met a time limit: the server's, one of ours, or that of the whole apply.
     pub timed_out: u64,
-    /// How many there were of each.
+    /// Number of entries of each kind.
     pub counts: Counts,
-    /// How many of each are not in the lists.
+    /// Number of entries of each kind that the lists omit.
     pub left_out: Counts,
 }
 

@@ -72,7 +72,7 @@ impl Session {
         };
         self.cancel().await;
         if timeout(limits.stop, query).await.is_err() {
-            tracing::warn!("a statement that was given up goes on after {:?}", limits.stop);
+            tracing::warn!("a cancelled statement still runs after {:?}", limits.stop);
         }
         Err(given_up)
     }

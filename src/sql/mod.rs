@@ -1,9 +1,9 @@
-//! Hardened sessions on the managed Postgres, and what is spoken over them that is not a catalog:
-//! the schema dump and the way from a standby to a primary (01 §4, 05 §3).
+//! Hardened sessions on the managed Postgres, and two uses of them beside the catalog: the schema
+//! dump and the promotion of a standby (01 §4, 05 §3).
 //!
 //! ```text
-//! config, options, quote        where, as whom, with which settings; names and literals
-//! reach, wire, row              the way to the server; bytes in any encoding
+//! config, options, quote        address, login and settings; names and literals
+//! reach, wire, row              connections; bytes in any encoding
 //! raw ─► lock_watch ─► session ─► maintenance, call, standby
 //! ```
 //!

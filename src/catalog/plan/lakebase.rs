@@ -94,7 +94,7 @@ impl Planner<'_> {
         }
         let (phase, extension) = (CatalogStep::DatabricksAuth, (ObjectKind::Extension, AUTH));
         let view = (ObjectKind::Table, "public.databricks_auth_metrics");
-        let reason = "made anew by each apply";
+        let reason = "each apply creates it anew";
         [
             (Action::Drop, extension, "DROP EXTENSION IF EXISTS databricks_auth"),
             (Action::Create, extension, "CREATE EXTENSION databricks_auth WITH SCHEMA public"),
@@ -140,7 +140,7 @@ impl Planner<'_> {
                 "CREATE OR REPLACE FUNCTION {WRITE_CHECK} RETURNS pg_catalog.int4 LANGUAGE plpgsql \
                  AS $body${body}$body$"
             );
-            let (function, reason) = ((ObjectKind::Function, WRITE_CHECK), "missing or another");
+            let (function, reason) = ((ObjectKind::Function, WRITE_CHECK), "missing or different");
             operations.push(self.op(phase, Action::Create, function, reason, sql));
         }
         operations

@@ -62,7 +62,7 @@ pub enum PlanError {
         name: String,
     },
     /// Postgres would refuse this too, but only after everything that the role owns was dropped.
-    #[error("delta operation delete_role names {0:?}, the role that all this is done as")]
+    #[error("delta operation delete_role names {0:?}, the role of compute_ctl itself")]
     OwnRole(String),
     /// An option that would end the statement that contains it.
     #[error(

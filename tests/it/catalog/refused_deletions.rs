@@ -99,7 +99,7 @@ async fn the_role_of_our_own_sessions() {
         compute.apply(&bed).await;
         bed.spec.member("delta_operations", json!([delta("delete_role", "cloud_admin")]));
         let error = compute.apply_fails(&bed).await;
-        assert!(error.contains("the role that all this is done as"), "{error}");
+        assert!(error.contains("the role of compute_ctl itself"), "{error}");
         let kept = "SELECT count(*) FROM pg_class WHERE relname = 'health_check'";
         assert_eq!(compute.sql_text(kept).await, "1");
         compute.end().await;
