@@ -86,7 +86,7 @@ async fn what_is_not_listed_or_refuses_sessions_is_left_alone() {
         // `postgres` is a database like others when it is listed.
         bed.spec.role("ann", None).database("closed", "ann").database("postgres", "ann");
         compute.apply(&bed).await;
-        compute.assert_logged("inside database \"closed\": it does not accept connections", 1).await;
+        compute.assert_logged("\"closed\": it does not accept connections", 1).await;
         let closed = "SELECT pg_get_userbyid(datdba), datallowconn FROM pg_database \
             WHERE datname = 'closed'";
         assert_eq!(compute.rows(closed).await, ["ann|f"]);

@@ -27,7 +27,7 @@ fn spec_of_two(delta_operations: Value) -> ComputeSpec {
 fn opened(spec: &ComputeSpec, state: &ClusterState) -> Vec<String> {
     let plan = planned(spec, state);
     let chains = plan.stages.iter().flatten().filter(|chain| &*chain.database != "postgres");
-    assert!(chains.clone().all(|chain| chain.look.is_some()), "each opened database is looked into");
+    assert!(chains.clone().all(|chain| chain.look.is_some()), "each chain has a look");
     let mut names: Vec<String> = chains.map(|chain| chain.database.to_string()).collect();
     names.sort_unstable();
     names
