@@ -97,8 +97,8 @@ impl Migrations {
         let rows = session.query(&format!("{LOCK}; {LOOK}")).await.map_err(lost)?;
         let found = rows.iter().any(|row| row.try_get(0).ok().flatten().is_some());
         let mut done = if found { read(&session).await.map_err(lost)? } else { None };
-        // Also when no migration is left: an older release may have prepared the schema in another
-        // way.
+        // Whenever a migration is left, even if the table exists: an older release may have created
+        // less.
         if done.is_none_or(|done| done < MIGRATIONS.len()) {
             session.query(&prepare()).await.map_err(lost)?;
             done = read(&session).await.map_err(lost)?;
@@ -163,7 +163,7 @@ async fn read(session: &Session) -> Result<Option<usize>, SessionError> {
 /// Sent instead of [`advance`], so that the migration fails after its change.
 const FAIL: &str = "DO $fail$ BEGIN RAISE 'failpoint'; END $fail$";
 
-/// Stores the number of the migration, unless another session has changed the stored number since.
+/// Stores the number of the migration; fails if another session has changed the stored one since.
 fn advance(id: usize) -> String {
     let before = id.saturating_sub(1);
     format!(
