@@ -6,8 +6,8 @@ use crate::spec::ComputeSpec;
 const UNKNOWN: usize = 10;
 /// The upper bound of every limit.
 const MOST: usize = 100;
-/// Connections that an apply does not use: for its own main session, the monitor, migrations, and
-/// a session that looks at the server, such as the lock watch (05 weakness 4).
+/// Connections that the workers of an apply leave free: for its main session, the monitor,
+/// migrations, and a session that looks at the server, such as the lock watch (05 weakness 4).
 const LEFT_TO_OTHERS: usize = 4;
 
 /// The limit at the start of a primary. Users are not expected yet, so it is a share of
