@@ -1,6 +1,6 @@
 //! What the descriptions of the handlers share: tags, groups of error answers, schemas of ids.
 //!
-//! It stands below the handlers, so that they need nothing of the file that collects them.
+//! The handlers depend on this file, so that they need not depend on [`super::routes`].
 
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
@@ -35,7 +35,7 @@ pub(super) enum TokenErrors {
 #[derive(Debug, IntoResponses)]
 #[expect(dead_code, reason = "describes what `body` answers")]
 pub(super) enum BodyErrors {
-    /// The request is no JSON, or something in it cannot be used.
+    /// The request is not JSON, or something in it cannot be used.
     #[response(status = 400)]
     Unusable(ErrorDocument),
     /// The body did not arrive in time.
@@ -55,7 +55,7 @@ pub(super) enum BodyErrors {
     NoRoom(ErrorDocument),
 }
 
-/// Answers of every route that depends on the state and then does something.
+/// Answers of every route that checks the state and then acts.
 #[derive(Debug, IntoResponses)]
 #[expect(dead_code, reason = "describes what the node and Postgres answer")]
 pub(super) enum StateErrors {

@@ -1,4 +1,4 @@
-//! What the handlers of one server share.
+//! State that the handlers of one server share.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::ready::ReadyProbe;
 use crate::node::ComputeNode;
 use crate::server::ServerTasks;
 
-/// What handlers get.
+/// State of the handlers of one server.
 #[derive(Debug, Clone)]
 pub(super) struct Api {
     pub(super) node: Arc<ComputeNode>,
@@ -24,7 +24,7 @@ pub(super) struct Api {
 }
 
 impl Api {
-    /// What the handlers of one server get.
+    /// State of one server, with full budgets.
     pub(super) fn of(node: Arc<ComputeNode>, limits: HttpLimits, tasks: ServerTasks) -> Self {
         Self {
             node,

@@ -1,8 +1,8 @@
 //! Bearer tokens on the external server (03 §4).
 //!
-//! The keys come from the document of the start and never change, so they are built once. Here the
-//! form of the header and the signature are checked; what the claims allow is decided in
-//! [`super::claims`]. A token is never logged, only the reason why it was refused.
+//! The keys come from the document of the start and never change, so they are built once. This
+//! module checks the form of the header and the signature; [`super::claims`] decides what the
+//! claims allow. A token is never logged, only the reason why it was refused.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::error::ApiError;
 use crate::server::Peer;
 use crate::spec::wire::Jwks;
 
-/// A token of a control plane has a few hundred bytes; no more work is done for a larger one.
+/// A token of a control plane has a few hundred bytes; a larger one is refused without any work.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// Header missing or not of the form `Bearer <token>`.
@@ -35,12 +35,12 @@ const UNVERIFIED: &str = "failed to verify authorization token";
 pub(crate) enum AuthMode {
     /// Every protected route asks for a token.
     Verify,
-    /// Nobody is asked. Only for Lakebase mode with an instance id, where the network policy
+    /// No token is needed. Only for Lakebase mode with an instance id, where the network policy
     /// protects the port (03 §14, W23).
     Off,
 }
 
-/// Decides who may use the protected routes of the external server.
+/// Decides which requests may use the protected routes of the external server.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     mode: AuthMode,
@@ -53,8 +53,8 @@ pub(crate) struct Authenticator {
 }
 
 impl Authenticator {
-    /// Builds the keys. Unusable ones are skipped with a warning; an empty set lets nobody in
-    /// (03 §4.3), except that with `dev` it lets in clients on the loopback interface.
+    /// Builds the keys. Unusable ones are skipped with a warning; an empty set refuses all
+    /// requests (03 §4.3), except that with `dev` it accepts clients on the loopback interface.
     pub(crate) fn new(jwks: &Jwks, compute_id: Option<String>, dev: bool, mode: AuthMode) -> Self {
         let says_rs256 = |key: &Jwk| key.common.key_algorithm == Some(KeyAlgorithm::RS256);
         let algorithm =
@@ -69,12 +69,15 @@ impl Authenticator {
             }
         }
         if mode == AuthMode::Verify && keys.is_empty() && !dev {
-            tracing::warn!("the external HTTP server lets nobody in: {}", no_keys(jwks.keys.len()));
+            let reason = no_keys(jwks.keys.len());
+            tracing::warn!(
+                "the external HTTP server refuses all requests that need a token: {reason}"
+            );
         }
         Self { mode, compute_id, dev, configured_keys: jwks.keys.len(), algorithm, keys }
     }
 
-    /// Checks one request, at `now` in seconds since 1970. `peer` is none if it is not known.
+    /// Checks one request, at `now` in seconds since 1970. `peer` is none if unknown.
     pub(super) fn check(
         &self,
         headers: &HeaderMap,
@@ -101,7 +104,7 @@ impl Authenticator {
         Ok(claims.authorize(self.compute_id.as_deref())?)
     }
 
-    /// Without keys no token helps, so the text says what does.
+    /// Without keys every token is refused, so the text says how to configure one.
     fn refuse(&self, status: StatusCode, text: &str) -> ApiError {
         if self.keys.is_empty() {
             let text = format!("{text}: {}", no_keys(self.configured_keys));
@@ -110,11 +113,11 @@ impl Authenticator {
         ApiError::new(status, text)
     }
 
-    /// Checks form, algorithm, signature, type of the claims, and expiry. The algorithm is ours
-    /// and not the token's choice, so `none` or a MAC made with a public key never pass.
+    /// Checks form, algorithm, signature, type of the claims, and expiry. The keys determine the
+    /// algorithm, not the token, so `none` or a MAC made with a public key never pass.
     fn verify(&self, token: &str, now: i64) -> Result<Claims, &'static str> {
-        let (message, signature) = token.rsplit_once('.').ok_or("it has no three parts")?;
-        let (header, payload) = message.split_once('.').ok_or("it has no three parts")?;
+        let (message, signature) = token.rsplit_once('.').ok_or("it does not have three parts")?;
+        let (header, payload) = message.split_once('.').ok_or("it does not have three parts")?;
         let header: TokenHeader = json_part(header).ok_or("its header cannot be read")?;
         if header.alg != self.algorithm {
             return Err("it is signed with another algorithm than the configured keys are for");
@@ -137,10 +140,10 @@ impl Authenticator {
     }
 }
 
-/// Why there is no way in.
+/// Why every token is refused.
 fn no_keys(configured: usize) -> String {
     if configured == 0 {
-        "no keys are configured (compute_ctl_config.jwks is empty), so nobody can be let in; \
+        "no keys are configured (compute_ctl_config.jwks is empty), so no token can be accepted; \
          configure a key, or use --dev to let in local clients"
             .to_owned()
     } else {
@@ -165,7 +168,7 @@ fn json_part<T: serde::de::DeserializeOwned>(part: &str) -> Option<T> {
 fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next()?.to_str().ok()?;
-    // Two headers: it is not clear which one somebody in between has looked at.
+    // With two headers, a proxy may have checked the other one.
     if values.next().is_some() {
         return None;
     }
@@ -183,7 +186,7 @@ fn decoding_key(jwk: &Jwk, algorithm: Algorithm) -> Result<DecodingKey, &'static
             if key.curve != EllipticCurve::Ed25519 {
                 return Err("its curve is not Ed25519");
             }
-            // The library reads exactly 32 bytes, without looking whether they are there.
+            // The library reads exactly 32 bytes without checking the length.
             if decode(&key.x)?.len() != 32 {
                 return Err("it does not have 32 bytes");
             }
@@ -198,8 +201,8 @@ fn decoding_key(jwk: &Jwk, algorithm: Algorithm) -> Result<DecodingKey, &'static
                 return Err("its modulus or exponent is impossible");
             }
         }
-        (Algorithm::RS256, _) => return Err("a key of the set says RS256, and it is no RSA key"),
-        _ => return Err("it is no Ed25519 key"),
+        (Algorithm::RS256, _) => return Err("it is not an RSA key, but the set uses RS256"),
+        _ => return Err("it is not an Ed25519 key"),
     }
     DecodingKey::from_jwk(jwk).map_err(|_| "it is malformed")
 }
@@ -430,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn switched_off_nobody_is_asked() {
+    fn switched_off_no_request_needs_a_token() {
         let authenticator = authenticator_in(json!([]), false, AuthMode::Off);
         assert_eq!(check_headers(&authenticator, &[], REMOTE).0, 200);
     }

@@ -1,10 +1,10 @@
 //! JSON bodies of our own routes (03 §3.5).
 //!
-//! The order of the checks is fixed: content type, size, JSON, shape. Reading is bounded in bytes,
-//! in silence between two pieces, and in all. The memory for it comes from the budget of the server
-//! ([`super::budget`]) as pieces arrive, and goes back when the request is over; the first
-//! [`FREE`] bytes of each body are free, so that ordinary requests are served while others stall. While
-//! a body is read its connection may be dropped for another one, like any that waits for its client.
+//! The order of the checks is fixed: content type, size, JSON, shape. Limits apply to the bytes of
+//! a body, the silence between two pieces, and the total time. The memory comes from the budget of
+//! the server ([`super::budget`]) as pieces arrive, and is given back when the request ends; the
+//! first [`FREE`] bytes of each body are free, so that ordinary requests are served while others
+//! stall. While the server reads a body, it may drop the connection to make room for another one.
 
 use std::time::Duration;
 
@@ -23,16 +23,15 @@ use super::limits::HttpLimits;
 use crate::server::Seat;
 use crate::spec::document::{self, DocumentError};
 
-/// Bytes of each body that the budget does not know: their number is bounded by that of the
-/// connections.
+/// Bytes of each body that the budget does not count: the number of connections bounds them.
 const FREE: usize = 8 * 1024;
 
-/// A body that was read, parsed and found of the right shape.
+/// A body that was read, parsed and found to have the right shape.
 #[derive(Debug)]
 pub(super) struct JsonBody<T>(pub(super) T);
 
-/// Why a body cannot be used. The beginnings of the texts are those of 03 §3.5; the names of
-/// members keep their case, which the original did not.
+/// Why a body cannot be used. The texts begin as 03 §3.5 prescribes; unlike in the original, the
+/// names of members keep their case.
 #[derive(Debug, Error)]
 pub(super) enum BodyError {
     /// Not `application/json` or `application/…+json`.
@@ -44,7 +43,7 @@ pub(super) enum BodyError {
     /// The client stopped sending.
     #[error("failed to buffer the request body: it did not arrive in time")]
     TooSlow,
-    /// All bodies in progress together take all that there is for them.
+    /// The bodies in progress have used up the budget of the server.
     #[error(
         "failed to buffer the request body: the requests in progress have taken the {0} bytes \
          that there are for bodies; send it again later"
@@ -53,7 +52,7 @@ pub(super) enum BodyError {
     /// The connection broke, or the framing is wrong.
     #[error("failed to buffer the request body: {0}")]
     Interrupted(axum::Error),
-    /// No JSON.
+    /// Not JSON.
     #[error("failed to parse the request body as json: {0}")]
     Syntax(DocumentError),
     /// JSON of another shape; the path of the offending member comes first.
@@ -147,7 +146,7 @@ async fn read_pieces(
 }
 
 /// Grows a body for the next piece: to twice its size if the budget allows it, so that bytes are
-/// moved seldom, else by what is needed. The capacity counts, not what is in it.
+/// moved seldom, else by the size of the piece. The budget counts the capacity, not the length.
 fn make_room(
     all: &mut Vec<u8>,
     piece: usize,
@@ -206,8 +205,8 @@ mod tests {
         super::read(body, limits, &Bytes::new(0)).await.map(|(body, _)| body)
     }
 
-    /// What is announced costs nothing, what has arrived costs its size until it is dropped, and a
-    /// small body always has room.
+    /// Announced bytes cost nothing, received bytes count until the body is dropped, and a small
+    /// body always has room.
     #[tokio::test]
     async fn the_budget_is_for_what_has_arrived() {
         let budget = Bytes::new(3 * FREE);

@@ -1,9 +1,9 @@
-//! What all requests of one server may use up together: bytes for bodies, places for long polls
+//! Limits on what all requests of one server use together: bytes for bodies, places for long polls
 //! and for requests to the communicator.
 //!
-//! Rule: what a client makes the server hold is taken from a budget before it is held, as it
-//! arrives, and not when it is announced. Limits per request are not enough: there are as many
-//! requests as connections. Beyond a budget the answer is 503, at once, and other requests go on.
+//! Rule: the server takes bytes from a budget as they arrive, before it stores them, and not when a
+//! client announces them. Limits per request are not enough, because there are as many requests as
+//! connections. Beyond a budget the answer is 503, at once, and other requests go on.
 
 use std::io;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Bytes {
         self.in_all
     }
 
-    /// Adds to what is held; false if there is not so much left.
+    /// Adds `bytes` to `held`; false if the budget has too few left.
     pub(super) fn take(&self, bytes: usize, held: &mut Held) -> bool {
         let Ok(count) = u32::try_from(bytes) else { return false };
         let Ok(more) = Arc::clone(&self.left).try_acquire_many_owned(count) else { return false };
@@ -47,8 +47,8 @@ impl Bytes {
     }
 }
 
-/// Places for requests that wait for something to happen: half of the connections, so that one
-/// client with a token cannot keep all others out.
+/// Places for requests that wait for a status: half of the connections, so that one client with a
+/// token cannot keep all others out.
 #[derive(Debug, Clone)]
 pub(super) struct LongPolls {
     left: Arc<Semaphore>,

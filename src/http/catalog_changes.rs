@@ -1,5 +1,5 @@
-//! The internal routes that change the catalog for programs beside Postgres, as the local proxy
-//! does (03 §8.2, §8.3). What they may not touch is said in [`crate::catalog::protected`].
+//! The internal routes that change the catalog for programs beside Postgres, such as the local
+//! proxy (03 §8.2, §8.3). [`crate::catalog::protected`] lists the objects that they must not touch.
 
 use axum::Json;
 use axum::extract::State;
@@ -25,13 +25,14 @@ pub(super) fn internal() -> Routes {
     vec![routes!(install), routes!(grant)]
 }
 
-/// Both change catalogs, and what else of ours does so may be at work in the background.
+/// Waits for the turn to change catalogs: other work of this program may be changing them in the
+/// background.
 async fn turn(api: &Api) -> Result<CatalogTurn<'_>, String> {
     let turn = api.node.catalog_turns.enter(api.node.params.timeouts.apply.turn).await;
     turn.map_err(|busy| busy.to_string())
 }
 
-/// A connection, or the first of the two steps that can fail.
+/// Connects: the first of the two steps that can fail.
 async fn step_connect(api: &Api, name: &str, database: &str) -> Result<Session, String> {
     let session = connect(api, name, Some(database)).await;
     session.map_err(|error| format!("Failed to connect to the database: {error}"))
@@ -41,7 +42,7 @@ fn failed(what: &str, step: &str) -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{what}: {step}"))
 }
 
-/// 403 with the reason as it is, or the step that failed.
+/// 403 with the unchanged reason, or the step that failed.
 fn not_done(what: &str, error: RequestError) -> ApiError {
     match error {
         RequestError::Refused(refusal) => refusal.into(),
@@ -172,7 +173,7 @@ mod tests {
     use super::*;
     use crate::state::Event;
 
-    /// What else changes catalogs has the turn and keeps it. Nobody is connected to meanwhile.
+    /// Other catalog work keeps the turn, and no connection to Postgres is made in that time.
     #[tokio::test(start_paused = true)]
     async fn both_take_their_turn() {
         let api = testing::api();
@@ -201,7 +202,7 @@ mod tests {
         assert_eq!(answer.err().unwrap().parts(), (500, text));
     }
 
-    /// By their names: neither the turn nor a session is waited for.
+    /// The name is enough for a refusal: no turn and no session is needed.
     #[tokio::test]
     async fn what_is_not_for_requests_is_refused() {
         let api = testing::api();

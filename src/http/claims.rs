@@ -1,5 +1,5 @@
-//! What the claims of a verified token allow (03 §4.2 nos. 3 to 7). Pure code: the signature has
-//! been checked before, nothing here knows keys or requests.
+//! What the claims of a verified token allow (03 §4.2 nos. 3 to 7). Pure code without keys or
+//! requests: the caller has checked the signature.
 
 use axum::http::StatusCode;
 use serde::{Deserialize, Deserializer};
@@ -7,20 +7,20 @@ use thiserror::Error;
 
 use super::error::ApiError;
 
-/// How long after its end a token still passes, for clocks that differ.
+/// How long a token passes after its expiry, because clocks differ.
 const LEEWAY_SECONDS: f64 = 60.0;
 
 /// Audience of the tokens of administrators.
 const ADMIN_AUDIENCE: &str = "compute";
 
-/// The claims that count; all others are ignored. A claim of another type makes the whole token
-/// invalid, also an `exp` that is no number (03 W6).
+/// The claims in use; all others are ignored. A claim of another type makes the whole token
+/// invalid, also an `exp` that is not a number (03 W6).
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
     compute_id: Option<String>,
     scope: Option<Scope>,
     aud: Option<Vec<String>>,
-    /// Seconds since 1970, may have a fraction. Null is refused like any other wrong type.
+    /// Seconds since 1970, perhaps with a fraction. Null is refused like any other wrong type.
     #[serde(default, deserialize_with = "number")]
     exp: Option<f64>,
 }
@@ -35,7 +35,7 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::
     f64::deserialize(deserializer).map(Some)
 }
 
-/// Why a genuine token does not open this compute.
+/// Why this compute refuses a genuine token.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClaimsError {
     /// Administrator's token without audience.
@@ -63,12 +63,12 @@ impl From<ClaimsError> for ApiError {
 }
 
 impl Claims {
-    /// Whether the token is past its end, at `now` in seconds since 1970.
+    /// Whether the token has expired, at `now` in seconds since 1970.
     pub(super) fn is_expired(&self, now: i64) -> bool {
         self.exp.is_some_and(|exp| exp < now as f64 - LEEWAY_SECONDS)
     }
 
-    /// Whether the token opens the compute of this id.
+    /// Whether the token is valid for the compute with this id.
     pub(super) fn authorize(&self, own_compute_id: Option<&str>) -> Result<(), ClaimsError> {
         if let Some(Scope::Admin) = self.scope {
             let audience = self.aud.as_deref().ok_or(ClaimsError::AudienceMissing)?;
@@ -181,7 +181,7 @@ mod tests {
     }
 
     proptest! {
-        /// Without the scope only the own id opens the compute, whatever else the token says.
+        /// A token without the scope must have the compute's own id, whatever else it says.
         #[test]
         fn no_other_id_opens(id in ".{0,12}", aud in proptest::collection::vec(".{0,8}", 0..3)) {
             let claims = claims(&json!({"compute_id": id.clone(), "aud": aud})).unwrap();

@@ -1,4 +1,4 @@
-//! `/autoscaling_metrics`: what the communicator in Postgres says, passed on (03 §9).
+//! `/autoscaling_metrics`: forwards the metrics of the communicator in Postgres (03 §9).
 
 use std::fs::OpenOptions;
 use std::io;
@@ -26,10 +26,10 @@ use super::answers::EXTERNAL;
 use super::api::{Api, Routes};
 use super::error::{ApiError, ErrorDocument};
 
-/// In the data directory.
+/// Name of the socket in the data directory.
 const SOCKET: &str = "neon-communicator.socket";
 const PATH: &str = "/autoscaling_metrics";
-/// The address of a socket ends near 108 bytes (03 §9).
+/// Longest path used as an address of a socket, whose limit is near 108 bytes (03 §9).
 const LONGEST: usize = 100;
 
 /// Routes of the external server that are open to all.
@@ -37,7 +37,7 @@ pub(super) fn open() -> Routes {
     vec![routes!(autoscaling_metrics)]
 }
 
-/// Status, type and body are passed on, nothing else.
+/// Forwards status, type and body, nothing else.
 #[utoipa::path(
     get,
     path = "/autoscaling_metrics",
@@ -71,7 +71,7 @@ async fn autoscaling_metrics(State(api): State<Api>) -> Result<Response, ApiErro
         let piece = within(limit, async { pieces.try_next().await.map_err(io::Error::other) });
         piece.await.transpose().map(|piece| (piece, pieces))
     });
-    // The connection and the place live as long as the body.
+    // Keeps the connection and the place as long as the body.
     let pieces = pieces.inspect(move |_| _ = (&connection, &place));
     let mut response = Response::new(Body::from_stream(pieces));
     *response.status_mut() = head.status;
@@ -86,7 +86,7 @@ async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -
     timeout(limit, work).await.unwrap_or_else(|_| Err(late()))
 }
 
-/// A path that is too long for an address is shortened by way of a descriptor of its directory.
+/// A path that is too long for an address is replaced by one through a descriptor of its directory.
 async fn connect(pgdata: &Path) -> io::Result<UnixStream> {
     let socket = pgdata.join(SOCKET);
     if socket.as_os_str().len() < LONGEST {
@@ -104,7 +104,7 @@ async fn fetch(
     let handshake = http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(io::Error::other)?;
     let connection = AbortOnDropHandle::new(tokio::spawn(async move {
-        // Whoever reads the answer gets the same error.
+        // The reader of the answer gets the same error.
         if let Err(error) = connection.await {
             tracing::debug!("the connection to the communicator ended: {error}");
         }

@@ -70,7 +70,7 @@ async fn check_writability(State(api): State<Api>) -> Result<Json<bool>, ApiErro
     .await
 }
 
-/// The body is a JSON string with JSON in it; clients decode twice.
+/// The body is a JSON string that contains JSON; clients decode twice.
 #[utoipa::path(
     get,
     path = "/insights",
@@ -138,7 +138,8 @@ struct DatabaseObject {
     invalid: bool,
 }
 
-/// The verifiers are part of the contract (03 W25); this is the place where they leave.
+/// Writes a verifier in clear text: verifiers are part of the contract (03 W25). No other code
+/// sends them out.
 fn exposed<S: Serializer>(
     password: &Option<Secret<String>>,
     serializer: S,
@@ -193,7 +194,7 @@ struct SchemaQuery {
     database: String,
 }
 
-/// The status is decided when the first bytes of the dump are there.
+/// The status is decided when the first bytes of the dump arrive.
 #[utoipa::path(
     get,
     path = "/database_schema",
@@ -248,7 +249,7 @@ async fn database_schema(
     })
 }
 
-/// Asks Postgres itself, whose answer has a code, rather than what `pg_dump` wrote about it.
+/// Asks Postgres, whose errors have a code, instead of parsing the output of `pg_dump`.
 async fn is_missing(api: &Api, database: &str) -> bool {
     match connect(api, listing::APPLICATION_NAME, Some(database)).await {
         Err(SessionError::Connect(error)) => error.sqlstate == Some(SqlState::INVALID_CATALOG_NAME),
@@ -256,8 +257,8 @@ async fn is_missing(api: &Api, database: &str) -> bool {
     }
 }
 
-/// SQL text, although the type says JSON: clients know it so. A dump that breaks breaks the
-/// connection, so that it cannot be taken for a whole one (03 W15).
+/// SQL text, although the type says JSON: clients expect that. A dump that breaks off breaks the
+/// connection, so that a client cannot take it for a complete one (03 W15).
 fn streamed(Dump { first, rest }: Dump) -> Response {
     let pieces = stream::try_unfold((Some(first), rest), |(first, mut rest)| async move {
         if let Some(first) = first {

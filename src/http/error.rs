@@ -1,8 +1,8 @@
-//! The one way in which errors become HTTP answers (03 §3.4).
+//! Turns errors into HTTP answers (03 §3.4).
 //!
 //! A handler returns [`ApiError`]; it becomes `{"error": "<text>"}` and is logged on the way out.
 //! Modules outside `http` do not know HTTP: the `From` implementations here give their errors a
-//! status. An error type of `http` has its own beside it.
+//! status. For an error type of `http` the implementation stands beside the type.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -39,7 +39,7 @@ impl ApiError {
         Self { status, text: text.into() }
     }
 
-    /// Something that should not happen; the cause is in the log.
+    /// An internal error; the cause is in the log.
     pub(super) fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
     }
@@ -55,8 +55,8 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        // In quotes and cut: the text may repeat what a stranger sent. What fails in the server is
-        // mostly told in the words of Postgres, which need more room.
+        // In quotes and cut: the text may repeat input of an unauthenticated client. Server errors
+        // mostly quote Postgres, whose messages need more room.
         let longest = if self.status.is_client_error() { LONGEST } else { 4 * LONGEST };
         let text = shown_to(&self.text, longest).quoted().to_string();
         tracing::error!("answering {}: {text}", self.status.as_u16());
@@ -105,8 +105,8 @@ impl From<Refusal> for ApiError {
     }
 }
 
-/// The texts that clients know (03 §5.4, §5.6): the error of the database, or of the way to it,
-/// comes first.
+/// The texts that clients know (03 §5.4, §5.6): each begins with the error of the database or of
+/// the connection.
 impl From<SessionError> for ApiError {
     fn from(error: SessionError) -> Self {
         let text = match &error {
@@ -116,7 +116,7 @@ impl From<SessionError> for ApiError {
             }
             _ => error.to_string(),
         };
-        // "Cannot write" is a reason to replace a compute, "the table is not ours" is not.
+        // A failed write is a reason to replace a compute; a table with another owner is not.
         let status = if is_not_ours(&error) {
             StatusCode::CONFLICT
         } else {

@@ -24,7 +24,7 @@ struct ExtensionQuery {
     is_library: bool,
 }
 
-/// Works in every state that has a spec: Postgres asks while it starts, too.
+/// Works in every state that has a spec, because Postgres also asks during its start.
 #[utoipa::path(
     post,
     path = "/extension_server/{*filename}",

@@ -17,17 +17,17 @@ pub(super) fn internal() -> Routes {
     vec![routes!(configure)]
 }
 
-/// One of them (02 §12.10). A test-suite says `action`.
+/// One fault (02 §12.10). One test suite sends `action` instead of `actions`.
 #[derive(Debug, Deserialize, ToSchema)]
 struct FailpointConfig {
-    /// The point.
+    /// Name of the failpoint.
     name: String,
     /// `[p%][n*]task[(arg)]`, chained with `->`, or `exit`.
     #[serde(alias = "action")]
     actions: String,
 }
 
-/// The first bad one ends it; those before it stay.
+/// Stops at the first bad failpoint; those before it stay active.
 #[utoipa::path(
     post,
     path = "/failpoints",

@@ -11,7 +11,7 @@ use super::error::{ApiError, ErrorDocument};
 use crate::postgres::client::Address;
 
 const PROGRAM: &str = "pg_isready";
-/// More than its one line.
+/// Bytes of output to keep; `pg_isready` writes one line.
 const OUTPUT: usize = 1024;
 
 /// Routes of the external server that ask for a token.
@@ -19,8 +19,8 @@ pub(super) fn protected() -> Routes {
     vec![routes!(liveness_probe)]
 }
 
-/// Runs `pg_isready`. The host is named as well, because Postgres may not listen in the default
-/// socket directory (03 W24).
+/// Runs `pg_isready` with an explicit host, because Postgres may not listen in the default socket
+/// directory (03 W24).
 #[utoipa::path(
     get,
     path = "/hadron_liveness_probe",

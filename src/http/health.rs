@@ -1,9 +1,9 @@
-//! `/live` and `/ready`, for whoever restarts containers and routes clients. Additions to the
+//! `/live` and `/ready`, for container orchestrators and load balancers. Both are additions to the
 //! documented API.
 //!
-//! Probes have no tokens, so neither route asks for one, and neither tells more than yes (200) or
-//! no (503); why is in the log. Neither costs anything that a stranger could use up: `/live` reads
-//! a number, and `/ready` shares one question to Postgres among all who ask ([`super::ready`]).
+//! Probes have no tokens, so neither route asks for one, and each answers only yes (200) or no
+//! (503); the log has the reason. An unauthenticated client cannot exhaust anything: `/live` reads
+//! a number, and `/ready` shares one query to Postgres among all callers ([`super::ready`]).
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -33,7 +33,7 @@ fn answer(yes: bool, no: &'static str) -> Answer {
 }
 
 /// Whether the driver's task has ticked lately. A compute that is starting, has failed or is
-/// ending is alive; only a process that is stuck is not.
+/// ending is alive; only a stuck process is not.
 #[utoipa::path(
     get,
     path = "/live",

@@ -42,8 +42,7 @@ struct PrewarmQuery {
     from_endpoint: String,
 }
 
-/// Answers at once; how it goes is for GET. The status of the compute does not matter, but without
-/// a spec there is nothing to do (03 W3).
+/// Answers at once; GET shows the progress. Works in every status that has a spec (03 W3).
 #[utoipa::path(
     post,
     path = "/lfc/prewarm",

@@ -1,7 +1,7 @@
-//! The routes that show and change where in its life the compute is (03 §5.1, §6).
+//! The routes that show and change the status of the compute (03 §5.1, §6).
 //!
-//! Every change is the node's: it decides whether the request is legal and hands it to the driver.
-//! What stays here is the order of the checks and the form of the answers.
+//! The node decides whether a change is legal and hands it to the driver. This module has the order
+//! of the checks and the form of the answers.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -33,7 +33,7 @@ pub(super) fn internal() -> Routes {
     vec![routes!(refresh_configuration)]
 }
 
-/// Answers at once, or when the wait that the query asks for is over.
+/// Answers at once, or after the wait that the query asks for.
 #[utoipa::path(
     get,
     path = "/status",
@@ -60,9 +60,8 @@ async fn status(State(api): State<Api>, uri: Uri) -> Result<Json<StatusDocument>
     Ok(Json(api.node.status_document()))
 }
 
-/// Nothing changes before the spec has passed all its checks. Waits without a limit of its own:
-/// every way through the state machine ends with an answer, and a client that leaves changes
-/// nothing.
+/// Nothing changes before the spec has passed all checks. The wait has no limit of its own: every
+/// path through the state machine ends with an answer. A client that leaves changes nothing.
 #[utoipa::path(
     post,
     path = "/configure",
@@ -105,7 +104,7 @@ impl From<Terminated> for TerminateDocument {
     }
 }
 
-/// No query string means fast; with one, even an empty one, it must name the mode.
+/// No query string means fast; a query string, even an empty one, must name the mode.
 fn terminate_mode(uri: &Uri) -> Result<TerminateMode, QueryRejection> {
     if uri.query().is_none() {
         return Ok(TerminateMode::default());
@@ -169,8 +168,8 @@ async fn terminate(State(api): State<Api>, uri: Uri) -> Result<Response, ApiErro
 )]
 async fn refresh_configuration(State(api): State<Api>) -> Result<StatusCode, ApiError> {
     api.node.metrics.pagestream_request_errors.inc();
-    // Postgres takes only 200 for good, so a wrong state is 500 here, with the state's name as
-    // the original spells it (03 §6.4).
+    // Postgres accepts only 200 as success, so a wrong state is 500 here, with the state's name
+    // in the spelling of the original (03 §6.4).
     api.node.refresh().map_err(|WrongStatus(status)| {
         ApiError::new(
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -1,10 +1,10 @@
-//! What the clients of the two servers may use up, and how long the servers wait.
+//! Limits and deadlines of the two servers.
 
 use std::time::Duration;
 
 use crate::server::ServerLimits;
 
-/// What the clients of a server may use up, and how long the server waits.
+/// Limits on the clients of a server, and how long the server waits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HttpLimits {
     /// Connections, headers, unread answers.
@@ -23,9 +23,9 @@ pub(crate) struct HttpLimits {
     pub(super) heartbeat_limit: Duration,
     /// `/ready`: from connecting to the answer of one `SELECT 1`.
     pub(super) ready_probe: Duration,
-    /// How long `/ready` repeats what it has found.
+    /// How long `/ready` reuses an answer.
     pub(super) ready_max_age: Duration,
-    /// HTTP requests in progress at the very end.
+    /// Grace for the HTTP requests in progress at the end of the process.
     pub(crate) shutdown: Duration,
 }
 
@@ -47,12 +47,12 @@ impl Default for HttpLimits {
 }
 
 impl HttpLimits {
-    /// Limits for a process that may have so many descriptors open.
+    /// Limits for a process that may open this many descriptors.
     pub(crate) fn for_descriptors(descriptors: u64) -> Self {
         Self { server: ServerLimits::for_descriptors(descriptors), ..Self::default() }
     }
 
-    /// Limits of the internal server: its clients show no token, and no body there is large.
+    /// Limits of the internal server: its clients have no token, and its bodies are small.
     pub(super) fn for_internal(self) -> Self {
         let (bytes, total) = (2 * 1024 * 1024, Duration::from_secs(10));
         let in_all = 16 * 1024 * 1024;

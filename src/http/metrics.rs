@@ -1,4 +1,4 @@
-//! The routes that show figures (03 §5.2, §10). Neither takes a lock that the start holds.
+//! The routes that show metrics (03 §5.2, §10). Neither takes a lock that the start holds.
 
 use axum::Json;
 use axum::extract::State;

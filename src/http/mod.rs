@@ -9,9 +9,9 @@
 //!                              └──► database, catalog_changes, ready ──► Postgres
 //! ```
 //!
-//! Each group of routes is one file that lists its handlers; `routes` puts them together. Handlers
-//! ask the node and turn what it says into answers; `error` maps errors to statuses. Nothing below
-//! this module knows HTTP.
+//! Each group of routes is one file that lists its handlers; `routes` combines the groups. Handlers
+//! ask the node and turn its result into an answer; `error` maps errors to statuses. No module
+//! below this one knows HTTP.
 
 mod answers;
 mod api;

@@ -1,11 +1,11 @@
-//! What happens to every request on both servers: request id, access log, panics caught (03 §3.1,
-//! §3.2, 01 §20.1).
+//! Layers around every request on both servers: request id, access log, and catching of panics
+//! (03 §3.1, §3.2, 01 §20.1).
 //!
 //! These layers lie outside the routing, so that 404, 405 and refused tokens get them too.
 //!
-//! No token is needed to get here, so what a request says of itself is cut in the log: the
-//! path and the request id at 256 bytes, the method and the path in the span at what our own
-//! routes need. A longer path is logged once, in the line of the arrival.
+//! Requests without a token get here, so their data is cut in the log: the path and the request id
+//! at 256 bytes, the method and the path in the span at the length that our own routes need. A
+//! longer path is logged once, in the line of the arrival.
 
 use std::any::Any;
 use std::time::Instant;
@@ -25,10 +25,10 @@ use crate::telemetry::shown::{shown, shown_to};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// In the span, which stands in every line that the request causes.
+/// Bytes of a path in the span, which is part of every log line of the request.
 const LONGEST_PATH: usize = 64;
 
-/// Clients may make up methods.
+/// Bytes of a method in the span; clients may send any text as a method.
 const LONGEST_METHOD: usize = 16;
 
 /// Puts the common layers around a whole server.
@@ -36,13 +36,13 @@ pub(super) fn observed(router: Router) -> Router {
     router.layer(CatchPanicLayer::custom(panicked)).layer(middleware::from_fn(observe))
 }
 
-/// The panic itself is in the log already, with its place; the client learns nothing of it.
+/// The panic and its place are in the log already; the client gets no details.
 fn panicked(_panic: Box<dyn Any + Send>) -> Response {
     ApiError::internal().into_response()
 }
 
-/// The request's own id, the first if there are several; a fresh one if there is none, or if it
-/// has bytes that are not visible ASCII (03 W18).
+/// The first id that the request carries; a fresh one if the request has none, or one with bytes
+/// that are not visible ASCII (03 W18).
 fn request_id(headers: &HeaderMap) -> (HeaderValue, String) {
     let own = headers.get(REQUEST_ID);
     if let Some((value, text)) = own.and_then(|value| Some((value, value.to_str().ok()?))) {

@@ -51,7 +51,7 @@ pub(super) fn complete(document: &mut Document) {
             }
         }
     }
-    // The star, by which a parameter may contain slashes, is a matter of the router.
+    // The star, which lets a parameter contain slashes, is syntax of the router only.
     let paths = std::mem::take(&mut document.paths.paths).into_iter();
     document.paths.paths = paths.map(|(path, item)| (path.replace("{*", "{"), item)).collect();
 }

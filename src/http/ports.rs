@@ -1,7 +1,7 @@
-//! Ports: reserved before anything else happens, opened when there is something to say.
+//! Ports: reserved before anything else happens, opened when the servers can answer.
 //!
 //! A taken port must be an error before PGDATA is touched (03 W2, T30), but an empty compute
-//! answers only when its warm-up is over. So [`reserve`] binds the sockets without listening.
+//! answers only after its warm-up. So [`reserve`] binds the sockets without listening.
 
 use std::fmt;
 use std::io;
@@ -43,7 +43,7 @@ impl fmt::Display for Server {
 #[error("the {server} HTTP server cannot use port {port}: {source}; {}", self.advice())]
 pub(crate) struct BindError {
     pub(super) server: Server,
-    /// The port that was asked for; 0 for any.
+    /// The requested port; 0 for any.
     pub(super) port: u16,
     /// What the system said.
     pub(super) source: io::Error,
@@ -73,10 +73,10 @@ pub(crate) struct Reserved {
 
 /// Binds the ports of both servers; 0 takes any free one.
 ///
-/// The external server gets all interfaces, over IPv4 and IPv6 if the host has both. The internal
-/// one gets `127.0.0.1` and `::1`, of which the one that the host lacks is skipped; with
-/// `internal_bind` that address. Any other than these two comes in addition to them, because
-/// Postgres and local_proxy look for the server on `localhost`.
+/// The external server binds all interfaces, over IPv4 and IPv6 if the host has both. The internal
+/// server binds `127.0.0.1` and `::1`; one of these that the host lacks is skipped. Another address
+/// in `internal_bind` is bound in addition, because Postgres and local_proxy look for the server on
+/// `localhost`.
 pub(crate) fn reserve(
     external_port: u16,
     internal_port: u16,
@@ -90,8 +90,8 @@ pub(crate) fn reserve(
     Ok(Reserved { external, internal })
 }
 
-/// Where the internal server listens. Of these the loopback addresses may be missing on the host,
-/// as long as one is there.
+/// Addresses of the internal server. The host may lack loopback addresses, as long as it has one
+/// of the list.
 fn internal_addresses(bind: Option<IpAddr>) -> Vec<IpAddr> {
     match bind {
         None => LOOPBACK.into(),

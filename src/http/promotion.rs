@@ -19,9 +19,9 @@ pub(super) fn protected() -> Routes {
     vec![routes!(promote)]
 }
 
-/// Whoever asks while a promotion is under way gets its outcome, and so does whoever asks after one
-/// that is final; what they bring is checked and not used. Waits without a limit of its own: every
-/// step has one. A client that leaves changes nothing.
+/// A request during a promotion, or after a final one, gets the outcome of that promotion; its own
+/// body is checked and not used. The wait has no limit of its own: every step has one. A client
+/// that leaves changes nothing.
 #[utoipa::path(
     post,
     path = "/promote",

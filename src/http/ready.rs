@@ -1,7 +1,7 @@
 //! Whether Postgres answers, for `/ready`.
 //!
-//! However many clients ask, Postgres is asked once at a time, and once in
-//! [`HttpLimits::ready_max_age`].
+//! However many clients ask, at most one query to Postgres runs at a time, and at most one starts
+//! within [`HttpLimits::ready_max_age`].
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::sql::{Session, SessionDeadlines, SessionError};
 /// `application_name` of the session that asks.
 const READY: &str = "compute_ctl:ready";
 
-/// What Postgres answered last, or the question that is under way.
+/// The last answer of Postgres, or the query in progress.
 #[derive(Debug, Default)]
 pub(super) struct ReadyProbe {
     last: Mutex<Option<Question>>,
@@ -28,12 +28,12 @@ pub(super) struct ReadyProbe {
 #[derive(Debug, Clone)]
 struct Question {
     asked: Instant,
-    /// None as long as it is under way.
+    /// None while the query is in progress.
     answer: watch::Receiver<Option<bool>>,
 }
 
 impl Question {
-    /// Whether its answer will do for somebody who asks now.
+    /// Whether a caller can use the answer of this query now.
     fn is_fresh(&self, max_age: Duration) -> bool {
         let under_way = self.answer.borrow().is_none() && self.answer.has_changed().is_ok();
         under_way || self.asked.elapsed() < max_age
@@ -41,8 +41,8 @@ impl Question {
 }
 
 impl ReadyProbe {
-    /// The question runs in a task of its own: it goes on when the client that caused it leaves,
-    /// and all others wait for the same one.
+    /// The query runs in a task of its own: it goes on when the client that caused it leaves, and
+    /// all other callers wait for the same query.
     pub(super) async fn ask(
         &self,
         node: &Arc<ComputeNode>,
@@ -63,7 +63,6 @@ impl ReadyProbe {
         answer.is_ok_and(|answer| *answer == Some(true))
     }
 
-    /// It is whole at any moment.
     fn lock(&self) -> MutexGuard<'_, Option<Question>> {
         self.last.lock()
     }

@@ -1,8 +1,8 @@
-//! Which routes each server has, what lies around them, and the description of them all.
+//! The routes of each server, the layers around them, and the description of all routes.
 //!
 //! Each group of routes is one file that lists its handlers; it is added to a server here. A route
 //! and its description are made from the same lines beside the handler (`utoipa::path`), so neither
-//! can be without the other.
+//! exists without the other.
 
 use std::sync::{Arc, OnceLock};
 
@@ -62,7 +62,7 @@ fn shared() -> Routes {
     vec![routes!(description)]
 }
 
-/// The external server. The token is asked for inside the routes, so that 404 and 405 need none.
+/// The external server. The token is checked inside the routes, so that 404 and 405 need none.
 pub(super) fn external(api: Api, authenticator: Authenticator) -> Router {
     let asked = middleware::from_fn_with_state(Arc::new(authenticator), auth::require_token);
     let protected = protected()
@@ -81,7 +81,7 @@ fn serving(routes: impl Iterator<Item = UtoipaMethodRouter<Api>>, api: Api) -> R
     observe::observed(Router::from(router).with_state(api))
 }
 
-/// The whole description.
+/// The description of the routes of both servers.
 fn document() -> Document {
     let groups = [protected(), open(), internal_routes(), shared()];
     let router = OpenApiRouter::with_openapi(openapi::base());
@@ -104,7 +104,7 @@ fn document() -> Document {
     )
 )]
 async fn description() -> Result<impl IntoResponse, ApiError> {
-    // Made once: it is large, and anybody may ask for it.
+    // Made once: it is large, and any client may ask for it.
     static TEXT: OnceLock<Bytes> = OnceLock::new();
     let text = match TEXT.get() {
         Some(text) => text,
@@ -126,7 +126,7 @@ mod tests {
     use serde_json::{Value, json};
     use std::collections::BTreeSet;
 
-    /// Written anew by `UPDATE_OPENAPI=1 cargo test routes`.
+    /// Regenerate the file with `UPDATE_OPENAPI=1 cargo test routes`.
     #[cfg(not(feature = "testing"))]
     #[test]
     fn the_file_in_the_tree_is_up_to_date() {
@@ -158,7 +158,7 @@ mod tests {
         check(&document, &document);
     }
 
-    /// What the description says of tokens and servers is what the groups do.
+    /// The description agrees with the groups on tokens and servers.
     #[test]
     fn operations_are_described_by_their_groups() {
         let mut ids = BTreeSet::new();
@@ -166,7 +166,7 @@ mod tests {
             (protected(), EXTERNAL, true),
             (open(), EXTERNAL, false),
             (internal_routes(), INTERNAL, false),
-            // Described once, although both servers have it.
+            // Both servers have it, but it is described once.
             (shared(), EXTERNAL, false),
         ] {
             for (_, paths, _) in routes {
@@ -178,7 +178,7 @@ mod tests {
                         assert_eq!(operation["security"].is_array(), asks, "{path}");
                         let responses = &operation["responses"];
                         assert_eq!(responses["401"].is_object(), asks, "{path}");
-                        // Without a token it is about what the request names.
+                        // Without a token, 403 is about an object that the request names.
                         let refuses = ["/extensions", "/grants"].contains(&path.as_str());
                         assert_eq!(responses["403"].is_object(), asks || refuses, "{path}");
                     }

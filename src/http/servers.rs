@@ -1,4 +1,4 @@
-//! Both servers at work.
+//! Starts both servers and shuts them down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::routes::{external, internal};
 use crate::node::ComputeNode;
 use crate::server::{self, ServerTasks};
 
-/// Both servers at work. They go on when this is dropped; [`Servers::shutdown`] ends them.
+/// Both servers, running. Dropping this does not stop them; [`Servers::shutdown`] does.
 #[derive(Debug)]
 pub(crate) struct Servers {
     tasks: ServerTasks,
@@ -34,7 +34,7 @@ impl Servers {
                  privileges and have the configuration fetched again"
             );
         }
-        // Both are opened before either is served: a failure leaves nothing half open.
+        // Both ports are opened before either is served: a failure leaves nothing half open.
         let error = |server, port| move |source| BindError { server, port, source };
         let external_listeners = reserved.external.listen(&limits.server);
         let external_listeners =
@@ -54,7 +54,7 @@ impl Servers {
         Ok(Self { tasks })
     }
 
-    /// Accepts nothing more, lets requests in progress end for at most `grace`, also those whose
+    /// Stops accepting, waits at most `grace` for the requests in progress, also for those whose
     /// client has left, then drops them and cuts the connections.
     pub(crate) async fn shutdown(self, grace: Duration) {
         self.tasks.shutdown(grace).await;

@@ -17,7 +17,7 @@ pub(super) async fn connect(
     connect_with(api, application_name, database, deadlines).await
 }
 
-/// The same with deadlines of one's own.
+/// Like [`connect`], with other deadlines.
 pub(super) async fn connect_with(
     api: &Api,
     application_name: &str,
@@ -27,14 +27,14 @@ pub(super) async fn connect_with(
     let params = &api.node.params;
     let mut config = params.session(application_name)?;
     if let Some(database) = database {
-        // Not by way of a connection string, so every name is just a name.
+        // Not through a connection string, in which some names would need quoting.
         config.dbname(database);
     }
     Session::connect(&config, deadlines).await
 }
 
-/// What changes something is carried to its end: a client that hangs up changes nothing. Only the
-/// shutdown of the servers, which waits for it like for a client, has an end to that.
+/// Runs a change to its end even if the client hangs up. Only the shutdown of the servers can cut
+/// the change off, after the same grace that requests get.
 pub(super) async fn to_its_end<T: Send + 'static>(
     tasks: &ServerTasks,
     work: impl Future<Output = Result<T, ApiError>> + Send + 'static,

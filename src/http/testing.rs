@@ -1,5 +1,5 @@
-//! What the tests of this module share: keys, tokens, and what handlers get without servers around
-//! them. The keys were made for these tests and open nothing.
+//! Shared parts of the tests: keys, tokens, and the state of handlers without servers. The keys
+//! were made for these tests and open nothing.
 
 use std::sync::Arc;
 
@@ -26,13 +26,13 @@ pub(super) struct EdKey {
     pub(super) x: &'static str,
 }
 
-/// The key of good tokens.
+/// The key that signs valid tokens.
 pub(super) const ED_KEY: EdKey = EdKey {
     private: "MC4CAQAwBQYDK2VwBCIEIO2oKi5+oFGiHhTyYJmyc7Xaha0H3mFmR4WpL1PmUnoi",
     x: "c5TA3s9xtOxhMQNeTbYFQVyQheg3Il00z6aALQ3pUeE",
 };
 
-/// Somebody else's key.
+/// A key that the compute does not trust.
 pub(super) const OTHER_ED_KEY: EdKey = EdKey {
     private: "MC4CAQAwBQYDK2VwBCIEICd8o/D+w/sMRWSz/sfZIZyF9yzhypfIFq4V9yUQqpk4",
     x: "90FNvXP1n9L0yZBI5F1kGcCPTJ9fPr2RMMXc-uAAm5I",
@@ -94,7 +94,7 @@ pub(super) fn node() -> (Arc<ComputeNode>, UnboundedReceiver<Request>) {
     ComputeNode::new(params, None, Children::new(), log, Metrics::new().unwrap())
 }
 
-/// What handlers get, without servers around them.
+/// State of handlers, without servers.
 pub(super) fn api() -> Api {
     Api::of(node().0, HttpLimits::default(), ServerTasks::default())
 }

@@ -1,6 +1,6 @@
 //! `GET /status?wait=STATUS&timeout=DURATION`: the document as it is when the wait ends, so that
-//! nobody has to poll. An addition to the documented API; without `wait` nothing changes. Those who
-//! wait take half of the connections at most; one more is answered 503 at once.
+//! clients need not poll. An addition to the documented API; without `wait` nothing changes.
+//! Waiting requests take at most half of the connections; one more is answered 503 at once.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::duration;
 use crate::node::ComputeNode;
 use crate::state::ComputeStatus;
 
-/// Without `timeout`.
+/// Limit of a wait without `timeout`.
 const DEFAULT: Duration = Duration::from_secs(30);
 
-/// A connection is not held for longer.
+/// Longest accepted `timeout`: a waiting request holds its connection.
 const MAX: Duration = Duration::from_secs(300);
 
 /// What a request waits for.
@@ -35,7 +35,7 @@ struct WaitQuery {
 }
 
 impl Wait {
-    /// Reads the query; other parameters are nobody's business. None if there is no `wait`.
+    /// Reads the query; unknown parameters are ignored. None if there is no `wait`.
     pub(super) fn from_uri(uri: &Uri) -> Result<Option<Self>, ApiError> {
         let bad = |text: String| ApiError::new(StatusCode::BAD_REQUEST, text);
         let Query(query) = Query::<WaitQuery>::try_from_uri(uri).map_err(|rejection| {
@@ -55,11 +55,11 @@ impl Wait {
         }
     }
 
-    /// Ends when the status is the wanted one, when it will not become so without a new request,
-    /// or when the time is over. A status that lasts for an instant may be missed.
+    /// Ends when the compute has the wanted status, when only a new request can lead to it, or
+    /// when the time is over. A status that lasts for an instant may be missed.
     ///
     /// # Errors
-    /// Too many wait already; who need not wait is answered all the same.
+    /// Too many requests wait already. A request that need not wait succeeds even then.
     pub(super) async fn until_over(
         self,
         node: &ComputeNode,
@@ -70,7 +70,7 @@ impl Wait {
             return Ok(());
         }
         let _place = polls.take()?;
-        // The sender is in the node, so only the time is left as an error.
+        // The node keeps the sender, so the only possible error is the timeout.
         let _ = timeout(self.limit, status.wait_for(|status| self.is_over(*status))).await;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Both servers on free ports, over a node whose driver pretends, and a client.
+//! Both servers on free ports, over a node with a fake driver, and a client.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::server::ServerLimits;
 use crate::spec::wire::Jwks;
 use crate::state::Event;
 
-/// Answers as a driver does, at once. The spec's `operation_uuid` says how a configuration ends;
-/// on `stop` the driver ends without an answer.
+/// A fake driver that answers at once. The spec's `operation_uuid` decides how a configuration
+/// ends; on `stop` the driver ends without an answer.
 async fn drive(node: Arc<ComputeNode>, mut requests: UnboundedReceiver<Request>) {
     let mut started = false;
     while let Some(request) = requests.recv().await {
@@ -76,7 +76,7 @@ impl Api {
     }
 
     pub(super) fn start_as(limits: HttpLimits, authenticator: Authenticator) -> Self {
-        // Another test may have been first.
+        // Another test may have installed it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (node, requests) = node();
         tokio::spawn(drive(Arc::clone(&node), requests));

@@ -1,5 +1,5 @@
-//! What clients may use up, over real sockets: room is made for the next one, and nobody is waited
-//! for without an end.
+//! Limits on clients, over real sockets: the server makes room for the next client, and every wait
+//! has an end.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::http::HttpLimits;
 use crate::server::ServerLimits;
 use crate::state::Event;
 
-/// Far more than anything here takes.
+/// Far longer than any test here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn connect(api: &Api) -> TcpStream {
@@ -42,7 +42,7 @@ async fn the_longest_idle_connection_makes_room() {
     let answer = Answer::of(api.client.get(api.external("/metrics"))).await;
     assert_eq!(answer.code, 200);
     assert!(is_closed(&mut stalled).await);
-    // The kept one was idle for less long.
+    // The kept connection was idle for a shorter time.
     kept.write_all(b"HEAD /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         .await
         .unwrap();
@@ -51,7 +51,7 @@ async fn the_longest_idle_connection_makes_room() {
     assert_eq!(rest.matches("x-request-id").count(), 2, "{rest}");
 }
 
-/// A request in progress is not given up for others; when it is over its connection makes room.
+/// A request in progress is not dropped for others; after it ends, its connection makes room.
 #[tokio::test]
 async fn a_busy_connection_stays() {
     let api = Api::start_within(ServerLimits { connections: 1, ..ServerLimits::default() });
@@ -102,7 +102,7 @@ async fn a_body_that_stops_is_answered() {
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
 }
 
-/// Who asks and asks and never reads is reset by the system.
+/// The system resets a client that sends requests and never reads the answers.
 #[tokio::test]
 async fn unread_answers_end_the_connection() {
     let unread = Duration::from_millis(100);
@@ -114,7 +114,7 @@ async fn unread_answers_end_the_connection() {
     assert_eq!(Answer::of(api.client.get(api.external("/metrics"))).await.code, 200);
 }
 
-/// Requests that wait behind answers that nobody reads are no requests in progress.
+/// Requests that wait behind unread answers do not count as in progress.
 #[tokio::test]
 async fn unread_answers_keep_no_seat() {
     let api = Api::start_within(ServerLimits { connections: 2, ..ServerLimits::default() });
@@ -122,7 +122,7 @@ async fn unread_answers_keep_no_seat() {
         "GET /openapi.json HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx".repeat(1000);
     let mut greedy = [connect(&api).await, connect(&api).await];
     for client in &mut greedy {
-        // Until the server takes no more, as its answers are not taken.
+        // Until the server stops reading because its answers are not read.
         let second = Duration::from_secs(1);
         let flood = async { while client.write_all(requests.as_bytes()).await.is_ok() {} };
         assert!(timeout(second, flood).await.is_err(), "it is still taking requests");
@@ -131,20 +131,20 @@ async fn unread_answers_keep_no_seat() {
     assert_eq!(timeout(PATIENCE, answer).await.unwrap().code, 200);
 }
 
-/// Half of the connections may wait for something to happen; the rest is for everybody else.
+/// Long polls may take half of the connections; the rest is for other requests.
 #[tokio::test]
 async fn long_polls_leave_room() {
     let api = Api::start_within(ServerLimits { connections: 4, ..ServerLimits::default() });
     let path = "/status?wait=running&timeout=5m";
     let ask = || api.client.get(api.external(path)).bearer_auth(&api.token);
-    // Whichever comes last.
+    // One of the three is refused: the last to arrive.
     let asking: Vec<_> = (0..3).map(|_| tokio::spawn(Answer::of(ask()))).collect();
     let refused = futures_util::future::select_all(asking);
     let (refused, _, waiting) = timeout(PATIENCE, refused).await.unwrap();
     let refused = refused.unwrap();
     assert_eq!(refused.code, 503);
     assert!(refused.error().starts_with("2 requests wait"), "{}", refused.text);
-    // Who need not wait is answered, and so is everything else.
+    // Requests that need not wait are answered.
     assert_eq!(api.get("/status?wait=empty").await.code, 200);
     assert_eq!(api.get("/status").await.code, 200);
     api.node.begin_start().unwrap();
@@ -154,7 +154,7 @@ async fn long_polls_leave_room() {
     }
 }
 
-/// While a body is read its client is waited for, like one that has sent half a head.
+/// A connection with an unfinished body may be dropped, like one with half a head.
 #[tokio::test]
 async fn a_stalled_body_makes_room() {
     let api = Api::start_within(ServerLimits { connections: 1, ..ServerLimits::default() });
@@ -170,7 +170,7 @@ async fn a_stalled_body_makes_room() {
     assert!(is_closed(&mut stalled).await);
 }
 
-/// All bodies in progress together have a limit; what is taken comes back.
+/// The bodies in progress share one budget; a finished request gives its bytes back.
 #[tokio::test]
 async fn bodies_share_a_budget() {
     let bodies_bytes = 64 * 1024;
@@ -185,7 +185,7 @@ async fn bodies_share_a_budget() {
     stalled.write_all(head.as_bytes()).await.unwrap();
     let spaces = || api.configure_text("application/json", " ".repeat(60_000));
     let refused = async {
-        // Until what was sent before has been read.
+        // Until the server has read what was sent before.
         while spaces().await.code != 503 {}
         spaces().await
     };

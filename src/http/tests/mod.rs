@@ -1,4 +1,4 @@
-//! Both servers over real sockets. The driver pretends, the node is real.
+//! Both servers over real sockets, with a real node and a fake driver.
 
 mod bed;
 mod limits;

@@ -13,7 +13,7 @@ async fn both_servers_serve_it_without_a_token() {
     }
 }
 
-/// What one server has the other one has not, and the token is asked for after 404 and 405.
+/// Neither server has a route of the other one, and 404 and 405 come before the token check.
 #[tokio::test]
 async fn each_server_has_its_own_routes() {
     let api = Api::start();

@@ -56,7 +56,7 @@ fn loopback_hosts() -> Vec<&'static str> {
     if has_ipv6 { vec!["127.0.0.1", "[::1]"] } else { vec!["127.0.0.1"] }
 }
 
-/// The address of the client reaches the authentication.
+/// The authentication sees the address of the client.
 #[tokio::test]
 async fn dev_without_keys_lets_in_local_clients() {
     let authenticator =
@@ -123,9 +123,9 @@ async fn access_log() {
     }
 }
 
-/// A stranger's request is cut in the log, and its path is told once.
+/// A request without a token is cut in the log, and its path is logged once.
 #[tokio::test]
-async fn access_log_of_a_stranger() {
+async fn access_log_without_a_token() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
@@ -138,7 +138,7 @@ async fn access_log_of_a_stranger() {
         let request = api.client.post(api.internal(&path)).header("x-request-id", "x".repeat(5000));
         let answer = Answer::of(request).await;
         assert!(answer.code >= 400);
-        assert_eq!(answer.header("x-request-id").len(), 5000, "it comes back whole");
+        assert_eq!(answer.header("x-request-id").len(), 5000, "the answer has the whole id");
     }
     drop(guard);
     let text = String::from_utf8(log.0.lock().clone()).unwrap();
@@ -277,13 +277,13 @@ async fn configure_answers_failures() {
 
     let answer = api.configure(&good_body("")).await;
     assert_eq!((answer.code, answer.error()), (412, "invalid compute status: failed".to_owned()));
-    // A bad spec is found before the state is looked at.
+    // The spec is checked before the state.
     let mut bad = good_body("");
     bad["spec"]["safekeeper_connstrings"] = json!([]);
     assert_eq!(api.configure(&bad).await.code, 400);
 }
 
-/// W4: whatever becomes of the driver, the request ends.
+/// W4: a request ends even if the driver ends without an answer.
 #[tokio::test]
 async fn configure_and_terminate_end_with_the_driver() {
     let api = Api::start();
@@ -295,7 +295,7 @@ async fn configure_and_terminate_end_with_the_driver() {
     assert_eq!(answer.code, 500, "{answer:?}");
 }
 
-/// T25: the query is looked at before the state, with the documented texts.
+/// T25: the query is checked before the state, with the documented texts.
 #[tokio::test]
 async fn terminate_query() {
     let api = Api::start();
@@ -397,8 +397,7 @@ async fn both_families_are_served() {
     }
 }
 
-/// A client that opens a connection and says nothing is sent away, and one that is sent away
-/// leaves its place to the next.
+/// The server closes a silent connection, which makes room for the next client.
 #[tokio::test]
 async fn silent_clients_do_not_hold_the_server() {
     let header_read = Duration::from_millis(50);
@@ -423,8 +422,8 @@ async fn oversized_headers_are_refused() {
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
 }
 
-/// The end: idle connections are closed, a request in progress gets its answer, one that never
-/// ends is cut.
+/// Shutdown closes idle connections, lets a request in progress get its answer, and cuts one that
+/// never ends.
 #[tokio::test]
 async fn shutdown_is_bounded() {
     let api = Api::start();
@@ -443,8 +442,7 @@ async fn shutdown_is_bounded() {
     assert!(api.client.get(&url).send().await.is_err());
 }
 
-/// A port that another program reserved as well and opened first is the same error as one that is
-/// taken.
+/// A port that another program also reserved, and opened first, gives the error of a taken port.
 #[tokio::test]
 async fn a_port_reserved_twice_opens_once() {
     let port = port_of_closed_connection();
