@@ -1,4 +1,4 @@
-//! Accepts connections, and makes room for the next one.
+//! Accepts connections, and drops idle ones to make room.
 
 use std::io;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use super::limits::ServerLimits;
 use super::pool::Pool;
 use super::tasks::ServerTasks;
 
-/// Pause after an error of accept that nothing can be done about.
+/// Pause after an error of accept that dropping connections cannot cure.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Pause after the table of descriptors was full: time for dropped connections to close.
+/// Pause after the table of descriptors was full, in which dropped connections close.
 const ROOM_BACKOFF: Duration = Duration::from_millis(10);
 
 /// Connections dropped at once when the table of descriptors is full.
@@ -89,8 +89,9 @@ impl Acceptor {
         }
     }
 
-    /// Room for one more connection, at the expense of the longest idle one. Where all are busy it
-    /// is looked again for one, until there is room. None is never seen: nobody closes the semaphore.
+    /// Gets a slot for one more connection, if need be by dropping the longest idle one. While all
+    /// connections are busy it tries again until a slot is free. Never returns None, because the
+    /// semaphore is never closed.
     async fn slot(&self) -> Option<OwnedSemaphorePermit> {
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
             return Some(slot);
@@ -104,8 +105,8 @@ impl Acceptor {
         }
     }
 
-    /// What can be done about an error of accept; returns how long to wait before the next try,
-    /// so that an error that stays does not keep a processor busy.
+    /// Drops connections if that can cure an error of accept. Returns how long to wait before the
+    /// next try, so that a lasting error does not keep a processor busy.
     fn make_room_after(&self, error: &io::Error) -> Duration {
         use nix::libc::{EMFILE, ENFILE};
         let full = matches!(error.raw_os_error(), Some(EMFILE | ENFILE));

@@ -1,4 +1,4 @@
-//! Ports: reserved before anything else happens, opened when there is something to say.
+//! Ports: reserved before anything else happens, opened when the server can answer.
 //!
 //! A reserved port is bound without listening: no other program gets it, and clients are refused
 //! until [`ReservedPort::listen`].
@@ -15,11 +15,11 @@ use super::limits::ServerLimits;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// After so long the system asks a silent client whether it is still there, so that clients that
-/// vanished without a word do not hold connections for ever.
+/// Silence after which the system probes a client, so that a client that vanished does not hold its
+/// connection forever.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// Tries to find a free port that both loopback addresses have, when any will do.
+/// Tries to find a port that is free on all addresses, when the caller asks for any port.
 const FREE_PORT_TRIES: usize = 16;
 
 /// What `localhost` stands for.
@@ -44,9 +44,8 @@ impl ReservedPort {
         Ok(Self { port: local_port(&socket)?, sockets: vec![socket] })
     }
 
-    /// Reserves the same port on each of the addresses; 0 takes one that is free on all of them. Of
-    /// the addresses of [`LOOPBACK`] those that the host lacks are skipped, as long as one address
-    /// is left.
+    /// Reserves the same port on each of the addresses; 0 takes one that is free on all of them.
+    /// Addresses of [`LOOPBACK`] that the host lacks are skipped, as long as one address is left.
     pub(crate) fn on_each(port: u16, addresses: &[IpAddr]) -> io::Result<Self> {
         let mut tries = 1..=FREE_PORT_TRIES;
         loop {
@@ -61,7 +60,7 @@ impl ReservedPort {
         }
     }
 
-    /// The port, the real one where 0 was given.
+    /// The port; for a request with 0 the port that the system chose.
     pub(crate) const fn port(&self) -> u16 {
         self.port
     }
@@ -77,9 +76,9 @@ impl ReservedPort {
     /// Must be called inside a runtime.
     pub(crate) fn listen(self, limits: &ServerLimits) -> io::Result<Vec<TcpListener>> {
         let listen = |socket: Socket| {
-            // From now on, so that the port is free for a successor at once.
+            // Set only now: with it, a successor can bind the port at once.
             socket.set_reuse_address(true)?;
-            // These two are inherited by the connections.
+            // Connections inherit these two options.
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
             // Also ends a connection whose client acknowledges, but reads nothing.
             socket.set_tcp_user_timeout(Some(limits.unread))?;
@@ -99,7 +98,7 @@ fn bind_each(mut port: u16, addresses: &[IpAddr]) -> io::Result<ReservedPort> {
                 port = local_port(&socket)?;
                 sockets.push(socket);
             }
-            // Only what the caller did not ask for by name may be missing.
+            // Only loopback addresses may be missing.
             Err(error) if is_missing_family(&error) && LOOPBACK.contains(address) => {
                 missing = Some(error);
             }
@@ -117,13 +116,13 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     if let SocketAddr::V6(v6) = address {
-        // Not left to the system's default: the external server wants both families.
+        // Does not rely on the system's default: the external server needs both families.
         socket.set_only_v6(!v6.ip().is_unspecified())?;
     }
     match socket.bind(&address.into()) {
         // The first try is without SO_REUSEADDR, because two sockets that have it and do not
-        // listen yet may share a port. Connections of a predecessor that are closed but still
-        // remembered forbid such a bind; with the flag only sockets in use do.
+        // listen yet may share a port. That try also fails if a predecessor's closed connections
+        // are in TIME_WAIT; with the flag, only sockets in use make the bind fail.
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             socket.set_reuse_address(true)?;
             socket.bind(&address.into())?;
@@ -149,8 +148,8 @@ mod tests {
     use super::super::testing::port_of_closed_connection;
     use super::*;
 
-    /// The one case in which two processes can reserve the same port: the slower one learns it
-    /// when it opens the port.
+    /// The one case in which two processes can reserve the same port: the slower one gets the
+    /// error when it opens the port.
     #[tokio::test]
     async fn a_port_reserved_twice_opens_once() {
         let port = port_of_closed_connection();

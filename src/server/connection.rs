@@ -22,7 +22,7 @@ use super::socket::Socket;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// A connection and what it needs of its server.
+/// A connection and the state of its server that it needs.
 pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     pub(super) router: Router,
@@ -33,10 +33,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Answers requests until the connection ends; if one of them upgrades it, waits for the end of
-    /// the other protocol, for which the handler has the socket then.
+    /// Answers requests until the connection ends. If a request upgrades the connection, the
+    /// handler gets the socket, and this waits for the end of the other protocol.
     pub(super) async fn serve(self, stream: TcpStream) {
-        // Answers are small and waited for; nothing is gained by gathering them.
+        // Clients wait for small answers, so delaying packets to combine them gains nothing.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!("could not set TCP_NODELAY for {}: {error}", self.peer);
         }
@@ -70,8 +70,8 @@ impl Connection {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<BusyBody>, Infallible> {
-        // Not before it is worked on: a request that waits until the client has read the answer
-        // before it must not keep the seat.
+        // Busy only from here: a request that waits until the client has read the previous answer
+        // must not keep the seat.
         let busy = self.seat.busy();
         let connects = request.method() == Method::CONNECT;
         let mut request = request.map(Body::new);

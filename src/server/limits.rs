@@ -1,16 +1,16 @@
-//! What clients may use up of a server.
+//! Limits on the clients of a server.
 
 use std::time::Duration;
 
-/// Of the table of descriptors each server may use so much; the rest is for Postgres' pipes, the
-/// archive and SQL sessions.
+/// Each server may use one part in this many of the descriptors; the rest is for Postgres' pipes,
+/// the archive and SQL sessions.
 const SHARE_OF_DESCRIPTORS: u64 = 4;
 
-/// What the clients of a server may use up.
+/// Limits on the clients of one server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ServerLimits {
-    /// Open connections. For one more the longest idle one is dropped; if none is idle, it waits in
-    /// the queue of the system.
+    /// Open connections. For one more, the longest idle one is dropped; if none is idle, the new
+    /// one waits in the queue of the system.
     pub(crate) connections: usize,
     /// Time for the headers of a request, from the moment the connection is idle.
     pub(crate) header_read: Duration,
@@ -32,7 +32,7 @@ impl Default for ServerLimits {
 }
 
 impl ServerLimits {
-    /// Limits for a process that may have so many descriptors open.
+    /// Limits for a process that may open this many descriptors.
     pub(crate) fn for_descriptors(descriptors: u64) -> Self {
         let usual = Self::default();
         let share = usize::try_from(descriptors / SHARE_OF_DESCRIPTORS).unwrap_or(usize::MAX);

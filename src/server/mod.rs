@@ -1,4 +1,4 @@
-//! Serves HTTP/1.1 on reserved ports, within limits. It knows no API: it is given a router.
+//! Serves HTTP/1.1 on reserved ports, within limits. It knows no API: the caller passes a router.
 //!
 //! ```text
 //! bind: reserve a port ──► listen ──► accept: a slot, or room by dropping an idle connection
@@ -10,9 +10,9 @@
 //! A handler may upgrade its connection (`hyper::upgrade::on`). From then on the connection is busy
 //! until the handler drops it: it keeps its slot and makes no room for others, and no limit of HTTP
 //! ends it. The shutdown shows the handler an end of file, and cuts the connection after the grace.
-//! What a handler begins beside its answer belongs into [`ServerTasks::spawn`].
+//! A handler starts work that outlives its answer with [`ServerTasks::spawn`].
 //!
-//! Invariant: nothing that a client does or omits holds a resource for ever, or keeps others out.
+//! Invariant: no client can hold a resource without a limit, or keep other clients out.
 //! Connections are limited in number, headers in size and time, unread answers in time; accepting
 //! goes on after every error; the shutdown is bounded.
 

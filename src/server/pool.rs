@@ -1,13 +1,13 @@
-//! The connections of one server, and which of them goes when there is no room.
+//! The connections of one server, and which of them is dropped when there is no room.
 //!
 //! A connection is busy from the head of a request to the last byte of the answer's body, except
-//! while the body of the request is read; else it waits for its client. Those that wait are kept
-//! in the order in which they began to, and when another client comes and there is no room, the
-//! first of them is dropped. So thousands that send one byte and stall cost the next client
-//! nothing: they push each other out.
+//! while the server reads the body of the request; else it waits for its client. The pool keeps
+//! waiting connections in the order in which they began to wait. When another client connects and
+//! there is no room, the first of them is dropped. So thousands of clients that send one byte and
+//! stall do not delay the next client: they displace each other.
 //!
-//! A connection that was upgraded to another protocol is busy until it is closed: here is not known
-//! what it waits for.
+//! A connection that was upgraded to another protocol is busy until it is closed, because the
+//! server does not know whether it waits for its client.
 //!
 //! Invariant: a busy connection is never dropped here.
 
@@ -25,7 +25,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-/// Connections that wait for their clients, by the order in which they began to.
+/// Connections that wait for their clients, in the order in which they began to wait.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pool(Arc<Mutex<Waiting>>);
 
@@ -36,7 +36,7 @@ struct Waiting {
 }
 
 impl Pool {
-    /// A connection that has just been accepted.
+    /// Adds a connection that has just been accepted; it waits for its client.
     pub(super) fn join(&self) -> Seat {
         let seat = Seat {
             pool: self.clone(),
@@ -49,7 +49,7 @@ impl Pool {
         seat
     }
 
-    /// Drops the connections that have waited longest, `count` at most. Returns how many.
+    /// Drops the connections that have waited longest, `count` at most. Returns the number dropped.
     pub(super) fn drop_longest_waiting(&self, count: usize) -> usize {
         let mut dropped = 0;
         while dropped < count {
@@ -61,17 +61,17 @@ impl Pool {
     }
 }
 
-/// One connection. Clones are the same one.
+/// One connection. Clones stand for the same connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Seat {
     pool: Pool,
-    /// Another connection needs the room.
+    /// Cancelled when another connection needs the room.
     pub(super) dropped: CancellationToken,
-    /// Where it is among those that wait; none while it is busy.
+    /// Position among the waiting connections; none while this one is busy.
     place: Arc<Mutex<Option<u64>>>,
-    /// It speaks another protocol, and never waits again.
+    /// The connection speaks another protocol, and never waits again.
     upgraded: Arc<AtomicBool>,
-    /// What the request in progress holds until it is over.
+    /// A value that the request in progress holds until its end.
     kept: Arc<Mutex<Option<Box<dyn Any + Send>>>>,
 }
 
@@ -88,14 +88,14 @@ impl Seat {
         *self.place.lock() = Some(place);
     }
 
-    /// Gives up the place among those that wait.
+    /// Leaves the waiting connections.
     pub(super) fn leave(&self) {
         if let Some(place) = self.place.lock().take() {
             self.pool.0.lock().connections.remove(&place);
         }
     }
 
-    /// Busy from now on. Called while a request is in progress.
+    /// Makes the connection busy until it ends. Called while a request is in progress.
     pub(super) fn upgrade(&self) {
         self.upgraded.store(true, Relaxed);
     }
@@ -104,19 +104,19 @@ impl Seat {
         self.upgraded.load(Relaxed)
     }
 
-    /// Waits for its client within a request, until the guard is dropped.
+    /// Lets the connection count as waiting within a request, until the guard is dropped.
     pub(crate) fn waits_for_body(&self) -> WaitsForBody {
         self.wait();
         WaitsForBody(self.clone())
     }
 
-    /// Keeps something until the request in progress is over: until its answer has been read, or
-    /// the connection has ended.
+    /// Keeps a value until the request in progress is over: until the client has read the answer,
+    /// or the connection has ended.
     pub(crate) fn keep(&self, value: impl Send + 'static) {
         *self.kept.lock() = Some(Box::new(value));
     }
 
-    /// Busy until the guard is dropped. HTTP/1.1 has one request at a time.
+    /// Makes the connection busy until the guard is dropped. HTTP/1.1 has one request at a time.
     pub(super) fn busy(&self) -> Busy {
         self.leave();
         Busy(self.clone())
@@ -135,7 +135,7 @@ impl Drop for Busy {
     }
 }
 
-/// A connection whose request has a body that is not there yet.
+/// A connection that waits for the body of its request.
 #[derive(Debug)]
 pub(crate) struct WaitsForBody(Seat);
 
@@ -145,7 +145,7 @@ impl Drop for WaitsForBody {
     }
 }
 
-/// The body of an answer; its connection is busy as long as it is there.
+/// The body of an answer; it keeps its connection busy.
 #[derive(Debug)]
 pub(super) struct BusyBody {
     pub(super) body: Body,
@@ -177,14 +177,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_has_waited_longest_goes_first_and_nobody_who_is_busy() {
+    fn the_longest_waiting_connection_is_dropped_first_and_a_busy_one_never() {
         let pool = Pool::default();
         let [first, second, third] = [(); 3].map(|()| pool.join());
         let busy = first.busy();
         assert_eq!(pool.drop_longest_waiting(1), 1);
         assert!(second.dropped.is_cancelled());
         assert!(!first.dropped.is_cancelled() && !third.dropped.is_cancelled());
-        // Now it has waited less long than the third.
+        // The first connection has now waited for a shorter time than the third.
         drop(busy);
         assert_eq!(pool.drop_longest_waiting(1), 1);
         assert!(third.dropped.is_cancelled() && !first.dropped.is_cancelled());
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_body_may_go_and_gives_back_what_it_kept() {
+    fn a_connection_waiting_for_a_body_may_be_dropped_and_frees_what_it_kept() {
         let pool = Pool::default();
         let seat = pool.join();
         let busy = seat.busy();
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_upgraded_never_goes() {
+    fn an_upgraded_connection_is_never_dropped() {
         let pool = Pool::default();
         let seat = pool.join();
         let busy = seat.busy();
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_left_is_forgotten() {
+    fn a_connection_that_has_left_is_forgotten() {
         let pool = Pool::default();
         let seat = pool.join();
         drop(seat.busy());

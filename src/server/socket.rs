@@ -1,8 +1,8 @@
 //! The socket of a connection, which the server can still reach after an upgrade.
 //!
-//! An upgrade takes the socket out of the hands of HTTP and gives it to a handler. The server keeps
-//! no strong reference, so the handler closes the connection by dropping the socket; but until then
-//! the server can shut it down, whatever the handler is doing.
+//! An upgrade moves the socket from the HTTP code to a handler. The server keeps only a weak
+//! reference, so the handler closes the connection by dropping the socket; until then the server
+//! can shut the socket down, whatever the handler is doing.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -15,14 +15,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// The side that reads and writes. The stream is dropped before its watchers are told.
+/// The side that reads and writes. Drops the stream before it signals `closed`.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: Arc<TcpStream>,
     _closed: DropGuard,
 }
 
-/// The side of the server.
+/// The server's weak reference to a socket.
 #[derive(Debug)]
 pub(super) struct SocketHandle {
     stream: Weak<TcpStream>,
@@ -39,11 +39,11 @@ impl Socket {
 }
 
 impl SocketHandle {
-    /// The connection after an upgrade, until it is closed; the handler finds an end of file when
-    /// `closing` is cancelled. If this is dropped before, the connection is cut.
+    /// Waits until the handler closes an upgraded connection; the handler reads an end of file when
+    /// `closing` is cancelled. Dropping this future earlier cuts the connection.
     pub(super) async fn until_closed(self, closing: CancellationToken) {
         let upgraded = Upgraded(self);
-        // The other protocol has its own idea of what is too slow.
+        // The time limit for unread answers is for HTTP; the other protocol has its own.
         upgraded.with(|socket| socket.set_tcp_user_timeout(None));
         tokio::select! {
             () = upgraded.0.closed.cancelled() => return,
@@ -57,7 +57,7 @@ impl SocketHandle {
 struct Upgraded(SocketHandle);
 
 impl Upgraded {
-    /// Does something to the socket if it is still open.
+    /// Changes the socket if it is still open.
     fn with(&self, change: impl FnOnce(SockRef<'_>) -> io::Result<()>) {
         let Some(stream) = self.0.stream.upgrade() else { return };
         if let Err(error) = change(SockRef::from(&*stream)) {
@@ -89,7 +89,7 @@ impl AsyncRead for Socket {
 }
 
 impl Socket {
-    /// Tries to write as often as the system says that it can be done.
+    /// Tries to write whenever the system reports the socket as writable.
     fn poll_write_with(
         &self,
         context: &mut Context<'_>,
@@ -132,7 +132,7 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         match SockRef::from(&*self.stream).shutdown(Shutdown::Write) {
-            // The client was faster.
+            // The client has closed the connection already.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
             result => Poll::Ready(result),
         }

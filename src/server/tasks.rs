@@ -1,5 +1,5 @@
-//! The tasks of servers that are shut down together: acceptors, connections, and what handlers
-//! begin. None is detached, so the shutdown knows when all of them have ended.
+//! The tasks of servers that are shut down together: acceptors, connections, and work that handlers
+//! start. No task is detached, so the shutdown knows when all of them have ended.
 
 use std::time::Duration;
 
@@ -8,24 +8,23 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long tasks may take to be dropped after the grace of the shutdown: each of them goes at its
-/// next await, so only one that is computing takes any time.
+/// How long tasks may take to end after the grace of the shutdown: each task ends at its next
+/// await, so only a computing one takes any time.
 const ABORT: Duration = Duration::from_secs(1);
 
-/// The tasks of some servers. Clones are the same. They go on when this is dropped;
-/// [`ServerTasks::shutdown`] ends them.
+/// The tasks of some servers. Clones share the tasks. Dropping this does not stop the tasks;
+/// [`ServerTasks::shutdown`] does.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ServerTasks {
     tracker: TaskTracker,
-    /// No new connections and requests; those in progress are finished.
+    /// Cancelled: no new connections and requests; those in progress are finished.
     closing: CancellationToken,
-    /// Everything ends at once.
+    /// Cancelled: every task ends at once.
     aborting: CancellationToken,
 }
 
 impl ServerTasks {
-    /// Runs something to its end, or until the shutdown has no more time for it: then its result
-    /// is none.
+    /// Runs `work` to its end. The result is none if the shutdown drops `work` after its grace.
     pub(crate) fn spawn<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
@@ -38,7 +37,7 @@ impl ServerTasks {
         &self.closing
     }
 
-    /// Accepts nothing more, lets what is in progress end for at most `grace`, then drops the rest.
+    /// Stops accepting, waits at most `grace` for the work in progress, then drops the rest.
     pub(crate) async fn shutdown(self, grace: Duration) {
         self.closing.cancel();
         self.tracker.close();

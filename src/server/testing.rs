@@ -1,4 +1,4 @@
-//! What tests of servers share.
+//! Shared helpers of the tests of servers.
 
 use std::net::{TcpListener, TcpStream};
 
@@ -8,7 +8,7 @@ pub(crate) fn port_of_closed_connection() -> u16 {
     let port = listener.local_addr().unwrap().port();
     let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let (server, _) = listener.accept().unwrap();
-    // The side that closes first is the one that remembers.
+    // The side that closes first gets TIME_WAIT.
     drop(server);
     drop(client);
     port

@@ -1,4 +1,4 @@
-//! A server with a router of its own, over real sockets: what becomes of upgraded connections.
+//! Upgraded connections, tested over real sockets with a router of these tests.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::{ReservedPort, ServerLimits, ServerTasks, serve};
 
-/// Far more than anything here takes.
+/// Far longer than any test here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Server {
@@ -73,7 +73,7 @@ async fn upgrade_to_echo(
     switch()
 }
 
-/// Keeps the connection without ever looking at it, in a task that the server does not know.
+/// Keeps the connection without ever reading it, in a task that the server does not know.
 async fn upgrade_to_silence(mut request: Request) -> impl IntoResponse {
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
@@ -101,7 +101,7 @@ async fn says_hello(server: &Server) -> TcpStream {
     stream
 }
 
-/// It keeps its slot, though it is idle: the others push each other out of the rest.
+/// An idle upgraded connection keeps its slot; the others displace each other.
 #[tokio::test]
 async fn an_upgraded_connection_makes_no_room() {
     let server = Server::start(ServerLimits { connections: 3, ..ServerLimits::default() });
@@ -117,14 +117,14 @@ async fn an_upgraded_connection_makes_no_room() {
     }
     upgraded.write_all(b"still here").await.unwrap();
     expect(&mut upgraded, b"still here").await;
-    // Two of three slots were left to the ten.
+    // The ten connections shared two of three slots.
     idle[8].write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut rest = String::new();
     timeout(PATIENCE, idle[8].read_to_string(&mut rest)).await.unwrap().unwrap();
     assert!(rest.contains("HTTP/1.1 200"), "{rest}");
 }
 
-/// The slot is free again when the handler has dropped the connection.
+/// The slot is free again after the handler drops the connection.
 #[tokio::test]
 async fn a_closed_upgraded_connection_gives_its_slot_back() {
     let server = Server::start(ServerLimits { connections: 1, ..ServerLimits::default() });
@@ -135,7 +135,7 @@ async fn a_closed_upgraded_connection_gives_its_slot_back() {
     timeout(PATIENCE, says_hello(&server)).await.unwrap();
 }
 
-/// Neither the time for a head nor the time for reading an answer ends it.
+/// Neither the limit for a head nor the limit for unread answers ends the connection.
 #[tokio::test]
 async fn limits_of_http_do_not_end_an_upgraded_connection() {
     let short = Duration::from_millis(100);
@@ -143,7 +143,7 @@ async fn limits_of_http_do_not_end_an_upgraded_connection() {
     let server = Server::start(limits);
     let mut upgraded = server.upgraded("/echo").await;
     let mut idle = says_hello(&server).await;
-    // More than the buffers hold, so that for a while the echo cannot be written.
+    // More than the buffers hold, so that the echo stalls for a while.
     let bytes = vec![b'x'; 8 << 20];
     let (mut from, mut to) = upgraded.split();
     let slow = async {
@@ -157,7 +157,7 @@ async fn limits_of_http_do_not_end_an_upgraded_connection() {
     timeout(PATIENCE, idle.read_to_end(&mut rest)).await.unwrap().unwrap();
 }
 
-/// The handler finds an end of file, and may finish what it is doing.
+/// The handler reads an end of file, and may finish its work.
 #[tokio::test]
 async fn the_shutdown_ends_upgraded_connections() {
     let server = Server::start(ServerLimits::default());
@@ -168,7 +168,7 @@ async fn the_shutdown_ends_upgraded_connections() {
     assert!(is_closed(&mut upgraded).await);
 }
 
-/// A handler that never looks at its connection is not waited for.
+/// The shutdown does not wait for a handler that never reads its connection.
 #[tokio::test]
 async fn the_shutdown_cuts_upgraded_connections() {
     let server = Server::start(ServerLimits::default());
