@@ -1,4 +1,4 @@
-//! What the compute does for Postgres while it runs (07).
+//! Services of the compute for a running Postgres (07).
 //!
 //! | module | what it is |
 //! |---|---|

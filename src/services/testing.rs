@@ -1,4 +1,4 @@
-//! Servers that let clients wait, for the tests of time limits.
+//! Servers that stall, for the tests of time limits.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -7,11 +7,11 @@ use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-/// A limit that is over soon, but not before a busy machine has done what comes before.
+/// A short limit that still leaves a busy machine the time for the steps before the stall.
 pub(super) const SHORT: Duration = Duration::from_secs(1);
 /// A limit that no test outlives.
 pub(super) const LONG: Duration = Duration::from_secs(3600);
-/// Far more than anything takes that has a limit.
+/// Far longer than any operation with a limit takes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A port where connections are neither accepted nor refused, because its queue is full.
@@ -25,7 +25,7 @@ impl FullPort {
     pub(super) fn open() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-        // There is always room for one.
+        // A queue of length 0 takes one connection.
         socket.listen(0).unwrap();
         let queued = TcpStream::connect(address(&socket)).unwrap();
         Self { socket, _queued: queued }
@@ -40,7 +40,7 @@ fn address(socket: &Socket) -> SocketAddr {
     socket.local_addr().unwrap().as_socket().unwrap()
 }
 
-/// A server that says this to whoever has asked for something, and then nothing more.
+/// A server that answers each request with `says`, and then stalls.
 pub(super) async fn stalling(says: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -49,7 +49,7 @@ pub(super) async fn stalling(says: &'static [u8]) -> SocketAddr {
             tokio::spawn(async move {
                 let _ = client.read(&mut [0; 1024]).await;
                 let _ = client.write_all(says).await;
-                // What it has not read yet would reset the connection.
+                // Dropping it with unread bytes would reset the connection.
                 std::future::pending::<()>().await;
                 drop(client);
             });

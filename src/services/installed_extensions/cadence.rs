@@ -1,9 +1,9 @@
-//! When extension statistics are collected (07 §2). Twice the time after which an idle compute is
-//! suspended, so that the collection cannot look like a user and keep it awake.
+//! When extension statistics are collected (07 §2). The interval is twice the time after which an
+//! idle compute is suspended, so that the collection cannot look like a user and keep it awake.
 
 use std::time::Duration;
 
-/// Where the spec says "never" or "as usual".
+/// Interval in seconds where the spec says "never" or "as usual".
 const USUAL: u64 = 3600;
 
 /// The pauses between collections. They can become longer, never shorter.
@@ -16,7 +16,7 @@ pub(crate) struct Cadence {
 }
 
 impl Cadence {
-    /// Begins with an interval in seconds; 0 would be no pause at all.
+    /// Starts with an interval in seconds, raised to 1 so that there is a pause.
     pub(crate) fn new(interval: u64) -> Self {
         let interval = interval.max(1);
         Self { interval, sleep: interval.saturating_mul(2) }
@@ -27,12 +27,12 @@ impl Cadence {
         Self::new(interval(suspend_timeout))
     }
 
-    /// A spec with this `suspend_timeout_seconds` came; counts from the next collection on.
+    /// Takes the `suspend_timeout_seconds` of a new spec, in force from the next collection on.
     pub(crate) fn follow(&mut self, suspend_timeout: i64) {
         self.interval = interval(suspend_timeout);
     }
 
-    /// The pause from now on, after a collection.
+    /// Updates the pause after a collection.
     pub(crate) fn collected(&mut self) {
         self.sleep = self.sleep.max(self.interval.saturating_mul(2));
     }
@@ -43,7 +43,7 @@ impl Cadence {
     }
 }
 
-/// −1 is "never suspended", 0 "as usual"; other negative numbers mean nothing (weakness 44).
+/// −1 is "never suspended", 0 "as usual"; other negative numbers have no meaning (weakness 44).
 fn interval(suspend_timeout: i64) -> u64 {
     u64::try_from(suspend_timeout).ok().filter(|seconds| *seconds > 0).unwrap_or(USUAL)
 }

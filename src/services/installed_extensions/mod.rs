@@ -4,9 +4,9 @@
 //! databases ─► each one: pg_extension ─► groups ─► metric, one line in the log
 //! ```
 //!
-//! Once after the start of a primary, then at long intervals, which [`mod@cadence`] decides. It needs
-//! a session in every database, a few at a time. Invariant: a database that cannot be visited counts
-//! as it did at its last visit, and never costs others their numbers.
+//! Collected once after the start of a primary, then at long intervals, which [`mod@cadence`]
+//! decides. It needs a session in every database, a few at a time. Invariant: a database that
+//! cannot be visited counts as it did at its last visit, and does not change the numbers of others.
 
 pub(crate) mod cadence;
 
@@ -26,11 +26,11 @@ pub const INSTALLED_EXTENSIONS: &str = "compute_ctl:get_installed_extensions";
 /// Databases visited at the same time; few, since users need the connections.
 const AT_ONCE: usize = 4;
 
-/// Databases visited at all.
+/// Largest number of databases visited.
 const MOST: usize = 500;
 
-/// Not those that refuse connections, nor what an interrupted DROP DATABASE has left. The oldest
-/// first, so that those beyond the limit are the same each time.
+/// Leaves out databases that refuse connections and those that an interrupted DROP DATABASE has
+/// left. The oldest first, so that those beyond the limit are the same each time.
 const DATABASES: &str = "SELECT datname FROM pg_catalog.pg_database \
     WHERE datallowconn AND datconnlimit OPERATOR(pg_catalog.<>) -2 ORDER BY oid";
 
@@ -41,7 +41,7 @@ const EXTENSIONS: &str = "SELECT extname, extversion, extowner OPERATOR(pg_catal
 /// Name, version, owned by the bootstrap superuser.
 type Key = (String, String, bool);
 
-/// What was found in each database at its last visit that went well, by [`Row::name`].
+/// The extensions found in each database at its last successful visit, by [`Row::name`].
 #[derive(Debug, Default)]
 pub struct InstalledExtensions(HashMap<String, Vec<Key>>);
 
@@ -49,7 +49,7 @@ impl InstalledExtensions {
     /// Visits all databases, sets the metric and writes the line that log pipelines look for.
     ///
     /// # Errors
-    /// The list of databases cannot be had. Nothing is set then.
+    /// The list of databases cannot be read. The metric then stays as it is.
     pub async fn collect(
         &mut self,
         config: &SessionConfig,
@@ -68,7 +68,7 @@ impl InstalledExtensions {
         Ok(())
     }
 
-    /// Afterwards only these databases are known.
+    /// Visits these databases, and forgets all others.
     async fn visit_all<V>(&mut self, mut databases: Vec<String>, visit: impl Fn(String) -> V)
     where
         V: Future<Output = Result<Vec<Key>, SessionError>>,
@@ -101,7 +101,7 @@ impl InstalledExtensions {
         }
     }
 
-    /// In how many databases each of them is.
+    /// In how many databases each extension is.
     fn groups(&self) -> BTreeMap<Key, u32> {
         let mut groups = BTreeMap::<_, u32>::new();
         for key in self.0.values().flatten() {
@@ -147,7 +147,7 @@ fn extension(((name, version, owned_by_superuser), databases): (Key, u32)) -> In
     InstalledExtension { name, version, owned_by_superuser, databases }
 }
 
-/// As log pipelines parse it.
+/// The line that log pipelines parse.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
     extensions: Vec<Entry<'a>>,
@@ -174,7 +174,7 @@ impl<'a> Entry<'a> {
 
 fn line(found: &[InstalledExtension]) -> String {
     let line = Line { extensions: found.iter().map(Entry::of).collect() };
-    // Texts and numbers always can be.
+    // Texts and numbers can always be serialized.
     serde_json::to_string(&line).unwrap_or_default()
 }
 
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(collect(&["a", "b"], "", late()).await, Some(2));
         assert_eq!(collect(&["a", "b"], "b", too_many()).await, Some(2));
         assert_eq!(collect(&["a", "b"], "b", late()).await, Some(2), "for as long as it fails");
-        // Not in the list any more, then in it again, then dropped since the list was read.
+        // Missing from the list, then in it again, then dropped after the list was read.
         assert_eq!(collect(&["a"], "", late()).await, Some(1));
         assert_eq!(collect(&["a", "b"], "b", late()).await, Some(1), "it may be another one");
         assert_eq!(collect(&["a", "b"], "", late()).await, Some(2));
@@ -253,7 +253,7 @@ mod tests {
             now.set(now.get() + 1);
             most.set(most.get().max(now.get()));
             all.set(all.get() + 1);
-            // Whoever else may work does so now.
+            // Lets other visits run.
             tokio::task::yield_now().await;
             now.set(now.get() - 1);
             Ok(plpgsql())

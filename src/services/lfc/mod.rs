@@ -1,13 +1,13 @@
-//! The local file cache of Postgres across computes (07 §4): what it holds is written down in the
-//! endpoint storage ("offload"), and loaded again by the next compute ("prewarm").
+//! The local file cache of Postgres across computes (07 §4): a list of its pages is stored in the
+//! endpoint storage ("offload"), and the next compute loads these pages again ("prewarm").
 //!
 //! ```text
 //! /lfc/prewarm, autoprewarm ─► slot ─► task: storage GET ─► zstd ─► neon.prewarm_local_cache()
 //! /lfc/offload, interval ────► slot ─► task: neon.get_local_cache_state() ─► zstd ─► storage PUT
 //! ```
 //!
-//! Invariants: at most one of each at a time; every run ends, whoever hangs, and its state says how;
-//! nothing of it ever fails the compute, nor outlives it.
+//! Invariants: at most one prewarm and one offload at a time; every run ends, even if Postgres or
+//! the storage hangs, and its state says how; no run fails the compute or outlives it.
 
 pub(crate) mod slot;
 pub(crate) mod states;
@@ -36,13 +36,13 @@ pub(crate) use slot::Busy;
 use slot::Slot;
 use states::{OffloadState, PrewarmState};
 
-/// Prewarm and offload of one compute. Clones are the same.
+/// Prewarm and offload of one compute. Clones share the state.
 #[derive(Debug, Clone)]
 pub struct Lfc(Arc<Shared>);
 
 impl Lfc {
-    /// Touches nothing. What it begins ends with the compute. `connstr` is `--connstr`, and `version`
-    /// that of the server there.
+    /// Touches nothing. Runs end with the compute. `connstr` is `--connstr`, and `version` is the
+    /// version of the server there.
     pub fn new(
         connstr: Url,
         version: PgVersion,
@@ -77,7 +77,7 @@ impl Lfc {
     /// one. The state is `prewarming` when this returns.
     ///
     /// # Errors
-    /// One is running.
+    /// A prewarm is running.
     pub fn start_prewarm(
         &self,
         spec: Arc<ParsedSpec>,
@@ -110,7 +110,7 @@ impl Lfc {
     /// Begins an offload in the background. The state is `offloading` when this returns.
     ///
     /// # Errors
-    /// One is running.
+    /// An offload is running.
     pub fn start_offload(&self, spec: Arc<ParsedSpec>) -> Result<(), Busy> {
         self.begin_offload(spec, Trigger::Request)
     }
@@ -125,7 +125,7 @@ impl Lfc {
             let state = match ended {
                 Ok(Some(state)) => state,
                 Ok(None) => {
-                    tracing::info!("the cache was prewarmed meanwhile, its state is not stored");
+                    tracing::info!("a prewarm began during the offload, so no state is stored");
                     run.before.clone()
                 }
                 Err(error) => {
@@ -141,17 +141,17 @@ impl Lfc {
         Ok(())
     }
 
-    /// What a spec wants to happen by itself, from the moment when the compute is running: a prewarm
-    /// at once, an offload at each interval, with the spec of that moment. Ends when the handle
-    /// is dropped; a run in progress goes on to its end.
+    /// Starts the automatic runs of a spec once the compute is running: a prewarm at once, and an
+    /// offload at each interval, with the spec of that moment. Dropping the handle stops the
+    /// intervals; a run in progress goes on to its end.
     pub fn start_by_itself(
         &self,
         first: &Arc<ParsedSpec>,
         spec: impl Fn() -> Option<Arc<ParsedSpec>> + Send + 'static,
     ) -> Option<AbortOnDropHandle<()>> {
-        // First: nothing must be offloaded before it.
+        // The prewarm comes first, because an offload must not come before it.
         if first.spec.autoprewarm && self.start_prewarm(Arc::clone(first), None).is_err() {
-            tracing::info!("no prewarm is begun, one is running already");
+            tracing::info!("no automatic prewarm: one is running already");
         }
         let every = Duration::from_secs(first.spec.offload_lfc_interval_seconds?.get());
         let lfc = self.clone();

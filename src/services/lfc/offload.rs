@@ -13,20 +13,20 @@ use crate::spec::ParsedSpec;
 
 const STATE: &str = "SELECT neon.get_local_cache_state()";
 
-/// Who wants an offload.
+/// Why an offload runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trigger {
-    /// A request; it is for the client to judge the cache.
+    /// A request: the client judges whether the cache is worth storing.
     Request,
     /// The interval of the spec, when the cache was settled.
     Interval {
-        /// So many prewarms had begun by then.
+        /// Number of prewarms that had begun by then.
         prewarms: u64,
     },
 }
 
-/// The state that it ends in; `None` if a prewarm has begun before the state of the cache was there:
-/// then nothing is stored. Errors have the documented contexts.
+/// Returns the final state; `None`, with nothing stored, if a prewarm began before Postgres
+/// returned the state of the cache. Errors have the documented contexts.
 pub(super) async fn offload(
     shared: &Shared,
     spec: &ParsedSpec,
@@ -52,7 +52,7 @@ pub(super) async fn offload(
         compressed.context("compressing LFC state")?.context("compressing LFC state")?;
     let compress_time_ms = millis_since(began);
 
-    // Even if that is over: the state may be that of the cache in between.
+    // Even if that prewarm is over: the state may be that of a half-filled cache.
     if let Trigger::Interval { prewarms } = trigger
         && shared.prewarm.look().0 != prewarms
     {
@@ -67,8 +67,8 @@ pub(super) async fn offload(
     })))
 }
 
-/// Offloads whenever the interval is over and the cache is settled: half a cache must not replace
-/// the state of a whole one. What falls into another offload is left out, and never made up for.
+/// Offloads at each interval if the cache is settled: a half-filled cache must not replace the
+/// state of a full one. An interval that ends during another offload is skipped.
 pub(super) async fn offload_periodically(every: Duration, offload: impl Fn()) {
     loop {
         tokio::time::sleep(every).await;

@@ -1,7 +1,7 @@
 //! Fetches the state of a cache and has Postgres load its pages (07 §4.4).
 //!
-//! Every step ends when the run is cancelled: at once, except that Postgres has the time to stop its
-//! workers, which the next prewarm would find (07 W20).
+//! Cancelling ends every step at once, except that Postgres gets the time to stop its workers,
+//! which would disturb the next prewarm (07 W20).
 
 use std::io::Read as _;
 use std::time::Instant;
@@ -18,17 +18,17 @@ use crate::failpoints;
 use crate::spec::ParsedSpec;
 use crate::sql::CallError;
 
-/// Memory that an archive may ask for beyond its content, as a power of two: what every decoder must
-/// have by RFC 8878, and four times what [`super::offload`] uses.
+/// Largest window of an archive, as a power of two: the size that every decoder must support by
+/// RFC 8878, and four times the window that [`super::offload`] uses.
 const WINDOW_LOG: u32 = 23;
 
-/// The name in [`failpoints`].
+/// Name of the failpoint in [`failpoints`].
 const FAILPOINT: &str = "compute-prewarm";
 
 const PREWARM: &str = "SELECT neon.prewarm_local_cache($1)";
 const INFO: &str = "SELECT * FROM neon.get_prewarm_info()";
 
-/// The state that it ends in; errors have the documented contexts.
+/// Returns the final state; errors have the documented contexts.
 pub(super) async fn prewarm(
     shared: &Shared,
     spec: &ParsedSpec,
@@ -82,7 +82,7 @@ struct Downloaded {
     uncompress_time_ms: u32,
 }
 
-/// `None` if there is nothing stored.
+/// Fetches the stored state; `None` if the endpoint has none.
 async fn download(shared: &Shared, object: &StateObject) -> anyhow::Result<Option<Downloaded>> {
     let began = Instant::now();
     let Some(response) = object.get(&shared.limits).await? else { return Ok(None) };
@@ -120,7 +120,7 @@ mod tests {
         let bomb = zstd::stream::encode_all(zeros, 1).unwrap();
         assert!(bomb.len() < STATE_LIMIT / 1000);
         assert!(decode(&bomb).unwrap_err().to_string().contains("more than"));
-        // The largest one is fine; one that asks for 128 MiB to be decoded is not.
+        // The largest state is accepted; one that needs 128 MiB to decode is not.
         let zeros = vec![0; STATE_LIMIT];
         assert_eq!(decode(&zstd::stream::encode_all(zeros.as_slice(), 1).unwrap()).unwrap(), zeros);
         let mut greedy = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();

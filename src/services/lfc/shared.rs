@@ -1,4 +1,4 @@
-//! What the runs of prewarm and offload share: where Postgres is, limits, and the two slots.
+//! Shared by the runs of prewarm and offload: the address of Postgres, limits, and the two slots.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use crate::postgres::install::PgVersion;
 use crate::sql::{APPLY_CONFIG, CallLimits, MaintenanceSession, SessionDeadlines, session_config};
 use crate::telemetry::metrics::Metrics;
 
-/// Bytes of a state, compressed or not. Postgres can take up to 1 GiB; the state of a cache of a
-/// terabyte fits, and this is what a prewarm may cost us in memory, twice.
+/// Largest state in bytes, compressed or not. Postgres accepts up to 1 GiB. The state of a cache of
+/// a terabyte fits; a prewarm may take twice this in memory.
 pub(super) const STATE_LIMIT: usize = 64 << 20;
 
 /// How long the steps of a prewarm and an offload may take.
@@ -23,14 +23,13 @@ pub(super) const STATE_LIMIT: usize = 64 << 20;
 pub struct LfcLimits {
     /// One connection to the endpoint storage.
     pub connect: Duration,
-    /// Its silence.
+    /// Silence of the endpoint storage.
     pub idle: Duration,
     /// One request as a whole.
     pub transfer: Duration,
     /// Loading the pages: hundreds of GiB from the pageservers.
     pub prewarm: Duration,
-    /// Ending that before it is done: each worker of Postgres ends what it has asked the pageservers
-    /// for.
+    /// Stopping a load early: each worker of Postgres finishes its requests to the pageservers.
     pub stop: Duration,
 }
 
@@ -46,7 +45,7 @@ impl Default for LfcLimits {
     }
 }
 
-/// What the tasks need.
+/// State of the tasks.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) connstr: Url,
@@ -60,7 +59,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// The error of a run that is cut short by the end of the compute.
+    /// The error of a run that the end of the compute cuts short.
     pub(super) fn interrupted(&self, what: &str) -> String {
         if self.background.has_ended() {
             "connecting to postgres: the compute has ended, or is ending".to_owned()
@@ -78,7 +77,7 @@ impl Shared {
         Ok(session)
     }
 
-    /// Of a statement that takes this long at most.
+    /// Limits of a statement that takes at most `answer`.
     pub(super) const fn call(&self, answer: Duration) -> CallLimits {
         CallLimits { answer, stop: self.limits.stop }
     }

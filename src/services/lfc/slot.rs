@@ -1,15 +1,14 @@
 //! One operation at a time, with a state that outlives it (07 §4.2).
 //!
-//! Invariants: a state that says "running" has a [`Run`], and whatever becomes of the run (a panic
-//! included), its end leaves a state that says so. Cancelling reaches the run that is there, never
-//! one that comes later (03 W9).
+//! Invariants: a "running" state has a [`Run`]; however the run ends, even by a panic, it leaves a
+//! final state. Cancelling reaches the present run, never a later one (03 W9).
 
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
-/// What [`Slot::begin`] says while a run is there.
+/// Error of [`Slot::begin`]: a run is in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Busy;
 
@@ -23,7 +22,7 @@ pub(crate) struct Slot<S> {
 struct Inner<S> {
     state: S,
     run: Option<CancellationToken>,
-    /// Runs that have begun.
+    /// Number of runs that have begun.
     begun: u64,
 }
 
@@ -31,15 +30,15 @@ struct Inner<S> {
 #[derive(Debug)]
 pub(crate) struct Run<S: Clone> {
     slot: Arc<Slot<S>>,
-    /// Fires when the run is to end as cancelled.
+    /// Cancelled when the run must end as cancelled.
     pub cancel: CancellationToken,
-    /// The state before it.
+    /// The state before the run.
     pub before: S,
     end: S,
 }
 
 impl<S: Clone> Slot<S> {
-    /// Nothing was run yet.
+    /// A slot without a run.
     pub(crate) fn new(state: S) -> Arc<Self> {
         Arc::new(Self { inner: Mutex::new(Inner { state, run: None, begun: 0 }) })
     }
@@ -53,8 +52,8 @@ impl<S: Clone> Slot<S> {
         self.lock().state.clone()
     }
 
-    /// How many runs have begun so far, and the present state. A state that no run is behind stays
-    /// for as long as the number does.
+    /// How many runs have begun so far, and the present state. A state without a run stays until
+    /// the number changes.
     pub(crate) fn look(&self) -> (u64, S) {
         let inner = self.lock();
         (inner.begun, inner.state.clone())
@@ -64,7 +63,7 @@ impl<S: Clone> Slot<S> {
     /// result.
     ///
     /// # Errors
-    /// There is one already.
+    /// A run is in progress already.
     pub(crate) fn begin(self: &Arc<Self>, running: S, interrupted: S) -> Result<Run<S>, Busy> {
         let mut inner = self.lock();
         if inner.run.is_some() {

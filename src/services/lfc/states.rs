@@ -1,4 +1,4 @@
-//! What `/lfc/prewarm` and `/lfc/offload` show (02 §12.4).
+//! Documents of `/lfc/prewarm` and `/lfc/offload` (02 §12.4).
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -42,8 +42,8 @@ pub struct Prewarmed {
 }
 
 impl PrewarmState {
-    /// Whether the cache is what the workload made of it. While it is being prewarmed, or was in
-    /// part, the state that is stored is the better one (07 §4.6).
+    /// Whether the workload alone has shaped the cache. During a prewarm, or after a partial one,
+    /// the stored state is better than the state of the cache (07 §4.6).
     pub const fn is_settled(&self) -> bool {
         match self {
             Self::NotPrewarmed | Self::Completed(_) | Self::Skipped => true,

@@ -23,8 +23,8 @@ pub(super) struct StateObject {
 }
 
 impl StateObject {
-    /// The object of another endpoint, or of the spec's own. An endpoint is one part of the path,
-    /// whatever characters its id has (03 W20).
+    /// The object of another endpoint, or of the spec's own. The endpoint's id is one part of the
+    /// path, whatever characters it has (03 W20).
     pub(super) fn of(spec: &ParsedSpec, from_endpoint: Option<&str>) -> anyhow::Result<Self> {
         let endpoint = from_endpoint.or(spec.spec.endpoint_id.as_deref());
         let endpoint =
@@ -33,8 +33,8 @@ impl StateObject {
         let address = address.context("pspec.endpoint_storage_addr missing")?;
         let token = spec.endpoint_storage_token.clone();
         let token = token.context("pspec.endpoint_storage_token missing")?;
-        // These would be no part of the path at all.
-        ensure!(!["", ".", ".."].contains(&endpoint), "{endpoint:?} is no endpoint_id");
+        // URLs drop such parts of the path.
+        ensure!(!["", ".", ".."].contains(&endpoint), "{endpoint:?} is not an endpoint_id");
         let mut url = Url::parse(&format!("http://{address}/"))
             .context("endpoint_storage_addr is not of the form host:port")?;
         let (tenant, timeline) = (spec.tenant_id.to_string(), spec.timeline_id.to_string());
@@ -44,7 +44,7 @@ impl StateObject {
         Ok(Self { url, token })
     }
 
-    /// Asks for the object; the body is not read yet. `None` if there is no such object.
+    /// Requests the object without reading the body. `None` if the object does not exist.
     pub(super) async fn get(&self, limits: &LfcLimits) -> anyhow::Result<Option<Response>> {
         let request = client(limits, Some(limits.idle))?.get(self.url.clone());
         let response = request.bearer_auth(self.token.expose()).send().await;
@@ -58,7 +58,7 @@ impl StateObject {
 
     /// Replaces the object.
     pub(super) async fn put(&self, body: Vec<u8>, limits: &LfcLimits) -> anyhow::Result<()> {
-        // Silence means nothing while we are the ones who talk.
+        // No idle limit: the storage is silent while it receives the body.
         let request = client(limits, None)?.put(self.url.clone());
         let response = request.bearer_auth(self.token.expose()).body(body).send().await;
         match response.context("writing to endpoint storage")?.status() {
@@ -68,7 +68,7 @@ impl StateObject {
     }
 }
 
-/// The body of an answer. What its header says of the length is not believed.
+/// The body of an answer. The limit counts received bytes, not the length in the header.
 pub(super) async fn body(response: Response) -> anyhow::Result<Vec<u8>> {
     let mut body = Vec::new();
     let mut chunks = response.bytes_stream();
@@ -83,9 +83,9 @@ pub(super) async fn body(response: Response) -> anyhow::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// The address is one of the storage network; a proxy of the environment has no business with it,
-/// nor with the token (07 W25), and neither has whoever it might send us to: after a 303 a PUT would
-/// go on as a GET, whose 200 stores nothing.
+/// A client without proxies and redirects. The address belongs to the storage network, so no proxy
+/// of the environment may see it or the token (07 W25), and neither may the target of a redirect.
+/// Also, a PUT would go on as a GET after a 303, whose 200 stores nothing.
 fn client(limits: &LfcLimits, idle: Option<Duration>) -> anyhow::Result<Client> {
     let mut builder = http_client::builder(Redirects::NotFollowed).no_proxy();
     builder = builder.connect_timeout(limits.connect).timeout(limits.transfer);

@@ -36,7 +36,7 @@ async fn storage() -> SocketAddr {
     address
 }
 
-/// A Postgres that lets every client in, finds the schema in order, and then says nothing.
+/// A Postgres that accepts every client, reports the schema as valid, and then stalls.
 async fn silent_postgres() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -46,12 +46,12 @@ async fn silent_postgres() -> SocketAddr {
             let (Ok(length), Ok(code)) = (client.read_i32().await, client.read_i32().await) else {
                 continue;
             };
-            // A session, not a request to cancel.
+            // The startup message of a session, not a cancel request.
             if code == 3 << 16 {
                 let welcome = b"R\x00\x00\x00\x08\x00\x00\x00\x00Z\x00\x00\x00\x05I";
                 client.read_exact(&mut vec![0; length as usize - 8]).await.unwrap();
                 client.write_all(welcome).await.unwrap();
-                // The look at the schema, a simple query.
+                // The check of the schema is a simple query.
                 assert_eq!(client.read_u8().await.unwrap(), b'Q');
                 let length = client.read_i32().await.unwrap();
                 client.read_exact(&mut vec![0; length as usize - 4]).await.unwrap();

@@ -47,7 +47,7 @@ impl Reason {
     }
 }
 
-/// What was seen of one reason.
+/// The observations of one reason.
 #[derive(Debug, Clone, Copy)]
 struct Trace {
     reason: Reason,
@@ -55,12 +55,12 @@ struct Trace {
     last: DateTime<Utc>,
 }
 
-/// What is known of the activity so far.
+/// The activity seen so far.
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
     last_active: Option<DateTime<Utc>>,
     counters: Option<Counters>,
-    /// One for each reason that was ever seen, in the order in which they came.
+    /// One for each reason seen so far, in the order of their first appearance.
     traces: Vec<Trace>,
 }
 
@@ -70,10 +70,10 @@ impl Activity {
         self.last_active
     }
 
-    /// Takes a sample of this moment. `ours`: the counters have moved because of ourselves.
+    /// Takes a sample at `now`. `ours`: sessions of this program have moved the counters.
     ///
-    /// Whatever goes on makes it `now`; sessions that do nothing make it the moment in which the
-    /// last of them stopped doing something. It never lies in the future, nor moves back.
+    /// Any activity sets `last_active` to `now`; idle sessions set it to the moment in which the
+    /// last of them became idle. It never lies in the future, nor moves back.
     pub(crate) fn take(&mut self, sample: &Sample, now: DateTime<Utc>, ours: bool) {
         let counted = if ours { 0 } else { self.counted(sample.counters) };
         self.counters = sample.counters;
@@ -96,8 +96,8 @@ impl Activity {
         }
     }
 
-    /// How many sessions the counters tell of, at least one if they have moved at all. The first
-    /// ones say nothing.
+    /// How many sessions the counters show, at least one if the counters have moved at all. The
+    /// first counters are only a base line.
     fn counted(&self, new: Option<Counters>) -> u64 {
         match (self.counters, new) {
             (Some(old), Some(new)) if old != new => {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there() {
+    fn no_session_is_no_activity() {
         let mut activity = Activity::default();
         activity.take(&Sample::default(), at(9), false);
         assert_eq!((activity.last_active(), activity.reasons()), (None, Vec::new()));
@@ -159,7 +159,7 @@ mod tests {
             ("autovacuum", Sample { autovacuum: 2, ..Sample::default() }),
         ] {
             let mut activity = Activity::default();
-            // Beside somebody who has been idle for long.
+            // With a session beside it that has been idle for long.
             let sample = Sample { idle: 1, idle_since: Some(at(3)), ..sample };
             activity.take(&sample, at(8), false);
             activity.take(&sample, at(9), false);
@@ -167,7 +167,7 @@ mod tests {
             let seen = reasons(&activity);
             assert!(seen.contains(&(name, 2, at(9))), "{seen:?}");
             assert!(seen.contains(&("idle_sessions", 1, at(3))), "{seen:?}");
-            // It is over, and can still be told.
+            // It is over, and is still reported.
             activity.take(&Sample::default(), at(10), false);
             assert_eq!(activity.last_active(), Some(at(9)), "{name}");
             assert!(reasons(&activity).contains(&(name, 0, at(9))), "{name}");
@@ -202,10 +202,10 @@ mod tests {
         assert_eq!(reasons(&activity), [("statistics", 3, at(3))]);
         activity.take(&sample(11, 4), at(4), false);
         assert_eq!(reasons(&activity), [("statistics", 1, at(4))]);
-        // Reset by somebody.
+        // The statistics were reset.
         activity.take(&sample(0, 0), at(5), false);
         assert_eq!(activity.last_active(), Some(at(5)));
-        // Our own visits move the base line only.
+        // This program's own sessions move the base line only.
         activity.take(&sample(9, 9), at(6), true);
         activity.take(&sample(9, 9), at(7), false);
         assert_eq!(activity.last_active(), Some(at(5)));

@@ -1,5 +1,5 @@
-//! For how long Postgres has not answered (07 §1.4). By the monotonic clock, so that a step of the
-//! other one neither makes nor hides downtime.
+//! For how long Postgres has not answered (07 §1.4). Measured by the monotonic clock, so that a
+//! step of the wall clock neither makes nor hides downtime.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ pub(super) struct Downtime {
 }
 
 impl Downtime {
-    /// The monitor begins; Postgres answered a moment ago.
+    /// Starts from an answer of Postgres a moment ago.
     pub(super) fn new(metrics: Metrics) -> Self {
         let now = Instant::now();
         Self {
@@ -45,13 +45,13 @@ impl Downtime {
         self.metrics.pg_current_downtime_ms.set(0);
     }
 
-    /// A check failed. The time since the one before is lost.
+    /// A check failed. The time since the check before counts as downtime.
     pub(super) fn down(&mut self) {
         self.down_at(Instant::now());
     }
 
     fn down_at(&mut self, now: Instant) {
-        // Of the totals, so that no part of a millisecond is lost or counted twice.
+        // The difference of totals, so that no part of a millisecond is lost or counted twice.
         let before = millis(self.total);
         self.total = self.total.saturating_add(now.saturating_duration_since(self.last_pass));
         self.metrics.pg_downtime_ms.inc_by(millis(self.total).saturating_sub(before));
@@ -62,7 +62,7 @@ impl Downtime {
     }
 }
 
-/// As in the log field `downtime_info`.
+/// The text of the log field `downtime_info`.
 impl fmt::Display for Downtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let last_up = self.last_up_wall.to_rfc3339_opts(SecondsFormat::Millis, true);
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(seen(), (2, 5));
         let text = downtime.to_string();
         assert!(text.starts_with("total_ms: 5, current_ms: 2, last_up: 2"), "{text}");
-        // A clock that does not move forward makes nothing.
+        // A clock that does not move forward adds no downtime.
         downtime.down_at(at(11_000));
         assert_eq!(seen().1, 5);
     }

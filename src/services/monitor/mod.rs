@@ -1,13 +1,14 @@
-//! The compute monitor (07 §1): when users were active, which control planes suspend computes by,
-//! and for how long Postgres has not answered.
+//! The compute monitor (07 §1): when users were last active, by which a control plane decides to
+//! suspend the compute, and for how long Postgres has not answered.
 //!
 //! ```text
 //! session ─► sample (one round trip) ─► activity (rules) ─► last_active, reasons
 //!     └─ no session, no answer ──────► downtime ──────────► metrics, log
 //! ```
 //!
-//! Begun when the compute is running, and ended before Postgres is stopped. Invariants: one session
-//! at a time, under `cloud_admin`; every pass ends, whatever hangs; sessions of ours are no activity.
+//! It starts when the compute is running, and ends before Postgres is stopped. Invariants: one
+//! session at a time, under `cloud_admin`; every pass ends, even if Postgres hangs; sessions of
+//! this program do not count as activity.
 
 pub(crate) mod activity;
 mod downtime;
@@ -28,20 +29,21 @@ use sample::Sample;
 /// `application_name` of the monitor.
 pub const COMPUTE_MONITOR: &str = "compute_ctl:compute_monitor";
 
-/// A session that has ended appears in the statistics this late: PostgreSQL 14 collects them in
+/// Delay until a session that has ended appears in the statistics: PostgreSQL 14 collects them in
 /// another process, every half second.
 const STATISTICS_DELAY: Duration = Duration::from_secs(2);
 
-/// How often it looks, and how long it waits.
+/// How often the monitor checks Postgres, and how long it waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MonitorLimits {
-    /// Between two looks, and after a first failure.
+    /// Between two checks, and after a first failure.
     pub pause: Duration,
-    /// After a later one. Short: a Postgres that is back must not be called down.
+    /// Longest pause after further failures. Short, so that a Postgres that answers again does not
+    /// count as down for long.
     pub pause_max: Duration,
     /// One connect.
     pub connect: Duration,
-    /// One look.
+    /// One check.
     pub check: Duration,
 }
 
@@ -58,23 +60,23 @@ impl Default for MonitorLimits {
 
 impl From<MonitorLimits> for SessionDeadlines {
     fn from(limits: MonitorLimits) -> Self {
-        // Not to be told whose lock it waits for: there is none to wait for.
+        // The check takes no locks, so the lock deadline equals the statement deadline.
         Self { connect: limits.connect, statement: limits.check, lock: limits.check }
     }
 }
 
-/// Looks at one Postgres for as long as it is there.
+/// Checks one Postgres again and again.
 #[derive(Debug)]
 pub struct Monitor {
     config: SessionConfig,
     limits: MonitorLimits,
-    /// Whether the totals of statistics are watched too.
+    /// Whether it also watches the totals of the statistics.
     counters: bool,
     activity: Activity,
     downtime: Downtime,
 }
 
-/// Why a pass was none.
+/// Why a pass failed.
 #[derive(Debug)]
 enum Failure {
     Closed,
@@ -94,8 +96,8 @@ impl Monitor {
         Self { config, limits, counters, activity: Activity::default(), downtime }
     }
 
-    /// Looks again and again and publishes what it sees; the caller drops it. While the compute is
-    /// `ending` nothing is called down.
+    /// Checks again and again and publishes the results, until the caller drops this. While the
+    /// compute is `ending`, failures do not count as downtime.
     pub async fn run(
         mut self,
         publish: impl Fn(Option<DateTime<Utc>>, Vec<ActivityReason>),
@@ -112,13 +114,13 @@ impl Monitor {
                     sleep(pause).await;
                 }
                 Err(failure) => {
-                    // Also where the connection might still live: it has not answered.
+                    // Even if the connection may still be open: Postgres did not answer on it.
                     session = None;
                     if !ending() {
                         self.downtime.down();
                         self.say(&failure);
                     }
-                    // What has just worked may work at once.
+                    // After a closed session, a new connection may work at once.
                     if !matches!(failure, Failure::Closed) {
                         sleep(pause).await;
                         pause = (pause * 2).min(self.limits.pause_max);
@@ -128,7 +130,7 @@ impl Monitor {
         }
     }
 
-    /// Connects if there is no session, and looks.
+    /// Connects if there is no session, and takes a sample.
     async fn pass(&mut self, session: &mut Option<Session>) -> Result<(), Failure> {
         let open = match session.take() {
             Some(open) if open.is_closed() => return Err(Failure::Closed),
@@ -152,7 +154,7 @@ impl Monitor {
                 downtime_info,
                 "connection to Postgres is closed, trying to reconnect"
             ),
-            // It says itself what could not be done.
+            // The error itself says which step failed.
             Failure::Connect(error) => tracing::info!(downtime_info, "{error}, retrying"),
             Failure::Check(error) => {
                 tracing::error!(downtime_info, "could not check Postgres: {error}");
@@ -170,7 +172,7 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio::time::timeout;
 
-    /// Short enough for a server that is back, and no burden for one that is not.
+    /// The pauses stay short for a server that is back, and do not burden one that is down.
     #[tokio::test]
     async fn pauses_grow_up_to_a_limit() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -185,13 +187,13 @@ mod tests {
         let monitor = Monitor::new(config, limits, false, metrics.clone());
         let began = Instant::now();
         let watching = tokio::spawn(monitor.run(|_, _| {}, || false));
-        // Nobody there behind an open door. If they went on growing, the last pauses would take
-        // minutes.
+        // The port accepts connections, but nothing answers. If the pauses had no limit, the last
+        // ones would take minutes.
         for _ in 0..15 {
             let accepted = timeout(Duration::from_secs(30), listener.accept()).await;
             drop(accepted.expect("another try").unwrap());
         }
-        // 10, 20, 40, and 80 eleven times; less only if they did not grow.
+        // 10, 20, 40, and 80 eleven times; the sum is less only if the pauses do not grow.
         assert!(began.elapsed() >= Duration::from_millis(950), "{:?}", began.elapsed());
         watching.abort();
         assert!(metrics.pg_downtime_ms.get() > 0);

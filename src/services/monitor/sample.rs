@@ -1,4 +1,4 @@
-//! What one look at Postgres finds, in one round trip (07 §1.2).
+//! The sample of one check of Postgres, taken in one round trip (07 §1.2).
 
 use chrono::{DateTime, Utc};
 
@@ -6,7 +6,7 @@ use crate::sql::{Row, Session, SessionError};
 
 /// One row, with the columns that [`Sample::read`] takes.
 const CHECK: &str = include_str!("check.sql");
-/// A second row, where the totals are watched too.
+/// The query for the totals, sent if they are watched.
 const COUNTERS: &str = include_str!("counters.sql");
 
 /// Totals over the databases of users.
@@ -18,29 +18,29 @@ pub(crate) struct Counters {
     pub sessions: i64,
 }
 
-/// Who is there, without `cloud_admin` and our own sessions.
+/// Sessions and other backends, without `cloud_admin` and this program's own sessions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sample {
-    /// Sessions in a statement, or with a state that Postgres does not tell.
+    /// Sessions in a statement, or with a state that Postgres does not show.
     pub active: u64,
     /// Sessions in an open transaction, between statements.
     pub idle_in_transaction: u64,
-    /// Sessions that do nothing.
+    /// Idle sessions.
     pub idle: u64,
-    /// When the last one of these ended its last statement.
+    /// The latest time at which an idle session ended its last statement.
     pub idle_since: Option<DateTime<Utc>>,
-    /// Walsenders, except those that safekeepers get their WAL from.
+    /// Walsenders, except those that send WAL to safekeepers.
     pub walsenders: u64,
     /// Workers of subscriptions.
     pub subscriptions: u64,
     /// Autovacuum workers.
     pub autovacuum: u64,
-    /// Present where they are watched.
+    /// Present if the totals are watched.
     pub counters: Option<Counters>,
 }
 
 impl Sample {
-    /// Asks Postgres.
+    /// Queries Postgres.
     ///
     /// # Errors
     /// Postgres refuses or does not answer in time, or its answer is not of the expected shape.
@@ -79,7 +79,7 @@ impl Sample {
 
 fn count(row: &Row, column: &str) -> Result<u64, SessionError> {
     let number = number(row, column)?.and_then(|number| u64::try_from(number).ok());
-    number.ok_or_else(|| SessionError::Answer(format!("{column} is no count")))
+    number.ok_or_else(|| SessionError::Answer(format!("{column} is not a count")))
 }
 
 fn number(row: &Row, column: &str) -> Result<Option<i64>, SessionError> {

@@ -53,7 +53,7 @@ fn object(storage: SocketAddr) -> StateObject {
     StateObject::of(&spec(members), None).unwrap()
 }
 
-/// Asks for the object, or puts one there.
+/// Gets or puts the object.
 async fn request(put: bool, storage: SocketAddr, limits: LfcLimits) -> anyhow::Result<()> {
     let object = object(storage);
     if put {
@@ -66,7 +66,7 @@ async fn request(put: bool, storage: SocketAddr, limits: LfcLimits) -> anyhow::R
 }
 
 #[tokio::test]
-async fn nobody_is_waited_for_without_an_end() {
+async fn every_wait_for_the_storage_ends() {
     let (get, put) = (false, true);
     let full = FullPort::open();
     let mute = stalling(b"").await;
@@ -92,9 +92,9 @@ async fn nobody_is_waited_for_without_an_end() {
     }
 }
 
-/// Where a redirect leads to, everything is well.
+/// The target of the redirect answers 200.
 #[tokio::test]
-async fn redirects_are_no_success() {
+async fn a_redirect_is_not_a_success() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let storage = listener.local_addr().unwrap();
     let answer = |method: Method, uri: axum::http::Uri| async move {
