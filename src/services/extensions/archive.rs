@@ -1,8 +1,8 @@
 //! Unpacks an archive into a [`Stage`] (07 §3.3 step 3).
 //!
-//! An archive is a zstd-compressed tar with `lib/` and `share/extension/`; everything else in it is
-//! passed over. It is not trusted: no entry leaves its folder, links lead nowhere else, and neither
-//! the size that a header claims nor what a small archive inflates to costs more than the limits.
+//! An archive is a zstd-compressed tar with `lib/` and `share/extension/`; other entries are
+//! ignored. It is not trusted: entries and links stay in their folder, and neither a false size in
+//! a header nor a small archive that inflates to a large one costs more than the limits.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -15,14 +15,14 @@ use super::error::{ArchiveError, ENTRIES_LIMIT};
 use super::stage::{Area, Stage};
 use crate::limited::{Budget, HEADERS, Limited};
 
-/// Read at once from the inflater.
+/// Bytes read at once from the inflater.
 const BUFFER: usize = 64 << 10;
 
-/// Unpacks into the stage, at most `limit` bytes. Reads the source to its end, so that what follows
-/// the last file, the checksum, is checked too. Blocks.
+/// Unpacks at most `limit` bytes into the stage. Reads the source to its end, so that the checksum
+/// after the last file is verified too. Blocks.
 ///
 /// # Errors
-/// See [`ArchiveError`]; the stage holds a part then.
+/// See [`ArchiveError`]; the stage then holds some of the files.
 pub(crate) fn unpack(source: impl Read, stage: &mut Stage, limit: u64) -> Result<(), ArchiveError> {
     let inflated = zstd::stream::read::Decoder::new(source).map_err(ArchiveError::Broken)?;
     let budget = Budget::new(limit);
@@ -50,7 +50,7 @@ pub(crate) fn unpack(source: impl Read, stage: &mut Stage, limit: u64) -> Result
     if stage.is_empty() {
         return Err(ArchiveError::NoFiles);
     }
-    // Last, when nothing can be written through a link any more.
+    // Links come last, so that no file is written through a link.
     stage.make_links()
 }
 
@@ -65,12 +65,12 @@ fn unpack_entry(
     let Some((area, path)) = place(&whole, stage)? else { return Ok(()) };
     let refused = |kind| Err(ArchiveError::Kind { path: whole.clone(), kind });
     match kind {
-        // Made when something is put into them.
+        // Folders are made for the files in them.
         EntryType::Directory => Ok(()),
         EntryType::Regular | EntryType::Continuous => {
             let target = area.place(&path)?;
             let mut options = OpenOptions::new();
-            // No other bits, and readable for the server whatever the archive says.
+            // No other bits, and always readable for the server.
             options.write(true).create(true).truncate(true).mode(mode & 0o755 | 0o644);
             let at = |source| ArchiveError::Write { path: whole.clone(), source };
             let mut file = options.open(&target).map_err(at)?;
@@ -105,7 +105,7 @@ fn link_name(
     Ok(name.ok_or_else(|| ArchiveError::Climbing(path.to_owned()))?.into_owned())
 }
 
-/// Errors of reading and of writing are told apart: they mean different things to do.
+/// Distinguishes errors of reading and of writing, because callers handle them differently.
 fn copy(
     entry: &mut impl Read,
     file: &mut File,
@@ -126,7 +126,7 @@ fn copy(
     }
 }
 
-/// Area and place in it of a path in the archive; none for what is passed over.
+/// The area of a path in the archive, and the path within the area; none for ignored entries.
 fn place<'a>(
     path: &Path,
     stage: &'a mut Stage,
@@ -146,8 +146,9 @@ fn place<'a>(
     }))
 }
 
-/// Whether a symbolic link at `link`, relative to its area, leads to somewhere in the area. It may
-/// go up only at its beginning: what has a name may be a link, and up from there is anywhere.
+/// Whether a symbolic link at `link`, relative to its area, has a target in the area. The target
+/// may have `..` only at its beginning: a named part may be a link, and `..` after it leads
+/// anywhere.
 fn stays_inside(link: &Path, leads_to: &Path) -> Option<()> {
     let mut depth = link.components().count().checked_sub(1)?;
     let mut named = false;

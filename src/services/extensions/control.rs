@@ -1,5 +1,5 @@
-//! Control files that the spec carries (02 §10.4): with them Postgres lists an extension, and asks
-//! for its archive when it is created.
+//! Control files in the spec (02 §10.4): with them Postgres lists an extension, and requests its
+//! archive at `CREATE EXTENSION`.
 
 use std::fs;
 use std::io::{self, Write};
@@ -10,9 +10,9 @@ use super::index;
 use super::remains::TEMP_PREFIX;
 use crate::spec::wire::RemoteExtensions;
 
-/// Writes the control files of all extensions that this compute may use. A file that is there
-/// already stays, whoever made it. Errors are logged: a compute without these extensions is better
-/// than none (02 W11). Blocks.
+/// Writes the control files of all extensions that this compute may use. An existing file is never
+/// replaced. Errors are only logged: a compute without these extensions is better than none
+/// (02 W11). Blocks.
 pub(crate) fn write_control_files(folder: &Path, index: &RemoteExtensions) {
     let allowed = index.extension_data.iter().filter(|(name, _)| index::is_allowed(index, name));
     for (name, content) in allowed.flat_map(|(_, data)| &data.control_data) {
@@ -43,14 +43,14 @@ enum Written {
     OtherThere,
 }
 
-/// Exactly one name, so that the file cannot be elsewhere.
+/// Whether this is exactly one path component, so that the file stays in the folder.
 fn is_file_name(name: &str) -> bool {
     let mut components = Path::new(name).components();
     matches!(components.next(), Some(Component::Normal(only)) if only == name)
         && components.next().is_none()
 }
 
-/// Whole or not at all, and never over another file.
+/// Writes a file completely or not at all, and never over another file.
 fn write_new(folder: &Path, name: &str, content: &str) -> io::Result<Written> {
     let path = folder.join(name);
     if let Ok(there) = fs::read(&path) {
@@ -61,7 +61,7 @@ fn write_new(folder: &Path, name: &str, content: &str) -> io::Result<Written> {
         .prefix(TEMP_PREFIX)
         .permissions(fs::Permissions::from_mode(0o644))
         .tempfile_in(folder)?;
-    // So that nobody takes it for left behind.
+    // The lock keeps `remove_remains` of other processes away.
     let _ = temp.as_file().try_lock();
     temp.write_all(content.as_bytes())?;
     match temp.persist_noclobber(path) {

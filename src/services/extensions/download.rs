@@ -4,8 +4,8 @@
 //! gateway ──chunks──► pipe ──► blocking thread: zstd, tar ─► stage ─► rename
 //! ```
 //!
-//! The body is unpacked while it arrives; neither it nor a file of it is ever held in memory.
-//! Nothing reaches Postgres' folders before the last byte was checked.
+//! The body is unpacked while it arrives; memory holds neither the whole body nor a whole file.
+//! Nothing reaches Postgres' folders before the last byte is checked.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,28 +26,28 @@ use crate::http_client::{self, RedirectRefused, Redirects};
 use crate::postgres::install::PgVersion;
 use crate::telemetry::metrics::Metrics;
 
-/// Bytes of the body that may wait for being unpacked.
+/// Bytes of the body that may wait to be unpacked.
 const PIPE: usize = 64 << 10;
 
-/// What a download may cost.
+/// Limits of a download.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DownloadLimits {
     /// One connection.
     pub connect: Duration,
-    /// Silence of the gateway. Shorter than what Postgres waits for the whole (60 s).
+    /// Silence of the gateway. Shorter than the 60 s that Postgres waits for its request.
     pub idle: Duration,
     /// One try as a whole.
     pub total: Duration,
-    /// What Postgres is to load at its start, all tries together. Then it is started without; it
-    /// asks for what it lacks, and waits for another 60 s.
+    /// All preloaded libraries, all tries together. After that Postgres starts without the missing
+    /// ones; it requests each itself, and waits for another 60 s.
     pub preload: Duration,
-    /// Tries for what may pass.
+    /// Tries if the failure is temporary.
     pub tries: u32,
-    /// Before the second try; doubles each time, and varies by half.
+    /// Pause before the second try; doubles each time, and varies by half.
     pub pause: Duration,
     /// Bytes of an archive.
     pub compressed_bytes: u64,
-    /// Bytes of what is in it.
+    /// Bytes of the unpacked archive.
     pub unpacked_bytes: u64,
 }
 
@@ -72,20 +72,20 @@ pub enum DownloadError {
     /// No `--remote-ext-base-url`.
     #[error("remote storage is not configured")]
     NoGateway,
-    /// The installation has no such folder.
+    /// The folder of the installation is not known.
     #[error(
         "it is not known where this Postgres keeps its {0}: pg_config beside --pgbin must tell"
     )]
     NoFolder(&'static str),
-    /// No answer, or one that broke off.
+    /// No answer, or one that ended early.
     #[error("could not perform remote extensions server request: {text}")]
     Transport {
         /// The chain of causes.
         text: String,
-        /// Silence; more of it would be waited for too long.
+        /// Whether a limit ended the try; another try would take too long.
         timed_out: bool,
     },
-    /// The gateway points to somewhere else.
+    /// The gateway redirects to another origin.
     #[error(transparent)]
     Redirect(RedirectRefused),
     /// 503.
@@ -97,19 +97,19 @@ pub enum DownloadError {
     /// Refused.
     #[error("the archive has more than {0} bytes")]
     TooLarge(u64),
-    /// What came is no archive, or none that is accepted.
+    /// The body is not an archive, or is refused.
     #[error(transparent)]
     Archive(ArchiveError),
     /// The folders of Postgres cannot be written.
     #[error(transparent)]
     Install(InstallError),
-    /// The task was lost.
+    /// The task ended without a result.
     #[error("the download was interrupted")]
     Interrupted,
 }
 
 impl DownloadError {
-    /// Whether another try may end better, and soon.
+    /// Whether another try may succeed soon.
     fn is_transient(&self) -> bool {
         match self {
             Self::Unavailable => true,
@@ -144,24 +144,24 @@ pub(crate) struct Downloader {
     pub gateway: Url,
     /// Major version of the installation.
     pub version: PgVersion,
-    /// Its folder of libraries.
+    /// Folder of libraries of the installation.
     pub libraries: Option<PathBuf>,
-    /// Its folder of control files.
+    /// Folder of control files of the installation.
     pub extensions: Option<PathBuf>,
-    /// What a download may cost.
+    /// Limits of a download.
     pub limits: DownloadLimits,
     /// Counts each try.
     pub metrics: Metrics,
-    /// What downloads are part of.
+    /// The background work that downloads belong to.
     pub background: Background,
 }
 
 impl Downloader {
-    /// Fetches and installs an extension; tries again where that may help. Returns the size of the
-    /// archive in bytes.
+    /// Fetches and installs an extension; tries again after temporary failures. Returns the size of
+    /// the archive in bytes.
     ///
     /// # Errors
-    /// That of the last try.
+    /// The error of the last try.
     pub(crate) async fn install(&self, extension: &str) -> Result<u64, DownloadError> {
         let limits = &self.limits;
         let client = http_client::builder(Redirects::SameOrigin)
@@ -200,7 +200,7 @@ impl Downloader {
 
         let (source, body) = tokio::io::duplex(PIPE);
         let limit = self.limits.unpacked_bytes;
-        // The thread goes on for a moment when this task is ended: until it misses the next chunk.
+        // When this task is dropped, the thread goes on until it misses the next chunk.
         let held = self.background.hold();
         let unpacked = tokio::task::spawn_blocking(move || {
             let mut stage = Stage::new(&libraries, &extensions);
@@ -208,7 +208,7 @@ impl Downloader {
         });
         let received = self.receive(response, body).await;
         let unpacked = unpacked.await.map_err(|_| DownloadError::Interrupted)?;
-        // A body that broke off is a broken archive, too; the first says why.
+        // A body that ended early also breaks the archive; the error of the body says why.
         let size = received?;
         let (stage, held) = unpacked.map_err(DownloadError::Archive)?;
         let install = move || {
@@ -221,8 +221,8 @@ impl Downloader {
         Ok(size)
     }
 
-    /// Hands the body over piece by piece and counts its bytes. What the header says of its length
-    /// is good for refusing it at once, not for anything else.
+    /// Hands the body over piece by piece and counts its bytes. The length in the header serves
+    /// only to refuse a large body at once.
     async fn receive(
         &self,
         mut response: Response,
@@ -238,7 +238,7 @@ impl Downloader {
             if size > limit {
                 return Err(DownloadError::TooLarge(limit));
             }
-            // It has failed already, and its own result tells why.
+            // The unpacking has failed already, and its own result says why.
             if unpacking.write_all(&chunk).await.is_err() {
                 break;
             }

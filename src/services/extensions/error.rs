@@ -1,21 +1,21 @@
-//! Why an archive could not be unpacked, and whether another copy can be.
+//! Why an archive could not be unpacked, and whether another copy may help.
 
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// More than any extension has.
+/// Largest number of entries; no extension has as many.
 pub(super) const ENTRIES_LIMIT: usize = 100_000;
 /// Why an archive could not be unpacked.
 #[derive(Debug, Error)]
 pub enum ArchiveError {
     /// Corrupt or cut off.
-    #[error("the archive is no complete zstd-compressed tar: {0}")]
+    #[error("the archive is not a complete zstd-compressed tar: {0}")]
     Broken(#[source] io::Error),
     /// Refused.
     #[error(
-        "the archive is refused: unpacked it is larger than {0} bytes, or is no archive of files"
+        "the archive is refused: it unpacks to more than {0} bytes, or is not an archive of files"
     )]
     TooLarge(u64),
     /// Refused.
@@ -32,10 +32,10 @@ pub enum ArchiveError {
         /// What it is.
         kind: &'static str,
     },
-    /// Nothing in it.
+    /// The archive is empty.
     #[error("the archive has no files below lib/ and share/extension/")]
     NoFiles,
-    /// Not ours to write to.
+    /// The folder cannot be written.
     #[error(
         "could not make a temporary folder in {folder}: {why}; the user that compute_ctl runs as \
          must be able to write there",
@@ -47,7 +47,7 @@ pub enum ArchiveError {
         /// Why.
         why: io::ErrorKind,
     },
-    /// A full disk, entries that contradict each other.
+    /// For example a full disk, or entries that contradict each other.
     #[error("could not write {path:?}: {source}")]
     Write {
         /// Which file.
@@ -58,7 +58,7 @@ pub enum ArchiveError {
 }
 
 impl ArchiveError {
-    /// Whether another copy of the same archive may be whole.
+    /// Whether another copy of the same archive may be complete.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Broken(_))
     }

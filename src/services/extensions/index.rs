@@ -7,13 +7,13 @@ use crate::postgres::install::PgVersion;
 use crate::spec::wire::RemoteExtensions;
 use crate::telemetry::metrics::BUILD_TAG;
 
-/// Why a name means no archive. Clients see these texts with status 404.
+/// Why a name has no archive. Clients see these texts with status 404.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum ResolveError {
     /// Not in `library_index`.
     #[error("library {0} is not found")]
     Library(String),
-    /// In neither list of what this compute may use.
+    /// In neither list of extensions that this compute may use.
     #[error("extension {0} is not found")]
     Extension(String),
     /// Allowed, but the spec has no data of it.
@@ -21,8 +21,8 @@ pub enum ResolveError {
     Data(String),
 }
 
-/// The extension that a request of Postgres is about: the name itself, or the extension that a
-/// library belongs to. One is never taken for the other.
+/// The extension that a request of Postgres means: the name itself, or the extension that a library
+/// belongs to. A library name never matches an extension, or the reverse.
 ///
 /// # Errors
 /// See [`ResolveError`].
@@ -47,14 +47,14 @@ pub(crate) fn resolve<'a>(
     Ok(extension)
 }
 
-/// Whether this compute may use an extension. A list that is missing counts as empty.
+/// Whether this compute may use an extension. A missing list counts as empty.
 pub(crate) fn is_allowed(index: &RemoteExtensions, extension: &str) -> bool {
     let lists = [&index.public_extensions, &index.custom_extensions];
     lists.into_iter().flatten().flatten().any(|allowed| allowed == extension)
 }
 
-/// Name of a library without `.so` or `.so.3` and what follows. Only a suffix is cut: a name that
-/// goes on after `.so` has none (02 W20).
+/// Name of a library without `.so` or `.so.` and the rest. Only a suffix is cut: a name such as
+/// `x.sob` has none (02 W20).
 fn without_suffix(library: &str) -> &str {
     let is_suffix = |rest: &str| {
         rest.is_empty()
@@ -67,16 +67,16 @@ fn without_suffix(library: &str) -> &str {
     suffix.and_then(|(at, _)| library.get(..at)).unwrap_or(library)
 }
 
-/// Name of an archive: key of what was fetched already, and label of the metric.
+/// Name of an archive: key of the fetched archives, and label of the metric.
 pub(crate) fn file_name(extension: &str) -> String {
     format!("{extension}.tar.zst")
 }
 
-/// Address of an archive below the gateway, whose own path is kept. An extension's name is one
-/// part of the path, whatever characters it has.
+/// Address of an archive below the gateway, whose own path is kept. An extension's name is always
+/// one part of the path, because special characters are escaped.
 pub(crate) fn archive_url(gateway: &Url, version: PgVersion, extension: &str) -> Url {
     let mut url = gateway.clone();
-    // An address that can have no path is refused when it is requested.
+    // The request of an address that cannot have a path fails later.
     if let Ok(mut parts) = url.path_segments_mut() {
         let (version, file) = (version.to_string(), file_name(extension));
         parts.pop_if_empty().extend([BUILD_TAG, arch(), &version, "extensions", &file]);
@@ -84,7 +84,7 @@ pub(crate) fn archive_url(gateway: &Url, version: PgVersion, extension: &str) ->
     url
 }
 
-/// As Go names it.
+/// The processor architecture, under its name in Go.
 const fn arch() -> &'static str {
     if cfg!(target_arch = "x86_64") {
         "amd64"

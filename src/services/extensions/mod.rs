@@ -1,4 +1,4 @@
-//! Extensions that are fetched when they are needed (07 §3, 02 §10).
+//! Extensions that are fetched on demand (07 §3, 02 §10).
 //!
 //! ```text
 //! start ───────► control files, preloaded libraries ─┐
@@ -6,9 +6,9 @@
 //! reconfigure ─► control files                       ┘              └► download ─► archive ─► stage
 //! ```
 //!
-//! Invariants: an archive is fetched once per process, and by one task at a time, which goes on when
-//! whoever asked goes away; all who wait get its result, and after a failure the next one tries
-//! again (03 W10). The end of the compute ends a download, and what it has unpacked is removed.
+//! Invariants: an archive is fetched once per process, and by one task at a time, which goes on if
+//! its caller leaves; all waiting callers get its result, and after a failure the next caller tries
+//! again (03 W10). The end of the compute ends a download and removes the unpacked files.
 
 pub(crate) mod archive;
 pub(crate) mod control;
@@ -38,7 +38,7 @@ use crate::telemetry::metrics::Metrics;
 use download::Downloader;
 pub(crate) use download::{DownloadError, DownloadLimits};
 
-/// A download that is going on or went well.
+/// A download in progress, or a successful one.
 type Flight = Shared<BoxFuture<'static, Result<u64, Arc<DownloadError>>>>;
 type Flights = Arc<Mutex<HashMap<String, Flight>>>;
 
@@ -50,7 +50,7 @@ pub struct ExtensionStore {
     /// The folder of control files.
     folder: Option<PathBuf>,
     flights: Flights,
-    /// Whether it was looked for remains in Postgres' folders.
+    /// Whether the remains in Postgres' folders were removed.
     swept: AtomicBool,
 }
 
@@ -83,11 +83,11 @@ impl ExtensionStore {
         self.downloader.is_some()
     }
 
-    /// Has an extension (its resolved name) fetched and installed, unless that was done already.
-    /// Returns the bytes of the archive, 0 if another call had it fetched.
+    /// Fetches and installs an extension (by its resolved name), unless that was done already.
+    /// Returns the bytes of the archive, 0 if another call fetched it.
     ///
     /// # Errors
-    /// That of the download, for all who waited for it.
+    /// The error of the download, for all waiting callers.
     pub async fn fetch(&self, extension: &str) -> Result<u64, Arc<DownloadError>> {
         let Some(downloader) = &self.downloader else {
             return Err(Arc::new(DownloadError::NoGateway));
@@ -106,9 +106,8 @@ impl ExtensionStore {
         flight.await.map(|size| if joined { 0 } else { size })
     }
 
-    /// Writes the control files of a spec. Errors are logged. The first time in a process, and so
-    /// before the first download, this removes what killed processes have left in Postgres'
-    /// folders.
+    /// Writes the control files of a spec. Errors are logged. The first call in a process, which is
+    /// before the first download, removes what killed processes have left in Postgres' folders.
     pub async fn write_control_files(&self, spec: &ComputeSpec) {
         let Some(index) = &spec.remote_extensions else { return };
         let Some(folder) = self.folder.clone() else {
@@ -133,7 +132,8 @@ impl ExtensionStore {
     }
 }
 
-/// A task of its own: whoever asked first may go away. The caller holds the lock of `flights`.
+/// Starts a download in a task of its own, so that the caller may leave. The caller holds the lock
+/// of `flights`.
 fn begin(downloader: &Arc<Downloader>, flights: &Flights, extension: &str) -> Flight {
     let (downloader, extension) = (Arc::clone(downloader), extension.to_owned());
     let mut failed = Forget { flights: Arc::clone(flights), extension: Some(extension.clone()) };
@@ -155,7 +155,7 @@ fn begin(downloader: &Arc<Downloader>, flights: &Flights, extension: &str) -> Fl
     result.boxed().shared()
 }
 
-/// Forgets a flight before its failure is known, so that whoever hears of it can try again.
+/// Removes a flight before its failure is published, so that a caller can try again at once.
 struct Forget {
     flights: Flights,
     extension: Option<String>,

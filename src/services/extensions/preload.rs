@@ -11,15 +11,15 @@ use super::index::{self, ResolveError};
 use crate::postgres::conf::preload_texts;
 use crate::spec::ComputeSpec;
 
-/// Never fetched: parts of the server.
+/// Libraries that are part of the server, and never fetched.
 const BUILT_IN: [&str; 2] = ["neon", "databricks_auth"];
 
-/// What was fetched before the start, for `/metrics.json`.
+/// The archives fetched before the start, for `/metrics.json`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Loaded {
     /// For all together.
     pub took: Duration,
-    /// Libraries whose archive is installed.
+    /// Number of libraries whose archive was installed.
     pub count: u64,
     /// Bytes of the largest archive, compressed.
     pub largest: u64,
@@ -28,8 +28,8 @@ pub struct Loaded {
 }
 
 impl ExtensionStore {
-    /// Extensions whose libraries a spec wants to be loaded at the start, one for each library; none
-    /// without a gateway. Libraries that the index does not know are taken to be installed.
+    /// Extensions whose libraries a spec preloads, one for each library; none without a gateway.
+    /// Libraries that the index does not know are assumed to be installed.
     ///
     /// # Errors
     /// The spec asks for a library that this compute may not use.
@@ -42,8 +42,8 @@ impl ExtensionStore {
         known.map(|name| index::resolve(index, name, true).map(str::to_owned)).collect()
     }
 
-    /// Writes the control files and fetches what will be loaded. What cannot be fetched, or not in
-    /// time, is logged: Postgres says what it lacks, and asks again. A download goes on meanwhile.
+    /// Writes the control files and fetches the preloaded libraries. A failed or late download is
+    /// only logged: Postgres requests a missing library itself. A late download goes on.
     ///
     /// # Errors
     /// Those of [`Self::preloaded`].
@@ -79,8 +79,8 @@ fn report(extension: &str, error: &dyn Display) {
     );
 }
 
-/// Libraries of the settings list and of the base text, each once. The separators are those of
-/// the document, which are more than Postgres has.
+/// Libraries of the settings list and of the base text, each once. The document prescribes more
+/// separators than Postgres has.
 fn candidates(spec: &ComputeSpec) -> Vec<String> {
     let mut libraries: Vec<String> = Vec::new();
     for text in preload_texts(spec) {

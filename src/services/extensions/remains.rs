@@ -1,27 +1,27 @@
-//! What a killed process has left in Postgres' folders.
+//! Removes what a killed process has left in Postgres' folders.
 //!
-//! Whatever is temporary there has a name with our prefix, and is locked by the process that works
-//! with it. So what has such a name and can be locked is nobody's any more: another compute may use
-//! the same installation.
+//! A temporary file or folder there has a name with our prefix, and the process that uses it holds
+//! a lock on it, because another compute may use the same installation. So an entry with such a
+//! name that can be locked is left over.
 
 use std::fs::{self, DirEntry, File};
 use std::io;
 use std::path::Path;
 
-/// Prefix of temporary folders and files. Postgres looks at no hidden names.
+/// Prefix of temporary folders and files. Postgres ignores hidden names.
 pub(super) const TEMP_PREFIX: &str = ".compute_ctl-tmp-";
 
-/// Locks a temporary folder or file for as long as the result is there. Does not wait.
+/// Locks a temporary folder or file until the result is dropped. Does not wait for the lock.
 pub(super) fn hold(path: &Path) -> io::Result<File> {
     let file = File::open(path)?;
     file.try_lock()?;
     Ok(file)
 }
 
-/// Removes what is nobody's. Errors are logged: it costs room, and nothing else. Blocks.
+/// Removes left-over entries. Errors are only logged, because these entries cost only room. Blocks.
 pub(super) fn remove_remains(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else {
-        // Whoever is about to write there says so.
+        // A write to this folder will report the error.
         return;
     };
     let is_temporary =
@@ -36,9 +36,9 @@ pub(super) fn remove_remains(folder: &Path) {
     }
 }
 
-/// Says whether it was one to be removed.
+/// Removes an entry if it is left over; returns whether it did.
 fn remove(entry: &DirEntry) -> io::Result<bool> {
-    // Of the entry itself. A link is not ours, and leads who knows where.
+    // The type of the entry itself: this program makes no links here, so a link stays.
     let kind = entry.file_type()?;
     if !kind.is_dir() && !kind.is_file() {
         return Ok(false);
@@ -62,7 +62,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn only_what_is_ours_and_nobody_holds() {
+    fn only_unlocked_entries_with_the_prefix_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let (folder, elsewhere) = (dir.path().join("lib"), dir.path().join("elsewhere"));
         let path = |name: &str| folder.join(name);

@@ -1,9 +1,9 @@
-//! Where the files of one archive are until all of them are there (07 §3.3 step 4, W11).
+//! Holds the files of one archive until all of them are unpacked (07 §3.3 step 4, W11).
 //!
 //! A stage has a temporary folder inside each of Postgres' two folders, so that the last step is
-//! a rename on one file system. Invariants: Postgres sees a file whole or not at all; libraries come
-//! before the SQL that names them, and control files last, so an extension that can be created is
-//! complete. Dropping a stage removes what was not moved.
+//! a rename on one file system. Invariants: Postgres sees a file whole or not at all; libraries
+//! come before the SQL that names them, and control files last, so an extension that can be created
+//! is complete. Dropping a stage removes the files that were not moved.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ use thiserror::Error;
 use super::error::ArchiveError;
 use super::remains::{self, TEMP_PREFIX};
 
-/// Files that wait for being moved to Postgres' folders.
+/// Files that wait to be moved to Postgres' folders.
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(super) libraries: Area,
@@ -28,22 +28,22 @@ pub(crate) struct Stage {
 #[derive(Debug)]
 pub(crate) struct Area {
     target: PathBuf,
-    /// Made when the first file comes: an archive without libraries needs no right to write there.
+    /// Made for the first file: an archive without libraries needs no write permission there.
     temp: Option<Temp>,
     /// Relative to both folders.
     files: Vec<PathBuf>,
     links: Vec<(PathBuf, PathBuf)>,
 }
 
-/// A folder that is removed with this, and not before.
+/// A temporary folder, locked until its removal when this is dropped.
 #[derive(Debug)]
 struct Temp {
     dir: TempDir,
-    /// None where files cannot be locked: then nobody takes it for left behind either.
+    /// None where files cannot be locked: then no process removes it as left over either.
     _held: Option<File>,
 }
 
-/// A file could not be put where Postgres looks for it.
+/// A file could not be moved to Postgres' folder.
 #[derive(Debug, Error)]
 #[error(
     "could not put {path} in place: {source}; the user that compute_ctl runs as must be able to \
@@ -58,12 +58,12 @@ pub struct InstallError {
 }
 
 impl Stage {
-    /// For Postgres' folder of libraries and its folder of control files. Touches nothing.
+    /// A stage for Postgres' folders of libraries and of control files. Touches nothing.
     pub(crate) fn new(libraries: &Path, extensions: &Path) -> Self {
         Self { libraries: Area::new(libraries), extensions: Area::new(extensions) }
     }
 
-    /// Whether nothing was put into it.
+    /// Whether the stage has no files.
     pub(super) fn is_empty(&self) -> bool {
         let areas = [&self.libraries, &self.extensions];
         areas.into_iter().all(|area| area.files.is_empty() && area.links.is_empty())
@@ -75,10 +75,10 @@ impl Stage {
         self.extensions.make_links()
     }
 
-    /// Moves everything to where it belongs; files of the same name are replaced. Blocks.
+    /// Moves all files to Postgres' folders; files of the same name are replaced. Blocks.
     ///
     /// # Errors
-    /// The first file that cannot be moved. Those before it stay: they are whole.
+    /// The first file that cannot be moved. The files before it stay, because they are complete.
     pub(crate) fn install(mut self) -> Result<(), InstallError> {
         self.libraries.install()?;
         self.extensions.install()
@@ -137,15 +137,15 @@ impl Area {
 
     fn install(&mut self) -> Result<(), InstallError> {
         let is_control = |path: &PathBuf| path.extension().is_some_and(|ext| ext == "control");
-        // Stable: everything else stays in the order of the archive.
+        // The sort is stable: other files stay in the order of the archive.
         self.files.sort_by_key(is_control);
         // An archive may hold a file twice; the later one is in the stage.
         let mut seen = HashSet::new();
         for path in self.files.iter().filter(|path| seen.insert(path.as_path())) {
             let target = self.target.join(path);
             let at = |source| InstallError { path: target.clone(), source };
-            // Where a link leads to was judged by its place. If an earlier archive has made a link
-            // of a folder on the way, that is not the place where it would come to lie.
+            // The target of a link was checked for its path in the archive. If an earlier archive
+            // made a folder of this path a link, the file would land elsewhere.
             if self.leads_through_link(path) {
                 return Err(at(io::Error::other("a folder on the way to it is a symbolic link")));
             }
@@ -205,7 +205,7 @@ mod tests {
         let (_dir, libraries, extensions) = folders();
         let mut stage = Stage::new(&libraries, &extensions);
         fs::write(stage.libraries.place(Path::new("x.so")).unwrap(), "elf").unwrap();
-        // At work, whoever looks for remains.
+        // The stage is in use, so another process must not remove it.
         remains::remove_remains(&libraries);
         assert_eq!(names(&libraries).len(), 1);
         drop(stage);
@@ -217,7 +217,7 @@ mod tests {
         let (dir, libraries, extensions) = folders();
         symlink(".", libraries.join("here")).unwrap();
         let mut stage = Stage::new(&libraries, &extensions);
-        // In `here/` it would lead to the folder itself.
+        // In `here/` this link would lead to the folder itself.
         symlink("..", stage.libraries.place(Path::new("here/x")).unwrap()).unwrap();
         let error = stage.install().unwrap_err().to_string();
         assert!(error.contains("here/x") && error.contains("symbolic link"), "{error}");
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(names(dir.path()), ["ext", "lib"]);
     }
 
-    /// A control file that cannot work yet must not be seen.
+    /// Postgres must not see a control file before the files that it needs.
     #[test]
     fn the_control_file_comes_last() {
         let (_dir, libraries, extensions) = folders();

@@ -36,7 +36,7 @@ struct Bed {
     store: Arc<ExtensionStore>,
     metrics: Metrics,
     asked: Arc<AtomicUsize>,
-    /// Answers wait for it, if it is to be waited for.
+    /// With `gated`, answers wait for this.
     gate: Arc<Notify>,
     dir: TempDir,
 }
@@ -81,7 +81,7 @@ impl Bed {
         let has = |name: &str| self.dir.path().join(name).is_file();
         let (library, control) = (has("lib/x.so"), has("share/extension/x.control"));
         assert_eq!(library, control);
-        // Nothing but that.
+        // No other file.
         let left = ["lib", "share/extension"].map(|dir| fs::read_dir(self.dir.path().join(dir)));
         let left: usize = left.into_iter().map(|dir| dir.unwrap().count()).sum();
         assert_eq!(left, if library { 2 } else { 0 });
@@ -133,7 +133,7 @@ fn garbage() -> Response {
     "<html>".into_response()
 }
 
-/// A frame that inflates to nothing and goes on for ever.
+/// An endless frame that inflates to nothing.
 fn too_long() -> Response {
     let head =
         futures_util::stream::iter([Bytes::from_static(b"\x50\x2a\x4d\x18\xff\xff\xff\xff")]);
@@ -142,7 +142,7 @@ fn too_long() -> Response {
 }
 
 #[tokio::test]
-async fn once_for_all_who_wait() {
+async fn one_download_for_all_waiting_callers() {
     let bed = Bed::new(true, vec![good]).await;
     let waiters: Vec<_> = (0..10)
         .map(|_| {
@@ -150,7 +150,7 @@ async fn once_for_all_who_wait() {
             tokio::spawn(async move { store.fetch("x").await })
         })
         .collect();
-    // Not even a start that nobody waits for any more stops it.
+    // The download goes on even if the caller that started it leaves.
     waiters[0].abort();
     bed.gate.notify_one();
     let size = good_archive().len() as u64;
@@ -184,7 +184,7 @@ async fn a_failure_is_told_to_all_and_forgotten() {
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_again() {
+async fn a_temporary_failure_is_tried_again() {
     let bed = Bed::new(false, vec![unavailable, garbage, good]).await;
     bed.store.fetch("x").await.unwrap();
     assert!(bed.installed());
@@ -200,7 +200,7 @@ fn elsewhere() -> Response {
     (StatusCode::FOUND, [("location", "http://127.0.0.1:1/internal")]).into_response()
 }
 
-/// It could be one of our own ports.
+/// The target could be a port of this program.
 #[tokio::test]
 async fn a_gateway_that_points_elsewhere_is_not_followed() {
     let bed = Bed::new(false, vec![elsewhere]).await;
@@ -219,7 +219,7 @@ async fn a_body_has_its_limit_whatever_its_header_says() {
 }
 
 #[tokio::test]
-async fn the_gateway_is_not_waited_for_without_an_end() {
+async fn every_wait_for_the_gateway_ends() {
     let full = FullPort::open();
     let mute = stalling(b"").await;
     let half = stalling(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n\x28\xb5").await;
@@ -264,14 +264,14 @@ fn preloading() -> ComputeSpec {
 }
 
 #[tokio::test]
-async fn a_start_is_not_held_up_for_ever() {
+async fn a_start_does_not_wait_without_a_limit() {
     let limits = DownloadLimits { preload: SHORT, ..limits() };
     let bed = Bed::limited(true, vec![good], limits).await;
     let spec = preloading();
     let loaded = timeout(PATIENCE, bed.store.before_postgres(&spec)).await.unwrap().unwrap();
     assert_eq!((loaded.count, loaded.total), (0, 0));
     assert!(!bed.installed());
-    // It goes on, and Postgres gets what has come meanwhile.
+    // The download goes on, and Postgres gets its files later.
     bed.gate.notify_one();
     timeout(PATIENCE, bed.store.fetch("x")).await.unwrap().unwrap();
     assert!(bed.installed());
@@ -279,7 +279,7 @@ async fn a_start_is_not_held_up_for_ever() {
 }
 
 #[tokio::test]
-async fn what_a_killed_process_has_left_goes() {
+async fn the_remains_of_a_killed_process_are_removed() {
     let bed = Bed::new(false, vec![good]).await;
     for folder in ["lib", "share/extension"] {
         let remains = bed.dir.path().join(folder).join(".compute_ctl-tmp-Ab3dEf/sub");
@@ -291,7 +291,7 @@ async fn what_a_killed_process_has_left_goes() {
 }
 
 #[tokio::test]
-async fn nobody_there() {
+async fn a_gateway_that_is_down() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gateway = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);

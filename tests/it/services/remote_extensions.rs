@@ -235,8 +235,8 @@ async fn whatever_the_gateway_does() {
             (Reply::Reset, transport.to_owned(), 3),
             (Reply::Lie(2 << 30, good.clone()), "the archive has more than".to_owned(), 1),
             (Reply::Lie(1 << 29, good.clone()), transport.to_owned(), 3),
-            (Reply::Answer(200, wrong), "no complete zstd-compressed tar".to_owned(), 3),
-            (Reply::Answer(200, b"<html>".to_vec()), "no complete zstd".to_owned(), 3),
+            (Reply::Answer(200, wrong), "not a complete zstd-compressed tar".to_owned(), 3),
+            (Reply::Answer(200, b"<html>".to_vec()), "not a complete zstd".to_owned(), 3),
             (Reply::Answer(200, climbing), "leads out of its folder".to_owned(), 1),
         ];
         for (reply, text, tries) in cases {

@@ -12,7 +12,7 @@ fn header(kind: EntryType, size: u64) -> tar::Header {
     header
 }
 
-/// Puts a name into a header as it is; the builder would refuse some.
+/// Puts a name into a header unchecked; the builder would refuse some names.
 fn named(mut header: tar::Header, name: &str, link: &str) -> tar::Header {
     header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
     header.as_mut_bytes()[157..157 + link.len()].copy_from_slice(link.as_bytes());
@@ -62,7 +62,7 @@ impl Folders {
         Ok(())
     }
 
-    /// Relative paths of everything, with the content of files.
+    /// Relative paths of all entries, with the content of files.
     fn found(&self) -> Vec<(String, String)> {
         let mut found = Vec::new();
         let mut folders = vec![self.dir.path().to_owned()];
@@ -130,7 +130,7 @@ fn nothing_leaves_its_folder() {
         &[("lib/x", Symlink, "../x")],
         &[("lib/a/x", Symlink, "../../x")],
         &[("lib/a/b/x", Symlink, "../c/../x")],
-        // No name takes it any deeper, and the way up is counted as if they did.
+        // The names do not lead deeper, so each `..` leads further up.
         &[("lib/d", Symlink, "."), ("lib/e", Symlink, "d/d/d/../../..")],
         &[("lib/x", Link, "/etc/passwd")],
         &[("lib/x", Link, "../x")],
@@ -176,11 +176,11 @@ fn a_bomb_costs_no_more_than_the_limit() {
     let mut archive = tar_of(&[("lib/x", Regular, "elf")]);
     archive.extend(zeros.as_bytes());
     too_large(&zstd_of(&archive));
-    // A name that would be held in memory.
+    // A long name, which the library would hold in memory.
     too_large(&zstd_of(&tar_of(&[("././@LongLink", EntryType::GNULongName, &zeros)])));
 }
 
-/// The size in a header is only a claim.
+/// A header can have a false size.
 #[test]
 fn a_lie_about_the_size_is_a_broken_archive() {
     let folders = Folders::new();
