@@ -1,10 +1,11 @@
-//! Removes old audit files and shows how much there is (04 §10.4).
+//! Removes old audit files and measures the size of their folder (04 §10.4).
 //!
-//! `pgauditlogtofile` starts a new file every few minutes and never deletes one; rsyslogd has read
-//! them long before they are this old. If it has not, because no collector can be reached, they go
-//! all the same, since the disk is finite, and that records are lost is said as an error (04 W20).
-//! Runs once audit forwarding is set up, for as long as the sidecars are held. Invariant: only files named
-//! `audit*.log` go, and none that was written to within `MAX_AGE`.
+//! `pgauditlogtofile` starts a new file every few minutes and never deletes one; usually rsyslogd
+//! has read a file long before it is this old. If rsyslogd has not, because no collector can be
+//! reached, the file is removed all the same, since the disk is finite, and the loss of records is
+//! logged as an error (04 W20). The task runs from the setup of audit forwarding until the sidecars
+//! are dropped. Invariant: it removes only files named `audit*.log`, and none that was written to
+//! within `MAX_AGE`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -20,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::imfile_state::ReadPositions;
 
-/// How old a file gets.
+/// Files older than this are removed.
 const MAX_AGE: Duration = Duration::from_secs(15 * 60);
 
 /// What one round found and did.
@@ -28,14 +29,14 @@ const MAX_AGE: Duration = Duration::from_secs(15 * 60);
 pub(crate) struct Swept {
     /// Files removed.
     pub removed: usize,
-    /// Those among them that rsyslogd had not read to the end.
+    /// Removed files that rsyslogd had not read to the end.
     pub unread: usize,
-    /// Bytes in the regular files directly in the folder whose name ends in `log`, afterwards.
+    /// Bytes left in the regular files directly in the folder whose name ends in `log`.
     pub bytes: u64,
 }
 
-/// Sweeps `folder` at once and then every `every`, until the handle is dropped; `size` shows the
-/// bytes. In `work_folder` rsyslogd keeps how far it has read. Needs a runtime.
+/// Sweeps `folder` at once and then at each interval `every`, until the handle is dropped; `size`
+/// shows the bytes. rsyslogd stores its read positions in `work_folder`. Needs a runtime.
 pub(crate) fn start(
     folder: PathBuf,
     work_folder: PathBuf,
@@ -55,7 +56,7 @@ pub(crate) fn start(
             if let Err(error) = &swept
                 && healthy
             {
-                // Said once, not every minute; Postgres may not have made the folder yet.
+                // Logged once, not every minute; Postgres may not have made the folder yet.
                 tracing::warn!("could not look at audit files in {}: {error}", folder.display());
             }
             healthy = swept.is_ok();
@@ -77,17 +78,17 @@ pub(crate) fn start(
 /// One round. Folders below are swept too, but not counted; links are not followed.
 ///
 /// # Errors
-/// The folder itself cannot be read. What goes wrong with single entries is passed over: the next
-/// round comes.
+/// The folder itself cannot be read. Errors of single entries are ignored: the next round tries
+/// again.
 pub(crate) fn sweep(folder: &Path, work_folder: &Path, now: SystemTime) -> io::Result<Swept> {
     let positions = ReadPositions::load(work_folder, folder);
     let mut swept = Swept::default();
     let mut below = Vec::new();
-    // Also when the folder is not there: those of an earlier data directory are of no use.
+    // Even without the folder, stale positions of an earlier data directory are removed below.
     let top = sweep_one(folder, now, positions.as_ref(), &mut swept, &mut below);
     while let Some(folder) = below.pop() {
         let mut uncounted = Swept::default();
-        // Gone meanwhile, or not ours.
+        // The folder may be gone by now, or not readable.
         let _ = sweep_one(&folder, now, positions.as_ref(), &mut uncounted, &mut below);
         swept.removed += uncounted.removed;
         swept.unread += uncounted.unread;
@@ -107,7 +108,7 @@ fn sweep_one(
 ) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let Ok(entry) = entry else { continue };
-        // Of the entry itself, also if it is a link.
+        // The metadata of the entry itself, even if it is a link.
         let Ok(meta) = entry.metadata() else { continue };
         if meta.is_dir() {
             below.push(entry.path());
@@ -198,7 +199,7 @@ mod tests {
         assert_eq!(swept.removed, 0);
     }
 
-    /// 04 W20: what was not forwarded goes as well, but not silently.
+    /// 04 W20: files that were not forwarded are removed as well, but not silently.
     #[test]
     fn removed_before_it_was_read() {
         let (dir, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -216,7 +217,7 @@ mod tests {
         }
         let swept = sweep(dir.path(), work.path(), SystemTime::now()).unwrap();
         assert_eq!(swept, Swept { removed: 3, unread: 2, bytes: 0 });
-        assert!(names(work.path()).is_empty(), "no position for whoever gets the inode next");
+        assert!(names(work.path()).is_empty(), "no position for the next file with the inode");
     }
 
     #[tokio::test]

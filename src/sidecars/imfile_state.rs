@@ -1,11 +1,10 @@
 //! How far rsyslogd has read its input files (04 W20).
 //!
-//! Its `imfile` keeps a small JSON file per input file in the work folder, named by inode, and
-//! rewrites it after each batch, as the audit file tells it to. It never removes one: a new file
-//! with the inode of one that is gone would be read from the old position on.
+//! Its module `imfile` keeps a small JSON file per input file in the work folder, named by inode,
+//! and rewrites it after each batch, as the audit file configures it. `imfile` never removes a
+//! state file: a new file with the inode of a deleted one would be read from the old position on.
 //!
-//! Invariant: only state files that say they are about a file below the given folder are looked at
-//! or removed.
+//! Invariant: only state files that name a file below the given folder are used or removed.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,12 +13,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-/// What the names of state files begin with; the inode follows, and perhaps a hash.
+/// Prefix of the names of state files; the inode follows, and perhaps a hash.
 const PREFIX: &str = "imfile-state:";
-/// They have a hundred bytes or so.
+/// Largest state file to read; usual ones have about a hundred bytes.
 const MAX_SIZE: u64 = 64 << 10;
 
-/// The members that matter here.
+/// The members of a state file that are used here.
 #[derive(Debug, Deserialize)]
 struct State {
     filename: PathBuf,
@@ -29,13 +28,13 @@ struct State {
 /// The state files about the files of one folder.
 #[derive(Debug, Default)]
 pub(crate) struct ReadPositions {
-    /// By inode. There can be several for one, under different hashes.
+    /// By inode. One inode can have several state files, with different hashes.
     states: HashMap<u64, Vec<(PathBuf, State)>>,
 }
 
 impl ReadPositions {
-    /// Looks at all of them. `None`: nothing can be known, there is no such work folder. State files
-    /// that are being written or are of another kind are passed over.
+    /// Reads all state files; `None` if the work folder cannot be read. State files that are just
+    /// being written or are of another kind are ignored.
     pub(crate) fn load(work_folder: &Path, folder: &Path) -> Option<Self> {
         let mut positions = Self::default();
         for entry in fs::read_dir(work_folder).ok()?.flatten() {
@@ -58,7 +57,7 @@ impl ReadPositions {
         states.filter(|(_, state)| state.filename == path).any(|(_, state)| state.curr_offs >= size)
     }
 
-    /// Removes those about files that are gone. Best effort: they may belong to somebody else.
+    /// Removes the state files of deleted files. Best effort: another user may own them.
     pub(crate) fn remove_stale(&self) {
         for (inode, states) in &self.states {
             for (path, state) in states {
@@ -97,7 +96,7 @@ mod tests {
             fs::create_dir(folder).unwrap();
         }
         let put = |name: &str, file: &Path, offset: u64| {
-            // As rsyslogd writes them.
+            // The format of rsyslogd.
             let file = file.display().to_string().replace('/', "\\/");
             let text = format!(
                 r#"{{ "filename": "{file}", "prev_was_nl": 0, "curr_offs": {offset}, "strt_offs": 0 }}"#

@@ -1,19 +1,19 @@
 //! Edits one section of an INI file as pgbouncer reads it, and touches nothing else (04 §8).
 //!
-//! pgbouncer takes a value as it stands: no quotes, no escapes, blanks around it trimmed. So
-//! values are written as they are. The file is treated as bytes: comments may be in any encoding.
+//! pgbouncer reads a value literally: no quotes, no escapes, blanks around it trimmed. So values
+//! are written without any change. The file is treated as bytes: comments may be in any encoding.
 //! Invariant: every byte outside the values that are set stays, line ends and comments included;
-//! only further lines of a key that is set go, since the last one would win.
+//! only duplicate lines of a key that is set are removed, since the last one would win.
 
 use std::collections::HashSet;
 
 /// Why a file cannot be edited. Values may hold passwords and are never repeated.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum IniError {
-    /// The section is not there.
+    /// The section does not exist.
     #[error("there is no section [{0}]")]
     NoSection(String),
-    /// A name that would become something else than the name of a setting.
+    /// pgbouncer would not read this as the name of a setting.
     #[error("{0:?} cannot be the name of a setting")]
     BadName(String),
     /// A value of more than one line.
@@ -21,8 +21,8 @@ pub enum IniError {
     BadValue(String),
 }
 
-/// Sets `entries` in `section`: in place where the key is there, else at the end of the section
-/// in the order given. Of two entries with one name the later counts.
+/// Sets `entries` in `section`: in place if the key exists, else at the end of the section in the
+/// order given. Of two entries with one name the later counts.
 ///
 /// # Errors
 /// See [`IniError`].
@@ -45,7 +45,7 @@ pub(crate) fn set(
     let mut out = Vec::with_capacity(text.len() + 256);
     let mut inside = false;
     let mut done = HashSet::new();
-    // Where new keys go, and how lines end there.
+    // The place for new keys, and the line end there.
     let mut end: Option<(usize, bool)> = None;
     for line in text.split_inclusive(|&b| b == b'\n') {
         match Line::parse(line) {
@@ -61,7 +61,7 @@ pub(crate) fn set(
                         out.extend_from_slice(value.trim_ascii().as_bytes());
                         out.extend_from_slice(value_end);
                     }
-                    // A duplicate: what counts stands further up.
+                    // A duplicate: the line further up has the new value.
                     Some(_) => continue,
                 }
             }
@@ -84,7 +84,7 @@ pub(crate) fn set(
     }
     let rest = out.split_off(end);
     if !added.is_empty() && !out.ends_with(b"\n") {
-        // The file ends without a line feed, and goes on doing so.
+        // The file ends without a line feed, and keeps that.
         let added = added.trim_end_matches(['\r', '\n']);
         out.extend_from_slice(line_end.as_bytes());
         out.extend_from_slice(added.as_bytes());
@@ -95,7 +95,7 @@ pub(crate) fn set(
     Ok(out)
 }
 
-/// Anything that pgbouncer would read as something else than one setting with this value.
+/// Refuses a name or value that pgbouncer would not read as one setting with this value.
 fn check(name: &str, value: &str) -> Result<(), IniError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() || !name.chars().all(plain) {
@@ -107,13 +107,13 @@ fn check(name: &str, value: &str) -> Result<(), IniError> {
     Ok(())
 }
 
-/// A line as pgbouncer's reader takes it.
+/// A line in the view of pgbouncer's parser.
 enum Line<'a> {
     /// `[name]`.
     Header(&'a [u8]),
     /// `name = value`, cut before and behind the value.
     Setting { name: &'a [u8], before: &'a [u8], value_end: &'a [u8] },
-    /// Comments, blank lines, `%include`, what is no INI line.
+    /// Comments, blank lines, `%include`, lines that are not INI.
     Other,
 }
 
@@ -132,7 +132,7 @@ impl<'a> Line<'a> {
         let Some(equals) = line.iter().position(|&b| b == b'=') else { return Self::Other };
         let (name, rest) = line.split_at(equals);
         let value = rest.get(1..).unwrap_or_default();
-        // Blanks behind the sign belong to the style of the file, those at the end to the line.
+        // Blanks after `=` are the style of the file and stay, like those at the end of the line.
         // Without a value all blanks count as the end.
         let from = value.len() - value.trim_ascii_start().len();
         let from = if value.trim_ascii().is_empty() { 0 } else { from };
@@ -196,7 +196,7 @@ mod tests {
             ("[pgbouncer]\na=\n", &[("a", "2")], "[pgbouncer]\na=2\n"),
             ("[pgbouncer]\na= \nb=1\n", &[("a", "x y")], "[pgbouncer]\na=x y \nb=1\n"),
             ("[pgbouncer]\na=2\n", &[("a", "")], "[pgbouncer]\na=\n"),
-            // Duplicates collapse, also those of a second section of the name.
+            // Duplicates collapse, also those in a second section of the same name.
             (
                 "[pgbouncer]\na=1\n# c\na=2\n[x]\na=5\n[pgbouncer]\na=3\nq=1\n",
                 &[("a", "9")],
@@ -293,7 +293,7 @@ mod tests {
             let after = set(before.as_bytes(), "pgbouncer", &entries).unwrap();
             let keys: Vec<_> = entries.iter().map(|(key, _)| *key).collect();
 
-            // Reading back gives what was set last, and all other settings as they were.
+            // Reading back gives the last value set, and all other settings unchanged.
             for key in ["a", "b", "c", "pool_mode", "zz"] {
                 let expected = match entries.iter().rfind(|(name, _)| *name == key) {
                     Some((_, value)) => Some(value.trim_ascii().as_bytes()),

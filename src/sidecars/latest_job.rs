@@ -1,8 +1,7 @@
-//! Background work of one kind: one job at a time, and of those that wait only the newest
-//! (04 W16).
+//! Background work of one kind: one job at a time, and only the newest one waits (04 W16).
 //!
-//! A start and a reconfiguration right after it may both want to tune the same daemon. Whichever
-//! came last must be what the daemon has in the end.
+//! A start and a reconfiguration right after it may both tune the same daemon. In the end the
+//! daemon must have the settings of the later one.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -10,23 +9,23 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-/// A place for one job, and the task that does what is put there. Dropping it ends the task, with the
-/// job in progress.
+/// A place for one job, and the task that runs the jobs. Dropping it ends the task and the job in
+/// progress.
 #[derive(Debug)]
 pub(crate) struct LatestJob<J> {
     place: watch::Sender<Option<Arc<J>>>,
     task: OnceLock<AbortOnDropHandle<()>>,
 }
 
-/// Tells a job in progress that a newer one waits.
+/// Signals a job in progress that a newer one waits.
 #[derive(Debug)]
 pub(crate) struct Superseded<J>(watch::Receiver<Option<Arc<J>>>);
 
 impl<J> Superseded<J> {
-    /// Resolves when a newer job was put. Cancel-safe.
+    /// Resolves when a newer job waits. Cancel-safe.
     pub(crate) async fn wait(&mut self) {
         if self.0.changed().await.is_err() {
-            // Nobody can put one any more.
+            // The sender is gone, so no newer job can come.
             std::future::pending().await
         }
     }
@@ -39,7 +38,7 @@ impl<J> Default for LatestJob<J> {
 }
 
 impl<J: Send + Sync + 'static> LatestJob<J> {
-    /// Has `job` done by the task, which the first call starts with its `work`. Needs a runtime.
+    /// Hands `job` to the task, which the first call starts with its `work`. Needs a runtime.
     /// Returns at once.
     pub(crate) fn put<W, F>(&self, job: J, work: W)
     where
@@ -106,7 +105,7 @@ mod tests {
         newest.put(1, work.clone());
         tokio::task::yield_now().await;
         newest.put(2, work);
-        // If 2 came before the task had looked, 1 was replaced and 2 waits for ever.
+        // If 2 came before the task took 1, it has replaced 1, and no job ends.
         let first = tokio::time::timeout(std::time::Duration::from_millis(200), ends.recv()).await;
         assert!(matches!(first, Ok(Some(1)) | Err(_)), "{first:?}");
     }

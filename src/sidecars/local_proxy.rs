@@ -1,8 +1,8 @@
-//! Configures local_proxy: a JSON file, then SIGHUP to whoever holds the pid file (04 §9).
+//! Configures local_proxy: a JSON file, then SIGHUP to the process that holds the pid file (04 §9).
 //!
-//! local_proxy is not our child; it finds the file when it starts and reads it again on SIGHUP.
-//! Runs beside the start and every reconfiguration; errors end in the log (04 W17). Invariant:
-//! the pid file is only read, and only a process that holds its lock gets a signal.
+//! local_proxy is not our child; it reads the file when it starts, and again on SIGHUP. The work
+//! runs beside the start and every reconfiguration; errors are logged (04 W17). Invariant: the pid
+//! file is only read, and only a process that holds its lock gets a signal.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,12 +19,12 @@ use crate::os::replace_file::{self, Durability, FileError};
 use crate::sidecars::pid_files::{self, PidFile};
 use crate::spec::wire::{LocalProxyConfig, LocalProxyJwks, TlsConfig};
 
-/// Between two looks at a pid file that is held but empty: its owner is just starting.
+/// Between two reads of a pid file that is locked but empty: its owner is just starting.
 const BLANK_POLL: Duration = Duration::from_millis(20);
 /// Mode of a new configuration file; it holds no secrets.
 const CONFIG_MODE: u32 = 0o644;
 
-/// Where local_proxy is.
+/// Files of local_proxy.
 #[derive(Debug, Clone)]
 pub struct LocalProxyPaths {
     /// Its configuration.
@@ -39,16 +39,16 @@ impl Default for LocalProxyPaths {
     }
 }
 
-/// Why local_proxy does not have its configuration, or not yet.
+/// Why local_proxy does not have its new configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LocalProxyError {
     /// The file cannot be written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The configuration is no JSON; does not happen.
+    /// The configuration cannot be written as JSON; does not happen.
     #[error("local_proxy_config cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// The pid file is there and cannot be read.
+    /// The pid file exists and cannot be read.
     #[error("could not read local_proxy's pid file {path}: {source}", path = path.display())]
     PidFile {
         /// The pid file.
@@ -56,7 +56,7 @@ pub(crate) enum LocalProxyError {
         /// Why.
         source: io::Error,
     },
-    /// Somebody holds the pid file without saying who it is.
+    /// A process locks the pid file, but has not written its number.
     #[error(
         "local_proxy's pid file {path} is held, but there was no process number in it for \
          {waited:?}; it reads its configuration when its start goes on",
@@ -65,7 +65,7 @@ pub(crate) enum LocalProxyError {
     NoNumber {
         /// The pid file.
         path: PathBuf,
-        /// How long it was looked at.
+        /// How long this process waited for the number.
         waited: Duration,
     },
     /// The owner cannot be signalled.
@@ -87,8 +87,8 @@ struct Document<'a> {
     tls: Option<&'a TlsConfig>,
 }
 
-/// Text of the file: two blanks of indentation, no line feed at the end. `tls` of the spec never
-/// gets there; the active one does (04 §7.1).
+/// Text of the file: two blanks of indentation, no line feed at the end. It has the active `tls`,
+/// never the one of the spec (04 §7.1).
 ///
 /// # Errors
 /// None in practice.
@@ -99,16 +99,16 @@ pub(crate) fn document(
     serde_json::to_string_pretty(&Document { jwks: config.jwks.as_deref(), tls })
 }
 
-/// Whom a notification reached.
+/// Which process a notification reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Notified {
     /// This process got SIGHUP.
     Owner(i32),
-    /// Nobody runs; the file will be read by whoever starts.
-    Nobody,
+    /// No local_proxy runs; the next one to start reads the file.
+    NoOwner,
 }
 
-/// local_proxy as the rest of the program sees it.
+/// Handle for configuring local_proxy.
 #[derive(Debug)]
 pub(crate) struct LocalProxy {
     paths: Arc<LocalProxyPaths>,
@@ -117,12 +117,12 @@ pub(crate) struct LocalProxy {
 }
 
 impl LocalProxy {
-    /// Touches nothing. A pid file that is held but empty is looked at for `blank_limit`.
+    /// Touches nothing. A locked but empty pid file is read again for at most `blank_limit`.
     pub(crate) fn new(paths: LocalProxyPaths, blank_limit: Duration) -> Self {
         Self { paths: Arc::new(paths), blank_limit, jobs: LatestJob::default() }
     }
 
-    /// Has the configuration written and local_proxy told, in the background; one at a time, the
+    /// Writes the configuration and signals local_proxy, in the background; one job at a time, the
     /// newest wins. Needs a runtime.
     pub(crate) fn configure_in_background(
         &self,
@@ -141,7 +141,7 @@ impl LocalProxy {
                     Ok(Notified::Owner(pid)) => {
                         tracing::info!("local_proxy, process {pid}, has a new configuration");
                     }
-                    Ok(Notified::Nobody) => {
+                    Ok(Notified::NoOwner) => {
                         tracing::info!("wrote {}, no local_proxy runs", paths.config.display());
                     }
                     Err(error) => tracing::error!("error while configuring local_proxy: {error}"),
@@ -151,7 +151,7 @@ impl LocalProxy {
     }
 }
 
-/// Writes the file, then tells the owner of the pid file.
+/// Writes the file, then signals the owner of the pid file.
 ///
 /// # Errors
 /// See [`LocalProxyError`]; all but the first two leave the new file in place.
@@ -181,7 +181,7 @@ async fn notify(path: &Path, blank_limit: Duration) -> Result<Notified, LocalPro
             return Err(LocalProxyError::NoNumber { path: path.to_owned(), waited: blank_limit });
         }
     };
-    let PidFile::Held(pid) = found else { return Ok(Notified::Nobody) };
+    let PidFile::Held(pid) = found else { return Ok(Notified::NoOwner) };
     match kill(Pid::from_raw(pid), Signal::SIGHUP) {
         Ok(()) => Ok(Notified::Owner(pid)),
         Err(source) => Err(LocalProxyError::Signal { pid, source }),
@@ -267,7 +267,7 @@ mod tests {
     async fn only_the_owner_of_the_lock_is_told() {
         let bed = bed();
         let configure = || configure(&bed.paths, "{}", LIMIT);
-        assert_eq!(configure().await.unwrap(), Notified::Nobody, "no pid file");
+        assert_eq!(configure().await.unwrap(), Notified::NoOwner, "no pid file");
 
         let mut command = tokio::process::Command::new("/bin/sh");
         command.args(["-c", "trap 'echo hup' HUP; echo ready; while :; do sleep 0.05; done"]);
@@ -277,9 +277,9 @@ mod tests {
         let mut lines = BufReader::new(child.take_stdout().unwrap()).lines();
         assert_eq!(lines.next_line().await.unwrap().unwrap(), "ready");
 
-        // An old number and no lock: a signal would be heard before those below.
+        // An old number and no lock: a signal would arrive before those below.
         fs::write(&bed.paths.pid, child.pid().to_string()).unwrap();
-        assert_eq!(configure().await.unwrap(), Notified::Nobody);
+        assert_eq!(configure().await.unwrap(), Notified::NoOwner);
         for text in [child.pid().to_string(), format!("{}\n", child.pid())] {
             let lock = hold(&bed.paths.pid, &text);
             assert_eq!(configure().await.unwrap(), Notified::Owner(child.pid()));

@@ -2,16 +2,16 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`sidecars`] | when each of them has its turn in a start or a reconfiguration |
+//! | [`sidecars`] | when each of them is configured in a start or a reconfiguration |
 //! | [`pgbouncer`], [`ini`] | settings into its INI file, `RELOAD` |
 //! | [`local_proxy`] | its JSON file, SIGHUP |
 //! | [`rsyslog`], [`rsyslog_conf`] | audit forwarding and log export |
 //! | [`audit_gc`], [`imfile_state`] | old audit files, and how far they were read |
 //! | [`vm_helpers`] | swap and disk quota |
-//! | [`pid_files`] | processes that are known by the file with their number |
-//! | [`latest_job`] | what they share: one job at a time |
+//! | [`pid_files`] | finds processes by their pid files |
+//! | [`latest_job`] | background jobs, one at a time |
 //!
-//! None of the programs is a child of ours; what is shared are files, a pid file, a console.
+//! The programs are not children of this process; they share files, a pid file, a console with it.
 
 pub(crate) mod audit_gc;
 pub(crate) mod imfile_state;

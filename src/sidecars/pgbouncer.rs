@@ -1,10 +1,10 @@
 //! Tunes pgbouncer: settings into its INI file, then `RELOAD` on its admin console (04 §8).
 //!
-//! Runs beside the start and every reconfiguration and never delays or fails them: all errors end
-//! in the log. The file comes first, so a pgbouncer that is down, or starts later, has the
-//! settings too (04 W16). pgbouncer is not our child: init starts it, its file is what we share.
-//! Invariants: one tuning at a time, of those that wait only the newest; the password is in no
-//! log line and no error.
+//! The tuning runs beside the start and every reconfiguration and never delays or fails them: all
+//! errors are logged. The file comes first, so that a pgbouncer that is down, or starts later, has
+//! the settings too (04 W16). pgbouncer is not our child: init starts it, and we share only its
+//! file. Invariants: one tuning at a time, and only the newest one waits; the password is in no log
+//! line and no error.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,12 +27,12 @@ use crate::spec::wire::TlsConfig;
 const SECTION: &str = "pgbouncer";
 /// Database of the admin console.
 const CONSOLE: &str = "pgbouncer";
-/// How often the key of the certificate is looked for.
+/// Pause between two checks for the key of the certificate.
 const KEY_POLL: Duration = Duration::from_millis(500);
-/// Mode of an INI file that vanishes while it is edited; it may hold passwords.
+/// Mode of the INI file if it vanishes during an edit; it may hold passwords.
 const INI_MODE: u32 = 0o600;
 
-/// Where pgbouncer is.
+/// File and console of pgbouncer.
 #[derive(Debug, Clone)]
 pub struct PgbouncerPaths {
     /// Its configuration file. Must exist.
@@ -41,14 +41,14 @@ pub struct PgbouncerPaths {
     pub host: String,
     /// Port, also part of the socket's name.
     pub port: u16,
-    /// Who the admin console knows us as.
+    /// User name for the admin console.
     pub user: String,
     /// Password for the console; none is sent over the socket.
     pub password: Option<Secret<String>>,
 }
 
 impl Default for PgbouncerPaths {
-    /// A pod: console on the loopback interface, no password.
+    /// The paths in a pod: console on the loopback interface, no password.
     fn default() -> Self {
         Self {
             ini: "/var/db/postgres/pgbouncer/pgbouncer.ini".into(),
@@ -61,8 +61,8 @@ impl Default for PgbouncerPaths {
 }
 
 impl PgbouncerPaths {
-    /// By the environment (04 §13): a virtual machine (`AUTOSCALING`) has the console on a socket
-    /// that knows us by our user; elsewhere `PGBOUNCER_PASSWORD` is used if it is there.
+    /// Chooses by the environment (04 §13): a virtual machine (`AUTOSCALING`) has the console on a
+    /// socket that identifies us by our user; elsewhere `PGBOUNCER_PASSWORD` is used if set.
     pub fn new(autoscaling: bool, password: Option<Secret<String>>) -> Self {
         if !autoscaling {
             return Self { password, ..Self::default() };
@@ -75,7 +75,7 @@ impl PgbouncerPaths {
         }
     }
 
-    /// The connection as a value, so that nothing needs quoting.
+    /// The connection as a value instead of a string, so that nothing needs quoting.
     fn console(&self, limit: Duration) -> Config {
         let mut config = Config::new();
         // A host that begins with a slash is the folder of a socket.
@@ -99,7 +99,7 @@ pub struct PgbouncerLimits {
     pub pause: Duration,
     /// The answer to `RELOAD`.
     pub reload: Duration,
-    /// For the key of the certificate to appear.
+    /// Wait for the key of the certificate.
     pub key: Duration,
 }
 
@@ -115,7 +115,7 @@ impl Default for PgbouncerLimits {
     }
 }
 
-/// Why pgbouncer does not have its settings, or not yet.
+/// Why pgbouncer does not have its new settings.
 #[derive(Debug, thiserror::Error)]
 pub enum PgbouncerError {
     /// The INI file cannot be read or written.
@@ -143,10 +143,10 @@ pub enum PgbouncerError {
         console: String,
         /// How often it was tried.
         attempts: u32,
-        /// Of the last try; none if it was cut short.
+        /// The error of the last try; none if a time limit ended it.
         source: Option<tokio_postgres::Error>,
     },
-    /// The file is written; pgbouncer did not take it.
+    /// The file is written; pgbouncer refused to reload it.
     #[error("pgbouncer did not RELOAD: {}", one_line(.0))]
     Reload(#[source] tokio_postgres::Error),
     /// The file is written; pgbouncer did not answer.
@@ -154,7 +154,7 @@ pub enum PgbouncerError {
     ReloadTimedOut(Duration),
 }
 
-/// What pgbouncer is to have.
+/// The settings to apply to pgbouncer.
 #[derive(Debug)]
 pub struct Tuning {
     /// Settings in the order of the spec. Values may hold passwords.
@@ -164,7 +164,7 @@ pub struct Tuning {
     pub tls: Option<TlsConfig>,
 }
 
-/// pgbouncer as the rest of the program sees it.
+/// Handle for tuning pgbouncer.
 #[derive(Debug)]
 pub struct Pgbouncer {
     shared: Arc<Shared>,
@@ -181,7 +181,7 @@ enum Job {
 struct Shared {
     paths: PgbouncerPaths,
     limits: PgbouncerLimits,
-    /// A tuning has put the paths of a certificate into the file.
+    /// Whether a tuning has put the paths of a certificate into the file.
     serves_tls: AtomicBool,
 }
 
@@ -192,14 +192,14 @@ impl Pgbouncer {
         Self { shared: Arc::new(shared), tunings: LatestJob::default() }
     }
 
-    /// Has pgbouncer tuned in the background. Replaces a tuning that still waits; one that is past
-    /// its file gives up talking to the console. Needs a runtime.
+    /// Tunes pgbouncer in the background. Replaces a tuning that still waits; a tuning that has
+    /// written its file stops its work on the console. Needs a runtime.
     pub fn tune_in_background(&self, tuning: Tuning) {
         self.put(Job::Tune(tuning));
     }
 
-    /// The certificate was renewed under the same paths: has pgbouncer read it, if an earlier
-    /// tuning told it where (04 W6).
+    /// Lets pgbouncer read a certificate that was renewed under the same paths, if an earlier
+    /// tuning has set these paths (04 W6).
     pub fn certificate_renewed(&self) {
         if self.shared.serves_tls.load(Ordering::Relaxed) {
             self.put(Job::Reload);
@@ -228,11 +228,11 @@ impl Shared {
                 Ok(()) => tracing::info!("pgbouncer has reloaded its configuration"),
                 Err(error) => tracing::error!("error while tuning pgbouncer: {error}"),
             },
-            () = superseded.wait() => tracing::info!("newer settings for pgbouncer are at hand"),
+            () = superseded.wait() => tracing::info!("newer settings for pgbouncer have come"),
         }
     }
 
-    /// The file: the settings of the spec, then those of TLS, which win.
+    /// Writes the file: the settings of the spec, then those of TLS, which override them.
     async fn edit(&self, tuning: &Tuning) -> Result<(), PgbouncerError> {
         let mut entries = tuning.settings.clone();
         if let Some(tls) = &tuning.tls {
@@ -249,7 +249,7 @@ impl Shared {
         }
         let path = self.paths.ini.clone();
         let edited = tokio::task::spawn_blocking(move || edit_file(&path, &entries)).await;
-        // A panic there is a bug with its own line in the log; the runtime may also be ending.
+        // An error here is a panic, which has its own line in the log, or the end of the runtime.
         edited.unwrap_or(Ok(()))
     }
 
@@ -303,10 +303,10 @@ fn tls_settings(tls: &TlsConfig) -> [(String, Secret<String>); 3] {
 }
 
 /// Puts settings into an INI file, which is replaced in one step and keeps its mode and owner.
-/// A file that has them already is left alone.
+/// A file that has the settings already is not written.
 ///
 /// # Errors
-/// The file or its section is not there, or a setting cannot be written.
+/// The file or its section does not exist, or a setting cannot be written.
 pub fn edit_file(
     path: &Path,
     settings: &IndexMap<String, Secret<String>>,

@@ -1,8 +1,7 @@
-//! Programs beside Postgres that are told of the end: pgbouncer and local_proxy (01 §18.3).
+//! Signals pgbouncer and local_proxy at the end of the compute (01 §18.3).
 //!
-//! They are not our children; they are found by pid files in places that others can write to. So
-//! a number read there is believed only if the process of that number is the right program
-//! (01 §24 no. 31).
+//! They are not our children; they are found by pid files in folders that other users can write to.
+//! So a number from such a file is used only if its process is the right program (01 §24 no. 31).
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -18,29 +17,29 @@ use crate::os::procs;
 
 const PGBOUNCER_PID: &str = "/tmp/pgbouncer.pid";
 const LOCAL_PROXY_PID: &str = "/etc/local_proxy/pid";
-/// More than any process number with its line feed.
+/// Bytes read from a pid file: more than any process number with its line feed.
 const PID_FILE_LIMIT: u64 = 32;
 
 /// Who owns a pid file, judged by its lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PidFile {
-    /// Held by the process of that number.
+    /// Locked by the process with this number.
     Held(i32),
-    /// Held by a process that has not written its number yet: it is starting (04 §9.3).
+    /// Locked by a process that has not written its number yet, because it is starting (04 §9.3).
     HeldWithoutNumber,
-    /// Nobody holds it; the number may be anybody's.
+    /// Not locked; the number may belong to any process by now.
     Free(i32),
     /// No file, or no number in it.
     Absent,
 }
 
-/// Reads a pid file: read-only, a lock attempt tells whether its owner lives. The lock is let go
-/// before anything else, so that a starting owner hardly meets it.
+/// Reads a pid file without writing to it; a try to lock it shows whether its owner lives. The lock
+/// is released before anything else, so that it hardly ever disturbs a starting owner.
 ///
 /// # Errors
-/// The file is there and cannot be opened, locked or read.
+/// The file exists and cannot be opened, locked or read.
 pub(crate) fn try_read_pid_file(path: &Path) -> io::Result<PidFile> {
-    // Anybody can put something there: opening a FIFO would wait for its writer.
+    // Other users can put anything there: a normal open of a FIFO would wait for a writer.
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
     let file = match options.open(path) {
@@ -67,7 +66,7 @@ pub(crate) fn read_pid_file(path: &Path) -> PidFile {
     try_read_pid_file(path).unwrap_or(PidFile::Absent)
 }
 
-/// Tells both of the end, unless this is a development set-up where they are not ours.
+/// Signals both programs to end, unless this is a development set-up, where they are not ours.
 pub(crate) fn terminate(dev: bool) {
     if dev {
         return;
@@ -82,7 +81,7 @@ pub(crate) fn terminate(dev: bool) {
 }
 
 fn signal_program(pid: i32, program: &str, signal: Signal) {
-    // Held first, then looked at: the number cannot change its meaning in between.
+    // The handle is opened before the check, so the number cannot pass to another process.
     let Some(process) = ProcessHandle::open(pid) else { return };
     if procs::name(pid).as_deref() != Some(program) {
         tracing::warn!("process {pid} of {program}'s pid file is not {program}; left alone");
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_without_a_writer_does_not_hold_us_up() {
+    fn a_fifo_without_a_writer_does_not_block() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pid");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -139,7 +138,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_number_of_another_program_is_left_alone() {
-        // Would end the test.
+        // A signal would end the test.
         signal_program(std::process::id().cast_signed(), "pgbouncer", Signal::SIGKILL);
     }
 }

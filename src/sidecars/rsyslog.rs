@@ -1,10 +1,10 @@
-//! Has rsyslogd forward audit records and the log of Postgres (04 §10).
+//! Configures rsyslogd to forward audit records and the log of Postgres (04 §10).
 //!
-//! rsyslogd is not our child: init starts it again whenever it ends, and it reads its include files
-//! only then. So a change is: write the file, end the daemon, wait for a new one. Runs beside the
-//! preparation of PGDATA and has to be over before Postgres starts. Invariant: a file whose
-//! content the daemon was not restarted for, because of an error or because the caller gave up,
-//! gets its old content back, so that the next try does not find "no change" (04 W18).
+//! rsyslogd is not our child: init restarts it whenever it ends, and it reads its include files
+//! only at its start. So a change writes the file, ends the daemon, and waits for a new one. This
+//! runs beside the preparation of PGDATA and must be over before Postgres starts. Invariant: if the
+//! daemon is not restarted after a change, because of an error or because the caller gave up, the
+//! file gets its old content back, so that the next try does not find "no change" (04 W18).
 
 use std::fs;
 use std::io;
@@ -19,21 +19,21 @@ use crate::os::pidfd::ProcessHandle;
 use crate::os::procs;
 use crate::os::replace_file::{self, Durability, FileError};
 
-/// First and longest pause between two looks for the new daemon. Nothing tells of a process that
-/// is somebody else's child.
+/// First and longest pause between two searches for the new daemon. The daemon is a child of init,
+/// so no event reports its start.
 const LOOK: Duration = Duration::from_millis(2);
 const LOOK_MAX: Duration = Duration::from_millis(100);
-/// The daemon may run as another user in some images.
+/// Readable for all, because in some images the daemon runs as another user.
 const CONF_MODE: u32 = 0o644;
 
-/// Where rsyslogd and its files are.
+/// Process name and files of rsyslogd.
 #[derive(Debug, Clone)]
 pub struct RsyslogPaths {
     /// The audit file, an include of the daemon.
     pub audit: PathBuf,
     /// The export file, an include of the daemon.
     pub export: PathBuf,
-    /// Where the daemon keeps how far it has read.
+    /// Folder in which the daemon stores its read positions.
     pub work_folder: PathBuf,
     /// Name of the daemon's process, at most 15 bytes.
     pub program: String,
@@ -50,7 +50,7 @@ impl Default for RsyslogPaths {
     }
 }
 
-/// Why rsyslogd does not forward what it should.
+/// Why forwarding through rsyslogd could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum RsyslogError {
     /// No usable collector in the environment.
@@ -73,7 +73,7 @@ pub enum RsyslogError {
     /// No new daemon.
     #[error(
         "{program} did not come back within {limit:?} ({ended} of this user were told to end): it \
-         has to run, and to be started again by init whenever it ends"
+         must run, and init must start it again whenever it ends"
     )]
     NotRestarted {
         /// Name of the daemon.
@@ -85,7 +85,7 @@ pub enum RsyslogError {
     },
 }
 
-/// rsyslogd as the rest of the program sees it.
+/// Handle for configuring rsyslogd.
 #[derive(Debug)]
 pub struct Rsyslog {
     paths: RsyslogPaths,
@@ -101,12 +101,12 @@ impl Rsyslog {
         Self { paths, restart_limit }
     }
 
-    /// Puts both files in force, with at most one restart: the audit file if there is one to be,
-    /// the export file if it is another one than before. An empty export file takes effect
-    /// with the next restart, whenever that is: Postgres has stopped sending by then.
+    /// Puts both files in force, with at most one restart: the audit file if `audit` has a text,
+    /// the export file if it has changed. An empty export file causes no restart, because Postgres
+    /// stops sending anyway; it takes effect with the next one.
     ///
     /// # Errors
-    /// See [`RsyslogError`]. Both files are as they were.
+    /// See [`RsyslogError`]. Both files then have their old content.
     pub async fn apply(&self, audit: Option<&str>, export: &str) -> Result<(), RsyslogError> {
         let mut rewritten = Vec::new();
         if let Some(text) = audit {
@@ -116,7 +116,7 @@ impl Rsyslog {
         let present = read_if_there(path).map_err(FileError::at("read", path))?;
         if present.as_deref().unwrap_or_default() != export.as_bytes() {
             if export.is_empty() {
-                // What is left there does no harm.
+                // The old content does no harm.
                 if let Err(error) =
                     replace_file::replace(path, b"", CONF_MODE, Durability::Throwaway)
                 {
@@ -133,8 +133,8 @@ impl Rsyslog {
         Ok(())
     }
 
-    /// Ends the daemons of our user and waits for a new one. Half-way to the deadline those that
-    /// do not end (they may be trying to reach a dead collector) are killed.
+    /// Ends the daemons of our user and waits for a new one. Half-way to the deadline it kills
+    /// daemons that do not end (for example because they try to reach a dead collector).
     async fn restart(&self) -> Result<(), RsyslogError> {
         let old = self.daemons()?;
         for (step, signal) in [(1, Signal::SIGTERM), (2, Signal::SIGKILL)] {
@@ -169,7 +169,7 @@ impl Rsyslog {
         }
     }
 
-    /// Those of our user. Others are neither ours to end nor do they read our files.
+    /// The daemons of our user. Those of other users do not read our files, and we cannot end them.
     fn daemons(&self) -> Result<Vec<Daemon>, RsyslogError> {
         let program = &self.paths.program;
         let all = procs::all()
@@ -184,7 +184,7 @@ impl Rsyslog {
 
     fn end(&self, (pid, started): Daemon, signal: Signal) {
         let Some(handle) = ProcessHandle::open(pid) else { return };
-        // The number can have come to mean another process before it was held.
+        // Another process may have got the number before the handle was opened.
         if procs::get(pid).is_none_or(|process| process.started != started) {
             return;
         }
@@ -203,7 +203,7 @@ fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// A file with new content that nobody has read yet. Dropped, it gets its old content back.
+/// A file with new content that no daemon has read yet. Dropping this restores the old content.
 #[derive(Debug)]
 #[must_use = "dropping it brings the old content back"]
 struct Rewritten {
@@ -236,7 +236,7 @@ impl Drop for Rewritten {
             None => fs::remove_file(&self.path).map_err(FileError::at("remove", &self.path)),
         };
         if let Err(error) = restored {
-            tracing::warn!("a file that is not in force stays: {error}");
+            tracing::warn!("a file with settings that rsyslogd did not take stays: {error}");
         }
     }
 }
@@ -251,7 +251,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
     const SHORT: Duration = Duration::from_millis(50);
 
-    /// A daemon of a name that no other process has: `sleep` by another name.
+    /// A fake daemon: `sleep` under a name that no other process has.
     struct Bed {
         dir: TempDir,
         rsyslog: Rsyslog,
@@ -281,7 +281,7 @@ mod tests {
             child.unwrap()
         }
 
-        /// What init does: starts the daemon again when it ends. Returns the last one.
+        /// Plays init: starts the daemon again when it ends. Returns the last daemon.
         async fn init(&self, mut daemon: RegisteredChild) -> RegisteredChild {
             daemon.wait().await.unwrap();
             self.spawn()
@@ -309,7 +309,7 @@ mod tests {
         assert!(procs::get(daemon.pid()).is_some_and(|p| !p.zombie));
     }
 
-    /// With neither a host nor a file nothing is touched, not even a folder that is missing.
+    /// Without a host and a file nothing is touched, even if the folder does not exist.
     #[tokio::test]
     async fn a_machine_without_rsyslog() {
         let mut bed = bed(SHORT);
@@ -318,7 +318,7 @@ mod tests {
     }
 
     /// Case R5 of 04 §15: a dying daemon does not count as the new one, and the next try does not
-    /// take the file for old news.
+    /// take the file for unchanged.
     #[tokio::test]
     async fn a_daemon_that_does_not_come_back() {
         let bed = bed(SHORT);

@@ -1,7 +1,7 @@
-//! The two files that tell rsyslogd what to forward, as pure functions (04 §10.1, §10.3).
+//! The two files that configure the forwarding of rsyslogd, as pure functions (04 §10.1, §10.3).
 //!
-//! Invariant: whatever the spec or the environment puts into a host or an id, the files have the
-//! same statements; every string goes through [`quoted`] (04 W18).
+//! Invariant: a host or an id of the spec or the environment cannot add statements to the files,
+//! because every string goes through [`quoted`] (04 W18).
 
 use std::fmt::Write;
 use std::path::Path;
@@ -10,19 +10,19 @@ use url::Host;
 
 use crate::spec::host_port::{split_host_port, without_brackets};
 
-/// Authorities that rsyslogd trusts.
+/// File of the authorities that rsyslogd trusts.
 const CA_FILE: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Longest host name, and longest label of one (RFC 1123).
 const MAX_NAME: usize = 253;
 const MAX_LABEL: usize = 63;
 
-/// Why there is no audit collector.
+/// Why no audit collector can be used.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum EndpointError {
-    /// Neither variable says anything.
+    /// Both variables are unset or empty.
     #[error("AUDIT_LOGGING_ENDPOINT and AUDIT_LOGGING_TLS_ENDPOINT are both empty")]
     BothEmpty,
-    /// One that cannot be used.
+    /// The variable that counts has an unusable value.
     #[error(
         "{variable} is {text:?}, which is not of the form host:port with an IP address (IPv6 in \
          brackets) or a host name"
@@ -30,12 +30,12 @@ pub enum EndpointError {
     Bad {
         /// The environment variable.
         variable: &'static str,
-        /// What it holds.
+        /// Value of the variable.
         text: String,
     },
 }
 
-/// Values of the two environment variables; unset and unreadable ones are empty.
+/// Values of the two environment variables; unset or non-UTF-8 ones are empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditEndpoints {
     /// `AUDIT_LOGGING_ENDPOINT`.
@@ -51,12 +51,12 @@ pub struct Collector {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// Whether to talk TLS.
+    /// Whether to use TLS.
     pub tls: bool,
 }
 
 impl AuditEndpoints {
-    /// Chooses and checks.
+    /// Chooses one of the two variables and checks its value.
     ///
     /// # Errors
     /// See [`EndpointError`].
@@ -75,8 +75,7 @@ impl AuditEndpoints {
     }
 }
 
-/// The authority of a URL, without user and password. Unlike in a URL port 80 needs no special
-/// care.
+/// Parses the authority of a URL, without user and password. Unlike in a URL, port 80 is kept.
 fn host_and_port(text: &str) -> Option<(String, u16)> {
     let (host, port) = split_host_port(text)?;
     let host = match Host::parse(host).ok()? {
@@ -98,12 +97,12 @@ fn is_host_name(name: &str) -> bool {
     name.len() <= MAX_NAME && name.split('.').all(is_label)
 }
 
-/// What the audit file needs besides the collector.
+/// Inputs of the audit file besides the collector.
 #[derive(Debug, Clone, Copy)]
 pub struct AuditInputs<'a> {
     /// The folder that `pgauditlogtofile` writes into.
     pub log_folder: &'a Path,
-    /// Where rsyslogd keeps how far it has read.
+    /// Folder in which rsyslogd stores its read positions.
     pub work_folder: &'a Path,
     /// Of the spec, or empty.
     pub endpoint_id: &'a str,
@@ -111,11 +110,11 @@ pub struct AuditInputs<'a> {
     pub project_id: &'a str,
 }
 
-/// Text of the audit file: RFC 5424 frames around a JSON body, which is what the collector reads;
-/// a record begins with a time in GMT and may have several lines. Both actions are always there;
-/// `$.remote_syslog_tls` chooses. How far it has read is written down all the time, not only at its
-/// end: the removal of old files looks at that (04 W20), and a daemon that is killed sends nothing
-/// twice.
+/// Text of the audit file: RFC 5424 frames around a JSON body, the format of the collector. A
+/// record begins with a time in GMT and may have several lines. The file always has both actions;
+/// `$.remote_syslog_tls` chooses one. The daemon stores its read positions all the time, not only
+/// when it ends, because the removal of old files uses them (04 W20), and so that a killed daemon
+/// sends nothing twice.
 pub fn audit(collector: &Collector, inputs: &AuditInputs<'_>) -> String {
     let files = inputs.log_folder.join("*.log");
     let host = quoted(&collector.host);
@@ -160,7 +159,7 @@ if $syslogtag == "pgaudit_log" then {{
     )
 }
 
-/// `logs_export_host` of the spec is no `host:port`.
+/// `logs_export_host` of the spec is not `host:port`.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 #[error("Invalid host format for Postgres logs export: logs_export_host is {0:?}, not host:port")]
 pub struct ExportHostError(pub String);
@@ -169,7 +168,7 @@ pub struct ExportHostError(pub String);
 /// can be an IPv6 address.
 ///
 /// # Errors
-/// The host is no `host:port`.
+/// The host is not `host:port`.
 pub fn export(host: Option<&str>) -> Result<String, ExportHostError> {
     let Some(text) = host else { return Ok(String::new()) };
     let (host, port) = split_host_port(text).ok_or_else(|| ExportHostError(text.to_owned()))?;
@@ -186,8 +185,8 @@ if $programname == "postgres" then {{
     ))
 }
 
-/// A string of RainerScript, for expressions as well as for parameters of objects: these two
-/// differ in how they take `$`, and agree only on octal escapes.
+/// A string of RainerScript for both expressions and parameters of objects. These two treat `$`
+/// differently and agree only on octal escapes.
 pub fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
@@ -197,7 +196,7 @@ pub fn quoted(text: &str) -> String {
                 out.push('\\');
                 out.push(c);
             }
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             '$' | '\0'..='\x1f' | '\x7f' => {
                 let _ = write!(out, "\\{:03o}", u32::from(c));
             }

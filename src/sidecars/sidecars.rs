@@ -1,4 +1,4 @@
-//! When the programs beside Postgres have their turn (04 §2, 01 §8.1 d to i and §13.2).
+//! When the programs beside Postgres are configured (04 §2, 01 §8.1 d to i and §13.2).
 //!
 //! ```text
 //!  start        in_background ─► pgbouncer, local_proxy      (never waited for)
@@ -8,8 +8,8 @@
 //!  reconfigure  in_background;  before_rewrite ─► log export ─► postgresql.conf is written
 //! ```
 //!
-//! Invariant: nothing here knows the pipeline; what it needs comes as arguments, and dropping one
-//! of its futures leaves no half-made file.
+//! Invariant: this module does not know the pipeline, whose values come as arguments, and dropping
+//! one of its futures leaves no partial file.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -30,18 +30,19 @@ use crate::spec::ComputeSpec;
 use crate::spec::wire::{AuditLogLevel, TlsConfig};
 use crate::telemetry::metrics::Metrics;
 
-/// How long the programs may take, and how often they are looked at.
+/// Deadlines of the programs, and how often they are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SidecarLimits {
-    /// Telling pgbouncer of its settings (04 §8).
+    /// Applying settings to pgbouncer (04 §8).
     pub pgbouncer: PgbouncerLimits,
-    /// A starting local_proxy holds its pid file before its number stands in it (04 §9.3).
+    /// Wait for a starting local_proxy, which locks its pid file before it writes its number
+    /// (04 §9.3).
     pub local_proxy_pid: Duration,
     /// From the end of rsyslogd to a new one; init starts it again (04 §10.2).
     pub rsyslog_restart: Duration,
     /// Swap and disk quota helpers (04 §11, W21).
     pub vm_helper: Duration,
-    /// Between two looks at old audit files (04 §10.4).
+    /// Between two sweeps of old audit files (04 §10.4).
     pub audit_gc_every: Duration,
 }
 
@@ -57,7 +58,8 @@ impl Default for SidecarLimits {
     }
 }
 
-/// What the side programs need to know of the process they serve; the rest is in the spec.
+/// Parameters of the side programs from the command line and the environment; the rest is in the
+/// spec.
 #[derive(Debug, Clone, Default)]
 pub struct SideParams {
     /// pgbouncer's file and console.
@@ -77,7 +79,7 @@ pub struct SideParams {
 }
 
 impl SideParams {
-    /// The usual places, and what the environment says.
+    /// The usual paths, and the values of the environment.
     pub fn new(environment: &Environment) -> Self {
         let password = environment.pgbouncer_password.clone();
         Self {
@@ -99,7 +101,7 @@ pub struct SideDaemons {
     rsyslog: Rsyslog,
     params: SideParams,
     limits: SidecarLimits,
-    /// What forwarding was set up for; none before the start.
+    /// The level that forwarding was set up for; none before the start.
     audit_level: OnceLock<AuditLogLevel>,
     /// Removes old audit files once forwarding is set up.
     audit_gc: OnceLock<AbortOnDropHandle<()>>,
@@ -119,11 +121,11 @@ impl SideDaemons {
         }
     }
 
-    /// What can be known to fail before anything is touched.
+    /// Finds errors of the spec before anything is touched.
     ///
     /// # Errors
-    /// There is no usable audit collector although the level asks for one, or `logs_export_host`
-    /// is no `host:port`.
+    /// The level requires an audit collector and none is usable, or `logs_export_host` is not
+    /// `host:port`.
     pub fn check(&self, spec: &ComputeSpec) -> Result<(), RsyslogError> {
         if forwards_audit(spec.audit_log_level) {
             self.params.audit.collector()?;
@@ -143,16 +145,16 @@ impl SideDaemons {
         }
     }
 
-    /// The certificate has new content under the same paths. Where the spec has
-    /// `pgbouncer_settings` [`Self::in_background`] does this as well.
+    /// Handles a certificate with new content under the same paths. [`Self::in_background`] does
+    /// this as well if the spec has `pgbouncer_settings`.
     pub fn certificate_renewed(&self) {
         self.pgbouncer.certificate_renewed();
     }
 
-    /// Everything that has to be over before Postgres starts: swap, quota, rsyslogd.
+    /// Does the work that must be over before Postgres starts: swap, quota, rsyslogd.
     ///
     /// # Errors
-    /// The first one, with the setting or the helper it belongs to; the rest is given up.
+    /// The first error, with its setting or helper; the other work is cancelled.
     pub async fn before_postgres(
         &self,
         spec: &ComputeSpec,
@@ -214,7 +216,7 @@ impl SideDaemons {
                 metrics.audit_log_dir_size.clone(),
                 self.limits.audit_gc_every,
             );
-            // There is one start; a second one would change nothing.
+            // There is only one start, so the cell is empty.
             let _ = self.audit_gc.set(audit_gc);
         }
         Ok(())
@@ -233,10 +235,10 @@ impl SideDaemons {
         Ok(rsyslog_conf::audit(&collector, &inputs))
     }
 
-    /// What a reconfiguration has to do before `postgresql.conf` is written: the log export.
+    /// Sets up the log export, which a reconfiguration needs before it writes `postgresql.conf`.
     ///
     /// # Errors
-    /// It cannot be put in force; the old one still is.
+    /// The new export cannot be set up; the old one stays in force.
     pub async fn before_rewrite(&self, spec: &ComputeSpec) -> anyhow::Result<()> {
         let level = spec.audit_log_level;
         if let Some(before) = self.audit_level.get().filter(|before| **before != level) {
@@ -256,7 +258,7 @@ fn export_text(spec: &ComputeSpec) -> Result<String, RsyslogError> {
     Ok(rsyslog_conf::export(spec.logs_export_host.as_deref())?)
 }
 
-/// The levels with files of their own, which leave the machine (04 §10.1).
+/// Whether the level writes files of its own, which are sent off the machine (04 §10.1).
 const fn forwards_audit(level: AuditLogLevel) -> bool {
     matches!(level, AuditLogLevel::Extended | AuditLogLevel::Full)
 }

@@ -1,8 +1,8 @@
 //! Swap and disk quota of the virtual machine, set by helpers through sudo (04 §11, 01 §19).
 //!
-//! Both run at the start only, beside the preparation of PGDATA, and have to be over before
-//! Postgres starts. Command lines are values first ([`Helper`]), so that they can be compared
-//! without being run.
+//! Both run only at the start, beside the preparation of PGDATA, and must be over before Postgres
+//! starts. Command lines are values ([`Helper`]), so that tests can compare them without running
+//! them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use tokio::process::Command;
 
 use crate::os::children::{Children, RunError};
 
-/// How much of a helper's output is kept for the log or the error.
+/// Bytes of a helper's output that are kept for the log or the error.
 const OUTPUT_LIMIT: usize = 4 << 10;
 
-/// Where the programs are.
+/// Paths of the programs.
 #[derive(Debug, Clone)]
 pub struct VmHelpers {
     /// Runs the other two as root.
@@ -40,14 +40,14 @@ impl Default for VmHelpers {
 pub struct Helper {
     /// Always sudo.
     pub program: PathBuf,
-    /// The helper and what it is told.
+    /// The helper and its arguments.
     pub args: Vec<String>,
 }
 
-/// A helper did not do its work.
+/// A helper failed.
 #[derive(Debug, thiserror::Error)]
 pub enum VmHelperError {
-    /// It could not be run, or not to its end.
+    /// The helper could not be run, or did not end in time.
     #[error("could not run {helper}: {source}")]
     Run {
         /// The helper.
@@ -55,14 +55,14 @@ pub enum VmHelperError {
         /// Why.
         source: RunError,
     },
-    /// It ended with an error.
+    /// The helper ended with an error.
     #[error("{helper} ended with {status}{}", said(.output))]
     Failed {
         /// The helper.
         helper: String,
         /// How it ended.
         status: std::process::ExitStatus,
-        /// What it said.
+        /// Output of the helper.
         output: String,
     },
 }
@@ -72,14 +72,14 @@ fn said(output: &str) -> String {
 }
 
 impl VmHelpers {
-    /// Makes a swap of so many bytes. Zero is passed on.
+    /// The command that makes a swap of `bytes`. Zero is passed on.
     pub fn swap_command(&self, bytes: u64) -> Helper {
         // `--once` must come first: sudo's rules and the helper itself ask for it there.
         self.helper(&self.resize_swap, ["--once".to_owned(), bytes.to_string()])
     }
 
-    /// Sets the quota of a file system, which the helper wants in KiB. Zero switches it off, so
-    /// that less than one KiB is rounded up (04 W21).
+    /// The command that sets the quota of a file system; the helper takes KiB. Zero switches the
+    /// quota off, so less than one KiB is rounded up (04 W21).
     pub fn quota_command(&self, bytes: u64, mount_point: &str) -> Helper {
         let kib = if bytes == 0 { 0 } else { (bytes / 1024).max(1) };
         self.helper(&self.set_disk_quota, [kib.to_string(), mount_point.to_owned()])
@@ -91,8 +91,8 @@ impl VmHelpers {
         Helper { program: self.sudo.clone(), args: all }
     }
 
-    /// Resizes the swap. A helper that fails because it is gone has done its work in an earlier
-    /// start on this machine.
+    /// Resizes the swap. A missing helper is not an error: it deleted itself after an earlier start
+    /// on this machine.
     ///
     /// # Errors
     /// See [`VmHelperError`].
@@ -182,9 +182,9 @@ mod tests {
         }
     }
 
-    /// Helpers that note their arguments and then do what the script says. The shell in the place
-    /// of sudo reads them: to be executed, a file must not be open for writing, and for a moment it
-    /// can still be in a child of another test.
+    /// Helpers that note their arguments and then run the script. A shell in the place of sudo
+    /// reads them: to be executed, a file must not be open for writing, and a child of another test
+    /// can still have it open for a moment.
     fn fake(dir: &Path, script: &str) -> VmHelpers {
         let notes = dir.join("notes");
         for name in ["swap", "quota"] {

@@ -22,7 +22,7 @@ async fn message(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
     Some((kind, body))
 }
 
-/// Takes one session: asks for a clear-text password, answers queries. Everything it is told goes
+/// Serves one session: asks for a clear-text password, answers queries. Sends each received message
 /// to `told`, in the form `startup ...`, `password ...`, `query ...`.
 async fn console(stream: TcpStream, told: mpsc::UnboundedSender<String>) {
     let _ = serve(stream, &told).await;
@@ -80,7 +80,7 @@ impl Bed {
         std::fs::read_to_string(self.dir.path().join("pgbouncer.ini")).unwrap()
     }
 
-    /// All that one session is told.
+    /// All messages of one session.
     async fn session(&self) -> Vec<String> {
         let (stream, _) = self.listener.accept().await.unwrap();
         let (told, mut heard) = mpsc::unbounded_channel();
@@ -144,7 +144,7 @@ async fn a_console_that_hangs_is_left() {
         pause: Duration::ZERO,
         ..PgbouncerLimits::default()
     };
-    // The kernel takes the connection, nobody answers.
+    // The kernel accepts the connection, but nothing answers.
     let shared = Shared { paths: bed.paths(), limits, serves_tls: AtomicBool::new(false) };
     let error = shared.reload().await.unwrap_err();
     assert!(matches!(error, PgbouncerError::Connect { attempts: 2, .. }), "{error}");
@@ -158,11 +158,11 @@ async fn the_newest_tuning_wins() {
         let settings = settings(&[("pool_mode", &n.to_string())]);
         pgbouncer.tune_in_background(Tuning { settings, tls: None });
         if n == 3 {
-            // This one is past its file and waits for an answer that does not come.
+            // The first tuning has written its file and waits for an answer that does not come.
             let _stuck = bed.listener.accept().await.unwrap();
         }
     }
-    // Sessions that were given up say no RELOAD; the last one does.
+    // Abandoned sessions send no RELOAD; the last one does.
     while !bed.session().await.contains(&"query RELOAD".to_owned()) {}
     while !bed.ini().contains("pool_mode=19\n") {
         bed.session().await;
@@ -174,7 +174,7 @@ async fn the_newest_tuning_wins() {
 async fn tls_names_the_sources_and_a_renewal_reloads() {
     let bed = Bed::new().await;
     let pgbouncer = Pgbouncer::new(bed.paths(), Bed::limits());
-    // Not told about TLS yet: nothing to renew.
+    // No tuning has set TLS yet, so there is nothing to renew.
     pgbouncer.certificate_renewed();
     let key = bed.dir.path().join("tls.key");
     std::fs::write(&key, "").unwrap();
@@ -196,7 +196,7 @@ async fn tls_names_the_sources_and_a_renewal_reloads() {
 }
 
 #[tokio::test]
-async fn a_key_that_never_comes_keeps_the_rest_from_nothing() {
+async fn a_missing_key_does_not_stop_the_other_settings() {
     let bed = Bed::new().await;
     let limits = PgbouncerLimits { key: Duration::from_millis(10), ..Bed::limits() };
     let shared = Shared { paths: bed.paths(), limits, serves_tls: AtomicBool::new(false) };

@@ -1,4 +1,4 @@
-//! Tests of who has a turn when.
+//! Tests of which program is configured when.
 
 use super::*;
 use crate::sidecars::rsyslog::RsyslogPaths;
@@ -15,7 +15,7 @@ fn spec(members: serde_json::Value) -> ComputeSpec {
     serde_json::from_value(spec).unwrap()
 }
 
-/// Nothing of this machine is touched: files in a folder, a daemon that does not exist.
+/// Side programs whose files are in a temporary folder, and a daemon that does not exist.
 struct Bed {
     dir: tempfile::TempDir,
     params: SideParams,
@@ -24,8 +24,8 @@ struct Bed {
 fn bed() -> Bed {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
-    // Run by a shell instead of executed: a file that was just written can still be open in a
-    // child of another test, and is then no program.
+    // A shell runs the script, because a file that was just written can still be open in a child
+    // of another test, and can then not be executed.
     let helper = |name: &str| {
         let script = format!("echo {name} \"$@\" >> {}\n", path("notes").display());
         fs::write(path(name), script).unwrap();
@@ -104,7 +104,7 @@ async fn a_failing_helper_names_itself() {
     assert!(error.contains("could not run") && error.contains("/no/such/sudo"), "{error}");
 }
 
-/// Case R3 of 04 §15, and what else stands in the way of audit forwarding.
+/// Case R3 of 04 §15, and the other obstacles to audit forwarding.
 #[tokio::test]
 async fn audit_levels_that_leave_the_machine() {
     let mut bed = bed();
@@ -148,7 +148,7 @@ async fn a_log_export_that_fails_names_the_setting() {
 }
 
 #[tokio::test]
-async fn the_background_has_its_turn_only_when_asked_for() {
+async fn background_work_runs_only_if_the_spec_has_settings() {
     let mut bed = bed();
     let ini = bed.dir.path().join("p.ini");
     let json_file = bed.dir.path().join("config.json");
