@@ -20,7 +20,7 @@ pub(super) const INTERNAL_URL: &str = "http://localhost:3081";
 #[derive(Debug, IntoResponses)]
 #[expect(dead_code, reason = "describes what `auth` answers")]
 pub(super) enum TokenErrors {
-    /// There is no token, or a request that is malformed otherwise.
+    /// The token is missing, or the request is malformed.
     #[response(status = 400)]
     Malformed(ErrorDocument),
     /// The token cannot be verified.
@@ -50,7 +50,7 @@ pub(super) enum BodyErrors {
     /// The body is JSON of another shape.
     #[response(status = 422)]
     Shape(ErrorDocument),
-    /// The bodies of the requests in progress take all the memory that there is for them.
+    /// The bodies of the requests in progress use up the memory for bodies.
     #[response(status = 503)]
     NoRoom(ErrorDocument),
 }
@@ -62,7 +62,7 @@ pub(super) enum StateErrors {
     /// Not in the present state.
     #[response(status = 412)]
     WrongState(ErrorDocument),
-    /// It was tried and has failed.
+    /// The operation failed.
     #[response(status = 500)]
     Failed(ErrorDocument),
 }

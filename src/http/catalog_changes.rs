@@ -87,7 +87,7 @@ struct ExtensionInstallResponse {
         ),
         (
             status = 403,
-            description = "Extensions that the program looks after itself",
+            description = "Extensions that the program manages itself",
             body = ErrorDocument
         ),
         BodyErrors,
@@ -135,7 +135,7 @@ struct SchemaGrants {
     operation_id = "setRoleGrants",
     tag = INTERNAL,
     servers((url = INTERNAL_URL)),
-    summary = "Grant a role what it lacks on a schema",
+    summary = "Grant a role the privileges that it lacks on a schema",
     request_body = SchemaGrants,
     responses(
         (status = 201, description = "The role has them", body = SchemaGrants),

@@ -50,7 +50,7 @@ pub(super) fn protected() -> Routes {
         ),
         (
             status = 409,
-            description = "What has the name of our object is not ours, so it is not touched",
+            description = "An object with the name of ours has another owner, so it is not touched",
             body = ErrorDocument
         ),
         TokenErrors,
@@ -87,7 +87,7 @@ async fn check_writability(State(api): State<Api>) -> Result<Json<bool>, ApiErro
         ),
         (
             status = 409,
-            description = "What has the name of our object is not ours, so it is not touched",
+            description = "An object with the name of ours has another owner, so it is not touched",
             body = ErrorDocument
         ),
         TokenErrors,
@@ -206,8 +206,8 @@ struct SchemaQuery {
     responses(
         (
             status = 200,
-            description = "SQL text, in spite of its type. A connection that breaks means a dump \
-                           that is not whole",
+            description = "SQL text, in spite of its type. A broken connection means \
+                           an incomplete dump",
             content_type = "application/json"
         ),
         TokenErrors,

@@ -39,7 +39,7 @@ pub(super) fn complete(document: &mut Document) {
     components.add_security_scheme("JWT", SecurityScheme::Http(scheme.build()));
     let request_id = HeaderBuilder::new()
         .schema(Some(String::schema()))
-        .description(Some("The one of the request, or a fresh one"))
+        .description(Some("The id of the request, or a fresh one"))
         .build();
     components.headers.insert("RequestId".to_owned(), RefOr::T(request_id));
     let operations = document.paths.paths.values_mut().flat_map(operations);

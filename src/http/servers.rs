@@ -30,8 +30,8 @@ impl Servers {
         for address in reserved.internal.addresses_outside_loopback() {
             tracing::warn!(
                 "the internal HTTP server asks for no token and is reachable from outside, on \
-                 {address} port {internal_port}: whoever reaches it can install extensions, grant \
-                 privileges and have the configuration fetched again"
+                 {address} port {internal_port}: any client that reaches it can install \
+                 extensions, grant privileges and have the configuration fetched again"
             );
         }
         // Both ports are opened before either is served: a failure leaves nothing half open.

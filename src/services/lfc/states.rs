@@ -13,7 +13,7 @@ pub enum PrewarmState {
     Prewarming,
     /// Done.
     Completed(Prewarmed),
-    /// It failed, for another reason than that there is nothing stored.
+    /// It failed. Without a stored state the prewarm is skipped instead.
     Failed {
         /// The chain of causes.
         error: String,

@@ -13,7 +13,7 @@ pub struct ActivityReason {
     /// `active_sessions`, `idle_in_transaction`, `idle_sessions`, `statistics`, `replication`,
     /// `subscriptions` or `autovacuum`.
     pub reason: &'static str,
-    /// How many at the last look; 0 when it is over.
+    /// Count at the last check; 0 when the activity is over.
     pub count: u64,
     /// The last moment of activity for this reason.
     #[serde(serialize_with = "with_z")]
