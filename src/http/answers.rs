@@ -1,4 +1,4 @@
-//! What the descriptions of the handlers share: tags, groups of error answers, schemas of ids.
+//! Shared by the descriptions of the handlers: tags, groups of error answers, schemas of ids.
 //!
 //! The handlers depend on this file, so that they need not depend on [`super::routes`].
 
@@ -13,7 +13,7 @@ use crate::spec::{Lsn, TenantId, TimelineId};
 pub(super) const EXTERNAL: &str = "external";
 /// Tag of the operations of the internal server.
 pub(super) const INTERNAL: &str = "internal";
-/// Where the internal server is, with its usual port.
+/// URL of the internal server, with its usual port.
 pub(super) const INTERNAL_URL: &str = "http://localhost:3081";
 
 /// Answers of every route that asks for a token (03 §4).

@@ -30,7 +30,7 @@ const MALFORMED: &str = "invalid authorization token";
 /// No key accepts the token.
 const UNVERIFIED: &str = "failed to verify authorization token";
 
-/// Whether tokens are asked for.
+/// Whether protected routes need a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AuthMode {
     /// Every protected route asks for a token.
@@ -151,7 +151,7 @@ fn no_keys(configured: usize) -> String {
     }
 }
 
-/// The members of a token's header that count.
+/// The members of a token's header that are used.
 #[derive(Debug, Deserialize)]
 struct TokenHeader {
     alg: Algorithm,

@@ -74,8 +74,8 @@ impl LongPolls {
     }
 }
 
-/// Requests that wait for the communicator in Postgres at a time. They carry no token, and while
-/// the communicator hangs each of them keeps a connection of the server busy.
+/// Largest number of requests that wait for the communicator in Postgres. They carry no token, and
+/// while the communicator hangs, each of them keeps a connection of the server busy.
 const COMMUNICATOR_AT_A_TIME: usize = 16;
 
 /// Places for requests to the communicator.

@@ -38,14 +38,14 @@ impl fmt::Display for Server {
     }
 }
 
-/// A server cannot have its port.
+/// A server cannot use its port.
 #[derive(Debug, Error)]
 #[error("the {server} HTTP server cannot use port {port}: {source}; {}", self.advice())]
 pub(crate) struct BindError {
     pub(super) server: Server,
     /// The requested port; 0 for any.
     pub(super) port: u16,
-    /// What the system said.
+    /// The error of the system.
     pub(super) source: io::Error,
 }
 

@@ -80,7 +80,7 @@ impl ReservedPort {
             socket.set_reuse_address(true)?;
             // Connections inherit these two options.
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
-            // Also ends a connection whose client acknowledges, but reads nothing.
+            // This also ends a connection whose client acknowledges packets, but reads nothing.
             socket.set_tcp_user_timeout(Some(limits.unread))?;
             socket.listen(BACKLOG)?;
             TcpListener::from_std(socket.into())
@@ -136,7 +136,7 @@ fn local_port(socket: &Socket) -> io::Result<u16> {
     Ok(socket.local_addr()?.as_socket().map_or(0, |address| address.port()))
 }
 
-/// The host has no IPv6 (or no IPv4), or has it without this address.
+/// Whether the host lacks IPv6 (or IPv4), or lacks this address.
 fn is_missing_family(error: &io::Error) -> bool {
     use nix::libc::{EAFNOSUPPORT, EPROTONOSUPPORT};
     error.kind() == io::ErrorKind::AddrNotAvailable

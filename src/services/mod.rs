@@ -1,6 +1,6 @@
 //! Services of the compute for a running Postgres (07).
 //!
-//! | module | what it is |
+//! | module | purpose |
 //! |---|---|
 //! | [`extensions`] | extensions that are fetched when they are needed |
 //! | [`lfc`] | prewarm and offload of the local file cache |

@@ -24,7 +24,7 @@ use super::imfile_state::ReadPositions;
 /// Files older than this are removed.
 const MAX_AGE: Duration = Duration::from_secs(15 * 60);
 
-/// What one round found and did.
+/// Result of one round.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Swept {
     /// Files removed.

@@ -148,7 +148,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Value of a key as pgbouncer sees it: the last one counts.
+    /// Value of a key in the view of pgbouncer: the last one counts.
     fn get<'a>(text: &'a [u8], section: &str, key: &str) -> Option<&'a [u8]> {
         let mut inside = false;
         let mut found = None;
@@ -311,7 +311,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(got, expected);
-            // Doing it again changes nothing.
+            // A second `set` changes nothing.
             prop_assert_eq!(&set(&after, "pgbouncer", &entries).unwrap(), &after);
         }
     }

@@ -1,6 +1,6 @@
 //! Programs beside Postgres that the spec configures (04 §8 to §11).
 //!
-//! | module | what it is |
+//! | module | purpose |
 //! |---|---|
 //! | [`sidecars`] | when each of them is configured in a start or a reconfiguration |
 //! | [`pgbouncer`], [`ini`] | settings into its INI file, `RELOAD` |

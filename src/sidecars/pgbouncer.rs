@@ -23,7 +23,7 @@ use crate::os::replace_file::{self, Durability, FileError};
 use crate::secret::Secret;
 use crate::spec::wire::TlsConfig;
 
-/// The section all settings go into.
+/// The section for all settings.
 const SECTION: &str = "pgbouncer";
 /// Database of the admin console.
 const CONSOLE: &str = "pgbouncer";

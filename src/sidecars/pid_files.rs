@@ -20,7 +20,7 @@ const LOCAL_PROXY_PID: &str = "/etc/local_proxy/pid";
 /// Bytes read from a pid file: more than any process number with its line feed.
 const PID_FILE_LIMIT: u64 = 32;
 
-/// Who owns a pid file, judged by its lock.
+/// Owner of a pid file, judged by its lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PidFile {
     /// Locked by the process with this number.
@@ -71,7 +71,7 @@ pub(crate) fn terminate(dev: bool) {
     if dev {
         return;
     }
-    // pgbouncer does not lock its pid file; its sessions would hold the shutdown up.
+    // pgbouncer does not lock its pid file; its sessions would delay the shutdown.
     if let PidFile::Held(pid) | PidFile::Free(pid) = read_pid_file(Path::new(PGBOUNCER_PID)) {
         signal_program(pid, "pgbouncer", Signal::SIGKILL);
     }

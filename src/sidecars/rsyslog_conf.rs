@@ -44,7 +44,7 @@ pub struct AuditEndpoints {
     pub tls: String,
 }
 
-/// Where audit records go.
+/// Destination of audit records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Collector {
     /// Lower case, IDN as punycode, IPv6 short and without brackets.

@@ -133,7 +133,7 @@ impl SideDaemons {
         export_text(spec).map(drop)
     }
 
-    /// Tunes pgbouncer and configures local_proxy if the spec says something about them. Returns
+    /// Tunes pgbouncer and configures local_proxy if the spec has settings for them. Returns
     /// at once; errors are logged. `tls` are the certificate's files if TLS is active (04 §7.1).
     pub fn in_background(&self, spec: &ComputeSpec, tls: Option<&TlsConfig>) {
         if let Some(settings) = &spec.pgbouncer_settings {

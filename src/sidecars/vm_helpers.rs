@@ -38,7 +38,7 @@ impl Default for VmHelpers {
 /// A command line: program, then arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Helper {
-    /// Always sudo.
+    /// Path of sudo.
     pub program: PathBuf,
     /// The helper and its arguments.
     pub args: Vec<String>,

@@ -70,7 +70,7 @@ async fn dev_without_keys_lets_in_local_clients() {
     }
 }
 
-/// Collects what is logged on this thread.
+/// Collects the log lines of this thread.
 #[derive(Debug, Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

@@ -29,7 +29,7 @@ pub enum ArchiveError {
     Kind {
         /// Which entry.
         path: PathBuf,
-        /// What it is.
+        /// Kind of the entry.
         kind: &'static str,
     },
     /// The archive is empty.

@@ -17,7 +17,7 @@ const BUILT_IN: [&str; 2] = ["neon", "databricks_auth"];
 /// The archives fetched before the start, for `/metrics.json`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Loaded {
-    /// For all together.
+    /// Time for all archives together.
     pub took: Duration,
     /// Number of libraries whose archive was installed.
     pub count: u64,

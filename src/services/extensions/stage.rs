@@ -90,7 +90,7 @@ impl Area {
         Self { target: target.to_owned(), temp: None, files: Vec::new(), links: Vec::new() }
     }
 
-    /// Where to write the file that will be at `path` in the target; its folder is there.
+    /// Path at which to write the file for `path` in the target; makes the folder of that path.
     ///
     /// # Errors
     /// The temporary folder cannot be made.
@@ -117,7 +117,7 @@ impl Area {
         Ok(staged)
     }
 
-    /// Where a file is before it is moved.
+    /// Path of a file before the move.
     pub(super) fn staged(&self, path: &Path) -> PathBuf {
         self.temp.as_ref().map_or(Path::new(""), |temp| temp.dir.path()).join(path)
     }

@@ -22,7 +22,7 @@ impl Cadence {
         Self { interval, sleep: interval.saturating_mul(2) }
     }
 
-    /// Begins with the `suspend_timeout_seconds` of a spec.
+    /// Starts with the `suspend_timeout_seconds` of a spec.
     pub(crate) fn of_spec(suspend_timeout: i64) -> Self {
         Self::new(interval(suspend_timeout))
     }
@@ -37,7 +37,7 @@ impl Cadence {
         self.sleep = self.sleep.max(self.interval.saturating_mul(2));
     }
 
-    /// Until the next collection.
+    /// Pause until the next collection.
     pub(crate) const fn pause(&self) -> Duration {
         Duration::from_secs(self.sleep)
     }

@@ -131,7 +131,7 @@ fn present(text: Option<&str>) -> Result<String, SessionError> {
     text.map(str::to_owned).ok_or_else(|| SessionError::Answer("a column is NULL".to_owned()))
 }
 
-/// Dropped, made inaccessible, or invalid since the list was read.
+/// Whether the database was dropped, made inaccessible, or invalid since the list was read.
 fn is_gone(error: &SessionError) -> bool {
     let gone = [
         SqlState::UNDEFINED_DATABASE,

@@ -18,7 +18,7 @@ const STATE: &str = "SELECT neon.get_local_cache_state()";
 pub(super) enum Trigger {
     /// A request: the client judges whether the cache is worth storing.
     Request,
-    /// The interval of the spec, when the cache was settled.
+    /// The interval of the spec ended while the cache was settled.
     Interval {
         /// Number of prewarms that had begun by then.
         prewarms: u64,

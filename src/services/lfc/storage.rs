@@ -12,7 +12,7 @@ use crate::http_client::{self, Redirects};
 use crate::secret::Secret;
 use crate::spec::ParsedSpec;
 
-/// Last part of the path.
+/// Last part of the path of the object.
 const OBJECT: &str = "lfc_state";
 
 /// The object that holds the state of one endpoint's cache.
