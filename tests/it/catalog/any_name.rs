@@ -1,5 +1,5 @@
-//! Any name that Postgres accepts, for roles and for databases (05 §10, §16): made, found again by a
-//! second apply, renamed, deleted. [`super::names`] has the names that are known to be hard.
+//! Any name that Postgres accepts, for roles and for databases (05 §10, §16): created, found again
+//! by a second apply, renamed, deleted. [`super::names`] has the names that are known to be hard.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,12 +13,12 @@ use crate::support::bed::Bed;
 use crate::support::process::{Compute, delta, rename, running_for_catalog};
 use crate::support::server::on_one_server;
 
-/// Specs on one server, and roles and databases in each: a database takes as long as twenty names.
+/// Specs per server, and roles and databases per spec: a database takes as long as twenty names.
 const SPECS: usize = 2;
 const NAMES: usize = 12;
 const LONGEST: usize = 63;
 
-/// What means something to SQL, to dollar quotes, to access control lists, to a shell, to a URL.
+/// Characters with a meaning in SQL, dollar quotes, access control lists, a shell or a URL.
 const HOSTILE: &str = "'\"\\$`;%@#&=+-*/|:,.(){}[]<>?!~^_ \t\n\rxE";
 const WORDS: [&str; 14] = [
     "$x$", "xx$", "''", "\"\"", "'; --", "/*", "%20", "%s", "select", "--", "E'\\'", "@ROLE@",
@@ -30,12 +30,12 @@ fn piece() -> impl Strategy<Value = String> {
         4 => prop::sample::select(HOSTILE.chars().collect::<Vec<_>>()).prop_map(String::from),
         2 => prop::sample::select(&WORDS[..]).prop_map(str::to_owned),
         2 => prop::char::range('!', '~').prop_map(String::from),
-        // All but 0, which Postgres cannot store.
+        // All characters but 0, which Postgres cannot store.
         2 => prop::char::range('\u{1}', char::MAX).prop_map(String::from),
     ]
 }
 
-/// One in four is as long as can be.
+/// One name in four has the maximum length.
 fn name() -> impl Strategy<Value = String> {
     let pieces = prop::collection::vec(piece(), 1..16);
     (pieces, prop::bool::weighted(0.25)).prop_map(|(pieces, full)| {
@@ -51,7 +51,7 @@ fn name() -> impl Strategy<Value = String> {
     })
 }
 
-/// What Postgres, or the compute itself, keeps for itself.
+/// Names that are reserved by Postgres or by the compute.
 fn is_free(name: &str) -> bool {
     let taken = ["public", "none", "cloud_admin", "neon_superuser", "web_access", "postgres"];
     !taken.contains(&name) && !name.starts_with("pg_") && !name.starts_with("template")
@@ -60,7 +60,7 @@ fn is_free(name: &str) -> bool {
 /// Old and new names.
 type Pairs = Vec<(String, String)>;
 
-/// Of so many things, all different.
+/// Pairs of names that are all different.
 fn pairs() -> impl Strategy<Value = Pairs> {
     let free = name().prop_filter("reserved", |name| is_free(name));
     prop::collection::hash_set(free, 2 * NAMES).prop_map(|names| {
@@ -115,7 +115,8 @@ async fn lives(compute: &mut Compute, bed: &mut Bed, of_roles: &Pairs, of_databa
     becomes(compute, bed, BTreeMap::new()).await;
 }
 
-/// Nothing is shrunk: after a failed apply the compute takes no other spec. The names are printed.
+/// Inputs are not shrunk: after a failed apply the compute takes no other spec. The names are
+/// printed.
 #[tokio::test]
 async fn any_name_lives_and_dies() {
     on_one_server(|server| async {

@@ -1,5 +1,5 @@
-//! A user's lock does not make a `/configure` hang (05 weakness 5): it ends with an error that says
-//! what could not be done and whose lock it is, and the compute can be configured again.
+//! A user's lock does not make a `/configure` hang (05 weakness 5): it ends with an error that
+//! names the failed step and the session with the lock, and the compute can be configured again.
 
 use compute_ctl::dev::servers::Server;
 use nix::sys::signal::Signal;
@@ -12,7 +12,7 @@ use crate::support::server::on_one_server;
 
 struct Locked {
     lock: &'static str,
-    /// What the error says was tried.
+    /// The step that the error names.
     operation: &'static str,
 }
 
@@ -55,7 +55,7 @@ async fn the_error_names_operation_and_owner_of_the_lock() {
         let ((bed, mut compute), (other_bed, mut other)) =
             tokio::join!(blocked(server.clone(), altered), blocked(server, locked));
 
-        // The spec of the file is the way back to `running`.
+        // The spec of the file leads back to `running`.
         compute.refresh().await;
         compute.wait_for_any(&["running"]).await;
         let (code, body) = compute.configure(&bed).await;

@@ -1,5 +1,5 @@
-//! An apply as a whole has a deadline (05 weakness 5): when it is over nothing of ours goes on, and
-//! the error says how far it came.
+//! An apply as a whole has a deadline (05 weakness 5). After it no session of the apply continues,
+//! and the error says how far the apply came.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio_postgres::NoTls;
 use crate::support::assertions::{PATIENCE, until};
 use crate::support::server::{Vanilla, on_one_server};
 
-/// Enough for a busy machine to come to the locks.
+/// Long enough for a busy machine to reach the locks.
 const LIMIT: Duration = Duration::from_secs(10);
 const LOCK: &str = "BEGIN; LOCK TABLE pg_catalog.pg_default_acl IN";
 
@@ -25,7 +25,7 @@ async fn an_apply_ends_and_says_how_far_it_came() {
     on_one_server(|server| async move {
         let vanilla = Vanilla::start(&server, &[]).await;
         let mut locks = Vec::new();
-        // In the way of a look; of what is written after it.
+        // The first lock blocks a read, the others block the writes that follow it.
         for (name, mode) in [("a", "ACCESS EXCLUSIVE"), ("b", "SHARE"), ("c", "SHARE")] {
             vanilla.client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
             let url = vanilla.url().replace("/postgres", &format!("/{name}"));
@@ -62,12 +62,12 @@ async fn an_apply_ends_and_says_how_far_it_came() {
         assert_eq!(report.error, Some(text));
         assert_eq!(report.timed_out, 3, "what was in progress: {report:?}");
 
-        // Nothing of ours is left to be done once the locks are free.
+        // The compute does nothing more once the locks are free.
         let waiting = format!(
             "SELECT count(*) FROM pg_stat_activity \
              WHERE application_name = '{APPLY_CONFIG}' AND state = 'active'"
         );
-        until("nobody waits", || async {
+        until("no session waits", || async {
             vanilla.client.query_one(&waiting, &[]).await.unwrap().get::<_, i64>(0) == 0
         })
         .await;

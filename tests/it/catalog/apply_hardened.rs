@@ -1,5 +1,5 @@
 //! No setting that a user can attach to a database or a role disturbs an apply or a migration (05
-//! weakness 6): all of them are set badly, in every place where they can be, at both ends of their
+//! weakness 6). The test gives all of them bad values, in every place, at both ends of their
 //! ranges.
 
 use compute_ctl::sql::{Session, SessionDeadlines, session_config};
@@ -33,7 +33,8 @@ const HIDDEN: [(&str, &str); 8] = [
     ("neon.forward_ddl", "on"),
 ];
 
-/// Texts take no value at random. What is not here is set to something that does not exist.
+/// Values for settings of type text. Any setting that is not listed gets a name that does not
+/// exist.
 const TEXTS: [(&str, &str); 13] = [
     ("DateStyle", "German"),
     ("TimeZone", "Asia/Kathmandu"),
@@ -50,7 +51,7 @@ const TEXTS: [(&str, &str); 13] = [
     ("wal_consistency_checking", "all"),
 ];
 
-/// No role can attach these: the server refuses it.
+/// The server refuses to attach these to a role.
 const REFUSED: [&str; 2] = ["transaction_deferrable", "transaction_isolation"];
 
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +60,7 @@ enum End {
     High,
 }
 
-/// `name` and bad value of all settings that a session can have.
+/// Name and bad value of every setting that a session can have.
 async fn bad_settings(client: &Client, end: End) -> Vec<(String, String)> {
     let query = "SELECT name, vartype, setting, min_val, max_val, enumvals FROM pg_settings \
                  WHERE context IN ('user', 'superuser') ORDER BY name";
@@ -84,9 +85,9 @@ async fn bad_settings(client: &Client, end: End) -> Vec<(String, String)> {
                 format!("'{other}'")
             }
             "integer" | "real" => match end {
-                // 0 usually means: not at all.
+                // 0 usually turns the limit off.
                 End::Low if name.ends_with("_timeout") => "1".to_owned(),
-                // The most is what the stack of the process allows, which the server checks.
+                // The maximum is what the stack of the process allows, which the server checks.
                 _ if name == "max_stack_depth" => row.get(3),
                 End::Low => row.get(3),
                 End::High => row.get(4),
@@ -102,7 +103,7 @@ async fn bad_settings(client: &Client, end: End) -> Vec<(String, String)> {
     settings
 }
 
-/// Sets all of them in all places. The session that does it has begun before and stays as it is.
+/// Sets all of them in all places. The session that does so began earlier and keeps its settings.
 async fn set_badly(client: &Client, end: End) {
     let settings = bad_settings(client, end).await;
     assert!(settings.len() > 150, "{settings:?}");
@@ -118,7 +119,7 @@ async fn set_badly(client: &Client, end: End) {
     assert_eq!(refused, [""; 0]);
 }
 
-/// A session of the kind that is tested: others cannot even log in.
+/// The kind of session under test; other sessions cannot even log in.
 async fn hardened(bed: &Bed) -> Session {
     let version = pg_version(&bed.server);
     let config = session_config(&bed.connstr(), "compute_ctl:test", version).unwrap();
@@ -147,7 +148,8 @@ async fn with(bed: &mut Bed, end: End) {
     let url = bed.connstr();
     assert!(tokio_postgres::connect(&url, tokio_postgres::NoTls).await.is_err(), "not that bad");
 
-    // Twice: what is there is read as what it is. The password is no hash, so the server makes one.
+    // Twice: the second apply must recognise what exists. The password is plain text, so the server
+    // hashes it.
     bed.spec.role("bob", Some("plain")).role("eve", None).database("shop", "eve");
     for _ in 0..2 {
         configure(bed, &compute).await;

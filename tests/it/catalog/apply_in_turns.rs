@@ -1,5 +1,5 @@
 //! A `/configure` that comes while migrations run in the background: both are done, one after the
-//! other, whatever they touch; and nothing of ours writes any more once the end has begun.
+//! other, whatever they touch. The compute writes nothing once its end has begun.
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -45,7 +45,7 @@ async fn many_rounds_right_after_the_start() {
     .await;
 }
 
-/// Data in which each GRANT of a migration alters the role `ann` and then takes its time.
+/// Data in which each GRANT of a migration alters the role `ann` and then takes a while.
 async fn slow_bed(server: compute_ctl::dev::servers::Server, seconds: u32) -> Bed {
     let mut bed = Bed::new(server).await;
     let mut compute = bed.start();

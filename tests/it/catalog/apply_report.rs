@@ -40,7 +40,7 @@ async fn what_was_done_and_what_failed() {
         assert_eq!(extra["last_failure"], Value::Null);
         assert_eq!(extra["apply_report"]["error"], Value::Null);
 
-        // Nothing but the server itself knows that such names are its own.
+        // Only the server itself knows that these names are reserved.
         bed.spec.role("pg_mine", None);
         let (code, extra) = configure(&mut bed, &compute, "bad").await;
         assert_eq!(code, 500, "{extra}");
@@ -60,7 +60,7 @@ async fn what_was_done_and_what_failed() {
     .await;
 }
 
-/// Nothing was planned, so there is no operation that could have failed.
+/// Nothing was planned, so the report names no failed operation.
 #[tokio::test]
 async fn why_nothing_was_begun() {
     on_one_server(|server| async {

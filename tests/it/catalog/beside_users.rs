@@ -1,4 +1,4 @@
-//! Users go on working while many databases are made: none of them sees an error.
+//! Users work while many databases are created: none of them sees an error.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 

@@ -1,5 +1,5 @@
-//! How many sessions an apply has, and what it does when the server has none left (05 §21 no. 28
-//! to 30).
+//! How many sessions an apply opens, and how it behaves when the server has none left (05 §21 no.
+//! 28 to 30).
 
 use std::time::Instant;
 
@@ -22,13 +22,14 @@ async fn with_databases(bed: &mut Bed, count: usize) -> Compute {
     }
     compute.apply(bed).await;
     for n in 0..count {
-        // From outside it cannot be told from `public`, so every apply looks.
+        // From outside this role cannot be distinguished from `public`, so every apply opens the
+        // database.
         compute.run_in(&format!("d{n}"), "CREATE SCHEMA app AUTHORIZATION ann").await;
     }
     compute
 }
 
-/// As many databases at a time as the spec says, and the main session.
+/// At most as many databases at a time as the spec says, and the main session.
 #[tokio::test]
 async fn a_reconfiguration_has_as_many_sessions_as_the_spec_says() {
     on_one_server(|server| async {
@@ -77,7 +78,7 @@ async fn the_limit_of_a_start_follows_max_connections() {
     .await;
 }
 
-/// Users have taken all connections that there are for them, and most of the others. The monitor has
+/// Users hold all connections available to them and most of the reserved ones. The monitor holds
 /// one, too.
 #[tokio::test]
 async fn a_full_server_is_worked_on_with_fewer_sessions() {
@@ -106,7 +107,8 @@ async fn a_full_server_is_worked_on_with_fewer_sessions() {
 
 const LOCK: &str = "BEGIN; LOCK TABLE pg_catalog.pg_default_acl IN ACCESS EXCLUSIVE MODE";
 
-/// An error in one database ends the work in all others before it is answered (05 weakness 15).
+/// An error in one database ends the work in all others before the request is answered (05 weakness
+/// 15).
 #[tokio::test]
 async fn a_failure_ends_what_the_others_do() {
     on_one_server(|server| async {
@@ -136,8 +138,8 @@ async fn a_failure_ends_what_the_others_do() {
         for part in ["could not revoke what others granted to role", "in database \\\"d0\\\""] {
             assert!(error.contains(part), "no {part:?} in {error}");
         }
-        let nobody_left = || async { compute.rows(SESSIONS).await == ["0|0"] };
-        until("no session of the apply is left", nobody_left).await;
+        let none_left = || async { compute.rows(SESSIONS).await == ["0|0"] };
+        until("no session of the apply is left", none_left).await;
         drop(locks);
         for database in ["d1", "d2", "d3"] {
             assert_eq!(compute.rows_in(database, defaults).await, ["0"], "changed afterwards");
@@ -148,7 +150,7 @@ async fn a_failure_ends_what_the_others_do() {
     .await;
 }
 
-/// A user drops a listed database after it was read and before its turn has come.
+/// A user drops a listed database after the compute read it and before its turn.
 #[tokio::test]
 async fn a_database_that_vanishes_is_not_an_error() {
     on_one_server(|server| async {

@@ -1,5 +1,5 @@
-//! Databases of the spec: creation, owners, privileges, deletion, renames, and what interrupted
-//! runs leave (05 §21 no. 8 to 10, 12 to 14, 16, 17).
+//! Databases of the spec: creation, owners, privileges, deletion, renames, and the remains of
+//! interrupted runs (05 §21 no. 8 to 10, 12 to 14, 16, 17).
 
 use serde_json::json;
 
@@ -56,7 +56,8 @@ async fn a_new_database_and_what_is_in_it() {
         assert_eq!(web[0] == "t", major >= 15, "{web:?}");
         compute.apply_changes_nothing(&bed).await;
 
-        // Part of it is undone; the owner changes, the options do not count any more.
+        // Some privileges are revoked; the owner changes; the options have no effect on an existing
+        // database.
         compute
             .run_in(
                 "store",
@@ -133,13 +134,13 @@ async fn deleted_and_renamed() {
         assert_eq!(compute.rows(&format!("{oid} ORDER BY datname")).await, before, "the same ones");
         compute.apply_changes_nothing(&bed).await;
 
-        // Deleted and listed: made anew.
+        // A database that is both deleted and listed is created again.
         bed.spec.member("delta_operations", json!([delta("delete_db", "again")]));
         compute.apply(&bed).await;
         let again = compute.rows("SELECT oid FROM pg_database WHERE datname = 'again'").await;
         assert_ne!(again, before[..1]);
 
-        // The database that has the deleted one's name by now is not the one that was to be deleted.
+        // The database that now has this name is not the one that the operation meant.
         bed.spec.databases.clear();
         bed.spec.database("renamed", "ann").member(
             "delta_operations",
@@ -171,7 +172,7 @@ async fn deleted_and_renamed() {
     .await;
 }
 
-/// What a DROP DATABASE and a CREATE DATABASE leave that did not come to their end.
+/// The remains of a DROP DATABASE and a CREATE DATABASE that were interrupted.
 #[tokio::test]
 async fn interrupted_changes_are_finished() {
     on_one_server(|server| async {

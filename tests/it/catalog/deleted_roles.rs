@@ -1,4 +1,4 @@
-//! Roles that go away although they own things and hold privileges (05 §21 no. 18 to 21, 31).
+//! Roles that are deleted although they own objects and hold privileges (05 §21 no. 18 to 21, 31).
 
 use serde_json::json;
 
@@ -72,7 +72,7 @@ async fn what_they_own_and_hold_is_not_an_obstacle() {
     .await;
 }
 
-/// The spec says nothing about that database.
+/// The spec does not list that database.
 #[tokio::test]
 async fn things_in_a_database_that_is_not_listed_are_in_the_way() {
     on_one_server(|server| async {
@@ -94,7 +94,7 @@ async fn things_in_a_database_that_is_not_listed_are_in_the_way() {
     .await;
 }
 
-/// Sessions in many databases at once do not get into each other's way.
+/// Sessions in many databases at once do not block each other.
 #[tokio::test]
 async fn shared_objects_are_cleaned_up_once() {
     on_one_server(|server| async {

@@ -1,6 +1,5 @@
-//! The `neon` extension is updated, by a script that takes its time and changes a role, while
-//! something else of ours changes that role too: none of them fails, and the start does not wait
-//! (05 §14.1).
+//! The `neon` extension is updated by a slow script that changes a role, while another task of the
+//! compute changes that role too: neither fails, and the start does not wait (05 §14.1).
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +25,7 @@ async fn bed(server: Server, updates: bool, sql: &str) -> Bed {
     bed.spec.skip_pg_catalog_updates = !updates;
     let mut compute = bed.start();
     bed.wait_running(&mut compute).await;
-    // What this start does in the background is over.
+    // The background work of this start is over.
     let last = if updates { "extension is up to date" } else { "extension neon is not installed" };
     compute.wait_for_log(last).await;
     compute.run(sql).await;
@@ -36,7 +35,7 @@ async fn bed(server: Server, updates: bool, sql: &str) -> Bed {
     bed
 }
 
-/// For so long an apply must not begin while it is not its turn.
+/// How long the test checks that no apply begins before its turn.
 const A_WHILE: Duration = Duration::from_secs(1);
 
 async fn no_session_applies(compute: &Compute) {
@@ -48,8 +47,8 @@ async fn no_session_applies(compute: &Compute) {
     }
 }
 
-/// A `/configure` that changes the role, makes another one and a database. It waits for its turn
-/// until the others are let go on.
+/// A `/configure` that changes the role and creates another role and a database. It waits for its
+/// turn until the others are released.
 async fn configure_during_it(bed: &mut Bed, compute: &Compute) {
     bed.spec.role("ann", Some(MD5)).role("bob", None).database("store", "bob");
     let release = async {
@@ -81,7 +80,7 @@ async fn a_configuration_comes_during_the_update() {
         let sql = "CREATE ROLE ann; CREATE SCHEMA neon; \
                    CREATE EXTENSION neon SCHEMA neon VERSION '1.5'";
         let mut bed = bed(stub.server.clone(), false, sql).await;
-        // The update is all that this start does with the catalog.
+        // The update is the only change that this start makes to the catalog.
         bed.spec.skip_pg_catalog_updates = true;
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;

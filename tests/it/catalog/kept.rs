@@ -1,5 +1,5 @@
-//! What an apply does not touch of the roles and databases that it knows, and what it does with each
-//! form of a password that there is already (05 §7.5, §7.7, §10).
+//! Which properties of existing roles and databases an apply leaves alone, and how it treats each
+//! form of an existing password (05 §7.5, §7.7, §10).
 
 use serde_json::json;
 
@@ -46,7 +46,7 @@ async fn settings_memberships_and_privileges() {
             FROM pg_database d WHERE datname IN ('store', 'template0', 'template1') ORDER BY 1";
         let before = compute.rows(state).await;
         assert_eq!(before.len(), 6);
-        // The password of ann is set, and nothing else.
+        // Only the password of ann is set.
         bed.spec.roles.clear();
         bed.spec.role("ann", Some(SCRAM)).role("bob", None);
         compute.apply(&bed).await;
@@ -87,7 +87,7 @@ async fn from_each_form_of_a_password_to_each_other() {
         compute.assert_logged("done: alter role", 12).await;
         compute.apply_changes_nothing(&bed).await;
 
-        // What a user sets is taken back, by the spec's null too.
+        // A password that a user sets is reverted, also if the spec has null.
         compute.run("ALTER ROLE r0 PASSWORD 'mine'; ALTER ROLE r15 PASSWORD NULL").await;
         compute.apply(&bed).await;
         assert_eq!(password(&compute, "r0").await, "NULL");

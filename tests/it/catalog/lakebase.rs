@@ -1,4 +1,5 @@
-//! What an apply does in Lakebase mode besides (05 §22), at a start and again on the running compute.
+//! The additional steps of an apply in Lakebase mode (05 §22), at a start and on the running
+//! compute.
 
 use compute_ctl::dev::servers::Server;
 use nix::sys::signal::Signal;
@@ -79,7 +80,7 @@ async fn roles_grants_and_extension() {
         assert_eq!(compute.rows(made).await, ["0|cloud_admin"]);
         let log = "statement_timeout of role databricks_reader_12 is 7s from now on";
         compute.wait_for_log(log).await;
-        // Nothing but the extension, which is made anew.
+        // Only the extension, which is created again.
         let line = "roles and databases are as the spec says, 3 statements";
         let before = compute.count_in_log(line);
         compute.apply(&bed).await;
@@ -90,7 +91,7 @@ async fn roles_grants_and_extension() {
     .await;
 }
 
-/// The operator's own limit instead of the two minutes, for the sake of the test.
+/// The operator's own limit instead of two minutes, to keep the test short.
 #[tokio::test]
 async fn statements_that_meet_the_limit_are_counted() {
     on_one_server(|server| async {

@@ -176,7 +176,7 @@ async fn an_impossible_number_is_reported_and_left() {
     .await;
 }
 
-/// Whatever an older release, or any user, has made of the place where the number is kept.
+/// An older release, or any user, may have changed the place where the number is kept in any way.
 #[tokio::test]
 async fn the_bookkeeping_is_repaired() {
     on_one_server(|server| async {
@@ -279,7 +279,8 @@ async fn without_catalog_updates_nothing_but_the_extension_is_touched() {
     .await;
 }
 
-/// The test-suite's way (05 §13.2): fail each number, then go on without.
+/// As the original's test suite does (05 §13.2): fail each migration, then continue without the
+/// fault.
 #[cfg(feature = "testing")]
 mod failpoint {
     use super::*;

@@ -1,5 +1,5 @@
-//! Names that break what is not quoted (05 §21 no. 11): made as roles and as databases, found again
-//! by a second apply, renamed, deleted.
+//! Names that break SQL without quotes (05 §21 no. 11): created as roles and as databases, found
+//! again by a second apply, renamed, deleted.
 
 use serde_json::json;
 
@@ -62,7 +62,7 @@ async fn made_renamed_and_deleted(mut bed: Bed, drop_subscriptions: bool) {
     assert_eq!(seen, expected);
     compute.apply_changes_nothing(&bed).await;
 
-    // Each role holds what DROP ROLE would stumble over.
+    // Each role owns or holds something that makes a plain DROP ROLE fail.
     for name in &names {
         let quoted = format!("\"{}\"", name.replace('"', "\"\""));
         let sql = format!(

@@ -14,7 +14,7 @@ async fn sql_as(compute: &Compute, user: &str, sql: &str) {
     client.batch_execute(sql).await.unwrap();
 }
 
-/// Data whose only superuser has this name.
+/// Data with a single superuser, of this name.
 async fn bed_of(server: compute_ctl::dev::servers::Server, superuser: &str) -> Bed {
     let mut bed = Bed::new(server).await;
     let mut compute = bed.start();

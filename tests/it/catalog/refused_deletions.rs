@@ -30,7 +30,7 @@ async fn databases() {
         for name in ["closed", "held", "publisher"] {
             compute.run(&format!("CREATE DATABASE {name}")).await;
         }
-        // No session can go in to drop the subscription.
+        // No session can connect to drop the subscription.
         let subscription = "CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1 port=1 dbname=x' \
             PUBLICATION p WITH (connect = false, slot_name = NONE)";
         compute.run_in("closed", subscription).await;
@@ -90,7 +90,7 @@ async fn a_role_that_is_to_own_a_database() {
     .await;
 }
 
-/// Where it was made by an older superuser, dropping what it owns would be possible.
+/// If an older superuser created it, dropping what the role owns would be possible.
 #[tokio::test]
 async fn the_role_of_our_own_sessions() {
     on_one_server(|server| async {

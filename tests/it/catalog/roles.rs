@@ -39,7 +39,7 @@ async fn passwords_and_attributes() {
         assert_eq!(compute.rows(admin).await, [format!("md5{MD5}")]);
         compute.apply_changes_nothing(&bed).await;
 
-        // Attributes are compared never, and set with the password.
+        // Attributes are never compared; they are set together with the password.
         compute.run("ALTER ROLE scram NOLOGIN").await;
         compute.apply_changes_nothing(&bed).await;
         let login = "SELECT rolcanlogin FROM pg_roles WHERE rolname = 'scram'";
@@ -79,7 +79,7 @@ async fn options_of_new_roles() {
     .await;
 }
 
-/// Nothing after a phase that failed, and nothing of the phase itself.
+/// After a failed phase no later phase runs, and the failed phase leaves nothing.
 #[tokio::test]
 async fn a_role_that_postgres_refuses() {
     on_one_server(|server| async {
@@ -95,7 +95,7 @@ async fn a_role_that_postgres_refuses() {
         assert!(compute.rows(made).await.is_empty());
         compute.end().await;
 
-        // At the start it is the same, and the end of it.
+        // A start fails the same way, and ends there.
         let mut compute = bed.start();
         let error = compute.wait_for_failure().await;
         assert!(error.contains("role name \"pg_bad\" is reserved"), "{error}");
@@ -151,7 +151,8 @@ async fn logs_in(compute: &Compute, role: &str, password: &str) -> bool {
     }
 }
 
-/// An empty text would have become the password `md5`. Texts that Postgres hashes are recognised.
+/// The original turns an empty text into the password `md5`. Texts that Postgres would hash are
+/// recognised.
 #[tokio::test]
 async fn texts_that_are_not_verifiers() {
     on_one_server(|server| async {
@@ -165,7 +166,7 @@ async fn texts_that_are_not_verifiers() {
             WHERE rolname IN ('ann', 'had', 'bob') ORDER BY 1";
         assert_eq!(compute.rows(stored).await, ["ann|t", "bob|f", "had|t"]);
         compute.apply_changes_nothing(&bed).await;
-        // At each apply, because the spec stays as it is.
+        // At each apply, because the spec is unchanged.
         for role in ["ann", "had"] {
             let line = format!("encrypted_password of role \"{role}\" is empty");
             compute.wait_for_log_times(&line, 2).await;

@@ -1,4 +1,4 @@
-//! Calls that are given up have failed, and have ended, whatever the server makes of it.
+//! A call that is given up has failed and has ended, whatever the server does with its statement.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use crate::support::assertions::{PATIENCE, until};
 use crate::support::server::{Vanilla, on_one_server, pg_version};
 
-/// Returns as if it was done when it is told to stop, and takes longer for that than other
-/// statements may.
+/// When it is cancelled, it returns as if it had succeeded, after more time than other statements
+/// may take.
 const STUBBORN: &str = "
     CREATE TABLE public.calls (state bytea);
     CREATE FUNCTION public.stubborn(state bytea) RETURNS void LANGUAGE plpgsql AS $$
@@ -58,7 +58,8 @@ async fn what_is_given_up_has_failed_and_ended() {
         assert_eq!(ended.unwrap_err(), CallError::Cancelled);
         assert_eq!(count(AT_WORK).await, 0);
 
-        // Nothing is begun for a caller that has left already, and the session can still be used.
+        // No statement is begun for a caller that has left already, and the session can still be
+        // used.
         let insert = "INSERT INTO public.calls VALUES ('x') RETURNING state";
         let ended = session.call(insert, &[], patient, &cancel).await;
         assert_eq!(ended.unwrap_err(), CallError::Cancelled);

@@ -1,4 +1,4 @@
-//! Sessions of ours on a server whose users are not friendly (05 §3, §18, weaknesses 5 and 6).
+//! Sessions of the compute on a server with hostile users (05 §3, §18, weaknesses 5 and 6).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ async fn shown(session: &Session, setting: &str) -> String {
     rows[0].try_get(0).unwrap().unwrap().to_owned()
 }
 
-/// What holds a lock, and what waits for it.
+/// The statement that holds a lock, and the statement that waits for it.
 const LOCKS: [(&str, &str); 6] = [
     ("ALTER ROLE ann CONNECTION LIMIT 5", "ALTER ROLE ann NOLOGIN"),
     ("LOCK TABLE pg_authid IN EXCLUSIVE MODE", "CREATE ROLE bob"),
@@ -71,7 +71,7 @@ async fn who_has_the_lock_is_named() {
             }
             assert!(!text.contains(lock), "{text}");
             vanilla.client.batch_execute("ROLLBACK").await.unwrap();
-            // Nothing of it was done or is still waiting, and the session is whole.
+            // The statement had no effect and does not wait any more, and the session can be used.
             assert_eq!(shown(session, "search_path").await, "");
         }
         let made = "SELECT count(*) FROM pg_roles WHERE rolname = 'bob'";
@@ -82,7 +82,7 @@ async fn who_has_the_lock_is_named() {
     .await;
 }
 
-/// However many sessions of one apply wait: one session finds out for all of them.
+/// However many sessions of one apply wait, a single session looks for the blockers of all.
 #[tokio::test]
 async fn one_session_asks_for_all() {
     on_one_server(|server| async move {
@@ -124,7 +124,7 @@ async fn one_session_asks_for_all() {
     .await;
 }
 
-/// No session can look any more; the statement still ends, and says so.
+/// No session can look for blockers any more; the statement still ends, and its error says so.
 #[tokio::test]
 async fn a_full_server_does_not_tell_who_has_the_lock() {
     on_one_server(|server| async move {
@@ -169,7 +169,7 @@ async fn a_prepared_transaction_is_named_too() {
     .await;
 }
 
-/// What is slow for other reasons goes on, and so does what waits for a lock that becomes free.
+/// A statement that is slow for other reasons continues, and so does one whose lock becomes free.
 #[tokio::test]
 async fn patience_pays() {
     on_one_server(|server| async move {
@@ -195,7 +195,7 @@ async fn patience_pays() {
     .await;
 }
 
-/// A session that is dropped while its statement waits changes nothing later on.
+/// A session that is dropped while its statement waits changes nothing later.
 #[tokio::test]
 async fn nothing_is_done_for_a_dropped_session() {
     on_one_server(|server| async move {
@@ -214,7 +214,7 @@ async fn nothing_is_done_for_a_dropped_session() {
             () = until("it waits", || async { locks().await != "0" }) => {}
         }
         drop(dropped);
-        until("nobody waits", || async { locks().await == "0" }).await;
+        until("no session waits", || async { locks().await == "0" }).await;
         vanilla.client.batch_execute("COMMIT").await.unwrap();
         let row =
             vanilla.client.query_one("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'ann'", &[]);
@@ -224,7 +224,7 @@ async fn nothing_is_done_for_a_dropped_session() {
     .await;
 }
 
-/// The login may be a member of `cloud_admin` that is no superuser itself (05 §18).
+/// The login may be a member of `cloud_admin` that is not a superuser itself (05 §18).
 #[tokio::test]
 async fn only_a_member_will_do() {
     on_one_server(|server| async move {
@@ -255,7 +255,8 @@ async fn only_a_member_will_do() {
     .await;
 }
 
-/// Options in the URL win, except over what keeps DDL from being forwarded (05 §3.1, §19.2).
+/// Options in the URL win, except over the ones that keep DDL from being forwarded (05 §3.1,
+/// §19.2).
 #[tokio::test]
 async fn the_urls_options_win_except_over_forwarding() {
     on_one_server(|server| async move {

@@ -1,5 +1,5 @@
-//! The settings in force in our sessions, as seen from within: the scripts of the `neon` extension
-//! write down what they run with (05 §3).
+//! The settings of the compute's sessions as seen from within: the scripts of the `neon` extension
+//! record the settings they run with (05 §3).
 
 use crate::support::assertions::assert_nothing_left;
 use crate::support::bed::Bed;
@@ -57,7 +57,7 @@ async fn from_a_creation_in_an_apply_and_from_an_update_after_it() {
         }
         for (name, at_creation, at_update) in [
             ("application_name", "compute_ctl:apply_config", "compute_ctl:post_apply_config"),
-            // Only what the control plane ordered is not reported back to it.
+            // Only changes that the control plane ordered are not reported back to it.
             ("neon.forward_ddl", "false", "on"),
             ("log_statement", "none", "all"),
         ] {

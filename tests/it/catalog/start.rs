@@ -29,7 +29,7 @@ async fn an_empty_spec_makes_what_every_compute_has() {
         assert_eq!(compute.count_in_log("has no `neon` extension"), 0);
         compute.apply_changes_nothing(&bed).await;
 
-        // What an old installation looked like.
+        // The state that an old installation left.
         compute
             .run(
                 "DROP EXTENSION neon; CREATE EXTENSION neon WITH SCHEMA public VERSION '1.5'; \

@@ -43,8 +43,8 @@ async fn a_deleted_database_takes_its_subscriptions_along() {
                 ),
             )
             .await;
-        // While a table is copied the publisher waits for every transaction that is older, and where
-        // it is the same server, for the one that drops the subscription, too.
+        // While a table is copied, the publisher waits for every older transaction. If both are one
+        // server, it also waits for the transaction that drops the subscription.
         until("the table is in sync", || async {
             let ready = "SELECT 1 FROM pg_subscription_rel WHERE srsubstate = 'r'";
             !compute.rows_in("subscriber", ready).await.is_empty()
@@ -88,7 +88,7 @@ async fn inherited_subscriptions_are_dropped_once() {
         let line = "neon.disable_logical_replication_subscribers=false";
         assert_eq!(bed.pgdata_text("postgresql.conf").lines().last(), Some(line));
 
-        // What users make is theirs.
+        // A subscription that a user creates stays.
         subscribe(&compute, "d1", "mine").await;
         compute.apply_changes_nothing(&bed).await;
         assert_eq!(compute.rows(SUBSCRIPTIONS).await, ["d1|mine"]);
@@ -104,7 +104,7 @@ async fn inherited_subscriptions_are_dropped_once() {
     .await;
 }
 
-/// The run ends between dropping and marking, and users go on.
+/// The run ends between dropping and marking; users continue to work.
 #[tokio::test]
 async fn an_interrupted_run_is_finished_and_drops_nothing_new() {
     on_one_server(|server| async {
@@ -114,7 +114,7 @@ async fn an_interrupted_run_is_finished_and_drops_nothing_new() {
         bed.spec.role("ann", None).database("d", "ann");
         compute.apply(&bed).await;
         subscribe(&compute, "d", "inherited").await;
-        // The role cannot be dropped, which comes after the subscriptions and before the mark.
+        // Dropping the role fails; this step comes after the subscriptions and before the mark.
         compute.run("CREATE ROLE stuck").await;
         compute.run("CREATE DATABASE elsewhere").await;
         compute.run_in("elsewhere", "CREATE TABLE t (); ALTER TABLE t OWNER TO stuck").await;

@@ -49,8 +49,8 @@ async fn branch(server: Server, database: &str, lock: &str) -> Bed {
     bed
 }
 
-/// Kills it. The statement that waited for the lock must end with it, or it would do its work when
-/// the lock is free.
+/// Kills the compute. The statement that waits for the lock must end with it, or it would take
+/// effect when the lock is free.
 async fn kill(compute: &mut Compute) {
     compute.signal(Signal::SIGKILL);
     assert_eq!(compute.wait_exit().await.code(), None);
@@ -59,7 +59,8 @@ async fn kill(compute: &mut Compute) {
         .await;
 }
 
-/// All is dropped, the mark waits for a lock, and there it ends. Then a user makes a subscription.
+/// All subscriptions are dropped and the mark waits for a lock: the compute is killed there. Then a
+/// user creates a subscription.
 async fn killed_before_the_mark(server: Server) -> Bed {
     let lock = "LOCK TABLE neon.drop_subscriptions_done IN EXCLUSIVE MODE";
     let bed = branch(server, "postgres", lock).await;
@@ -104,7 +105,7 @@ async fn between_dropping_and_marking() {
     .await;
 }
 
-/// What the user made on the interrupted timeline is inherited by a branch of it.
+/// A branch inherits what the user created on the interrupted timeline.
 #[tokio::test]
 async fn a_branch_of_an_interrupted_timeline_drops_them_all() {
     on_one_server(|server| async {
@@ -118,7 +119,7 @@ async fn a_branch_of_an_interrupted_timeline_drops_them_all() {
 #[tokio::test]
 async fn between_two_databases() {
     on_one_server(|server| async {
-        // In the way of the default privileges, which come first in a database.
+        // Blocks the default privileges, which come first in a database.
         let lock = "LOCK TABLE pg_catalog.pg_default_acl IN SHARE MODE";
         let bed = branch(server, "d1", lock).await;
         let mut compute = bed.start();

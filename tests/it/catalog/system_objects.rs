@@ -46,7 +46,7 @@ async fn each_is_made_where_it_belongs_and_left_alone_after_that() {
             UNION ALL SELECT 2 FROM pg_namespace WHERE nspname LIKE 'neon%'";
         assert!(compute.rows_in("store", ours).await.is_empty());
 
-        // Each apply looks, none writes.
+        // Each apply reads, none writes.
         compute.run("UPDATE public.health_check SET updated_at = '2001-02-03'").await;
         bed.spec.set("shared_preload_libraries", "pg_stat_statements");
         bed.spec.member("audit_log_level", json!("Base"));
@@ -61,7 +61,7 @@ async fn each_is_made_where_it_belongs_and_left_alone_after_that() {
         assert_eq!(compute.rows(AUDIT).await, ["postgres|{pgaudit.log=none}"]);
         compute.apply_changes_nothing(&bed).await;
 
-        // What is not wanted any more stays.
+        // Objects that are not wanted any more stay.
         bed.spec.settings.shift_remove("shared_preload_libraries");
         bed.spec.member("audit_log_level", json!("Disabled"));
         compute.apply_changes_nothing(&bed).await;
@@ -73,7 +73,7 @@ async fn each_is_made_where_it_belongs_and_left_alone_after_that() {
     .await;
 }
 
-/// An extension that the server does not have ends the apply, and what comes after it is not done.
+/// An extension that the server does not have ends the apply; later steps are not executed.
 #[tokio::test]
 async fn without_the_extension_there_is_no_audit() {
     on_one_server(|server| async {

@@ -1,5 +1,5 @@
-//! An apply opens a session in those databases only that it cannot tell about from without (05
-//! §7.9b). Whatever customers do inside of one, the next apply does what it takes.
+//! An apply opens a session only in databases that the outline cannot judge from outside (05
+//! §7.9b). Whatever customers change inside one, the next apply repairs it.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,10 @@ use crate::support::bed::Bed;
 use crate::support::process::{Compute, check, delta, rename, running_for_catalog};
 use crate::support::server::on_every_server;
 
-/// What an apply did.
+/// The sessions and operations of one apply.
 #[derive(Debug, PartialEq, Eq)]
 struct Applied {
-    /// Databases that it had sessions in, the main one left out.
+    /// Databases in which it had sessions, without the main one.
     opened: BTreeSet<String>,
     /// Database of the session, action, object; sorted.
     operations: Vec<String>,
@@ -23,7 +23,7 @@ fn names(list: &[&str]) -> BTreeSet<String> {
     list.iter().map(|&name| name.to_owned()).collect()
 }
 
-/// Applies the spec as it is now; the server's log tells who connected.
+/// Applies the spec of the bed; the server's log tells which databases it connected to.
 async fn apply(compute: &Compute, bed: &Bed) -> Applied {
     let before = compute.log().len();
     compute.apply(bed).await;
@@ -43,7 +43,7 @@ async fn apply(compute: &Compute, bed: &Bed) -> Applied {
         })
         .collect();
     operations.sort();
-    // What the server has written before this is in the log when this is.
+    // Lines that the server wrote before this one are in the log once this one is.
     let mark = format!("mark {before}");
     let mut config: tokio_postgres::Config = compute.connstr.parse().unwrap();
     drop(config.application_name(&mark).connect(tokio_postgres::NoTls).await.unwrap());
@@ -86,16 +86,16 @@ async fn nothing_opened(compute: &Compute, bed: &Bed) {
     assert_eq!(apply(compute, bed).await, nothing);
 }
 
-/// What a user does inside a database.
+/// A change that a user makes inside a database.
 struct Deviation {
     database: &'static str,
     by_customer: bool,
     sql: &'static str,
-    /// Actions of the next apply in there.
+    /// Actions of the next apply in that database.
     repaired_by: &'static [&'static str],
-    /// Whether an apply has to look into it.
+    /// Whether the next apply must open the database.
     opened: bool,
-    /// The same, after that.
+    /// Whether the apply after that must open it.
     opened_again: bool,
 }
 
@@ -175,7 +175,7 @@ const DEVIATIONS: [Deviation; 12] = [
         opened: false,
         opened_again: false,
     },
-    // Hers do not count as ours.
+    // Her grants do not count as the compute's.
     Deviation {
         database: "defaults_in_place",
         by_customer: true,
@@ -186,7 +186,7 @@ const DEVIATIONS: [Deviation; 12] = [
         opened: true,
         opened_again: false,
     },
-    // It cannot be told whose these are.
+    // The grantors of these are not known.
     Deviation {
         database: "defaults_of_pg",
         by_customer: true,
@@ -220,7 +220,8 @@ async fn what_is_done_inside_is_noticed() {
                 compute.run_in(it.database, it.sql).await;
             }
         }
-        // From 15 on nothing outside tells the superuser from `pg_database_owner`.
+        // From 15 on nothing outside the database distinguishes the superuser from
+        // `pg_database_owner`.
         let back = major == 14;
         if back {
             compute.run_in("admins", "ALTER SCHEMA public OWNER TO cloud_admin").await;
@@ -249,13 +250,13 @@ async fn what_is_done_inside_is_noticed() {
     .await;
 }
 
-/// Other names, other owners, copies, and roles that go.
+/// Other names, other owners, copies, and deleted roles.
 #[tokio::test]
 async fn databases_change_and_are_not_opened_without_need() {
     on_every_server(|server| async {
         let mut bed = Bed::new(server).await;
         let mut compute = with_databases(&mut bed, &["one", "two", "three"]).await;
-        // By a customer, who has told the control plane.
+        // Done by a customer and reported to the control plane.
         as_ann(&compute, "postgres", "ALTER DATABASE one RENAME TO uno").await;
         as_ann(&compute, "postgres", "CREATE DATABASE copy TEMPLATE two").await;
         bed.spec.databases.clear();

@@ -1,4 +1,4 @@
-//! `compute_ctl check` offline: what can be used, what cannot, and which members are unknown.
+//! `compute_ctl check` offline: which documents are usable, and which members are unknown.
 
 use serde_json::{Value, json};
 
@@ -46,7 +46,7 @@ async fn a_good_document() {
     let path = folder.write(&json!({"compute_ctl_config": {"jwks": {"keys": []}}}).to_string());
     let checked = check(&["-c", &path]).await;
     assert!(checked.good().contains("there is no spec"), "{checked:?}");
-    // It touches nothing.
+    // It changes no file.
     assert_eq!(std::fs::read_dir(folder.0.path()).unwrap().count(), 1);
 }
 

@@ -1,4 +1,4 @@
-//! `compute_ctl check --plan`: what an apply would do, found out without doing it.
+//! `compute_ctl check --plan`: shows what an apply would do without doing it.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! What `compute_ctl check --plan` prints is what an apply then does, operation by operation, and
-//! printing it writes nothing.
+//! The output of `compute_ctl check --plan` is what an apply then does, operation by operation, and
+//! planning writes nothing.
 
 use compute_ctl::catalog::operation::Action;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::support::bed::Bed;
 use crate::support::process::{Compute, SCRAM, check, delta, rename, running_for_catalog};
 use crate::support::server::{Vanilla, on_every_server, on_one_server};
 
-/// As it stands in a report, and as people read it.
+/// Every action. A report has its JSON form, a plan its text.
 const ACTIONS: [Action; 18] = [
     Action::Create,
     Action::Alter,
@@ -33,7 +33,7 @@ const ACTIONS: [Action; 18] = [
 
 const HOSTILE: &str = "--plan 'd\"q\\ $x$;\n\t(%s) é";
 
-/// No transaction has written anything as long as this stays.
+/// As long as this value stays, no transaction has written anything.
 const NEXT_TRANSACTION: &str = "SELECT pg_snapshot_xmax(pg_current_snapshot())";
 
 /// A line of the plan, and the number of its stage.
@@ -56,7 +56,7 @@ async fn plan(bed: &Bed, compute: &Compute) -> (String, Vec<Planned>) {
     (text, planned)
 }
 
-/// How the plan shows an operation of a report: before and after its reason.
+/// How the plan shows an operation of a report: the text before and after its reason.
 fn shown(operation: &Value) -> (String, String) {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let (phase, object) = (text(&operation["phase"]), &operation["object"]);
@@ -67,7 +67,7 @@ fn shown(operation: &Value) -> (String, String) {
     (begin, format!("), in database {:?} as cloud_admin", text(&operation["database"])))
 }
 
-/// Plans, applies, compares. Returns what was printed.
+/// Plans, applies and compares. Returns the printed plan.
 async fn applied_as_planned(bed: &Bed, compute: &Compute) -> String {
     let (text, mut planned) = plan(bed, compute).await;
     let count = format!(" {} operations, ", planned.len());
@@ -99,7 +99,7 @@ async fn an_apply_does_what_the_plan_says() {
         let first = applied_as_planned(&bed, &compute).await;
         assert!(first.contains("create database \"store\""), "{first}");
 
-        // One that cannot be connected to, the rests of a DROP DATABASE, a hostile name.
+        // A database that refuses connections, the remains of a DROP DATABASE, a hostile name.
         compute.run("CREATE DATABASE closed ALLOW_CONNECTIONS false").await;
         compute.run("CREATE DATABASE half").await;
         compute.run("CREATE DATABASE listed").await;
@@ -112,8 +112,8 @@ async fn an_apply_does_what_the_plan_says() {
         assert!(text.lines().any(|line| line == remark), "{text}");
         assert_eq!(text.matches("a DROP DATABASE was interrupted").count(), 2, "{text}");
 
-        // Renamed, with something to do inside; deleted and listed at once; a role that owns and
-        // holds things; subscriptions.
+        // A renamed database with changes inside; one that is deleted and listed at once; a role
+        // that owns objects and holds privileges; subscriptions.
         compute.run_in("store", "DROP OWNED BY neon_superuser").await;
         compute.run("CREATE ROLE g").await;
         let owned = "CREATE TABLE public.mine (); ALTER TABLE public.mine OWNER TO g";
@@ -142,7 +142,7 @@ async fn an_apply_does_what_the_plan_says() {
             \"shop\"";
         assert!(text.contains(inside), "{text}");
 
-        // The same again, but for what is deleted each time.
+        // The same spec again plans only the deletions, which are repeated each time.
         let operations = json!([rename("rename_db", "store", "shop"), delta("delete_role", "g")]);
         bed.spec.member("delta_operations", operations);
         let text = applied_as_planned(&bed, &compute).await;
@@ -172,7 +172,7 @@ fn write_document(folder: &tempfile::TempDir) -> String {
     path.display().to_string()
 }
 
-/// A table that is read turns out to write.
+/// Reading a table of a tenant has the side effect of a write.
 #[tokio::test]
 async fn its_sessions_cannot_write() {
     on_one_server(|server| async move {
@@ -191,7 +191,7 @@ async fn its_sessions_cannot_write() {
             format!("{}?options=-c%20default_transaction_read_only%3Doff", vanilla.url()),
         ] {
             let checked = check(&["-c", &path, "--plan", "--connstr", &url]).await;
-            // It is not even read.
+            // The plan does not even read it.
             let refused = "table neon.drop_subscriptions_done is not used: it is not an ordinary table";
             assert!(checked.bad().contains(refused), "{checked:?}");
         }
@@ -212,7 +212,7 @@ async fn its_sessions_cannot_write() {
     .await;
 }
 
-/// Settings of users that would end or mislead the sessions, those of newer servers among them.
+/// Settings of users that would end or mislead the sessions, including settings of newer servers.
 #[tokio::test]
 async fn its_sessions_are_hardened_for_the_server() {
     on_every_server(|server| async move {

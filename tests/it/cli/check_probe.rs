@@ -1,4 +1,4 @@
-//! `compute_ctl check --probe`: the ways to storage, tried as a start would.
+//! `compute_ctl check --probe`: connects to storage as a start would.
 
 use compute_ctl::dev::safekeeper::SafekeeperBehaviour;
 use compute_ctl::dev::safekeeper::StandInSafekeeper;
@@ -8,7 +8,7 @@ use crate::support::bed::Bed;
 use crate::support::process::check;
 use crate::support::server::on_one_server;
 
-/// No program listens there.
+/// A port without a listener.
 const DEAD: [&str; 2] = ["127.0.0.1:1", "127.0.0.1:2"];
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn storage_that_would_make_the_start_fail() {
         assert!(checked.bad().contains("1 of 3 safekeepers answered, 2 are needed"), "{checked:?}");
         assert!(checked.stdout.contains("pageserver 127.0.0.1:"), "{checked:?}");
 
-        // One of three is gone: good enough. Out of sync: a start would sync.
+        // One of three is down, which is enough. They are out of sync: a start would sync.
         let behind = StandInSafekeeper::start(0, SafekeeperBehaviour::at(1)).await.unwrap();
         bed.spec.safekeeper_connstrings = vec![alive, behind.address(), DEAD[0].to_owned()];
         let path = bed.write("config.json", &bed.spec.config()).display().to_string();

@@ -19,7 +19,7 @@ const TIMEOUT: i32 = 4;
 const REFUSED: i32 = 5;
 const WRONG_STATUS: i32 = 6;
 
-/// A compute that asks for tokens, and the files of a good and a bad one.
+/// A compute that requires tokens, and the files of a good and a bad token.
 struct Guarded {
     bed: Bed,
     good: String,
@@ -51,7 +51,7 @@ async fn expect(args: &[&str], code: i32) -> (String, String) {
         assert_eq!(ran.stderr, "", "{args:?}");
     } else {
         assert!(ran.stderr.starts_with("Error: ") || code == USAGE, "{}", ran.stderr);
-        // One line, no matter what.
+        // The output is one line in every case.
         assert!(code == USAGE || ran.stderr.ends_with('\n'), "{}", ran.stderr);
     }
     (ran.stdout, ran.stderr)
@@ -72,12 +72,12 @@ async fn a_life_through_the_client() {
             expect(&args.iter().map(String::as_str).collect::<Vec<_>>(), code).await
         };
 
-        // No server is there yet.
+        // The server does not listen yet.
         assert!(run(&["status"], NOT_REACHED).await.1.contains("could not reach the compute"));
         run(&["wait", "--timeout", "100ms"], NOT_REACHED).await;
         run(&["terminate"], NOT_REACHED).await;
 
-        // It is waited for from before it is there.
+        // The client begins to wait before the compute is started.
         let waiting = run(&["wait", "--for", "running", "--timeout", "30s", "--json"], OK);
         let (mut compute, (document, _)) = tokio::join!(async { bed.start() }, waiting);
         let document: Value = serde_json::from_str(&document).unwrap();
@@ -92,7 +92,7 @@ async fn a_life_through_the_client() {
         let (_, error) = run(&["wait", "--for", "empty", "--timeout", "300ms"], TIMEOUT).await;
         assert!(error.contains("its status is running"), "{error}");
 
-        // Who may not.
+        // A client without permission.
         let (_, error) = expect(&["status", "--url", &url], REFUSED).await;
         assert!(error.contains("invalid authorization token"), "{error}");
         let bad = ["--url", &url, "--token-file", &guarded.bad];
@@ -109,7 +109,7 @@ async fn a_life_through_the_client() {
             expect(&["status", "--url", &url, "--token-file", "/nonexistent"], FAILED).await;
         assert!(error.contains("could not read the token file /nonexistent"), "{error}");
 
-        // The end, from two sides.
+        // The end, seen by `wait` and by `terminate`.
         let ended = run(&["wait", "--for", "terminated", "--timeout", "30s"], OK);
         let terminated = run(&["terminate", "--mode", "fast"], OK);
         let (_, (text, _)) = tokio::join!(ended, terminated);
@@ -141,7 +141,7 @@ async fn a_failed_compute_and_one_that_is_not_so_far() {
         assert!(expect(&args, OK).await.0.starts_with("terminated"));
         assert_eq!(compute.wait_exit().await.code(), Some(1));
 
-        // While it starts it cannot be terminated by request.
+        // A compute that is starting cannot be terminated by request.
         guarded.bed.spec.settings.shift_remove("no_such_setting_anywhere");
         let fault = compute_ctl::dev::pageserver::Fault::StallAfter(100_000);
         guarded.bed.pageserver.set_fault(fault, None);
@@ -157,7 +157,7 @@ async fn a_failed_compute_and_one_that_is_not_so_far() {
     .await;
 }
 
-/// Whatever is there in the place of a compute, the client ends in time.
+/// Whatever program answers in place of a compute, the client ends in time.
 #[tokio::test]
 async fn strangers() {
     let silent = SilentPort::open();
@@ -172,7 +172,7 @@ async fn strangers() {
     expect(&["status", "--url", &url], FAILED).await;
     thread.join().unwrap();
 
-    // Another program, and one that says more than any compute.
+    // A program that is not a compute, and one that sends more than any compute would.
     let app = axum::Router::new()
         .route("/status", axum::routing::get(async || "hello"))
         .route("/large/status", axum::routing::get(async || " ".repeat(65 << 20)));

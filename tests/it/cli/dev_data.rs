@@ -1,4 +1,4 @@
-//! `compute_ctl dev --data`: what is kept between runs, and what a bad end cannot harm.
+//! `compute_ctl dev --data`: what is kept between runs, and what a crash cannot damage.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -17,7 +17,7 @@ async fn tables_survive_a_restart_and_a_crash_keeps_the_last_good_base() {
         assert_eq!(first.stop(Signal::SIGINT).await, 0, "{}", first.output());
         bed.assert_nothing_left();
 
-        // The same port, so that the Postgres which the crash leaves there is in the way.
+        // The same port, so that the Postgres left by the crash occupies it.
         let port = connstr.rsplit_once(':').unwrap().1.split_once('/').unwrap().0.to_owned();
         let mut second = bed.start_kept(&["--port", &port]);
         assert_eq!(second.sql("SELECT number FROM kept").await, "4711");
@@ -44,7 +44,7 @@ async fn data_of_another_major_version_is_refused() {
         let base = bed.data().join("base.tar.gz");
         let before = std::fs::read(&base).unwrap();
 
-        // By its files a server of another version.
+        // Its files look like a server of another version.
         let other = if major == 14 { 15 } else { 14 };
         let bin = bed.dir().join("output.d");
         std::fs::create_dir(&bin).unwrap();

@@ -1,4 +1,4 @@
-//! `compute_ctl dev`: what a newcomer sees, and that nothing is left of it.
+//! `compute_ctl dev`: what a new user sees, and that it leaves nothing behind.
 
 use std::net::TcpListener;
 
@@ -62,7 +62,7 @@ async fn the_stand_in_pageserver_speaks_grpc_too() {
     .await;
 }
 
-/// Ctrl-C before there is anything to keep is no failure.
+/// Ctrl-C before anything is worth keeping is not a failure.
 #[tokio::test]
 async fn an_interrupted_start_ends_with_0() {
     on_one_server(|server| async {
@@ -79,7 +79,7 @@ async fn an_interrupted_start_ends_with_0() {
     .await;
 }
 
-/// Killed with SIGKILL, it can stop nothing any more; the kernel tells its Postgres.
+/// After SIGKILL it cannot stop anything; the kernel signals its Postgres.
 #[tokio::test]
 async fn postgres_does_not_outlive_it() {
     on_one_server(|server| async {
@@ -89,7 +89,7 @@ async fn postgres_does_not_outlive_it() {
         assert_eq!(dev.stop(Signal::SIGKILL).await, -1);
         eventually("Postgres has left its port", || TcpListener::bind(("127.0.0.1", port)).is_ok())
             .await;
-        // Its temporary folder stays, of course.
+        // Its temporary folder stays.
         assert_nothing_left_in(bed.dir());
     })
     .await;
@@ -115,7 +115,7 @@ async fn which_user_it_runs_as() {
     on_one_server(|server| async {
         let bed = DevBed::new(server);
         let root = nix::unistd::geteuid().is_root();
-        // The folder is root's own, as the one of a newcomer who is root.
+        // The folder belongs to root, as it does for a new user who is root.
         let mut dev = bed.start_kept(if root { &["--run-as", "nobody"] } else { &[] });
         dev.printed("psql ").await;
         let user = if root { "nobody".to_owned() } else { whoami() };

@@ -9,7 +9,7 @@ use crate::support::server::{Vanilla, on_every_server};
 
 const CASES: usize = 400;
 
-/// Lines in which every rule of the scanner has its turn.
+/// Lines that use every rule of the scanner.
 fn texts() -> impl Strategy<Value = String> {
     let name = prop_oneof![
         16 => Just("app.x"),
@@ -50,7 +50,7 @@ async fn a_base_text_means_the_same_to_both() {
             let line = texts().new_tree(&mut runner).unwrap().current();
             let text = format!("app.before = 1\n\n{line}\n# '\napp.after = 2");
             let ours = read_text(&text);
-            // An escape can make bytes that are no text; a session cannot get those.
+            // An escape can produce bytes that are not valid text; a session cannot receive those.
             if ours.as_ref().is_ok_and(|all| {
                 all.iter().any(|(_, value)| value.contains(['\0', char::REPLACEMENT_CHARACTER]))
             }) {

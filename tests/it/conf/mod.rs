@@ -1,5 +1,5 @@
-//! The configuration files of Postgres: what is written, what Postgres makes of it, and whether a
-//! reload took.
+//! The configuration files of Postgres: what is written, how Postgres reads it, and whether a
+//! reload took effect.
 
 mod as_postgres_reads_it;
 mod refused;

@@ -1,5 +1,5 @@
-//! Specs whose `postgresql.conf` could not be written, or not be read by Postgres: refused with
-//! the name of the setting, while nothing is touched yet.
+//! Specs with a `postgresql.conf` that cannot be written, or not be read by Postgres: refused with
+//! the name of the setting before anything is changed.
 
 use nix::sys::signal::Signal;
 use reqwest::StatusCode;
@@ -13,7 +13,7 @@ use crate::support::server::on_one_server;
 /// A change that makes a good spec bad.
 type Spoil = fn(&mut Value);
 
-/// What is wrong, and what must be in the message.
+/// The fault, and the text that the message must contain.
 fn bad_specs() -> [(Spoil, &'static str); 7] {
     fn setting(spec: &mut Value, name: &str, value: &str, vartype: &str) {
         let setting = json!({"name": name, "value": value, "vartype": vartype});

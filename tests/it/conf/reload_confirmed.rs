@@ -1,5 +1,5 @@
-//! A reconfiguration is over when Postgres has loaded the new file, and not before; if it does not,
-//! the old one stays in force, and there are ways out (01 §13.2, 04 W7).
+//! A reconfiguration is over when Postgres has loaded the new file, and not before. If Postgres
+//! does not load it, the old file stays in force, and the compute can recover (01 §13.2, 04 W7).
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -21,7 +21,7 @@ async fn error(compute: &Compute) -> String {
     status["error"].as_str().unwrap().to_owned()
 }
 
-/// What the original reports as success.
+/// A reload that does not happen; the original reports it as success.
 #[tokio::test]
 async fn a_postmaster_that_does_not_react_is_a_failure() {
     on_one_server(|server| async {
@@ -42,13 +42,13 @@ async fn a_postmaster_that_does_not_react_is_a_failure() {
         }
         assert_eq!(bed.pgdata_text("postgresql.conf"), conf);
 
-        // It goes on, and finds the old file.
+        // Postgres continues, and reads the old file.
         kill(postmaster, Signal::SIGCONT).unwrap();
         compute.wait_for_log("received SIGHUP").await;
         assert_eq!(compute.sql_text("SHOW work_mem").await, "5MB");
         let (code, body) = configure(&bed, &compute).await;
         assert_eq!((code, body), (412, json!({"error": "invalid compute status: failed"})));
-        // Another spec leads out.
+        // Another spec leads back to `running`.
         bed.write("config.json", &bed.spec.config());
         compute.refresh().await;
         compute.wait_for("running").await;
@@ -59,7 +59,7 @@ async fn a_postmaster_that_does_not_react_is_a_failure() {
     .await;
 }
 
-/// Postgres would keep all old values, or some, and say so in its log only.
+/// Postgres would keep all old values, or some, and report that in its log only.
 #[tokio::test]
 async fn a_file_that_postgres_refuses_never_takes_the_place_of_the_old_one() {
     on_every_server(|server| async {
@@ -81,21 +81,21 @@ async fn a_file_that_postgres_refuses_never_takes_the_place_of_the_old_one() {
                 "{text}"
             );
             assert_eq!(bed.pgdata_text("postgresql.conf"), conf);
-            // The document of the start is the way out. It is applied again.
+            // The document of the start leads back to `running`. It is applied again.
             compute.refresh().await;
             compute.wait_for("running").await;
         }
         let left = names(&bed.pgdata());
         assert!(!left.iter().any(|name| name.contains(".tmp-")), "{left:?}");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
-        // One for each way out, none for what was refused.
+        // One reload for each recovery, none for a refused spec.
         compute.assert_logged("received SIGHUP", 3).await;
         assert_nothing_left(&bed);
     })
     .await;
 }
 
-/// Rules that are not in PGDATA: the reload is seen all the same.
+/// Rules outside PGDATA: the reload is detected nevertheless.
 #[tokio::test]
 async fn the_rules_may_be_elsewhere() {
     on_one_server(|server| async {
@@ -109,7 +109,7 @@ async fn the_rules_may_be_elsewhere() {
         let (code, body) = configure(&bed, &compute).await;
         assert_eq!(code, 200, "{body}\n{}", compute.log());
         assert_eq!(compute.sql_text("SHOW work_mem").await, "7MB");
-        // A reload does not change where they are, whatever the spec says of it.
+        // A reload does not change the file's place, whatever the spec says of it.
         for value in ["8MB", "9MB"] {
             let mut body = bed.configure_body();
             let settings = body["spec"]["cluster"]["settings"].as_array_mut().unwrap();
@@ -125,7 +125,7 @@ async fn the_rules_may_be_elsewhere() {
     .await;
 }
 
-/// A signal ends a compute that waits for a postmaster which does not react.
+/// A signal ends a compute that waits for an unresponsive postmaster.
 #[tokio::test]
 async fn a_signal_cuts_the_wait_short() {
     on_one_server(|server| async {

@@ -1,4 +1,5 @@
-//! Postgres' log on our stderr (01 §20.2): joined, unharmed, and never in Postgres' way.
+//! Postgres' log on the program's stderr (01 §20.2): joined, unchanged, and it never blocks
+//! Postgres.
 
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -51,7 +52,7 @@ async fn a_byte_that_is_not_utf8_does_not_end_it() {
         bed.before_server("printf 'odd \\377 byte\\n' >&2");
         let mut compute = bed.start();
         compute.wait_for("running").await;
-        // By Postgres itself as well: an SQL_ASCII database takes any bytes.
+        // Postgres itself writes such bytes, too: an SQL_ASCII database takes any bytes.
         let session = compute.sql().await;
         let make = "CREATE DATABASE bytes ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' \
                     TEMPLATE template0";
@@ -73,7 +74,7 @@ async fn a_byte_that_is_not_utf8_does_not_end_it() {
     .await;
 }
 
-/// A tenant cannot clear the reader's terminal, or write over the beginning of a line.
+/// A tenant cannot clear the reader's terminal or overwrite the beginning of a line.
 #[tokio::test]
 async fn control_characters_are_escaped() {
     on_one_server(|server| async {
@@ -94,14 +95,14 @@ async fn control_characters_are_escaped() {
     .await;
 }
 
-/// A pipe that stands for a log reader; this end is open, so that writing to it is possible.
+/// A pipe in place of a log reader; the reading end is open, so that writes succeed.
 fn pipe(path: &Path) -> std::fs::File {
     nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let nonblocking = OFlag::O_NONBLOCK.bits();
     OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(path).unwrap()
 }
 
-/// Reads what is there until a text has come.
+/// Reads until a text has come.
 async fn read_until(pipe: &mut std::fs::File, text: &str) -> String {
     let deadline = Instant::now() + PATIENCE;
     let (mut all, mut chunk) = (Vec::new(), vec![0; 1 << 16]);
@@ -130,7 +131,7 @@ fn start_into(bed: &Bed, path: &Path) -> Compute {
     Compute::spawn_through(bed, shell, &args)
 }
 
-/// Far more than the pipe and the log's budget hold; `PATIENCE` says that it must not take for ever.
+/// Far more than the pipe and the log's budget hold; `PATIENCE` limits how long it may take.
 async fn flood(compute: &Compute) {
     let session = compute.sql().await;
     let lines = "DO $$ BEGIN FOR i IN 1..8000 LOOP \
@@ -151,14 +152,14 @@ async fn a_reader_that_stalls_costs_lines_and_nothing_else() {
         assert_eq!(compute.get("/status").await.1["status"], "running");
         let text = read_until(&mut pipe, "lines dropped").await;
         assert!(text.contains("log reader too slow"), "{}", text.lines().last().unwrap());
-        // Which ones are missing depends on who is faster; the last ones may have waited in a pipe.
+        // Which lines are missing depends on timing; the last ones may have waited in a pipe.
         let written = text.matches(" xxx").count();
         assert!(text.contains("line 1 xxx") && written < 8000, "{written} lines");
-        // The log is whole again after that.
+        // After that the log is complete again.
         compute.sql().await.batch_execute(&raise(&["here again"])).await.unwrap();
         read_until(&mut pipe, "here again").await;
 
-        // A reader that stalls again does not hold up the end either.
+        // A reader that stalls again does not delay the end either.
         flood(&compute).await;
         compute.signal(Signal::SIGTERM);
         assert_eq!(compute.wait_exit_within(Duration::from_secs(15)).await.code(), Some(1));

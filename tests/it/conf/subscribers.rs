@@ -24,7 +24,7 @@ async fn on_again_when_the_changes_are_done() {
         let mut bed = Bed::new(server).await;
         bed.spec.skip_pg_catalog_updates = false;
         bed.spec.member("drop_subscriptions_before_start", json!(true));
-        // An equal line further up is not the one that counts.
+        // An equal line further up has no effect.
         let line = format!("{SETTING}=false\n");
         let cluster = bed.spec.spec()["cluster"].clone();
         let mut with_base_text = cluster;
@@ -38,13 +38,13 @@ async fn on_again_when_the_changes_are_done() {
         let show = format!("SHOW {SETTING}");
         compute.wait_for_sql(&show, "false").await;
 
-        // With catalog changes: off for their time, then on.
+        // With catalog changes: off while they run, then on.
         let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code, StatusCode::OK, "{answer}");
         assert_eq!(values(&bed), ["false", "true", "false"]);
         compute.wait_for_sql(&show, "false").await;
 
-        // Without: nothing is dropped, so they are not stopped at all.
+        // Without catalog changes nothing is dropped, so subscribers are not stopped at all.
         bed.spec.skip_pg_catalog_updates = true;
         let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code, StatusCode::OK, "{answer}");

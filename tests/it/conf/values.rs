@@ -1,5 +1,5 @@
-//! Every value that a file can hold arrives at the server as it was given, and no other setting
-//! changes because of it: the rendered file, read by the real servers.
+//! Every value that a file can hold reaches the server unchanged, and affects no other setting:
+//! real servers read the rendered file.
 
 use compute_ctl::postgres::conf::{ConfFile, ConfInputs, Origin};
 use compute_ctl::spec::ComputeSpec;
@@ -81,7 +81,7 @@ fn strings(runner: &mut TestRunner) -> Vec<Value> {
     settings
 }
 
-/// Values of other vartypes, which go out as they are.
+/// Values of other vartypes, which are written unchanged.
 fn plain(runner: &mut TestRunner) -> Vec<Value> {
     let mut settings: Vec<Value> = [
         ("max_connections", "112", "integer"),
@@ -149,8 +149,8 @@ async fn every_value_arrives_and_its_neighbours_stay() {
     .await;
 }
 
-/// One value alone, so that the file around it is small: what the program takes, Postgres reads
-/// back; what it does not take, it names.
+/// A single value, so that the file around it is small: Postgres reads back the values that the
+/// program accepts, and the program names the values that it refuses.
 #[tokio::test]
 async fn each_value_alone() {
     on_every_server(|server| async move {
@@ -187,7 +187,7 @@ async fn each_value_alone() {
             let at = seen.iter().position(|pair| *pair == ("next.n".to_owned(), "'".to_owned()));
             let at = at.unwrap_or_else(|| panic!("{setting}: {seen:?}"));
             assert_eq!(seen[at - 1].0, name);
-            // What has its own quotes arrives without them; all else as it is.
+            // A value that is quoted already is unquoted; all others arrive unchanged.
             if vartype == "string" {
                 assert_eq!(seen[at - 1].1, value);
             } else if !value.contains('\'') {

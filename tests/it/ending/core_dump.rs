@@ -1,4 +1,4 @@
-//! What a crash leaves is looked at before the process ends (01 §18.6).
+//! Core dumps of a crash are inspected before the process ends (01 §18.6).
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::support::bed::{Bed, put, put_program};
 use crate::support::process::Compute;
 use crate::support::server::on_one_server;
 
-/// A folder with debuggers in it, first in a compute's PATH; the rest of it only if wanted.
+/// A folder with debuggers, first in a compute's PATH; the rest of PATH only if wanted.
 fn start(bed: &Bed, debuggers: &[(&str, &str)], path: &str) -> Compute {
     let bin = bed.dir().join("bin");
     fs::create_dir(&bin).unwrap();
@@ -68,7 +68,7 @@ async fn lldb_where_there_is_no_gdb_and_neither_is_no_harm() {
         for debugger in [Some("lldb"), None] {
             let bed = Bed::new(server.clone()).await;
             let fake = debugger.map(|name| (name, "echo \"called: $@\""));
-            // What the wrapped server needs, and no debugger of this machine.
+            // Only the programs that the wrapped server needs, and no debugger of this machine.
             let tools = bed.dir().join("tools");
             fs::create_dir(&tools).unwrap();
             for tool in ["cat", "ls", "sed", "grep", "sh"] {
@@ -133,7 +133,7 @@ async fn a_debugger_that_hangs_is_ended_in_time() {
     .await;
 }
 
-/// Whether a process that crashes in PGDATA leaves a core there is the machine's decision.
+/// The machine's settings decide whether a process that crashes in PGDATA leaves a core there.
 #[tokio::test]
 async fn a_real_crash_leaves_its_backtrace() {
     let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();

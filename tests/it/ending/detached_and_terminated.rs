@@ -1,5 +1,5 @@
-//! A `/terminate` that meets a refresh which finds the compute detached: whichever was first wins,
-//! and each is answered (01 §13.3, §18.1).
+//! A `/terminate` that meets a refresh which finds the compute detached: the first one decides the
+//! end, and each is answered (01 §13.3, §18.1).
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -22,7 +22,7 @@ fn start(bed: &Bed, control_plane: &HttpStub) -> Compute {
     Compute::spawn(bed, &bed.args_for(&control_plane.url()), &[])
 }
 
-/// The answer is not waited for.
+/// Sends the request without waiting for the answer.
 #[tokio::test]
 async fn while_the_control_plane_is_asked_the_end_wins() {
     on_one_server(|server| async {
@@ -44,8 +44,8 @@ async fn while_the_control_plane_is_asked_the_end_wins() {
     .await;
 }
 
-/// Both at once. Between what a refresh has found and what is done about it a request can still be
-/// accepted; it is answered, too, but without an LSN: nothing is synced.
+/// Both at once. Between the result of a refresh and its effect a request can still be accepted. It
+/// is answered, too, but without an LSN, because no sync runs.
 #[tokio::test]
 async fn at_the_same_moment_one_of_them_wins() {
     on_one_server(|server| async move {
@@ -66,7 +66,7 @@ async fn at_the_same_moment_one_of_them_wins() {
             let (answer, ()) = tokio::join!(terminate.send(), release);
             let (status, body) = match answer {
                 Ok(answer) => (answer.status().as_u16(), answer.json().await.unwrap()),
-                // It had ended.
+                // The compute had ended.
                 Err(_) => (0, Value::Null),
             };
             let code = compute.wait_exit().await.code().unwrap();

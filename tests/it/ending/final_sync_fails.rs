@@ -1,5 +1,5 @@
 //! The sync after Postgres' end fails or hangs (01 §18.4 step 3): the client gets an answer, and
-//! the process ends with a code that says it.
+//! the exit code of the process shows the failure.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::bed::Bed;
 use crate::support::process::Compute;
 use crate::support::server::on_one_server;
 
-/// A running compute whose next sync does this.
+/// A running compute whose next sync runs this script.
 async fn running(bed: &Bed, mode: SyncMode) -> Compute {
     let mut compute = bed.start();
     bed.wait_running(&mut compute).await;
@@ -32,7 +32,7 @@ async fn a_failed_sync_neither_hides_the_answer_nor_the_failure() {
             assert_eq!(status["status"], "terminated");
             let error = status["error"].as_str().unwrap();
             assert!(error.contains("failed to sync safekeepers"), "{error}");
-            // Once more, with the same answer; then the stay is cut short.
+            // A second request gets the same answer; then a signal cuts the stay short.
             let (code, body) = compute.post("/terminate", None).await;
             assert_eq!((code.as_u16(), body), (201, json!({"lsn": null})));
             assert_eq!(bed.wrapper.calls().unwrap().len(), 1, "one try");
@@ -65,7 +65,7 @@ async fn a_signal_cuts_a_hanging_sync_short() {
         let request = tokio::spawn(request);
         until("the sync runs", || async { bed.wrapper.calls().unwrap().len() == 1 }).await;
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
-        // An answer, not a broken connection.
+        // The client gets an answer, not a broken connection.
         assert_eq!(request.await.unwrap().unwrap().status().as_u16(), 500);
         assert_eq!(bed.wrapper.calls().unwrap().len(), 1);
         assert_nothing_left(&bed);
@@ -73,7 +73,7 @@ async fn a_signal_cuts_a_hanging_sync_short() {
     .await;
 }
 
-/// Waits for the 30 seconds that the sync has.
+/// Waits for the 30 seconds that the sync may take.
 #[tokio::test]
 async fn a_sync_that_hangs_alone_is_given_up() {
     on_one_server(|server| async {

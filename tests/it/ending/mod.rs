@@ -1,4 +1,4 @@
-//! How a compute ends: on request, on a signal, because Postgres died, and what it leaves.
+//! How a compute ends: on request, on a signal, because Postgres died, and what remains.
 
 mod core_dump;
 mod detached_and_terminated;

@@ -1,5 +1,5 @@
-//! Processes whose parent has ended come to the daemon, as PID 1 of a container or as subreaper, and
-//! are reaped without taking the status of its own children (01 §24 no. 42).
+//! Processes whose parent has ended become children of the daemon, as PID 1 of a container or as
+//! subreaper, and are reaped without taking the status of its own children (01 §24 no. 42).
 
 use compute_ctl::os::procs;
 use nix::sys::signal::{Signal, kill};
@@ -11,7 +11,7 @@ use crate::support::bed::Bed;
 use crate::support::process::Compute;
 use crate::support::server::on_one_server;
 
-/// What the orphan runs, so that it can be told from everything else.
+/// The command of the orphan, which no other process has.
 const ORPHAN: &str = "sleep 76.543";
 
 fn children(parent: i32) -> Vec<procs::Process> {
@@ -36,8 +36,8 @@ async fn an_orphan_is_reaped(compute: &Compute, daemon: i32) {
     until("the orphan is reaped", || async move { procs::get(orphan).is_none() }).await;
 }
 
-/// The end of the postmaster leaves its backends to the daemon, all at once; its status must reach
-/// the driver all the same, and so must that of the sync after it.
+/// When the postmaster ends, the daemon inherits all its backends at once. The driver must still
+/// get the postmaster's status, and that of the sync after it.
 async fn a_killed_postmaster_is_noticed(bed: &Bed, compute: &mut Compute, daemon: i32) {
     let postmaster = children(daemon).into_iter().find(|p| procs::runs_program(p.pid, "postgres"));
     kill(Pid::from_raw(postmaster.unwrap().pid), Signal::SIGKILL).unwrap();
@@ -90,7 +90,7 @@ async fn as_pid_1() {
         assert_eq!(compute.wait_exit().await.code(), Some(1));
         assert_nothing_left(&bed);
 
-        // And a signal reaches a PID 1, which has no default handlers.
+        // A signal also ends a PID 1, which has no default handlers.
         let mut namespace = Command::new("unshare");
         namespace.args(["--fork", "--pid", "--mount-proc", "--kill-child"]);
         let mut compute = Compute::spawn_through(&bed, namespace, &args);

@@ -1,5 +1,5 @@
-//! SIGTERM while the start is in each of its phases. The loop goes over [`Phase::ALL`], so a new
-//! phase is covered, or does not compile, by itself.
+//! SIGTERM while the start is in each of its phases. The loop uses [`Phase::ALL`], so a new phase
+//! is either covered or does not compile.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -18,15 +18,16 @@ use crate::support::server::on_one_server;
 /// The default `--stop-timeout` and some slack.
 const PROMPT: Duration = Duration::from_secs(10);
 
-/// What keeps the start in a phase, as long as it is held.
+/// How a test keeps the start in a phase.
 enum Hold {
-    /// The stand-ins or the wrapper do.
+    /// By the stand-ins or the wrapper.
     Storage,
-    /// A stopped postmaster of a killed predecessor, which is not the daemon's to leave or end.
+    /// By a stopped postmaster of a killed predecessor, which the daemon must neither leave nor
+    /// end.
     Stale(Pid),
-    /// Listens in the place of Postgres and says nothing.
+    /// By a listener in place of Postgres that sends nothing.
     Silence(#[expect(dead_code, reason = "held")] TcpListener),
-    /// Nothing: it is over too soon.
+    /// Not at all: the phase is too short.
     None,
 }
 
@@ -99,7 +100,8 @@ async fn sigterm_in_each_phase() {
     .await;
 }
 
-/// What is too short to be held is met by chance, from the first instruction on.
+/// Phases that are too short to be held are met by chance, at any moment from the first instruction
+/// on.
 #[tokio::test]
 async fn sigterm_at_any_moment() {
     on_one_server(|server| async move {
@@ -115,7 +117,8 @@ async fn sigterm_at_any_moment() {
                 let after = &log[last_position(&log, "received SIGTERM")..];
                 assert!(!after.contains("starting safekeepers syncing"), "after {delay} ms\n{log}");
             } else {
-                // Before there was a handler, and so before anything was begun.
+                // The signal came before the handler was installed, and so before anything was
+                // begun.
                 assert!(!log.contains("starting compute"), "after {delay} ms: {status}\n{log}");
             }
             assert_nothing_left(&bed);

@@ -14,7 +14,7 @@ use crate::support::server::{IMMORTAL, on_one_server};
 /// More than the default `--stop-timeout`, less than supervisors wait before SIGKILL.
 const PROMPT: Duration = Duration::from_secs(10);
 
-/// A compute with more flags.
+/// A running compute with additional flags.
 fn start_with(bed: &Bed, flags: &[&str]) -> Compute {
     let mut args = bed.base_args();
     args.extend(bed.config_args());
@@ -85,7 +85,7 @@ async fn a_second_signal_ends_everything_at_once() {
     on_one_server(|server| async move {
         let bed = Bed::new(server).await;
         bed.before_server(IMMORTAL);
-        // Long enough that only the second signal can be what ends it.
+        // So long that only the second signal can end the process in time.
         let mut compute = start_with(&bed, &["--stop-timeout", "600"]);
         bed.wait_running(&mut compute).await;
         compute.signal(Signal::SIGTERM);
@@ -99,7 +99,7 @@ async fn a_second_signal_ends_everything_at_once() {
     .await;
 }
 
-/// `/terminate` is stopping a Postgres that takes its time; the signal shortens the ladder.
+/// `/terminate` is stopping a slow Postgres; the signal shortens the ladder.
 #[tokio::test]
 async fn a_signal_shortens_a_terminate() {
     on_one_server(|server| async move {
@@ -164,7 +164,7 @@ async fn a_signal_ends_the_warm_up() {
     .await;
 }
 
-/// Postgres has ended, and the sync after that hangs.
+/// Postgres has ended, and the sync after it hangs.
 #[tokio::test]
 async fn a_signal_cuts_the_sync_after_postgres_own_end() {
     on_one_server(|server| async move {

@@ -1,4 +1,5 @@
-//! What runs beside Postgres ends with the compute, whatever does not answer, and leaves nothing.
+//! Work beside Postgres ends with the compute, even if its peer does not answer, and leaves
+//! nothing.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::support::bed::{Bed, names};
 use crate::support::network::{HttpStub, Reply};
 use crate::support::server::on_one_server;
 
-/// The process is gone so long after the answer, on a busy machine too.
+/// The time after the answer within which the process ends, on a busy machine too.
 const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
@@ -32,7 +33,7 @@ async fn a_prewarm_and_an_offload() {
         storage.wait_for(2).await;
         let (code, _) = compute.post("/terminate", None).await;
         assert_eq!(code.as_u16(), 200);
-        // The process stays for a while, they do not.
+        // The process stays for a while, the downloads do not.
         for (path, what) in [("/lfc/prewarm", "prewarm"), ("/lfc/offload", "offload")] {
             let state = compute.get(path).await.1;
             let error = format!("the {what} was interrupted: the compute is ending");
@@ -55,7 +56,7 @@ async fn a_prewarm_and_an_offload() {
     .await;
 }
 
-/// The half of an archive that has come is unpacked already, and removed.
+/// The first half of an archive is unpacked already, and is removed.
 #[tokio::test]
 async fn a_download() {
     for dies in [false, true] {
@@ -97,7 +98,8 @@ async fn a_download() {
     }
 }
 
-/// More than the pieces in which it is sent, and not compressible, so that a half of it holds files.
+/// Larger than the pieces in which it is sent, and not compressible, so that half of it holds
+/// files.
 fn archive() -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     let mut number = 1_u64;

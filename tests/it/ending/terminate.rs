@@ -1,4 +1,4 @@
-//! `/terminate` (01 §18.1, 03 §6.2) in both modes and in every state that can be held.
+//! `/terminate` (01 §18.1, 03 §6.2) in both modes and in every state that a test can hold.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ async fn fast_answers_with_the_lsn_and_stays() {
         let (code, body) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 412, "{body}");
         assert!(compute.is_alive());
-        // A signal ends the stay, as it ends everything.
+        // A signal ends this stay as well.
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_eq!(bed.wrapper.calls().unwrap().len(), 1);
         assert_nothing_left(&bed);
@@ -41,7 +41,7 @@ async fn fast_answers_with_the_lsn_and_stays() {
     .await;
 }
 
-/// The one test that waits for all of it.
+/// The only test that waits for the whole stay.
 #[tokio::test]
 async fn fast_stays_for_30_seconds() {
     on_one_server(|server| async {
@@ -84,7 +84,7 @@ async fn of_two_at_once_one_is_told_to_wait() {
         answers.sort_by_key(|answer| answer.0);
         assert_eq!(answers[0], (200, json!({"lsn": LSN_TEXT})));
         let (code, body) = &answers[1];
-        // The second one may also have come when all was over.
+        // The second request may also have come after the end.
         if *code != 201 {
             assert_eq!(*code, 412, "{body}");
             let error = body["error"].as_str().unwrap();
@@ -137,7 +137,7 @@ async fn an_empty_compute_just_goes() {
     .await;
 }
 
-/// The original leaves a compute whose reconfiguration failed without a way out (01 §24 no. 4).
+/// In the original a compute with a failed reconfiguration cannot be terminated (01 §24 no. 4).
 #[tokio::test]
 async fn a_failed_reconfiguration_can_be_terminated() {
     on_one_server(|server| async {

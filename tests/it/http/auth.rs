@@ -1,4 +1,4 @@
-//! Tokens against the real binary (03 §4, T1 to T4): what passes, and every attack.
+//! Tokens against the real binary (03 §4, T1 to T4): accepted tokens, and every attack.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -29,7 +29,7 @@ async fn start(bed: &Bed, keys: Value) -> Compute {
     compute
 }
 
-/// `GET /status` with these lines as they are. Status code, and the error if there is one.
+/// Sends `GET /status` with these header lines. Returns the status code, and the error if any.
 fn ask(bed: &Bed, headers: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", bed.external_port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -144,14 +144,14 @@ async fn attacks() {
         ] {
             expect(&bed, what, &bearer(&token), UNVERIFIED);
         }
-        // The header's own key, URL or id is not followed.
+        // A key, URL or id in the header is ignored.
         let own_key =
             json!({"alg": "EdDSA", "jwk": stranger.jwk(), "kid": "k1", "jku": "http://x"});
         expect(&bed, "own key", &bearer(&stranger.sign_with_header(&own_key, &own)), UNVERIFIED);
         let other_kid = json!({"alg": "EdDSA", "kid": "../../etc/passwd"});
         expect(&bed, "other kid", &bearer(&key.sign_with_header(&other_kid, &own)), PASS);
 
-        // Forms of the header.
+        // Forms of the `Authorization` header.
         for (what, headers, expected) in [
             ("no header", String::new(), MALFORMED),
             ("lower case", format!("authorization: bearer {good}\r\n"), PASS),
@@ -187,7 +187,7 @@ async fn attacks() {
     .await;
 }
 
-/// T3, T4: which algorithm counts is decided by the set.
+/// T3, T4: the key set decides which algorithm is valid.
 #[tokio::test(flavor = "multi_thread")]
 async fn key_sets() {
     on_one_server(|server| async {

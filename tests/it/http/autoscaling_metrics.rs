@@ -14,7 +14,7 @@ use crate::support::server::on_one_server;
 
 const SOCKET: &str = "neon-communicator.socket";
 
-/// A communicator that gives the same answer to all, if it is asked the right thing.
+/// A communicator that gives the same answer to every correct request.
 pub struct Communicator(AbortHandle);
 
 impl Drop for Communicator {
@@ -54,7 +54,7 @@ impl Communicator {
     }
 }
 
-/// Status, type, the extra header, and the body or its error.
+/// Status, content type, the extra header, and the body or its error.
 async fn fetch(compute: &Compute) -> (u16, String, bool, Result<String, reqwest::Error>) {
     let url = format!("{}/autoscaling_metrics", compute.external);
     let response = compute.http.get(url).send().await.unwrap();
@@ -90,7 +90,7 @@ async fn scenario(bed: &Bed) {
     assert!(body.unwrap().starts_with(text));
     drop(communicator);
 
-    // An answer that ends early must not look whole.
+    // An answer that ends early must not look complete.
     let communicator = Communicator::start(&bed.pgdata(), BROKEN);
     let (code, _, _, body) = fetch(&compute).await;
     assert_eq!(code, 200);

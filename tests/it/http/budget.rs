@@ -1,5 +1,5 @@
-//! What all clients together may take from a server: memory for bodies, places for long polls,
-//! lines of the log.
+//! Limits for all clients of a server together: memory for bodies, places for long polls, lines of
+//! the log.
 
 use std::time::Duration;
 
@@ -17,24 +17,24 @@ use crate::support::server::on_one_server;
 const STALLED: usize = 600;
 /// Less than the internal server's limit of one body.
 const BODY: usize = 2_000_000;
-/// KiB.
+/// In KiB.
 const LIMIT: u64 = 100 * 1024;
 
-/// A line of `/proc/PID/status`, in KiB.
+/// A value of `/proc/PID/status`, in KiB.
 fn memory(compute: &Compute, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", compute.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with(name)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Sends all of a body but its end, as far as it is taken.
+/// Sends a body without its end, as far as the server reads it.
 async fn stall(port: u16) -> TcpStream {
     let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let head = format!(
         "POST /grants HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
          content-length: {BODY}\r\n\r\n"
     );
-    // It may have been refused, or have had to make room.
+    // The server may have refused it, or closed the connection to make room.
     if client.write_all(head.as_bytes()).await.is_ok() {
         let piece = vec![b' '; 50_000];
         for _ in 0..BODY / piece.len() - 1 {
@@ -56,7 +56,7 @@ async fn stalled_bodies_take_little_memory() {
         let clients: Vec<_> =
             (0..STALLED).map(|_| tokio::spawn(stall(bed.internal_port))).collect();
         compute.wait_for_log("answering 503").await;
-        // Ordinary requests are served all the same.
+        // Ordinary requests are still served.
         let grant = json!({
             "database": "postgres", "schema": "public", "privileges": ["USAGE"], "role": "nobody"
         });
@@ -79,8 +79,7 @@ async fn stalled_bodies_take_little_memory() {
     .await;
 }
 
-/// A stranger chooses the path, the method, the request's id and its other headers, and shows no
-/// token.
+/// A stranger without a token chooses the path, the method, the request's id and its other headers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_writes_little_into_the_log() {
     on_one_server(|server| async {

@@ -46,7 +46,7 @@ async fn create_update_repeat() {
     .await;
 }
 
-/// The body first, then the state (03 §8.2).
+/// The body is checked first, then the state (03 §8.2).
 #[tokio::test]
 async fn order_of_the_checks() {
     on_one_server(|server| async {
@@ -78,7 +78,7 @@ async fn order_of_the_checks() {
     .await;
 }
 
-/// The rest is as the control file of the extension has it.
+/// All other attributes come from the control file of the extension.
 #[tokio::test]
 async fn what_the_program_looks_after_is_refused() {
     on_one_server(|server| async {

@@ -1,5 +1,5 @@
-//! `/grants`: what is missing is granted, and nothing else happens (03 §8.3, T19); what the server
-//! and the program trust is refused.
+//! `/grants`: missing privileges are granted, and nothing else happens (03 §8.3, T19); schemas and
+//! roles that the server and the program trust are refused.
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -38,14 +38,14 @@ async fn only_what_is_missing() {
         let granted = "compute_ctl:set_role_grants: LOG:  statement: GRANT USAGE, CREATE ON SCHEMA";
         compute.wait_for_log(granted).await;
 
-        // Nothing is executed any more. The statement that reads is in the log all the same.
+        // No statement is executed any more. The one that reads is in the log nevertheless.
         assert_eq!(grant(&compute, &both).await, (201, both));
         let none = request("a\\b", ROLE, &[]);
         assert_eq!(grant(&compute, &none).await, (201, none));
         compute.wait_for_log_times("compute_ctl:set_role_grants: LOG:  statement: SELECT", 3).await;
         compute.assert_logged("statement: GRANT", 1).await;
 
-        // Nor for a role that cannot log in (07 W35).
+        // Nor is one for a role that cannot log in (07 W35).
         sql.batch_execute("CREATE ROLE team NOLOGIN").await.unwrap();
         let usage = request("a\\b", "team", &["USAGE"]);
         for _ in 0..2 {
@@ -73,7 +73,7 @@ async fn only_what_is_missing() {
     .await;
 }
 
-/// What is in the catalog from the beginning: the owners of databases hold both on `public`.
+/// Rights that the catalog has from the beginning: owners of databases hold both on `public`.
 #[tokio::test]
 async fn on_a_replica_what_is_there_is_not_written() {
     on_one_server(|server| async {
@@ -96,8 +96,8 @@ async fn on_a_replica_what_is_there_is_not_written() {
     .await;
 }
 
-/// With CREATE on `pg_catalog` a role puts its own code in the place of the server's; `public`
-/// means every role, also in quotes.
+/// With CREATE on `pg_catalog` a role can replace the server's code by its own; `public` means
+/// every role, also in quotes.
 #[tokio::test]
 async fn what_the_server_and_the_program_trust_is_refused() {
     on_every_server(|server| async {
@@ -134,7 +134,7 @@ async fn what_the_server_and_the_program_trust_is_refused() {
         }
         assert_eq!(compute.sql_text(held).await, before);
 
-        // What is refused goes by names and attributes as they are, and by nothing else.
+        // Only the exact names and attributes decide what is refused.
         sql.batch_execute("REVOKE middle FROM member; CREATE ROLE \"PUBLIC\"").await.unwrap();
         for role in ["tenant", "member", "PUBLIC", "pg_monitor"] {
             let usage = request("auth", role, &["USAGE"]);

@@ -8,7 +8,7 @@ use crate::support::bed::Bed;
 use crate::support::process::Compute;
 use crate::support::server::on_every_server;
 
-/// The body is a string with JSON in it.
+/// The body is a string that contains JSON.
 async fn insights(compute: &Compute) -> Value {
     let (code, body) = compute.get("/insights").await;
     assert_eq!(code, 200, "{body}");
@@ -56,7 +56,7 @@ async fn with_and_without_the_extension() {
         assert!(compute.sql_text(kept).await.parse::<usize>().unwrap() > 100);
         assert_eq!(insights(&compute).await["pg_stat_statements"].as_array().unwrap().len(), 100);
 
-        // No server to ask is another thing than nothing to tell (07 W32).
+        // A server that cannot be asked differs from an empty result (07 W32).
         let outside = compute.session_in("template1").await;
         outside.batch_execute("DROP DATABASE postgres WITH (FORCE)").await.unwrap();
         let (code, body) = compute.get("/insights").await;

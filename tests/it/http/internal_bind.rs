@@ -1,4 +1,4 @@
-//! `--internal-http-bind`: where the server without tokens can be reached.
+//! `--internal-http-bind`: the addresses on which the server without tokens listens.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
@@ -24,7 +24,8 @@ async fn start(bed: &Bed, bind: Option<&str>) -> Compute {
 async fn only_loopback_unless_told_otherwise() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
-        // The second address tells a server for all addresses from one for the usual one.
+        // The second address distinguishes a server on all addresses from one on the default
+        // address.
         let reaches =
             |last| TcpStream::connect((Ipv4Addr::new(127, 0, 0, last), bed.internal_port)).is_ok();
         let ipv6 = TcpListener::bind("[::]:0").is_ok().then_some((Some("::"), true, true));
@@ -49,7 +50,7 @@ async fn only_loopback_unless_told_otherwise() {
     .await;
 }
 
-/// An address that this machine does not have ends it before anything is touched.
+/// An address that this machine does not have ends the process before anything is changed.
 #[tokio::test]
 async fn an_address_of_another_machine() {
     on_one_server(|server| async {

@@ -1,4 +1,4 @@
-//! `/metrics` (03 §10): every family, the rules of the format, and figures that move.
+//! `/metrics` (03 §10): every family, the rules of the format, and values that change.
 
 use nix::sys::signal::Signal;
 
@@ -8,7 +8,7 @@ use crate::support::network::{ControlPlane, answer};
 use crate::support::process::Compute;
 use crate::support::server::on_one_server;
 
-/// What is always there: name, type, labels.
+/// Families that are always present: name, type, labels.
 const ALWAYS: [(&str, &str, &[&str]); 10] = [
     ("compute_ctl_up", "gauge", &["build_tag", "status"]),
     ("compute_audit_log_dir_size", "gauge", &[]),
@@ -67,7 +67,7 @@ async fn all_families_from_the_first_scrape_on() {
         let labels = &family(&scraped, "compute_ctl_up").samples[0].labels;
         assert_eq!((labels["status"].as_str(), labels["build_tag"].as_str()), ("empty", "latest"));
         compute.wait_for_log("build tag latest").await;
-        // Waiting for a spec is no start.
+        // Waiting for a spec does not count as a start.
         assert_eq!(value(&scraped, "compute_ctl_startup_seconds"), 0.0);
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
@@ -98,7 +98,7 @@ async fn the_parts_of_the_start_add_up() {
         let figures = compute.get("/metrics.json").await.1;
         let total_ms = figures["total_startup_ms"].as_f64().unwrap();
         assert!((total * 1e3 - total_ms).abs() < 50.0, "{total} s, {total_ms} ms");
-        // It is over and does not grow any more.
+        // The start is over and its duration does not grow any more.
         assert_eq!(value(&scrape(&compute).await, "compute_ctl_startup_seconds"), total);
         compute.wait_for_log("where the time went, in ms: certificate ").await;
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
@@ -107,7 +107,7 @@ async fn the_parts_of_the_start_add_up() {
     .await;
 }
 
-/// Each call counts, whatever it is answered; the status follows every transition.
+/// Each call counts, whatever its answer; the status follows every transition.
 #[tokio::test]
 async fn refreshes_are_counted_and_the_status_follows() {
     on_one_server(|server| async {
@@ -124,7 +124,7 @@ async fn refreshes_are_counted_and_the_status_follows() {
         compute.wait_for("running").await;
         assert_eq!(compute.status_metric().await.as_deref(), Some("running"));
 
-        // A failed one waits for the next try.
+        // A failed refresh waits for the next attempt.
         std::fs::remove_file(bed.dir().join("config.json")).unwrap();
         assert_eq!(refresh().await, 200);
         compute.wait_for_log("could not refresh the configuration").await;
@@ -146,7 +146,7 @@ async fn refreshes_are_counted_and_the_status_follows() {
     .await;
 }
 
-/// One for each try, with the status of its answer.
+/// One count for each attempt, with the status of its answer.
 #[tokio::test]
 async fn requests_to_the_control_plane_are_counted() {
     on_one_server(|server| async {
@@ -165,7 +165,7 @@ async fn requests_to_the_control_plane_are_counted() {
             samples.iter().map(count).collect::<Vec<_>>()
         };
         assert_eq!(counts(&compute).await, ["200 OK 1"]);
-        // Out of order for a while.
+        // The control plane is out of order for a while.
         cplane.answer(vec![(503, String::new()), (502, String::new()), attached()]);
         compute.refresh().await;
         compute.wait_for_log("changed from refresh-configuration to running").await;

@@ -1,4 +1,4 @@
-//! The two HTTP servers: who may ask what, the answers, the limits, the metrics.
+//! The two HTTP servers: permissions, answers, limits, metrics.
 
 mod auth;
 mod autoscaling_metrics;

@@ -18,14 +18,14 @@ async fn probes_follow_the_compute() {
         let bed = Bed::new(server).await;
         let mut compute = bed.start_empty();
         compute.wait_for("empty").await;
-        // Alive while it waits for a spec, not ready; nothing is disclosed.
+        // A compute without a spec is alive and not ready; the answer discloses nothing.
         assert_eq!(compute.get("/live").await, (StatusCode::OK, json!("ok")));
         assert_eq!(compute.get("/ready").await, (UNAVAILABLE, json!({"error": "not ready"})));
         let (code, _) = compute.configure(&bed).await;
         assert_eq!(code, StatusCode::OK);
         assert_eq!(compute.get("/ready").await, (StatusCode::OK, json!("ok")));
 
-        // Postgres is there and does not answer: all clients get the one answer, in time.
+        // Postgres runs and does not answer: all clients get the same answer, in time.
         let postmaster = Pid::from_raw(compute.postmaster());
         kill(postmaster, Signal::SIGSTOP).unwrap();
         until("the stopped Postgres is noticed", || async {
@@ -47,7 +47,7 @@ async fn probes_follow_the_compute() {
     .await;
 }
 
-/// However many ask, Postgres is asked once in a while.
+/// However many clients ask, Postgres is asked at most once per second.
 #[tokio::test(flavor = "multi_thread")]
 async fn ready_asks_postgres_once() {
     on_one_server(|server| async {
@@ -61,7 +61,7 @@ async fn ready_asks_postgres_once() {
         for (code, _) in futures_util::future::join_all(requests).await {
             assert_eq!(code, StatusCode::OK);
         }
-        // One for each second that it took, and one that began before.
+        // One query for each second that the test took, and one that began earlier.
         let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
         until("Postgres has logged it", || async { asked() > 0 }).await;
         assert!(asked() <= seconds + 2, "{} in {seconds} s", asked());
@@ -77,7 +77,7 @@ async fn waiting_for_a_status() {
         let bed = Bed::new(server).await;
         let mut compute = bed.start_empty();
         compute.wait_for("empty").await;
-        // Over at once, and over in time.
+        // One wait that is over at once, and one that is over in time.
         let (code, document) = compute.get("/status?wait=empty&timeout=5m").await;
         assert_eq!((code, &document["status"]), (StatusCode::OK, &json!("empty")));
         let (code, document) = compute.get("/status?wait=running&timeout=20ms").await;
@@ -89,7 +89,7 @@ async fn waiting_for_a_status() {
             assert_eq!(code, StatusCode::BAD_REQUEST, "{nonsense}: {answer}");
             assert!(answer["error"].is_string());
         }
-        // Others are ignored.
+        // Other parameters are ignored.
         assert_eq!(compute.get("/status?x=y&waiting=1").await.0, StatusCode::OK);
 
         let body = bed.configure_body();
@@ -102,7 +102,7 @@ async fn waiting_for_a_status() {
         let terminate = compute.post("/terminate?mode=fast", None);
         let ((_, document), (code, _)) = tokio::join!(wait, terminate);
         assert_eq!((code, &document["status"]), (StatusCode::OK, &json!("terminated")));
-        // It will not run any more.
+        // The compute will not reach `running` any more.
         let (_, document) = compute.get("/status?wait=running&timeout=5m").await;
         assert_eq!(document["status"], "terminated");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
@@ -111,7 +111,7 @@ async fn waiting_for_a_status() {
     .await;
 }
 
-/// A failed start ends the wait, and `/status` says where it failed.
+/// A failed start ends the wait, and `/status` names the phase that failed.
 #[tokio::test]
 async fn waiting_ends_when_the_start_fails() {
     on_one_server(|server| async {
@@ -151,7 +151,7 @@ async fn waiting_ends_when_the_start_fails() {
     .await;
 }
 
-/// A reconfiguration that fails leaves the operation that is in force.
+/// A reconfiguration that fails does not change the operation that is in force.
 #[tokio::test]
 async fn what_is_applied_and_what_failed_last() {
     on_one_server(|server| async {

@@ -1,4 +1,4 @@
-//! `/database_schema`: a dump of any database, whole or visibly broken (03 §5.5, T17).
+//! `/database_schema`: a dump of any database, complete or visibly broken (03 §5.5, T17).
 
 use compute_ctl::os::procs;
 use nix::sys::signal::{Signal, kill};
@@ -61,7 +61,7 @@ async fn of_every_name() {
     .await;
 }
 
-/// Of the test's own session, against the same settings.
+/// A dump by the test's own session, with the same settings.
 const OWN_OPTIONS: &str =
     "-c role=cloud_admin -c idle_session_timeout=0 -c local_preload_libraries=";
 
@@ -84,7 +84,7 @@ async fn every_name(compute: &Compute) {
     {
         let quoted = name.replace('"', "\"\"");
         sql.batch_execute(&format!("CREATE DATABASE \"{quoted}\"")).await.unwrap();
-        // What users set must not get in the way.
+        // Settings of users must not interfere.
         for set in [
             "role = powerless",
             "idle_session_timeout = 1",
@@ -127,7 +127,7 @@ async fn without_a_name() {
             let error = format!("failed to deserialize query string: {text}");
             assert_eq!((code.as_u16(), body), (400, json!({"error": error})));
         }
-        // No Postgres.
+        // Postgres does not run.
         let (code, text) = answer(&compute, "postgres").await;
         assert_eq!((code, text), (500, error("failed to execute pg_dump")));
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
@@ -136,7 +136,8 @@ async fn without_a_name() {
     .await;
 }
 
-/// A client that leaves ends the program and its session, which waits for a lock of a user.
+/// When a client leaves, the program and its session end, although the session waits for a user's
+/// lock.
 #[tokio::test]
 async fn no_request_waits_for_it() {
     on_one_server(|server| async {
@@ -200,7 +201,7 @@ async fn a_broken_dump_is_not_a_whole_one() {
         put_program(&program, "echo begun; exec sleep 86400");
         let mut response = ask(&compute, "postgres").await;
         assert_eq!(response.chunk().await.unwrap().unwrap(), "begun\n");
-        // The first piece can come before the shell has become another program.
+        // The first piece can come before the shell has exec'ed the other program.
         let me = compute.pid();
         let child = || {
             procs::all().unwrap().into_iter().find(|process| {
@@ -213,14 +214,14 @@ async fn a_broken_dump_is_not_a_whole_one() {
         kill(Pid::from_raw(child().unwrap().pid), Signal::SIGKILL).unwrap();
         rest(response).await.unwrap_err();
 
-        // Neither much on stderr nor much on stdout stops it.
+        // Neither much output on stderr nor on stdout blocks it.
         let flood = "head -c 1000000 /dev/zero | tr '\\0' 'e' >&2; \
                      head -c 3000000 /dev/zero | tr '\\0' 'o'";
         put_program(&program, flood);
         let response = ask(&compute, "postgres").await;
         assert_eq!(rest(response).await.unwrap(), 3_000_000);
 
-        // A client that has seen enough.
+        // A client that stops reading early.
         put_program(&program, "exec cat /dev/zero");
         let response = ask(&compute, "postgres").await;
         assert_eq!(response.status(), 200);

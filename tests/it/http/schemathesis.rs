@@ -1,5 +1,5 @@
-//! Schemathesis against the description that both servers serve: requests that fit it and requests
-//! that do not.
+//! Schemathesis against the description that both servers serve, with requests that match it and
+//! requests that do not.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -20,18 +20,18 @@ use crate::support::server::on_one_server_with;
 
 /// Where `deploy/prepare --tests` puts the program.
 const PLACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/schemathesis");
-/// What the API does in another way than the checks want it is said there, with the reason.
+/// Rules with exceptions to the checks, each with its reason.
 const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schemathesis/rules.toml");
 const HOOKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schemathesis/hooks.py");
-/// Of one run; a busy machine needs minutes.
+/// The limit of one run; a busy machine needs minutes.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// What the routes work on.
+/// The data that the routes work on.
 const CATALOG: &str = "CREATE EXTENSION pg_stat_statements; \
     CREATE TABLE public.health_check (id int4 PRIMARY KEY, updated_at timestamptz); \
     CREATE ROLE authenticated LOGIN; CREATE SCHEMA auth";
 
-/// What the communicator answers.
+/// The answer of the communicator.
 const METRICS: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/text\r\n\
     content-length: 11\r\n\r\nlfc_hits 7\n";
 
@@ -75,7 +75,7 @@ async fn run(bed: &Bed, token: &str, compute: &Compute, server: &str, args: &[&s
 #[tokio::test]
 #[ignore = "slow: .ci/run runs it"]
 async fn nothing_is_found() {
-    // The schema of a database needs it.
+    // The schema dump of a database needs it.
     on_one_server_with("pg_dump", |server| async move {
         let mut bed = Bed::new(server).await;
         let (key, token) = key_and_token();
@@ -94,13 +94,13 @@ async fn nothing_is_found() {
         let others = ["--exclude-operation-id", "terminate"];
         external(&[&["--include-tag", "external"], &others[..]].concat()).await;
         run(&bed, &token, &compute, &compute.internal, &["--include-tag", "internal"]).await;
-        // Nothing of all this has changed what it should not; the last refresh may be under way.
+        // The run has changed nothing that it should not; the last refresh may be in progress.
         let (code, status) = compute.get("/status?wait=running&timeout=30s").await;
         assert_eq!(code, 200, "{status}");
         let databases = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database";
         assert_eq!(compute.sql_text(databases).await, "postgres template0 template1");
 
-        // From here on there are 30 s in which the answer is always the same.
+        // For the next 30 s the answer is always the same.
         assert_eq!(compute.post("/terminate", None).await.0, 200);
         external(&last).await;
         assert_eq!(compute.get("/status").await.1["status"], "terminated");

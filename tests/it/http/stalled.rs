@@ -16,10 +16,10 @@ use crate::support::server::on_one_server;
 
 const STALLED: u64 = 10_000;
 
-/// Descriptors of this process that other tests may need at the same time.
+/// Descriptors of this process that are left to tests running at the same time.
 const SPARE: u64 = 4_000;
 
-/// As many as this process may have, up to the number that is asked for.
+/// As many connections as this process may open, up to the given number.
 fn affordable() -> u64 {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
@@ -30,14 +30,14 @@ fn affordable() -> u64 {
 fn stall(port: u16, count: u64) -> Vec<TcpStream> {
     let connect = |_| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        // It may have had to make room already.
+        // The server may have closed it already to make room.
         let _ = stream.write_all(b"G");
         stream
     };
     (0..count).map(connect).collect()
 }
 
-/// Each request on a connection of its own, as from a client that has just come.
+/// Each request uses its own connection, like a new client.
 async fn assert_answers(compute: &Compute) {
     for path in ["/status", "/metrics", "/live"] {
         let fresh = reqwest::Client::builder()
@@ -64,7 +64,7 @@ async fn thousands_of_them_do_not_keep_others_out() {
             stalled.extend(stall(bed.external_port, count / 5));
             assert_answers(&compute).await;
         }
-        // The first ones had to make room: there is an end, or a reset.
+        // The server closed the first ones to make room: the client sees an end, or a reset.
         let mut first = stalled.swap_remove(0);
         first.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         match first.read(&mut [0; 1]) {
@@ -72,7 +72,8 @@ async fn thousands_of_them_do_not_keep_others_out() {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
             other => panic!("{other:?}"),
         }
-        // A client that keeps asking on one connection keeps it: a busy one is never dropped.
+        // A client that keeps sending requests on one connection keeps it: a busy one is never
+        // closed.
         assert_answers(&compute).await;
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         drop(stalled);
@@ -82,7 +83,7 @@ async fn thousands_of_them_do_not_keep_others_out() {
 }
 
 /// A process that may open few descriptors: it keeps most of them for Postgres and storage, starts
-/// with clients that stall from the first moment on, and answers.
+/// although clients stall from the first moment on, and answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn few_descriptors() {
     on_one_server(|server| async {

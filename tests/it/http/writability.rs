@@ -1,4 +1,4 @@
-//! `/check_writability`: one row is written, and what does not count as a failure (03 §5.6, T14).
+//! `/check_writability`: one row is written; some errors do not count as a failure (03 §5.6, T14).
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -33,7 +33,7 @@ async fn a_primary() {
 
         let sql = compute.sql().await;
         sql.batch_execute(TABLE).await.unwrap();
-        // What users set must not get in the way.
+        // Settings of users must not interfere.
         sql.batch_execute(
             "ALTER DATABASE postgres SET default_transaction_read_only = on; \
              ALTER DATABASE postgres SET statement_timeout = 1",
@@ -43,8 +43,8 @@ async fn a_primary() {
         assert_eq!(check(&compute).await, (200, json!(true)));
         assert_eq!(compute.sql_text(&format!("SET statement_timeout = 0; {WRITTEN}")).await, "1");
 
-        // Code that is attached to the table is never run, and the answer is another one than that of
-        // a compute that cannot write.
+        // Code that is attached to the table is never run, and the answer differs from that of a
+        // compute that cannot write.
         sql.batch_execute(
             "CREATE FUNCTION public.trap() RETURNS trigger LANGUAGE plpgsql AS \
                  'BEGIN RAISE EXCEPTION ''sprung''; END'; \

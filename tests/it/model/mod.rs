@@ -1,12 +1,12 @@
-//! Random sequences of everything that can happen to a compute, against the real binary.
+//! Random sequences of all events that a compute can meet, against the real binary.
 //!
-//! Postgres is a fake that costs nothing, the rest is real. Whatever comes, and in whatever order:
-//! every status change is one of the table, every request is answered in time, what was accepted
-//! was done and what was refused was not, and the process ends when and only when it must, with
-//! the code of one of the reasons.
+//! Postgres is a fake that costs nothing, the rest is real. For every sequence: every status change
+//! is in the table, every request is answered in time, accepted requests took effect and refused
+//! ones did not, and the process ends when and only when it must, with the exit code of one of the
+//! reasons.
 //!
-//! `CCTL_MODEL_CASES` runs more than the usual few sequences, `CCTL_MODEL_SEED` those of a run that
-//! failed.
+//! `CCTL_MODEL_CASES` runs more than the usual few sequences, `CCTL_MODEL_SEED` repeats those of a
+//! failed run.
 
 mod run;
 mod steps;

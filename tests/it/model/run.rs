@@ -1,4 +1,4 @@
-//! One sequence, done and judged.
+//! Runs one sequence and judges it.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -17,8 +17,8 @@ use crate::support::bed::{Bed, Pair, TlsFiles};
 use crate::support::network::ControlPlane;
 use crate::support::process::Compute;
 
-/// Statuses that last until a request comes; `refresh_configuration_pending` for as
-/// long as the pause does.
+/// Statuses that last until a request comes; `refresh_configuration_pending` lasts as long as the
+/// pause.
 const STEADY: [&str; 4] = ["empty", "running", "failed", REFRESH_PENDING];
 const REFRESH_PENDING: &str = "refresh_configuration_pending";
 
@@ -40,18 +40,18 @@ pub struct Run {
     files: TlsFiles,
     control_plane: ControlPlane,
     compute: Compute,
-    /// Numbers specs.
+    /// Number of the next spec.
     specs: usize,
     waiting: JoinSet<Answered>,
-    /// Exit codes of what should have ended the process.
+    /// Exit codes of the events that must have ended the process.
     must_end: HashSet<i32>,
-    /// And of what could, if it met the compute in the right state.
+    /// Exit codes of the events that end the process if they meet it in the right state.
     may_end: HashSet<i32>,
-    /// What only a compute that ends answers, and broken connections.
+    /// Answers that only a compute that ends gives, and broken connections.
     end_told: Vec<String>,
-    /// To the control plane the compute is detached.
+    /// The control plane considers the compute detached.
     detached: bool,
-    /// A refresh has been asked for and need not be over.
+    /// A refresh was requested and may not be over.
     refreshing: bool,
 }
 
@@ -130,14 +130,14 @@ impl Run {
         });
     }
 
-    /// A spec like no other.
+    /// A spec that differs from all others.
     fn another(&mut self) -> String {
         self.specs += 1;
         self.bed.spec.set("app.number", &self.specs.to_string());
         format!("operation-number-{}-", self.specs)
     }
 
-    /// A refresh finds out that the compute is detached, or has just missed it.
+    /// A refresh may find the compute detached, or may have just missed it.
     fn may_be_detached(&mut self) {
         if self.detached && self.refreshing {
             self.may_end.insert(1);
@@ -149,7 +149,7 @@ impl Run {
     }
 
     fn configure(&mut self, quality: Quality) {
-        // A start that fails is another story.
+        // A start that fails is not modelled.
         let early = matches!(quality, Quality::Catalog) && !self.started();
         let quality = if early { Quality::Good } else { quality };
         let operation = self.another();
@@ -181,7 +181,8 @@ impl Run {
         self.control_plane.answer(vec![answer]);
     }
 
-    /// Only a Postgres that has been ready: to die before that is a failed start, another story.
+    /// Only a Postgres that has been ready is killed: an earlier death is a failed start, which is
+    /// not modelled.
     async fn crash(&mut self) {
         let status = self.status().await;
         if status.is_none_or(|status| ["empty", "init"].contains(&status.as_str())) {
@@ -206,8 +207,8 @@ impl Run {
         document["status"].as_str().map(str::to_owned)
     }
 
-    /// Every answer, and then a status that lasts. Returns whether the compute lives on; then
-    /// nothing may have said that it ends.
+    /// Waits for every answer, and then for a status that lasts. Returns whether the compute lives
+    /// on; then no event may have required its end.
     async fn settle(&mut self) -> bool {
         while let Some(answered) = self.waiting.join_next().await {
             self.judge(answered.unwrap()).await;
@@ -267,7 +268,7 @@ impl Run {
                 eventually(&format!("{operation} is in force"), is_done).await;
                 true
             }
-            // A first configuration is not looked at by Postgres' own program, and the fake takes
+            // Postgres' own program does not check a first configuration, and the fake accepts
             // everything.
             (Asked::Configure { operation, quality: Quality::Refused }, 200) => {
                 log.contains(&starting(operation))
@@ -305,7 +306,7 @@ impl Run {
         assert!(expected, "{asked:?}: {code} {body}\n{log}");
     }
 
-    /// After a fast `/terminate`: it stays, and says the same again; a signal ends that.
+    /// After a fast `/terminate` the compute stays and repeats its answer until a signal ends it.
     async fn cut_the_stay_short(&mut self, answer: &str) {
         let url = format!("{}/terminate", self.compute.external);
         if let Ok(again) = self.compute.http.post(url).send().await {
@@ -318,8 +319,8 @@ impl Run {
         }
     }
 
-    /// Whatever has happened, there is a way to `running` and from there to the end; unless the end
-    /// has been asked for.
+    /// Whatever has happened, the compute can return to `running` and end from there, unless its
+    /// end has been requested.
     pub async fn finish(mut self) {
         if self.settle().await {
             self.lead_out().await;
@@ -336,7 +337,7 @@ impl Run {
         assert_nothing_left(&self.bed);
     }
 
-    /// Until it ends: a certificate or a failed refresh may be in the way for a moment.
+    /// Retries until it ends: a certificate or a failed refresh may delay it for a moment.
     async fn lead_out(&mut self) {
         self.control_plane_says(Answer::Another);
         let deadline = Instant::now() + PATIENCE;
@@ -355,7 +356,7 @@ impl Run {
     }
 }
 
-/// The status that the refusal names is one in which the table has no such event.
+/// In the status that the refusal names, the table does not allow the event.
 fn refused_rightly(event: Event, body: &str) -> bool {
     let is_named = |status: &ComputeStatus| {
         [format!("compute status: {status}\""), format!("in state {status:?}\"")]
@@ -370,7 +371,7 @@ fn starting(operation: &str) -> String {
     format!("starting compute: cluster dev, operation {operation},")
 }
 
-/// The control plane's answer with the spec as it is now, and the certificate's files.
+/// Publishes the control plane's answer with the current spec, and the certificate's files.
 fn document(files: &TlsFiles, bed: &Bed, status: &str) -> String {
     let mut document = files.config(bed);
     document["status"] = json!(status);
@@ -393,7 +394,7 @@ fn spoil(spec: &mut Value, operation: &str, quality: Quality) {
     }
 }
 
-/// Every change of the status is one of the table, and they follow each other without a gap.
+/// Every change of the status is in the table, and each begins where the last one ended.
 fn assert_legal(log: &str) {
     let table = |from: ComputeStatus| {
         Event::ALL.into_iter().filter_map(move |event| Some((from, transition(from, event)?)))

@@ -1,8 +1,8 @@
-//! What can happen to a compute.
+//! The events that a compute can meet.
 
 use proptest::prelude::*;
 
-/// One life.
+/// One life of a compute.
 #[derive(Debug, Clone)]
 pub struct Sequence {
     /// Whether it is given a spec at the start, or begins empty.
@@ -10,7 +10,7 @@ pub struct Sequence {
     pub steps: Vec<Step>,
 }
 
-/// Nothing of it waits for what came before, but for [`Step::Settle`].
+/// No step waits for an earlier one, except [`Step::Settle`].
 #[derive(Debug, Clone, Copy)]
 pub enum Step {
     Configure(Quality),
@@ -24,30 +24,30 @@ pub enum Step {
         fast: bool,
     },
     Signal,
-    /// All answers are waited for, and that nothing goes on.
+    /// Waits for all answers, and until the compute has nothing left to do.
     Settle,
     /// Milliseconds.
     Pause(u64),
 }
 
-/// What comes with a `/configure`.
+/// The spec of a `/configure`.
 #[derive(Debug, Clone, Copy)]
 pub enum Quality {
     Good,
-    /// Postgres would not take it.
+    /// A spec that Postgres refuses.
     Refused,
-    /// Roles and databases are to be applied, and the fake knows no SQL.
+    /// A spec with roles and databases; the fake knows no SQL.
     Catalog,
-    /// It has no tenant.
+    /// A spec without a tenant.
     Unusable,
 }
 
-/// What the control plane says from here on.
+/// The control plane's answer from here on.
 #[derive(Debug, Clone, Copy)]
 pub enum Answer {
-    /// A spec that is new.
+    /// A new spec.
     Another,
-    /// One that Postgres would not take.
+    /// A spec that Postgres refuses.
     Refused,
     Malformed,
     Down,
