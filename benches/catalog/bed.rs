@@ -1,5 +1,5 @@
-//! What all cases share: a server and its client programs, stand-in storage, a folder; and a
-//! compute that runs on them.
+//! The environment of all cases: a server and its client programs, stand-in storage, a folder, and
+//! a compute that runs on them.
 
 use std::cell::Cell;
 use std::fs;
@@ -24,20 +24,20 @@ use super::common::client::Connection;
 use super::common::host::{Owner, free_ports, open_folder};
 use super::common::process::{Process, get};
 
-/// As many as in production.
+/// As many safekeepers as in production.
 const SAFEKEEPERS: usize = 3;
-/// Said once, right after the status has become `running`.
+/// Logged once, right after the status has become `running`.
 const RUNNING: &str = "compute start finished";
 
 pub struct Bed {
     pub server: Server,
-    /// Whose `psql` and `pgbench` are used.
+    /// The server whose `psql` and `pgbench` are used.
     pub clients: Server,
-    /// The stand-ins run on it, and sessions of ours.
+    /// Runs the stand-ins and the bench's own sessions.
     runtime: Runtime,
     pageserver: StandInPageserver,
     safekeepers: Vec<StandInSafekeeper>,
-    /// What a compute starts from unless told otherwise.
+    /// The default data of a compute.
     empty: Template,
     binary: PathBuf,
     owner: Owner,
@@ -57,7 +57,7 @@ impl Bed {
         let owner = Owner::find()?;
         let dir = open_folder()?;
         owner.hand_over(dir.path())?;
-        // One thread for the storage, so that the daemon has a core that nobody else wants.
+        // One thread for the storage, so that the daemon has a core of its own.
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let (empty, pageserver, safekeepers) =
@@ -85,13 +85,13 @@ impl Bed {
         self.dir.path().join(format!("pgdata-{}", self.round.get()))
     }
 
-    /// A primary without roles and databases, and with nothing set that makes it faster.
+    /// A primary without roles and databases, and without settings that make it faster.
     pub fn spec(&self) -> SpecBuilder {
         let addresses = self.safekeepers.iter().map(StandInSafekeeper::address).collect();
         SpecBuilder::new(self.pageserver.connstring(), addresses, self.ports[0], self.dir.path())
     }
 
-    /// The next computes start from what the last one left, which has ended.
+    /// Later computes start from the data of the last one, which has ended.
     pub fn serve_last(&self) -> anyhow::Result<()> {
         let archive = self.dir.path().join("last.tar.gz");
         let packed = archive::build(&self.pgdata(), &archive, &ArchiveOptions::default())?;
@@ -99,7 +99,7 @@ impl Bed {
         Ok(())
     }
 
-    /// The next computes start from a cluster that has never been started.
+    /// Later computes start from a cluster that has never been started.
     pub fn serve_empty(&self) {
         self.serve(&self.empty);
     }
@@ -109,8 +109,8 @@ impl Bed {
         self.safekeepers.iter().for_each(|it| it.set_lsn(template.checkpoint_lsn));
     }
 
-    /// A compute on a new data directory. The old ones stay to the end: ext4 creates files slowly
-    /// for some seconds after others were deleted.
+    /// A compute on a new data directory. The old ones are kept to the end: ext4 creates files
+    /// slowly for some seconds after others were deleted.
     pub fn start(&self, spec: &SpecBuilder) -> anyhow::Result<Compute<'_>> {
         self.round.set(self.round.get() + 1);
         let config = self.dir.path().join("config.json");
@@ -150,7 +150,7 @@ impl Compute<'_> {
         get(self.bed.ports[1], path)
     }
 
-    /// Has a spec applied; from the request to the answer.
+    /// Applies a spec; returns the time from the request to the answer.
     pub fn apply(&self, spec: &SpecBuilder) -> anyhow::Result<Duration> {
         let body = spec.config().to_string();
         let mut connection = Connection::open(self.bed.ports[1])?;

@@ -1,4 +1,4 @@
-//! The figures of the README about applies, each with what it is compared with.
+//! The figures of the README about applies, each with its comparison.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -14,12 +14,12 @@ use super::common::samples::{Samples, heading, milliseconds, verdict};
 const HUNDRED: usize = 100;
 /// As many databases at a time as at a start with `max_connections` of 100.
 const CONCURRENCY: usize = 33;
-/// What a spec has that says nothing about it.
+/// The concurrency of a spec that does not set it.
 const ONE_AT_A_TIME: usize = 1;
-/// What a thousand databases may take, each, of what each of 250 takes. Without growth it is 1, with
-/// growth by the square it is 4; one first apply differs from the next by several per cent.
+/// How much longer each of a thousand databases may take than each of 250. Linear growth gives 1,
+/// quadratic growth gives 4; one first apply differs from the next by several per cent.
 const GROWTH: f64 = 1.1;
-/// Before memory is looked at, so that what is freed is free.
+/// The pause before memory is measured, so that freed memory has been returned.
 const SETTLE: Duration = Duration::from_secs(1);
 
 pub fn databases(count: usize) -> Vec<String> {
@@ -40,8 +40,8 @@ fn spec(bed: &Bed, count: usize, concurrency: usize) -> SpecBuilder {
     spec
 }
 
-/// One role and one database: the whole step between a Postgres that is ready and `running`, when
-/// they have to be made, and when they are there already.
+/// One role and one database: the whole step between a ready Postgres and `running`, when they must
+/// be created, and when they exist already.
 pub fn small(bed: &Bed, runs: usize) -> anyhow::Result<()> {
     let spec = spec(bed, 1, ONE_AT_A_TIME);
     let [mut first, mut alone, mut again] = std::array::from_fn(|_| Samples::default());
@@ -144,7 +144,7 @@ fn unchanged(
     Ok(())
 }
 
-/// The statements that the apply has for the same roles and databases, and nothing else.
+/// Exactly the statements that the apply executes for the same roles and databases.
 fn by_psql(compute: &Compute<'_>) -> anyhow::Result<Duration> {
     let create_roles = roles(HUNDRED).into_iter().map(|name| {
         format!(
@@ -166,7 +166,7 @@ fn by_psql(compute: &Compute<'_>) -> anyhow::Result<Duration> {
     Ok(took)
 }
 
-/// What one measurement has made must not be in the way of the next.
+/// Removes the objects of one measurement before the next.
 fn clear(compute: &Compute<'_>) -> anyhow::Result<()> {
     let drop_databases =
         databases(HUNDRED).into_iter().map(|name| format!("DROP DATABASE \"{name}\" WITH (FORCE)"));

@@ -1,4 +1,4 @@
-//! What users notice of an apply: `pgbench` on one database, and its own log of latencies.
+//! The effect of an apply on users: `pgbench` on one database, and its own log of latencies.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ const DATABASES: usize = 200;
 const CLIENTS: &str = "4";
 /// As in a spec of a machine with few cores.
 const CONCURRENCY: usize = 8;
-/// Of the load before the apply, and how long it is in all.
+/// The duration of the load before the apply, and in all.
 const BEFORE: Duration = Duration::from_secs(5);
 const ALL: Duration = Duration::from_secs(45);
 
@@ -42,7 +42,7 @@ pub fn users(bed: &Bed, _runs: usize) -> anyhow::Result<()> {
     load.arg(logs.join("log")).arg(&shop);
     load.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let began = since_1970()?;
-    #[expect(clippy::disallowed_methods, reason = "nobody reaps but we")]
+    #[expect(clippy::disallowed_methods, reason = "a benchmark has no reaper")]
     let load = load.spawn()?;
     pause(BEFORE);
 

@@ -1,9 +1,9 @@
 //! Figures of the catalog: `cargo bench --bench catalog [-- [--runs N] [--binary PATH] [CASE...]]`.
 //!
 //! The real binary against the stand-in storage on loopback, on the newest Postgres of the machine
-//! with the settings that it has by itself (`fsync` among them). An apply is a `/configure`, timed
-//! by the client that sends it. What it is compared with runs on the same server in the same round,
-//! before or after it by turns. `psql` and `pgbench` may belong to another version.
+//! with its default settings (`fsync` among them). An apply is a `/configure`, timed by the client
+//! that sends it. Its comparison runs on the same server in the same round, alternately before and
+//! after it. `psql` and `pgbench` may belong to another version.
 //!
 //! As root the daemon steps down to `postgres`, as an ordinary user nothing changes.
 

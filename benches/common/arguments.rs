@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
 
-/// What the command line asks for.
+/// The parsed command line.
 pub struct Arguments {
-    /// `cargo bench` passes `--bench`; without it (`cargo test --all-targets`) nothing is to do.
+    /// `cargo bench` passes `--bench`; without it (`cargo test --all-targets`) a benchmark does
+    /// nothing.
     pub wanted: bool,
     /// Rounds.
     pub runs: usize,
@@ -16,7 +17,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// Reads it; `cases` are the names that may be chosen by any part of them.
+    /// Parses the command line; any part of a name in `cases` chooses that case.
     pub fn read(runs: usize, cases: &[&str]) -> anyhow::Result<Self> {
         let binary = PathBuf::from(env!("CARGO_BIN_EXE_compute_ctl"));
         let mut read = Self { wanted: false, runs, binary, chosen: Vec::new() };

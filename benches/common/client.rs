@@ -1,4 +1,4 @@
-//! An HTTP client that costs next to nothing: what is measured is the server.
+//! An HTTP client that costs next to nothing, so that the server is measured.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-/// A thousand databases take a while where the disk is slow.
+/// A thousand databases take a while on a slow disk.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// One kept connection.

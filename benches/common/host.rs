@@ -12,7 +12,7 @@ use compute_ctl::dev::template::RunAs;
 use nix::unistd::{User, geteuid};
 use tempfile::TempDir;
 
-/// The user that Postgres runs as, when that is not ours.
+/// The user that Postgres runs as, if it is not the current one.
 #[derive(Debug, Clone, Copy)]
 pub struct Owner(pub Option<RunAs>);
 
@@ -47,7 +47,7 @@ impl Owner {
     }
 }
 
-/// A folder that everybody can look into; deleted when dropped.
+/// A folder that every user can read; deleted when dropped.
 pub fn open_folder() -> anyhow::Result<TempDir> {
     let dir = tempfile::Builder::new().prefix("cctl-bench-").tempdir()?;
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;

@@ -1,7 +1,7 @@
-//! A process under measurement: started, watched on its log, looked at, ended.
+//! A process under measurement: start, log, memory, end.
 //!
-//! Reaching a state is taken from a line on stderr, read by a blocking thread: that costs the
-//! process nothing, while asking its API every millisecond would.
+//! A blocking thread reads stderr until a line shows that the state is reached: that costs the
+//! process nothing, while polling its API every millisecond would.
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpStream};
@@ -16,10 +16,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use parking_lot::Mutex;
 
-/// Nothing here takes that long.
+/// No step takes that long.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A child of ours; killed when dropped.
+/// A child of the benchmark; killed when dropped.
 pub struct Process {
     child: Child,
     began: Instant,
@@ -29,11 +29,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`; `line` is what its log says when it has got there.
+    /// Starts `command`; `line` is the log line of the state to reach.
     pub fn start(mut command: Command, line: &'static str) -> anyhow::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).current_dir("/");
         let began = Instant::now();
-        #[expect(clippy::disallowed_methods, reason = "nobody reaps but we")]
+        #[expect(clippy::disallowed_methods, reason = "a benchmark has no reaper")]
         let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
         let stderr = child.stderr.take().context("stderr is piped")?;
         let (sender, reached) = mpsc::sync_channel(1);
@@ -46,7 +46,7 @@ impl Process {
                 let now = Instant::now();
                 let read = String::from_utf8_lossy(&text);
                 if read.contains(line) {
-                    // Said once; there is room for it.
+                    // Sent once; the channel has room for it.
                     let _ = sender.try_send(now);
                 }
                 copy.lock().push_str(&read);
@@ -64,7 +64,7 @@ impl Process {
         self.log.lock().clone()
     }
 
-    /// From before the exec to the line.
+    /// The time from before the exec to the line.
     pub fn reached(&self) -> anyhow::Result<Duration> {
         match self.reached.recv_timeout(PATIENCE) {
             Ok(when) => Ok(when - self.began),
@@ -115,7 +115,7 @@ pub fn get(port: u16, path: &str) -> anyhow::Result<String> {
     Ok(answer)
 }
 
-/// For what has no event.
+/// The pause of a poll, for conditions without an event.
 pub fn pause(time: Duration) {
     #[expect(clippy::disallowed_methods, reason = "no runtime's worker, and nothing to wait on")]
     std::thread::sleep(time);

@@ -1,4 +1,4 @@
-//! Figures of one quantity over all rounds, and how they are printed.
+//! Figures of one quantity over all rounds, and their output.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub fn heading(title: &str) {
     println!("\n{title}\n  {:<46}{:>9}{:>9}{:>9}", "", "median", "min", "max");
 }
 
-/// Closes a table with what was aimed at.
+/// Ends a table with the target.
 pub fn verdict(what: &str, value: f64, aim: f64, unit: &str) {
     let met = if value <= aim { "met" } else { "MISSED" };
     println!("  aim: {what} at most {aim} {unit}: {value:.2}, {met}");

@@ -1,8 +1,8 @@
 //! Latency of `/status`: `cargo bench --bench http [-- [--runs N] [--binary PATH]]`.
 //!
-//! The real binary as `compute_ctl dev`, which brings its own storage. One client asks over one kept
-//! connection, as fast as it is answered, first while nothing else happens and then while a hundred
-//! databases are made. Without `--bench` (`cargo test --all-targets`) nothing is to do.
+//! The real binary as `compute_ctl dev`, which includes its storage. One client sends requests over
+//! one kept connection, as fast as they are answered, first on an idle compute and then while a
+//! hundred databases are created. Without `--bench` (`cargo test --all-targets`) it does nothing.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -20,12 +20,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-/// Requests while nothing else happens, and at least so many after that, unless told otherwise.
+/// Requests on an idle compute, and at least so many after that, unless told otherwise.
 const REQUESTS: usize = 10_000;
 const DATABASES: usize = 100;
-/// What the figures are held against.
+/// The target.
 const AIM: Duration = Duration::from_millis(10);
-/// The databases take a while where the disk is slow.
+/// The databases take a while on a slow disk.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 fn main() -> anyhow::Result<()> {
@@ -82,7 +82,7 @@ fn print(what: &str, times: &mut [Duration]) {
     println!("  {what:<26} p50 {p50:.3} ms, p99 {p99:.3} ms, max {max:.1} ms, {count} requests");
 }
 
-/// Of sorted times.
+/// A percentile of sorted times.
 fn percentile(times: &[Duration], percent: usize) -> Duration {
     times.get(times.len() * percent / 100).copied().unwrap_or_default()
 }
@@ -107,7 +107,7 @@ impl Compute {
             &internal,
         ]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/");
-        #[expect(clippy::disallowed_methods, reason = "nobody reaps but we")]
+        #[expect(clippy::disallowed_methods, reason = "a benchmark has no reaper")]
         let child = command.spawn().with_context(|| format!("{command:?}"))?;
         let mut compute = Self { child, external: external.parse()?, document: Value::Null };
         let deadline = Instant::now() + PATIENCE;
@@ -133,7 +133,7 @@ impl Compute {
             let database = |n| json!({"name": format!("store{n}"), "owner": "cloud_admin"});
             let databases = (0..DATABASES).map(database).collect::<Vec<_>>();
             cluster.insert("databases".to_owned(), databases.into());
-            // It is the server that is measured and not the disk.
+            // The benchmark measures the server and not the disk.
             if let Some(settings) = cluster.get_mut("settings").and_then(Value::as_array_mut) {
                 settings.retain(|setting| setting.get("name") != Some(&json!("fsync")));
                 settings.push(json!({"name": "fsync", "value": "off", "vartype": "bool"}));

@@ -19,9 +19,9 @@ use super::common::client::Connection;
 use super::common::host::{Owner, free_ports, open_folder};
 use super::common::process::Process;
 
-/// Any will do: the data directory is whole as it is.
+/// Any LSN works: the data directory is complete as it is.
 const LSN: u64 = 0x1F3_0EC8;
-/// Said once, right after the status has become `running`.
+/// Logged once, right after the status has become `running`.
 const RUNNING: &str = "compute start finished";
 
 pub struct Bed {
@@ -69,7 +69,8 @@ impl Bed {
         &self.server.version
     }
 
-    /// Only lines that the program writes change: Postgres' own program is not asked.
+    /// Only lines that the program writes itself change, so Postgres' own program does not check
+    /// them.
     pub fn move_tenant(&mut self, round: usize) -> anyhow::Result<Duration> {
         self.spec.pageserver_connstring = pageserver(round);
         self.configure()
@@ -89,7 +90,7 @@ impl Bed {
         Ok(took)
     }
 
-    /// A session that begins now sees what was answered for.
+    /// Checks that a new session sees the new value.
     pub async fn assert_in_force(&self, round: usize) -> anyhow::Result<()> {
         let connstr = connstr(self.ports[0]);
         let (client, connection) = tokio_postgres::connect(&connstr, tokio_postgres::NoTls).await?;

@@ -29,13 +29,12 @@ pub fn initdb(server: &Server, dir: &Path, owner: Owner) -> anyhow::Result<PathB
     Ok(target)
 }
 
-/// One file: what is left is the daemon's own work.
+/// One file: the rest of the time is the daemon's own work.
 pub fn one_file(dir: &Path) -> anyhow::Result<PathBuf> {
     build(&dir.join("one-file.tar.gz"), least)
 }
 
-/// 512 MiB in files of 1 MiB, half of them such that nothing can be packed, half such that nearly
-/// everything can.
+/// 512 MiB in files of 1 MiB, half of them incompressible, half almost fully compressible.
 pub fn large(dir: &Path) -> anyhow::Result<PathBuf> {
     const FILE: usize = 1 << 20;
     build(&dir.join("large.tar.gz"), |tar| {
@@ -64,7 +63,7 @@ fn build(
     Ok(target.to_owned())
 }
 
-/// Without these two the daemon takes no archive for a cluster.
+/// Without these two files the daemon does not accept an archive as a cluster.
 fn least(tar: &mut Packer) -> anyhow::Result<()> {
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::Directory);

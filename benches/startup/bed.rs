@@ -1,4 +1,4 @@
-//! What all cases share: a server, stand-in storage, a folder, a way to start the daemon.
+//! The environment of all cases: a server, stand-in storage, a folder, a way to start the daemon.
 
 use std::cell::Cell;
 use std::fs;
@@ -19,14 +19,14 @@ use super::archives;
 use super::common::host::{Owner, free_ports, open_folder};
 use super::common::process::{Process, get};
 
-/// Any will do: the data directory is whole as it is.
+/// Any LSN works: the data directory is complete as it is.
 const LSN: u64 = 0x1F3_0EC8;
-/// As many as in production.
+/// As many safekeepers as in production.
 const SAFEKEEPERS: usize = 3;
-/// Said once, right after the status has become `running`.
+/// Logged once, right after the status has become `running`.
 const RUNNING: &str = "compute start finished";
 
-/// Stands for a server whose start costs nothing. Says what the real one says.
+/// A stand-in for a server that starts at no cost. It logs the same line as the real one.
 const FAKE: &str = r#"#!/bin/sh
 [ "$1" = -D ] || { echo "postgres (PostgreSQL) 15.0 (fake)"; exit; }
 echo ready > "$2/postmaster.pid"
@@ -107,18 +107,18 @@ impl Bed {
         self.dir.path()
     }
 
-    /// The one that the daemon fills.
+    /// The directory that the daemon fills.
     pub fn pgdata(&self) -> PathBuf {
         self.dir.path().join(format!("pgdata-{}", self.round.get()))
     }
 
-    /// One that is filled by hand, for comparison.
+    /// A directory that is filled by hand, for comparison.
     pub fn other_pgdata(&self) -> PathBuf {
         self.dir.path().join(format!("other-{}", self.round.get()))
     }
 
-    /// From here on both are new. The old ones stay to the end: ext4 creates files slowly for some
-    /// seconds after others were deleted, as it looks for inodes that it may use again.
+    /// Replaces both directories. The old ones are kept to the end: ext4 creates files slowly for
+    /// some seconds after others were deleted, as it looks for inodes that it may reuse.
     pub fn next_round(&self) {
         self.round.set(self.round.get() + 1);
     }
@@ -147,7 +147,7 @@ impl Bed {
         Ok(time)
     }
 
-    /// What the log said must be what the API says.
+    /// The log and the API must report the same.
     pub fn assert_running(&self) -> anyhow::Result<()> {
         let answer = get(self.ports[1], "/status")?;
         ensure!(answer.contains(r#""status":"running""#), "not running: {answer}");

@@ -1,4 +1,4 @@
-//! The figures of the README, each with what it is compared with.
+//! The figures of the README, each with its comparison.
 
 use std::fs;
 use std::path::Path;
@@ -14,10 +14,10 @@ use super::parts::{self, Configuration, Parts};
 
 /// Files of the old data directory in [`restart`].
 const OLD_FILES: usize = 20_000;
-/// Before memory is looked at, so that what is freed is free.
+/// The pause before memory is measured, so that freed memory has been returned.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// Exec to `running` against the sum of what cannot be avoided.
+/// Exec to `running` against the sum of the unavoidable work.
 pub fn first_start(bed: &Bed, runs: usize) -> anyhow::Result<()> {
     let (archive, postgres) = (&bed.archives.initdb, &bed.server.postgres);
     let mut parts = Parts::new(archive)?;

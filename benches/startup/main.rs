@@ -37,7 +37,7 @@ fn main() -> anyhow::Result<()> {
         println!("start-up figures: run me with `cargo bench --bench startup`");
         return Ok(());
     }
-    // One thread for the storage, so that the daemon has a core that nobody else wants.
+    // One thread for the storage, so that the daemon has a core of its own.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let bed = runtime.block_on(bed::Bed::new(arguments.binary.clone()))?;

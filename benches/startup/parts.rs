@@ -1,7 +1,7 @@
-//! What no supervisor can avoid: inflating the archive, writing its files, starting Postgres.
+//! The unavoidable work of a start: inflating the archive, writing its files, starting Postgres.
 //!
-//! Each is done in the plainest way and one after the other, and with everything it needs at hand:
-//! the archive is in memory, the place for its content is there and touched.
+//! Each part is done in the plainest way, one after the other, with everything prepared: the
+//! archive is in memory, and the memory for its content is allocated and touched.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{Read, Write};
@@ -18,10 +18,10 @@ use super::bed::Bed;
 use super::common::host::Owner;
 use super::common::process::Process;
 
-/// Said right before the postmaster writes `ready` into its pid file.
+/// Logged right before the postmaster writes `ready` into its pid file.
 const READY: &str = "database system is ready to accept connections";
 
-/// An archive in memory, and room for what is in it.
+/// An archive in memory, and room for its content.
 pub struct Parts {
     packed: Vec<u8>,
     tar: Vec<u8>,
@@ -69,13 +69,13 @@ impl Parts {
     }
 }
 
-/// What the daemon adds to a data directory.
+/// The files that the daemon adds to a data directory.
 pub struct Configuration {
     files: Vec<(PathBuf, Vec<u8>)>,
 }
 
 impl Configuration {
-    /// From one that the daemon made.
+    /// Reads them from a directory that the daemon made.
     pub fn of(pgdata: &Path) -> anyhow::Result<Self> {
         let names = ["postgresql.conf", "pg_hba.conf"];
         let files = names.map(|name| Ok((PathBuf::from(name), fs::read(pgdata.join(name))?)));

@@ -1,4 +1,4 @@
-//! Commands on the pages: each block of them is run, or says why not.
+//! Commands on the pages: each block is run, or says why not.
 //!
 //! The blocks of a page that are marked as `sh` run one after the other, in a scratch folder of their
 //! own, as a reader would type them. A block must succeed. A comment on the line before it says
@@ -116,7 +116,7 @@ fn how(before: &str) -> Option<How> {
     }
 }
 
-/// Something that goes on in the background. Its end is waited for.
+/// A command that continues in the background. Its end is waited for.
 #[derive(Debug)]
 struct Background(Child);
 
@@ -136,7 +136,7 @@ impl Drop for Background {
     }
 }
 
-/// Where the blocks of one page run.
+/// The folder and ports of one page's blocks.
 #[derive(Debug)]
 struct Bed {
     folder: tempfile::TempDir,
@@ -149,7 +149,7 @@ impl Bed {
         let folder = tempfile::Builder::new().prefix("compute_ctl-docs-").tempdir().unwrap();
         // The server runs as another user if this is root.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        // All held before one is given back, so that they differ.
+        // All ports are held before one is released, so that they differ.
         let held = PORTS.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         let ports = held.each_ref().map(|listener| listener.local_addr().unwrap().port());
         let bed = Self { folder, ports, background: Vec::new() };
@@ -190,7 +190,7 @@ exec {real} "$@"
     }
 
     fn with_ports(&self, text: &str) -> String {
-        // In two steps: a free port may have the digits of one on the page.
+        // In two steps: a free port may have the same digits as one on the page.
         let mark = |at: usize| format!("\u{1}{at}\u{1}");
         let mut text = text.to_owned();
         for (at, on_page) in PORTS.into_iter().enumerate() {
@@ -230,7 +230,7 @@ exec {real} "$@"
         command.spawn().unwrap()
     }
 
-    /// Runs a block. The error says what was wrong, output included.
+    /// Runs a block. The error contains the output.
     fn run(&mut self, block: &Block) -> Result<(), String> {
         let stays = matches!(block.how, How::Stays(_));
         let file = self.folder.path().join(format!("state/output-{}", block.line));
@@ -281,7 +281,7 @@ exec {real} "$@"
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        // In reverse: what was started last may need the storage of what was started first.
+        // In reverse: a later command may need the storage of an earlier one.
         while let Some(last) = self.background.pop() {
             drop(last);
         }
@@ -310,7 +310,7 @@ fn commands_on_the_pages() {
             run += 1;
             if let Err(error) = bed.get_or_insert_with(Bed::new).run(&block) {
                 failures.push(format!("{name}, line {}: {error}", block.line));
-                // The others of the page go on from there.
+                // Later blocks of the page depend on this one.
                 break;
             }
         }

@@ -1,4 +1,4 @@
-//! Parts of pages that are made from the program, and pages that must name all of something.
+//! Parts of pages that are generated from the program, and pages that must be complete lists.
 //!
 //! A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. The tests compare it
 //! with what it should be. `UPDATE_DOCS=1 cargo test --locked --test docs` writes it instead.
@@ -142,7 +142,7 @@ fn environment() {
     }
     check("docs/reference/environment.md", &[("variables".to_owned(), text.clone())]);
 
-    // Each one has a row below as well, which says more.
+    // Each one also has a row below, with more detail.
     let page = read("docs/reference/environment.md");
     let (_, below) = page.rsplit_once("<!-- end -->").unwrap();
     for line in text.lines().skip(2) {
@@ -153,7 +153,7 @@ fn environment() {
     }
 }
 
-/// Without the reference to the contract at the end, as in `(01 §2)`.
+/// Removes the reference to the contract at the end, such as `(01 §2)`.
 fn without_section(text: &str) -> &str {
     match text.rsplit_once(" (") {
         Some((before, section)) if section.contains('§') && section.ends_with(')') => before,
@@ -174,10 +174,10 @@ fn http_api() {
     check("docs/reference/http-api.md", &parts);
 }
 
-/// What the description says about one operation.
+/// The description of one operation.
 fn operation(path: &str, operation: &Value) -> String {
     let server = match operation["tags"][0].as_str().unwrap() {
-        // It is on both servers and described once.
+        // Both servers have it, and it is described once.
         _ if path == "/openapi.json" => "external and internal",
         server => server,
     };
@@ -210,7 +210,7 @@ fn operation(path: &str, operation: &Value) -> String {
 #[test]
 fn metrics() {
     let metrics = Metrics::new().unwrap();
-    // A family with labels is shown from its first event on, so each of them has one here.
+    // A family with labels appears at its first event, so each of them has one here.
     metrics.set_status(ComputeStatus::Running);
     metrics.set_installed_extensions(&[InstalledExtension {
         name: "plpgsql".to_owned(),
@@ -258,7 +258,7 @@ fn metrics() {
             writeln!(text, "| `{name}` | {kind} | {} | {help} |", labels.join(", ")).unwrap();
         }
     }
-    // As many as the sources have names, so that one without an event here is noticed.
+    // The number of names in the sources, so that a name without an event here is noticed.
     let names =
         ["metrics.rs", "lease_metrics.rs"].map(|file| read(&format!("src/telemetry/{file}")));
     let names: BTreeSet<_> = names
@@ -359,7 +359,7 @@ fn members_of_the_documents() {
     }
 }
 
-/// Pages about messages quote texts of the program, with `…` for what varies.
+/// Pages about messages quote texts of the program, with `…` for variable parts.
 #[test]
 fn messages_are_those_of_the_program() {
     let mut sources = String::new();

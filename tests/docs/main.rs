@@ -1,5 +1,5 @@
-//! Tests of the pages: what they cite and link to is there, what is generated is up to date, and the
-//! commands on them run.
+//! Tests of the pages: citations and links have a target, generated parts are up to date, and the
+//! commands run.
 
 #![allow(
     clippy::disallowed_methods,

@@ -11,12 +11,12 @@ pub struct Document {
     /// 1 to 9.
     pub number: u32,
     pub name: String,
-    /// What stands before the first section.
+    /// The text before the first section.
     pub preamble: String,
     pub sections: Vec<Section>,
 }
 
-/// A heading with a number, and what stands below it before the next one with a number.
+/// A heading with a number, and the text below it up to the next one with a number.
 pub struct Section {
     /// `18.5`; `7.9a` for a heading `(a)` below 7.9.
     pub number: String,

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::tree::{self, File};
 
-/// The links of a document that lead nowhere, as `file:line: link`.
+/// The links of a document without a target, as `file:line: link`.
 pub fn broken(document: &File) -> Vec<String> {
     let folder = Path::new(&document.name).parent().unwrap();
     let leads_somewhere = |link: &str| {
@@ -26,7 +26,7 @@ pub fn broken(document: &File) -> Vec<String> {
         .collect()
 }
 
-/// Without `..` in it.
+/// The path without `..`.
 fn flat(path: &Path) -> PathBuf {
     let mut all = PathBuf::new();
     for part in path.components() {
@@ -40,7 +40,7 @@ fn flat(path: &Path) -> PathBuf {
     all
 }
 
-/// Links within the tree, with their lines. Code is not looked at.
+/// Links within the tree, with their lines. Code is skipped.
 fn links(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (line, text) in prose(text) {
@@ -70,7 +70,7 @@ fn prose(text: &str) -> Vec<(usize, &str)> {
 }
 
 /// The anchors of all headings: lower case, no punctuation, hyphens for blanks, and a number after
-/// one that was there before.
+/// a repeated one.
 fn anchors(text: &str) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for (_, line) in prose(text) {

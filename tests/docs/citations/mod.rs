@@ -1,5 +1,5 @@
-//! The documents of the tree agree with the rest of it: what is cited exists, links lead somewhere,
-//! and an obligation of the contract that no test cites is marked as such.
+//! The documents of the tree are consistent: citations and links have a target, and an obligation
+//! of the contract that no test cites is marked as such.
 
 mod contract;
 mod links;
@@ -10,7 +10,7 @@ mod tree;
 use contract::Contract;
 use reference::references;
 
-/// A heading, a row or a number that is cited in sources, tests or documents is there.
+/// A heading, a row or a number that is cited in sources, tests or documents exists.
 #[test]
 fn every_reference_resolves() {
     let contract = Contract::read();
@@ -41,7 +41,7 @@ fn every_link_leads_somewhere() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// "No test cites this section." stands where it is true, and nowhere else.
+/// "No test cites this section." appears exactly where it is true.
 #[test]
 fn untested_obligations_are_marked() {
     let contract = Contract::read();

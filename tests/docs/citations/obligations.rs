@@ -6,22 +6,22 @@ use super::contract::{Contract, Section};
 use super::reference::{Reference, Target, references};
 use super::tree::{self, File};
 
-/// Stands below a heading whose obligations no test cites.
+/// The line below a heading with obligations that no test cites.
 const UNTESTED: &str = "No test cites this section.";
 
 /// Begins the line below a heading that names tests which do not cite it.
 const TESTED: &str = "Tested by ";
 
-/// Stands below a heading of what other sections oblige to.
+/// The line below a heading that repeats obligations of other sections.
 const OVERVIEW: &str = "An overview: what is tested is said where the details are.";
 
-/// Stands below a heading, or a title, of what this version does not have.
+/// The line below a heading, or a title, of a part that this version does not have.
 const ABSENT: &str = "Not in this version.";
 
 type Cited = BTreeSet<(u32, String)>;
 
-/// The sections that tests cite, by themselves or by a case in one of the lists of cases: then what
-/// the case cites counts.
+/// The sections that tests cite, directly or by a case in one of the lists of cases: then the
+/// citations of the case count.
 pub fn cited_by_tests(contract: &Contract) -> Cited {
     let mut cited = Cited::new();
     for file in tree::tests_only() {
@@ -42,7 +42,7 @@ fn add(cited: &mut Cited, it: &Reference) {
     }
 }
 
-/// Headings whose mark is missing or wrong, as `file:line: what`.
+/// Headings with a missing or wrong mark, as `file:line: what`.
 pub fn wrongly_marked(contract: &Contract, cited: &Cited) -> Vec<String> {
     let (files, mut wrong) = (tree::with_tests(), Vec::new());
     for document in contract.documents().iter().filter(|it| first_line(&it.preamble) != ABSENT) {
@@ -71,13 +71,13 @@ pub fn wrongly_marked(contract: &Contract, cited: &Cited) -> Vec<String> {
     wrong
 }
 
-/// What a line "Tested by `first_start`, `src/http`." names.
+/// The names in a line "Tested by `first_start`, `src/http`."
 fn named_tests(line: &str) -> impl Iterator<Item = &str> {
     line.strip_prefix(TESTED).unwrap_or_default().split('`').skip(1).step_by(2)
 }
 
-/// Whether there are such tests: those of a module, or a scenario, by the name of its file, with or
-/// without that of the folder in front, or a folder of scenarios.
+/// Whether such tests exist: those of a module, a scenario, by the name of its file, with or
+/// without that of its folder, or a folder of scenarios.
 fn has_tests(name: &str, files: &[File]) -> bool {
     let mut files = files.iter().filter(|it| {
         if name.starts_with("src/") {
@@ -110,8 +110,8 @@ fn parents(number: &str) -> Vec<&str> {
     all
 }
 
-/// Whether something is a MUST in the section: by a mark in its text or in a column for it, or by
-/// its heading or the nearest one above with a weight.
+/// Whether the section contains a MUST: by a mark in its text or in a column for it, by its
+/// heading, or by the nearest heading above it with a weight.
 fn obliges(section: &Section, titles: &[&str]) -> bool {
     const WEIGHTS: [&str; 4] = ["MUST", "[M]", "SHOULD", "MAY"];
     let weighed = titles.iter().find(|it| WEIGHTS.iter().any(|weight| it.contains(weight)));

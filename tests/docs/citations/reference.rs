@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-/// What is cited of a document.
+/// The part of a document that is cited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
     pub document: u32,
@@ -66,7 +66,7 @@ fn joined(text: &str) -> (String, Vec<usize>) {
         let marks = ["///", "//!", "//", "--", "#"];
         let bare = marks.iter().find_map(|mark| line.strip_prefix(mark)).unwrap_or(line);
         all.push_str(bare.trim());
-        // A row of a table ends what was said in it.
+        // A citation does not continue in the next row of a table.
         all.push_str(if line.is_empty() { " . " } else { " " });
     }
     (all, starts)
@@ -77,7 +77,7 @@ struct Cursor<'a> {
     at: usize,
 }
 
-/// What the numbers that follow count.
+/// The kind of the numbers that follow.
 #[derive(Clone, Copy, PartialEq)]
 enum Counting {
     Sections,
@@ -116,7 +116,7 @@ impl<'a> Cursor<'a> {
         self.at += rest.len() - rest.trim_start().len();
     }
 
-    /// Goes past the number of a document if something of it is cited after that.
+    /// Skips the number of a document if a part of it is cited after that.
     fn document(&mut self) -> Option<u32> {
         let digits = self.rest().as_bytes().get(..2)?;
         if self.after_a_word() || digits[0] != b'0' || !(b'1'..=b'9').contains(&digits[1]) {
@@ -132,7 +132,7 @@ impl<'a> Cursor<'a> {
         Some(u32::from(digits[1] - b'0'))
     }
 
-    /// Whether the text here cites something without saying of which document.
+    /// Whether the text here cites a part without naming the document.
     fn bare(&self) -> bool {
         let rest = self.rest();
         let number = |mark: &str| {
@@ -169,7 +169,7 @@ impl<'a> Cursor<'a> {
         Some(number)
     }
 
-    /// One thing that is cited, and what bare numbers after it count.
+    /// One cited part, and the kind of bare numbers after it.
     fn locator(&mut self, counting: Counting, section: &str) -> Option<(Counting, Option<Target>)> {
         let start = self.at;
         let words = [
@@ -200,7 +200,7 @@ impl<'a> Cursor<'a> {
             };
             return Some((Counting::Nothing, Some(target)));
         }
-        // Numbers alone go on with what was counted, but not with sections.
+        // Bare numbers continue the previous kind, except sections.
         let allowed = word.is_some() || (now != Counting::Sections && !section.is_empty());
         let Some(number) = self.number(now == Counting::Sections).filter(|_| allowed) else {
             self.at = start;
@@ -215,7 +215,7 @@ impl<'a> Cursor<'a> {
         Some((now, target))
     }
 
-    /// All that is cited of one document from here on.
+    /// All cited parts of one document from here on.
     fn chain(&mut self, document: u32, mut found: impl FnMut(Target)) {
         let (mut counting, mut section) = (Counting::Nothing, String::new());
         let mut begun_range: Option<Target> = None;
@@ -242,7 +242,7 @@ impl<'a> Cursor<'a> {
         self.step();
     }
 
-    /// Goes past rows with letters after a section: `§8.1 d to i`.
+    /// Skips rows with letters after a section: `§8.1 d to i`.
     fn letters(&mut self) -> Option<std::ops::RangeInclusive<char>> {
         let rest = self.rest().strip_prefix(' ')?;
         let (first, last) = rest.split_at_checked(" d to i".len() - 1)?.0.split_once(" to ")?;
@@ -252,7 +252,7 @@ impl<'a> Cursor<'a> {
         Some(first..=last)
     }
 
-    /// Goes past what separates two things that are cited of this document, if another one follows.
+    /// Skips the separator between two cited parts of this document, if another one follows.
     fn another_of(&mut self, document: u32, counting: Counting) -> Option<&'static str> {
         let end = self.at;
         let separators = [", and ", ", ", " and ", " or ", " to ", " "];
@@ -261,7 +261,7 @@ impl<'a> Cursor<'a> {
         let same = self.document().is_none_or(|it| it == document);
         self.blanks();
         let next = self.at;
-        // After a blank alone only something with a word or a sign of its own.
+        // After a blank alone only a part with its own word or sign counts.
         let counted = if separator.is_empty() || separator == " " { "" } else { "counted" };
         let follows = same && self.locator(counting, counted).is_some();
         self.at = if follows { next } else { end };
@@ -269,7 +269,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// What a range has between its ends: from `§8 to §11` that is 9 and 10.
+/// The members of a range between its ends: for `§8 to §11` these are 9 and 10.
 fn between(first: &Target, last: &Target) -> Vec<Target> {
     fn split(text: &str) -> Option<(&str, u32)> {
         let digits = text.len() - text.trim_end_matches(|c: char| c.is_ascii_digit()).len();

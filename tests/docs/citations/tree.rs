@@ -10,13 +10,14 @@ pub struct File {
 }
 
 impl File {
-    /// The number of the contract's document that this file is.
+    /// The number of this document, if it belongs to the contract.
     pub fn own_document(&self) -> Option<u32> {
         self.name.strip_prefix("docs/contract/0")?.get(..1)?.parse().ok()
     }
 }
 
-/// Everything that may cite the contract, but for these tests, whose examples are wrong on purpose.
+/// All files that may cite the contract, except these tests, which contain wrong examples on
+/// purpose.
 pub fn citing() -> Vec<File> {
     let mut all = below("src", &["rs", "sql"]);
     all.extend(tests());
@@ -39,7 +40,7 @@ pub fn tests_only() -> Vec<File> {
     all
 }
 
-/// All files that may have tests, whole.
+/// All files that may contain tests, in full.
 pub fn with_tests() -> Vec<File> {
     let mut all = below("src", &["rs"]);
     all.extend(tests());

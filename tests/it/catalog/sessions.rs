@@ -43,7 +43,7 @@ const LOCKS: [(&str, &str); 6] = [
 ];
 
 #[tokio::test]
-async fn who_has_the_lock_is_named() {
+async fn the_holder_of_the_lock_is_named() {
     on_one_server(|server| async move {
         let vanilla = Vanilla::start(&server, &[]).await;
         vanilla
@@ -126,7 +126,7 @@ async fn one_session_asks_for_all() {
 
 /// No session can look for blockers any more; the statement still ends, and its error says so.
 #[tokio::test]
-async fn a_full_server_does_not_tell_who_has_the_lock() {
+async fn a_full_server_does_not_tell_the_holder_of_the_lock() {
     on_one_server(|server| async move {
         let options =
             ["max_connections=6", "max_wal_senders=1", "superuser_reserved_connections=1"];
@@ -171,7 +171,7 @@ async fn a_prepared_transaction_is_named_too() {
 
 /// A statement that is slow for other reasons continues, and so does one whose lock becomes free.
 #[tokio::test]
-async fn patience_pays() {
+async fn a_statement_that_is_slow_for_other_reasons_goes_on() {
     on_one_server(|server| async move {
         let vanilla = Vanilla::start(&server, &[]).await;
         vanilla.client.batch_execute("BEGIN; CREATE TABLE public.made (x int)").await.unwrap();

@@ -63,7 +63,7 @@ async fn gdb_is_asked_about_each_core() {
 }
 
 #[tokio::test]
-async fn lldb_where_there_is_no_gdb_and_neither_is_no_harm() {
+async fn lldb_without_gdb_and_neither_of_them_is_fine() {
     on_one_server(|server| async move {
         for debugger in [Some("lldb"), None] {
             let bed = Bed::new(server.clone()).await;

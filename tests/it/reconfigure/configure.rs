@@ -14,7 +14,7 @@ async fn configure(bed: &Bed, compute: &Compute) -> (u16, serde_json::Value) {
     (code.as_u16(), body)
 }
 
-/// New sessions and old ones see it.
+/// New sessions and existing ones see the change.
 async fn until_shown(compute: &Compute, setting: &str, value: &str) {
     let show = format!("SHOW {setting}");
     let shown = || async { compute.sql_text(&show).await == value };
@@ -38,7 +38,7 @@ async fn with_skip_it_is_one_rewrite_and_one_reload() {
         bed.spec.role("nobody_makes_me", None);
         let (code, status) = configure(&bed, &compute).await;
         assert_eq!((code, &status["status"]), (200, &json!("running")), "{status}");
-        // The answer comes when Postgres has loaded the file, so there is nothing to wait for.
+        // The answer comes when Postgres has loaded the file, so the test need not wait.
         assert_eq!(compute.sql_text("SHOW work_mem").await, "7MB");
         assert_eq!(compute.postmaster(), postmaster);
         assert_eq!(bed.pageserver.journal().connections(), requests);
@@ -63,7 +63,7 @@ async fn without_skip_the_catalog_follows() {
         bed.spec.skip_pg_catalog_updates = false;
         bed.spec.role("ann", None).database("store", "ann");
         bed.spec.typed("work_mem", "8192", "integer");
-        // Twice: the second time there is nothing left to do.
+        // Twice: the second time nothing is left to do.
         for _ in 0..2 {
             let (code, body) = configure(&bed, &compute).await;
             assert_eq!(code, 200, "{body}\n{}", compute.log());
@@ -115,7 +115,7 @@ async fn a_failure_says_why_and_leaves_postgres_serving() {
 
         let (code, body) = configure(&bed, &compute).await;
         assert_eq!((code, body), (412, json!({"error": "invalid compute status: failed"})));
-        // The good file that the compute was started with leads back.
+        // The good file of the start leads back to `running`.
         compute.refresh().await;
         compute.wait_for_any(&["running"]).await;
         let (code, body) = configure(&bed, &compute).await;
@@ -126,7 +126,8 @@ async fn a_failure_says_why_and_leaves_postgres_serving() {
     .await;
 }
 
-/// Postgres dies under a reconfiguration: the client is told, the compute ends (01 §24 no. 3).
+/// Postgres dies during a reconfiguration: the client gets an answer, the compute ends (01 §24 no.
+/// 3).
 #[tokio::test]
 async fn postgres_dies_during_it() {
     on_one_server(|server| async {

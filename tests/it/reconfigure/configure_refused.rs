@@ -1,5 +1,5 @@
-//! A `/configure` that comes while something else goes on is refused with the name of what it is,
-//! and what goes on is done as if it had not come (01 §14.3).
+//! A `/configure` that comes during another operation is refused with the name of that operation,
+//! which is not affected (01 §14.3).
 
 use nix::sys::signal::Signal;
 use reqwest::StatusCode;
@@ -11,13 +11,13 @@ use crate::support::network::{HttpStub, Reply, answer};
 use crate::support::process::Compute;
 use crate::support::server::on_one_server;
 
-/// `status` is the form of error texts.
+/// `status` is written as in error texts.
 async fn refused(bed: &mut Bed, compute: &Compute, status: &str) {
     let wanted = bed.spec.settings.clone();
     bed.spec.set("app.number", "refused");
     let error = json!({"error": format!("invalid compute status: {status}")});
     assert_eq!(compute.configure(bed).await, (StatusCode::PRECONDITION_FAILED, error));
-    // Whether the spec is any good comes before whether it is the time for it.
+    // The spec is checked before the status.
     let mut body = bed.configure_body();
     body["spec"]["tenant_id"] = Value::Null;
     let (code, error) = compute.post("/configure", Some(&body)).await;
@@ -79,7 +79,7 @@ async fn while_another_one_is_applied() {
     .await;
 }
 
-/// While it asks, and in the pause after it got no answer.
+/// While the refresh waits for its answer, and in the pause after it got none.
 #[tokio::test]
 async fn while_a_refresh_goes_on() {
     on_one_server(|server| async {

@@ -80,8 +80,8 @@ async fn without_a_usable_answer_nothing_starts() {
     .await;
 }
 
-/// A control plane that is being restarted, and one that has not made up its mind yet: the original
-/// gives up after 0.3 s, or at once (09 §10 nos. 1 and 5).
+/// A control plane that is being restarted, and one that has not decided yet: the original gives up
+/// after 0.3 s, or at once (09 §10 nos. 1 and 5).
 #[tokio::test]
 async fn what_will_pass_is_outlasted() {
     on_one_server(|server| async {
@@ -99,7 +99,8 @@ async fn what_will_pass_is_outlasted() {
     .await;
 }
 
-/// 09 §2.2: configured once, a pool compute that is started again asks and starts by itself.
+/// 09 §2.2: a pool compute that was configured once and is started again asks the control plane and
+/// starts by itself.
 #[tokio::test]
 async fn a_pool_compute_starts_by_itself_the_second_time() {
     on_one_server(|server| async {
@@ -131,14 +132,14 @@ async fn a_refresh_asks_again() {
         bed.wait_running(&mut compute).await;
         let moved = "postgresql://no_user@127.0.0.1:1";
         bed.spec.pageserver_connstring = moved.to_owned();
-        // A refresh has its own, shorter patience.
+        // A refresh has its own, shorter limit.
         cplane.answer(vec![(503, String::new()), attached(&bed)]);
         compute.refresh().await;
         compute.wait_for_log("changed from refresh-configuration to running").await;
         compute.wait_for_sql("SHOW neon.pageserver_connstring", moved).await;
         assert_eq!(cplane.asked(), [ControlPlane::QUESTION; 3]);
 
-        // Attached without a spec is no answer to act upon; `empty` means detached.
+        // Attached without a spec is not a usable answer; `empty` means detached.
         cplane.answer(vec![(200, answer(&bed, "attached", Value::Null))]);
         compute.refresh().await;
         compute.wait_for_log("could not refresh the configuration").await;

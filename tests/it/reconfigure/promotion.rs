@@ -1,5 +1,5 @@
-//! A hot standby becomes the primary: what is asked for is in force afterwards, and each client that
-//! asks gets the one outcome.
+//! A hot standby becomes the primary: afterwards the requested configuration is in force, and all
+//! clients get the same outcome.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ fn assert_completed(answer: &Value) {
     }
 }
 
-/// As a control plane does it: the old primary ends, its LSN is what the replica must have.
+/// As a control plane does it: the old primary ends, and the replica must reach its LSN.
 #[tokio::test]
 async fn from_the_end_of_the_old_primary_to_the_end_of_the_new_one() {
     on_every_server(|server| async move {
@@ -28,13 +28,14 @@ async fn from_the_end_of_the_old_primary_to_the_end_of_the_new_one() {
         let storage = HttpStub::start(Reply::Answer(404, Vec::new())).await;
         let mut bed = Bed::new(server).await;
         bed.prewarm_from(&storage).replicate_from(old.port);
-        // They are not asked: they have no part in this, whatever they would say.
+        // The safekeepers are not asked: they take no part in a promotion.
         bed.safekeepers[0].behave(|it| it.unknown_timeline = true);
         let mut replica = bed.start();
         replica.wait_for("running").await;
         assert_eq!(replica.prewarm().await["status"], "skipped");
         primary.run("INSERT INTO public.t VALUES (2)").await;
-        // From here on it is connected, and a server that ends sends all that it has to such.
+        // From here on the replica is connected, and a server that ends first sends all its WAL to
+        // connected replicas.
         replica.wait_for_sql("SELECT to_regclass('public.t')", "t").await;
         replica.wait_for_sql("SELECT sum(x) FROM public.t", "3").await;
 
@@ -58,7 +59,7 @@ async fn from_the_end_of_the_old_primary_to_the_end_of_the_new_one() {
         assert_eq!(code.as_u16(), 200, "{answer}\n{}", replica.log());
         assert_completed(&answer);
         assert_eq!(second, (code, answer.clone()));
-        // Later ones bring something else, which does not matter.
+        // Later requests bring another spec, which is ignored.
         let late = replica.post("/promote", Some(&bed.promote_body("FFFFFFFF/0"))).await;
         assert_eq!(late, (code, answer));
         replica.assert_logged("received promote request", 1).await;
@@ -72,7 +73,7 @@ async fn from_the_end_of_the_old_primary_to_the_end_of_the_new_one() {
         assert_eq!(replica.sql_text("SELECT pg_is_in_recovery()").await, "f");
         assert_eq!(replica.sql_text("SELECT sum(x) FROM public.t").await, "3");
         replica.wait_for_sql("SHOW work_mem", "7MB").await;
-        // Else the write would wait for ever.
+        // Otherwise the write would never return.
         replica.wait_for_sql("SHOW synchronous_standby_names", "").await;
         replica.run("INSERT INTO public.t VALUES (3)").await;
         replica.wait_for_sql("SHOW neon.safekeepers", "g#3:127.0.0.1:1,127.0.0.1:2").await;
@@ -82,14 +83,14 @@ async fn from_the_end_of_the_old_primary_to_the_end_of_the_new_one() {
         assert_eq!(status["extra"]["applied_operation"], "promotion-1");
         assert!(status["extra"]["phases"].is_null(), "{status}");
 
-        // Nothing is left above the file: what comes next counts.
+        // No `ALTER SYSTEM` setting overrides the file: the next configuration takes effect.
         let auto = bed.pgdata_text("postgresql.auto.conf");
         assert!(!auto.contains("neon.safekeepers") && !auto.contains("synchronous"), "{auto}");
         bed.spec.safekeeper_connstrings.pop();
         replica.apply(&bed).await;
         replica.wait_for_sql("SHOW neon.safekeepers", "g#3:127.0.0.1:1").await;
 
-        // The end is that of a primary.
+        // The compute ends as a primary does.
         assert_eq!(bed.safekeepers[0].journal().connections(), 0);
         assert_eq!(bed.wrapper.calls().unwrap(), []);
         bed.wrapper.set_lsn(0x300_0028).unwrap();
@@ -122,7 +123,7 @@ async fn with_catalog_updates() {
     .await;
 }
 
-/// Others wait for their turn, and what they bring is what is in force at the end.
+/// Other requests wait for their turn, and their configuration is in force at the end.
 #[tokio::test]
 async fn a_client_that_hangs_up_and_requests_that_come_during_it() {
     on_one_server(|server| async {
@@ -162,12 +163,12 @@ async fn a_client_that_hangs_up_and_requests_that_come_during_it() {
     .await;
 }
 
-/// The file that the compute was started with still says that it is a replica.
+/// The file that the compute was started with still describes a replica.
 #[tokio::test]
 async fn a_refresh_does_not_undo_it() {
     on_one_server(|server| async {
         let mut replica = Replica::prewarmed(server).await;
-        // It comes while the promotion is under way, and is served after it.
+        // The request comes during the promotion, and is served after it.
         let promoted = replica.begin_promotion(&replica.ahead().await).await;
         replica.compute.refresh().await;
         replica.write().await;
@@ -184,7 +185,7 @@ async fn a_refresh_does_not_undo_it() {
     .await;
 }
 
-/// While a refresh fails again and again, too: its pauses are long.
+/// Also while a refresh keeps failing: its pauses are long.
 #[tokio::test]
 async fn between_two_tries_of_a_refresh() {
     on_one_server(|server| async {
@@ -194,7 +195,7 @@ async fn between_two_tries_of_a_refresh() {
         replica.compute.wait_for_log("could not refresh the configuration").await;
         let (code, answer) = replica.promote(&replica.flushed().await).await;
         assert_eq!(code.as_u16(), 200, "{answer}");
-        // The next try finds the spec of the primary.
+        // The next attempt finds the spec of the primary.
         replica.bed.write("config.json", &replica.bed.spec.config());
         replica.compute.refresh().await;
         replica.compute.wait_for("running").await;
@@ -204,7 +205,7 @@ async fn between_two_tries_of_a_refresh() {
     .await;
 }
 
-/// Another client was faster, or an earlier attempt was given up too early.
+/// Another client was faster, or an earlier attempt was abandoned too early.
 #[tokio::test]
 async fn a_server_that_has_left_recovery_already() {
     on_one_server(|server| async {
@@ -220,7 +221,7 @@ async fn a_server_that_has_left_recovery_already() {
     .await;
 }
 
-/// Control planes on one machine give each endpoint a port, in the base text (04 §2.3).
+/// Control planes on one machine give each endpoint its port in the base text (04 §2.3).
 #[tokio::test]
 async fn the_port_of_the_replica_stays() {
     on_one_server(|server| async {

@@ -18,7 +18,7 @@ async fn terminate() {
     on_one_server(|server| async {
         let mut replica = Replica::prewarmed(server).await;
         let asked = replica.begin_promotion("FFFFFFFF/0").await;
-        // It was not a primary yet: the safekeepers belong to another compute.
+        // The compute was not a primary yet: the safekeepers belong to another compute.
         let (code, answer) = replica.compute.post("/terminate", None).await;
         assert_eq!((code.as_u16(), answer), (200, json!({"lsn": null})));
         assert_eq!(asked.await.unwrap(), (500, given_up()));
@@ -39,7 +39,7 @@ async fn postgres_dies() {
         let mut replica = Replica::prewarmed(server).await;
         let asked = replica.begin_promotion("FFFFFFFF/0").await;
         kill(Pid::from_raw(replica.compute.postmaster()), Signal::SIGKILL).unwrap();
-        // Its session may notice before the process is reaped.
+        // The promotion's session may notice the end before the process is reaped.
         let (code, answer) = asked.await.unwrap();
         assert_eq!((code, &answer["status"]), (500, &json!("failed")), "{answer}");
         assert_eq!(replica.compute.wait_exit().await.code(), Some(1));
@@ -55,7 +55,7 @@ async fn a_signal() {
         let mut replica = Replica::prewarmed(server).await;
         let asked = replica.begin_promotion("FFFFFFFF/0").await;
         assert_eq!(replica.compute.stop(Signal::SIGTERM).await, 1);
-        // The process may have been faster than its answer.
+        // The process may have ended before its answer arrived.
         if let Ok(answer) = asked.await {
             assert_eq!(answer, (500, given_up()));
         }
@@ -65,7 +65,7 @@ async fn a_signal() {
     .await;
 }
 
-/// A promoted compute ends as any primary does: with safekeepers that must agree.
+/// A promoted compute ends as any primary does: the safekeepers must agree.
 #[tokio::test]
 async fn the_sync_of_the_new_primary_fails() {
     on_one_server(|server| async {

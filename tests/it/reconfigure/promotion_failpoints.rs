@@ -1,5 +1,5 @@
 //! Faults injected into prewarm and promotion (07 §15). Builds without the feature `testing` have
-//! none, and ignore the variable.
+//! no faults, and ignore the variable.
 
 use serde_json::json;
 
@@ -19,7 +19,7 @@ async fn failpoints_fail_prewarm_and_promotion() {
             assert_eq!(state, failed("compute-prewarm failpoint"));
             assert_eq!(replica.compute.prewarm().await, json!({"status": "skipped"}));
             assert_eq!((code.as_u16(), answer), (500, failed("compute-promotion failpoint")));
-            // It was at the point of no return, and went back.
+            // The attempt had reached the point of no return, and was undone.
             let set = r#"parameter "synchronous_standby_names" changed to "walproposer""#;
             replica.compute.wait_for_log(set).await;
             replica.assert_usable().await;
@@ -37,8 +37,8 @@ async fn failpoints_fail_prewarm_and_promotion() {
     .await;
 }
 
-/// A `pg_promote()` that gives no clear answer: what becomes of the server is noticed, and nothing
-/// of the attempt is left.
+/// A `pg_promote()` without a clear answer: the compute notices what became of the server, and no
+/// trace of the attempt remains.
 #[cfg(feature = "testing")]
 mod unclear {
     use compute_ctl::dev::servers::Server;
@@ -48,7 +48,7 @@ mod unclear {
     use crate::support::process::Replica;
     use crate::support::server::on_one_server;
 
-    /// A replica whose promotion is said to have failed, and has not.
+    /// A replica whose promotion was reported as failed although it succeeded.
     async fn promoted_after_all(server: Server) -> (Replica, String) {
         let points = "compute-promotion-unclear=1*return(0)->off";
         let replica = Replica::start_with_env(server, &[("FAILPOINTS", points)]).await;
@@ -99,7 +99,8 @@ mod unclear {
                 "{answer}"
             );
 
-            // The source still has the spec of the replica; what was promoted to is put in force.
+            // The source still has the spec of the replica; the spec of the promotion is put in
+            // force.
             replica.compute.refresh().await;
             replica.compute.wait_for("running").await;
             replica.bed.spec = primary;
@@ -113,7 +114,7 @@ mod unclear {
     async fn the_end_is_that_of_a_primary() {
         on_one_server(|server| async {
             let (mut replica, lsn) = promoted_after_all(server).await;
-            // Another attempt that comes to nothing does not make this one forgotten.
+            // Another attempt that fails must not replace the state of this one.
             replica.bed.spec.set("work_mem", "much");
             let (code, answer) = replica.promote(&lsn).await;
             let error = answer["error"].as_str().unwrap();

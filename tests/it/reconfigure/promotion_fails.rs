@@ -1,4 +1,4 @@
-//! Promotions that come to nothing: what was a replica is one still, and may be asked again.
+//! Promotions that fail: the compute stays a replica, and can be asked again.
 
 use serde_json::json;
 
@@ -40,7 +40,7 @@ async fn a_replica_that_is_too_far_behind() {
 #[tokio::test]
 async fn preconditions() {
     on_one_server(|server| async move {
-        // No spec.
+        // Without a spec.
         let bed = Bed::new(server.clone()).await;
         let mut compute = bed.start_empty();
         compute.wait_for("empty").await;
@@ -49,7 +49,7 @@ async fn preconditions() {
         let wrong = json!({"error": "invalid compute status: empty"});
         assert_eq!((code.as_u16(), answer), (412, wrong));
 
-        // No replica.
+        // Not a replica.
         compute.apply(&bed).await;
         let not_a_replica = failed("compute mode \"primary\" is not replica");
         for _ in 0..2 {
@@ -61,7 +61,7 @@ async fn preconditions() {
         compute.end().await;
         assert_nothing_left(&bed);
 
-        // One prewarm must have ended; its failure does not matter.
+        // A prewarm must have ended; whether it failed does not matter.
         let replica = Replica::start(server).await;
         let lsn = replica.flushed().await;
         let (code, answer) = replica.promote(&lsn).await;
@@ -118,7 +118,7 @@ async fn bodies_and_specs_that_are_refused() {
         let no_json = text.header("content-type", "application/json").body("{");
         assert_eq!(no_json.send().await.unwrap().status().as_u16(), 400);
 
-        // Postgres would refuse it; that is found before anything is changed.
+        // Postgres would refuse the spec; the check comes before any change.
         replica.bed.spec.set("work_mem", "much");
         let (code, answer) = replica.promote(&lsn).await;
         assert_eq!(code.as_u16(), 500, "{answer}");
@@ -136,7 +136,8 @@ async fn bodies_and_specs_that_are_refused() {
     .await;
 }
 
-/// Beyond the point of no return: a primary, with the new configuration, and a failure that stays.
+/// Beyond the point of no return the compute is a primary, with the new configuration, and the
+/// failure stays.
 #[tokio::test]
 async fn a_catalog_that_cannot_be_applied() {
     on_one_server(|server| async {
@@ -155,7 +156,7 @@ async fn a_catalog_that_cannot_be_applied() {
         assert_eq!(status["extra"]["last_failure"]["phase"], "apply_catalog", "{status}");
         assert_eq!(replica.bed.pgdata_text("compute_ctl_temp_override.conf"), "");
 
-        // A configuration puts it right.
+        // Another configuration repairs it.
         replica.bed.spec.databases.clear();
         replica.bed.spec.role("ann", None).database("store", "ann");
         replica.compute.apply(&replica.bed).await;

@@ -66,17 +66,17 @@ async fn a_broken_file_is_tried_again() {
         let extra = &status(&compute).await["extra"];
         let failure = &extra["last_failure"];
         assert_eq!(failure["phase"], "fetch_configuration", "{extra}");
-        assert!(failure["operation"].is_null(), "nobody knows what it would have been: {extra}");
+        assert!(failure["operation"].is_null(), "no operation was determined: {extra}");
         assert_eq!(compute.sql_text("SELECT 40 + 2").await, "42");
         let text = "invalid compute status: refresh-configuration-pending";
         let refused = (StatusCode::PRECONDITION_FAILED, json!({"error": text}));
-        // Between two pauses it is tried, which has another name.
+        // Between two pauses it is tried, which has a status of its own.
         until("a configuration is refused in the pause", || async {
             compute.configure(&bed).await == refused
         })
         .await;
 
-        // Who asks again is heard at once.
+        // A new request is served at once.
         bed.spec.typed("work_mem", "9216", "integer");
         bed.write("config.json", &bed.spec.config());
         compute.refresh().await;
@@ -91,7 +91,7 @@ async fn a_broken_file_is_tried_again() {
     .await;
 }
 
-/// Asked once, it goes on until it has worked (01 §24 no. 9).
+/// A single request is retried until it has succeeded (01 §24 no. 9).
 #[tokio::test]
 async fn one_request_is_enough() {
     on_one_server(|server| async {
@@ -112,7 +112,7 @@ async fn one_request_is_enough() {
     .await;
 }
 
-/// Each failure makes the pause twice as long; who asks does not wait until it is over.
+/// Each failure doubles the pause; a new request cuts the pause short.
 #[tokio::test]
 async fn a_call_cuts_the_pause_short() {
     on_one_server(|server| async {
@@ -120,7 +120,7 @@ async fn a_call_cuts_the_pause_short() {
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;
         bed.write_text("config.json", "{");
-        // All these pauses together are longer than the test waits.
+        // All these pauses together would exceed the test's patience.
         for times in 1..=6 {
             compute.refresh().await;
             compute.wait_for_log_times("could not refresh the configuration", times).await;
@@ -135,7 +135,7 @@ async fn a_call_cuts_the_pause_short() {
     .await;
 }
 
-/// The source may be on a mount that is lost: to open it takes for ever.
+/// The source may be on a lost mount, where an open never returns.
 #[tokio::test]
 async fn a_file_that_blocks_does_not_hold_the_end_up() {
     on_one_server(|server| async {
@@ -160,7 +160,7 @@ async fn a_file_that_blocks_does_not_hold_the_end_up() {
     .await;
 }
 
-/// The original refuses it for ever (03 W8).
+/// The original refuses it permanently (03 W8).
 #[tokio::test]
 async fn a_pending_refresh_can_be_terminated() {
     on_one_server(|server| async {

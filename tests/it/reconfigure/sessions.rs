@@ -11,10 +11,10 @@ use crate::support::bed::Bed;
 use crate::support::process::Compute;
 use crate::support::server::on_one_server;
 
-/// Who looks at a compute from beside, whenever it likes.
+/// Sessions that watch a compute independently of the reconfiguration, at any time.
 const WATCHERS: [&str; 3] = [COMPUTE_MONITOR, INSTALLED_EXTENSIONS, POST_APPLY_CONFIG];
 
-/// The server's lines about sessions of all others.
+/// The server's log lines about all other sessions.
 fn sessions(compute: &Compute) -> Vec<String> {
     let is_session = |line: &&str| line.contains("connection authorized:");
     let is_watcher = |line: &str| WATCHERS.iter().any(|name| line.contains(name));
@@ -40,7 +40,7 @@ async fn with_skip_there_is_none() {
         compute.refresh().await;
         compute.wait_for("running").await;
 
-        // A session of this very kind would have been seen.
+        // The log would have shown a session of this kind.
         bed.spec.skip_pg_catalog_updates = false;
         let (code, body) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 200, "{body}");

@@ -1,5 +1,5 @@
-//! A reconfiguration that fails when the new file is to take the place of the old one, and one whose
-//! old file cannot be put back: the error says which configuration is in force (01 §13.2).
+//! A reconfiguration that fails when the new file replaces the old one, and one that cannot restore
+//! the old file: the error says which configuration is in force (01 §13.2).
 
 use std::fs;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ async fn failure(compute: &Compute) -> (String, Value) {
     (status["error"].as_str().unwrap().to_owned(), failure["phase"].clone())
 }
 
-/// `postgresql.conf` as something that no file can take the place of.
+/// Turns `postgresql.conf` into something that a file cannot replace.
 struct Folder {
     conf: PathBuf,
     aside: PathBuf,
@@ -87,8 +87,8 @@ async fn an_old_file_that_cannot_be_put_back_is_told() {
         bed.spec.typed("work_mem", "5MB", "integer");
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;
-        // Statements on roles wait for this lock. The new file is in force then, and will be
-        // touched once more.
+        // Statements on roles wait for this lock. By then the new file is in force, and it will be
+        // written once more.
         let session = compute.sql().await;
         session.batch_execute("BEGIN; LOCK TABLE pg_authid IN EXCLUSIVE MODE").await.unwrap();
         bed.spec.typed("work_mem", "7MB", "integer").skip_pg_catalog_updates = false;
@@ -109,7 +109,7 @@ async fn an_old_file_that_cannot_be_put_back_is_told() {
                         configuration before it could not be put back in force: could not replace";
         assert!(error.contains(not_back), "{error}");
         assert!(!error.contains(IN_FORCE), "{error}");
-        // It is as the error says, and what was done to the catalog stays done.
+        // The state matches the error, and the changes to the catalog stay.
         assert_eq!(compute.sql_text("SHOW work_mem").await, "7MB");
         assert_eq!(compute.sql_text("SELECT 'ann'::regrole").await, "ann");
         folder.take_away();

@@ -10,7 +10,7 @@ use crate::support::server::on_one_server;
 async fn nothing_is_waited_for_and_nothing_is_written() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
-        // Not even there.
+        // The folder does not even exist.
         let files = TlsFiles::new(&bed);
         let mut compute = files.start(&bed);
         compute.wait_for("running").await;

@@ -1,4 +1,4 @@
-//! Key and certificate come, or come to fit, only after the start has begun (04 §15 T2, T3).
+//! Key and certificate appear, or match, only after the start has begun (04 §15 T2, T3).
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -16,7 +16,7 @@ async fn a_certificate_that_comes_late_is_waited_for() {
         files.put("tls.key", &pair.key);
         let mut compute = files.start(&bed);
         compute.wait_for_log("tls.crt does not exist").await;
-        // Everything else goes on at the same time, up to Postgres itself.
+        // All other steps continue at the same time, up to the start of Postgres.
         compute.wait_for("init").await;
         files.put("tls.crt", &pair.cert);
         compute.wait_for("running").await;
@@ -36,7 +36,7 @@ async fn a_pair_that_does_not_belong_together_is_never_installed() {
         files.put_pair(&Pair { key: Pair::new().key, cert: pair.cert.clone() });
         let mut compute = files.start(&bed);
         compute.wait_for_log("does not belong to the certificate").await;
-        // The basebackup is unpacked: from here on nothing but the pair is missing.
+        // The basebackup is unpacked: from here on only the pair is missing.
         let dynshmem = bed.pgdata().join("pg_dynshmem");
         let deadline = std::time::Instant::now() + crate::support::assertions::PATIENCE;
         while !dynshmem.is_symlink() {

@@ -1,4 +1,4 @@
-//! The feature comes and goes with the spec (04 §7.1), and `/configure` takes the certificate along.
+//! The spec turns the feature on and off (04 §7.1), and `/configure` also reads the certificate.
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -21,10 +21,10 @@ async fn tls_is_switched_on_and_off_by_the_spec() {
         let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code, 200, "{answer}");
         served(&compute, &bed, &pair).await;
-        // What is in the files at that moment is in PGDATA when the answer comes.
+        // When the answer comes, PGDATA has the files' content of that moment.
         let next = Pair::new();
         files.put_pair(&next);
-        // A renewal that is being taken in may be in the way.
+        // A renewal in progress may delay it.
         let deadline = std::time::Instant::now() + crate::support::assertions::PATIENCE;
         loop {
             assert!(std::time::Instant::now() < deadline, "{}", compute.log());

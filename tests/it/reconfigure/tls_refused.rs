@@ -1,5 +1,5 @@
-//! Pairs that belong together and that Postgres cannot use: it says so in its log alone, and goes on
-//! with what it has (04 W7). And keys that it could not read as they are.
+//! Pairs that belong together and that Postgres cannot use: Postgres reports this in its log only,
+//! and continues with the old pair (04 W7). Also keys in forms that Postgres cannot read directly.
 
 use nix::sys::signal::Signal;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
@@ -9,7 +9,7 @@ use crate::support::assertions::assert_nothing_left;
 use crate::support::bed::{Bed, Pair, TlsFiles, copies, served};
 use crate::support::server::on_one_server;
 
-/// Its key is encrypted: Postgres has no terminal to ask for the passphrase.
+/// A pair with an encrypted key: Postgres has no terminal to ask for the passphrase.
 fn unreadable() -> Pair {
     Pair {
         key: include_str!("../../../src/tls/testdata/encrypted.key").to_owned(),
@@ -33,7 +33,7 @@ async fn the_last_good_pair_is_put_back() {
         assert_eq!(bed.pgdata_text("server.key"), first.key);
         assert_eq!(bed.pgdata_text("server.crt"), first.cert);
         served(&compute, &bed, &first).await;
-        // It is not tried again and again, but a new spec may have brought what was missing.
+        // The same pair is not retried, but a new spec may have brought what was missing.
         let (code, answer) = compute.post("/configure", Some(&files.config(&bed))).await;
         assert_eq!(code, 200, "{answer}");
         compute.wait_for_log_times("Postgres could not use the TLS certificate", 2).await;
@@ -52,7 +52,7 @@ async fn the_last_good_pair_is_put_back() {
 
 /// 04 W2: a reconfiguration that makes TLS active waits for nothing.
 #[tokio::test]
-async fn switched_on_while_there_is_no_pair() {
+async fn switched_on_without_a_pair() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         let (files, pair) = (TlsFiles::new(&bed), Pair::new());
@@ -67,7 +67,7 @@ async fn switched_on_while_there_is_no_pair() {
         assert_eq!(code, 200, "{answer}");
         compute.wait_for_log("does not belong to the certificate").await;
         assert_eq!(copies(&bed), [""; 0]);
-        // All else is in force, and Postgres serves.
+        // Everything else is in force, and Postgres serves.
         compute.wait_for_sql("SHOW app.x", "new").await;
         assert_eq!(compute.get("/status").await.1["status"], "running");
 

@@ -8,7 +8,7 @@ use crate::support::bed::{Bed, Pair, TlsFiles, served};
 use crate::support::process::Compute;
 use crate::support::server::on_one_server;
 
-/// A pair made by openssl, in a form that the original does not know.
+/// A pair made by openssl, in a format that the original cannot read.
 macro_rules! made_by_openssl {
     ($key:literal, $cert:literal) => {
         Pair {
@@ -57,7 +57,7 @@ async fn every_kind_of_key_is_served_without_a_restart() {
         let after = bed.pgdata_text("postmaster.pid").lines().next().map(str::to_owned);
         assert_eq!(after, postmaster);
         session.simple_query("SELECT 1").await.unwrap();
-        // One for each, and none at the start (01 §24 no. 26).
+        // One reload for each renewal, and none at the start (01 §24 no. 26).
         assert_eq!(rounds(&compute).await, pairs.len(), "{}", compute.log());
         assert_eq!(compute.get("/status").await.1["status"], "running");
 
@@ -80,7 +80,7 @@ async fn secrets_swapped_as_kubernetes_does_it() {
         served(&compute, &bed, &first).await;
         files.mount("..v2", &second);
         served(&compute, &bed, &second).await;
-        // The same content in another folder is nothing new; what comes after it is.
+        // The same content in another folder is not a renewal; the next change is.
         files.mount("..v3", &second);
         let third = Pair::new();
         files.mount("..v4", &third);
@@ -105,7 +105,7 @@ async fn half_a_renewal_leaves_the_old_certificate_in_force() {
         files.put("tls.crt", &second.cert);
         compute.wait_for_log("does not belong to the certificate").await;
         served(&compute, &bed, &first).await;
-        // A new spec goes through all the same, with the certificate as it is (04 W2).
+        // A new spec is applied nevertheless, with the certificate as it is (04 W2).
         bed.spec.set("log_line_prefix", "new %p ");
         let (code, answer) = compute.post("/configure", Some(&files.config(&bed))).await;
         assert_eq!(code, 200, "{answer}");

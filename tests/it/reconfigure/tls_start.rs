@@ -1,4 +1,4 @@
-//! Key and certificate are there before the start (04 §15 T1).
+//! Key and certificate exist before the start (04 §15 T1).
 
 use std::os::unix::fs::PermissionsExt;
 

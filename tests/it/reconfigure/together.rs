@@ -1,5 +1,5 @@
 //! Requests that arrive together are served one after the other: each is answered, none is lost,
-//! and what the last one said is in force (01 §13, §24 nos. 3 and 9).
+//! and the last configuration is in force (01 §13, §24 nos. 3 and 9).
 
 use std::collections::HashSet;
 
@@ -11,10 +11,10 @@ use crate::support::bed::{Bed, Pair, TlsFiles};
 use crate::support::server::on_one_server;
 
 const APPLIED: &str = "applied the new spec, operation number-";
-/// More specs than these are not tried.
+/// The limit on the number of specs to try.
 const NUMBERS: usize = 300;
 
-/// Everything at once: specs, refreshes and certificates.
+/// Specs, refreshes and certificates, all at once.
 #[tokio::test]
 async fn each_is_answered_and_what_was_accepted_was_applied() {
     on_one_server(|server| async {
@@ -37,7 +37,7 @@ async fn each_is_answered_and_what_was_accepted_was_applied() {
         };
         let specs = async {
             let (mut accepted, mut number) = (HashSet::new(), 0);
-            // As many as it takes until the refreshes let one through.
+            // Repeats the request until the refreshes let one through.
             while number < 30 || (accepted.is_empty() && number < NUMBERS) {
                 let three =
                     tokio::join!(configure(number), configure(number + 1), configure(number + 2));
@@ -106,7 +106,7 @@ async fn the_end_comes_before_everything_else() {
             compute.http.post(url).send()
         );
         assert_eq!(terminated.0, 200, "{terminated:?}");
-        // It may have ended before it was asked.
+        // The compute may have ended before the request arrived.
         let code = refreshed.map_or(200, |answer| answer.status().as_u16());
         assert!([200, 500].contains(&code), "{code}");
         assert_eq!(compute.wait_exit().await.code(), Some(0));

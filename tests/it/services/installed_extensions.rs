@@ -9,7 +9,7 @@ use crate::support::server::on_one_server;
 
 const LINE: &str = "[NEON_EXT_STAT] ";
 
-/// Databases that have an extension, with the label of its owner; none without the series.
+/// Number of databases that have an extension, by the label of its owner; `None` without a series.
 async fn installed(compute: &Compute, name: &str) -> Option<(u64, String)> {
     let (_, text) = compute.get("/metrics").await;
     let families = families(text.as_str().unwrap());
@@ -38,7 +38,7 @@ async fn what_is_installed_where() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         bed.without_autovacuum();
-        // Seconds, twice of which are waited.
+        // Seconds; the statistics wait twice as long.
         let mut compute = bed.start_with_args(&["--installed-extensions-collection-interval", "1"]);
         compute.wait_for("running").await;
         compute.wait_for_log("[NEON_EXT_SPAWN]").await;
@@ -48,8 +48,8 @@ async fn what_is_installed_where() {
         assert_eq!(installed(&compute, "plpgsql").await, Some((2, "1".to_owned())));
         assert_eq!(last_line(&compute), [("plpgsql".to_owned(), "1".to_owned(), 2)]);
 
-        // Extensions of a user, in a database with a demanding name; one that refuses connections
-        // and one that is what an interrupted DROP DATABASE leaves.
+        // Extensions of a user, in a database with a difficult name; a database that refuses
+        // connections, and one left by an interrupted DROP DATABASE.
         compute.run("CREATE ROLE app LOGIN").await;
         for name in ["\"b'ar =x\"", "closed", "invalid"] {
             compute.run(&format!("CREATE DATABASE {name} OWNER app")).await;
@@ -67,18 +67,18 @@ async fn what_is_installed_where() {
         assert_eq!(installed(&compute, "hstore").await, Some((1, "0".to_owned())));
         assert_eq!(installed(&compute, "plpgsql").await, Some((3, "1".to_owned())));
 
-        // Those two are not even tried.
+        // The program does not even try to connect to those two.
         let refused = |compute: &Compute| {
             compute.count_in_log("is not currently accepting connections")
                 + compute.count_in_log("cannot connect to invalid database")
         };
-        // The round in progress may have seen them as they were.
+        // The round in progress may have seen their old state.
         compute.wait_for_log_times(LINE, compute.count_in_log(LINE) + 1).await;
         let (before, lines) = (refused(&compute), compute.count_in_log(LINE));
         compute.wait_for_log_times(LINE, lines + 2).await;
         assert_eq!(refused(&compute), before, "{}", compute.log());
 
-        // Series of what is gone go too.
+        // The series of dropped extensions disappear.
         compute.run("DROP DATABASE \"b'ar =x\" WITH (FORCE)").await;
         until("it is gone", || async { installed(&compute, "hstore").await.is_none() }).await;
         assert_eq!(installed(&compute, "plpgsql").await, Some((2, "1".to_owned())));
@@ -90,7 +90,7 @@ async fn what_is_installed_where() {
     .await;
 }
 
-/// One that cannot be visited takes no numbers from others, and keeps those that it had.
+/// A database that cannot be visited does not change the numbers of others, and keeps its own.
 #[tokio::test]
 async fn one_bad_database() {
     on_one_server(|server| async {
@@ -120,7 +120,7 @@ async fn one_bad_database() {
     .await;
 }
 
-/// The time after which a compute is suspended decides, from the start where the catalog is applied
+/// The time after which a compute is suspended sets the pause, at a start that applies the catalog
 /// and with each new spec; the pause only grows.
 #[tokio::test]
 async fn the_pause_follows_the_spec() {

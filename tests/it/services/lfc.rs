@@ -13,7 +13,7 @@ use crate::support::process::Compute;
 use crate::support::server::on_one_server;
 
 const TOKEN: &str = "PLANTED-endpoint-token";
-/// Not compressible to nothing, and with bytes that mean something elsewhere.
+/// Hardly compressible, with bytes that other formats would escape.
 pub const STATE: &[u8] = b"\x00\xff'\\state of the cache\n";
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
@@ -126,7 +126,7 @@ async fn what_is_offloaded_can_be_prewarmed() {
             format!("/{}/{}/{endpoint}/lfc_state", bed.spec.tenant_id, bed.spec.timeline_id)
         };
 
-        // Nothing stored yet, and no state to store.
+        // Neither a stored state nor a state to store.
         assert_eq!(prewarm(&compute).await, json!({"status": "skipped"}));
         assert_eq!(offload(&compute).await, json!({"status": "skipped"}));
         assert_eq!(storage.lines(), [format!("GET {}", object("ep-own"))]);
@@ -158,7 +158,7 @@ async fn what_is_offloaded_can_be_prewarmed() {
         let expected = format!("{} 1 compute_ctl:apply_config", hex(STATE));
         assert_eq!(compute.sql_text(call).await, expected);
 
-        // Of another endpoint, whatever its name.
+        // The state of another endpoint, whatever its name.
         for (query, part) in [("other", "other"), ("..%2Fx%3Fy", "..%2Fx%3Fy")] {
             let path = format!("/lfc/prewarm?from_endpoint={query}");
             assert_eq!(post(&compute, &path).await, 202);
@@ -218,7 +218,7 @@ async fn whatever_the_storage_does() {
         }
         assert_eq!(metric(&compute, "offload_errors").await, 3);
 
-        // One of each at a time, and they do not exclude each other.
+        // One of each kind at a time; the two kinds do not exclude each other.
         storage.reply(Reply::Answer(200, good).held());
         let before = storage.count();
         assert_eq!(post(&compute, "/lfc/prewarm").await, 202);
@@ -234,7 +234,7 @@ async fn whatever_the_storage_does() {
         assert_eq!(outcome(&compute, "/lfc/prewarm").await["status"], "completed");
         assert_eq!(outcome(&compute, "/lfc/offload").await["status"], "completed");
 
-        // Without Postgres' part.
+        // Without the functions in Postgres.
         compute.sql().await.batch_execute("DROP SCHEMA neon CASCADE").await.unwrap();
         storage.reply(Reply::Answer(200, compressed()));
         let error = prewarm(&compute).await["error"].as_str().unwrap().to_owned();
@@ -258,7 +258,7 @@ async fn cancelling_works_at_every_point_and_only_there() {
         let storage = HttpStub::start(Reply::Answer(200, compressed())).await;
         let (bed, compute) = start(server, &storage).await;
 
-        // With nothing to cancel.
+        // Without a prewarm to cancel.
         assert_eq!(cancel(&compute).await, 202);
         assert_eq!(prewarm(&compute).await["status"], "completed");
 
@@ -280,7 +280,7 @@ async fn cancelling_works_at_every_point_and_only_there() {
         storage.release();
         storage.reply(Reply::Answer(200, compressed()));
 
-        // While Postgres is at it: it has stopped when the state says so.
+        // While Postgres works on it: once the state says so, it has stopped.
         set(&compute, "seconds = 3600").await;
         assert_eq!(post(&compute, "/lfc/prewarm").await, 202);
         compute.wait_for_sql(AT_WORK, "1").await;
@@ -288,7 +288,7 @@ async fn cancelling_works_at_every_point_and_only_there() {
         assert_eq!(outcome(&compute, "/lfc/prewarm").await, cancelled);
         assert_eq!(compute.sql_text(AT_WORK).await, "0");
 
-        // Too late for that one, too early for the next one.
+        // Too late for that prewarm, too early for the next one.
         set(&compute, "seconds = 0").await;
         assert_eq!(cancel(&compute).await, 202);
         assert_eq!(prewarm(&compute).await["status"], "completed");
@@ -299,7 +299,7 @@ async fn cancelling_works_at_every_point_and_only_there() {
     .await;
 }
 
-/// Offloads by themselves never replace a good state with a half one.
+/// A periodic offload never replaces a complete state with a partial one.
 #[tokio::test]
 async fn the_interval_waits_for_the_prewarm() {
     on_one_server(|server| async {
@@ -318,7 +318,7 @@ async fn the_interval_waits_for_the_prewarm() {
         compute.wait_for_log_times("no offload, the prewarm is Prewarming", 2).await;
         assert_eq!(storage.count(), 1);
 
-        // Prewarmed: the interval is served, from now on with what `/configure` brings.
+        // Prewarmed: the interval is obeyed, from now on with the values of `/configure`.
         storage.reply(Reply::Answer(200, Vec::new()));
         storage.release();
         assert_eq!(outcome(&compute, "/lfc/prewarm").await["status"], "completed");
@@ -331,7 +331,7 @@ async fn the_interval_waits_for_the_prewarm() {
         })
         .await;
 
-        // Half prewarmed: only a request stores that.
+        // After a partial prewarm only a request stores the state.
         storage.reply(Reply::Answer(500, Vec::new()));
         assert_eq!(prewarm(&compute).await["status"], "failed");
         let _ = outcome(&compute, "/lfc/offload").await;
@@ -346,8 +346,8 @@ async fn the_interval_waits_for_the_prewarm() {
     .await;
 }
 
-/// A prewarm that begins while the interval's offload waits for its state, and that may be over when
-/// that comes.
+/// A prewarm that begins while a periodic offload waits for its state, and that may end before the
+/// state arrives.
 #[tokio::test]
 async fn a_state_that_was_asked_for_too_early_is_not_stored() {
     on_one_server(|server| async {
@@ -358,7 +358,7 @@ async fn a_state_that_was_asked_for_too_early_is_not_stored() {
         bed.spec.member("offload_lfc_interval_seconds", json!(1));
         let mut compute = bed.start();
         compute.wait_for("running").await;
-        // The state comes when a lock is free.
+        // The state arrives when a lock is released.
         let slow = "CREATE OR REPLACE FUNCTION neon.get_local_cache_state(max_chunks int DEFAULT NULL) \
              RETURNS bytea LANGUAGE sql AS \
              $$SELECT pg_catalog.pg_advisory_xact_lock(7); SELECT '\\x00'::bytea$$";
@@ -366,7 +366,7 @@ async fn a_state_that_was_asked_for_too_early_is_not_stored() {
         holder.batch_execute("SELECT pg_advisory_lock(7)").await.unwrap();
         holder.batch_execute(&format!("BEGIN; {STAND_INS}; {slow}; COMMIT")).await.unwrap();
         let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
-        // A request that waits comes first; the offload after that waits again.
+        // A waiting request comes first; the offload after it waits again.
         let let_go = "SELECT pg_advisory_unlock(7); SELECT pg_advisory_lock(7)";
         compute.wait_for_sql(waits, "1").await;
         assert_eq!(post(&compute, "/lfc/prewarm").await, 202);
@@ -374,7 +374,7 @@ async fn a_state_that_was_asked_for_too_early_is_not_stored() {
         holder.batch_execute(let_go).await.unwrap();
         compute.wait_for_log("its state is not stored").await;
         let state = outcome(&compute, "/lfc/offload").await;
-        // As it was before; ticks before the stand-ins were there have failed.
+        // Unchanged; ticks before the stand-ins existed have failed.
         assert!(["not_offloaded", "failed"].contains(&state["status"].as_str().unwrap()), "{state}");
 
         storage.reply(answer);
@@ -390,7 +390,7 @@ async fn a_state_that_was_asked_for_too_early_is_not_stored() {
     .await;
 }
 
-/// A request that comes too early, or too late, gets an answer, and the compute goes on.
+/// A request that comes too early or too late gets an answer, and the compute continues.
 #[tokio::test]
 async fn without_a_spec_and_without_postgres() {
     on_one_server(|server| async {
@@ -404,7 +404,7 @@ async fn without_a_spec_and_without_postgres() {
         }
         assert_eq!(cancel(&compute).await, 202);
 
-        // What the spec lacks is said in order.
+        // Missing members of the spec are reported in order.
         let (code, _) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 200);
         let missing = "pspec.endpoint_id missing, other endpoint_id not provided";
@@ -412,7 +412,7 @@ async fn without_a_spec_and_without_postgres() {
         assert_eq!(offload(&compute).await, json!({"status": "failed", "error": missing}));
         assert_eq!(metric(&compute, "prewarm_errors").await, 1);
 
-        // A storage that says nothing does not keep the compute from ending.
+        // A silent storage does not keep the compute from ending.
         let silent = SilentPort::open();
         use_storage(&mut bed, &silent.address());
         let (code, _) = compute.configure(&bed).await;

@@ -1,5 +1,5 @@
-//! Prewarms that are given up: Postgres ends them as if all was well (07 §13.1), but half a cache is
-//! not stored.
+//! Prewarms that are abandoned: Postgres ends them as if they had succeeded (07 §13.1), but a
+//! partial cache is not stored.
 
 use serde_json::json;
 
@@ -11,7 +11,8 @@ use crate::support::bed::Bed;
 use crate::support::network::{HttpStub, Reply};
 use crate::support::server::on_one_server;
 
-/// Told to stop it has its workers end, which takes longer than other statements may, and returns.
+/// When it is cancelled it first ends its workers, which takes longer than other statements may,
+/// and then returns.
 const STOPS_QUIETLY: &str = r"
     CREATE OR REPLACE FUNCTION neon.prewarm_local_cache(state bytea, n_workers int DEFAULT 1)
     RETURNS void LANGUAGE plpgsql AS $$
@@ -36,7 +37,7 @@ async fn half_a_cache_is_not_stored() {
         set(&compute, "seconds = 3600").await;
         assert_eq!(post(&compute, "/lfc/prewarm").await, 202);
         compute.wait_for_sql(AT_WORK, "1").await;
-        // From now on there is something to store.
+        // From now on a state can be stored.
         set(&compute, &format!("seconds = 0, state = '\\x{}'", hex(STATE))).await;
         assert_eq!(cancel(&compute).await, 202);
         assert_eq!(outcome(&compute, "/lfc/prewarm").await, json!({"status": "cancelled"}));

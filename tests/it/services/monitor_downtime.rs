@@ -79,7 +79,7 @@ async fn a_hung_server_is_down() {
     .await;
 }
 
-/// Its session is closed before Postgres is stopped, and no downtime is invented.
+/// The monitor's session is closed before Postgres is stopped, so no downtime is counted.
 #[tokio::test]
 async fn the_end_is_not_downtime() {
     on_one_server(|server| async {

@@ -1,4 +1,4 @@
-//! `last_active` by the sessions of users (07 §1.2 steps 1 and 2), and why.
+//! `last_active` from the sessions of users (07 §1.2 steps 1 and 2), with its reason.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn running(bed: &Bed) -> Compute {
     compute
 }
 
-/// When the session of `app` became what it is.
+/// The time at which the session of `app` entered its current state.
 async fn state_change(compute: &Compute) -> DateTime<Utc> {
     let query = "SELECT (EXTRACT(epoch FROM state_change) * 1000000)::int8 \
                  FROM pg_stat_activity WHERE usename = 'app'";
@@ -33,7 +33,7 @@ async fn state_change(compute: &Compute) -> DateTime<Utc> {
 async fn users_are_active_and_we_are_not() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
-        // Half the world away from UTC.
+        // A time zone far from UTC.
         bed.without_autovacuum().spec.set("TimeZone", "Asia/Tokyo");
         let mut compute = running(&bed).await;
         compute.wait_for_log("starting compute monitor for 127.0.0.1:").await;
@@ -76,8 +76,8 @@ async fn users_are_active_and_we_are_not() {
     .await;
 }
 
-/// Sessions of ours are known by login and name together: another login in `--connstr` is not taken
-/// for a user, and no user can hide behind the name.
+/// Sessions of the compute are recognised by login and name together: another login in `--connstr`
+/// does not count as a user, and a user cannot hide behind the name.
 #[tokio::test]
 async fn our_own_sessions_under_another_login() {
     on_one_server(|server| async move {
@@ -108,7 +108,7 @@ async fn our_own_sessions_under_another_login() {
             client.batch_execute("SELECT 1").await.unwrap();
             let noticed = async { while seen.recv().await.unwrap() == last {} };
             tokio::time::timeout(PATIENCE, noticed).await.expect(name);
-            // The look in between may have seen the statement before.
+            // The monitor may have looked before the statement.
             seen.recv().await.unwrap();
             last = seen.recv().await.unwrap();
         }
@@ -118,7 +118,7 @@ async fn our_own_sessions_under_another_login() {
     .await;
 }
 
-/// With the feature, totals tell of sessions that no look could see; our own do not count.
+/// With the feature, totals reveal sessions between two looks; the compute's own do not count.
 #[tokio::test]
 async fn short_sessions_are_noticed_by_the_totals() {
     on_one_server(|server| async {
@@ -127,7 +127,7 @@ async fn short_sessions_are_noticed_by_the_totals() {
         bed.spec.member("features", json!(["activity_monitor_experimental"]));
         let mut compute = running(&bed).await;
         compute.run_in("appdb", "CREATE SCHEMA auth").await;
-        // What that did to the totals is past; now a visit of ours.
+        // The totals have settled; now a session of the compute.
         compute.wait_for_looks(6).await;
         let before = compute.stays_inactive().await;
         let grant = json!({
@@ -154,7 +154,7 @@ async fn short_sessions_are_noticed_by_the_totals() {
     .await;
 }
 
-/// Whatever there is to know is asked for at once (07 W3).
+/// One message asks for everything (07 W3).
 #[tokio::test]
 async fn a_look_is_one_round_trip() {
     on_one_server(|server| async {

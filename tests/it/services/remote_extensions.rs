@@ -1,5 +1,5 @@
-//! Extensions from a gateway: what Postgres asks for is there afterwards, once, and whatever the
-//! gateway does, an answer comes and nothing half is left.
+//! Extensions from a gateway: Postgres gets each requested file, downloaded once. Whatever the
+//! gateway does, the request is answered and no partial file is left.
 
 use std::fs;
 use std::io::Write as _;
@@ -23,7 +23,7 @@ fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
-        // As it is; the builder would refuse some names.
+        // Written directly: the builder would refuse some names.
         header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
         header.set_cksum();
         builder.append(&header, *content).unwrap();
@@ -60,7 +60,7 @@ fn start(bed: &Bed, gateway: &HttpStub) -> Compute {
     bed.start_with(&args.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// As Postgres asks.
+/// Sends the request that Postgres sends.
 async fn fetch(compute: &Compute, name: &str) -> (u16, String) {
     let url = format!("{}/extension_server/{name}", compute.internal);
     let response = compute.http.post(url).send().await.unwrap();
@@ -80,7 +80,7 @@ async fn metric(compute: &Compute, status: &str) -> Option<String> {
     lines.find_map(|line| line.strip_prefix(&series)).map(str::to_owned)
 }
 
-/// Nothing of an unfinished download.
+/// No file of an unfinished download is left.
 fn assert_no_remains(folders: &Relocated) {
     for folder in [&folders.libraries, &folders.extensions] {
         let names = names(folder);
@@ -104,15 +104,15 @@ async fn an_extension_is_fetched_once_and_can_be_created() {
         let mut compute = start(&bed, &gateway);
         compute.wait_for("running").await;
         assert_eq!(gateway.count(), 0);
-        // The control files of the spec: not over a local one, not for what is not allowed, not
-        // elsewhere.
+        // The control files of the spec: they never replace a local one, and are written neither
+        // for extensions that are not allowed nor outside the folder.
         let local = fs::read_to_string(folders.extensions.join("hypo_geo.control")).unwrap();
         assert_eq!(local, "comment = 'mine'\n");
         assert!(!folders.extensions.join("locked.control").exists());
         assert!(!folders.extensions.join("../evil.control").exists());
         compute.wait_for_log("has another one").await;
 
-        // Ten at once, one of which goes away.
+        // Ten requests at once; one client disconnects.
         let url = format!("{}/extension_server/hypo_geo", compute.internal);
         let ask = || tokio::spawn(compute.http.post(&url).send());
         let impatient = ask();
@@ -151,14 +151,14 @@ async fn refusals_have_their_codes() {
         let Some(folders) = bed.relocate_server().await else { return };
         let gateway = HttpStub::start(Reply::Answer(200, sql_only())).await;
 
-        // No gateway.
+        // Without a gateway.
         let mut compute = bed.start();
         compute.wait_for("running").await;
         let answer = fetch(&compute, "hypo_geo").await;
         assert_eq!(answer, (412, error("remote storage is not configured")));
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
 
-        // No `remote_extensions`, and then some by `/configure`.
+        // First without `remote_extensions`, then with some by `/configure`.
         let mut compute = start(&bed, &gateway);
         compute.wait_for("running").await;
         let unavailable = error("information about remote extensions is unavailable");
@@ -168,7 +168,7 @@ async fn refusals_have_their_codes() {
         assert!(!control.exists());
         let (code, _) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 200);
-        // So that Postgres knows of it, and asks (07 W16).
+        // So that Postgres knows the extension, and requests it (07 W16).
         assert_eq!(fs::read_to_string(control).unwrap(), CONTROL);
         for (name, text) in [
             ("other", "extension other is not found"),
@@ -188,7 +188,7 @@ async fn refusals_have_their_codes() {
         assert_eq!(gateway.count(), 0);
         finish(compute, &bed).await;
 
-        // No spec at all.
+        // Without a spec.
         let config = json!({"compute_ctl_config": {"jwks": {"keys": []}}});
         let config = bed.write("empty.json", &config).display().to_string();
         let url = gateway.url();
@@ -203,7 +203,7 @@ async fn refusals_have_their_codes() {
     .await;
 }
 
-/// Every fault ends in an answer for all who ask, leaves nothing, and is forgotten.
+/// After every fault all requests are answered, no file is left, and a later request starts anew.
 #[tokio::test]
 async fn whatever_the_gateway_does() {
     on_one_server(|server| async {
@@ -250,7 +250,7 @@ async fn whatever_the_gateway_does() {
                             \\\"hypo_geo\\\": ";
                 assert!(answer.contains(head) && answer.contains(&text), "{reply:?}: {answer}");
             }
-            // The second one may have come when the first was over.
+            // The second request may have come after the first was over.
             let tried = gateway.count() - before;
             assert!(tried == tries || tried == 2 * tries, "{reply:?}: {tried} tries");
             assert!(!folders.extensions.join("hypo_geo--1.0.sql").exists(), "{reply:?}");
@@ -268,7 +268,7 @@ async fn whatever_the_gateway_does() {
     .await;
 }
 
-/// A folder that compute_ctl may not write to is an error that says so.
+/// If compute_ctl may not write to a folder, the error says so.
 #[tokio::test]
 async fn folders_that_cannot_be_written() {
     on_one_server(|server| async {
@@ -281,7 +281,7 @@ async fn folders_that_cannot_be_written() {
             fs::set_permissions(&folders.extensions, mode).unwrap();
         };
         mode(0o555);
-        // The compute is better off without than not at all (02 W11).
+        // A compute without the extension is better than none (02 W11).
         let mut compute = start(&bed, &gateway);
         compute.wait_for("running").await;
         compute.wait_for_log("could not write the control file \"hypo_geo.control\"").await;
@@ -297,7 +297,7 @@ async fn folders_that_cannot_be_written() {
     .await;
 }
 
-/// A library of the server under another name, as if it came from elsewhere.
+/// A library of the server under another name, as if it were a remote one.
 fn with_library(folders: &Relocated) -> Option<Vec<u8>> {
     let library = ["auto_explain.so", "plpgsql.so"]
         .iter()
@@ -328,7 +328,7 @@ async fn preloaded_libraries_are_there_before_postgres() {
         assert_eq!(metrics["largest_ext_size"], archive.len());
         assert_eq!(metrics["total_ext_download_size"], archive.len());
         assert_eq!(gateway.count(), 1);
-        // From a control file of the spec, with what the archive brought.
+        // Created from a control file of the spec and the content of the archive.
         compute.sql().await.batch_execute("CREATE EXTENSION hypo_geo").await.unwrap();
         finish(compute, &bed).await;
     })
@@ -343,7 +343,7 @@ async fn preloaded_libraries_that_cannot_be_had() {
         bed.spec.member("remote_extensions", remote_extensions());
         let gateway = HttpStub::start(Reply::Answer(500, Vec::new())).await;
 
-        // Indexed, not allowed: nothing is even begun.
+        // Indexed, but not allowed: no download is begun.
         bed.spec.set("shared_preload_libraries", "locked");
         let mut compute = start(&bed, &gateway);
         let failure = compute.wait_for_failure().await;
@@ -352,7 +352,7 @@ async fn preloaded_libraries_that_cannot_be_had() {
         assert_eq!((gateway.count(), bed.pageserver.journal().commands().len()), (0, 0));
         compute.dismiss().await;
 
-        // The gateway fails, for two libraries of one extension: Postgres is started all the same.
+        // The gateway fails, for two libraries of one extension: Postgres is started nevertheless.
         bed.spec.set("shared_preload_libraries", "hypo, hypo_geo-2, hypo");
         let mut compute = start(&bed, &gateway);
         compute.wait_for_failure().await;

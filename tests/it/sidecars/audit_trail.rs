@@ -1,5 +1,5 @@
-//! The whole way of an audit record: a statement, pgaudit, pgauditlogtofile, rsyslogd with the file
-//! that the compute wrote and the daemon that it restarted, a collector (04 §3.3, §10.1).
+//! The whole path of an audit record: a statement, pgaudit, pgauditlogtofile, rsyslogd with the
+//! file that the compute wrote, restarted by the compute, and a collector (04 §3.3, §10.1).
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ fn authority() -> (String, Pair) {
     (authority.pem(), Pair { key: key.serialize_pem(), cert })
 }
 
-/// Where the compute and rsyslogd meet leads into the bed's folder.
+/// Mounts the places that the compute and rsyslogd share from the bed's folder.
 fn mounts(bed: &Bed) -> String {
     format!(
         "d='{}'; mount --bind \"$d/rsyslog.d\" /etc/rsyslog.d; \
@@ -99,7 +99,7 @@ async fn from_a_statement_to_the_collector() {
             bed.spec.member("audit_log_level", json!("Full"));
             bed.spec.member("endpoint_id", json!("ep-1"));
             bed.spec.member("project_id", json!("pr-1"));
-            // None of Neon's own.
+            // Without Neon's own libraries.
             bed.spec.set("shared_preload_libraries", "").set("log_timezone", "GMT");
             let variable =
                 if tls { "AUDIT_LOGGING_TLS_ENDPOINT" } else { "AUDIT_LOGGING_ENDPOINT" };
@@ -127,7 +127,7 @@ async fn from_a_statement_to_the_collector() {
             assert!(message.contains(",SESSION,1,1,READ,SELECT,"), "{message}");
             assert!(message.contains("lines', 40 + 2"), "the second line belongs to it: {message}");
 
-            // What was read is known: the removal of old files looks at that.
+            // The daemon records what it has read; the removal of old files uses that.
             let work = bed.dir().join("varlog/rsyslog");
             eventually("a read position", || {
                 names(&work).iter().any(|name| name.starts_with("imfile-state:"))

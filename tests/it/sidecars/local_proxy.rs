@@ -1,5 +1,5 @@
-//! local_proxy gets its configuration: the file in one step, then SIGHUP for the process with the
-//! lock of its pid file (04 §9). At its real place, in a mount namespace.
+//! local_proxy gets its configuration: the file is replaced in one step, then the process that
+//! holds the lock of its pid file gets SIGHUP (04 §9). At its real place, in a mount namespace.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -17,13 +17,13 @@ use crate::support::process::Compute;
 use crate::support::server::on_one_server;
 use crate::support::sidecar::Daemon;
 
-/// What `/etc/local_proxy` is to the compute.
+/// The folder that the compute sees as `/etc/local_proxy`.
 fn folder(bed: &Bed) -> PathBuf {
     bed.dir().join("local_proxy")
 }
 
 fn mounts(bed: &Bed) -> String {
-    // The mount point comes from a folder that is laid over /etc.
+    // The mount point comes from a folder that is mounted over /etc.
     let point = overlaid(&bed.dir().join("etc"), "/etc");
     format!("{point}; mount --bind '{}' /etc/local_proxy", folder(bed).display())
 }
@@ -42,7 +42,7 @@ fn start(bed: &Bed) -> Compute {
     Compute::spawn_through(bed, private_mount(&mounts(bed)), &line)
 }
 
-/// Its `tls` is not for local_proxy: TLS is not active here.
+/// Its `tls` is not meant for local_proxy: TLS is not active here.
 fn config(id: &str) -> Value {
     json!({
         "jwks": [{"id": id, "role_names": ["anon"], "jwks_url": "https://idp.example/jwks.json",
@@ -59,7 +59,7 @@ fn expected(id: &str) -> String {
     )
 }
 
-/// A process that notes each SIGHUP; with `lock` it is the owner of the pid file.
+/// A process that records each SIGHUP; with `lock` it owns the pid file.
 async fn listener(bed: &Bed, name: &str, lock: bool) -> (Daemon, PathBuf) {
     let (notes, pid) = (bed.dir().join(name), folder(bed).join("pid"));
     let script = "trap 'echo hup >> \"$0\"' HUP; printf %s $$ > \"$1\"; echo ready > \"$0\"; \
@@ -96,7 +96,7 @@ async fn only_the_owner_of_the_lock_is_told() {
         assert_eq!(fs::read_to_string(&file).unwrap(), expected("one"));
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
 
-        // A reader that has the old file open goes on reading it, whole.
+        // A reader with the old file open still reads it completely.
         let old = bed.dir().join("old.json");
         fs::hard_link(&file, &old).unwrap();
         let (owner, notes) = listener(&bed, "owner", true).await;
@@ -106,13 +106,13 @@ async fn only_the_owner_of_the_lock_is_told() {
         assert_eq!(fs::read_to_string(&file).unwrap(), expected("two"));
         assert_eq!(fs::read_to_string(&old).unwrap(), expected("one"));
         owner.stop().await;
-        // Its last `sleep` has the file open, too.
+        // The process's last `sleep` has the file open, too.
         let pid = folder(&bed).join("pid");
         let lock = || Flock::lock(fs::File::open(&pid).unwrap(), FlockArg::LockExclusiveNonblock);
         eventually("the lock is free", || lock().is_ok()).await;
         assert_eq!(fs::read_to_string(&notes).unwrap(), "ready\nhup\n", "exactly one");
 
-        // A number in the file, and no lock: another process may have it by now.
+        // The file has a number but no lock: another process may have that number by now.
         let (bystander, notes) = listener(&bed, "bystander", false).await;
         configure(&mut bed, &compute, "three").await;
         compute.wait_for_log_times("no local_proxy runs", 2).await;
@@ -120,7 +120,7 @@ async fn only_the_owner_of_the_lock_is_told() {
         bystander.stop().await;
         assert_eq!(fs::read_to_string(&notes).unwrap(), "ready\n");
 
-        // Without the member nothing is touched.
+        // Without the member no file is changed.
         put(&file, "by hand");
         bed.spec.member("local_proxy_config", json!(null));
         let (code, answer) = compute.configure(&bed).await;
@@ -133,7 +133,7 @@ async fn only_the_owner_of_the_lock_is_told() {
     .await;
 }
 
-/// Case P3 of 04 §15: said, and tolerated, on every way.
+/// Case P3 of 04 §15: reported and tolerated, at a start and in a reconfiguration.
 #[tokio::test]
 async fn a_folder_that_cannot_be_written_holds_up_nothing() {
     on_one_server(|server| async {

@@ -1,6 +1,6 @@
-//! pgbouncer and local_proxy are told of the end (01 §18.3), unless it is a development set-up (01
-//! §24 no. 31). Their pid files have fixed places, so the compute runs in a mount namespace of its
-//! own, which only root can make.
+//! pgbouncer and local_proxy get a signal at the end (01 §18.3), unless it is a development set-up
+//! (01 §24 no. 31). Their pid files have fixed places, so the compute runs in its own mount
+//! namespace, which only root can make.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -39,7 +39,7 @@ esac
 mount --move "$0/tmp" /tmp
 exec "$0/compute_ctl" "$@""#;
 
-/// A program of this name that sleeps, of the user whom the daemon becomes; its pid file is `pid`.
+/// A program of this name that sleeps, with the user of the daemon; `pid` is its pid file.
 async fn neighbour(bed: &Bed, name: &str) -> Child {
     let program = bed.dir().join(name);
     let copied = Command::new("cp").arg("/bin/sleep").arg(&program).status().await.unwrap();
@@ -47,7 +47,7 @@ async fn neighbour(bed: &Bed, name: &str) -> Child {
     let user = User::from_name("postgres").unwrap().unwrap();
     let mut command = Command::new(&program);
     command.arg("86400").uid(user.uid.as_raw()).gid(user.gid.as_raw()).kill_on_drop(true);
-    #[expect(clippy::disallowed_methods, reason = "it is nobody's child")]
+    #[expect(clippy::disallowed_methods, reason = "the tests have no reaper")]
     let child = command.current_dir("/").stdin(Stdio::null()).spawn().unwrap();
     let pid = child.id().unwrap().cast_signed();
     until("it runs under its name", || async { procs::name(pid).as_deref() == Some(name) }).await;
@@ -55,7 +55,7 @@ async fn neighbour(bed: &Bed, name: &str) -> Child {
     child
 }
 
-/// Runs a compute, ends it by a signal; how the neighbours ended, if they did.
+/// Runs a compute and ends it by a signal. Returns how the neighbours ended, if they did.
 async fn end_beside(bed: &Bed, dev: bool) -> [Option<ExitStatus>; 2] {
     let mut pgbouncer = neighbour(bed, "pgbouncer").await;
     let mut local_proxy = neighbour(bed, "local_proxy").await;
@@ -72,7 +72,7 @@ async fn end_beside(bed: &Bed, dev: bool) -> [Option<ExitStatus>; 2] {
     compute.wait_for_log("changed from init to running").await;
     assert_eq!(compute.stop(Signal::SIGTERM).await, 1, "{}", compute.log());
     if !dev {
-        // The signals are sent; a hang here is a signal that was not.
+        // The signals were sent; a hang here means that one was missing.
         let both = async { (pgbouncer.wait().await, local_proxy.wait().await) };
         tokio::time::timeout(PATIENCE, both).await.expect("a neighbour was not told").0.unwrap();
     }

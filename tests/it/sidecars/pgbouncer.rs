@@ -1,4 +1,4 @@
-//! A real pgbouncer takes the settings of a spec and pools by them (04 §8).
+//! A real pgbouncer reads the settings of a spec and pools accordingly (04 §8).
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -77,7 +77,7 @@ impl Pooler {
         Some(client)
     }
 
-    /// What the running pgbouncer goes by.
+    /// The settings of the running pgbouncer.
     async fn setting(&self, name: &str) -> String {
         let console = self.try_connect("pgbouncer").await.unwrap();
         let rows = console.simple_query("SHOW CONFIG").await.unwrap();
@@ -121,7 +121,7 @@ impl Pooler {
         assert_eq!(one, other, "transactions are not pooled");
     }
 
-    /// Each client keeps a connection. With the old pool size the second would wait for ever.
+    /// Each client keeps a connection. With the old pool size the second would never get one.
     async fn assert_pools_sessions(&self) {
         let [one, other] = self.served_by().await;
         assert_ne!(one, other, "sessions are not pooled");
@@ -168,7 +168,7 @@ async fn a_running_pgbouncer_is_tuned() {
     .await;
 }
 
-/// `/var` leads into the bed's folder.
+/// Mounts a folder of the bed over `/var`.
 fn own_var(bed: &Bed) -> String {
     format!("mount --bind '{}/var' /var", bed.dir().display())
 }
@@ -195,7 +195,8 @@ async fn the_whole_way_of_a_configuration() {
             println!("skipped: something else listens on port {CONSOLE_PORT}");
             return;
         }
-        // The start: pgbouncer is down, its file is edited all the same, the compute runs.
+        // During the start pgbouncer is down: its file is edited nevertheless, and the compute
+        // runs.
         let mut pooler = Pooler::new(&bed, "var/db/postgres/pgbouncer", CONSOLE_PORT);
         bed.spec.member("pgbouncer_settings", json!({"pool_mode": "transaction", "zz_none": "1"}));
         let mut compute = start_with_own_var(&bed);

@@ -1,7 +1,7 @@
-//! A real rsyslogd forwards what Postgres writes (04 §10).
+//! A real rsyslogd forwards Postgres' log (04 §10).
 //!
-//! What is not real here: pgaudit and pgauditlogtofile, see `audit_trail` for them. The server's own
-//! log collector writes files of the same name and the same form in their place.
+//! pgaudit and pgauditlogtofile are not real here; see `audit_trail` for them. The server's own log
+//! collector writes files of the same name and form in their place.
 
 use std::path::{Path, PathBuf};
 
@@ -18,10 +18,10 @@ use crate::support::process::Compute;
 use crate::support::server::on_one_server;
 use crate::support::sidecar::{Collector, Daemon, ONE_RSYSLOGD, Respawned, debian_program};
 
-/// Says something in every language in between.
+/// An id with characters that mean something in each language on the way.
 const ODD_ID: &str = r#"e"p\1 $HOME %msg% '};stop"#;
 
-/// The main file of the image in small: a socket of its own, the includes, the rest to a file.
+/// A short form of the image's main file: its own socket, the includes, the rest to a file.
 fn main_file(dir: &Path) -> PathBuf {
     let path = dir.join("rsyslog.conf");
     let text = format!(
@@ -99,13 +99,13 @@ async fn audit_lines_and_log_lines_arrive() {
         let audit = audit(&endpoints.collector().unwrap(), &inputs);
         let export = export(Some(&format!("127.0.0.1:{}", logs.port))).unwrap();
         for file in [&paths.audit, &paths.export] {
-            // In the image they belong to us; here the test may be root.
+            // In the image the files belong to the user of the compute; here the test may be root.
             put(file, "");
         }
         let user = nix::unistd::geteuid();
         if user.is_root() {
-            // The daemon runs as another user then, whom this process does not restart: as the
-            // compute does not, which steps down. So write, and let init start it again.
+            // The daemon then runs as another user, so this process, like a compute that has
+            // stepped down, cannot restart it. So it writes, and init starts the daemon again.
             std::fs::write(&paths.audit, &audit).unwrap();
             std::fs::write(&paths.export, &export).unwrap();
             end_daemons(name);
@@ -115,7 +115,7 @@ async fn audit_lines_and_log_lines_arrive() {
         }
         eventually("rsyslogd was started again", || daemon.starts() == 2).await;
 
-        // PGDATA comes after the daemon has started, as in a start.
+        // PGDATA is made after the daemon has started, as in a start.
         write_audit_files(&mut bed);
         let mut compute = bed.start();
         compute.wait_for("running").await;
@@ -146,7 +146,7 @@ async fn audit_lines_and_log_lines_arrive() {
     .await;
 }
 
-/// SIGTERM for all daemons of that name, whosever they are.
+/// Sends SIGTERM to all daemons of that name, of any user.
 fn end_daemons(name: &str) {
     for process in compute_ctl::os::procs::all().unwrap() {
         if compute_ctl::os::procs::name(process.pid).as_deref() == Some(name) {
@@ -156,7 +156,7 @@ fn end_daemons(name: &str) {
     }
 }
 
-/// `/etc/rsyslog.d` leads into the bed's folder, and `/dev/log` to the socket there.
+/// Mounts a folder of the bed over `/etc/rsyslog.d`, and its socket over `/dev/log`.
 fn own_etc_and_dev(bed: &Bed) -> String {
     format!(
         "d='{}'; mount --bind \"$d/rsyslog.d\" /etc/rsyslog.d; \
@@ -175,8 +175,8 @@ fn start_with_own_etc(bed: &Bed) -> Compute {
     Compute::spawn_through(bed, private_mount(&own_etc_and_dev(bed)), &line)
 }
 
-/// From `/configure` to the collector: Postgres logs by syslog(3), rsyslogd is restarted by the
-/// compute itself.
+/// From `/configure` to the collector: Postgres logs by syslog(3), and the compute itself restarts
+/// rsyslogd.
 #[tokio::test]
 async fn the_whole_way_of_a_log_export() {
     on_one_server(|server| async {
@@ -238,7 +238,7 @@ async fn the_whole_way_of_a_log_export() {
     .await;
 }
 
-/// No init starts rsyslogd again: the reconfiguration fails before anything of Postgres is touched.
+/// Without an init that starts rsyslogd again the reconfiguration fails before it changes Postgres.
 #[tokio::test]
 async fn a_log_export_that_cannot_be_set_up_fails_the_configure() {
     on_one_server(|server| async {

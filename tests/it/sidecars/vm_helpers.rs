@@ -1,5 +1,5 @@
-//! Swap and disk quota are set by helpers through sudo, at the start only and before Postgres runs
-//! (04 §11). A script in the place of `/usr/bin/sudo` notes how it is called.
+//! Helpers set swap and disk quota through sudo, at the start only and before Postgres runs (04
+//! §11). A script in place of `/usr/bin/sudo` records its calls.
 
 use std::fs;
 
@@ -20,8 +20,8 @@ fn mounts(bed: &Bed) -> String {
     overlaid(&bed.dir().join("bin"), "/usr/bin")
 }
 
-/// sudo notes its arguments, complains if Postgres runs already, and ends with 1 if the arguments
-/// hold the word in `fails`.
+/// The stand-in for sudo records its arguments, complains if Postgres runs already, and ends with 1
+/// if the arguments contain the word in `fails`.
 async fn prepare(bed: &mut Bed) -> bool {
     let dir = bed.dir().display().to_string();
     let script = format!(
@@ -97,7 +97,7 @@ async fn which_failures_end_the_start() {
         if !prepare(&mut bed).await {
             return;
         }
-        // The helper deletes itself when it has done its work, so this was an earlier start.
+        // The helper deletes itself when it has finished, so its absence means an earlier start.
         fail_on(&bed, "resize-swap");
         let mut compute = start(&bed, &FLAGS);
         compute.wait_for("running").await;
@@ -111,7 +111,7 @@ async fn which_failures_end_the_start() {
         assert!(error.contains("/neonvm/bin/set-disk-quota ended with exit status: 1"), "{error}");
         compute.dismiss().await;
 
-        // Too little for a quota is still a quota, not none (04 W21).
+        // A quota that is too small is still a quota, not none (04 W21).
         fail_on(&bed, "nothing");
         bed.spec.member("swap_size_bytes", json!(0));
         bed.spec.member("disk_quota_bytes", json!(1000));

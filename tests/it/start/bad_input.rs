@@ -1,5 +1,5 @@
-//! Documents that cannot be used: as a file they end the process before anything is touched, as
-//! the body of `/configure` they change nothing.
+//! Unusable documents: as a file they end the process before it changes anything, as the body of
+//! `/configure` they change nothing.
 
 use nix::sys::signal::Signal;
 use reqwest::StatusCode;
@@ -10,10 +10,10 @@ use crate::support::bed::Bed;
 use crate::support::process::{Compute, Marked, try_start};
 use crate::support::server::on_one_server;
 
-/// A document and what is said about it.
+/// A document and the expected error.
 struct Case {
     document: String,
-    /// Answer of `/configure`; for a file it is exit code 1 in any case.
+    /// Status of the answer of `/configure`; a file leads to exit code 1 in any case.
     code: StatusCode,
     /// Part of the message.
     text: String,
@@ -38,7 +38,7 @@ fn set(pointer: &'static str, value: Value) -> impl FnOnce(&mut Value) {
     move |document| *document.pointer_mut(pointer).unwrap() = value
 }
 
-/// A document with one of everything that has members which must be there.
+/// A document with one instance of every type that has required members.
 fn full(bed: &mut Bed) {
     bed.spec
         .role("ann", None)
@@ -187,7 +187,7 @@ async fn a_bad_body_leaves_an_empty_compute_as_it_is() {
             assert_eq!(status["status"], "empty", "{text}");
             assert_eq!((&status["tenant"], &status["error"]), (&Value::Null, &Value::Null));
         }
-        // Only a body needs its spec.
+        // Only a body must have a spec.
         let error = case(&bed, 422, "missing field `spec`", |document| remove(document, "/spec"));
         let (answered, answer) = post_text(&compute, error.document).await;
         assert_eq!(answered, error.code, "{answer}");
@@ -195,7 +195,7 @@ async fn a_bad_body_leaves_an_empty_compute_as_it_is() {
         marked.assert_untouched();
         assert_eq!(bed.pageserver.journal().connections(), 0);
 
-        // It is still good for a good one.
+        // The compute still accepts a good body.
         bed.spec.member("delta_operations", json!([]));
         let (code, answer) = compute.configure(&bed).await;
         assert_eq!((code.as_u16(), &answer["status"]), (200, &json!("running")), "{answer}");
@@ -213,7 +213,7 @@ async fn post_text(compute: &Compute, body: String) -> (StatusCode, Value) {
     (response.status(), response.json().await.unwrap())
 }
 
-/// They are accepted, and named once in one line.
+/// Unknown members are accepted, and named once in one line.
 #[tokio::test]
 async fn unknown_members_are_listed_once() {
     on_one_server(|server| async {
@@ -241,7 +241,7 @@ async fn unknown_members_are_listed_once() {
         let first = listed(&compute.settled_log().await);
         assert_eq!(first.len(), 1, "{}", compute.log());
         assert!(paths.iter().all(|path| first[0].contains(path)), "{first:?}");
-        // Known to be sent and not read: no reason for a line.
+        // Members that are known to be sent and not read are not named.
         assert!(!first[0].contains("operation_uuid") && !first[0].contains("delta"), "{first:?}");
 
         let (code, answer) = compute.post("/configure", Some(&config)).await;

@@ -13,7 +13,7 @@ use crate::support::server::on_one_server;
 
 const GROUP: &str = "-g memory:neon-postgres";
 
-/// Where a compute finds a `cgexec` that notes its calls.
+/// A folder in PATH with a `cgexec` that records its calls.
 struct Cgexec {
     path: String,
     journal: PathBuf,
@@ -34,7 +34,7 @@ impl Cgexec {
         Compute::spawn(bed, &line, &[("PATH", &self.path), ("AUTOSCALING", "")])
     }
 
-    /// How often Postgres was called through it with these arguments.
+    /// How often it started Postgres with these arguments.
     fn calls(&self, bed: &Bed, arguments: &str) -> usize {
         let calls = std::fs::read_to_string(&self.journal).unwrap();
         let call = format!("{GROUP} {} {arguments}", bed.pgbin.display());
@@ -46,13 +46,13 @@ impl Cgexec {
 async fn the_server_and_both_syncs_are_started_through_cgexec() {
     on_one_server(|server| async {
         let bed = Bed::with_safekeepers(server, 3).await;
-        // They do not agree, so there is a sync at the start as well.
+        // The safekeepers do not agree, so the start needs a sync as well.
         bed.safekeepers.iter().for_each(|it| it.behave(|it| it.commit_lsn -= 8));
         let cgexec = Cgexec::put(&bed);
         let mut compute = cgexec.start(&bed, bed.config_args());
         compute.wait_for("running").await;
         assert_eq!(cgexec.calls(&bed, "--sync-safekeepers"), 1);
-        // It has replaced itself by the program, so the process known is Postgres.
+        // `cgexec` has exec'ed the program, so the registered process is Postgres.
         assert_eq!(procs::get(compute.postmaster()).unwrap().ppid, compute.pid());
         let (code, body) = compute.post("/terminate?mode=immediate", None).await;
         assert_eq!(code, 200, "{body}");
@@ -65,7 +65,7 @@ async fn the_server_and_both_syncs_are_started_through_cgexec() {
     .await;
 }
 
-/// What it pulls into memory belongs to the cgroup.
+/// The memory that the warm-up uses belongs to the cgroup.
 #[tokio::test]
 async fn the_warm_up_is_started_through_cgexec() {
     on_one_server(|server| async {
@@ -84,7 +84,7 @@ async fn the_warm_up_is_started_through_cgexec() {
     .await;
 }
 
-/// Without `cgexec` the start fails with a sentence that names it.
+/// Without `cgexec` the start fails with an error that names it.
 #[tokio::test]
 async fn without_cgexec_the_error_names_it() {
     on_one_server(|server| async {

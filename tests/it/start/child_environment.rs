@@ -1,5 +1,5 @@
-//! What a child finds in its environment: the token for the control plane is for the server and the
-//! sync only, pgbouncer's password is for nothing that is started.
+//! The environment of children: only the server and the sync get the token for the control plane,
+//! and no child gets pgbouncer's password.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::support::server::on_one_server;
 const TOKEN: &str = "NEON_CONTROL_PLANE_TOKEN";
 const PASSWORD: &str = "PGBOUNCER_PASSWORD";
 
-/// Puts a program before each one of the installation that notes what it finds.
+/// Replaces each program of the installation by a script that records its environment.
 fn record(bed: &Bed) -> PathBuf {
     let journal = bed.dir().join("pg/environment.journal");
     put(&journal, "");
@@ -31,7 +31,7 @@ fn record(bed: &Bed) -> PathBuf {
             true => format!("exec '{}' \"$@\"", real.display()),
             false => "exit 1".to_owned(),
         };
-        // `pg_config` is asked for the version, whether the server has one or not.
+        // `pg_config` is asked for the version, whether the server has it or not.
         if name != "pg_config" || real.exists() {
             let program = bed.pgbin.with_file_name(name);
             put_program(&program, &format!("{}\n{then}", note(name)));
@@ -52,10 +52,10 @@ fn record(bed: &Bed) -> PathBuf {
 async fn the_token_is_for_the_server_and_the_sync_only() {
     on_one_server(|server| async {
         let mut bed = Bed::with_safekeepers(server, 3).await;
-        // They do not agree, so there is a sync at the start as well.
+        // The safekeepers do not agree, so the start needs a sync as well.
         bed.safekeepers.iter().for_each(|it| it.behave(|it| it.commit_lsn -= 8));
         let journal = record(&bed);
-        // From a file that ends in a line break.
+        // The token comes from a file that ends in a line break.
         let env = [(TOKEN, "planted-token\n"), (PASSWORD, "planted-password"), ("OTHER", "stays")];
         let mut compute = bed.start_with_env(&env);
         compute.wait_for("running").await;
@@ -63,7 +63,7 @@ async fn the_token_is_for_the_server_and_the_sync_only() {
         let lines: Vec<_> = environment.split(|byte| *byte == 0).collect();
         assert!(lines.contains(&b"NEON_CONTROL_PLANE_TOKEN=planted-token".as_slice()));
         assert!(lines.contains(&b"OTHER=stays".as_slice()));
-        // These start programs, whatever comes of it.
+        // These requests start programs, whatever their result.
         compute.get("/database_schema?database=postgres").await;
         compute.get("/hadron_liveness_probe").await;
         bed.spec.set("work_mem", "8MB");

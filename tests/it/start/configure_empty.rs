@@ -12,7 +12,7 @@ use crate::support::bed::{Bed, names, put_program};
 use crate::support::process::try_start;
 use crate::support::server::on_one_server;
 
-/// An `initdb` that waits until it is let go, or until the bed is gone.
+/// An `initdb` that waits until it is released, or until the bed is removed.
 struct Gate {
     reached: PathBuf,
     open: PathBuf,
@@ -67,7 +67,7 @@ async fn warm_up_then_ports_then_a_spec() {
         let (_, before) = compute.get("/status").await;
         assert_eq!((&before["tenant"], &before["timeline"]), (&Value::Null, &Value::Null));
         assert_eq!(compute.status_metric().await.as_deref(), Some("empty"));
-        // The internal server answers, too: there is nothing to refresh yet.
+        // The internal server answers, too: the compute has nothing to refresh yet.
         let refresh = format!("{}/refresh_configuration", compute.internal);
         let refused = compute.http.post(refresh).send().await.unwrap();
         assert_eq!(refused.status(), 500);
@@ -106,7 +106,7 @@ async fn a_signal_during_the_warm_up_ends_it() {
     .await;
 }
 
-/// Nothing depends on the warm-up: the compute goes on without.
+/// The warm-up is optional: the compute continues without it.
 #[tokio::test]
 async fn a_failed_warm_up_is_not_a_failure() {
     on_one_server(|server| async {

@@ -53,7 +53,7 @@ async fn the_soft_limit_of_postgres_is_the_hard_one() {
         let unlimited = log.contains("core dumps are unlimited");
         assert_eq!(unlimited, hard == "unlimited", "{log}");
 
-        // An operator who looks for a core dump later is warned.
+        // The log warns an operator who may look for a core dump later.
         let ([soft, hard], log) = run(&bed, "ulimit -H -c 8;").await;
         assert_eq!(soft, hard);
         let words = format!("core dumps are limited to {hard} bytes, the hard limit");

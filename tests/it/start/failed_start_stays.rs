@@ -1,4 +1,4 @@
-//! A start that failed can be looked at for 30 seconds, whatever failed (01 §8.2, §24 no. 5).
+//! A start that failed can be inspected for 30 seconds, whatever failed (01 §8.2, §24 no. 5).
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::support::assertions::assert_nothing_left;
 use crate::support::bed::Bed;
 use crate::support::server::on_one_server;
 
-/// The beginning of the stay that is surely seen, and the time after which it is surely over.
+/// A moment that is surely within the stay, and one that is surely after it.
 const EARLY: Duration = Duration::from_secs(25);
 const LATE: Duration = Duration::from_secs(30);
 

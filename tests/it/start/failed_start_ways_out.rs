@@ -1,5 +1,5 @@
-//! What can be asked of a compute whose start has failed, while it stays to be looked at: its end,
-//! by request or by signal. Nothing leads back (01 §8.2, §13.3, §14.3).
+//! Requests to a compute with a failed start, during its stay: it can be ended by request or by
+//! signal. No request restarts it (01 §8.2, §13.3, §14.3).
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::support::bed::{Bed, LSN_TEXT, hand_over, put};
 use crate::support::process::Compute;
 use crate::support::server::on_one_server;
 
-/// The stay is longer.
+/// Shorter than the stay.
 const SOON: Duration = Duration::from_secs(20);
 
 /// Where a start fails.
@@ -25,7 +25,7 @@ enum At {
     Catalog,
 }
 
-/// A compute whose start has failed, and why it has.
+/// A compute with a failed start, and the reason of the failure.
 async fn failed(server: &Server, at: At) -> (Bed, Compute, String) {
     let mut bed = Bed::new(server.clone()).await;
     match at {
@@ -47,7 +47,7 @@ async fn failed(server: &Server, at: At) -> (Bed, Compute, String) {
     (bed, compute, error)
 }
 
-/// Only what a Postgres may have written is synced.
+/// A sync runs only if Postgres may have written.
 fn lsn(at: At) -> Value {
     match at {
         At::Directory => json!({"lsn": null}),
@@ -88,7 +88,7 @@ async fn a_terminate() {
     .await;
 }
 
-/// It is taken note of and nothing more; the error stays, and so do the other ways.
+/// The request is recorded and has no effect; the error stays, and the other requests still work.
 #[tokio::test]
 async fn a_refresh_leads_nowhere_and_bars_nothing() {
     on_one_server(|server| async move {

@@ -1,4 +1,5 @@
-//! The first start of a primary: the order of statuses, what storage sees, what is in PGDATA.
+//! The first start of a primary: the order of statuses, the requests to storage, the files in
+//! PGDATA.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
@@ -31,11 +32,11 @@ async fn a_primary_comes_up_and_goes_down() {
         for part in ["compute_ctl", "-c neon.compute_mode=primary", "no_user"] {
             assert!(startups[0].contains(part), "{startups:?}");
         }
-        // On a busy machine the safekeepers can be too late for the quick check.
+        // On a busy machine the safekeepers can be too slow for the quick check.
         if !compute.settled_log().await.contains("no answer within") {
             assert_eq!(bed.wrapper.calls().unwrap(), [], "the quick check was enough");
         }
-        // The third is not waited for.
+        // The start does not wait for the third.
         let options = format!("-c timeline_id={timeline} tenant_id={tenant}");
         let asked = bed.safekeepers.iter().map(|it| format!("{:?}", it.journal().startups()));
         assert!(asked.filter(|startups| startups.contains(&options)).count() >= 2);

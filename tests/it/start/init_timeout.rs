@@ -24,7 +24,7 @@ fn start(bed: &Bed, mode: &str) -> Compute {
     bed.start_with_args(&["--lakebase-mode", mode, "--pg-init-timeout", "2"])
 }
 
-/// Until a wrong clock would have rung.
+/// Waits until a wrong timer would have fired.
 async fn outlast(compute: &mut Compute, limit: Duration) {
     tokio::time::sleep(limit + Duration::from_secs(1)).await;
     assert!(compute.is_alive(), "{}", compute.log());
@@ -42,7 +42,7 @@ async fn a_start_that_hangs() {
     .await;
 }
 
-/// A failure can be looked at, but not for longer.
+/// A failed start can be inspected, but not after the time-out.
 #[tokio::test]
 async fn a_start_that_fails_before() {
     on_one_server(|server| async {
@@ -62,7 +62,7 @@ async fn a_start_that_fails_before() {
 #[tokio::test]
 async fn a_compute_that_runs_and_other_modes() {
     on_one_server(|server| async {
-        // Once it runs the time does not matter.
+        // Once it runs, the time-out has no effect.
         let mut bed = bed(server).await;
         let limit = Duration::from_secs(15);
         bed.wrapper.set_mode(SyncMode::Ok).unwrap();
@@ -73,7 +73,7 @@ async fn a_compute_that_runs_and_other_modes() {
         assert_eq!(compute.get("/status").await.1["status"], "running");
         compute.end().await;
 
-        // Nor while there is no spec.
+        // Nor does it have one before a spec arrives.
         let config = serde_json::json!({"compute_ctl_config": {"jwks": {"keys": []}}});
         let config = bed.write("empty.json", &config).display().to_string();
         let args = ["-i", "c1", "-c", &config, "--lakebase-mode", "true", "--pg-init-timeout", "2"];

@@ -30,7 +30,7 @@ async fn port_environment_and_log_files() {
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_eq!(names(&bed.dir().join("a")), ["x"], "only in this mode");
 
-        // The port of --connstr counts, whatever the spec says.
+        // The port of --connstr is used, whatever the spec says.
         bed.spec.set("port", "1");
         let mut compute = start(&bed, "true", &env);
         compute.wait_for("running").await;
@@ -58,7 +58,7 @@ async fn port_environment_and_log_files() {
     .await;
 }
 
-/// In every mode, and only where the server knows such lines.
+/// In every mode, and only if the server knows such lines.
 #[tokio::test]
 async fn files_of_databricks_settings() {
     on_one_server(|server| async move {

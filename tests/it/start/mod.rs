@@ -1,5 +1,5 @@
-//! What must hold before Postgres runs: the command line, the first configuration, PGDATA, the
-//! user, and the way up.
+//! Conditions of a start and the start itself: the command line, the first configuration, PGDATA,
+//! the user, Postgres.
 
 mod bad_input;
 mod cgroup;

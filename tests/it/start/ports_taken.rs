@@ -1,4 +1,4 @@
-//! A port that another process has: an error before PGDATA is touched.
+//! A port in use by another process is an error before PGDATA is changed.
 
 use std::net::TcpListener;
 

@@ -1,4 +1,4 @@
-//! A Postgres that ends before it is ready, and one that never gets ready (01 §10).
+//! A Postgres that ends before it is ready, and one that never becomes ready (01 §10).
 
 use nix::sys::signal::Signal;
 
@@ -21,7 +21,7 @@ async fn a_bad_setting_is_reported_in_postgres_own_words() {
             (code.as_u16(), body["error"].as_str().unwrap()),
             (412, "invalid compute status: failed")
         );
-        // A `/terminate` need not wait for the rest of the time in which the error can be read.
+        // A `/terminate` need not wait for the rest of the stay.
         let (code, body) = compute.post("/terminate", None).await;
         assert!(code == 200 && body["lsn"].is_string(), "the safekeepers were synced: {body}");
         assert_eq!(compute.wait_exit().await.code(), Some(1));

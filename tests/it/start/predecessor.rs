@@ -1,5 +1,5 @@
-//! Another compute_ctl on the same PGDATA: alive it keeps all others out, killed it leaves a
-//! Postgres that has to go first.
+//! Another compute_ctl on the same PGDATA: while it lives it keeps all others out; if it was
+//! killed, its Postgres must be ended first.
 
 use compute_ctl::os::procs;
 use nix::sys::signal::{Signal, kill};
@@ -36,7 +36,7 @@ async fn a_second_compute_ctl_is_refused() {
         assert_eq!(status["status"], "running");
         assert_eq!(first.stop(Signal::SIGTERM).await, 1);
 
-        // A clean end frees it.
+        // A clean end releases the lock.
         let mut second = bed.start();
         second.wait_for("running").await;
         assert_eq!(second.stop(Signal::SIGTERM).await, 1);
@@ -72,14 +72,14 @@ async fn the_postgres_of_a_killed_predecessor_is_stopped() {
     .await;
 }
 
-/// A postmaster that hears nothing but SIGKILL, and one that was killed while its backends were
-/// not: both are gone before PGDATA is wiped.
+/// A postmaster that reacts to SIGKILL only, and one that was killed while its backends were not:
+/// both are gone before PGDATA is wiped.
 #[tokio::test]
 async fn stubborn_leftovers_are_killed() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
-        // Where orphans are not reaped, the lock file of a killed postmaster's socket names a process
-        // that is dead and still there, and Postgres gives way to it.
+        // If orphans are not reaped, the lock file of a killed postmaster's socket names a process
+        // that is dead but still exists, and Postgres refuses to start.
         bed.spec.set("unix_socket_directories", "");
         let mut first = bed.start();
         first.wait_for("running").await;
@@ -92,10 +92,10 @@ async fn stubborn_leftovers_are_killed() {
         bed.pageserver.journal().clear();
 
         let mut second = bed.start();
-        // It writes until it is gone, also after the safekeepers were asked for the first time.
+        // It writes until it is gone, also after the first request to the safekeepers.
         eventually("safekeepers are asked", || !safekeeper.journal().commands().is_empty()).await;
         safekeeper.set_lsn(0x200_0028);
-        // A machine that is too busy for the quick check takes the LSN from the sync.
+        // If the machine is too busy for the quick check, the LSN comes from the sync.
         bed.wrapper.set_lsn(0x200_0028).unwrap();
         second.wait_for("running").await;
         assert!(procs::get(old).is_none_or(|p| p.zombie), "still alive");
@@ -103,13 +103,13 @@ async fn stubborn_leftovers_are_killed() {
         let commands = bed.pageserver.journal().commands();
         assert!(commands[0].contains(" 0/2000028 "), "the LSN is too old: {commands:?}");
 
-        // Now backends without a postmaster. Stopped, so that they do not notice.
+        // Backends without a postmaster, stopped so that they do not notice.
         let old = second.postmaster();
         second.signal(Signal::SIGKILL);
         second.wait_exit().await;
         let all = procs::all().unwrap();
         let stop = |pid: i32| kill(Pid::from_raw(pid), Signal::SIGSTOP).is_ok();
-        // One whose session has just ended may be gone.
+        // A backend whose session has just ended may be gone.
         let of_old = all.iter().filter(|p| p.ppid == old && stop(p.pid));
         let backends: Vec<i32> = of_old.map(|p| p.pid).collect();
         assert!(backends.len() > 1, "{backends:?}");

@@ -1,8 +1,7 @@
-//! How often a start waits for the network: at most five round trips follow one another from the
-//! spec to the start of Postgres, with authentication everywhere and the opening of connections
-//! included.
+//! How often a start waits for the network: at most five consecutive round trips from the spec to
+//! the start of Postgres, including authentication everywhere and the opening of connections.
 //!
-//! What is counted is which message waited for which answer (see [`Network`]), not time.
+//! The test counts which message waited for which answer (see [`Network`]), not time.
 
 use std::time::Duration;
 
@@ -17,8 +16,8 @@ use crate::support::server::on_one_server;
 
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 const ALLOWED: usize = 5;
-/// A hiccup of a busy machine that lasts a whole round trip puts things one after the other that
-/// had no need to wait. One too many in the program is there every time.
+/// On a busy machine a delay of a whole round trip makes steps consecutive that need not wait for
+/// each other. A round trip too many in the program shows up in every run.
 const STARTS: usize = 6;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,7 +44,7 @@ async fn at_most_five(protocol: PageserverProtocol) {
             assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
             compute.forget_log();
             println!("{protocol:?}: {round_trips} round trips\n{}", network.waterfall());
-            // Without the answer of the safekeepers there is less to wait for.
+            // Without the answer of the safekeepers the start waits for less.
             if log.contains("safekeepers are in sync") {
                 fewest = fewest.min(round_trips);
             }
@@ -54,7 +53,7 @@ async fn at_most_five(protocol: PageserverProtocol) {
             }
         }
         assert!(fewest <= ALLOWED, "{fewest} round trips");
-        // Or else the way there was not seen at all.
+        // Otherwise the network did not see the connections at all.
         assert_eq!(fewest, ALLOWED, "connect, start up, password, status; basebackup");
         assert_nothing_left(&bed);
     })

@@ -1,5 +1,5 @@
-//! Started as root: the user that everything runs as and belongs to. Started as another user:
-//! nothing changes, and no other user can be named.
+//! Started as root: the user of all processes and files. Started as another user: nothing changes,
+//! and no other user can be given.
 
 use std::ffi::CString;
 use std::fs;
@@ -21,7 +21,7 @@ fn line(bed: &Bed, more: &[&str]) -> Vec<String> {
     line
 }
 
-/// Owners of everything below, links themselves and not where they lead.
+/// Owners of everything below the path, of links themselves and not of their targets.
 fn assert_all_belong_to(path: &Path, user: &User) {
     let meta = fs::symlink_metadata(path).unwrap();
     let owner = (meta.uid(), meta.gid());
@@ -78,7 +78,7 @@ async fn everything_belongs_to_the_run_as_user() {
         let bed = Bed::new(server).await;
         let user = User::from_name(&run_as_name()).unwrap().unwrap();
         assert_compute_of(&bed, &[], &[], &user).await;
-        // An empty directory of root's is handed over; naming the user changes nothing.
+        // An empty directory of root is given to the user; naming the user changes nothing.
         fs::remove_dir_all(bed.pgdata()).unwrap();
         fs::create_dir(bed.pgdata()).unwrap();
         assert_compute_of(&bed, &["--run-as", &user.name], &[], &user).await;
@@ -93,7 +93,7 @@ async fn another_user_by_flag_or_environment() {
         let marked = Marked::put(&bed);
         let name = "nobody";
         let Some(user) = User::from_name(name).unwrap().filter(|_| geteuid().is_root()) else {
-            // Not the one that runs the tests, which may well be `nobody`.
+            // Not the user that runs the tests, which may well be `nobody`.
             let name = "daemon";
             let error = format!("--run-as {name} needs root");
             for (args, env) in
@@ -123,7 +123,7 @@ async fn another_user_by_flag_or_environment() {
     .await;
 }
 
-/// Root makes a missing PGDATA before it steps down, so it looks at the configuration before that.
+/// Root makes a missing PGDATA before it steps down, so it checks the configuration before that.
 #[tokio::test]
 async fn a_bad_configuration_leaves_no_empty_directory() {
     on_one_server(|server| async {
@@ -166,8 +166,8 @@ async fn users_that_will_not_do() {
     .await;
 }
 
-/// A file and a pipe that only root can read: it is read once, before root steps down. What a
-/// refresh can no longer read it says.
+/// A file and a pipe that only root can read: each is read once, before root steps down. A later
+/// refresh reports that it cannot read it any more.
 #[tokio::test]
 async fn a_configuration_that_only_root_can_read() {
     if !geteuid().is_root() {
@@ -209,7 +209,7 @@ fn line_of(bed: &Bed, config: &Path) -> Vec<String> {
     line
 }
 
-/// The user owns the folder of PGDATA and puts a link there to an empty directory of root's.
+/// The user owns PGDATA's parent and puts a link to an empty directory of root in PGDATA's place.
 #[tokio::test]
 async fn a_link_of_the_users_gives_nothing_of_roots_away() {
     if !geteuid().is_root() {
@@ -229,7 +229,7 @@ async fn a_link_of_the_users_gives_nothing_of_roots_away() {
         assert_eq!(owner(), 0);
         assert!(fs::read_dir(roots.path()).unwrap().next().is_none());
 
-        // That of an operator is a volume.
+        // A link made by an operator is a volume.
         std::os::unix::fs::lchown(bed.pgdata(), Some(0), Some(0)).unwrap();
         let mut compute = Compute::spawn(&bed, &line(&bed, &[]), &[]);
         compute.wait_for("running").await;

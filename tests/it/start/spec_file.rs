@@ -7,7 +7,7 @@ use crate::support::bed::{Bed, LSN_TEXT};
 use crate::support::process::Compute;
 use crate::support::server::on_one_server;
 
-/// `-D … -C … -S … -b …` and nothing else but the ports, which other tests need, too.
+/// `-D … -C … -S … -b …` and only the ports, which other tests need, too.
 fn older_form(bed: &Bed, spec: &serde_json::Value) -> Vec<String> {
     let spec = bed.write("current.json", spec).display().to_string();
     let (pgdata, pgbin) = (bed.pgdata().display().to_string(), bed.pgbin.display().to_string());
@@ -91,10 +91,10 @@ async fn ids_and_addresses_come_from_the_settings() {
         };
         assert_eq!(parameter("application_name"), Some("compute_ctl"));
         assert_eq!(parameter("options"), Some("-c neon.compute_mode=primary"));
-        // The connection string names none.
+        // The connection string has no port.
         assert_eq!(parameter("user"), Some(crate::support::bed::run_as_name().as_str()));
 
-        // The same as a whole document by `--config`.
+        // The same as a document for `--config`.
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         let config =
             serde_json::json!({"spec": spec, "compute_ctl_config": {"jwks": {"keys": []}}});
@@ -107,7 +107,7 @@ async fn ids_and_addresses_come_from_the_settings() {
     .await;
 }
 
-/// `-b` can be a link that stands alone, as in /usr/local/bin.
+/// `-b` can be a single link, as in /usr/local/bin.
 #[tokio::test]
 async fn the_server_program_can_be_a_link() {
     on_one_server(|server| async {

@@ -9,10 +9,10 @@ use crate::support::server::{on_every_server, on_one_server};
 
 const STATIC_LSN: &str = "0/1F30EC8";
 
-/// From the start to `/terminate`, on a compute that must leave the safekeepers alone.
+/// From the start to `/terminate`, on a compute that must not contact the safekeepers.
 async fn lives_without_safekeepers(bed: &mut Bed, mode: Value, name: &str, lsn: Option<&str>) {
     bed.spec.mode = mode;
-    // They would need a sync, and the child would fail the start and the end.
+    // The safekeepers would need a sync, and its child would make the start and the end fail.
     bed.safekeepers[0].behave(|it| it.unknown_timeline = true);
     let mut compute = bed.start();
     compute.wait_for("running").await;
@@ -41,7 +41,7 @@ async fn lives_without_safekeepers(bed: &mut Bed, mode: Value, name: &str, lsn: 
     let (code, answer) = compute.post("/terminate?mode=immediate", None).await;
     assert_eq!((code.as_u16(), answer), (200, json!({"lsn": null})));
     assert_eq!(compute.wait_exit().await.code(), Some(0));
-    assert_eq!(bed.safekeepers[0].journal().connections(), 0, "nobody asked");
+    assert_eq!(bed.safekeepers[0].journal().connections(), 0, "no request");
     assert_eq!(bed.wrapper.calls().unwrap(), [], "neither at the start nor at the end");
     assert_nothing_left(bed);
 }
@@ -65,7 +65,7 @@ async fn a_static_compute() {
     .await;
 }
 
-/// The directory of a standby is thrown away like any other.
+/// The directory of a standby is deleted like any other.
 #[tokio::test]
 async fn a_primary_after_a_replica_is_not_a_standby() {
     on_one_server(|server| async {

@@ -1,4 +1,4 @@
-//! `/metrics.json` after a start: names, units, and figures that can be known.
+//! `/metrics.json` after a start: names, units, and the values that are known.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::support::assertions::assert_nothing_left;
 use crate::support::bed::Bed;
 use crate::support::server::on_one_server;
 
-/// All members; none may be missing, and readers expect none but these.
+/// All members; readers expect exactly these.
 const MEMBERS: [&str; 13] = [
     "basebackup_bytes",
     "basebackup_ms",
@@ -43,7 +43,7 @@ async fn after_a_start_with_a_sync() {
             "basebackup_ms",
             "pageserver_connect_micros",
             "start_postgres_ms",
-            // A process was started for it.
+            // The sync started a process.
             "sync_safekeepers_ms",
             "total_startup_ms",
         ] {
@@ -58,7 +58,7 @@ async fn after_a_start_with_a_sync() {
         let parts = ["sync_safekeepers_ms", "basebackup_ms", "start_postgres_ms"].map(figure);
         assert!(figure("total_startup_ms") >= parts.iter().sum(), "{metrics}");
         assert!(figure("pageserver_connect_micros") / 1000 <= figure("total_startup_ms"));
-        // The same in one line of the log.
+        // One line of the log has the same values.
         let line = format!("\"basebackup_bytes\":{}", figure("basebackup_bytes"));
         compute.wait_for_log(&line).await;
 

@@ -1,4 +1,4 @@
-//! Command lines that make no sense: exit code 2, text on stderr, nothing done.
+//! Command lines that are wrong: exit code 2, text on stderr, no effect.
 
 use crate::support::assertions::assert_nothing_left;
 use crate::support::bed::{Bed, put_program};
@@ -64,7 +64,7 @@ async fn usage_errors_end_with_2() {
     .await;
 }
 
-/// Values that need more than a look end it with 1, before anything is touched.
+/// Values that clap cannot check end the process with 1, before it changes anything.
 #[tokio::test]
 async fn unusable_values_end_with_1() {
     on_one_server(|server| async {

@@ -1,5 +1,5 @@
-//! A Postgres without Neon's parts: what needs them is skipped with one line, or is an error that
-//! says so.
+//! A Postgres without Neon's parts: steps that need them are skipped with one line, or fail with an
+//! error that says so.
 
 use compute_ctl::dev::spec::SpecBuilder;
 use nix::sys::signal::Signal;
@@ -39,7 +39,7 @@ async fn a_missing_preload_library_is_named() {
                 assert!(error.contains(part), "no {part:?} in {error}");
             }
         }
-        // Nothing was done for a start that cannot work.
+        // The program did nothing for a start that cannot work.
         marked.assert_untouched();
         assert_eq!(bed.pageserver.journal().commands(), Vec::<String>::new());
         assert_nothing_left(&bed);
@@ -98,7 +98,7 @@ fn roles_and_databases(spec: &mut SpecBuilder) {
     spec.databases.push(database);
 }
 
-/// Roles and databases of the spec, after a first start and after another one over what it left.
+/// Roles and databases of the spec, after a first start and after another one on the same data.
 #[tokio::test]
 async fn roles_and_databases_without_the_extension() {
     on_every_server(|server| async {
@@ -121,7 +121,7 @@ async fn roles_and_databases_without_the_extension() {
             ] {
                 assert_eq!(compute.sql_text(query).await, expected, "start {start}: {query}");
             }
-            // Said once, and not found out by a statement that fails.
+            // Reported once, and not discovered by a statement that fails.
             let log = compute.settled_log().await;
             let lines = log.matches("has no `neon` extension").count();
             assert_eq!(lines, usize::from(vanilla), "{}", compute.log());
@@ -139,7 +139,7 @@ async fn roles_and_databases_without_the_extension() {
     .await;
 }
 
-/// With catalog updates skipped the extension is not asked for, and no role is made.
+/// With catalog updates skipped the extension is not looked up, and no role is created.
 #[tokio::test]
 async fn nothing_is_applied_when_updates_are_skipped() {
     on_one_server(|server| async {

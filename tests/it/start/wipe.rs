@@ -1,4 +1,4 @@
-//! PGDATA as the start finds it, and what becomes of its old content.
+//! PGDATA before the start, and what happens to its old content.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -12,13 +12,13 @@ use crate::support::bed::{Bed, hand_over, names, put};
 use crate::support::process::{Compute, Marked};
 use crate::support::server::on_one_server;
 
-/// A folder in PGDATA's place that belongs to the run-as user.
+/// A folder in place of PGDATA that belongs to the run-as user.
 fn make_pgdata(bed: &Bed) {
     fs::create_dir(bed.pgdata()).unwrap();
     hand_over(&bed.pgdata());
 }
 
-/// Runs a compute to `running` and ends it; PGDATA must be what it made.
+/// Runs a compute to `running` and ends it; PGDATA must hold only the content of this run.
 async fn run_once(bed: &Bed, args: &[&str]) {
     let mut line = bed.base_args();
     line.extend(bed.config_args());
@@ -61,7 +61,7 @@ async fn an_empty_directory_is_taken() {
     .await;
 }
 
-/// Every start is a fresh one: what was written into the data directory is gone after the next.
+/// Every start is a fresh one: the next start deletes what was written into the data directory.
 #[tokio::test]
 async fn a_data_directory_is_made_anew() {
     on_one_server(|server| async {
@@ -100,7 +100,7 @@ async fn something_else_is_refused() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let pgdata = bed.pgdata();
-        // The configuration of another program alone is not a data directory.
+        // A configuration of another program alone is not a data directory.
         put(&pgdata.join("postgresql.conf"), "port = 1\n");
         put(&pgdata.join("photos/cat.jpg"), "meow");
         let mut compute = bed.start();
@@ -124,13 +124,13 @@ async fn something_else_is_refused() {
     .await;
 }
 
-/// Predecessors that were killed while they deleted.
+/// Predecessors that were killed during deletion.
 #[tokio::test]
 async fn leftovers_of_predecessors_are_deleted() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let _marked = Marked::put(&bed);
-        // Not ours: another name, or no process id behind it.
+        // Not folders of the compute: another name, or no process id at its end.
         let (file, folder) = (bed.dir().join(".pgdata.trash-x"), bed.dir().join(".other.trash-1"));
         put(&file, "");
         put(&folder.join("file"), "");
@@ -151,7 +151,7 @@ async fn leftovers_of_predecessors_are_deleted() {
     .await;
 }
 
-/// A parent in which nothing can be made, as `/` is for a volume in a container: the old content
+/// A parent in which no file can be made, as `/` is for a volume in a container: the old content
 /// cannot be moved beside PGDATA.
 #[tokio::test]
 async fn the_parent_need_not_be_writable() {
@@ -179,7 +179,7 @@ fn close(dir: &Path) {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o555)).unwrap();
 }
 
-/// So that the bed can be removed.
+/// Makes it possible to remove the bed.
 fn open(dir: &Path) {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
 }

@@ -11,8 +11,8 @@ use crate::support::bed::{Bed, names, run_as_name};
 use crate::support::process::Compute;
 use crate::support::server::on_one_server;
 
-/// In a mount namespace of its own, so that nothing outside sees the mount and nothing is left of
-/// it: mounts, prepares, then becomes the program of the arguments.
+/// In a mount namespace of its own, so that the mount is not visible outside and disappears:
+/// mounts, prepares, then execs the program of the arguments.
 fn private_mount(bed: &Bed, prepare: &str) -> Command {
     let script =
         format!("mount -t tmpfs tmpfs \"$0\" && cd \"$0\" && {prepare} && cd / && exec \"$@\"");
@@ -21,7 +21,7 @@ fn private_mount(bed: &Bed, prepare: &str) -> Command {
     command
 }
 
-/// Mounting takes root, and in a container more than that.
+/// Mounting needs root, and more rights than that in a container.
 async fn may_mount(bed: &Bed) -> bool {
     let output = private_mount(bed, "true").arg("true").output().await;
     match output {
@@ -33,7 +33,7 @@ async fn may_mount(bed: &Bed) -> bool {
     }
 }
 
-/// What the process sees in PGDATA.
+/// The content of PGDATA as the process sees it.
 fn inside(bed: &Bed, compute: &Compute) -> PathBuf {
     let path = bed.pgdata();
     PathBuf::from(format!("/proc/{}/root{}", compute.pid(), path.display()))
@@ -69,7 +69,7 @@ async fn run_on_mount(prepare: &str) {
     .await;
 }
 
-/// As a fresh volume is: of root, with nothing but the file system's own directory.
+/// Like a new volume: owned by root, with only the file system's own directory.
 #[tokio::test]
 async fn a_fresh_volume() {
     run_on_mount("mkdir lost+found").await;

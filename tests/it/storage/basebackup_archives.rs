@@ -1,4 +1,4 @@
-//! Archives that are not as they should be: what is refused, and what is put right.
+//! Malformed archives: which are refused, and which are repaired.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ fn names(folder: &Path) -> BTreeSet<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// Names that belong to the bed, so that an entry of this name lands beside PGDATA.
+/// Names beside PGDATA, without those that a compute adds itself.
 fn around(bed: &Bed) -> BTreeSet<String> {
     let mut names = names(bed.dir());
     names.retain(|name| !name.starts_with("compute-") && !name.starts_with(".pgdata.trash-"));
@@ -76,7 +76,7 @@ async fn what_climbs_or_links_is_refused_at_once() {
 async fn absolute_names_stay_inside_and_our_configuration_stays_ours() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
-        // Where this would land if the name were taken as it is.
+        // The path of this entry if its name were used unchanged.
         let outside = bed.dir().join("absolute");
         let name = outside.display().to_string();
         bed.serve_with(&[

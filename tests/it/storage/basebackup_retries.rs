@@ -1,4 +1,5 @@
-//! A pageserver that fails and then works: tries again, and nothing of a failed try is left.
+//! A pageserver that fails and then works: the basebackup is retried, and no file of a failed
+//! attempt is left.
 
 use std::fs;
 
@@ -9,8 +10,7 @@ use crate::support::assertions::{assert_nothing_left, eventually};
 use crate::support::bed::{Bed, Entry, LSN_TEXT, gzip_tar};
 use crate::support::server::on_one_server;
 
-/// Two failures, what the log says about each of them, and how many connections got as far as
-/// the command.
+/// Two failures, the log line about each, and the number of connections that reached the command.
 type Case = ([Fault; 2], [&'static str; 2], usize);
 
 fn cases() -> [Case; 5] {
@@ -86,7 +86,7 @@ async fn nothing_of_a_cut_archive_is_left() {
         let entries = [
             Entry::File("leftover", b"x"),
             Entry::File("base/1/leftover", b"x"),
-            // In the way of what the good archive has under these names.
+            // A file that conflicts with the same names in the good archive.
             Entry::File("pg_wal/leftover/x", b"x"),
             Entry::File("pg_dynshmem", b"a file"),
             Entry::File("noise", &noise),

@@ -1,4 +1,4 @@
-//! A pageserver that is not there, not willing, or wants a password.
+//! A pageserver that is not reachable, refuses, or requires a password.
 
 use compute_ctl::dev::pageserver::{Fault, PageserverOptions, StandInPageserver};
 use nix::sys::signal::Signal;
@@ -33,7 +33,7 @@ async fn one_that_comes_later_is_found() {
     .await;
 }
 
-/// The whole of it takes a minute; three tries are enough to see how it goes on.
+/// All attempts take a minute; three of them show how it continues.
 #[tokio::test]
 async fn one_that_never_works_is_asked_again_and_again_until_a_signal() {
     on_one_server(|server| async {
@@ -73,8 +73,8 @@ async fn a_wrong_password_is_tried_again_and_none_at_all_is_not() {
         compute.dismiss().await;
         bed.forget_journals();
 
-        // The token outranks the password in the URL. Both sides may learn of a new one at
-        // different times, so the refusal is no reason to give up.
+        // The token takes precedence over the password in the URL. Both sides may learn of a new
+        // one at different times, so after a refusal the compute tries again.
         let url = bed.pageserver.connstring().replace("no_user@", "no_user:in-the-url@");
         bed.spec.pageserver_connstring = url;
         bed.spec.storage_auth_token = Some("new-token".to_owned());

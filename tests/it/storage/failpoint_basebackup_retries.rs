@@ -1,4 +1,4 @@
-//! How often a basebackup is tried again can be set in testing builds only (01 §2).
+//! Only testing builds can set the number of basebackup attempts (01 §2).
 
 use compute_ctl::dev::pageserver::Fault;
 #[cfg(not(feature = "testing"))]

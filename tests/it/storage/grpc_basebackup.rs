@@ -10,7 +10,7 @@ use crate::support::assertions::assert_nothing_left;
 use crate::support::bed::{Bed, LSN_TEXT};
 use crate::support::server::on_one_server;
 
-/// What a start over gRPC must have asked for.
+/// The request that a start over gRPC must have sent.
 fn assert_asked(bed: &Bed, command: &str, shard: &str) {
     let journal = bed.pageserver.grpc_journal();
     let calls: Vec<_> = journal.commands().into_iter().zip(journal.startups()).collect();
@@ -44,7 +44,7 @@ async fn every_mode() {
             bed.pageserver.grpc_journal().clear();
             let mut compute = bed.start();
             compute.wait_for("running").await;
-            // A late answer of the safekeepers means a sync, whose LSN is the same.
+            // If the safekeepers answer too late, a sync runs, which finds the same LSN.
             assert_asked(&bed, &command, "0000");
             let metrics = compute.get("/metrics.json").await.1;
             assert_eq!(metrics["basebackup_bytes"], size);
@@ -67,7 +67,7 @@ async fn shard_0_of_2_with_a_token() {
         bed.spec.storage_auth_token = Some("stub-token".to_owned());
         bed.pageserver.behave(|it| it.password = Some("stub-token".to_owned()));
         let url = bed.pageserver.grpc_url();
-        // A plain URL will do, and the user in it goes nowhere.
+        // A plain URL is accepted, and its user is not sent.
         let plain = url.replace("grpc://no_user@", "http://u:planted@");
         let libpq = bed.pageserver.connstring();
         bed.spec.member(
@@ -141,7 +141,7 @@ async fn a_missing_token_ends_the_start_at_once() {
     .await;
 }
 
-/// What the original finds out within the basebackup is found out before anything is touched.
+/// Faults that the original detects during the basebackup are detected before anything is changed.
 #[tokio::test]
 async fn unusable_information_is_refused() {
     on_one_server(|server| async {

@@ -1,4 +1,4 @@
-//! A static compute leases its LSN, over either protocol; whatever comes of it, it runs.
+//! A static compute leases its LSN, over either protocol; it runs whatever the result.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ impl Protocol {
         }
     }
 
-    /// When leases were asked for.
+    /// The times of the lease requests.
     fn requests(self, bed: &Bed) -> Vec<Instant> {
         let wanted = match self {
             Self::Libpq => {
@@ -50,7 +50,7 @@ impl Protocol {
     }
 }
 
-/// A static compute that gets this answer.
+/// A static compute whose lease requests get this answer.
 async fn start(bed: &mut Bed, protocol: Protocol, answer: LeaseAnswer) -> Compute {
     bed.spec.mode = json!({"Static": LSN});
     bed.spec.extra.clear();
@@ -72,7 +72,7 @@ async fn end(bed: &Bed, mut compute: Compute) {
     assert_nothing_left(bed);
 }
 
-/// Time between neighbours.
+/// The time between two consecutive requests.
 fn gaps(requests: &[Instant]) -> Vec<Duration> {
     requests.windows(2).map(|pair| pair[1] - pair[0]).collect()
 }
@@ -163,13 +163,13 @@ async fn errors_are_tried_again_with_growing_pauses() {
     .await;
 }
 
-/// Postgres goes on reading there.
+/// Postgres still reads at that LSN.
 #[tokio::test]
 async fn a_lease_that_runs_out_is_an_error_once() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         for protocol in BOTH {
-            // Renewed when it is over.
+            // Renewed when it has expired.
             let answer = LeaseAnswer::For(Duration::from_secs(1));
             let compute = start(&mut bed, protocol, answer.clone()).await;
             compute.wait_for_log(SUCCEEDED).await;
@@ -206,7 +206,7 @@ async fn a_refusal_is_the_end_of_it() {
             let metrics = compute.get("/metrics").await.1;
             let metrics = metrics.as_str().unwrap();
             assert!(metrics.contains("requests_total{result=\"refused\"} 1"), "{metrics}");
-            // A client that goes on would have come back by now.
+            // A client that continues would have sent another request by now.
             tokio::time::sleep(Duration::from_millis(1500)).await;
             assert_eq!(protocol.requests(&bed).len(), 1);
             end(&bed, compute).await;
@@ -220,7 +220,7 @@ async fn odd_answers_make_no_hot_loop() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
         for protocol in BOTH {
-            // Ended long ago.
+            // A lease that expired long ago.
             let past = LeaseAnswer::Text(Some("1000".to_owned()));
             let compute = start(&mut bed, protocol, past).await;
             let requests = protocol.requested(&bed, 3).await;

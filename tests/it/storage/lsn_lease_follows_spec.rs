@@ -1,5 +1,5 @@
-//! Leases of a static compute and the specs that come later: every pageserver of every shard, and
-//! the new ones at once.
+//! Leases of a static compute follow later specs: every pageserver of every shard, and new ones at
+//! once.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ async fn every_pageserver_of_every_shard_is_asked_by_itself() {
         let mut bed = Bed::new(server).await;
         let (first, second, spare) =
             (another(&bed).await, another(&bed).await, another(&bed).await);
-        // One that is slow and one that fails do not hold up the others (06 W7).
+        // Neither a slow pageserver nor one that fails delays the others (06 W7).
         first.behave(|it| it.lease = LeaseAnswer::For(Duration::from_secs(2)));
         second.behave(|it| it.lease = LeaseAnswer::Error("no".to_owned()));
         bed.spec.mode = json!({"Static": LSN});
@@ -88,7 +88,7 @@ async fn a_moved_tenant_gets_its_lease_at_once() {
         compute.wait_for("running").await;
         compute.wait_for_log("Request succeeded").await;
 
-        // The same information: no pageserver is asked again.
+        // With the same information no pageserver is asked again.
         let (code, answer) = compute.configure(&bed).await;
         assert_eq!(code.as_u16(), 200, "{answer}");
         assert_eq!(leases(&bed.pageserver).len(), 1);
@@ -115,7 +115,7 @@ async fn a_moved_tenant_gets_its_lease_at_once() {
     .await;
 }
 
-/// Postgres reads at the LSN that it was started with until it ends.
+/// Postgres reads at the LSN of its start until it ends.
 #[tokio::test]
 async fn a_later_lsn_is_leased_beside_the_first() {
     on_one_server(|server| async {
@@ -140,7 +140,7 @@ async fn a_later_lsn_is_leased_beside_the_first() {
     .await;
 }
 
-/// It was not started at an LSN, so it leases one for as long as the spec names it.
+/// The compute was not started at an LSN, so it leases one for as long as the spec names it.
 #[tokio::test]
 async fn a_primary_that_becomes_static_leases_from_then_on() {
     on_one_server(|server| async {
@@ -161,7 +161,7 @@ async fn a_primary_that_becomes_static_leases_from_then_on() {
             compute.wait_for_log_times("Pageserver config changed", round).await;
         }
         let asked = leases(&bed.pageserver).len();
-        // A client that goes on would have come back by now.
+        // A client that continues would have sent another request by now.
         tokio::time::sleep(Duration::from_millis(1500)).await;
         assert_eq!(leases(&bed.pageserver).len(), asked);
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
@@ -190,7 +190,7 @@ async fn a_refresh_counts_like_a_request() {
     .await;
 }
 
-/// The spec before it is in force again, and so are its pageservers.
+/// The previous spec is in force again, and so are its pageservers.
 #[tokio::test]
 async fn a_spec_that_fails_does_not_move_the_lease() {
     on_one_server(|server| async {
@@ -217,7 +217,7 @@ async fn a_spec_that_fails_does_not_move_the_lease() {
     .await;
 }
 
-/// It may have been what was wrong, so the pause is cut short.
+/// The old value may have caused the failure, so the pause is cut short.
 #[tokio::test]
 async fn another_token_cuts_the_pause_after_a_failure_short() {
     on_one_server(|server| async {
@@ -239,7 +239,7 @@ async fn another_token_cuts_the_pause_after_a_failure_short() {
             let (code, answer) = compute.configure(&bed).await;
             assert_eq!(code.as_u16(), 200, "{answer}");
             match token {
-                // The pauses begin anew.
+                // The pauses start from the shortest again.
                 "wrong-token" => compute.wait_for_log_times("(attempt 0)", 2).await,
                 _ => compute.wait_for_log_times("Request succeeded", granted + 1).await,
             }

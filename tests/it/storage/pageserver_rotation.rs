@@ -1,4 +1,4 @@
-//! Several pageservers of shard 0: one that does not serve is no reason not to start (06 W6).
+//! Several pageservers of shard 0: a start succeeds although one of them does not serve (06 W6).
 
 use compute_ctl::dev::pageserver::{Fault, PageserverOptions, StandInPageserver};
 use nix::sys::signal::Signal;
@@ -13,7 +13,7 @@ async fn another(bed: &Bed) -> StandInPageserver {
     StandInPageserver::start(options).await.unwrap()
 }
 
-/// A spec with these, over a protocol. The URL for the other protocol is no URL.
+/// A spec with these pageservers, over a protocol. The URL for the other protocol is not valid.
 fn name_pageservers(bed: &mut Bed, protocol: &str, servers: &[Option<&StandInPageserver>]) {
     let urls = |server: &Option<&StandInPageserver>| -> Value {
         match (server, protocol) {
@@ -31,7 +31,7 @@ fn name_pageservers(bed: &mut Bed, protocol: &str, servers: &[Option<&StandInPag
     bed.spec.member("pageserver_connection_info", info);
 }
 
-/// Which of the ports for a protocol, and its name in the log.
+/// The port for a protocol, and the protocol's name in the log.
 fn way(server: &StandInPageserver, protocol: &str) -> String {
     match protocol {
         "grpc" => format!("127.0.0.1:{} over gRPC", server.grpc_port()),
@@ -69,7 +69,7 @@ async fn the_next_one_that_can_be_used_serves() {
     .await;
 }
 
-/// Asking the same one again could not help.
+/// A second request to the same one could not help.
 #[tokio::test]
 async fn one_that_refuses_the_login_is_asked_once() {
     on_one_server(|server| async {
@@ -92,7 +92,7 @@ async fn one_that_refuses_the_login_is_asked_once() {
     .await;
 }
 
-/// The first one counts for Postgres, too, so the spec is refused, with the reason.
+/// Postgres uses the first one, too, so the spec is refused, with the reason.
 #[tokio::test]
 async fn a_first_one_that_cannot_be_used_is_refused_before_anything_is_touched() {
     on_one_server(|server| async {

@@ -1,4 +1,4 @@
-//! A sync child that fails: tries again, then says clearly what is wrong.
+//! A sync child that fails: it is retried, then the error says clearly what is wrong.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,11 @@ use crate::support::bed::{Bed, LSN_TEXT};
 use crate::support::network::{ClosedPort, SilentPort};
 use crate::support::server::on_one_server;
 
-/// How long a failed start can be looked at, at least.
+/// The minimum time for which a failed start can be inspected.
 const LINGER: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-async fn without_a_quorum_the_error_names_who_is_missing_and_stays_readable() {
+async fn without_a_quorum_the_error_names_the_missing_ones_and_stays_readable() {
     on_one_server(|server| async {
         let mut bed = Bed::with_safekeepers(server, 3).await;
         let (closed, silent) = (ClosedPort::reserve(), SilentPort::open());
@@ -27,7 +27,7 @@ async fn without_a_quorum_the_error_names_who_is_missing_and_stays_readable() {
         let failed_at = Instant::now();
         assert!(error.starts_with("failed to sync safekeepers"), "{error}");
         let good = bed.safekeepers[0].address();
-        // On a busy machine even the good one can be too late.
+        // On a busy machine even the good one can be too slow.
         if !error.contains(&format!("{good}: no answer within")) {
             for part in [
                 "1 of 3 safekeepers answered, 2 are needed",

@@ -33,7 +33,7 @@ async fn one_and_three_that_agree() {
     .await;
 }
 
-/// Whatever is wrong with the third, the other two are a quorum.
+/// Whatever is wrong with the third one, the other two are a quorum.
 #[tokio::test]
 async fn one_of_three_does_not_matter() {
     on_one_server(|server| async {
@@ -47,7 +47,7 @@ async fn one_of_three_does_not_matter() {
         bed.spec.safekeeper_connstrings[2] = third;
         bed.safekeepers[2].behave(|it| it.delay = Duration::from_secs(600));
         starts_without_sync(&bed, Some(LSN_TEXT)).await;
-        // Behind the others, as after a restart; what it lacks is on the quorum.
+        // Behind the others, as after a restart; the quorum has what it lacks.
         bed.safekeepers[2].behave(|it| it.delay = Duration::ZERO);
         bed.safekeepers[2].set_lsn(1);
         starts_without_sync(&bed, Some(LSN_TEXT)).await;
@@ -55,7 +55,7 @@ async fn one_of_three_does_not_matter() {
     .await;
 }
 
-/// A brand-new timeline: the basebackup is the latest that there is.
+/// A new timeline: the basebackup is the latest one.
 #[tokio::test]
 async fn zero_everywhere_means_no_lsn() {
     on_one_server(|server| async {

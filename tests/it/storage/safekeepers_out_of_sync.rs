@@ -49,7 +49,7 @@ async fn the_sync_child_decides() {
         let mut bed = Bed::with_safekeepers(server, 3).await;
         bed.spec.storage_auth_token = Some("stub-token".to_owned());
         bed.wrapper.set_lsn(SYNCED).unwrap();
-        // All on the same PGDATA: the child must not see what the last compute left there.
+        // All runs use the same PGDATA: the child must not see the files of the last compute.
         for (name, disagree) in DISAGREEMENTS {
             println!("{name}");
             for safekeeper in &bed.safekeepers {

@@ -22,7 +22,7 @@ async fn the_first_of_two_is_asked_with_the_plain_tenant_id() {
         assert_eq!(bed.pageserver.journal().commands(), [bed.basebackup_command(Some(LSN_TEXT))]);
         assert_eq!(second.journal().connections(), 0);
 
-        // On a reload the extension takes the stripe size that is in force when the connection
+        // On a reload the extension uses the stripe size that is in force when the connection
         // string is assigned.
         let conf = bed.pgdata_text("postgresql.conf");
         let lines: Vec<&str> = conf.lines().collect();

@@ -9,7 +9,7 @@ use crate::support::server::on_one_server;
 
 const TOKEN: &str = "stub-token";
 
-/// Variables of a process whose name begins so.
+/// Environment variables of a process with this prefix.
 fn environment(pid: i32, prefix: &str) -> Vec<String> {
     let text = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
     let all = text.split(|byte| *byte == 0).map(|it| String::from_utf8_lossy(it).into_owned());

@@ -1,4 +1,4 @@
-//! What a tenant can make or name must not harm the compute, and what is secret stays so.
+//! Objects and names of a tenant must not harm the compute, and secrets stay secret.
 
 mod names_in_other_encodings;
 mod secrets;

@@ -1,5 +1,5 @@
-//! Names that are not UTF-8: made in a database of another encoding, or cut within a character. They
-//! are left alone, and get in the way of nothing (public reports dbeaver#22100, pgadmin4#1794).
+//! Names that are not UTF-8: created in a database of another encoding, or cut within a character.
+//! They stay unchanged and disturb nothing (public reports dbeaver#22100, pgadmin4#1794).
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::bed::Bed;
 use crate::support::process::{Compute, check};
 use crate::support::server::on_every_server;
 
-/// Of three bytes a character, which `EUC_JP` does not take.
+/// A character of three bytes, which `EUC_JP` refuses.
 const OWNER: &str = "名前";
 
 /// Databases of a user, with their encodings.
@@ -19,7 +19,7 @@ fn names<'a>(objects: &'a Value, kind: &str) -> Vec<&'a str> {
     objects[kind].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect()
 }
 
-/// In how many databases an extension is, with any owner.
+/// The number of databases that have an extension, with any owner.
 async fn installed(compute: &Compute, name: &str) -> u64 {
     let (_, text) = compute.get("/metrics").await;
     let families = families(text.as_str().unwrap());
@@ -30,7 +30,7 @@ async fn installed(compute: &Compute, name: &str) -> u64 {
     of_it.map(|it| it.value as u64).sum()
 }
 
-/// What an ordinary user can make, and a bit more.
+/// Objects that an ordinary user can create, and a few more.
 async fn make_names(compute: &Compute) {
     for (database, encoding) in DATABASES {
         compute
@@ -47,10 +47,10 @@ async fn make_names(compute: &Compute) {
     compute.run_in("latin", "CREATE DATABASE \"café\" TEMPLATE latin OWNER \"josé\"").await;
     compute.run_in("euc", "CREATE ROLE \"日本\" IN ROLE neon_superuser").await;
     compute.run_in("euc", "ALTER SCHEMA public OWNER TO cloud_admin").await;
-    // Cut after 63 bytes, the first one of two.
+    // Cut after 63 bytes, within the last character.
     let long = format!("{}é", "x".repeat(62));
     let session = compute.session_in("ascii").await;
-    // The notice about the cut has the same half of a character in it.
+    // The notice about the cut has the same partial character in it.
     session.batch_execute("SET client_min_messages = error").await.unwrap();
     let sql = format!("CREATE ROLE \"{long}\"; CREATE SCHEMA \"{long}\"");
     session.batch_execute(&sql).await.unwrap();
@@ -84,7 +84,7 @@ async fn everything_works(compute: &Compute, bed: &mut Bed, role: &str) {
                 let body = json!({"database": database, "schema": schema,
                     "privileges": ["USAGE"], "role": role});
                 let (code, answer) = compute.post_internal("/grants", &body).await;
-                // What there is in each database depends on its encoding.
+                // The content of each database depends on its encoding.
                 let known = schema == "public" || database != "euc";
                 assert!(code == 201 || !known, "{body}: {answer}");
             }
@@ -117,7 +117,8 @@ async fn they_are_left_alone() {
         everything_works(&compute, &mut bed, "bob").await;
         compute.apply_changes_nothing(&bed).await;
 
-        // The owner of the spec, by its bytes, although no client could write it in that encoding.
+        // The spec's owner is found by its bytes, although no client could write it in that
+        // encoding.
         let owner = "SELECT pg_catalog.encode(pg_catalog.namesend(rolname), 'hex') FROM pg_roles r \
             JOIN pg_namespace n ON n.nspowner = r.oid WHERE nspname = 'public'";
         let session = compute.session_in("euc").await;

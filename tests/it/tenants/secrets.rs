@@ -1,4 +1,4 @@
-//! Secrets stay out of the log and of error texts, also at the most talkative level.
+//! Secrets stay out of the log and of error texts, also at the most verbose level.
 
 use compute_ctl::dev::pageserver::Fault;
 use compute_ctl::dev::sync_wrapper::SyncMode;
@@ -10,10 +10,10 @@ use crate::support::bed::{Bed, EdKey};
 use crate::support::process::{Compute, client_with_env};
 use crate::support::server::on_one_server;
 
-/// In every secret, so that one search finds any of them.
+/// A part of every secret, so that one search finds any of them.
 const MARK: &str = "PLANTED";
 const TOKEN: &str = "PLANTED-storage-token";
-/// Valid, so that Postgres stores them as they are.
+/// Valid verifiers, so that Postgres stores them unchanged.
 const HASH: &str = "SCRAM-SHA-256$4096:PLANTEDA\
                     $PLANTEDAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\
                     :PLANTEDAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -46,7 +46,7 @@ fn assert_clean(compute: &Compute) {
 async fn a_life_at_trace_level_tells_none() {
     on_one_server(|server| async {
         let mut bed = plant(server).await;
-        // Postgres, too, is asked to say all it can.
+        // Postgres, too, logs as much as it can.
         bed.spec
             .set("log_statement", "all")
             .set("log_min_duration_statement", "0")
@@ -114,7 +114,7 @@ async fn failed_starts_tell_none() {
         compute.dismiss().await;
         assert_clean(&compute);
 
-        // What cannot be used at all: a permanent failure, and a refused command line.
+        // Unusable input: a permanent failure, and a refused command line.
         bed.spec.pageserver_connstring = "host=a,b port=1,2,3 password=PLANTED".to_owned();
         bed.spec.member("shard_stripe_size", 2048.into());
         compute = bed.start_with_env(&TALKATIVE);
@@ -125,8 +125,8 @@ async fn failed_starts_tell_none() {
     .await;
 }
 
-/// Tokens of every kind: accepted, refused, forged, malformed, in the wrong place; those that come
-/// in and those that go out.
+/// Tokens of every kind, incoming and outgoing: accepted, refused, forged, malformed, in the wrong
+/// place.
 #[tokio::test]
 async fn tokens_at_trace_level() {
     on_one_server(|server| async {
@@ -183,7 +183,7 @@ async fn tokens_at_trace_level() {
         let answer = configure(&good, wrong.to_string()).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 422);
         assert!(!answer.text().await.unwrap().contains(MARK));
-        // Wrong in themselves: of another type, or URLs where addresses belong.
+        // Values that are wrong in themselves: of another type, or URLs in place of addresses.
         for (member, value, code) in [
             ("pgbouncer_settings", json!("PLANTED"), 422),
             ("cluster", json!("PLANTED"), 422),
@@ -202,7 +202,7 @@ async fn tokens_at_trace_level() {
             assert!(!text.contains(MARK), "{member}: {text}");
         }
 
-        // Our own client says as little.
+        // The program's own client reveals no more.
         let token_file = bed.write_text("token", &good).display().to_string();
         let args = ["status", "--url", &compute.external, "--token-file", &token_file];
         let ran = client_with_env(&args, &TALKATIVE).await;
@@ -220,7 +220,7 @@ async fn tokens_at_trace_level() {
     .await;
 }
 
-/// As [`assert_clean`], for a process that ended before it had anything to say at that level.
+/// Like [`assert_clean`], for a process that ended before it logged anything at that level.
 fn assert_clean_of_secrets(compute: &Compute) {
     assert!(!compute.log().contains(MARK), "{}", compute.log());
 }

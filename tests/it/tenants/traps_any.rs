@@ -1,5 +1,5 @@
-//! Whatever a tenant makes in databases of theirs, under any name that SQL of ours mentions: no
-//! route, no work in the background and no start makes anyone a superuser.
+//! Whatever a tenant creates in databases of theirs, under any name that the compute's SQL
+//! mentions: no route, no background work and no start makes a role a superuser.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,8 @@ use crate::support::bed::Bed;
 use crate::support::process::{Compute, HERS, running_for_catalog};
 use crate::support::server::on_one_server;
 
-/// Statements per round, and rounds on one compute. What is left of one round stays for the next.
+/// Statements per round, and rounds on one compute. The next round keeps the objects of the last
+/// one.
 const STATEMENTS: usize = 40;
 const ROUNDS: usize = 10;
 /// No new round begins after this.
@@ -139,7 +140,7 @@ fn about_schema() -> impl Strategy<Value = String> {
     (pick(&TEMPLATES), pick(&SCHEMAS)).prop_map(|(template, name)| template.replace("@S@", name))
 }
 
-/// Statements, each with the database that it is for.
+/// Statements, each with its database.
 fn statements() -> impl Strategy<Value = Vec<(&'static str, String)>> {
     let statement = prop_oneof![function(), operator(), about_relation(), about_schema()];
     let one = (pick(&HERS), statement)
@@ -168,7 +169,7 @@ async fn every_route(compute: &Compute) {
     }
 }
 
-/// Nothing is shrunk; the statements are printed. Many of them fail, which is as well.
+/// Inputs are not shrunk; the statements are printed. Many of them fail, which is fine.
 #[tokio::test]
 async fn no_ddl_of_a_tenant_makes_a_superuser() {
     on_one_server(|server| async {
@@ -200,7 +201,7 @@ async fn no_ddl_of_a_tenant_makes_a_superuser() {
             compute.has_only(&powers).await;
             compute.nothing_sprang();
         }
-        // Refused or not; and another start on it.
+        // Whether the start was refused or not, another one follows on the same data.
         compute.configure(&bed).await;
         compute.monitor_has_looked().await;
         compute.has_only(&powers).await;

@@ -1,5 +1,6 @@
-//! What a tenant calls like things of Postgres is never taken for them: operators and functions with
-//! closer arguments, views, types, schemas that a search path could name.
+//! Objects of a tenant that are named like those of Postgres are never used in their place:
+//! operators and functions with closer argument types, views, types, schemas that a search path
+//! could name.
 
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ use crate::support::server::{on_every_server, on_one_server};
 
 const COLLECTED: &str = "[NEON_EXT_STAT] ";
 
-/// All that is asked of a running compute, of both databases.
+/// Every request that reads a running compute, for both databases.
 async fn every_route(compute: &mut Compute) {
     for path in ["/status", "/metrics", "/insights", "/dbs_and_roles"] {
         let (code, body) = compute.get(path).await;
@@ -76,7 +77,7 @@ async fn shadows_of_everything() {
         assert!(compute.rows_in("template1", left).await.is_empty());
         compute.has_only(&powers).await;
 
-        // The same data at another start, which does by itself what a start does.
+        // The same data in another start, which runs the steps of a start.
         bed.take_data(compute).await;
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;
@@ -89,7 +90,7 @@ async fn shadows_of_everything() {
     .await;
 }
 
-/// Who may create there is a superuser soon, and who becomes a member of one is it at once.
+/// A role that may create there can become a superuser, and a member of a superuser is one at once.
 #[tokio::test]
 async fn no_grants_on_what_is_not_a_tenants() {
     on_one_server(|server| async {

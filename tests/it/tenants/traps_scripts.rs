@@ -1,5 +1,6 @@
-//! Code of tenants that statements of ours could start: triggers on tables that extension scripts
-//! and migrations write, functions that event triggers call, expressions of what a deleted role owns.
+//! Code of tenants that statements of the compute could start: triggers on tables that extension
+//! scripts and migrations write, functions that event triggers call, expressions in objects of a
+//! deleted role.
 
 use std::fs;
 
@@ -50,8 +51,8 @@ async fn triggers_on_a_table_of_an_extension() {
     .await;
 }
 
-/// Default privileges hand TRIGGER on what sessions of ours make to the privileged role; scripts of
-/// later versions would start what is hung there.
+/// Default privileges grant TRIGGER on objects that the compute's sessions create to the privileged
+/// role; scripts of later versions would fire the triggers there.
 #[tokio::test]
 async fn no_trigger_privilege_on_a_table_of_an_extension() {
     on_one_server(|server| async {
@@ -70,7 +71,7 @@ async fn no_trigger_privilege_on_a_table_of_an_extension() {
     .await;
 }
 
-/// Event triggers are made by superusers; the function that one calls may be a tenant's.
+/// Only superusers create event triggers; the function that one calls may belong to a tenant.
 #[tokio::test]
 async fn event_triggers_that_call_a_function_of_a_tenant() {
     on_every_server(|server| async {
@@ -92,7 +93,7 @@ async fn event_triggers_that_call_a_function_of_a_tenant() {
             let made = format!(
                 "CREATE EVENT TRIGGER on_{event} ON {event} EXECUTE FUNCTION traps.notice(); "
             );
-            // In a transaction of their own, the first would see the others made.
+            // In separate transactions the first would see the others being created.
             sql.push_str(&made);
         }
         let sql = format!("SET session_replication_role = replica; BEGIN; {sql} COMMIT");
@@ -118,7 +119,7 @@ async fn event_triggers_that_call_a_function_of_a_tenant() {
     .await;
 }
 
-/// Postgres checks and computes them as the owner at a change; that of the owner is one.
+/// Postgres checks and computes the expressions as the new owner, which is a superuser.
 #[tokio::test]
 async fn expressions_of_what_a_deleted_role_owns() {
     on_every_server(|server| async {
@@ -158,8 +159,8 @@ async fn expressions_of_what_a_deleted_role_owns() {
     .await;
 }
 
-/// The last migration of an older cluster, and an update of the extension, write tables that `ann`
-/// was let hang triggers on.
+/// The last migration of an older cluster, and an update of the extension, write tables on which
+/// `ann` was allowed to create triggers.
 #[tokio::test]
 async fn triggers_on_tables_of_migrations_and_of_the_neon_extension() {
     on_every_server(|server| async move {
@@ -191,7 +192,8 @@ async fn triggers_on_tables_of_migrations_and_of_the_neon_extension() {
         bed.take_data(compute).await;
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;
-        // The script runs without triggers; a table of ours that has one is not written to.
+        // The script runs without triggers; the compute does not write to its own table if it has
+        // one.
         compute.wait_for_log("neon_migration.migration_id is not used: it has a trigger").await;
         compute.wait_for_log("extension is up to date").await;
         assert_eq!(compute.rows("SELECT n FROM neon.kept").await, ["1"]);

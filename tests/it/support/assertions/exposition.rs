@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One family as it stands in the text.
+/// One family of the text.
 #[derive(Debug, Clone)]
 pub struct Family {
     pub name: String,
@@ -17,15 +17,14 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// Names that the document fixes although the rules on units would have others.
+/// Names that the document prescribes although they break the rules on units.
 const FIXED_UNITS: [&str; 3] = [
     "compute_pg_current_downtime_ms",
     "compute_pg_downtime_ms_total",
     "compute_ctl_tls_certificate_expiry_days",
 ];
 
-/// Reads the text; the families in their order. Panics at the first thing that is not as it has
-/// to be.
+/// Reads the text; returns the families in their order. Panics at the first violation.
 #[track_caller]
 pub fn families(text: &str) -> Vec<Family> {
     assert!(text.ends_with('\n'), "the last line ends with a line feed");
@@ -108,7 +107,7 @@ fn is_name(name: &str, colons: bool) -> bool {
     !name.is_empty() && !name.as_bytes()[0].is_ascii_digit() && name.bytes().all(rest)
 }
 
-/// What `promtool` complains about.
+/// The rules of `promtool`.
 #[track_caller]
 fn lint(family: &Family) {
     let Family { name, kind, samples, .. } = family;

@@ -7,7 +7,7 @@ use compute_ctl::os::procs;
 
 use crate::support::bed::Bed;
 
-/// The kernel may take a moment to take down what was killed.
+/// The kernel may take a moment to remove killed processes.
 const MOMENT: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 

@@ -1,5 +1,4 @@
-//! Waiting for what must come about, reading what is exported, and the check that nothing is
-//! left.
+//! Waiting for conditions, reading metrics, and the check that nothing is left.
 
 mod exposition;
 mod left;

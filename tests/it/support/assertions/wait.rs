@@ -1,14 +1,14 @@
-//! Waiting for something that has no status of its own.
+//! Waiting for conditions that have no status of their own.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-/// A test that waits longer than this for something has found a hang.
+/// A longer wait means that a test has found a hang.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 const POLL: Duration = Duration::from_millis(10);
 
-/// Asks until the answer is yes; panics with `what` when it never is.
+/// Polls until the answer is yes; panics with `what` if that takes too long.
 pub async fn until<F: Future<Output = bool>>(what: &str, ask: impl Fn() -> F) {
     let deadline = Instant::now() + PATIENCE;
     while !ask().await {
@@ -17,7 +17,7 @@ pub async fn until<F: Future<Output = bool>>(what: &str, ask: impl Fn() -> F) {
     }
 }
 
-/// Looks until it is so; panics with `what` when it never is.
+/// Polls until the condition holds; panics with `what` if that takes too long.
 pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
@@ -26,7 +26,7 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Where a text is in a log for the last time; panics if it is not there.
+/// The last position of a text in a log; panics if the text is not there.
 #[track_caller]
 pub fn last_position(log: &str, text: &str) -> usize {
     log.rfind(text).unwrap_or_else(|| panic!("no {text:?} in\n{log}"))

@@ -1,4 +1,4 @@
-//! Hand-made archives, for what a pageserver must never send.
+//! Hand-made archives that a pageserver must never send.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,7 +11,7 @@ use tar::{Builder, EntryType, Header};
 
 use crate::support::bed::Bed;
 
-/// One entry: its name as it is written, also those that a tar library would refuse.
+/// One entry: its name as it is written, also one that a tar library would refuse.
 pub enum Entry<'a> {
     File(&'a str, &'a [u8]),
     /// Name and target.
@@ -50,7 +50,7 @@ impl Bed {
         archive
     }
 
-    /// Has the pageserver serve these bytes.
+    /// Makes the pageserver serve these bytes.
     pub fn serve(&self, name: &str, archive: &[u8]) -> PathBuf {
         let path = self.dir().join(name);
         fs::write(&path, archive).unwrap();
@@ -58,14 +58,14 @@ impl Bed {
         path
     }
 
-    /// Has the pageserver serve its archive with these entries in front, as a gzip member of their
-    /// own.
+    /// Makes the pageserver serve its archive with these entries in front, as a separate gzip
+    /// member.
     pub fn serve_with(&self, entries: &[Entry<'_>]) -> PathBuf {
         let whole = fs::read(self.archive()).unwrap();
         self.serve("with.tar.gz", &[gzip_tar(entries), whole].concat())
     }
 
-    /// Has the pageserver serve its archive without some of the files.
+    /// Makes the pageserver serve its archive without some of the files.
     pub fn serve_without(&self, unwanted: &[&str]) -> PathBuf {
         let mut source = tar::Archive::new(GzDecoder::new(File::open(self.archive()).unwrap()));
         let mut target = Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));

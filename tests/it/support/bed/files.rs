@@ -1,4 +1,4 @@
-//! Files and folders as the scenarios look at them.
+//! Helpers for files and folders.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::support::bed::hand_over;
 
-/// Writes a file that belongs to the run-as user, and the folders that it needs.
+/// Writes a file that belongs to the run-as user, and its folders.
 pub fn put(path: &Path, text: &str) {
     let missing: Vec<_> = path.ancestors().skip(1).take_while(|dir| !dir.exists()).collect();
     for dir in missing.into_iter().rev() {
@@ -17,7 +17,7 @@ pub fn put(path: &Path, text: &str) {
     hand_over(path);
 }
 
-/// Writes a shell script. By a shell: a program file that this process wrote itself could still be
+/// Writes a shell script, by a shell: a program file that this process wrote itself could still be
 /// open in a child that another test is starting, and then it cannot be executed.
 pub fn put_program(path: &Path, script: &str) {
     let parent = path.parent().unwrap();

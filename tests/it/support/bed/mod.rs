@@ -1,5 +1,5 @@
-//! What a scenario stands on: a folder of its own with storage, a wrapped Postgres, and a spec
-//! that points at both.
+//! The environment of a scenario: its own folder with storage, a wrapped Postgres, and a spec that
+//! points at both.
 
 mod archives;
 mod files;
@@ -32,7 +32,7 @@ use tempfile::TempDir;
 use crate::support::network::free_port;
 use crate::support::process::Compute;
 
-/// What the safekeepers answer unless told otherwise.
+/// The default answer of the safekeepers.
 pub const LSN_TEXT: &str = "0/1F30EC8";
 const LSN: u64 = 0x1F3_0EC8;
 
@@ -210,9 +210,8 @@ impl Bed {
         Compute::spawn(self, &line, &[])
     }
 
-    /// Starts a compute and waits for `running`; again if a safekeeper that was to answer was
-    /// later than its 300 ms, as happens on a busy machine: such a run shows nothing about the
-    /// quick check.
+    /// Starts a compute and waits for `running`. Repeats the start if a safekeeper took longer than
+    /// its 300 ms, as happens on a busy machine: such a run says nothing about the quick check.
     pub async fn start_with_punctual_safekeepers(&self) -> Compute {
         for _ in 0..10 {
             let mut compute = self.start();
@@ -227,7 +226,7 @@ impl Bed {
         panic!("this machine is too busy for the quick check");
     }
 
-    /// Forgets what storage has seen so far.
+    /// Clears the records of storage.
     pub fn forget_journals(&self) {
         self.wrapper.clear_journal().unwrap();
         self.pageserver.journal().clear();
@@ -236,7 +235,7 @@ impl Bed {
         }
     }
 
-    /// What the pageserver is asked by a primary, without LSN for the latest.
+    /// The basebackup command of a primary; without an LSN it asks for the latest.
     pub fn basebackup_command(&self, lsn: Option<&str>) -> String {
         let lsn = lsn.map(|lsn| format!(" {lsn}")).unwrap_or_default();
         format!("basebackup {} {}{lsn} --gzip", self.spec.tenant_id, self.spec.timeline_id)

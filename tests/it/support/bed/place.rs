@@ -1,4 +1,4 @@
-//! Where a scenario keeps its files, whose they are, and the data that every compute begins with.
+//! The folder of a scenario, its owner, and the data that every compute begins with.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 use crate::support::assertions::PATIENCE;
 use crate::support::server::servers;
 
-/// What the clusters of a run take together at most, with a good margin.
+/// The space that all clusters of a run need together, with a good margin.
 const ROOM: u64 = 3 << 30;
 
 /// The user that Postgres runs as when the tests run as root.
@@ -30,9 +30,9 @@ pub fn run_as() -> Option<RunAs> {
     Some(RunAs { uid: user.uid.as_raw(), gid: user.gid.as_raw() })
 }
 
-/// What is found out about the servers once. Both run programs as children of this process, and the
-/// registry that does so also reaps ended children that it does not know, such as the compute of
-/// another test. So all of it happens before the first scenario has a child.
+/// Facts about the servers, determined once. This needs children of this process, and the registry
+/// that runs them also reaps ended children that it does not know, such as the compute of another
+/// test. So it happens before the first scenario has a child.
 struct Prepared {
     /// By version.
     templates: BTreeMap<String, Template>,
@@ -62,7 +62,7 @@ pub async fn template(server: &Server) -> Template {
     prepared().await.templates[&server.version].clone()
 }
 
-/// Where a server has its files.
+/// The folders of a server's files.
 pub async fn install(server: &Server) -> PgInstall {
     prepared().await.installs[&server.bin_dir].clone()
 }
@@ -73,7 +73,7 @@ async fn kept_template(server: &Server, children: &Children) -> Template {
     let user = nix::unistd::geteuid();
     let dir = std::env::temp_dir().join(format!("cctl-templates-{user}"));
     if !dir.exists() {
-        // Another run may be making it at this very moment.
+        // Another run may be making it right now.
         let _ = fs::create_dir(&dir);
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -87,9 +87,9 @@ async fn kept_template(server: &Server, children: &Children) -> Template {
     Template::cached(server, &dir, run_as(), children).await.unwrap()
 }
 
-/// Where the folders of the scenarios are: in memory if it has room, unless `TMPDIR` says where.
-/// Each cluster has a thousand files, and ext4 takes the longer to make a file the more of them
-/// were deleted in the last minutes, until most of a run is spent on that.
+/// The folder of the scenarios' folders: in memory if it has room, unless `TMPDIR` is set. Each
+/// cluster has a thousand files, and ext4 creates a file the more slowly the more files were
+/// deleted in the last minutes, until that takes most of a run.
 fn root() -> &'static Path {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
     ROOT.get_or_init(|| {

@@ -1,12 +1,12 @@
-//! A compute in a mount namespace of its own, where the fixed paths below `/etc`, `/var` and
-//! `/dev` lead into the bed's folder and nothing of the machine is touched.
+//! A compute in its own mount namespace, where the fixed paths below `/etc`, `/var` and `/dev` lead
+//! into the bed's folder and the machine is not changed.
 
 use std::path::Path;
 use std::process::Output;
 
 use tokio::process::Command;
 
-/// Mounts as `script` says, then becomes the program of the arguments.
+/// Mounts as `script` says, then execs the program of the arguments.
 pub fn private_mount(script: &str) -> Command {
     let script = format!("set -e; {script}; cd /; exec \"$@\"");
     let mut command = Command::new("unshare");
@@ -14,12 +14,12 @@ pub fn private_mount(script: &str) -> Command {
     command
 }
 
-/// For a script: what is in `folder` appears in `target`, beside what is there.
+/// A piece of script: the content of `folder` appears in `target`, beside the files of `target`.
 pub fn overlaid(folder: &Path, target: &str) -> String {
     format!("mount -t overlay overlay -o 'lowerdir={}:{target}' {target}", folder.display())
 }
 
-/// Mounting takes root, and in a container more than that.
+/// Mounting needs root, and more rights than that in a container.
 pub async fn may_mount(script: &str) -> bool {
     match private_mount(script).arg("true").output().await {
         Ok(Output { status, .. }) if status.success() => true,

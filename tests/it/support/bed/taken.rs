@@ -1,5 +1,5 @@
-//! Data that outlive a compute: what it wrote is served to the next one. So do the locks that a
-//! prepared transaction holds, which is how a test gets in the way of a start.
+//! Data that outlive a compute: the next one starts from what it wrote. The locks of a prepared
+//! transaction outlive it, too, which is how a test blocks a start.
 
 use compute_ctl::dev::archive::{self, ArchiveOptions};
 use compute_ctl::os::procs;
@@ -11,14 +11,13 @@ use crate::support::bed::Bed;
 use crate::support::process::Compute;
 
 impl Bed {
-    /// Stops a compute and has the pageserver serve its data from now on.
+    /// Stops a compute and makes the pageserver serve its data from now on.
     pub async fn take_data(&self, mut compute: Compute) {
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         self.serve_pgdata();
     }
 
-    /// The same with the data of a compute that was killed: its Postgres still runs, and is stopped
-    /// now.
+    /// The same with the data of a killed compute: its Postgres still runs, and is stopped now.
     pub async fn take_orphaned_data(&self, mut compute: Compute) {
         assert!(!compute.is_alive());
         let postmaster = compute.postmaster();
@@ -41,7 +40,7 @@ impl Bed {
 }
 
 impl Compute {
-    /// Runs a statement whose locks are held until [`Compute::release_in`], also by later computes
+    /// Runs a statement and keeps its locks until [`Compute::release_in`], also for later computes
     /// on the same data.
     pub async fn hold_in(&self, database: &str, sql: &str) {
         self.run_in(database, &format!("BEGIN; {sql}; PREPARE TRANSACTION 'held'")).await;

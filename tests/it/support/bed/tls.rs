@@ -1,4 +1,4 @@
-//! Key pairs, the folder they are mounted in, and a look at what a server shows.
+//! Key pairs, the folder they are mounted in, and the certificate that a server presents.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -39,7 +39,7 @@ impl Pair {
     }
 }
 
-/// A folder beside PGDATA with `tls.key` and `tls.crt`, none of them there at first.
+/// A folder beside PGDATA for `tls.key` and `tls.crt`, neither of which exists at first.
 #[derive(Debug)]
 pub struct TlsFiles {
     pub dir: PathBuf,
@@ -66,7 +66,7 @@ impl TlsFiles {
         self.put("tls.crt", &pair.cert);
     }
 
-    /// As Kubernetes mounts secrets: both files are links through `..data`, which is turned.
+    /// As Kubernetes mounts secrets: both files are links through `..data`, which is switched.
     pub fn mount(&self, version: &str, pair: &Pair) {
         let folder = self.dir.join(version);
         fs::create_dir(&folder).unwrap();
@@ -105,7 +105,7 @@ pub fn copies(bed: &Bed) -> Vec<&'static str> {
     ["server.key", "server.crt"].into_iter().filter(there).collect()
 }
 
-/// Waits until new connections are shown this certificate.
+/// Waits until the server presents this certificate to new connections.
 pub async fn served(compute: &Compute, bed: &Bed, pair: &Pair) {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -119,8 +119,8 @@ pub async fn served(compute: &Compute, bed: &Bed, pair: &Pair) {
     }
 }
 
-/// Asks for TLS as `sslmode=require` does, up to the server's answer to the start-up message.
-/// Returns its certificate; none if the server does not want to.
+/// Requests TLS as `sslmode=require` does, up to the server's answer to the start-up message.
+/// Returns its certificate; `None` if the server refuses TLS.
 fn handshake(port: u16) -> Option<Vec<u8>> {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -147,8 +147,8 @@ fn handshake(port: u16) -> Option<Vec<u8>> {
     Some(session.peer_certificates().unwrap()[0].to_vec())
 }
 
-/// Trusts every certificate; whether the server's key fits it is what the handshake is for, as
-/// far as rustls can tell.
+/// Trusts every certificate; the handshake proves that the server's key fits it, as far as rustls
+/// can tell.
 #[derive(Debug)]
 struct AnyServer;
 

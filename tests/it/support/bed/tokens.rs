@@ -37,7 +37,7 @@ impl EdKey {
         self.0.public_key().as_ref()
     }
 
-    /// As a control plane writes it.
+    /// The key as a control plane writes it.
     pub fn jwk(&self) -> Value {
         json!({
             "use": "sig", "key_ops": ["verify"], "alg": "EdDSA", "kid": "k1",
@@ -49,7 +49,7 @@ impl EdKey {
         self.sign_with_header(&json!({"alg": "EdDSA", "typ": "JWT"}), payload)
     }
 
-    /// With whatever the header says.
+    /// Signs with any header.
     pub fn sign_with_header(&self, header: &Value, payload: &Value) -> String {
         let message = message(header, payload);
         let signature = self.0.sign(message.as_bytes());
@@ -57,7 +57,7 @@ impl EdKey {
     }
 }
 
-/// A MAC in the place of a signature.
+/// A MAC in place of a signature.
 pub fn hs256(secret: &[u8], header: &Value, payload: &Value) -> String {
     let message = message(header, payload);
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message.as_bytes());

@@ -1,4 +1,4 @@
-//! A control plane: one document for one compute, and what was asked for.
+//! A control plane: one document for one compute, and a record of its requests.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +10,7 @@ use crate::support::bed::Bed;
 
 const TOKEN: &str = "cplane-token-4711";
 
-/// Gives its answers in turn, the last one again and again, and notes what it was asked.
+/// Gives its answers in turn, repeats the last one, and records the requests.
 pub struct ControlPlane {
     base: String,
     script: Arc<Mutex<Script>>,
@@ -18,17 +18,17 @@ pub struct ControlPlane {
 
 #[derive(Default)]
 struct Script {
-    /// What is still to come.
+    /// Answers that remain.
     answers: Vec<(u16, String)>,
     asked: Vec<String>,
 }
 
 impl ControlPlane {
-    /// The token that a compute must have in its environment, and nowhere else.
+    /// The token, which a compute must have in its environment only.
     pub const TOKEN: &str = TOKEN;
-    /// That environment.
+    /// The environment variable with the token.
     pub const ENV: [(&str, &str); 1] = [("NEON_CONTROL_PLANE_TOKEN", TOKEN)];
-    /// What a compute asks.
+    /// The request line of a compute.
     pub const QUESTION: &str = "GET /cp/compute/api/v2/computes/c1/spec Bearer cplane-token-4711";
 
     pub async fn start(answers: Vec<(u16, String)>) -> Self {
@@ -56,7 +56,7 @@ impl ControlPlane {
         self.base.trim_start_matches("http://").trim_end_matches("/cp")
     }
 
-    /// From here on it answers this.
+    /// Sets the answers from now on.
     pub fn answer(&self, answers: Vec<(u16, String)>) {
         self.script.lock().unwrap().answers = answers;
     }
@@ -66,7 +66,7 @@ impl ControlPlane {
         bed.args_for(&self.base)
     }
 
-    /// All questions so far.
+    /// All requests so far.
     pub fn asked(&self) -> Vec<String> {
         self.script.lock().unwrap().asked.clone()
     }

@@ -1,8 +1,8 @@
 //! Ports for the processes under test.
 //!
-//! A port that is only found free can be taken by another process before it is used: by another
-//! test, or as the near end of any connection on this machine. So these lie below the range from
-//! which the system takes ports, and each is given out once.
+//! Another process can take a port that was only found to be free before it is used: another test,
+//! or any outgoing connection on this machine. So these ports lie below the range that the system
+//! assigns, and each is given out once.
 
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
@@ -12,7 +12,7 @@ use std::sync::Mutex;
 /// The system's own range begins at 32768 unless it was changed.
 const RANGE: std::ops::Range<u16> = 16_384..32_768;
 
-/// A port that is not used and that no other test gets, also not one of another process.
+/// A port that is not in use and that no other test gets, also not one of another process.
 pub fn free_port() -> u16 {
     /// The claims, held as long as the process lives.
     static CLAIMS: Mutex<Vec<UnixDatagram>> = Mutex::new(Vec::new());

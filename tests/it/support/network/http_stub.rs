@@ -1,5 +1,5 @@
-//! An HTTP server that answers as it is told, faults included: the endpoint storage and the gateway
-//! of extensions. Raw bytes, because a proper server would not lie about lengths.
+//! An HTTP server with prescribed answers, faults included, for the endpoint storage and the
+//! gateway of extensions. It sends raw bytes, because a real server would not send wrong lengths.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,20 +8,20 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What a request gets.
+/// The answer to a request.
 #[derive(Debug, Clone)]
 pub enum Reply {
     /// A proper answer.
     Answer(u16, Vec<u8>),
     /// The body ends in the middle.
     Truncated(Vec<u8>),
-    /// `Content-Length` says this, the body is this.
+    /// `Content-Length` has the first value, the body is the second.
     Lie(u64, Vec<u8>),
     /// The body stops in the middle, and the connection stays.
     Stalled(Vec<u8>),
     /// The connection is reset without an answer.
     Reset,
-    /// Nothing until [`HttpStub::release`], then what is inside.
+    /// Waits for [`HttpStub::release`], then gives the inner answer.
     Held(Box<Reply>),
 }
 
@@ -31,7 +31,7 @@ impl Reply {
     }
 }
 
-/// A request as it came.
+/// A request as it was received.
 #[derive(Debug, Clone)]
 pub struct Asked {
     pub line: String,
@@ -81,12 +81,12 @@ impl HttpStub {
         format!("http://{}", self.address)
     }
 
-    /// From now on, requests get this.
+    /// Sets the answer from now on.
     pub fn reply(&self, reply: Reply) {
         *self.reply.lock().unwrap() = reply;
     }
 
-    /// Lets those requests go on that are held now.
+    /// Releases the requests that are held now.
     pub fn release(&self) {
         self.released.send_modify(|times| *times += 1);
     }
@@ -111,7 +111,7 @@ impl HttpStub {
         self.asked()[number - 1].clone()
     }
 
-    /// One request per connection. Errors are those of a client that went away.
+    /// One request per connection. An error means that the client disconnected.
     async fn serve(&self, mut stream: TcpStream) -> Option<()> {
         let mut bytes = Vec::new();
         let end = loop {

@@ -1,4 +1,4 @@
-//! Addresses, and what answers there: nothing, a stub, a control plane, a slow line.
+//! Addresses and the programs behind them: none, a stub, a control plane, a slow line.
 
 mod control_plane;
 mod free_port;

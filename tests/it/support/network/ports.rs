@@ -1,10 +1,10 @@
-//! Addresses where no program answers.
+//! Addresses without a program that answers.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use socket2::{Domain, Socket, Type};
 
-/// A port that is not listened on, and that no other process gets while this lives: connections are
+/// A port without a listener, which no other process gets while this lives: connections are
 /// refused. A server that asks for this very port does get it.
 pub struct ClosedPort {
     _socket: Socket,
@@ -29,7 +29,7 @@ impl ClosedPort {
     }
 }
 
-/// A port that accepts connections and never says a word.
+/// A port that accepts connections and never sends anything.
 pub struct SilentPort(TcpListener);
 
 impl SilentPort {

@@ -1,9 +1,9 @@
-//! A network between a compute and its storage: relays that make every round trip take its time,
-//! and a record of which message waited for which.
+//! A network between a compute and its storage: relays that delay every message, and a record of
+//! which message waited for which.
 //!
-//! Each message has a depth: one more than that of the latest answer that the compute had by then,
-//! over any connection. So the deepest answer counts the round trips that had to follow one
-//! another, whatever the machine is busy with; the opening of a connection is one.
+//! Each message has a depth: one more than that of the latest answer that the compute had received
+//! by then, over any connection. So the depth of the deepest answer is the number of consecutive
+//! round trips, whatever else the machine does. Opening a connection counts as one.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 
-/// Everything that goes through it.
+/// The record of all relays.
 pub struct Network {
     round_trip: Duration,
     record: Arc<Mutex<Record>>,
@@ -41,15 +41,15 @@ enum Way {
     Answer,
 }
 
-/// One connection, as both of its directions know it.
+/// One connection, shared by its two directions.
 #[derive(Clone)]
 struct Link {
     record: Arc<Mutex<Record>>,
     name: String,
     number: usize,
-    /// Depth of its opening.
+    /// Depth at which it was opened.
     opened: usize,
-    /// Depth of what has reached the server.
+    /// Depth of the last message that reached the server.
     at_server: Arc<Mutex<usize>>,
 }
 
@@ -62,7 +62,7 @@ impl Network {
         Self { round_trip, record: Arc::new(Mutex::new(record)), relays: Vec::new() }
     }
 
-    /// A way to a port of this machine. Returns the port to use in its place.
+    /// Adds a relay to a port of this machine. Returns the port to use in its place.
     pub async fn link(&mut self, name: &str, to: u16) -> u16 {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -71,7 +71,7 @@ impl Network {
         port
     }
 
-    /// Forgets what was; the clock starts anew.
+    /// Clears the record and restarts the clock.
     pub fn restart(&self) {
         let mut record = self.record.lock().unwrap();
         record.deepest = 0;
@@ -79,7 +79,7 @@ impl Network {
         record.messages.clear();
     }
 
-    /// Round trips that followed one another.
+    /// The number of consecutive round trips.
     pub fn round_trips(&self) -> usize {
         self.record.lock().unwrap().deepest
     }
@@ -115,7 +115,7 @@ async fn accept(
     let mut connections = JoinSet::new();
     loop {
         let (client, _) = listener.accept().await.unwrap();
-        // The server may be told to refuse.
+        // The server may refuse connections on purpose.
         let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await else { continue };
         for socket in [&client, &server] {
             socket.set_nodelay(true).unwrap();
@@ -156,8 +156,7 @@ async fn accept(
     }
 }
 
-/// Takes bytes from one side; they will be at the other one after their time. Nothing travels
-/// before the connection is open.
+/// Forwards bytes with a delay. No byte is forwarded before the connection is open.
 async fn take(
     mut from: OwnedReadHalf,
     link: Link,

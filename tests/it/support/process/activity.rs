@@ -1,4 +1,4 @@
-//! What a compute says about the activity of users.
+//! The activity of users as a compute reports it.
 
 use chrono::{DateTime, Utc};
 use tokio_postgres::{Client, NoTls};
@@ -7,12 +7,12 @@ use crate::support::assertions::until;
 use crate::support::bed::Bed;
 use crate::support::process::Compute;
 
-/// The monitor's session, which has another time with every look.
+/// The monitor's session, with the time of its last look.
 const LOOK: &str = "SELECT query_start FROM pg_stat_activity \
                     WHERE application_name = 'compute_ctl:compute_monitor' AND query_start IS NOT NULL";
 
 impl Bed {
-    /// Nothing but users and the tests makes it active.
+    /// Switches off everything else that would make it active, so that only users and the tests do.
     pub fn without_autovacuum(&mut self) -> &mut Self {
         self.spec.typed("autovacuum", "off", "bool");
         self
@@ -28,24 +28,24 @@ impl Compute {
         Some(DateTime::parse_from_rfc3339(text).unwrap().to_utc())
     }
 
-    /// Number of what there is for a reason now; none if it was never seen.
+    /// The current number for a reason; `None` if the reason was never seen.
     pub async fn reason(&self, name: &str) -> Option<u64> {
         let document = self.get("/status").await.1;
         let reasons = document["extra"]["activity"].as_array()?.clone();
         reasons.iter().find(|reason| reason["reason"] == name)?["count"].as_u64()
     }
 
-    /// Waits until the monitor counts so many for a reason.
+    /// Waits until the number for a reason is this.
     pub async fn wait_for_reason(&self, name: &str, count: u64) {
         until(&format!("{name} is {count}"), || async { self.reason(name).await == Some(count) })
             .await;
     }
 
-    /// Waits until the monitor has looked so many times, from begin to end. All questions come
-    /// from `cloud_admin`, which must not be noticed.
+    /// Waits for so many complete looks of the monitor. All queries come from `cloud_admin`, which
+    /// must not count as activity.
     pub async fn wait_for_looks(&self, count: usize) {
         let sql = self.sql().await;
-        // The one in progress now may have begun before.
+        // The look in progress may have begun earlier.
         for _ in 0..=count {
             let before = look(&sql).await;
             until("the monitor has looked", || async { look(&sql).await != before }).await;
@@ -60,7 +60,7 @@ impl Compute {
         }
     }
 
-    /// `last_active` does not move, and that is what it returns.
+    /// Checks that `last_active` does not move, and returns it.
     pub async fn stays_inactive(&self) -> Option<DateTime<Utc>> {
         self.wait_for_looks(1).await;
         let before = self.last_active().await;

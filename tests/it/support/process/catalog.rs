@@ -11,7 +11,7 @@ use crate::support::process::Compute;
 pub const SCRAM: &str = "SCRAM-SHA-256$4096:lydLg2iQKcvKsNhnvZkVcA==$\
     1nsqRxUj5Rf6Of9Rs6BpPsSgTHtSTRtLcTDYpmvsiAo=:kUyg6WXqRIVC+zCgXRzKzy7Ei/FfDSxHM3RZNiwZYeo=";
 
-/// A running compute whose catalog follows the spec from now on, by `/configure`.
+/// A running compute that applies the catalog of the spec from now on, by `/configure`.
 pub async fn running_for_catalog(bed: &mut Bed) -> Compute {
     let mut compute = bed.start();
     bed.wait_running(&mut compute).await;
@@ -83,7 +83,7 @@ impl Compute {
         self.rows_in("postgres", query).await
     }
 
-    /// Ends it, without a word on storage.
+    /// Ends the compute without checks of storage.
     pub async fn end(&mut self) {
         assert_eq!(self.stop(Signal::SIGTERM).await, 1);
     }

@@ -1,4 +1,4 @@
-//! `compute_ctl check` and what it says.
+//! `compute_ctl check` and its output.
 
 use std::process::Stdio;
 
@@ -25,14 +25,14 @@ pub async fn check(args: &[&str]) -> Checked {
 }
 
 impl Checked {
-    /// It found nothing wrong; returns what it said.
+    /// The check found no error; returns its output.
     #[track_caller]
     pub fn good(&self) -> &str {
         assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "{self:?}");
         &self.stdout
     }
 
-    /// It found something wrong; returns the errors.
+    /// The check found an error; returns the errors.
     #[track_caller]
     pub fn bad(&self) -> &str {
         assert_eq!(self.code, Some(1), "{self:?}");

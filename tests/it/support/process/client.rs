@@ -1,4 +1,4 @@
-//! `compute_ctl status`, `wait` and `terminate`, and what they say.
+//! `compute_ctl status`, `wait` and `terminate`, and their output.
 
 use std::process::Stdio;
 

@@ -18,7 +18,7 @@ use crate::support::assertions::{PATIENCE, until};
 use crate::support::bed::Bed;
 use crate::support::process::program;
 
-/// How often a status is asked for.
+/// The pause between two polls of the status.
 const POLL: Duration = Duration::from_millis(20);
 
 pub struct Compute {
@@ -58,7 +58,7 @@ impl Compute {
             .stdout(out.try_clone().unwrap())
             .stderr(out)
             .kill_on_drop(true);
-        #[expect(clippy::disallowed_methods, reason = "the process under test is nobody's child")]
+        #[expect(clippy::disallowed_methods, reason = "the tests have no reaper")]
         let child = command.spawn().unwrap();
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
@@ -100,7 +100,7 @@ impl Compute {
         String::from_utf8_lossy(&self.log_bytes()).into_owned()
     }
 
-    /// The same as it is.
+    /// The same, as bytes.
     pub fn log_bytes(&self) -> Vec<u8> {
         std::fs::read(&self.log).unwrap()
     }
@@ -124,14 +124,14 @@ impl Compute {
         self.get("/status").await.1["error"].as_str().unwrap().to_owned()
     }
 
-    /// Ends a compute whose start has failed, without waiting until its time is over.
+    /// Ends a compute with a failed start without waiting for the end of its stay.
     pub async fn dismiss(&mut self) {
         let (code, answer) = self.post("/terminate?mode=immediate", None).await;
         assert!(code == StatusCode::OK && answer.get("lsn").is_some(), "{code} {answer}");
         assert_eq!(self.wait_exit().await.code(), Some(1));
     }
 
-    /// `GET` on the external server; none while it does not answer.
+    /// `GET` on the external server; `None` while it does not answer.
     pub async fn try_get(&self, path: &str) -> Option<(StatusCode, Value)> {
         let response = self.http.get(format!("{}{path}", self.external)).send().await.ok()?;
         let status = response.status();
@@ -172,7 +172,8 @@ impl Compute {
         self.post("/configure", Some(&bed.configure_body())).await
     }
 
-    /// `POST /refresh_configuration` on the internal server: accepted, and nothing waited for.
+    /// `POST /refresh_configuration` on the internal server: must be accepted; does not wait for
+    /// its effect.
     pub async fn refresh(&self) {
         let url = format!("{}/refresh_configuration", self.internal);
         let answer = self.http.post(url).send().await.unwrap();
@@ -237,15 +238,15 @@ impl Compute {
         }
     }
 
-    /// The log holds a text this often and not more often. What was written before an answer can be
+    /// The log holds a text exactly this often. A line that was written before an answer may appear
     /// in the log after it.
     pub async fn assert_logged(&self, text: &str, times: usize) {
         self.wait_for_log_times(text, times).await;
         assert_eq!(self.count_in_log(text), times, "{text:?} in\n{}", self.log_for_reading());
     }
 
-    /// The log with all that the program wrote until now: its lines are in the log in their order,
-    /// the one about a request of this moment last. Those of Postgres come when they come.
+    /// The log with every line that the program has written until now: its lines appear in order,
+    /// and the request of this call writes the last one. Lines of Postgres may come later.
     pub async fn settled_log(&self) -> String {
         let id = format!("settled-{:016x}", fastrand::u64(..));
         let request = self.http.get(format!("{}/status", self.external));
@@ -292,7 +293,7 @@ impl Compute {
         }
     }
 
-    /// A signal, and the exit code that it leads to.
+    /// Sends a signal; returns the exit code.
     pub async fn stop(&mut self, signal: Signal) -> i32 {
         self.signal(signal);
         self.wait_exit().await.code().unwrap_or(-1)

@@ -23,7 +23,7 @@ pub struct DevBed {
     dir: TempDir,
 }
 
-/// A run, with what it has written.
+/// A run, with its output.
 pub struct Dev {
     child: Child,
     output: PathBuf,
@@ -85,12 +85,12 @@ impl DevBed {
             .stdout(out.try_clone().unwrap())
             .stderr(out)
             .kill_on_drop(true);
-        #[expect(clippy::disallowed_methods, reason = "the process under test is nobody's child")]
+        #[expect(clippy::disallowed_methods, reason = "the tests have no reaper")]
         let child = command.spawn().unwrap();
         Dev { child, output, _cwd: cwd }
     }
 
-    /// No process, and of a run that kept nothing no file either.
+    /// No process is left, and no file either if the run kept nothing.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
         assert_nothing_left_in(self.dir.path());
@@ -123,7 +123,8 @@ impl Dev {
         }
     }
 
-    /// Runs statements as the superuser, by the printed string; the first value of the answer.
+    /// Runs statements as the superuser with the printed connection string; returns the first
+    /// value.
     pub async fn sql(&mut self, statements: &str) -> String {
         let connstr = self.printed("psql ").await;
         let (client, connection) =
@@ -149,13 +150,13 @@ impl Dev {
         }
     }
 
-    /// A signal, and the exit code that it leads to.
+    /// Sends a signal; returns the exit code.
     pub async fn stop(&mut self, signal: Signal) -> i32 {
         self.signal(signal);
         self.wait_exit().await.code().unwrap_or(-1)
     }
 
-    /// What a run that is refused says; it must end with 1 by itself.
+    /// The error of a refused run, which must end with 1 by itself.
     pub async fn refused(mut self) -> String {
         assert_eq!(self.wait_exit().await.code(), Some(1), "{}", self.output());
         self.output()

@@ -1,4 +1,4 @@
-//! A start that must not happen: exit code, message, and nothing done.
+//! A start that must be refused: exit code, message, and no effect.
 
 use std::fs;
 use std::net::TcpStream;
@@ -9,17 +9,17 @@ use crate::support::assertions::PATIENCE;
 use crate::support::bed::{Bed, names, put};
 use crate::support::process::Compute;
 
-/// How often the ports are tried.
+/// The pause between two connections to the ports.
 const POLL: Duration = Duration::from_millis(2);
 
-/// What a process that ended early has left.
+/// The exit status and output of a process that ended early.
 #[derive(Debug)]
 pub struct Refusal {
     pub code: Option<i32>,
     pub stderr: String,
 }
 
-/// Starts a compute that is expected to end by itself, and makes sure that it never opens a port.
+/// Starts a compute that must end by itself, and checks that it never opens a port.
 pub async fn try_start(bed: &Bed, args: &[String], env: &[(&str, &str)]) -> Refusal {
     let mut compute = Compute::spawn(bed, args, env);
     let deadline = Instant::now() + PATIENCE;
@@ -47,7 +47,7 @@ impl Refusal {
     }
 }
 
-/// A data directory with something in it that a wipe would take away.
+/// A data directory with a file that a wipe would remove.
 #[derive(Debug)]
 pub struct Marked(PathBuf);
 

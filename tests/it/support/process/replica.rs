@@ -14,12 +14,12 @@ use crate::support::network::{HttpStub, Reply};
 use crate::support::process::Compute;
 use crate::support::server::Vanilla;
 
-/// A replica whose primary is a plain server, so that it can be far ahead or fall silent.
+/// A replica of a plain server as primary, which can therefore be far ahead or silent.
 pub struct Replica {
     pub bed: Bed,
     pub compute: Compute,
     pub primary: Vanilla,
-    /// Has nothing stored for a prewarm.
+    /// The endpoint storage, which has no state for a prewarm.
     pub storage: HttpStub,
 }
 
@@ -36,7 +36,7 @@ impl Bed {
         self
     }
 
-    /// Has prewarms ask this storage.
+    /// Makes prewarms use this storage.
     pub fn prewarm_from(&mut self, storage: &HttpStub) -> &mut Self {
         self.spec
             .member("endpoint_id", json!("ep-own"))
@@ -45,7 +45,7 @@ impl Bed {
         self
     }
 
-    /// The spec as it is now is that of a primary.
+    /// Turns the spec into that of a primary.
     pub fn be_primary(&mut self) -> &mut Self {
         self.spec.mode = json!("Primary");
         self.spec.settings.shift_remove("primary_conninfo");
@@ -59,8 +59,8 @@ impl Bed {
 }
 
 impl Replica {
-    /// Runs, and has replayed something of its primary. The spec of the bed is that of the primary
-    /// to be.
+    /// The replica runs, and has replayed some WAL. The spec of the bed is that of the primary that
+    /// it will become.
     pub async fn start(server: Server) -> Self {
         Self::start_with_env(server, &[]).await
     }
@@ -86,17 +86,17 @@ impl Replica {
         replica
     }
 
-    /// What the primary has written.
+    /// The LSN that the primary has written.
     pub async fn flushed(&self) -> String {
         self.on_primary("SELECT pg_current_wal_flush_lsn()::text").await
     }
 
-    /// Something that the primary has not written yet, but will with [`Self::write`].
+    /// An LSN that the primary has not written yet, but will with [`Self::write`].
     pub async fn ahead(&self) -> String {
         self.on_primary("SELECT (pg_current_wal_insert_lsn() + 8192)::text").await
     }
 
-    /// Has the primary write more WAL than [`Self::ahead`] wants.
+    /// Makes the primary write beyond the LSN of [`Self::ahead`].
     pub async fn write(&self) {
         let sql = "CREATE TABLE public.after AS SELECT generate_series(1, 5000) AS x";
         self.primary.client.batch_execute(sql).await.unwrap();
@@ -111,7 +111,7 @@ impl Replica {
         self.compute.post("/promote", Some(&self.bed.promote_body(lsn))).await
     }
 
-    /// Begins to ask for it, and waits until it is under way.
+    /// Sends the request, and waits until the promotion is in progress.
     pub async fn begin_promotion(&self, lsn: &str) -> JoinHandle<(u16, Value)> {
         let url = format!("{}/promote", self.compute.external);
         let request = self.compute.http.post(url).header("content-type", "application/json");
@@ -127,7 +127,7 @@ impl Replica {
         asked
     }
 
-    /// It answers reads, refuses writes, and nothing is left of an attempt to promote it.
+    /// The replica answers reads, refuses writes, and has no trace of an attempt to promote it.
     pub async fn assert_usable(&self) {
         assert_eq!(self.compute.sql_text("SELECT pg_is_in_recovery()").await, "t");
         assert_eq!(self.compute.sql_text("SELECT x FROM public.before").await, "1");
@@ -146,18 +146,18 @@ impl Replica {
         assert!(!staged.iter().any(|name| name.starts_with(".postgresql")), "{staged:?}");
     }
 
-    /// It is a primary that takes writes, with nothing above its configuration file.
+    /// The compute is a primary that takes writes, and no setting overrides its configuration file.
     pub async fn assert_promoted(&self) {
         assert_eq!(self.compute.sql_text("SELECT pg_is_in_recovery()").await, "f");
         assert!(self.bed.pgdata_text("postgresql.conf").contains("neon.compute_mode=primary"));
         self.assert_nothing_masked();
-        // Else the write would wait for ever.
+        // Otherwise the write would never return.
         self.compute.wait_for_sql("SHOW synchronous_standby_names", "").await;
         self.compute.run("CREATE TABLE public.mine (x int)").await;
         assert_eq!(self.compute.get("/status").await.1["status"], "running");
     }
 
-    /// Ends both without a word on storage.
+    /// Ends both without checks of storage.
     pub async fn end(mut self) {
         self.compute.end().await;
         self.primary.stop().await;
@@ -172,7 +172,7 @@ impl Compute {
         self.prewarm_outcome().await
     }
 
-    /// What becomes of the prewarm.
+    /// The outcome of the prewarm.
     pub async fn prewarm_outcome(&self) -> Value {
         until("the prewarm has ended", || async {
             self.get("/lfc/prewarm").await.1["status"] != "prewarming"

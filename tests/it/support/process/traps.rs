@@ -1,5 +1,5 @@
-//! Objects of a tenant that are called like those of Postgres and of ours. Each of them makes `ann`
-//! a superuser once a superuser runs it, and says so in the log.
+//! Objects of a tenant that are named like those of Postgres and of the compute. Each makes `ann` a
+//! superuser once a superuser runs it, and logs that.
 
 use tokio_postgres::Client;
 
@@ -10,10 +10,10 @@ use crate::support::process::Compute;
 /// What a trap writes into the log.
 const SPRUNG: &str = "a trap has sprung";
 
-/// Databases that belong to `ann`: that of the system, and another one.
+/// Databases that belong to `ann`: the system database, and another one.
 pub const HERS: [&str; 2] = ["postgres", "tdb"];
 
-/// Superusers, members of superusers, and who may create in `pg_catalog`.
+/// Superusers, members of superusers, and roles that may create in `pg_catalog`.
 const POWERS: &str = "SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolsuper UNION ALL \
     SELECT r.rolname || ' has ' || m.member::regrole FROM pg_catalog.pg_auth_members m \
     JOIN pg_catalog.pg_roles r ON r.oid = m.roleid WHERE r.rolsuper UNION ALL \
@@ -45,8 +45,8 @@ fn spring(schema: &str) -> String {
     )
 }
 
-/// Operators for all pairs of types that our statements could be of, functions for the arguments
-/// that they could have, views over catalogs, and domains.
+/// Operators for all pairs of types that statements of the compute could use, functions for their
+/// possible arguments, views over catalogs, and domains.
 fn shadows(schema: &str) -> String {
     let literal = schema.replace('\'', "''");
     format!(
@@ -104,8 +104,8 @@ END $do$"#
 }
 
 impl Compute {
-    /// Fills a database of hers with traps: in the schema that `''` would name as a search path, and
-    /// in one that the database's own search path has before `pg_catalog`.
+    /// Fills a database of hers with traps: in the schema that `''` would name as a search path,
+    /// and in one that the database's own search path lists before `pg_catalog`.
     pub async fn lay_traps(&self, database: &str) {
         let ann = self.session_of("ann", database).await;
         for schema in ["\"''\"", "traps"] {
@@ -121,7 +121,7 @@ impl Compute {
         run(&ann, &set).await;
     }
 
-    /// Makes the functions that traps call, in schema `traps`, and nothing that calls them.
+    /// Creates the functions that traps call, in schema `traps`, and no object that calls them.
     pub async fn lay_spring(&self, database: &str) {
         let schema = "CREATE SCHEMA traps; GRANT USAGE ON SCHEMA traps TO PUBLIC;";
         self.hers(database, &format!("{schema} {}", spring("traps"))).await;
@@ -132,12 +132,12 @@ impl Compute {
         run(&self.session_of("ann", database).await, sql).await;
     }
 
-    /// Who is more than others. Asked in a database without traps.
+    /// Roles with such powers. The query runs in a database without traps.
     pub async fn powers(&self) -> Vec<String> {
         self.rows_in("template1", POWERS).await
     }
 
-    /// Waits until the activity monitor has looked from begin to end.
+    /// Waits for a complete look of the activity monitor.
     pub async fn monitor_has_looked(&self) {
         for _ in 0..2 {
             let before = self.rows_in("template1", LOOKS).await;
@@ -148,7 +148,7 @@ impl Compute {
         }
     }
 
-    /// Ends it, and looks whether a trap has sprung since it was started.
+    /// Ends the compute, and checks that no trap has sprung since it was started.
     pub async fn ends_with(&mut self, powers: &[String]) {
         self.has_only(powers).await;
         self.end().await;
@@ -166,7 +166,7 @@ impl Compute {
 }
 
 impl Bed {
-    /// Has `ann` own the databases of [`HERS`].
+    /// Makes `ann` the owner of the databases of [`HERS`].
     pub fn belongs_to_ann(&mut self) {
         self.spec.role("ann", None);
         for database in HERS {

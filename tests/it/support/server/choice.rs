@@ -35,7 +35,7 @@ pub fn servers() -> &'static [Server] {
                 let prepared = std::fs::read_dir(PREPARED).into_iter().flatten().flatten();
                 places.folders.extend(prepared.map(|entry| entry.path().join("bin")));
                 let mut servers = places.find();
-                // Newest first, so the first one of a major version stays.
+                // Newest first, so the first server of a major version is kept.
                 servers.dedup_by_key(|server| server.major);
                 servers
             }
@@ -48,7 +48,8 @@ pub fn servers() -> &'static [Server] {
     })
 }
 
-/// Runs a scenario whose outcome could depend on the version on every server, one after the other.
+/// Runs a scenario with an outcome that may depend on the version on every server, one after the
+/// other.
 pub async fn on_every_server<S: Fn(Server) -> F, F: Future<Output = ()>>(scenario: S) {
     run(servers().iter().collect(), &scenario).await;
 }
@@ -100,7 +101,7 @@ pub fn pg_version(server: &Server) -> PgVersion {
 
 async fn run<S: Fn(Server) -> F, F: Future<Output = ()>>(servers: Vec<&Server>, scenario: &S) {
     for server in servers {
-        // How to repeat a failure on this server only.
+        // Shows how to repeat a failure on this server only.
         let (version, folder) = (&server.version, server.bin_dir.display());
         println!("--- PostgreSQL {version}: {PG_PATH_VARIABLE}={folder}");
         scenario(server.clone()).await;
@@ -119,14 +120,14 @@ fn chosen<S>(mut servers: Vec<&Server>) -> Vec<&Server> {
     }
 }
 
-/// The path of the function that a closure is in. The name of the thread would not do: with one
+/// The path of the function that contains a closure. The name of the thread does not work: with one
 /// thread all tests run on the main thread.
 fn test_name(closure: &str) -> &str {
     closure.split("::{{closure}}").next().unwrap_or(closure)
 }
 
-/// Which of so many servers a name stands for: FNV-1a, because the hasher of the standard library
-/// may change with the compiler. The remainder of a prime spreads names that differ in one letter.
+/// The index of the server for a name, by FNV-1a, because the hasher of the standard library may
+/// change with the compiler. The remainder of a prime spreads names that differ in one letter.
 fn choice(name: &str, count: usize) -> usize {
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

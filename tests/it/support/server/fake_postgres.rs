@@ -1,4 +1,4 @@
-//! A server that costs nothing, for tests that are about the daemon alone.
+//! A server that costs nothing, for tests of the daemon alone.
 
 use crate::support::bed::{Bed, put_program};
 
@@ -13,8 +13,8 @@ mv pid.tmp postmaster.pid
 while :; do sleep 0.01; done"#;
 
 impl Bed {
-    /// A fake in place of the server, and of the `initdb` of the warm-up. Other calls of the
-    /// program are real: the sync, and the look at a new configuration.
+    /// Puts a fake in place of the server, and of the `initdb` of the warm-up. Other calls of the
+    /// program are real: the sync, and the check of a new configuration.
     pub fn fake_postgres(&self) {
         self.before_server(SCRIPT);
         put_program(&self.pgbin.with_file_name("initdb"), "mkdir -m 700 \"$2\"");

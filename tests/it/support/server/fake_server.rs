@@ -1,4 +1,4 @@
-//! Putting something else in the place of the server that the daemon starts.
+//! Replaces the server that the daemon starts.
 
 use std::fs;
 use std::process::Command;
@@ -11,8 +11,8 @@ pub const IMMORTAL: &str = "trap '' INT QUIT TERM; cd \"$2\"; \
      echo ready > pid.tmp; mv pid.tmp postmaster.pid; exec sleep 86400";
 
 impl Bed {
-    /// Lines of shell that run before the server is started; with an `exec` of their own, in its
-    /// place. `$2` is PGDATA. Other calls of the program stay as they are.
+    /// Lines of shell that run before the server is started, or in its place if they `exec`. `$2`
+    /// is PGDATA. Other calls of the program are unchanged.
     pub fn before_server(&self, script: &str) {
         let program = self.wrapper.postgres();
         let wrapped = program.with_file_name("postgres.wrapped");
@@ -22,8 +22,8 @@ impl Bed {
              [ \"$1\" = -D ] || exec \"$real\" \"$@\"\n{script}\nexec \"$real\" \"$@\"\n",
             wrapped.display()
         );
-        // By a shell of its own: a program file that this process wrote could still be open in a
-        // child that another test is starting, and then it cannot be executed.
+        // A shell writes the program: a file that this process wrote could still be open in a child
+        // that another test is starting, and then it cannot be executed.
         let write = "printf '%s' \"$1\" > \"$0\" && chmod 755 \"$0\"";
         let status = Command::new("/bin/sh").args(["-c", write]).arg(&program).arg(text).status();
         assert!(status.unwrap().success());

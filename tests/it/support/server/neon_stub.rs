@@ -1,5 +1,5 @@
-//! A server that offers the extensions `neon` and `databricks_auth`, which on a vanilla Postgres are
-//! all but empty: a copy of the server's tree, made of links where nothing differs.
+//! A server with the extensions `neon` and `databricks_auth`, almost empty ones for a vanilla
+//! Postgres: a copy of the server's tree, with links to everything that is the same.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -12,12 +12,12 @@ use crate::support::bed::{folder, install};
 
 /// Versions that the stub has, with updates between neighbours.
 const VERSIONS: [&str; 2] = ["1.5", "1.6"];
-/// What Lakebase mode grants privileges on.
+/// The object on which Lakebase mode grants privileges.
 const NEON: &str = "CREATE FUNCTION get_perf_counters() RETURNS int LANGUAGE sql AS 'SELECT 1';
 REVOKE EXECUTE ON FUNCTION get_perf_counters() FROM PUBLIC;
 CREATE VIEW neon_perf_counters AS SELECT 1 AS value;
 ";
-/// The table tells about the session that has made the extension.
+/// The table records the settings of the session that created the extension.
 const AUTH: &str = "CREATE VIEW databricks_auth_metrics AS SELECT 1 AS value;
 CREATE TABLE databricks_auth_made AS
 SELECT current_setting('statement_timeout') AS statement_timeout, current_setting('role') AS role;
@@ -99,7 +99,7 @@ fn put(path: PathBuf, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-/// Makes a folder whose entries are links, except the folders that lead to `real` ones.
+/// Makes a folder that consists of links, except the folders that lead to `real` ones.
 fn mirror(from: &Path, to: &Path, real: &[&Path]) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {

@@ -1,7 +1,7 @@
-//! A copy of the server whose folders of libraries and extensions can be written.
+//! A copy of the server with writable folders of libraries and extensions.
 //!
-//! Postgres finds both from where its program is, so the copy has the same layout. Libraries are
-//! links; what is written is the copy's own.
+//! Postgres finds both folders relative to its program, so the copy has the same layout. Libraries
+//! are links; files that a test writes belong to the copy.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -19,13 +19,13 @@ pub struct Relocated {
     pub extensions: PathBuf,
 }
 
-/// Find their files from where they really are, so links to them would not do.
+/// Programs that find their files from their real path, so links to them do not work.
 const PROGRAMS: [&str; 2] = ["postgres", "pg_config"];
 const LSN: u64 = 0x1F3_0EC8;
 
 impl Bed {
-    /// Has the compute run a copy of its server. `None` if it cannot be told where the server has
-    /// its files; the test is skipped then.
+    /// Makes the compute run a copy of its server. `None` if the folders of the server cannot be
+    /// determined; the test is skipped then.
     pub async fn relocate_server(&mut self) -> Option<Relocated> {
         let original = &self.server;
         let install = install(original).await;
@@ -39,7 +39,7 @@ impl Bed {
         let place = |original: &Path| home.join(original.strip_prefix(&root).unwrap());
 
         copy_tree(&share, &place(&share));
-        // What the program itself is linked against lies beside the folder of its modules.
+        // The libraries that the program is linked against are beside the folder of its modules.
         for folder in [Some(libraries.as_path()), libraries.parent()].into_iter().flatten() {
             link_files(folder, &place(folder), &[]);
         }
@@ -83,8 +83,8 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-/// Links to the files of a folder, in a folder of our own. None to folders: through such a link the
-/// original could be written to.
+/// Makes a folder of links to the files of another. Folders are not linked: a write through such a
+/// link would change the original.
 fn link_files(from: &Path, to: &Path, except: &[&str]) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {

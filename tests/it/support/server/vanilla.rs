@@ -1,5 +1,5 @@
-//! A plain Postgres whose configuration file a test may fill as it likes: everything that it needs
-//! to run is on its command line, which outranks the file.
+//! A plain Postgres whose configuration file a test may fill freely: the settings that it needs to
+//! run are on its command line, which takes precedence over the file.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -83,7 +83,7 @@ impl Vanilla {
         self.dir.path().join("data/postgresql.conf")
     }
 
-    /// Fills `postgresql.conf` and has the server read it, without taking it into force: name and
+    /// Fills `postgresql.conf` and makes the server parse it without putting it in force: name and
     /// value of each setting in file order, or the first error.
     pub async fn read_conf(&self, text: &str) -> Result<Vec<(String, String)>, String> {
         // The file stays the server's; its owner must not change.

@@ -1,4 +1,4 @@
-//! A client that has WAL streamed to it, and does nothing with it.
+//! A client to which WAL is streamed, and that ignores it.
 
 use std::net::Ipv4Addr;
 
@@ -9,13 +9,13 @@ use crate::support::assertions::PATIENCE;
 
 const PROTOCOL: i32 = 196_608;
 
-/// A walsender lives as long as this. To be dropped before Postgres is stopped, which waits for it.
+/// A walsender lives as long as this. Drop it before Postgres is stopped, which waits for it.
 pub struct WalReceiver {
     _socket: TcpStream,
 }
 
 impl WalReceiver {
-    /// Has physical replication begin at an LSN; trusted by the server.
+    /// Starts physical replication at an LSN; the server trusts the client.
     pub async fn start(port: u16, application_name: &str, lsn: &str) -> Self {
         let mut startup = PROTOCOL.to_be_bytes().to_vec();
         for text in

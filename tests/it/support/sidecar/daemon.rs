@@ -1,5 +1,5 @@
-//! Real programs beside a compute (pgbouncer, rsyslogd), what init does for them, and a collector
-//! that hears what they send.
+//! Real programs beside a compute (pgbouncer, rsyslogd), an init that restarts them, and a
+//! collector of their messages.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -18,21 +18,21 @@ use tokio::task::JoinHandle;
 use crate::support::assertions::PATIENCE;
 use crate::support::bed::{Pair, run_as_name};
 
-/// Where a program of a Debian package is; the test cannot do without.
+/// The path of a program of a Debian package, which the test requires.
 pub fn debian_program(name: &str, package: &str) -> PathBuf {
     let places = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
     let found = places.iter().map(|place| Path::new(place).join(name)).find(|path| path.is_file());
     found.unwrap_or_else(|| panic!("no {name} on this machine: apt-get install {package}"))
 }
 
-/// Held while a daemon has the name `rsyslogd`: a compute restarts all of this name that its user
-/// has, also those of another test.
+/// Held while a daemon has the name `rsyslogd`: a compute restarts all processes of this name that
+/// belong to its user, also those of another test.
 pub static ONE_RSYSLOGD: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// A program that runs as the user that computes run as; killed when dropped.
 pub struct Daemon {
     child: Child,
-    /// What it said; shown when something is waited for in vain.
+    /// Its output; shown when a wait fails.
     output: PathBuf,
 }
 
@@ -46,7 +46,7 @@ impl Daemon {
         Self::start_as_it_is(folder, command)
     }
 
-    /// The same for a command that sees to its user itself.
+    /// The same for a command that sets its user itself.
     pub fn start_as_it_is(folder: &Path, mut command: Command) -> Self {
         let output = folder.join("daemon.log");
         let out = std::fs::File::options().create(true).append(true).open(&output).unwrap();
@@ -74,7 +74,7 @@ pub struct Respawned {
 }
 
 impl Respawned {
-    /// `start` starts the daemon, as it is to be started each time.
+    /// `start` starts the daemon each time.
     pub fn start(start: impl Fn() -> Daemon + Send + 'static) -> Self {
         let starts = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&starts);
@@ -96,7 +96,7 @@ impl Respawned {
 
 impl Drop for Respawned {
     fn drop(&mut self) {
-        // The daemon goes with the task.
+        // The daemon ends with the task.
         self.task.abort();
     }
 }
@@ -127,7 +127,7 @@ impl Collector {
         Self { port, lines }
     }
 
-    /// One that talks TLS, with this certificate.
+    /// A collector that talks TLS, with this certificate.
     pub fn start_tls(pair: &Pair) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -162,7 +162,7 @@ impl Collector {
         self.lines.lock().unwrap().clone()
     }
 
-    /// Does `again` until a line holds `text`, and returns that line.
+    /// Repeats `again` until a line contains `text`, and returns that line.
     pub async fn hear<F: Future<Output = ()>>(&self, text: &str, again: impl Fn() -> F) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -1,4 +1,4 @@
-//! Real programs beside a compute, and what init does for them.
+//! Real programs beside a compute, and an init for them.
 
 mod daemon;
 
