@@ -1,7 +1,7 @@
-"""What schemathesis cannot be told in rules.toml.
+"""Rules for schemathesis that rules.toml cannot express.
 
-By contract a request without a token gets 400, where two of the checks know only 401 and 403. And a
-request that waits must not take minutes. A refresh while another one is under way is a server error.
+By contract a request without a token gets 400, but two of the checks accept only 401 and 403. A
+request that waits must not take minutes. A refresh during another one is a server error.
 """
 
 import os
@@ -11,7 +11,7 @@ import requests
 import schemathesis
 
 NO_TOKEN = {"error": "invalid authorization token"}
-# What is sent and what must come back.
+# The header to send and the expected status.
 REFUSED = [(None, 400), ("Basic eDp4", 400), ("Bearer x", 401)]
 
 asked = set()
@@ -19,7 +19,7 @@ asked = set()
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Waits in /status are short ones, and there is no `timeout` without something to wait for."""
+    """Shortens waits in /status, and removes a `timeout` without a `wait`."""
     if case.operation.path == "/refresh_configuration":
         wait_until_running()
     query = case.query
@@ -34,7 +34,7 @@ def before_call(context, case, kwargs):
 
 
 def wait_until_running():
-    """Lets the last refresh come to its end."""
+    """Waits for the end of the last refresh."""
     headers = {"Authorization": "Bearer " + os.environ["TOKEN"]}
     query = {"wait": "running", "timeout": "30s"}
     requests.get(os.environ["STATUS"], params=query, headers=headers).raise_for_status()
@@ -49,7 +49,7 @@ def after_call(context, case, response):
 
 
 def has_token(headers):
-    """Whether there is something after `Bearer`."""
+    """Whether a token follows `Bearer`."""
     for name, value in headers.items():
         value = value if isinstance(value, str) else "".join(value)
         words = value.split(maxsplit=1)

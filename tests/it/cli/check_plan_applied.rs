@@ -142,7 +142,7 @@ async fn an_apply_does_what_the_plan_says() {
             \"shop\"";
         assert!(text.contains(inside), "{text}");
 
-        // The same spec again plans only the deletions, which are repeated each time.
+        // The same spec again, without the operations that repeat each time, plans nothing.
         let operations = json!([rename("rename_db", "store", "shop"), delta("delete_role", "g")]);
         bed.spec.member("delta_operations", operations);
         let text = applied_as_planned(&bed, &compute).await;
