@@ -7,7 +7,7 @@
 //! - `<!-- not run: REASON -->`: it is left out.
 //! - `<!-- prints: TEXT -->`: the output must contain the text, too.
 //! - `<!-- fails: TEXT -->`: it must fail, and its output must contain the text.
-//! - `<!-- stays: TEXT -->`: it goes on in the background from when its output contains the text; it
+//! - `<!-- stays: TEXT -->`: it continues in the background once its output contains the text; it
 //!   is one command, and is ended after the page.
 //!
 //! The ports that the pages use are replaced by free ones, and `/tmp/compute` by the scratch folder.

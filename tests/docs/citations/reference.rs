@@ -57,7 +57,7 @@ pub fn references(text: &str, own: Option<u32>) -> Vec<(usize, Reference)> {
 }
 
 /// The lines without the marks of comments, as one line; and where each begins in it. A reference
-/// may go on in the next line.
+/// may continue in the next line.
 fn joined(text: &str) -> (String, Vec<usize>) {
     let (mut all, mut starts) = (String::new(), Vec::new());
     for line in text.lines() {

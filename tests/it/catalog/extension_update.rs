@@ -12,7 +12,7 @@ use crate::support::process::Compute;
 use crate::support::server::{NeonStub, on_one_server};
 
 const MD5: &str = "0123456789abcdef0123456789abcdef";
-/// What a script or a trigger waits for until the test lets it go on.
+/// The lock that a script or a trigger waits for until the test releases it.
 const WAIT: &str = "SELECT pg_catalog.pg_advisory_xact_lock(7)";
 const VERSION: &str = "SELECT extversion FROM pg_extension WHERE extname = 'neon'";
 const ANN: &str = "SELECT concat_ws(' ', rolpassword, rolconnlimit) FROM pg_authid \

@@ -1,4 +1,4 @@
-//! The program is killed while it drops inherited subscriptions, and users go on with the Postgres
+//! The program is killed while it drops inherited subscriptions, and users keep using the Postgres
 //! that it leaves: the next start finishes the work, and drops nothing that was not inherited (05
 //! §12).
 

@@ -47,7 +47,7 @@ async fn neighbour(bed: &Bed, name: &str) -> Child {
     let user = User::from_name("postgres").unwrap().unwrap();
     let mut command = Command::new(&program);
     command.arg("86400").uid(user.uid.as_raw()).gid(user.gid.as_raw()).kill_on_drop(true);
-    #[expect(clippy::disallowed_methods, reason = "the tests have no reaper")]
+    #[expect(clippy::disallowed_methods, reason = "the test reaps it itself")]
     let child = command.current_dir("/").stdin(Stdio::null()).spawn().unwrap();
     let pid = child.id().unwrap().cast_signed();
     until("it runs under its name", || async { procs::name(pid).as_deref() == Some(name) }).await;

@@ -58,7 +58,7 @@ impl Compute {
             .stdout(out.try_clone().unwrap())
             .stderr(out)
             .kill_on_drop(true);
-        #[expect(clippy::disallowed_methods, reason = "the tests have no reaper")]
+        #[expect(clippy::disallowed_methods, reason = "the test reaps it itself")]
         let child = command.spawn().unwrap();
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self {

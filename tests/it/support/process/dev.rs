@@ -85,7 +85,7 @@ impl DevBed {
             .stdout(out.try_clone().unwrap())
             .stderr(out)
             .kill_on_drop(true);
-        #[expect(clippy::disallowed_methods, reason = "the tests have no reaper")]
+        #[expect(clippy::disallowed_methods, reason = "the test reaps it itself")]
         let child = command.spawn().unwrap();
         Dev { child, output, _cwd: cwd }
     }
