@@ -4,6 +4,7 @@
 mod imports;
 mod paths;
 mod rooms;
+mod words;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -141,7 +141,7 @@ impl TlsState {
             };
             // A reconfiguration may have installed a newer pair than the watch has seen.
             match load(config).await {
-                Some(Ok(now)) if now.digest() != pair.digest() => watch.read_meanwhile(now),
+                Some(Ok(now)) if now.digest() != pair.digest() => watch.read_anew(now),
                 _ => return pair,
             }
         }

@@ -87,7 +87,7 @@ impl PairWatch {
     }
 
     /// Takes a pair that the driver has read, later than the watch.
-    pub(crate) fn read_meanwhile(&self, pair: TlsPair) {
+    pub(crate) fn read_anew(&self, pair: TlsPair) {
         offer(&self.sender, pair);
     }
 

@@ -9,7 +9,7 @@
     clippy::panic,
     clippy::string_slice,
     clippy::unwrap_used,
-    reason = "a test fails by panicking, and its programs are no children of the supervisor"
+    reason = "a test fails by panicking, and the supervisor does not own its programs"
 )]
 
 mod citations;

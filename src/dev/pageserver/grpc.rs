@@ -209,7 +209,7 @@ async fn the_end(fault: Option<Fault>, hangup: CancellationToken) -> Option<Resu
         Fault::ErrorAfter(_, text)
         | Fault::ErrorAfterArchive(text)
         | Fault::ErrorAfterCopyDone(text) => Some(Err(Status::internal(text))),
-        Fault::Garbage => Some(Ok(b"this is no gzip stream\n".repeat(500).into())),
+        Fault::Garbage => Some(Ok(b"this is not a gzip stream\n".repeat(500).into())),
         _ => None,
     }
 }

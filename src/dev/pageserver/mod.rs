@@ -254,7 +254,7 @@ async fn basebackup(
         Some(Fault::ErrorAfter(_, text) | Fault::ErrorAfterArchive(text)) => {
             return Ok(fail(peer, &text));
         }
-        Some(Fault::Garbage) => peer.copy_data(&b"this is no gzip stream\n".repeat(500)),
+        Some(Fault::Garbage) => peer.copy_data(&b"this is not a gzip stream\n".repeat(500)),
         _ => {}
     }
     peer.copy_done();

@@ -220,7 +220,7 @@ fn damaged_archives_say_what_is_wrong() {
     let compressed = gzip(&whole);
     let cases: [(&str, Vec<u8>, &str); 8] = [
         ("nothing", Vec::new(), "archive is empty"),
-        ("garbage", b"this is no gzip stream at all".to_vec(), "not a complete gzip"),
+        ("garbage", b"this is not a gzip stream at all".to_vec(), "not a complete gzip"),
         ("cut gzip", compressed[..compressed.len() / 2].to_vec(), "not a complete gzip"),
         ("cut trailer", compressed[..compressed.len() - 4].to_vec(), "not a complete gzip"),
         ("tail", [compressed.clone(), b"tail".to_vec()].concat(), "not a complete gzip"),

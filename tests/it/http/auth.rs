@@ -196,8 +196,8 @@ async fn key_sets() {
         let own = json!({"compute_id": "c1"});
         let key = EdKey::new();
         let none_usable = json!([{"kty": "OKP", "crv": "Ed25519", "x": "AAAA"}]);
-        let empty = "no keys are configured (compute_ctl_config.jwks is empty), so nobody can be \
-                     let in; configure a key, or use --dev to let in local clients";
+        let empty = "no keys are configured (compute_ctl_config.jwks is empty), so no token can be \
+                     accepted; configure a key, or use --dev to let in local clients";
         let useless = "none of the 1 keys in compute_ctl_config.jwks is usable";
         let locked = |(code, text): (u16, &str), why: &str| (code, format!("{text}: {why}"));
         for (keys, ed_token, rsa_token, no_token) in [

@@ -19,12 +19,12 @@ async fn pg_isready_decides() {
         let (code, body) = compute.get("/hadron_liveness_probe").await;
         assert_eq!((code.as_u16(), body), (200, json!("ok")));
 
-        put_program(&program, "echo nobody there; exit 2");
+        put_program(&program, "echo no server there; exit 2");
         let (code, body) = compute.get("/hadron_liveness_probe").await;
         assert_eq!(code, 500);
         let error = body["error"].as_str().unwrap();
         let text = format!("could not run `{} --port {}`", program.display(), bed.port);
-        assert!(error.starts_with(&text) && error.contains("nobody there"), "{error}");
+        assert!(error.starts_with(&text) && error.contains("no server there"), "{error}");
 
         std::fs::remove_file(&program).unwrap();
         let (code, body) = compute.get("/hadron_liveness_probe").await;

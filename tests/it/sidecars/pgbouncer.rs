@@ -38,7 +38,7 @@ impl Pooler {
              [pgbouncer]\n; where to listen\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
              unix_socket_dir = {dir}\npidfile = {dir}/pgbouncer.pid\nauth_type = md5\n\
              auth_file = {dir}/userlist.txt\nadmin_users = postgres\n; how to pool\n\
-             pool_mode = transaction\ndefault_pool_size=1\n\n[users]\n; nobody\n",
+             pool_mode = transaction\ndefault_pool_size=1\n\n[users]\n; none\n",
             bed.port,
             dir = dir.display(),
         );

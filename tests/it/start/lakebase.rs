@@ -67,7 +67,7 @@ async fn files_of_databricks_settings() {
         for (name, text) in [
             ("my.crt", "certificate"),
             ("my.key", "key"),
-            ("hba", "host all nobody 192.0.2.1/32 reject\n"),
+            ("hba", "host all guest 192.0.2.1/32 reject\n"),
             ("ident", "m o p\n"),
         ] {
             put(&dir.join(name), text);

@@ -32,7 +32,7 @@ const DISAGREEMENTS: [(&str, Disagreement); 7] = [
     ("timeline unknown to two", |all| {
         all[..2].iter().for_each(|it| it.behave(|it| it.unknown_timeline = true));
     }),
-    ("answers that are no LSN", |all| {
+    ("answers that are not an LSN", |all| {
         all[..2].iter().for_each(|it| it.behave(|it| it.garbage = Some("soon".to_owned())));
     }),
     ("errors for answers", |all| {
