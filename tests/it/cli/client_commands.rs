@@ -180,7 +180,7 @@ async fn strangers() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });
     let (_, error) = expect(&["status", "--url", &url], FAILED).await;
-    assert!(error.contains("no status document"), "{error}");
+    assert!(error.contains("is not a status document"), "{error}");
     let (_, error) = expect(&["status", "--url", &format!("{url}/large/")], FAILED).await;
     assert!(error.contains("larger than"), "{error}");
     let (_, error) = expect(&["terminate", "--url", &url], FAILED).await;

@@ -372,7 +372,7 @@ async fn a_state_that_was_asked_for_too_early_is_not_stored() {
         assert_eq!(post(&compute, "/lfc/prewarm").await, 202);
         storage.wait_for(1).await;
         holder.batch_execute(let_go).await.unwrap();
-        compute.wait_for_log("its state is not stored").await;
+        compute.wait_for_log("so no state is stored").await;
         let state = outcome(&compute, "/lfc/offload").await;
         // Unchanged; ticks before the stand-ins existed have failed.
         assert!(["not_offloaded", "failed"].contains(&state["status"].as_str().unwrap()), "{state}");
@@ -383,7 +383,7 @@ async fn a_state_that_was_asked_for_too_early_is_not_stored() {
         compute.wait_for_sql(waits, "1").await;
         assert_eq!(prewarm(&compute).await["status"], "completed");
         holder.batch_execute(let_go).await.unwrap();
-        compute.wait_for_log_times("its state is not stored", 2).await;
+        compute.wait_for_log_times("so no state is stored", 2).await;
         assert!(storage.lines().iter().all(|line| line.starts_with("GET ")), "{:?}", storage.lines());
         finish(compute, &bed).await;
     })
