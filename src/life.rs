@@ -25,7 +25,7 @@ use crate::os::limits;
 use crate::os::reaper;
 use crate::os::signals::TerminationSignals;
 use crate::postgres::install::PgInstall;
-use crate::sidecars::sidecars::SideParams;
+use crate::sidecars::sidecars::SidecarParams;
 use crate::spec::ParsedSpec;
 use crate::spec::control_plane::{ControlPlane, RPC};
 use crate::spec::document::Parsed;
@@ -108,10 +108,10 @@ impl Compute {
             .with_context(|| format!("--pgdata {} cannot be used", pgdata.display()))?;
         let control_plane_token = environment.control_plane_token.clone();
         let source = source(args, environment)?;
-        let side = SideParams {
+        let side = SidecarParams {
             resize_swap: args.resize_swap_on_bind,
             quota_mount_point: args.set_disk_quota_for_fs.clone(),
-            ..SideParams::new(environment)
+            ..SidecarParams::new(environment)
         };
         let mut timeouts = Timeouts { stop_on_signal: args.stop_timeout, ..Timeouts::default() };
         if let Some(retries) =

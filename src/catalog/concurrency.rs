@@ -5,7 +5,7 @@ use crate::spec::ComputeSpec;
 /// The limit when `max_connections` is not known.
 const UNKNOWN: usize = 10;
 /// The upper bound of every limit.
-const MOST: usize = 100;
+const MAX_SESSIONS: usize = 100;
 /// Connections that the workers of an apply leave free: for its main session, the monitor,
 /// migrations, and a session that looks at the server, such as the lock watch (05 weakness 4).
 const LEFT_TO_OTHERS: usize = 4;
@@ -17,7 +17,7 @@ pub(crate) fn at_start(spec: &ComputeSpec) -> usize {
         None => UNKNOWN,
         Some(n) if n < 10 => n,
         Some(n) if n < 30 => 10,
-        Some(n) => (n / 3).min(MOST),
+        Some(n) => (n / 3).min(MAX_SESSIONS),
     }
 }
 

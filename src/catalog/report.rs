@@ -11,7 +11,7 @@ use crate::sql::SessionError;
 
 /// How many entries are kept of each: operations that are done, unchanged objects, vanished
 /// databases.
-const MOST: usize = 100;
+const MAX_LISTED: usize = 100;
 /// How many operations that failed are kept; their messages are longer.
 const MOST_FAILED: usize = 50;
 
@@ -97,7 +97,7 @@ impl ApplyReport {
             operation.reason
         );
         let (count, left_out) = (&mut self.counts.done, &mut self.left_out.done);
-        if has_room(MOST, count, left_out) {
+        if has_room(MAX_LISTED, count, left_out) {
             self.operations.push(entry(operation, Outcome::Done));
         }
     }
@@ -123,13 +123,13 @@ impl ApplyReport {
     }
 
     pub(super) fn note_unchanged(&mut self, object: &Object) {
-        if has_room(MOST, &mut self.counts.unchanged, &mut self.left_out.unchanged) {
+        if has_room(MAX_LISTED, &mut self.counts.unchanged, &mut self.left_out.unchanged) {
             self.unchanged.push(object.clone());
         }
     }
 
     pub(super) fn note_vanished(&mut self, database: &str) {
-        if has_room(MOST, &mut self.counts.vanished, &mut self.left_out.vanished) {
+        if has_room(MAX_LISTED, &mut self.counts.vanished, &mut self.left_out.vanished) {
             self.vanished.push(database.to_owned());
         }
     }

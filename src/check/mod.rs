@@ -21,7 +21,7 @@ use crate::cli::CheckArgs;
 use crate::env::{Environment, OfProcess};
 use crate::errors;
 use crate::node::{AcceptedSpec, ConfParams};
-use crate::sidecars::sidecars::{SideDaemons, SideParams};
+use crate::sidecars::sidecars::{SidecarParams, Sidecars};
 use crate::spec::ParsedSpec;
 use crate::spec::document::Parsed;
 use crate::spec::source::{read_config, read_spec};
@@ -138,8 +138,8 @@ fn check_surroundings(spec: &ParsedSpec, tls: Option<&TlsConfig>, report: &mut R
     }
     match Environment::read(&OfProcess) {
         Ok(environment) => {
-            let side = SideParams::new(&environment);
-            let side = SideDaemons::new(side, Timeouts::default().sidecars);
+            let side = SidecarParams::new(&environment);
+            let side = Sidecars::new(side, Timeouts::default().sidecars);
             if let Err(error) = side.check(&spec.spec) {
                 report.line(format_args!("remark: {error}"));
             }

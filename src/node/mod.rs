@@ -33,7 +33,7 @@ use crate::os::children::Children;
 use crate::services::extensions::ExtensionStore;
 use crate::services::lfc::Lfc;
 use crate::services::monitor::activity::ActivityReason;
-use crate::sidecars::SideDaemons;
+use crate::sidecars::Sidecars;
 use crate::spec::ParsedSpec;
 use crate::state::{ComputeStatus, Event, TerminateMode, transition};
 use crate::storage::Progress;
@@ -90,7 +90,7 @@ pub struct ComputeNode {
     /// Progress of the basebackup.
     pub basebackup: Progress,
     /// Programs beside Postgres.
-    pub side: SideDaemons,
+    pub side: Sidecars,
     /// Turns for changes to the catalogs.
     pub catalog_turns: CatalogTurns,
     /// Tasks that run beside the driver while Postgres runs.
@@ -146,7 +146,7 @@ impl ComputeNode {
             terminated: None,
         };
         let (requests, receiver) = mpsc::unbounded_channel();
-        let side = SideDaemons::new(params.side.clone(), params.timeouts.sidecars);
+        let side = Sidecars::new(params.side.clone(), params.timeouts.sidecars);
         let background = Background::default();
         let extensions = ExtensionStore::new(
             params.remote_ext_base_url.clone(),

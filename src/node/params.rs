@@ -12,7 +12,7 @@ use super::conf_params::{ConfParams, POSTGRES_PORT};
 use crate::postgres::conf::ConfError;
 use crate::postgres::install::PgInstall;
 use crate::secret::Secret;
-use crate::sidecars::sidecars::SideParams;
+use crate::sidecars::sidecars::SidecarParams;
 use crate::spec::source::ConfigSource;
 use crate::spec::wire::TlsConfig;
 use crate::spec::{ComputeSpec, ParsedSpec};
@@ -59,7 +59,7 @@ pub struct ComputeParams {
     /// `--installed-extensions-collection-interval`, in seconds.
     pub extension_stats_interval: u64,
     /// Programs beside Postgres.
-    pub side: SideParams,
+    pub side: SidecarParams,
     /// All deadlines.
     pub timeouts: Timeouts,
 }
@@ -85,7 +85,7 @@ impl ComputeParams {
             signal_exit_code: 1,
             remote_ext_base_url: None,
             extension_stats_interval: 3600,
-            side: crate::sidecars::sidecars::SideParams::default(),
+            side: crate::sidecars::sidecars::SidecarParams::default(),
             timeouts: Timeouts::default(),
         }
     }

@@ -26,4 +26,4 @@ pub mod rsyslog_conf;
 pub mod sidecars;
 pub(crate) mod vm_helpers;
 
-pub use sidecars::SideDaemons;
+pub use sidecars::Sidecars;

@@ -61,7 +61,7 @@ impl Default for SidecarLimits {
 /// Parameters of the side programs from the command line and the environment; the rest is in the
 /// spec.
 #[derive(Debug, Clone, Default)]
-pub struct SideParams {
+pub struct SidecarParams {
     /// pgbouncer's file and console.
     pub pgbouncer: PgbouncerPaths,
     /// local_proxy's files.
@@ -78,7 +78,7 @@ pub struct SideParams {
     pub quota_mount_point: Option<String>,
 }
 
-impl SideParams {
+impl SidecarParams {
     /// The usual paths, and the values of the environment.
     pub fn new(environment: &Environment) -> Self {
         let password = environment.pgbouncer_password.clone();
@@ -95,11 +95,11 @@ impl SideParams {
 
 /// All programs beside Postgres.
 #[derive(Debug)]
-pub struct SideDaemons {
+pub struct Sidecars {
     pgbouncer: Pgbouncer,
     local_proxy: LocalProxy,
     rsyslog: Rsyslog,
-    params: SideParams,
+    params: SidecarParams,
     limits: SidecarLimits,
     /// The level that forwarding was set up for; none before the start.
     audit_level: OnceLock<AuditLogLevel>,
@@ -107,9 +107,9 @@ pub struct SideDaemons {
     audit_gc: OnceLock<AbortOnDropHandle<()>>,
 }
 
-impl SideDaemons {
+impl Sidecars {
     /// Touches nothing.
-    pub fn new(params: SideParams, limits: SidecarLimits) -> Self {
+    pub fn new(params: SidecarParams, limits: SidecarLimits) -> Self {
         Self {
             pgbouncer: Pgbouncer::new(params.pgbouncer.clone(), limits.pgbouncer),
             local_proxy: LocalProxy::new(params.local_proxy.clone(), limits.local_proxy_pid),

@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::errors::chain;
-use super::lease_request::{Lease, Lessor, Pin};
+use super::lease_request::{Lease, LeasePageserver, LeasedLsn};
 use super::rotation::pause;
 use crate::secret::Secret;
 use crate::spec::pageserver::PageserverConnectionInfo;
@@ -72,9 +72,9 @@ pub(crate) fn start(
 }
 
 /// The LSN that a static compute needs; `None` in other modes.
-fn pin(spec: &ParsedSpec) -> Option<Pin> {
+fn pin(spec: &ParsedSpec) -> Option<LeasedLsn> {
     let ComputeMode::Static(lsn) = spec.mode() else { return None };
-    Some(Pin { tenant_id: spec.tenant_id, timeline_id: spec.timeline_id, lsn })
+    Some(LeasedLsn { tenant_id: spec.tenant_id, timeline_id: spec.timeline_id, lsn })
 }
 
 /// Which pageservers are asked for which leases. The token is not part of it: a new one does not
@@ -82,13 +82,13 @@ fn pin(spec: &ParsedSpec) -> Option<Pin> {
 #[derive(Debug, PartialEq, Eq)]
 struct Plan {
     /// The LSNs to lease, at least one.
-    pins: Vec<Pin>,
+    pins: Vec<LeasedLsn>,
     pageserver: PageserverConnectionInfo,
 }
 
 struct Task {
     /// The LSN of the first spec, if the compute was started as a static one.
-    first: Option<Pin>,
+    first: Option<LeasedLsn>,
     specs: Specs,
     limits: LeaseLimits,
     metrics: LeaseMetrics,
@@ -127,12 +127,12 @@ impl Task {
         let Some(plan) = plan else { return future::pending().await };
         let protocol = plan.pageserver.prefer_protocol;
         let lessors = plan.pageserver.shards.iter().flat_map(|(shard, servers)| {
-            let lessor = move |pageserver| Lessor { shard: *shard, pageserver, protocol };
+            let lessor = move |pageserver| LeasePageserver { shard: *shard, pageserver, protocol };
             servers.pageservers.iter().cloned().map(lessor)
         });
-        let lessors: Vec<Lessor> = lessors.collect();
+        let lessors: Vec<LeasePageserver> = lessors.collect();
         let leases = plan.pins.iter().flat_map(|pin| {
-            let Pin { tenant_id, timeline_id, lsn } = *pin;
+            let LeasedLsn { tenant_id, timeline_id, lsn } = *pin;
             let span = tracing::info_span!("lsn_lease_bg_task", %tenant_id, %timeline_id, %lsn);
             lessors.iter().map(move |lessor| self.hold(lessor, *pin).instrument(span.clone()))
         });
@@ -142,7 +142,7 @@ impl Task {
     }
 
     /// Keeps one lease. Returns when it is refused.
-    async fn hold(&self, lessor: &Lessor, pin: Pin) {
+    async fn hold(&self, lessor: &LeasePageserver, pin: LeasedLsn) {
         let limits = self.limits;
         let (shard, whom) = (lessor.shard, lessor.name());
         let mut attempt = 0;

@@ -21,7 +21,7 @@ const VALID_UNTIL: &str = "valid_until";
 
 /// The LSN to keep from garbage collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pin {
+pub(super) struct LeasedLsn {
     pub tenant_id: TenantId,
     pub timeline_id: TimelineId,
     pub lsn: Lsn,
@@ -29,7 +29,7 @@ pub(super) struct Pin {
 
 /// The pageserver to ask, and for which shard.
 #[derive(Debug, Clone)]
-pub(super) struct Lessor {
+pub(super) struct LeasePageserver {
     pub shard: ShardIndex,
     pub pageserver: Pageserver,
     pub protocol: PageserverProtocol,
@@ -57,7 +57,7 @@ pub(super) enum LeaseError {
     Timeout(Duration),
 }
 
-impl Lessor {
+impl LeasePageserver {
     /// `host:port` for the log.
     pub(super) fn name(&self) -> String {
         match self.address() {
@@ -74,7 +74,7 @@ impl Lessor {
     /// Asks over a new connection. `limit` covers connecting and answering.
     pub(super) async fn ask(
         &self,
-        pin: Pin,
+        pin: LeasedLsn,
         token: Option<&Secret<String>>,
         limit: Duration,
     ) -> Result<Lease, LeaseError> {
@@ -90,7 +90,7 @@ impl Lessor {
     async fn ask_libpq(
         &self,
         address: &LibpqAddress,
-        pin: Pin,
+        pin: LeasedLsn,
         token: Option<&Secret<String>>,
     ) -> Result<Lease, LeaseError> {
         let row = simple_query::first_row(&login(address, token), &self.command(pin))
@@ -105,8 +105,8 @@ impl Lessor {
     }
 
     /// The tenant id includes the shard, unlike that of a base backup.
-    fn command(&self, pin: Pin) -> String {
-        let Pin { tenant_id, timeline_id, lsn } = pin;
+    fn command(&self, pin: LeasedLsn) -> String {
+        let LeasedLsn { tenant_id, timeline_id, lsn } = pin;
         match self.shard.count {
             0 => format!("lease lsn {tenant_id} {timeline_id} {lsn}"),
             _ => format!("lease lsn {tenant_id}-{} {timeline_id} {lsn}", self.shard),
@@ -116,7 +116,7 @@ impl Lessor {
     async fn ask_grpc(
         &self,
         address: GrpcAddress,
-        pin: Pin,
+        pin: LeasedLsn,
         token: Option<&Secret<String>>,
         limit: Duration,
     ) -> Result<Lease, LeaseError> {

@@ -6,7 +6,7 @@
 //! Invariant: a key that can be compared with the first certificate and differs from it never
 //! becomes a [`TlsPair`]. A form that Postgres may understand but this module does not (P-521,
 //! encrypted keys) is accepted with a [`TlsPair::doubt`] (04 W3). Texts stay unchanged, except for
-//! one valid form of key that OpenSSL 3.0 cannot read (`as_version_1`).
+//! one valid form of key that OpenSSL 3.0 cannot read (`as_pkcs8_v1`).
 
 use std::fmt;
 use std::fs::{self, File};
@@ -42,14 +42,14 @@ const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 
 /// One of the two files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum What {
+pub(crate) enum PemFile {
     /// `key_path`.
     Key,
     /// `cert_path`.
     Certificate,
 }
 
-impl fmt::Display for What {
+impl fmt::Display for PemFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Key => "private key",
@@ -65,7 +65,7 @@ pub(crate) enum PairError {
     #[error("the TLS {what} file {} does not exist", path.display())]
     Missing {
         /// Kind of file.
-        what: What,
+        what: PemFile,
         /// Path in the configuration.
         path: PathBuf,
     },
@@ -73,7 +73,7 @@ pub(crate) enum PairError {
     #[error("{} is not a PEM file: the TLS {what} cannot be read from it", path.display())]
     NotAFile {
         /// Kind of file.
-        what: What,
+        what: PemFile,
         /// Path in the configuration.
         path: PathBuf,
     },
@@ -81,7 +81,7 @@ pub(crate) enum PairError {
     #[error("could not read the TLS {what} file {}: {source}", path.display())]
     Read {
         /// Kind of file.
-        what: What,
+        what: PemFile,
         /// Path in the configuration.
         path: PathBuf,
         /// Error of the system.
@@ -91,7 +91,7 @@ pub(crate) enum PairError {
     #[error("the file {} holds no TLS {what} in PEM form", path.display())]
     Nothing {
         /// Kind of file.
-        what: What,
+        what: PemFile,
         /// Path in the configuration.
         path: PathBuf,
     },
@@ -99,7 +99,7 @@ pub(crate) enum PairError {
     #[error("the TLS {what} in {} is damaged: {reason}", path.display())]
     Damaged {
         /// Kind of file.
-        what: What,
+        what: PemFile,
         /// Path in the configuration.
         path: PathBuf,
         /// Kind of damage; quotes nothing of the content.
@@ -168,8 +168,8 @@ impl TlsPair {
     /// See [`PairError`].
     pub(crate) fn load(config: &TlsConfig) -> Result<Self, PairError> {
         let (key_path, cert_path) = (Path::new(&config.key_path), Path::new(&config.cert_path));
-        let key = read(What::Key, key_path)?;
-        let cert = read(What::Certificate, cert_path)?;
+        let key = read(PemFile::Key, key_path)?;
+        let cert = read(PemFile::Certificate, cert_path)?;
 
         let leaf_der = leaf_of(&cert, cert_path)?;
         let leaf = CertificateInner::<Raw>::from_der(&leaf_der).ok();
@@ -179,7 +179,7 @@ impl TlsPair {
             Key::Unknown(doubt) => Some(doubt),
             Key::Plain(der) => match compare(&der, leaf.as_ref(), key_path)? {
                 Comparison::Same => {
-                    readable = as_version_1(&der);
+                    readable = as_pkcs8_v1(&der);
                     None
                 }
                 Comparison::Doubt(doubt) => Some(doubt),
@@ -225,7 +225,7 @@ impl TlsPair {
     }
 }
 
-fn read(what: What, path: &Path) -> Result<Vec<u8>, PairError> {
+fn read(what: PemFile, path: &Path) -> Result<Vec<u8>, PairError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => PairError::Missing { what, path: path.to_owned() },
         _ => PairError::Read { what, path: path.to_owned(), source },
@@ -245,7 +245,7 @@ fn read(what: What, path: &Path) -> Result<Vec<u8>, PairError> {
 fn leaf_of(text: &[u8], path: &Path) -> Result<Vec<u8>, PairError> {
     let damaged = |reason| {
         let path = path.to_owned();
-        PairError::Damaged { what: What::Certificate, path, reason }
+        PairError::Damaged { what: PemFile::Certificate, path, reason }
     };
     let mut leaf = None;
     for certificate in CertificateDer::pem_slice_iter(text) {
@@ -255,7 +255,7 @@ fn leaf_of(text: &[u8], path: &Path) -> Result<Vec<u8>, PairError> {
         }
         leaf.get_or_insert_with(|| certificate.to_vec());
     }
-    leaf.ok_or_else(|| PairError::Nothing { what: What::Certificate, path: path.to_owned() })
+    leaf.ok_or_else(|| PairError::Nothing { what: PemFile::Certificate, path: path.to_owned() })
 }
 
 enum Key {
@@ -274,10 +274,10 @@ fn parse_key(text: &[u8], path: &Path) -> Result<Key, PairError> {
             Ok(Key::Unknown("the private key is encrypted or of an unusual kind"))
         }
         Err(pem::Error::NoItemsFound) => {
-            Err(PairError::Nothing { what: What::Key, path: path.to_owned() })
+            Err(PairError::Nothing { what: PemFile::Key, path: path.to_owned() })
         }
         Err(error) => Err(PairError::Damaged {
-            what: What::Key,
+            what: PemFile::Key,
             path: path.to_owned(),
             reason: pem_reason(&error),
         }),
@@ -305,7 +305,7 @@ fn compare(
     let signing = any_supported_type(key).ok();
     if signing.is_none() && !is_sequence(key.secret_der()) {
         let reason = "the key is cut short or not a key";
-        return Err(PairError::Damaged { what: What::Key, path: path.to_owned(), reason });
+        return Err(PairError::Damaged { what: PemFile::Key, path: path.to_owned(), reason });
     }
     let Some(leaf) = leaf else {
         return Ok(Comparison::Doubt("the certificate has an unusual form"));
@@ -358,7 +358,7 @@ fn algorithm(key: &PrivateKeyDer<'_>) -> Option<ObjectIdentifier> {
 /// Converts a PKCS#8 key of version 2 (RFC 5958), as ring and its users write Ed25519 keys, to
 /// version 1, without the copy of the public key that OpenSSL 3.0 rejects. `None` for all other
 /// keys.
-fn as_version_1(key: &PrivateKeyDer<'_>) -> Option<Vec<u8>> {
+fn as_pkcs8_v1(key: &PrivateKeyDer<'_>) -> Option<Vec<u8>> {
     let PrivateKeyDer::Pkcs8(key) = key else { return None };
     let whole = AnyRef::from_der(key.secret_pkcs8_der()).ok()?;
     let mut members = SliceReader::new(whole.value()).ok()?;

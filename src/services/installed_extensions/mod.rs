@@ -27,7 +27,7 @@ pub const INSTALLED_EXTENSIONS: &str = "compute_ctl:get_installed_extensions";
 const AT_ONCE: usize = 4;
 
 /// Largest number of databases visited.
-const MOST: usize = 500;
+const MAX_LISTED: usize = 500;
 
 /// Leaves out databases that refuse connections and those that an interrupted DROP DATABASE has
 /// left. The oldest first, so that those beyond the limit are the same each time.
@@ -73,9 +73,9 @@ impl InstalledExtensions {
     where
         V: Future<Output = Result<Vec<Key>, SessionError>>,
     {
-        if databases.len() > MOST {
-            tracing::info!("{MOST} of {} databases are looked at", databases.len());
-            databases.truncate(MOST);
+        if databases.len() > MAX_LISTED {
+            tracing::info!("{MAX_LISTED} of {} databases are looked at", databases.len());
+            databases.truncate(MAX_LISTED);
         }
         let visits = databases.into_iter().map(|database| {
             let visit = visit(database.clone());
@@ -259,8 +259,8 @@ mod tests {
             Ok(plpgsql())
         };
         let mut found = InstalledExtensions::default();
-        found.visit_all(numbered(MOST + 7), visit).await;
-        assert_eq!((now.get(), most.get(), all.get()), (0, AT_ONCE, MOST));
+        found.visit_all(numbered(MAX_LISTED + 7), visit).await;
+        assert_eq!((now.get(), most.get(), all.get()), (0, AT_ONCE, MAX_LISTED));
         assert_eq!(found.groups().into_values().collect::<Vec<_>>(), [500]);
         assert_eq!(AT_ONCE, 4);
     }

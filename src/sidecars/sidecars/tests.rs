@@ -18,7 +18,7 @@ fn spec(members: serde_json::Value) -> ComputeSpec {
 /// Side programs whose files are in a temporary folder, and a daemon that does not exist.
 struct Bed {
     dir: tempfile::TempDir,
-    params: SideParams,
+    params: SidecarParams,
 }
 
 fn bed() -> Bed {
@@ -36,7 +36,7 @@ fn bed() -> Bed {
         resize_swap: helper("resize-swap"),
         set_disk_quota: helper("set-disk-quota"),
     };
-    let params = SideParams {
+    let params = SidecarParams {
         rsyslog: RsyslogPaths {
             audit: path("audit.conf"),
             export: path("export.conf"),
@@ -44,18 +44,18 @@ fn bed() -> Bed {
             program: "no-such-daemon".to_owned(),
         },
         vm,
-        ..SideParams::default()
+        ..SidecarParams::default()
     };
     Bed { dir, params }
 }
 
 impl Bed {
-    fn side(&self) -> SideDaemons {
+    fn side(&self) -> Sidecars {
         let timeouts = SidecarLimits {
             rsyslog_restart: Duration::from_millis(20),
             ..SidecarLimits::default()
         };
-        SideDaemons::new(self.params.clone(), timeouts)
+        Sidecars::new(self.params.clone(), timeouts)
     }
 
     async fn start(&self, spec: &ComputeSpec) -> Result<(), String> {

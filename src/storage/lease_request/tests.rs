@@ -4,8 +4,8 @@ use crate::dev::pageserver::{LeaseAnswer, PageserverOptions, StandInPageserver};
 const PROTOCOLS: [PageserverProtocol; 2] = [PageserverProtocol::Libpq, PageserverProtocol::Grpc];
 const LIMIT: Duration = Duration::from_secs(5);
 
-fn pin() -> Pin {
-    Pin {
+fn pin() -> LeasedLsn {
+    LeasedLsn {
         tenant_id: "51b0c7e2a94d4c06b3f7d1e8a2640f9c".parse().unwrap(),
         timeline_id: "e7d25a1c90b84f3fa6120c4b8d93f57e".parse().unwrap(),
         lsn: Lsn(0x2A3_B4C8),
@@ -18,16 +18,20 @@ async fn server() -> StandInPageserver {
     StandInPageserver::start(options).await.unwrap()
 }
 
-fn lessor(server: &StandInPageserver, protocol: PageserverProtocol, shard: &str) -> Lessor {
+fn lessor(
+    server: &StandInPageserver,
+    protocol: PageserverProtocol,
+    shard: &str,
+) -> LeasePageserver {
     let pageserver = Pageserver {
         id: None,
         libpq_url: Some(Secret::new(server.connstring())),
         grpc_url: Some(Secret::new(server.grpc_url())),
     };
-    Lessor { shard: shard.parse().unwrap(), pageserver, protocol }
+    LeasePageserver { shard: shard.parse().unwrap(), pageserver, protocol }
 }
 
-async fn ask(lessor: &Lessor) -> Result<Lease, String> {
+async fn ask(lessor: &LeasePageserver) -> Result<Lease, String> {
     let token = Secret::new("planted-token".to_owned());
     let answer = lessor.ask(pin(), Some(&token), LIMIT).await;
     assert!(!format!("{answer:?} {lessor:?}").contains("planted"));

@@ -148,18 +148,18 @@ fn unusable_paths_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     let error = TlsPair::load(&config).unwrap_err();
-    assert!(matches!(error, PairError::Missing { what: What::Key, .. }), "{error}");
+    assert!(matches!(error, PairError::Missing { what: PemFile::Key, .. }), "{error}");
     put(dir.path(), &new_pair());
     fs::remove_file(&config.cert_path).unwrap();
     let error = TlsPair::load(&config).unwrap_err();
-    assert!(matches!(error, PairError::Missing { what: What::Certificate, .. }), "{error}");
+    assert!(matches!(error, PairError::Missing { what: PemFile::Certificate, .. }), "{error}");
     nix::unistd::mkfifo(Path::new(&config.cert_path), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let error = TlsPair::load(&config).unwrap_err();
     assert!(matches!(error, PairError::NotAFile { .. }), "{error}");
     if !nix::unistd::geteuid().is_root() {
         fs::set_permissions(&config.key_path, fs::Permissions::from_mode(0o000)).unwrap();
         let error = TlsPair::load(&config).unwrap_err();
-        assert!(matches!(error, PairError::Read { what: What::Key, .. }), "{error}");
+        assert!(matches!(error, PairError::Read { what: PemFile::Key, .. }), "{error}");
     }
 }
 
