@@ -30,6 +30,7 @@
 //! | [`http`] | the two servers |
 //! | [`server`] | serves any router over HTTP/1.1, within limits |
 //! | [`services`] | what the compute does for Postgres while it runs: extensions, file cache, monitor |
+//! | [`vm_monitor`] | the autoscaler's side door: file cache and memory of a virtual machine |
 //! | [`sidecars`] | programs beside Postgres: pgbouncer, local_proxy, rsyslog, swap and quota |
 //! | [`client`] | `compute_ctl status`, `wait` and `terminate` |
 //! | [`check`] | `compute_ctl check`: checks a configuration without a compute |
@@ -84,6 +85,7 @@ pub(crate) mod storage;
 pub mod telemetry;
 pub(crate) mod timeouts;
 pub(crate) mod tls;
+pub mod vm_monitor;
 
 #[cfg(test)]
 mod source_rules;

@@ -9,7 +9,7 @@ use super::imports::Imports;
 use super::{Source, sources};
 
 /// From the top down: a room imports only from those below it. Add a new room at its place here.
-const ROOMS: [&str; 32] = [
+const ROOMS: [&str; 33] = [
     "main",
     "dev",
     "check",
@@ -20,6 +20,7 @@ const ROOMS: [&str; 32] = [
     "http",
     "node",
     "timeouts",
+    "vm_monitor",
     "services",
     "sidecars",
     "catalog",
