@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use axum::handler::Handler;
+use axum::routing::MethodRouter;
+use utoipa_axum::PathItemExt as _;
 use utoipa_axum::router::UtoipaMethodRouter;
 
 use super::budget::{Bytes, CommunicatorPlaces, LongPolls};
@@ -40,4 +43,41 @@ impl Api {
 
 /// Routes of one group, each with its description. A path may appear in several groups, with
 /// different methods.
-pub(super) type Routes = Vec<UtoipaMethodRouter<Api>>;
+pub(super) type Routes = Vec<Route>;
+
+/// The handlers of one path. [`route!`] makes it.
+pub(super) struct Route {
+    pub(super) path: String,
+    pub(super) methods: MethodRouter<Api>,
+    /// Makes the description. It takes memory and time that a start does not have, so it is made
+    /// only for the client that asks.
+    pub(super) describe: fn() -> UtoipaMethodRouter<Api>,
+}
+
+/// The route of handlers that share a path: path, methods and description come from the
+/// `utoipa::path` of each handler.
+macro_rules! route {
+    ($handler:ident $(, $more:ident)* $(,)?) => {
+        pastey::paste! {
+            $crate::http::api::Route {
+                path: <[<__path_ $handler>] as utoipa::Path>::path(),
+                methods: $crate::http::api::on::<[<__path_ $handler>], _, _>($handler)
+                    $(.merge($crate::http::api::on::<[<__path_ $more>], _, _>($more)))*,
+                describe: || utoipa_axum::routes!($handler $(, $more)*),
+            }
+        }
+    };
+}
+pub(super) use route;
+
+/// A handler for the methods that its description names.
+pub(super) fn on<Described, H, T>(handler: H) -> MethodRouter<Api>
+where
+    Described: utoipa::Path,
+    H: Handler<T, Api>,
+    T: 'static,
+{
+    Described::methods().iter().fold(MethodRouter::new(), |router, method| {
+        router.on(method.to_method_filter(), handler.clone())
+    })
+}

@@ -6,10 +6,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::routes;
 
 use super::answers::{BodyErrors, INTERNAL, INTERNAL_URL, StateErrors};
-use super::api::{Api, Routes};
+use super::api::{Api, Routes, route};
 use super::body::JsonBody;
 use super::error::{ApiError, ErrorDocument};
 use super::sql::{connect, to_its_end};
@@ -22,7 +21,7 @@ use crate::state::ComputeStatus;
 
 /// Routes of the internal server.
 pub(super) fn internal() -> Routes {
-    vec![routes!(install), routes!(grant)]
+    vec![route!(install), route!(grant)]
 }
 
 /// Waits for the turn to change catalogs: other work of this program may be changing them in the

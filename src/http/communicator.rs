@@ -20,10 +20,9 @@ use nix::libc::{O_DIRECTORY, O_PATH};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
-use utoipa_axum::routes;
 
 use super::answers::EXTERNAL;
-use super::api::{Api, Routes};
+use super::api::{Api, Routes, route};
 use super::error::{ApiError, ErrorDocument};
 
 /// Name of the socket in the data directory.
@@ -34,7 +33,7 @@ const LONGEST: usize = 100;
 
 /// Routes of the external server that are open to all.
 pub(super) fn open() -> Routes {
-    vec![routes!(autoscaling_metrics)]
+    vec![route!(autoscaling_metrics)]
 }
 
 /// Forwards status, type and body, nothing else.

@@ -10,10 +10,9 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize, Serializer};
 use tokio_postgres::error::SqlState;
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::routes;
 
 use super::answers::{EXTERNAL, StateErrors, TokenErrors};
-use super::api::{Api, Routes};
+use super::api::{Api, Routes, route};
 use super::error::{ApiError, ErrorDocument};
 use super::sql::{connect, connect_with, to_its_end};
 use crate::catalog::listing::{self, ListedDatabase, ListedRole, Listing};
@@ -27,10 +26,10 @@ use crate::state::ComputeStatus;
 /// Routes of the external server that ask for a token.
 pub(super) fn protected() -> Routes {
     vec![
-        routes!(check_writability),
-        routes!(dbs_and_roles),
-        routes!(database_schema),
-        routes!(get_insights),
+        route!(check_writability),
+        route!(dbs_and_roles),
+        route!(database_schema),
+        route!(get_insights),
     ]
 }
 

@@ -6,16 +6,15 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
-use utoipa_axum::routes;
 
 use super::answers::{INTERNAL, INTERNAL_URL};
-use super::api::{Api, Routes};
+use super::api::{Api, Routes, route};
 use super::error::{ApiError, ErrorDocument};
 use crate::services::extensions::index;
 
 /// Routes of the internal server.
 pub(super) fn internal() -> Routes {
-    vec![routes!(fetch_extension)]
+    vec![route!(fetch_extension)]
 }
 
 #[derive(Debug, Deserialize)]

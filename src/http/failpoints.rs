@@ -4,17 +4,16 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
-use utoipa_axum::routes;
 
 use super::answers::{BodyErrors, INTERNAL, INTERNAL_URL};
-use super::api::{Api, Routes};
+use super::api::{Api, Routes, route};
 use super::body::JsonBody;
 use super::error::ApiError;
 use crate::failpoints;
 
 /// Routes of the internal server.
 pub(super) fn internal() -> Routes {
-    vec![routes!(configure)]
+    vec![route!(configure)]
 }
 
 /// One fault (02 §12.10). One test suite sends `action` instead of `actions`.

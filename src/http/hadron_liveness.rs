@@ -3,10 +3,9 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use utoipa_axum::routes;
 
 use super::answers::{EXTERNAL, TokenErrors};
-use super::api::{Api, Routes};
+use super::api::{Api, Routes, route};
 use super::error::{ApiError, ErrorDocument};
 use crate::postgres::client::Address;
 
@@ -16,7 +15,7 @@ const OUTPUT: usize = 1024;
 
 /// Routes of the external server that ask for a token.
 pub(super) fn protected() -> Routes {
-    vec![routes!(liveness_probe)]
+    vec![route!(liveness_probe)]
 }
 
 /// Runs `pg_isready` with an explicit host, because Postgres may not listen in the default socket

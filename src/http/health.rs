@@ -7,16 +7,15 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use utoipa_axum::routes;
 
 use super::answers::EXTERNAL;
-use super::api::{Api, Routes};
+use super::api::{Api, Routes, route};
 use super::error::{ApiError, ErrorDocument};
 use crate::state::ComputeStatus;
 
 /// Routes of the external server that are open to all.
 pub(super) fn open() -> Routes {
-    vec![routes!(live), routes!(ready)]
+    vec![route!(live), route!(ready)]
 }
 
 /// Body of both routes when the answer is yes.

@@ -5,20 +5,16 @@ use axum::extract::{Query, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
-use utoipa_axum::routes;
 
 use super::answers::{EXTERNAL, TokenErrors};
-use super::api::{Api, Routes};
+use super::api::{Api, Routes, route};
 use super::error::{ApiError, ErrorDocument};
 use crate::node::WrongStatus;
 use crate::services::lfc::states::{OffloadState, PrewarmState};
 
 /// Routes of the external server that ask for a token.
 pub(super) fn protected() -> Routes {
-    vec![
-        routes!(prewarm_state, start_prewarm, cancel_prewarm),
-        routes!(offload_state, start_offload),
-    ]
+    vec![route!(prewarm_state, start_prewarm, cancel_prewarm), route!(offload_state, start_offload)]
 }
 
 #[utoipa::path(

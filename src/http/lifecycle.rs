@@ -10,10 +10,9 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::routes;
 
 use super::answers::{BodyErrors, EXTERNAL, INTERNAL, INTERNAL_URL, StateErrors, TokenErrors};
-use super::api::{Api, Routes};
+use super::api::{Api, Routes, route};
 use super::body::JsonBody;
 use super::error::{ApiError, ErrorDocument};
 use super::wait::Wait;
@@ -25,12 +24,12 @@ use crate::state::{ComputeStatus, TerminateMode};
 
 /// Routes of the external server that ask for a token.
 pub(super) fn protected() -> Routes {
-    vec![routes!(status), routes!(configure), routes!(terminate)]
+    vec![route!(status), route!(configure), route!(terminate)]
 }
 
 /// Routes of the internal server.
 pub(super) fn internal() -> Routes {
-    vec![routes!(refresh_configuration)]
+    vec![route!(refresh_configuration)]
 }
 
 /// Answers at once, or after the wait that the query asks for.

@@ -4,22 +4,21 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use utoipa_axum::routes;
 
 use super::answers::{EXTERNAL, TokenErrors};
-use super::api::{Api, Routes};
+use super::api::{Api, Routes, route};
 use super::error::{ApiError, ErrorDocument};
 use crate::node::StartupMetrics;
 use crate::telemetry::metrics::CONTENT_TYPE;
 
 /// Routes of the external server that ask for a token.
 pub(super) fn protected() -> Routes {
-    vec![routes!(startup_metrics)]
+    vec![route!(startup_metrics)]
 }
 
 /// Routes of the external server that are open to all.
 pub(super) fn open() -> Routes {
-    vec![routes!(metrics)]
+    vec![route!(metrics)]
 }
 
 #[utoipa::path(

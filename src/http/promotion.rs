@@ -3,10 +3,9 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use utoipa_axum::routes;
 
 use super::answers::{BodyErrors, EXTERNAL, TokenErrors};
-use super::api::{Api, Routes};
+use super::api::{Api, Routes, route};
 use super::body::JsonBody;
 use super::error::{ApiError, ErrorDocument};
 use crate::node::promotion::accept::accept;
@@ -16,7 +15,7 @@ use crate::spec::wire::PromoteRequest;
 
 /// Routes of the external server that ask for a token.
 pub(super) fn protected() -> Routes {
-    vec![routes!(promote)]
+    vec![route!(promote)]
 }
 
 /// A request during a promotion, or after a final one, gets the outcome of that promotion; its own

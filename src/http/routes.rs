@@ -12,11 +12,10 @@ use axum::middleware;
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use utoipa::openapi::OpenApi as Document;
-use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt as _};
-use utoipa_axum::routes;
+use utoipa_axum::router::OpenApiRouter;
 
 use super::answers::{EXTERNAL, INTERNAL_URL};
-use super::api::{Api, Routes};
+use super::api::{Api, Route, Routes, route};
 use super::auth::{self, Authenticator};
 use super::error::{ApiError, ErrorDocument};
 #[cfg(feature = "testing")]
@@ -59,7 +58,7 @@ fn internal_routes() -> Routes {
 
 /// Routes of both servers, open to all.
 fn shared() -> Routes {
-    vec![routes!(description)]
+    vec![route!(description)]
 }
 
 /// The external server. The token is checked inside the routes, so that 404 and 405 need none.
@@ -67,7 +66,7 @@ pub(super) fn external(api: Api, authenticator: Authenticator) -> Router {
     let asked = middleware::from_fn_with_state(Arc::new(authenticator), auth::require_token);
     let protected = protected()
         .into_iter()
-        .map(|route| route.map(|methods| methods.route_layer(asked.clone())));
+        .map(|route| Route { methods: route.methods.route_layer(asked.clone()), ..route });
     serving(protected.chain(open()).chain(shared()), api)
 }
 
@@ -76,16 +75,18 @@ pub(super) fn internal(api: Api) -> Router {
     serving(internal_routes().into_iter().chain(shared()), api)
 }
 
-fn serving(routes: impl Iterator<Item = UtoipaMethodRouter<Api>>, api: Api) -> Router {
-    let router = routes.fold(OpenApiRouter::new(), OpenApiRouter::routes);
-    observe::observed(Router::from(router).with_state(api))
+fn serving(routes: impl Iterator<Item = Route>, api: Api) -> Router {
+    let router = routes
+        .fold(Router::new(), |router, Route { path, methods, .. }| router.route(&path, methods));
+    observe::observed(router.with_state(api))
 }
 
 /// The description of the routes of both servers.
 fn document() -> Document {
     let groups = [protected(), open(), internal_routes(), shared()];
     let router = OpenApiRouter::with_openapi(openapi::base());
-    let router = groups.into_iter().flatten().fold(router, OpenApiRouter::routes);
+    let routes = groups.into_iter().flatten();
+    let router = routes.fold(router, |router, route| router.routes((route.describe)()));
     let mut document = router.into_openapi();
     openapi::complete(&mut document);
     document
@@ -169,7 +170,8 @@ mod tests {
             // Both servers have it, but it is described once.
             (shared(), EXTERNAL, false),
         ] {
-            for (_, paths, _) in routes {
+            for route in routes {
+                let (_, paths, _) = (route.describe)();
                 let paths = serde_json::to_value(paths).unwrap();
                 for (path, item) in paths.as_object().unwrap() {
                     for operation in item.as_object().unwrap().values() {
