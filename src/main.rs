@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("Error: {}", errors::report(&error));
+            eprintln!("Error: {}", errors::one_line(error.as_ref()));
             ExitCode::FAILURE
         }
     }

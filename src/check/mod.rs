@@ -37,7 +37,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut report = Report::default();
     if let Err(error) = runtime.block_on(check(args, &Timeouts::default(), &mut report)) {
-        report.problem(errors::report(&error));
+        report.problem(errors::one_line(error.as_ref()));
     }
     std::io::stdout().write_all(report.text.as_bytes()).context("could not write to stdout")?;
     for problem in &report.problems {

@@ -28,12 +28,12 @@ pub(crate) struct Api {
 #[derive(Debug, Error)]
 pub(crate) enum SetupError {
     /// The file cannot be read.
-    #[error("could not read the token file {}: {source}", path.display())]
+    #[error("could not read the token file {}: {error}", path.display())]
     TokenFile {
         /// `--token-file`.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The file does not hold a token. The text does not repeat the content.
     #[error("{} holds no token", .0.display())]
@@ -142,7 +142,7 @@ fn without_url(error: reqwest::Error) -> String {
 
 fn authorization(path: &Path) -> Result<HeaderValue, SetupError> {
     let text = std::fs::read_to_string(path)
-        .map_err(|source| SetupError::TokenFile { path: path.to_owned(), source })?;
+        .map_err(|error| SetupError::TokenFile { path: path.to_owned(), error })?;
     let no_token = || SetupError::NoToken(path.to_owned());
     let token = Some(text.trim()).filter(|token| is_one_word(token)).ok_or_else(no_token)?;
     let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| no_token())?;

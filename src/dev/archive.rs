@@ -44,12 +44,12 @@ pub enum ArchiveError {
     #[error("{} changed while it was archived: is a server running on this data directory?", .0.display())]
     Changed(PathBuf),
     /// Reading or writing failed.
-    #[error("cannot archive {}: {source}", path.display())]
+    #[error("cannot archive {}: {error}", path.display())]
     Io {
         /// The file that was read or written.
         path: PathBuf,
         /// Error of the system.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -151,7 +151,7 @@ pub fn build(
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> ArchiveError {
     let path = path.to_owned();
-    move |source| ArchiveError::Io { path, source }
+    move |error| ArchiveError::Io { path, error }
 }
 
 fn now() -> u64 {

@@ -38,12 +38,12 @@ pub struct RunAs {
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
     /// A directory could not be created, handed over or read.
-    #[error("cannot prepare a template in {}: {source}", path.display())]
+    #[error("cannot prepare a template in {}: {error}", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
         /// Error of the system.
-        source: io::Error,
+        error: io::Error,
     },
     /// `initdb` could not be run to its end.
     #[error(transparent)]
@@ -104,7 +104,7 @@ impl Template {
         run_as: Option<RunAs>,
         children: &Children,
     ) -> Result<Self, TemplateError> {
-        let io = |source| TemplateError::Io { path: dir.to_owned(), source };
+        let io = |error| TemplateError::Io { path: dir.to_owned(), error };
         let scratch = tempfile::Builder::new().prefix("initdb-").tempdir_in(dir).map_err(io)?;
         if let Some(RunAs { uid, gid }) = run_as {
             chown(scratch.path(), Some(uid), Some(gid)).map_err(io)?;

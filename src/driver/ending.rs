@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::task::{ConfigureReply, Driver, NO_LSN};
 use crate::background;
-use crate::errors::report;
+use crate::errors::{one_line, report};
 use crate::node::requests::{ConfigureFailed, Request, Terminated};
 use crate::postgres::crash;
 use crate::postgres::limits::PostgresLimits;
@@ -206,7 +206,7 @@ impl Driver {
         reply: ConfigureReply,
     ) -> u8 {
         let text = report(&error);
-        tracing::error!("could not start the compute: {text}");
+        tracing::error!("could not start the compute: {}", one_line(error.as_ref()));
         let _ = self.node.fail(text.clone());
         if let Some(reply) = reply {
             let _ = reply.send(Err(ConfigureFailed(text)));
@@ -252,9 +252,7 @@ impl Driver {
                 (NO_LSN, None, code)
             }
             Some(Err(error)) => {
-                let text = report(
-                    &anyhow::Error::new(error).context("failed to sync safekeepers at the end"),
-                );
+                let text = format!("failed to sync safekeepers at the end: {error}");
                 tracing::error!("{text}");
                 (NO_LSN, Some(text), FAILURE)
             }

@@ -16,7 +16,7 @@ use super::ending::Ending;
 use super::promotion::Promotion;
 use super::reconfigure::{self, Change, Fetched, Postmaster};
 use super::task::Driver;
-use crate::errors::report;
+use crate::errors::{one_line, report};
 use crate::node::promotion::attempt::Attempt;
 use crate::node::requests::{ConfigureFailed, Request};
 use crate::node::{AcceptedSpec, ComputeNode};
@@ -143,8 +143,8 @@ impl<'d> Running<'d> {
             self.drop_overrides().await
         };
         if let Err(error) = possible {
+            tracing::error!("could not apply the new spec: {}", one_line(error.as_ref()));
             let text = self.failed(&error, Some(spec));
-            tracing::error!("could not apply the new spec: {text}");
             let _ = reply.send(Err(ConfigureFailed(text)));
             return Flow::GoOn;
         }
@@ -164,8 +164,8 @@ impl<'d> Running<'d> {
                 Ok(())
             }
             Err(error) => {
+                tracing::error!("could not apply the new spec: {}", one_line(error.as_ref()));
                 let text = self.failed(&error, Some(spec));
-                tracing::error!("could not apply the new spec: {text}");
                 Err(ConfigureFailed(text))
             }
         };
@@ -207,7 +207,10 @@ impl<'d> Running<'d> {
             result = reconfigure::renew(&node, self.in_force.spec(), tls, pair, postmaster) => result,
         };
         if let Err(error) = result {
-            tracing::error!("the new TLS certificate is not in force: {}", report(&error));
+            tracing::error!(
+                "the new TLS certificate is not in force: {}",
+                one_line(error.as_ref())
+            );
         }
         node.side.certificate_renewed();
         if round.is_ok() {
@@ -229,9 +232,10 @@ impl<'d> Running<'d> {
             match self.refresh_once(&mut wanted).await {
                 Ok(flow) => return flow,
                 Err(error) => {
-                    let text = self.failed(&error, wanted.as_ref());
+                    self.failed(&error, wanted.as_ref());
                     tracing::error!(
-                        "could not refresh the configuration, will retry in {pause:?}: {text}"
+                        "could not refresh the configuration, will retry in {pause:?}: {}",
+                        one_line(error.as_ref())
                     );
                 }
             }

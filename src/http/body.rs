@@ -20,6 +20,7 @@ use super::api::Api;
 use super::budget::{Bytes, Held};
 use super::error::ApiError;
 use super::limits::HttpLimits;
+use crate::errors::one_line;
 use crate::server::Seat;
 use crate::spec::document::{self, DocumentError};
 
@@ -50,7 +51,7 @@ pub(super) enum BodyError {
     )]
     NoRoom(usize),
     /// The connection broke, or the framing is wrong.
-    #[error("failed to buffer the request body: {0}")]
+    #[error("failed to buffer the request body: {}", one_line(.0))]
     Interrupted(axum::Error),
     /// Not JSON.
     #[error("failed to parse the request body as json: {0}")]

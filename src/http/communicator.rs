@@ -24,6 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::answers::EXTERNAL;
 use super::api::{Api, Routes, route};
 use super::error::{ApiError, ErrorDocument};
+use crate::errors::{as_io, one_line};
 
 /// Name of the socket in the data directory.
 const SOCKET: &str = "neon-communicator.socket";
@@ -67,7 +68,7 @@ async fn autoscaling_metrics(State(api): State<Api>) -> Result<Response, ApiErro
 
     let (head, body) = answer.into_parts();
     let pieces = stream::unfold(body.into_data_stream(), move |mut pieces| async move {
-        let piece = within(limit, async { pieces.try_next().await.map_err(io::Error::other) });
+        let piece = within(limit, async { pieces.try_next().await.map_err(as_io) });
         piece.await.transpose().map(|piece| (piece, pieces))
     });
     // Keeps the connection and the place as long as the body.
@@ -101,15 +102,15 @@ async fn fetch(
     stream: UnixStream,
 ) -> io::Result<(hyper::Response<Incoming>, AbortOnDropHandle<()>)> {
     let handshake = http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(io::Error::other)?;
+    let (mut sender, connection) = handshake.map_err(as_io)?;
     let connection = AbortOnDropHandle::new(tokio::spawn(async move {
         // The reader of the answer gets the same error.
         if let Err(error) = connection.await {
-            tracing::debug!("the connection to the communicator ended: {error}");
+            tracing::debug!("the connection to the communicator ended: {}", one_line(&error));
         }
     }));
     let request = Request::get(PATH).header(header::HOST, "localhost");
     let request = request.body(Empty::<Bytes>::new()).map_err(io::Error::other)?;
-    let answer = sender.send_request(request).await.map_err(io::Error::other)?;
+    let answer = sender.send_request(request).await.map_err(as_io)?;
     Ok((answer, connection))
 }

@@ -40,19 +40,19 @@ impl fmt::Display for Server {
 
 /// A server cannot use its port.
 #[derive(Debug, Error)]
-#[error("the {server} HTTP server cannot use port {port}: {source}; {}", self.advice())]
+#[error("the {server} HTTP server cannot use port {port}: {error}; {}", self.advice())]
 pub(crate) struct BindError {
     pub(super) server: Server,
     /// The requested port; 0 for any.
     pub(super) port: u16,
     /// The error of the system.
-    pub(super) source: io::Error,
+    pub(super) error: io::Error,
 }
 
 impl BindError {
     fn advice(&self) -> String {
         let flag = self.server.flag();
-        match self.source.kind() {
+        match self.error.kind() {
             io::ErrorKind::AddrInUse => {
                 format!("stop the program that uses it, or choose another port with {flag}")
             }
@@ -82,7 +82,7 @@ pub(crate) fn reserve(
     internal_port: u16,
     internal_bind: Option<IpAddr>,
 ) -> Result<Reserved, BindError> {
-    let error = |server, port| move |source| BindError { server, port, source };
+    let error = |server, port| move |error| BindError { server, port, error };
     let external = ReservedPort::on_all_interfaces(external_port)
         .map_err(error(Server::External, external_port))?;
     let internal = ReservedPort::on_each(internal_port, &internal_addresses(internal_bind))

@@ -86,12 +86,12 @@ pub struct Output {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// It could not be started.
-    #[error("could not start `{program}`: {source}")]
+    #[error("could not start `{program}`: {error}")]
     Spawn {
         /// The program as it was named.
         program: String,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// It was still running at its deadline and was killed.
     #[error("`{program}` did not end within {limit:?} and was killed")]
@@ -102,12 +102,12 @@ pub enum RunError {
         limit: Duration,
     },
     /// Its status could not be read.
-    #[error("could not wait for `{program}`: {source}")]
+    #[error("could not wait for `{program}`: {error}")]
     Wait {
         /// The program as it was named.
         program: String,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -183,7 +183,7 @@ impl Children {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = match self.spawn(command) {
             Ok(child) => child,
-            Err(source) => return Err(RunError::Spawn { program, source }),
+            Err(error) => return Err(RunError::Spawn { program, error }),
         };
         // Also if the caller drops this future.
         child.kill_on_drop(true);
@@ -194,7 +194,7 @@ impl Children {
         let result = tokio::time::timeout(limit, whole).await;
         match result {
             Ok((Ok(status), stdout, stderr)) => Ok(Output { status, stdout, stderr }),
-            Ok((Err(source), ..)) => Err(RunError::Wait { program, source }),
+            Ok((Err(error), ..)) => Err(RunError::Wait { program, error }),
             Err(_) => {
                 child.signal_group(Signal::SIGKILL);
                 let _ = tokio::time::timeout(REAP, child.wait()).await;

@@ -74,14 +74,14 @@ pub enum StepDownError {
         errno: Errno,
     },
     /// PGDATA could not be made or handed over.
-    #[error("could not prepare the data directory {path} for user `{user}`: {source}")]
+    #[error("could not prepare the data directory {path} for user `{user}`: {error}")]
     Prepare {
         /// PGDATA.
         path: PathBuf,
         /// The user.
         user: String,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// The kernel refused the change of ids.
     #[error("could not become user `{user}`: {what}: {errno}")]
@@ -114,10 +114,10 @@ pub fn step_down(run_as: Option<&str>, pgdata: Option<&Path>) -> Result<Outcome,
     }
     let user = choose(run_as)?;
     if let Some(pgdata) = pgdata {
-        prepare(pgdata, &user).map_err(|source| StepDownError::Prepare {
+        prepare(pgdata, &user).map_err(|error| StepDownError::Prepare {
             path: pgdata.to_owned(),
             user: user.name.clone(),
-            source,
+            error,
         })?;
     }
     change(&user)?;

@@ -20,20 +20,20 @@ const TEMP_PREFIX: &str = ".compute_ctl-tmp-";
 
 /// A file could not be read or replaced.
 #[derive(Debug, thiserror::Error)]
-#[error("could not {action} {path}: {source}", path = path.display())]
+#[error("could not {action} {path}: {error}", path = path.display())]
 pub struct FileError {
     /// The action that failed.
     pub action: &'static str,
     /// The file.
     pub path: PathBuf,
     /// The error of the operating system.
-    pub source: io::Error,
+    pub error: io::Error,
 }
 
 impl FileError {
     /// Adds action and file to an error of the operating system.
     pub fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self { action, path: path.to_owned(), source }
+        move |error| Self { action, path: path.to_owned(), error }
     }
 }
 

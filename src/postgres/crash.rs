@@ -84,8 +84,8 @@ async fn backtrace(postgres: &Path, core: &Path, children: &Children, limit: Dur
 }
 
 fn is_missing(said: &Result<Output, RunError>) -> bool {
-    matches!(said, Err(RunError::Spawn { source, .. })
-        if source.kind() == std::io::ErrorKind::NotFound)
+    matches!(said, Err(RunError::Spawn { error, .. })
+        if error.kind() == std::io::ErrorKind::NotFound)
 }
 
 #[cfg(test)]

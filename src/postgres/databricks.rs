@@ -27,12 +27,12 @@ pub(crate) enum DatabricksError {
     #[error("databricks_settings: the path {0:?} holds a quote or a control character")]
     BadPath(String),
     /// A certificate or key cannot be copied.
-    #[error("could not copy {from} into the data directory: {source}", from = from.display())]
+    #[error("could not copy {from} into the data directory: {error}", from = from.display())]
     Copy {
         /// Source path.
         from: PathBuf,
         /// Error of the system.
-        source: io::Error,
+        error: io::Error,
     },
     /// A file in PGDATA cannot be written.
     #[error(transparent)]
@@ -56,7 +56,7 @@ pub(crate) fn install(
     let key = copy(pgdata, &tls.key_file)?;
     let private = Permissions::from_mode(0o600);
     fs::set_permissions(&key, private)
-        .map_err(|source| DatabricksError::Copy { from: key, source })?;
+        .map_err(|error| DatabricksError::Copy { from: key, error })?;
     for (file, included) in [
         ("pg_hba.conf", &settings.databricks_pg_hba),
         ("pg_ident.conf", &settings.databricks_pg_ident),
@@ -82,7 +82,7 @@ fn copy(pgdata: &Path, from: &str) -> Result<PathBuf, DatabricksError> {
     });
     match made {
         Ok(()) => Ok(to),
-        Err(source) => Err(DatabricksError::Copy { from: from.to_owned(), source }),
+        Err(error) => Err(DatabricksError::Copy { from: from.to_owned(), error }),
     }
 }
 

@@ -39,13 +39,13 @@ pub(crate) enum FilesError {
     File(#[from] FileError),
     /// The spec cannot be rendered; no file was changed.
     #[error("cannot write postgresql.conf: {0}")]
-    Conf(#[from] ConfError),
+    Conf(ConfError),
 }
 
 /// Replaces `postgresql.conf` atomically: a concurrent reload reads the old file or the new one
 /// (04 W1). The mode is 0600. After an error no temporary file is left.
 pub(crate) fn write_conf(pgdata: &Path, conf: &ConfFile) -> Result<(), FilesError> {
-    let text = conf.render()?;
+    let text = conf.render().map_err(FilesError::Conf)?;
     let path = pgdata.join(POSTGRESQL_CONF);
     let file = write_beside(&path, TEMP_PREFIX, text.expose().as_bytes())?;
     Ok(put_in_place(file, &path)?)

@@ -80,12 +80,12 @@ pub enum InstallError {
     )]
     NotAProgram(PathBuf),
     /// The version command could not be run.
-    #[error("could not find out the version of {postgres}: {source}")]
+    #[error("could not find out the version of {postgres}: {error}")]
     Run {
         /// Path of the server program.
         postgres: PathBuf,
         /// Error of the run.
-        source: RunError,
+        error: RunError,
     },
     /// The version command failed.
     #[error(
@@ -168,7 +168,7 @@ impl PgInstall {
         let output = children
             .run(command, limit, OUTPUT_LIMIT)
             .await
-            .map_err(|source| InstallError::Run { postgres: postgres.clone(), source })?;
+            .map_err(|error| InstallError::Run { postgres: postgres.clone(), error })?;
         if !output.status.success() {
             let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             let (program, status) = (program.clone(), output.status);

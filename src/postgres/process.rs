@@ -57,11 +57,11 @@ impl Server {
 
 /// Postgres could not be spawned.
 #[derive(Debug, thiserror::Error)]
-#[error("could not start Postgres, {program}: {source}")]
+#[error("could not start Postgres, {program}: {error}")]
 pub(crate) struct StartError {
     /// The program that could not be run.
     program: String,
-    source: io::Error,
+    error: io::Error,
 }
 
 /// A running (or ended) Postgres. Dropping it before its end kills its process group.
@@ -87,7 +87,7 @@ impl PostgresProcess {
         let mut command = server.command();
         command.arg("-D").arg(pgdata);
         let program = command.as_std().get_program().to_string_lossy().into_owned();
-        let mut child = children.spawn(command).map_err(|source| StartError { program, source })?;
+        let mut child = children.spawn(command).map_err(|error| StartError { program, error })?;
         child.kill_on_drop(true);
         let log = child.take_stderr().map(|stderr| LogCollector::start(stderr, sink.clone()));
         Ok(Self { child, children: children.clone(), log, pgdata: pgdata.to_owned() })

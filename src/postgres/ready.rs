@@ -52,7 +52,7 @@ pub(crate) enum ReadyError {
     },
     /// The child's status could not be read.
     #[error("could not wait for Postgres: {0}")]
-    Wait(#[source] io::Error),
+    Wait(io::Error),
 }
 
 fn quote(lines: &[String]) -> String {

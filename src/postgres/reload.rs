@@ -24,12 +24,12 @@ use crate::os::opened::OpenedInTurn;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReloadError {
     /// The signal could not be sent.
-    #[error("could not signal Postgres, process {postmaster}, to reload: {source}")]
+    #[error("could not signal Postgres, process {postmaster}, to reload: {error}")]
     Signal {
         /// Process id of the postmaster.
         postmaster: i32,
         /// Error of the system.
-        source: io::Error,
+        error: io::Error,
     },
     /// SIGHUP was sent, but the file was not read.
     #[error(
@@ -53,7 +53,7 @@ pub(crate) enum ReloadError {
 /// [`ReloadError::Signal`].
 pub(crate) fn request(postmaster: i32) -> Result<(), ReloadError> {
     kill(Pid::from_raw(postmaster), Signal::SIGHUP)
-        .map_err(|errno| ReloadError::Signal { postmaster, source: errno.into() })
+        .map_err(|errno| ReloadError::Signal { postmaster, error: errno.into() })
 }
 
 /// Requests a reload and waits until it has happened. `conf` is the file now in place, `hba` the

@@ -42,7 +42,8 @@ impl StagedConf {
     /// See [`FilesError`].
     pub(crate) fn new(pgdata: &Path, conf: &ConfFile) -> Result<Self, FilesError> {
         let place = pgdata.join(POSTGRESQL_CONF);
-        let file = write_beside(&place, TEMP_PREFIX, conf.render()?.expose().as_bytes())?;
+        let text = conf.render().map_err(FilesError::Conf)?;
+        let file = write_beside(&place, TEMP_PREFIX, text.expose().as_bytes())?;
         Ok(Self { file, place })
     }
 

@@ -75,12 +75,12 @@ pub enum StopError {
     #[error("process {0} did not end, not even by SIGKILL")]
     Survived(i32),
     /// The status cannot be read.
-    #[error("could not wait for process {pid}: {source}")]
+    #[error("could not wait for process {pid}: {error}")]
     Wait {
         /// Process id.
         pid: i32,
         /// Error of the system.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -128,7 +128,7 @@ impl StopLadder {
         cut_short: impl Future<Output = ()>,
     ) -> Result<StopOutcome, StopError> {
         let pid = child.pid();
-        let failed = |source| StopError::Wait { pid, source };
+        let failed = |error| StopError::Wait { pid, error };
         // A child that has already ended gets no signal.
         if let Ok(status) = timeout_at(Instant::now(), child.wait()).await {
             return Ok(StopOutcome { rung: None, status: status.map_err(failed)? });

@@ -17,6 +17,7 @@ use tower::ServiceExt as _;
 use super::limits::ServerLimits;
 use super::pool::{BusyBody, Seat};
 use super::socket::Socket;
+use crate::errors::one_line;
 
 /// Address of the client, in the extensions of each request.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +43,7 @@ impl Connection {
         }
         let (socket, handle) = Socket::new(stream);
         if let Err(error) = self.speak_http(socket).await {
-            tracing::debug!("HTTP connection of {} ended: {error}", self.peer);
+            tracing::debug!("HTTP connection of {} ended: {}", self.peer, one_line(&error));
         }
         if self.seat.is_upgraded() {
             handle.until_closed(self.closing).await;

@@ -47,14 +47,14 @@ pub(crate) enum LocalProxyError {
     File(#[from] FileError),
     /// The configuration cannot be written as JSON; does not happen.
     #[error("local_proxy_config cannot be written as JSON: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(serde_json::Error),
     /// The pid file exists and cannot be read.
-    #[error("could not read local_proxy's pid file {path}: {source}", path = path.display())]
+    #[error("could not read local_proxy's pid file {path}: {error}", path = path.display())]
     PidFile {
         /// The pid file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// A process locks the pid file, but has not written its number.
     #[error(
@@ -69,12 +69,12 @@ pub(crate) enum LocalProxyError {
         waited: Duration,
     },
     /// The owner cannot be signalled.
-    #[error("could not send SIGHUP to local_proxy, process {pid}: {source}")]
+    #[error("could not send SIGHUP to local_proxy, process {pid}: {error}")]
     Signal {
         /// The owner of the pid file.
         pid: i32,
         /// Why.
-        source: Errno,
+        error: Errno,
     },
 }
 
@@ -95,8 +95,9 @@ struct Document<'a> {
 pub(crate) fn document(
     config: &LocalProxyConfig,
     tls: Option<&TlsConfig>,
-) -> Result<String, serde_json::Error> {
+) -> Result<String, LocalProxyError> {
     serde_json::to_string_pretty(&Document { jwks: config.jwks.as_deref(), tls })
+        .map_err(LocalProxyError::Json)
 }
 
 /// Which process a notification reached.
@@ -175,7 +176,7 @@ async fn notify(path: &Path, blank_limit: Duration) -> Result<Notified, LocalPro
     };
     let found = match tokio::time::timeout(blank_limit, look).await {
         Ok(found) => {
-            found.map_err(|source| LocalProxyError::PidFile { path: path.to_owned(), source })?
+            found.map_err(|error| LocalProxyError::PidFile { path: path.to_owned(), error })?
         }
         Err(_) => {
             return Err(LocalProxyError::NoNumber { path: path.to_owned(), waited: blank_limit });
@@ -184,7 +185,7 @@ async fn notify(path: &Path, blank_limit: Duration) -> Result<Notified, LocalPro
     let PidFile::Held(pid) = found else { return Ok(Notified::NoOwner) };
     match kill(Pid::from_raw(pid), Signal::SIGHUP) {
         Ok(()) => Ok(Notified::Owner(pid)),
-        Err(source) => Err(LocalProxyError::Signal { pid, source }),
+        Err(error) => Err(LocalProxyError::Signal { pid, error }),
     }
 }
 

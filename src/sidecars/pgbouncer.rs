@@ -122,18 +122,18 @@ pub enum PgbouncerError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The INI file or a setting of the spec does not allow an edit.
-    #[error("could not set pgbouncer_settings in {path}: {source}", path = path.display())]
+    #[error("could not set pgbouncer_settings in {path}: {error}", path = path.display())]
     Ini {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: IniError,
+        error: IniError,
     },
     /// The file is written; the console cannot be reached.
     #[error(
         "{path} is up to date, but pgbouncer could not be told: no connection to its admin \
          console at {console} in {attempts} attempts{}",
-        source.as_ref().map_or_else(String::new, |e| format!(": {}", one_line(e))),
+        error.as_ref().map_or_else(String::new, |e| format!(": {}", one_line(e))),
         path = path.display()
     )]
     Connect {
@@ -144,11 +144,11 @@ pub enum PgbouncerError {
         /// How often it was tried.
         attempts: u32,
         /// The error of the last try; none if a time limit ended it.
-        source: Option<tokio_postgres::Error>,
+        error: Option<tokio_postgres::Error>,
     },
     /// The file is written; pgbouncer refused to reload it.
     #[error("pgbouncer did not RELOAD: {}", one_line(.0))]
-    Reload(#[source] tokio_postgres::Error),
+    Reload(tokio_postgres::Error),
     /// The file is written; pgbouncer did not answer.
     #[error("pgbouncer did not answer to RELOAD within {0:?}")]
     ReloadTimedOut(Duration),
@@ -288,7 +288,7 @@ impl Shared {
             path: self.paths.ini.clone(),
             console: format!("{}:{}", self.paths.host, self.paths.port),
             attempts,
-            source: last,
+            error: last,
         })
     }
 }
@@ -315,7 +315,7 @@ pub fn edit_file(
         settings.iter().map(|(name, value)| (name.as_str(), value.expose().as_str())).collect();
     let before = std::fs::read(path).map_err(FileError::at("read", path))?;
     let after = ini::set(&before, SECTION, &entries)
-        .map_err(|source| PgbouncerError::Ini { path: path.to_owned(), source })?;
+        .map_err(|error| PgbouncerError::Ini { path: path.to_owned(), error })?;
     if after != before {
         replace_file::replace(path, &after, INI_MODE, Durability::Kept)?;
         let names: Vec<_> = settings.keys().map(String::as_str).collect();

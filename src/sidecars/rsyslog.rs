@@ -63,12 +63,12 @@ pub enum RsyslogError {
     #[error(transparent)]
     File(#[from] FileError),
     /// `/proc` cannot be read.
-    #[error("could not look for {program}: {source}")]
+    #[error("could not look for {program}: {error}")]
     Look {
         /// Name of the daemon.
         program: String,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// No new daemon.
     #[error(
@@ -172,8 +172,8 @@ impl Rsyslog {
     /// The daemons of our user. Those of other users do not read our files, and we cannot end them.
     fn daemons(&self) -> Result<Vec<Daemon>, RsyslogError> {
         let program = &self.paths.program;
-        let all = procs::all()
-            .map_err(|source| RsyslogError::Look { program: program.clone(), source })?;
+        let all =
+            procs::all().map_err(|error| RsyslogError::Look { program: program.clone(), error })?;
         let me = geteuid().as_raw();
         let is_ours = |pid| {
             procs::owner(pid) == Some(me) && procs::name(pid).as_deref() == Some(program.as_str())

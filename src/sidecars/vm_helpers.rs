@@ -48,12 +48,12 @@ pub struct Helper {
 #[derive(Debug, thiserror::Error)]
 pub enum VmHelperError {
     /// The helper could not be run, or did not end in time.
-    #[error("could not run {helper}: {source}")]
+    #[error("could not run {helper}: {error}")]
     Run {
         /// The helper.
         helper: String,
         /// Why.
-        source: RunError,
+        error: RunError,
     },
     /// The helper ended with an error.
     #[error("{helper} ended with {status}{}", said(.output))]
@@ -139,7 +139,7 @@ async fn run(helper: &Helper, children: &Children, limit: Duration) -> Result<()
     let output = children
         .run(command, limit, OUTPUT_LIMIT)
         .await
-        .map_err(|source| VmHelperError::Run { helper: name.clone(), source })?;
+        .map_err(|error| VmHelperError::Run { helper: name.clone(), error })?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).trim().to_owned();
     if !output.status.success() {

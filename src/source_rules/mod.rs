@@ -1,6 +1,7 @@
 //! Rules for all of the source, checked by reading it: operations that only one place may do, and
 //! files that may import from each other ([`rooms`]).
 
+mod errors;
 mod imports;
 mod paths;
 mod rooms;

@@ -17,17 +17,17 @@ const MOST_UNKNOWN: usize = 1000;
 
 /// Why a document cannot be read.
 #[derive(Debug, Error)]
-#[error("{}{source}", PathPrefix(path))]
+#[error("{}{error}", PathPrefix(path))]
 pub struct DocumentError {
     /// Path of the offending member, `.` for the document itself.
     path: String,
-    source: serde_json::Error,
+    error: serde_json::Error,
 }
 
 impl DocumentError {
     /// Whether the text is not JSON; otherwise its shape is wrong.
     pub fn is_syntax(&self) -> bool {
-        self.source.is_syntax() || self.source.is_eof()
+        self.error.is_syntax() || self.error.is_eof()
     }
 }
 
@@ -67,8 +67,8 @@ pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<Parsed<T>, DocumentErro
             &mut unknown,
         )))
     };
-    let value = value.map_err(|source| DocumentError { path: track.path().to_string(), source })?;
-    json.end().map_err(|source| DocumentError { path: String::new(), source })?;
+    let value = value.map_err(|error| DocumentError { path: track.path().to_string(), error })?;
+    json.end().map_err(|error| DocumentError { path: String::new(), error })?;
     Ok(Parsed { value, unknown_members })
 }
 

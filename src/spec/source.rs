@@ -29,16 +29,16 @@ pub enum ConfigSource {
 #[derive(Debug, Error)]
 pub enum SourceError {
     /// The file cannot be read.
-    #[error("could not read {}: {source}", path.display())]
+    #[error("could not read {}: {error}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The user that the process runs as may not read the file.
     #[error(
-        "could not read {} as user {user}: {source}; a start as root reads the configuration as \
+        "could not read {} as user {user}: {error}; a start as root reads the configuration as \
          root, a refresh reads it as the user that compute_ctl runs as", path.display()
     )]
     Denied {
@@ -47,7 +47,7 @@ pub enum SourceError {
         /// The user that the process runs as.
         user: String,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The file is empty.
     #[error(
@@ -56,12 +56,12 @@ pub enum SourceError {
     )]
     Empty(PathBuf),
     /// The file is not the expected document.
-    #[error("could not parse {}: {source}", path.display())]
+    #[error("could not parse {}: {error}", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
         /// What is wrong, with path, line and column.
-        source: DocumentError,
+        error: DocumentError,
     },
     /// The control plane gave no configuration.
     #[error(transparent)]
@@ -105,7 +105,7 @@ impl ConfigSource {
             Self::SpecFile(path) => (path.clone(), read_spec),
             Self::ControlPlane(_) => return Ok(None),
         };
-        let failed = |source| SourceError::Read { path: path.clone(), source };
+        let failed = |error| SourceError::Read { path: path.clone(), error };
         let (done, parsed) = mpsc::sync_channel(1);
         let reader = std::thread::Builder::new().name("configuration".to_owned()).spawn({
             let path = path.clone();
@@ -150,7 +150,7 @@ impl ConfigSource {
             }
         };
         let limit = patience.request;
-        let failed = |source| SourceError::Read { path: path.clone(), source };
+        let failed = |error| SourceError::Read { path: path.clone(), error };
         let silent = || failed(io::Error::new(io::ErrorKind::TimedOut, Silent(limit)));
         let alone = Reading::begin(&path).ok_or_else(silent)?;
         let reading = tokio::task::spawn_blocking({
@@ -184,24 +184,24 @@ pub(crate) fn read_spec(path: &Path) -> Result<Parsed<ConfigDocument>, SourceErr
 
 /// Reads the file whole, then parses it (02 W12). Blocks.
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Parsed<T>, SourceError> {
-    let text = std::fs::read(path).map_err(|source| unreadable(path, source))?;
+    let text = std::fs::read(path).map_err(|error| unreadable(path, error))?;
     if text.is_empty() {
         return Err(SourceError::Empty(path.to_owned()));
     }
-    document::parse(&text).map_err(|source| SourceError::Parse { path: path.to_owned(), source })
+    document::parse(&text).map_err(|error| SourceError::Parse { path: path.to_owned(), error })
 }
 
-fn unreadable(path: &Path, source: io::Error) -> SourceError {
+fn unreadable(path: &Path, error: io::Error) -> SourceError {
     let path = path.to_owned();
-    if source.kind() != io::ErrorKind::PermissionDenied {
-        return SourceError::Read { path, source };
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return SourceError::Read { path, error };
     }
     let me = Uid::effective();
     let user = match User::from_uid(me) {
         Ok(Some(user)) => user.name,
         _ => me.to_string(),
     };
-    SourceError::Denied { path, user, source }
+    SourceError::Denied { path, user, error }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio_postgres::{CancelToken, Config, NoTls};
 
 use super::reach::{self, Stream};
+use crate::errors::as_io;
 
 /// Sends the request to each server that the session may be connected to, and waits until it was
 /// processed. Only the right server accepts the secret in it.
@@ -25,7 +26,7 @@ pub(super) async fn cancel(token: &CancelToken, config: &Config) -> io::Result<(
 }
 
 async fn send(token: &CancelToken, mut stream: Box<dyn Stream>) -> io::Result<()> {
-    token.cancel_query_raw(&mut stream, NoTls).await.map_err(io::Error::other)?;
+    token.cancel_query_raw(&mut stream, NoTls).await.map_err(as_io)?;
     match stream.read(&mut [0]).await {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),

@@ -9,6 +9,7 @@ use super::error::SessionError;
 use super::footprint::Footprint;
 use super::options::{ADMIN, Hardening};
 use super::row;
+use crate::errors::one_line;
 use crate::postgres::install::PgVersion;
 
 /// `application_name` of sessions that change catalogs.
@@ -49,10 +50,7 @@ pub fn session_config(
     application_name: &str,
     version: PgVersion,
 ) -> Result<SessionConfig, SessionError> {
-    let bad = |error: &dyn std::error::Error| {
-        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-        SessionError::BadUrl(format!("{error}{cause}"))
-    };
+    let bad = |error: &dyn std::error::Error| SessionError::BadUrl(one_line(error));
     // The client library accepts keyword strings as well, but other code takes the port from the
     // URL.
     url::Url::parse(connstr).map_err(|error| bad(&error))?;

@@ -73,12 +73,12 @@ pub(crate) enum DumpError {
     #[error("--connstr does not name host, port and user, which pg_dump needs")]
     Address,
     /// The program could not be started.
-    #[error("could not start {program}: {source}")]
+    #[error("could not start {program}: {error}")]
     Start {
         /// Its path.
         program: String,
         /// The error of the system.
-        source: io::Error,
+        error: io::Error,
     },
     /// The program ended without output; the log has its stderr.
     #[error("pg_dump gave no output")]
@@ -139,10 +139,8 @@ pub(crate) async fn start(request: DumpRequest<'_>) -> Result<Dump, DumpError> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let start_error = |source| DumpError::Start {
-        program: install.program(PROGRAM).display().to_string(),
-        source,
-    };
+    let start_error =
+        |error| DumpError::Start { program: install.program(PROGRAM).display().to_string(), error };
     let footprint = Footprint::begin(database);
     let mut child = children.spawn(command).map_err(start_error)?;
     child.kill_on_drop(true);

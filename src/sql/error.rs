@@ -6,6 +6,7 @@ use thiserror::Error;
 use tokio_postgres::error::{ErrorPosition, SqlState};
 
 use super::blocker::{self, Blocker};
+use crate::errors::one_line;
 
 /// An error from Postgres, or from the connection to it.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -38,9 +39,7 @@ impl PgError {
 impl From<tokio_postgres::Error> for PgError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(answer) = error.as_db_error() else {
-            let cause = std::error::Error::source(&error);
-            let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
-            return Self { sqlstate: None, text: format!("{error}{cause}"), position: None };
+            return Self { sqlstate: None, text: one_line(&error), position: None };
         };
         let code = answer.code();
         let mut text =

@@ -57,19 +57,19 @@ pub(crate) enum PgDataError {
         example: OsString,
     },
     /// The operating system refused.
-    #[error("could not {action} {path}: {source}")]
+    #[error("could not {action} {path}: {error}")]
     Io {
         /// The action that failed.
         action: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
 fn failed<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> PgDataError + 'a {
-    move |source| PgDataError::Io { action, path: path.to_owned(), source }
+    move |error| PgDataError::Io { action, path: path.to_owned(), error }
 }
 
 /// The lock on PGDATA, held while this value lives; the kernel frees it when the process ends in

@@ -30,22 +30,22 @@ const ROUNDS: usize = 3;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StaleError {
     /// `/proc` or PGDATA cannot be read.
-    #[error("could not look for processes that still run on {path}: {source}")]
+    #[error("could not look for processes that still run on {path}: {error}")]
     Look {
         /// PGDATA.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// The kernel refused a signal.
     #[error(
-        "could not stop Postgres process {pid}, which still runs on this data directory: {source}"
+        "could not stop Postgres process {pid}, which still runs on this data directory: {error}"
     )]
     Signal {
         /// The process.
         pid: i32,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// Not even SIGKILL ended it.
     #[error(
@@ -64,7 +64,7 @@ pub(crate) async fn stop_stale(
     pgdata: &Path,
     limits: &PostgresLimits,
 ) -> Result<usize, StaleError> {
-    let look_failed = |source| StaleError::Look { path: pgdata.to_owned(), source };
+    let look_failed = |error| StaleError::Look { path: pgdata.to_owned(), error };
     let real = std::fs::canonicalize(pgdata).map_err(look_failed)?;
     let found = find(&real).map_err(look_failed)?;
     // All at the same time: a killed postmaster leaves many processes, and each may use up its
@@ -141,7 +141,7 @@ async fn stop(process: &ProcessHandle, limits: &PostgresLimits) -> Result<(), St
 }
 
 fn send(process: &ProcessHandle, signal: Signal) -> Result<(), StaleError> {
-    process.signal(signal).map_err(|source| StaleError::Signal { pid: process.pid(), source })
+    process.signal(signal).map_err(|error| StaleError::Signal { pid: process.pid(), error })
 }
 
 async fn await_end(process: &ProcessHandle, limit: Duration) -> Result<(), StaleError> {

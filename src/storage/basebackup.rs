@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::connection::PageserverConnection;
-use super::errors::{BasebackupError, FetchError, UnpackError, chain};
+use super::errors::{BasebackupError, FetchError, UnpackError};
 use super::progress::Progress;
 pub(crate) use super::request::BasebackupRequest;
 use super::rotation::{Failure, Rotation};
@@ -127,9 +127,9 @@ pub(crate) async fn get_basebackup(
         };
         let slow = progress.bytes() == 0 && ended.duration_since(began) >= limits.slow;
         let retries = limits.retries;
-        tracing::warn!("Failed to get basebackup: {} (attempt {attempt}/{retries})", chain(&error));
+        tracing::warn!("Failed to get basebackup: {error} (attempt {attempt}/{retries})");
         let Some(pause) = rotation.next(Failure { class: error.class(), slow }) else {
-            return Err(BasebackupError { lsn: request.lsn, tries: attempt + 1, source: error });
+            return Err(BasebackupError { lsn: request.lsn, tries: attempt + 1, error });
         };
         // The pause is counted from the failure, which may be in the past: an early connection may
         // have been refused while the safekeepers were still being asked.

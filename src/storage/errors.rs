@@ -7,7 +7,6 @@ use std::time::Duration;
 use thiserror::Error;
 use tonic::Code;
 
-pub(super) use crate::errors::one_line as chain;
 use crate::spec::pageserver::PageserverInfoError;
 use crate::spec::{Lsn, ShardIndex};
 
@@ -23,18 +22,17 @@ pub(crate) enum ErrorClass {
     Transient,
 }
 
-/// The base backup was given up. The text is the documented context (06 §3.8); the error of the
-/// last try, with the text of the server, is the source.
+/// The base backup was given up. The text begins with the documented context (06 §3.8) and has the
+/// error of the last try, with the text of the server.
 #[derive(Debug, Error)]
-#[error("failed to get basebackup@{lsn}")]
+#[error("failed to get basebackup@{lsn}: {error}")]
 pub(crate) struct BasebackupError {
     /// The LSN that was requested; `0/0` for the latest.
     pub lsn: Lsn,
     /// Number of tries made.
     pub tries: u32,
     /// Error of the last try.
-    #[source]
-    pub source: FetchError,
+    pub error: FetchError,
 }
 
 /// Why one try failed. Peers are named as `host:port`; no text contains a password.
@@ -61,13 +59,12 @@ pub(crate) enum FetchError {
     #[error("pageserver {0} asks for an authentication method that is not supported")]
     Authentication(String),
     /// The TCP connection failed.
-    #[error("cannot connect to pageserver {peer}")]
+    #[error("cannot connect to pageserver {peer}: {error}")]
     Connect {
         /// Address of the pageserver.
         peer: String,
         /// Error of the system.
-        #[source]
-        source: io::Error,
+        error: io::Error,
     },
     /// Connecting and authenticating took too long.
     #[error("pageserver {peer} did not accept the connection within {limit:?}")]
@@ -94,8 +91,8 @@ pub(crate) enum FetchError {
         message: String,
     },
     /// The connection broke or was closed.
-    #[error("the connection to the pageserver was lost")]
-    Lost(#[source] io::Error),
+    #[error("the connection to the pageserver was lost: {0}")]
+    Lost(io::Error),
     /// The server deviates from the protocol of 06 §3.4.
     #[error("the pageserver does not follow the protocol: {0}")]
     Protocol(&'static str),
@@ -106,8 +103,8 @@ pub(crate) enum FetchError {
     #[error("the pageserver stopped sending for {0:?}")]
     Stalled(Duration),
     /// The archive could not be unpacked.
-    #[error("cannot unpack the archive of the pageserver")]
-    Unpack(#[from] UnpackError),
+    #[error("cannot unpack the archive of the pageserver: {0}")]
+    Unpack(UnpackError),
 }
 
 impl FetchError {
@@ -135,6 +132,12 @@ impl FetchError {
     }
 }
 
+impl From<UnpackError> for FetchError {
+    fn from(error: UnpackError) -> Self {
+        Self::Unpack(error)
+    }
+}
+
 /// Why an archive could not be unpacked.
 #[derive(Debug, Error)]
 pub(crate) enum UnpackError {
@@ -142,11 +145,11 @@ pub(crate) enum UnpackError {
     #[error("the archive is empty: the pageserver sent no data")]
     Empty,
     /// The gzip stream is corrupt, cut off, or followed by other data.
-    #[error("the archive is not a complete gzip stream")]
-    Gzip(#[source] io::Error),
+    #[error("the archive is not a complete gzip stream: {0}")]
+    Gzip(io::Error),
     /// The tar is corrupt or cut off.
-    #[error("the archive is not a complete tar")]
-    Tar(#[source] io::Error),
+    #[error("the archive is not a complete tar: {0}")]
+    Tar(io::Error),
     /// The archive is cut off within a file.
     #[error("the archive ends within {}, after {copied} of {size} bytes", path.display())]
     Truncated {
@@ -175,26 +178,24 @@ pub(crate) enum UnpackError {
         kind: &'static str,
     },
     /// The entry contradicts another one, or its name is impossible.
-    #[error("the archive entry {} cannot be created", path.display())]
+    #[error("the archive entry {} cannot be created: {error}", path.display())]
     Entry {
         /// Path of the entry.
         path: PathBuf,
         /// Error of the system.
-        #[source]
-        source: io::Error,
+        error: io::Error,
     },
     /// A local problem: disk full, permissions, file descriptors.
-    #[error("cannot write {} in the data directory", path.display())]
+    #[error("cannot write {} in the data directory: {error}", path.display())]
     Local {
         /// The file.
         path: PathBuf,
         /// Error of the system.
-        #[source]
-        source: io::Error,
+        error: io::Error,
     },
     /// The system refused to start a thread.
-    #[error("cannot start a thread for unpacking")]
-    Thread(#[source] io::Error),
+    #[error("cannot start a thread for unpacking: {0}")]
+    Thread(io::Error),
     /// A bug, or the system stopped a thread.
     #[error("the unpacking threads ended without a result")]
     NoResult,
@@ -247,7 +248,7 @@ mod tests {
             (FetchError::FirstByteTimeout(Duration::from_secs(330)), ErrorClass::Transient),
             (FetchError::Stalled(Duration::from_secs(60)), ErrorClass::Transient),
             (UnpackError::Climbing("../x".to_owned()).into(), ErrorClass::Local),
-            (UnpackError::Local { path: "base".into(), source: local }.into(), ErrorClass::Local),
+            (UnpackError::Local { path: "base".into(), error: local }.into(), ErrorClass::Local),
             (UnpackError::Empty.into(), ErrorClass::Transient),
         ] {
             assert_eq!(error.class(), class, "{error}");
@@ -256,9 +257,9 @@ mod tests {
 
     #[test]
     fn the_servers_words_survive() {
-        let error = BasebackupError { lsn: Lsn(0x2A3B4C8), tries: 11, source: server("XX000") };
+        let error = BasebackupError { lsn: Lsn(0x2A3B4C8), tries: 11, error: server("XX000") };
         assert_eq!(
-            chain(&error),
+            error.to_string(),
             "failed to get basebackup@0/2A3B4C8: the pageserver answers: no such thing \
              (SQLSTATE XX000)"
         );

@@ -16,7 +16,7 @@ use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
-use super::errors::{FetchError, chain};
+use super::errors::FetchError;
 use super::page_api::page_service_client::PageServiceClient;
 use super::page_api::{
     BaseBackupCompression, GetBaseBackupRequest, GetBaseBackupResponseChunk, LeaseLsnRequest,
@@ -24,6 +24,7 @@ use super::page_api::{
 };
 use super::request::BasebackupRequest;
 use super::target::{GrpcEndpoint, PING_AFTER, PING_LIMIT};
+use crate::errors::one_line;
 use crate::spec::{Lsn, TenantId, TimelineId};
 
 /// Largest message that is accepted (06 §5.1); servers send 256 KiB.
@@ -65,7 +66,7 @@ impl GrpcConnection {
             .keep_alive_timeout(PING_LIMIT);
         let channel = match timeout(limit, transport.connect()).await {
             Ok(Ok(channel)) => channel,
-            Ok(Err(error)) => return Err(FetchError::Connect { peer, source: io_error(&error) }),
+            Ok(Err(error)) => return Err(FetchError::Connect { peer, error: io_error(&error) }),
             Err(_) => return Err(FetchError::ConnectTimeout { peer, limit }),
         };
         let mut metadata = MetadataMap::new();
@@ -173,7 +174,7 @@ fn point_in_time(time: Timestamp) -> Option<SystemTime> {
 /// Converts a status. One with a source was made by the client, from an error of the connection.
 fn status_error(status: &Status) -> FetchError {
     match status.source() {
-        Some(cause) => FetchError::Lost(io::Error::other(chain(cause))),
+        Some(cause) => FetchError::Lost(io::Error::other(one_line(cause))),
         None => FetchError::Status { code: status.code(), message: status.message().to_owned() },
     }
 }
@@ -189,7 +190,7 @@ fn io_error(error: &(dyn Error + 'static)) -> io::Error {
         }
         cause = error.source();
     }
-    io::Error::other(chain(error))
+    io::Error::other(one_line(error))
 }
 
 #[cfg(test)]

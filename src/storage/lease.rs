@@ -19,7 +19,6 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use super::errors::chain;
 use super::lease_request::{Lease, LeasePageserver, LeasedLsn};
 use super::rotation::pause;
 use crate::secret::Secret;
@@ -167,8 +166,7 @@ impl Task {
                 Err(error) => {
                     self.metrics.failed();
                     tracing::warn!(
-                        "Failed to acquire lsn lease: shard {shard} at {whom}: {} (attempt {attempt})",
-                        chain(&error)
+                        "Failed to acquire lsn lease: shard {shard} at {whom}: {error} (attempt {attempt})"
                     );
                     if runs_out.take_if(|until| *until <= SystemTime::now()).is_some() {
                         tracing::error!(

@@ -6,10 +6,11 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::errors::{FetchError, chain};
+use super::errors::FetchError;
 use super::grpc::GrpcConnection;
 use super::simple_query;
 use super::target::{GrpcEndpoint, login};
+use crate::errors::one_line;
 use crate::secret::Secret;
 use crate::spec::grpc_url::GrpcAddress;
 use crate::spec::libpq_url::LibpqAddress;
@@ -95,7 +96,7 @@ impl LeasePageserver {
     ) -> Result<Lease, LeaseError> {
         let row = simple_query::first_row(&login(address, token), &self.command(pin))
             .await
-            .map_err(|error| LeaseError::Libpq(chain(&error)))?
+            .map_err(|error| LeaseError::Libpq(one_line(&error)))?
             .ok_or(LeaseError::Answer("there is no row"))?;
         match row.try_get(VALID_UNTIL) {
             Ok(Some(text)) => until(text).map(Lease::Until),

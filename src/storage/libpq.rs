@@ -102,7 +102,7 @@ impl LibpqConnection {
         let peer = address.to_string();
         let socket = connect(address)
             .await
-            .map_err(|source| FetchError::Connect { peer: peer.clone(), source })?;
+            .map_err(|error| FetchError::Connect { peer: peer.clone(), error })?;
         let mut connection = Self {
             socket,
             peer,

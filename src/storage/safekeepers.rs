@@ -14,9 +14,9 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio_postgres::Config;
 
-use super::errors::chain;
 use super::simple_query;
 use super::sync_verdict::{Answer, Verdict, quorum, verdict};
+use crate::errors::one_line;
 use crate::secret::Secret;
 use crate::spec::{Lsn, TenantId, TimelineId};
 
@@ -172,7 +172,7 @@ async fn probe(request: SyncCheckRequest<'_>, address: &str) -> Result<Answer, S
     }
 
     let row = simple_query::first_row(&config, "TIMELINE_STATUS").await;
-    let Some(row) = row.map_err(|error| chain(&error))? else {
+    let Some(row) = row.map_err(|error| one_line(&error))? else {
         return Ok(Answer::TimelineUnknown);
     };
     let lsn = |column: &str| match row.try_get(column) {

@@ -77,12 +77,12 @@ pub(crate) enum SyncError {
     )]
     Unsupported(PathBuf),
     /// The program could not be started.
-    #[error("could not run {} --sync-safekeepers: {source}", program.display())]
+    #[error("could not run {} --sync-safekeepers: {error}", program.display())]
     Spawn {
         /// The server program.
         program: PathBuf,
         /// Error of the system.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The child failed; its log says why.
     #[error(
@@ -116,9 +116,9 @@ async fn require_support(install: &PgInstall) -> Result<(), SyncError> {
     match known {
         Ok(Ok(true)) => Ok(()),
         Ok(Ok(false)) => Err(SyncError::Unsupported(program)),
-        Ok(Err(source)) => Err(SyncError::Spawn { program, source }),
+        Ok(Err(error)) => Err(SyncError::Spawn { program, error }),
         Err(error) => {
-            Err(SyncError::Spawn { program, source: std::io::Error::other(error.to_string()) })
+            Err(SyncError::Spawn { program, error: std::io::Error::other(error.to_string()) })
         }
     }
 }
@@ -179,7 +179,7 @@ impl Drop for TerminateOnDrop {
 
 async fn run(request: &SyncRequest<'_>) -> Result<Lsn, SyncError> {
     let program = &request.server.postgres;
-    let spawn_error = |source| SyncError::Spawn { program: program.clone(), source };
+    let spawn_error = |error| SyncError::Spawn { program: program.clone(), error };
 
     // `-D` is not supported in this mode.
     let mut command = request.server.command();

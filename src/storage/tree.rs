@@ -138,7 +138,7 @@ impl Tree {
             };
             let piece = self.buffer.get(..n).unwrap_or_default();
             file.write_all(piece)
-                .map_err(|source| UnpackError::Local { path: path.to_owned(), source })?;
+                .map_err(|error| UnpackError::Local { path: path.to_owned(), error })?;
             copied += n as u64;
         }
         if copied != size {
@@ -177,7 +177,7 @@ impl Tree {
         let [new, old] = ["neon.signal", "zenith.signal"].map(|name| self.path.join(name));
         let is_file = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
         if !is_file(&new) && is_file(&old) {
-            fs::copy(old, &new).map_err(|source| UnpackError::Local { path: new, source })?;
+            fs::copy(old, &new).map_err(|error| UnpackError::Local { path: new, error })?;
         }
         Ok(())
     }
@@ -189,7 +189,7 @@ impl Tree {
 pub(crate) fn clean_for_retry(pgdata: &Path) -> Result<(), UnpackError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
-        move |source| UnpackError::Local { path, source }
+        move |error| UnpackError::Local { path, error }
     };
     for entry in fs::read_dir(pgdata).map_err(failed(pgdata))? {
         let entry = entry.map_err(failed(pgdata))?;
@@ -243,11 +243,11 @@ fn in_entry(path: &Path, errno: Errno) -> UnpackError {
         | Errno::ENOTEMPTY
         | Errno::ELOOP
         | Errno::EINVAL
-        | Errno::ENAMETOOLONG => UnpackError::Entry { path: path.to_owned(), source: errno.into() },
+        | Errno::ENAMETOOLONG => UnpackError::Entry { path: path.to_owned(), error: errno.into() },
         _ => local(path, errno),
     }
 }
 
 fn local(path: &Path, errno: Errno) -> UnpackError {
-    UnpackError::Local { path: path.to_owned(), source: errno.into() }
+    UnpackError::Local { path: path.to_owned(), error: errno.into() }
 }

@@ -78,14 +78,14 @@ pub(crate) enum PairError {
         path: PathBuf,
     },
     /// The system reported an error.
-    #[error("could not read the TLS {what} file {}: {source}", path.display())]
+    #[error("could not read the TLS {what} file {}: {error}", path.display())]
     Read {
         /// Kind of file.
         what: PemFile,
         /// Path in the configuration.
         path: PathBuf,
         /// Error of the system.
-        source: io::Error,
+        error: io::Error,
     },
     /// The file is empty or has other content.
     #[error("the file {} holds no TLS {what} in PEM form", path.display())]
@@ -226,9 +226,9 @@ impl TlsPair {
 }
 
 fn read(what: PemFile, path: &Path) -> Result<Vec<u8>, PairError> {
-    let failed = |source: io::Error| match source.kind() {
+    let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => PairError::Missing { what, path: path.to_owned() },
-        _ => PairError::Read { what, path: path.to_owned(), source },
+        _ => PairError::Read { what, path: path.to_owned(), error },
     };
     let meta = fs::metadata(path).map_err(failed)?;
     // Opening a pipe could block forever.

@@ -50,12 +50,16 @@ impl Default for WatchLimits {
 
 /// The start found no usable pair.
 #[derive(Debug, thiserror::Error)]
-#[error("no usable TLS key and certificate within {limit:?}")]
+#[error("no usable TLS key and certificate within {limit:?}{}", because(cause.as_deref()))]
 pub(crate) struct NoPair {
     limit: Duration,
     /// The last error.
-    #[source]
     cause: Option<Arc<PairError>>,
+}
+
+/// The end of the text of [`NoPair`].
+fn because(cause: Option<&PairError>) -> String {
+    cause.map_or_else(String::new, |error| format!(": {error}"))
 }
 
 /// State of the files as the task has seen it.

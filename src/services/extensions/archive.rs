@@ -72,7 +72,7 @@ fn unpack_entry(
             let mut options = OpenOptions::new();
             // No other bits, and always readable for the server.
             options.write(true).create(true).truncate(true).mode(mode & 0o755 | 0o644);
-            let at = |source| ArchiveError::Write { path: whole.clone(), source };
+            let at = |error| ArchiveError::Write { path: whole.clone(), error };
             let mut file = options.open(&target).map_err(at)?;
             copy(entry, &mut file, &broken, at)
         }
@@ -88,7 +88,7 @@ fn unpack_entry(
             let original = place(&other, stage)?.map(|(area, inner)| area.staged(&inner));
             let original = original.ok_or_else(|| ArchiveError::Climbing(whole.clone()))?;
             let linked = fs::hard_link(original, target);
-            linked.map_err(|source| ArchiveError::Write { path: whole, source })
+            linked.map_err(|error| ArchiveError::Write { path: whole, error })
         }
         EntryType::GNUSparse => refused("a sparse file"),
         EntryType::Char | EntryType::Block | EntryType::Fifo => refused("a device"),

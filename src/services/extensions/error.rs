@@ -12,7 +12,7 @@ pub(super) const ENTRIES_LIMIT: usize = 100_000;
 pub enum ArchiveError {
     /// Corrupt or cut off.
     #[error("the archive is not a complete zstd-compressed tar: {0}")]
-    Broken(#[source] io::Error),
+    Broken(io::Error),
     /// Refused.
     #[error(
         "the archive is refused: it unpacks to more than {0} bytes, or is not an archive of files"
@@ -48,12 +48,12 @@ pub enum ArchiveError {
         why: io::ErrorKind,
     },
     /// For example a full disk, or entries that contradict each other.
-    #[error("could not write {path:?}: {source}")]
+    #[error("could not write {path:?}: {error}")]
     Write {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
 }
 

@@ -46,7 +46,7 @@ struct Temp {
 /// A file could not be moved to Postgres' folder.
 #[derive(Debug, Error)]
 #[error(
-    "could not put {path} in place: {source}; the user that compute_ctl runs as must be able to \
+    "could not put {path} in place: {error}; the user that compute_ctl runs as must be able to \
      write to this folder",
     path = path.display()
 )]
@@ -54,7 +54,7 @@ pub struct InstallError {
     /// The file.
     pub path: PathBuf,
     /// Why.
-    pub source: io::Error,
+    pub error: io::Error,
 }
 
 impl Stage {
@@ -97,13 +97,13 @@ impl Area {
     pub(super) fn place(&mut self, path: &Path) -> Result<PathBuf, ArchiveError> {
         let at = |path: &Path| {
             let path = path.to_owned();
-            move |source| ArchiveError::Write { path, source }
+            move |error| ArchiveError::Write { path, error }
         };
         if self.temp.is_none() {
             let made = tempfile::Builder::new().prefix(TEMP_PREFIX).tempdir_in(&self.target);
-            let refused = |source: io::Error| ArchiveError::Folder {
+            let refused = |error: io::Error| ArchiveError::Folder {
                 folder: self.target.clone(),
-                why: source.kind(),
+                why: error.kind(),
             };
             let dir = made.map_err(refused)?;
             let held = remains::hold(dir.path()).ok();
@@ -130,7 +130,7 @@ impl Area {
     fn make_links(&mut self) -> Result<(), ArchiveError> {
         for (path, leads_to) in std::mem::take(&mut self.links) {
             let staged = self.place(&path)?;
-            symlink(leads_to, staged).map_err(|source| ArchiveError::Write { path, source })?;
+            symlink(leads_to, staged).map_err(|error| ArchiveError::Write { path, error })?;
         }
         Ok(())
     }
@@ -143,7 +143,7 @@ impl Area {
         let mut seen = HashSet::new();
         for path in self.files.iter().filter(|path| seen.insert(path.as_path())) {
             let target = self.target.join(path);
-            let at = |source| InstallError { path: target.clone(), source };
+            let at = |error| InstallError { path: target.clone(), error };
             // The target of a link was checked for its path in the archive. If an earlier archive
             // made a folder of this path a link, the file would land elsewhere.
             if self.leads_through_link(path) {

@@ -130,7 +130,7 @@ async fn transient_failures_are_tried_again_in_a_clean_directory() {
         ("a result set", Act::Answer(crate::storage::testing::table(&["a"], &[]))),
     ] {
         let run = run(vec![act, good()]).await;
-        run.outcome.unwrap_or_else(|error| panic!("{name}: {}", chain(&error)));
+        run.outcome.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(run.server.seen("query ").last().map(|q| q.ends_with("--gzip")), Some(true));
         let mut left: Vec<_> = fs::read_dir(run.pgdata.path())
             .unwrap()
@@ -159,7 +159,7 @@ async fn silence_ends_at_the_limits() {
     ] {
         let run = run_with(vec![act], limits, false, Lsn(1)).await;
         let error = run.outcome.unwrap_err();
-        assert!(chain(&error).contains(text), "{}", chain(&error));
+        assert!(error.to_string().contains(text), "{error}");
     }
 }
 
@@ -169,7 +169,7 @@ async fn gives_up_with_the_servers_own_words() {
     let error = run.outcome.unwrap_err();
     assert_eq!(run.server.seen("query ").len(), 3);
     assert_eq!(error.tries, 3);
-    let text = chain(&error);
+    let text = error.to_string();
     assert!(text.starts_with("failed to get basebackup@0/2A3B4C8: "), "{text}");
     assert!(text.contains("no such thing"), "{text}");
 }
@@ -183,7 +183,7 @@ async fn permanent_failures_are_not_tried_again() {
     ] {
         let run = run(vec![act, good()]).await;
         let error = run.outcome.unwrap_err();
-        assert_eq!(error.source.class(), class);
+        assert_eq!(error.error.class(), class);
         assert_eq!(run.server.seen("query ").len(), 1);
         assert!(!run.pgdata.path().join("../evil").exists());
     }
@@ -257,7 +257,7 @@ async fn two_slow_rounds_are_enough() {
     let (asked, outcome) = run_over(&servers, limits, false).await;
     let error = outcome.unwrap_err();
     assert_eq!((asked, error.tries), (vec![2, 2], 4));
-    assert!(matches!(error.source, FetchError::FirstByteTimeout(limit) if limit == moment));
+    assert!(matches!(error.error, FetchError::FirstByteTimeout(limit) if limit == moment));
 }
 
 /// The time until the server agrees to stream counts against the limit for the first byte.
@@ -271,7 +271,7 @@ async fn one_limit_from_the_command_to_the_first_byte() {
     let slowly = Act::AnswerSlowly(limit * 2 / 3, pieces.to_vec());
     let run = run_with(vec![slowly], limits, false, Lsn(1)).await;
     let error = run.outcome.unwrap_err();
-    assert!(matches!(error.source, FetchError::FirstByteTimeout(_)), "{error:?}");
+    assert!(matches!(error.error, FetchError::FirstByteTimeout(_)), "{error:?}");
 }
 
 #[tokio::test]

@@ -139,7 +139,7 @@ async fn any_size_of_chunk_up_to_4_mib() {
     bed.server.behave(|it| it.grpc_chunk = MAX_MESSAGE + 1);
     let error = bed.fetch(LSN, false, LIMITS).await.unwrap_err();
     assert_eq!(error.tries, 3);
-    let text = chain(&error);
+    let text = error.to_string();
     assert!(text.contains("4194304") && text.contains("OutOfRange"), "{text}");
 }
 
@@ -163,7 +163,7 @@ async fn failures_are_tried_again_and_their_words_survive() {
         bed.server.set_fault(fault.clone(), None);
         let error = bed.fetch(LSN, early, LIMITS).await.unwrap_err();
         assert_eq!(error.tries, 3, "{fault:?}");
-        assert!(chain(&error).contains(&words), "{fault:?}: {}", chain(&error));
+        assert!(error.to_string().contains(&words), "{fault:?}: {error}");
         bed.server.set_fault(fault, Some(2));
         bed.fetch(LSN, early, LIMITS).await.unwrap();
     }
@@ -194,10 +194,10 @@ async fn silence_has_limits() {
     let limits = BasebackupLimits { first_byte: moment, stall: moment, retries: 0, ..LIMITS };
     bed.server.set_fault(Fault::Silence, None);
     let error = bed.fetch(LSN, false, limits).await.unwrap_err();
-    assert!(matches!(error.source, FetchError::FirstByteTimeout(_)), "{error:?}");
+    assert!(matches!(error.error, FetchError::FirstByteTimeout(_)), "{error:?}");
     bed.server.set_fault(Fault::StallAfter(20), None);
     let error = bed.fetch(LSN, false, limits).await.unwrap_err();
-    assert!(matches!(error.source, FetchError::Stalled(_)), "{error:?}");
+    assert!(matches!(error.error, FetchError::Stalled(_)), "{error:?}");
 
     // Nothing listens on this port.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -206,7 +206,7 @@ async fn silence_has_limits() {
     let url = format!("grpc://{address}");
     let error = fetch(&url, &bed.pgdata(), LSN, true, limits).await.unwrap_err();
     assert_eq!(
-        chain(&error),
+        error.to_string(),
         format!(
             "failed to get basebackup@0/2A3B4C8: cannot connect to pageserver {address}: \
              Connection refused (os error 111)"

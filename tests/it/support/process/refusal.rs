@@ -43,8 +43,21 @@ impl Refusal {
     pub fn error(&self) -> &str {
         assert_eq!(self.code, Some(1), "{}", self.stderr);
         let error = self.stderr.split_once("Error: ").map(|(_, error)| error);
-        error.unwrap_or_else(|| panic!("no `Error:` in\n{}", self.stderr))
+        let error = error.unwrap_or_else(|| panic!("no `Error:` in\n{}", self.stderr));
+        assert_said_once(error);
+        error
     }
+}
+
+/// An error is one sentence with its causes, each of them once.
+#[track_caller]
+fn assert_said_once(error: &str) {
+    assert!(!error.contains("Caused by:"), "{error}");
+    let mut parts: Vec<_> = error.trim_end().split(": ").filter(|part| part.len() > 12).collect();
+    let all = parts.len();
+    parts.sort_unstable();
+    parts.dedup();
+    assert_eq!(parts.len(), all, "a part is there twice: {error}");
 }
 
 /// A data directory with a file that a wipe would remove.
