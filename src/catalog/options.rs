@@ -14,9 +14,52 @@ pub(crate) fn option(PgOption { name, value, vartype }: &PgOption) -> String {
     }
 }
 
-/// Options with one blank between them; empty when there are none.
+/// Options with one blank between them; empty when there are none. Those that lack a value are
+/// left out, see [`without_value`].
 pub(crate) fn options(options: Option<&[PgOption]>) -> String {
-    options.unwrap_or_default().iter().map(option).collect::<Vec<_>>().join(" ")
+    let written = options.unwrap_or_default().iter().filter(|option| !is_half(option));
+    written.map(option).collect::<Vec<_>>().join(" ")
+}
+
+/// Options that are nothing without a value, of roles and of databases. Most options of roles, such
+/// as `NOINHERIT`, need none.
+const WITH_VALUE: [&str; 24] = [
+    "ADMIN",
+    "ALLOW_CONNECTIONS",
+    "BUILTIN_LOCALE",
+    "COLLATION_VERSION",
+    "CONNECTION LIMIT",
+    "ENCODING",
+    "ENCRYPTED PASSWORD",
+    "ICU_LOCALE",
+    "ICU_RULES",
+    "IN GROUP",
+    "IN ROLE",
+    "IS_TEMPLATE",
+    "LC_COLLATE",
+    "LC_CTYPE",
+    "LOCALE",
+    "LOCALE_PROVIDER",
+    "OWNER",
+    "PASSWORD",
+    "ROLE",
+    "STRATEGY",
+    "SYSID",
+    "TABLESPACE",
+    "TEMPLATE",
+    "VALID UNTIL",
+];
+
+fn is_half(option: &PgOption) -> bool {
+    let name = option.name.split_whitespace().collect::<Vec<_>>().join(" ");
+    option.lacks_value() && WITH_VALUE.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Names of the options that are left out because they lack the value that they need: Postgres
+/// would refuse the statement.
+pub(crate) fn without_value(options: Option<&[PgOption]>) -> impl Iterator<Item = &str> {
+    let half = options.unwrap_or_default().iter().filter(|option| is_half(option));
+    half.map(|option| option.name.as_str())
 }
 
 /// Whether a text that is written into a statement unchanged stays one piece of it: words,
@@ -75,6 +118,20 @@ mod tests {
         assert_eq!(options(Some(&list)), expected);
         assert_eq!(options(Some(&[])), "");
         assert_eq!(options(None), "");
+    }
+
+    #[test]
+    fn an_option_that_lacks_its_value_is_left_out() {
+        let list = [
+            an_option("connection  limit", None, "integer"),
+            an_option("VALID UNTIL", Some(" "), "text"),
+            an_option("NOINHERIT", None, "bool"),
+            an_option("TEMPLATE template0", None, "string"),
+            an_option("LC_COLLATE", Some(""), "string"),
+        ];
+        assert_eq!(options(Some(&list)), "NOINHERIT TEMPLATE template0 LC_COLLATE ''");
+        let left_out: Vec<_> = without_value(Some(&list)).collect();
+        assert_eq!(left_out, ["connection  limit", "VALID UNTIL"]);
     }
 
     #[test]

@@ -206,11 +206,12 @@ impl ComputeSpec {
     }
 
     /// The value of a setting in `cluster.settings` that Postgres would use: the last of several
-    /// entries, whatever the case of their names (04 W11). A null value counts as missing
-    /// (02 §7.1).
+    /// entries, whatever the case of their names (04 W11). An entry without a value is not written,
+    /// and does not count (02 §7.1).
     pub fn setting(&self, name: &str) -> Option<&str> {
-        let mut settings = self.cluster.settings.as_deref().unwrap_or_default().iter().rev();
-        settings.find(|setting| setting.name.eq_ignore_ascii_case(name))?.value.as_deref()
+        let settings = self.cluster.settings.as_deref().unwrap_or_default().iter().rev();
+        let mut named = settings.filter(|setting| setting.name.eq_ignore_ascii_case(name));
+        named.find(|setting| !setting.lacks_value())?.value.as_deref()
     }
 }
 
@@ -303,6 +304,15 @@ pub struct PgOption {
     pub value: Option<String>,
     /// `string` is quoted, everything else is written as it is.
     pub vartype: String,
+}
+
+impl PgOption {
+    /// Whether nothing would follow the name where it is written: only a value of vartype `string`
+    /// has quotes around it, and can be empty.
+    pub fn lacks_value(&self) -> bool {
+        let blank = |value: &String| value.chars().all(|c| matches!(c, ' ' | '\t'));
+        self.value.as_ref().is_none_or(|value| self.vartype != "string" && blank(value))
+    }
 }
 
 /// A rename or deletion (02 §9).

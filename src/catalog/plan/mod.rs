@@ -25,8 +25,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::operation::{Action, CatalogStep, Object, ObjectKind, Operation};
+use super::options::without_value;
 use super::snapshot::ClusterState;
 use crate::secret::Secret;
+use crate::spec::wire::PgOption;
 use crate::sql::{is_foreign, shown};
 pub use inside::{DatabaseState, Look, plan_database};
 pub use permissions::Permissions;
@@ -123,6 +125,21 @@ pub fn plan_cluster(wanted: &Wanted<'_>, state: ClusterState) -> Result<ClusterP
     Ok(ClusterPlan { stages, permissions, unchanged, notes, remarks })
 }
 
+/// A sentence for each option that is left out.
+fn options_without_value(wanted: &Wanted<'_>) -> Vec<String> {
+    let sentences = |kind: &str, owner: &str, options: Option<&[PgOption]>| {
+        let sentence = |option: &str| {
+            format!("option {option:?} of {kind} {owner:?} has no value and is left out")
+        };
+        without_value(options).map(sentence).collect::<Vec<_>>()
+    };
+    let (roles, databases) = (wanted.roles(), wanted.databases());
+    let roles = roles.iter().flat_map(|it| sentences("role", &it.name, it.options.as_deref()));
+    let databases = databases.iter();
+    let databases = databases.flat_map(|it| sentences("database", &it.name, it.options.as_deref()));
+    roles.chain(databases).collect()
+}
+
 /// How many names of each kind a remark shows.
 const SHOWN: usize = 10;
 
@@ -187,7 +204,8 @@ struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     fn new(wanted: &Wanted<'a>, state: ClusterState) -> Self {
-        let remarks = foreign_names(&state).into_iter().collect();
+        let remarks =
+            foreign_names(&state).into_iter().chain(options_without_value(wanted)).collect();
         let (role, system) =
             (state.session_role.as_str().into(), state.system_database.as_str().into());
         Self {

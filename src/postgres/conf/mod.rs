@@ -98,8 +98,6 @@ pub enum Value {
     Quoted(Secret<String>),
     /// Written unchanged (02 §8.4, every `vartype` but `string`).
     Raw(Secret<String>),
-    /// The name is written without a value (02 §8.4, value null). Postgres refuses such a line.
-    Missing,
 }
 
 /// The whole file as a list of lines.

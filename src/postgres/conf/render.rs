@@ -37,7 +37,6 @@ pub(super) fn render_line(line: &Line, text: &mut String) -> Result<(), ConfErro
     let (value, quoted) = match value {
         Value::Quoted(value) => (value.expose(), true),
         Value::Raw(value) => (value.expose(), false),
-        Value::Missing => return Ok(()),
     };
     if value.contains('\0') {
         return Err(ConfError::NulInValue(name.clone()));
@@ -113,7 +112,6 @@ mod tests {
         assert_eq!(program.unwrap(), "a.b='x y'\n");
         assert_eq!(one(Origin::SpecList, "a.b", quoted("x")).unwrap(), "a.b = 'x'\n");
         assert_eq!(one(Origin::SpecList, "a.b", raw("it's\\")).unwrap(), "a.b = it's\\\n");
-        assert_eq!(one(Origin::SpecList, "a.b", Value::Missing).unwrap(), "a.b\n");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Builds the list of lines from the spec, row by row of 04 §3.2.
 
 use super::audit::push_audit;
-use super::lexer::{read_line, read_text};
+use super::lexer::{is_guc_name, read_line, read_text};
 use super::render::render_line;
 use super::{
     Body, CONF_HEADING, ConfError, ConfFile, ConfInputs, Origin, SUBSCRIBERS_SETTING,
@@ -44,7 +44,7 @@ impl ConfFile {
         }
         conf.quoted(Origin::Program, "neon.privileged_role_name", inputs.privileged_role_name);
         if let Some(settings) = &spec.cluster.settings {
-            conf.settings_list(settings);
+            conf.settings_list(settings)?;
         }
         push_audit(&mut conf, spec);
         conf.appended(spec, inputs);
@@ -193,20 +193,29 @@ impl ConfFile {
     }
 
     /// Row 16.
-    fn settings_list(&mut self, settings: &[PgOption]) {
+    fn settings_list(&mut self, settings: &[PgOption]) -> Result<(), ConfError> {
         let origin = Origin::SpecList;
         self.comment(origin, "# Settings of the spec: begin.");
-        for PgOption { name, value, vartype } in settings {
+        for setting in settings {
+            let PgOption { name, value, vartype } = setting;
             match value {
+                // Postgres would refuse the whole file.
+                None => self.leave_out(name)?,
+                Some(_) if setting.lacks_value() => self.leave_out(name)?,
                 Some(value) if vartype == "string" => self.quoted(origin, name, value),
                 Some(value) => self.raw(origin, name, value),
-                None => {
-                    let name = name.clone();
-                    self.push(origin, Body::Setting { name, value: Value::Missing });
-                }
             }
         }
         self.comment(origin, "# Settings of the spec: end.");
+        Ok(())
+    }
+
+    fn leave_out(&mut self, name: &str) -> Result<(), ConfError> {
+        if !is_guc_name(name) {
+            return Err(ConfError::BadName(name.to_owned()));
+        }
+        self.remarks.push(format!("setting {name} has no value in the spec and is left out"));
+        Ok(())
     }
 
     /// Row 21 (04 §16).

@@ -69,7 +69,6 @@ impl ConfFile {
 fn as_written(value: &Value) -> String {
     match value {
         Value::Quoted(value) | Value::Raw(value) => value.expose().clone(),
-        Value::Missing => String::new(),
     }
 }
 

@@ -96,7 +96,6 @@ async fn bad_documents_are_named() {
             "line 1 (setting a): a quote is not closed",
         ),
         (setting("a b", json!("1"), "string"), "\"a b\" in cluster.settings"),
-        (setting("fsync", Value::Null, "bool"), "setting fsync"),
         (setting("work_mem", json!("planted's"), "integer"), "setting work_mem"),
     ] {
         let path = folder.write(&text);
