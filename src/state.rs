@@ -11,7 +11,7 @@
 //!     │            configure │        │ begin    └─────► init ──fail──► failed ◄──────────┐
 //!     │          certificate │        ▼                   │               │  ▲            │
 //!     │                      │   configuration ───fail────┼───────────────┼──┘            │
-//!     │                      │        │ succeed           │ succeed       │ refresh       │
+//!     │                      │        │ succeed, refuse   │ succeed       │ refresh       │
 //!     │                      │        ▼                   │               ▼               │
 //!     │                      └───── running ◄─────────────┘   refresh_configuration_pending
 //!     │                           │   │  ▲                             │  ▲
@@ -150,6 +150,8 @@ pub enum Event {
     Succeeded,
     /// The work in progress failed.
     Failed,
+    /// A spec was refused before anything of the running Postgres was changed.
+    Refused,
     /// `/terminate`.
     Terminate(TerminateMode),
     /// Postgres ended without having been asked to.
@@ -162,7 +164,7 @@ pub enum Event {
 
 impl Event {
     /// Every event, with `/terminate` once for each mode.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Configure,
         Self::CertificateChanged,
         Self::BeginStart,
@@ -171,6 +173,7 @@ impl Event {
         Self::BeginRefresh,
         Self::Succeeded,
         Self::Failed,
+        Self::Refused,
         Self::Terminate(TerminateMode::Fast),
         Self::Terminate(TerminateMode::Immediate),
         Self::PostgresExited,
@@ -192,6 +195,7 @@ pub const fn transition(from: ComputeStatus, event: Event) -> Option<ComputeStat
         (S::ConfigurationPending, Event::BeginConfiguration) => S::Configuration,
         (S::Init | S::Configuration | S::RefreshConfiguration, Event::Succeeded) => S::Running,
         (S::Init | S::Configuration, Event::Failed) => S::Failed,
+        (S::Configuration, Event::Refused) => S::Running,
 
         (S::Running | S::Failed | S::RefreshConfigurationPending, Event::Refresh) => {
             S::RefreshConfigurationPending
@@ -348,8 +352,8 @@ mod tests {
     }
 
     proptest! {
-        /// For any sequence of events: `running` is only reached through work that
-        /// succeeded, and after the end nothing moves.
+        /// For any sequence of events: `running` is only reached through work that succeeded or
+        /// changed nothing, and after the end nothing moves.
         #[test]
         fn any_sequence_of_events(
             with_spec: bool,
@@ -360,7 +364,7 @@ mod tests {
             for event in events {
                 if let Some(next) = transition(status, event) {
                     if next == ComputeStatus::Running {
-                        prop_assert_eq!(event, Event::Succeeded);
+                        prop_assert!(matches!(event, Event::Succeeded | Event::Refused));
                     }
                     prop_assert!(!ended || next == ComputeStatus::Terminated);
                     status = next;

@@ -12,6 +12,7 @@ use crate::services::lfc::LfcLimits;
 use crate::services::monitor::MonitorLimits;
 use crate::sidecars::sidecars::SidecarLimits;
 use crate::spec::control_plane::ControlPlaneLimits;
+use crate::spec::refetch::RefreshLimits;
 use crate::sql::SessionDeadlines;
 use crate::sql::dump::DumpLimits;
 use crate::sql::standby::PromotionLimits;
@@ -43,6 +44,8 @@ pub struct Timeouts {
     pub tls: WatchLimits,
     /// The control plane (09 §10).
     pub control_plane: ControlPlaneLimits,
+    /// Refreshes of the configuration (01 §13.3).
+    pub refresh: RefreshLimits,
     /// Programs beside Postgres (04 §8 to §11).
     pub sidecars: SidecarLimits,
     /// Fetching an extension (07 §3.3).
@@ -68,6 +71,7 @@ impl Default for Timeouts {
             dump: DumpLimits::default(),
             tls: WatchLimits::default(),
             control_plane: ControlPlaneLimits::default(),
+            refresh: RefreshLimits::default(),
             sidecars: SidecarLimits::default(),
             extensions: DownloadLimits::default(),
             lfc: LfcLimits::default(),

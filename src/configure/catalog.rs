@@ -26,6 +26,22 @@ pub(crate) enum ApplyContext {
     Reconfiguration,
 }
 
+/// What a reconfiguration does to roles and databases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CatalogWork {
+    /// Nothing: the spec differs from the one in force in tokens only.
+    Nothing,
+    /// An apply, unless the spec says to skip it.
+    Apply,
+}
+
+impl CatalogWork {
+    /// Whether roles and databases are applied for this spec.
+    pub(crate) const fn is_due(self, spec: &ParsedSpec) -> bool {
+        matches!(self, Self::Apply) && !spec.spec.skip_pg_catalog_updates
+    }
+}
+
 /// Applies roles and databases after the start of a primary.
 pub(crate) async fn apply_after_start(
     node: &Arc<ComputeNode>,

@@ -1,16 +1,12 @@
 //! `postgresql.conf` of an accepted spec: checks before it is written, and writing it beside the
 //! file in force.
 
-use anyhow::bail;
-
+use super::catalog::CatalogWork;
+use super::not_applied::NotApplied;
 use crate::node::{AcceptedSpec, ComputeNode};
-use crate::postgres::conf::{ConfFile, preload_libraries};
+use crate::postgres::conf::ConfFile;
 use crate::postgres::files;
 use crate::postgres::staged::{StagedConf, same_from_outside};
-use crate::spec::ParsedSpec;
-
-/// The library of Neon's extension.
-const NEON: &str = "neon";
 
 /// Logs settings that will not do what the sender of the spec may expect.
 pub(crate) fn log_remarks(conf: &ConfFile) {
@@ -19,44 +15,35 @@ pub(crate) fn log_remarks(conf: &ConfFile) {
     }
 }
 
-/// Refuses to preload `neon` into a vanilla Postgres, with advice: Postgres itself would end with a
-/// log line about a missing file.
-pub(crate) fn check_preload_libraries(node: &ComputeNode, spec: &ParsedSpec) -> anyhow::Result<()> {
-    let install = &node.params.install;
-    let preloads_neon = preload_libraries(&spec.spec).iter().any(|library| library == NEON);
-    // With this setting Postgres searches other directories than this check.
-    let elsewhere = spec.spec.setting("dynamic_library_path").is_some();
-    if preloads_neon && !elsewhere && install.has_library(NEON) == Some(false) {
-        bail!(
-            "the spec sets shared_preload_libraries to load `{NEON}`, but {} has no such library: \
-             use Neon's build of PostgreSQL (--pgbin), or take `{NEON}` out of the setting",
-            install.pkglibdir.as_ref().map_or_else(String::new, |dir| dir.display().to_string())
-        );
-    }
-    Ok(())
-}
-
 /// Writes the new file beside the old one. Subscribers that `drop_subscriptions_before_start` stops
 /// during the catalog changes run again afterwards; if nothing is dropped they are not stopped
 /// (04 W10).
 ///
 /// # Errors
-/// The file cannot be written, or Postgres would refuse it.
+/// Postgres would refuse the file ([`NotApplied::Refused`]), or it cannot be written.
 pub(crate) async fn stage(
     node: &ComputeNode,
     old: &AcceptedSpec,
     new: &AcceptedSpec,
-) -> anyhow::Result<StagedConf> {
+    catalog: CatalogWork,
+) -> Result<StagedConf, NotApplied> {
     let params = &node.params;
     log_remarks(new.conf());
     let mut conf = (**new.conf()).clone();
-    if new.spec().spec.skip_pg_catalog_updates && files::subscribers_enabled(&params.pgdata)? {
+    if !catalog.is_due(new.spec()) && subscribers_enabled(node)? {
         conf.keep_subscribers();
     }
-    let staged = StagedConf::new(&params.pgdata, &conf)?;
+    let staged = StagedConf::new(&params.pgdata, &conf);
+    let staged = staged.map_err(|error| NotApplied::NotBegun(error.into()))?;
     if !same_from_outside(&conf, old.conf()) {
         let (install, limit) = (&params.install, params.timeouts.postgres.helper);
-        staged.check(install, &node.children, limit).await?;
+        let checked = staged.check(install, &node.children, limit).await;
+        checked.map_err(|refused| NotApplied::Refused(refused.into()))?;
     }
     Ok(staged)
+}
+
+fn subscribers_enabled(node: &ComputeNode) -> Result<bool, NotApplied> {
+    let enabled = files::subscribers_enabled(&node.params.pgdata);
+    enabled.map_err(|error| NotApplied::NotBegun(error.into()))
 }

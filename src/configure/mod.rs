@@ -2,7 +2,7 @@
 //! catalog (01 §10 to §13).
 //!
 //! ```text
-//!  start          check_preload_libraries ─► log_remarks ─► … ─► apply_after_start ─► background
+//!  start          log_remarks ─► … ─► apply_after_start ─► background
 //!  reconfigure    stage ─► … reload … ─► apply_in_turn
 //! ```
 //!
@@ -12,3 +12,4 @@
 pub(crate) mod background;
 pub(crate) mod catalog;
 pub(crate) mod configuration;
+pub(crate) mod not_applied;

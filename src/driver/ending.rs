@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::task::{ConfigureReply, Driver, NO_LSN};
 use crate::background;
 use crate::errors::{one_line, report};
-use crate::node::requests::{ConfigureFailed, Request, Terminated};
+use crate::node::requests::{ConfigureError, Request, Terminated};
 use crate::postgres::crash;
 use crate::postgres::limits::PostgresLimits;
 use crate::postgres::process::PostgresProcess;
@@ -206,10 +206,10 @@ impl Driver {
         reply: ConfigureReply,
     ) -> u8 {
         let text = report(&error);
-        tracing::error!("could not start the compute: {}", one_line(error.as_ref()));
+        tracing::error!("could not start the compute node: {}", one_line(error.as_ref()));
         let _ = self.node.fail(text.clone());
         if let Some(reply) = reply {
-            let _ = reply.send(Err(ConfigureFailed(text)));
+            let _ = reply.send(Err(ConfigureError::Failed(text)));
         }
         let timeouts = self.node.params.timeouts.clone();
         let mut linger_until = tokio::time::Instant::now() + LINGER_FAILED;

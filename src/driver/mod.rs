@@ -28,7 +28,7 @@ use ending::Ending;
 use running::Running;
 pub use shutdown::Stop;
 pub use task::Driver;
-use task::{ConfigureReply, InitDeadline, init_deadline};
+use task::{ConfigureReply, GOT_REQUEST, InitDeadline, init_deadline};
 
 impl Driver {
     /// `requests` is the receiver that came with the node, `first` the spec that the node was
@@ -76,6 +76,7 @@ impl Driver {
         };
         match request {
             Some(Request::Configure { spec, reply }) => {
+                tracing::info!("{GOT_REQUEST}");
                 // Fails only if a signal came in between; the next `select!` sees it.
                 let _ = self.node.begin_start();
                 Ok((spec, Some(reply)))

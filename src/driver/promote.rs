@@ -25,6 +25,7 @@ use anyhow::{Context as _, bail};
 use super::promotion::{PromotePhase, Promotion};
 use super::reconfigure::Change;
 use super::running::{Flow, Running, until_ending};
+use crate::configure::catalog::CatalogWork;
 use crate::duration::millis_since;
 use crate::errors::one_line;
 use crate::failpoints;
@@ -59,7 +60,8 @@ impl Running<'_> {
         let (old, new) = (self.in_force.clone(), attempt.request.spec.clone());
         let operation = new.operation();
         let (tls, postmaster) = (&mut driver.tls, &self.postmaster);
-        let change = Change { node: &node, old: &old, new: &new, tls, postmaster };
+        let catalog = CatalogWork::Apply;
+        let change = Change { node: &node, old: &old, new: &new, tls, postmaster, catalog };
         let primary = tokio::select! {
             biased;
             () = driver.stop.requested.cancelled() => return Flow::Stopped,
@@ -199,7 +201,10 @@ async fn become_primary(
     node.step(PromotePhase::WaitForWal.name());
     tracing::info!("promoting the replica once it has replayed {}", wish.wal_flush_lsn);
     // Before anything is touched: the check finds what Postgres would refuse.
-    let staged = async { change.stage().await.context("the spec cannot be put in force") };
+    let staged = async {
+        let staged = change.stage().await;
+        staged.map_err(|it| it.into_error().context("the spec cannot be put in force"))
+    };
     let caught_up = async {
         let session = standby(node).await?;
         let began = Instant::now();

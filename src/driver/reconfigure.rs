@@ -5,7 +5,7 @@
 //!  check_configuration ─► log_export ─► write_configuration ─► reload ─► apply_catalog
 //!          │                  │                  └───────────────┴────────────┤ error
 //!          ▼                  ▼                                               ▼
-//!     nothing touched    old one stays      the old file is put back and loaded again
+//!   refused, as before   old one stays      the old file is put back and loaded again
 //! ```
 //!
 //! Invariants: success means that Postgres has loaded the new file ([`reload::confirmed`]), and
@@ -19,8 +19,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::configure::catalog::ApplyContext;
+use crate::configure::catalog::{ApplyContext, CatalogWork};
+use crate::configure::not_applied::NotApplied;
 use crate::configure::{catalog, configuration};
+use crate::node::outcome::CHECK;
 use crate::node::{AcceptedSpec, ComputeNode};
 use crate::postgres::files::{self, POSTGRESQL_CONF};
 use crate::postgres::reload;
@@ -54,7 +56,7 @@ impl ReconfigurePhase {
         match self {
             Self::Fetch => "fetch_configuration",
             Self::Certificate => "certificate",
-            Self::Check => "check_configuration",
+            Self::Check => CHECK,
             Self::LogExport => "log_export",
             Self::Write => "write_configuration",
             Self::Reload => "reload",
@@ -79,6 +81,20 @@ fn failed_in(phase: ReconfigurePhase, error: impl Into<anyhow::Error>) -> anyhow
         _ => "the configuration before it is in force",
     };
     error.into().context(format!("the reconfiguration failed in phase {phase}; {before}"))
+}
+
+/// Adds the phase to the error of a spec that was refused, or could not be tried.
+fn not_begun_in(phase: ReconfigurePhase, not_applied: NotApplied) -> NotApplied {
+    let context = |verb: &str| {
+        format!(
+            "the reconfiguration {verb} in phase {phase}; the configuration before it is in force"
+        )
+    };
+    match not_applied {
+        NotApplied::Refused(error) => NotApplied::Refused(error.context(context("was refused"))),
+        NotApplied::NotBegun(error) => NotApplied::NotBegun(error.context(context("failed"))),
+        failed @ NotApplied::Failed(_) => failed,
+    }
 }
 
 /// The running Postgres.
@@ -116,18 +132,27 @@ pub(crate) struct Change<'a> {
     pub tls: &'a mut TlsState,
     /// The running Postgres.
     pub postmaster: &'a Postmaster,
+    /// What becomes of roles and databases.
+    pub catalog: CatalogWork,
 }
 
 impl Change<'_> {
     /// Puts the new spec in force. With `skip_pg_catalog_updates`: exactly one rewrite and one
     /// reload, no SQL.
-    pub(crate) async fn reconfigure(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn reconfigure(mut self) -> Result<(), NotApplied> {
         let operation = self.new.operation();
         let operation = operation.as_deref().unwrap_or("unknown");
-        tracing::info!("applying the new spec, operation {operation}");
+        tracing::info!("applying the config, operation {operation}");
         self.enter(ReconfigurePhase::Check);
         let staged =
-            self.stage().await.map_err(|error| failed_in(ReconfigurePhase::Check, error))?;
+            self.stage().await.map_err(|error| not_begun_in(ReconfigurePhase::Check, error))?;
+        self.change(staged).await.map_err(NotApplied::Failed)?;
+        tracing::info!("finished reconfiguration of compute node for operation {operation}");
+        Ok(())
+    }
+
+    /// The part of [`Self::reconfigure`] that changes something.
+    async fn change(&mut self, staged: StagedConf) -> anyhow::Result<()> {
         self.enter(ReconfigurePhase::LogExport);
         let side = &self.node.side;
         let export = side.before_rewrite(&self.new.spec().spec).await;
@@ -144,7 +169,6 @@ impl Change<'_> {
         if let Err((phase, error)) = self.put_in_force().await {
             return Err(self.take_back(Some(replaced), phase, error).await);
         }
-        tracing::info!("applied the new spec, operation {operation}");
         Ok(())
     }
 
@@ -188,8 +212,8 @@ impl Change<'_> {
     }
 
     /// Writes the new file beside the old one and checks it.
-    pub(crate) async fn stage(&self) -> anyhow::Result<StagedConf> {
-        configuration::stage(self.node, self.old, self.new).await
+    pub(crate) async fn stage(&self) -> Result<StagedConf, NotApplied> {
+        configuration::stage(self.node, self.old, self.new, self.catalog).await
     }
 
     async fn put_in_force(&mut self) -> Result<(), (ReconfigurePhase, anyhow::Error)> {
@@ -199,7 +223,7 @@ impl Change<'_> {
         self.reload().await.map_err(reload_failed)?;
         self.confirm_certificate(new).await.map_err(reload_failed)?;
         node.side.in_background(&new.spec, node.params.active_tls(&new.spec));
-        if new.spec.skip_pg_catalog_updates {
+        if !self.catalog.is_due(new) {
             return Ok(());
         }
         self.enter(ReconfigurePhase::Catalog);

@@ -15,19 +15,17 @@ use tokio::sync::oneshot;
 use super::ending::Ending;
 use super::promotion::Promotion;
 use super::reconfigure::{self, Change, Fetched, Postmaster};
-use super::task::Driver;
+use super::task::{Driver, GOT_REQUEST};
+use crate::configure::catalog::CatalogWork;
+use crate::configure::not_applied::NotApplied;
 use crate::errors::{one_line, report};
 use crate::node::promotion::attempt::Attempt;
-use crate::node::requests::{ConfigureFailed, Request};
+use crate::node::requests::{ConfigureError, Request};
 use crate::node::{AcceptedSpec, ComputeNode};
 use crate::postgres::process::PostgresProcess;
+use crate::spec::refetch::same_but_for_tokens;
 use crate::state::Event;
 use crate::tls::TlsPair;
-
-/// First pause after a failed refresh; doubles each time (03 W8).
-const REFRESH_PAUSE: Duration = Duration::from_secs(5);
-/// Longest pause after a failed refresh.
-const REFRESH_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// A compute that runs.
 #[derive(Debug)]
@@ -125,8 +123,9 @@ impl<'d> Running<'d> {
     async fn configure(
         &mut self,
         spec: &AcceptedSpec,
-        reply: oneshot::Sender<Result<(), ConfigureFailed>>,
+        reply: oneshot::Sender<Result<(), ConfigureError>>,
     ) -> Flow {
+        tracing::info!("{GOT_REQUEST}");
         let node = Arc::clone(&self.driver.node);
         if node.apply(Event::BeginConfiguration).is_err() {
             return Flow::GoOn;
@@ -135,23 +134,21 @@ impl<'d> Running<'d> {
         // An earlier promotion has replaced the spec with its own.
         node.replace_spec(spec);
         let possible = if self.is_from_before_promotion(spec.spec()) {
-            Err(anyhow::anyhow!(
+            Err(NotApplied::Refused(anyhow::anyhow!(
                 "this replica was promoted, and cannot have a spec of mode {} any more",
                 spec.spec().mode()
-            ))
+            )))
         } else {
-            self.drop_overrides().await
+            self.drop_overrides().await.map_err(NotApplied::Failed)
         };
-        if let Err(error) = possible {
-            tracing::error!("could not apply the new spec: {}", one_line(error.as_ref()));
-            let text = self.failed(&error, Some(spec));
-            let _ = reply.send(Err(ConfigureFailed(text)));
+        if let Err(not_applied) = possible {
+            let _ = reply.send(Err(self.not_applied(&not_applied, spec)));
             return Flow::GoOn;
         }
-        self.fully_applied = false;
         let driver = &mut *self.driver;
         let (old, tls, postmaster) = (&self.in_force, &mut driver.tls, &self.postmaster);
-        let change = Change { node: &node, old, new: spec, tls, postmaster };
+        let catalog = CatalogWork::Apply;
+        let change = Change { node: &node, old, new: spec, tls, postmaster, catalog };
         let result = tokio::select! {
             biased;
             () = driver.stop.requested.cancelled() => return Flow::Stopped,
@@ -163,11 +160,7 @@ impl<'d> Running<'d> {
                 self.applied(spec);
                 Ok(())
             }
-            Err(error) => {
-                tracing::error!("could not apply the new spec: {}", one_line(error.as_ref()));
-                let text = self.failed(&error, Some(spec));
-                Err(ConfigureFailed(text))
-            }
+            Err(not_applied) => Err(self.not_applied(&not_applied, spec)),
         };
         let _ = reply.send(answer);
         Flow::GoOn
@@ -177,6 +170,26 @@ impl<'d> Running<'d> {
         self.in_force = spec.clone();
         self.fully_applied = true;
         let _ = self.driver.node.apply(Event::Succeeded);
+    }
+
+    /// Returns to the spec in force. Returns the answer to the sender of the one that is not.
+    fn not_applied(&mut self, not_applied: &NotApplied, spec: &AcceptedSpec) -> ConfigureError {
+        let error = not_applied.error();
+        let short = one_line(error.as_ref());
+        match not_applied {
+            NotApplied::Refused(_) => tracing::warn!("the new spec is refused: {short}"),
+            _ => tracing::error!("could not apply the new spec: {short}"),
+        }
+        if not_applied.has_begun() {
+            self.fully_applied = false;
+            return ConfigureError::Failed(self.failed(error, Some(spec)));
+        }
+        let (node, operation) = (&self.driver.node, spec.operation());
+        let _ = node.refuse_spec(report(error), operation, &self.in_force);
+        match not_applied {
+            NotApplied::Refused(_) => ConfigureError::Refused(short),
+            _ => ConfigureError::NotBegun(short),
+        }
     }
 
     /// Changes status, error text and spec together. `wanted` is the spec that was to be applied,
@@ -222,10 +235,10 @@ impl<'d> Running<'d> {
     /// Fetches the configuration again and applies it if it has changed (01 §13.3). Retries with
     /// growing pauses, until it works or another request comes.
     async fn refresh(&mut self) -> Flow {
-        let mut pause = REFRESH_PAUSE;
+        let limits = self.driver.node.params.timeouts.refresh;
+        let mut pause = limits.first_pause;
         loop {
-            if self.driver.node.apply(Event::BeginRefresh).is_err() {
-                // Two requests were served as one, or the end has come.
+            if self.driver.node.begin_refresh().is_err() {
                 return Flow::GoOn;
             }
             let mut wanted = None;
@@ -242,7 +255,7 @@ impl<'d> Running<'d> {
             if let Some(flow) = self.pause(pause).await {
                 return flow;
             }
-            pause = (pause * 2).min(REFRESH_PAUSE_MAX);
+            pause = (pause * 2).min(limits.longest_pause);
         }
     }
 
@@ -271,11 +284,18 @@ impl<'d> Running<'d> {
             if *fully_applied && spec.is(&in_force) {
                 tracing::info!("the configuration has not changed");
             } else {
-                *fully_applied = false;
                 node.replace_spec(&spec);
                 let spec = &*wanted.insert(spec.clone());
-                let change = Change { node: &node, old: &in_force, new: spec, tls, postmaster };
-                change.reconfigure().await?;
+                let small = same_but_for_tokens(&spec.spec().spec, &in_force.spec().spec);
+                let catalog = match *fully_applied && small {
+                    true => CatalogWork::Nothing,
+                    false => CatalogWork::Apply,
+                };
+                let (new, old) = (spec, &in_force);
+                let change = Change { node: &node, old, new, tls, postmaster, catalog };
+                let changed = change.reconfigure().await;
+                *fully_applied &= changed.as_ref().err().is_none_or(|it| !it.has_begun());
+                changed.map_err(NotApplied::into_error)?;
             }
             anyhow::Ok(Some(spec))
         };
@@ -287,6 +307,9 @@ impl<'d> Running<'d> {
             fetched = work => fetched?,
         };
         let Some(spec) = fetched else { return Ok(Flow::Detached) };
+        if same_but_for_tokens(&spec.spec().spec, &self.in_force.spec().spec) {
+            node.rest_from_refreshes();
+        }
         self.applied(&spec);
         Ok(Flow::GoOn)
     }

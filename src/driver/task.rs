@@ -7,16 +7,19 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::shutdown::Stop;
-use crate::node::requests::{ConfigureFailed, Request, Terminated};
+use crate::node::requests::{ConfigureError, Request, Terminated};
 use crate::node::{AcceptedSpec, ComputeNode};
 use crate::startup::Leftovers;
 use crate::tls::TlsState;
+
+/// Logged when `/configure` was accepted: dashboards look for the texts of the original.
+pub(super) const GOT_REQUEST: &str = "got configuration request";
 
 /// Answer of a compute whose end has no LSN.
 pub(super) const NO_LSN: Terminated = Terminated { lsn: None };
 
 /// Receives the outcome of the first start.
-pub(super) type ConfigureReply = Option<oneshot::Sender<Result<(), ConfigureFailed>>>;
+pub(super) type ConfigureReply = Option<oneshot::Sender<Result<(), ConfigureError>>>;
 
 /// The driver's task and its own state.
 #[derive(Debug)]

@@ -45,6 +45,18 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// Whether the document in the body cannot be used.
+    pub(super) fn is_about_the_document(&self) -> bool {
+        matches!(self.status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
+    }
+
+    /// The text for the client.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
 #[cfg(test)]
 impl ApiError {
     /// Status and text, for tests.
@@ -74,7 +86,10 @@ impl From<ConfigureError> for ApiError {
     fn from(error: ConfigureError) -> Self {
         match error {
             ConfigureError::WrongStatus(error) => error.into(),
-            ConfigureError::Failed(_) | ConfigureError::Interrupted => {
+            ConfigureError::Refused(text) => Self::new(StatusCode::BAD_REQUEST, text),
+            ConfigureError::NotBegun(_)
+            | ConfigureError::Failed(_)
+            | ConfigureError::Interrupted => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
             }
         }

@@ -78,9 +78,19 @@ async fn status(State(api): State<Api>, uri: Uri) -> Result<Json<StatusDocument>
 )]
 async fn configure(
     State(api): State<Api>,
-    JsonBody(request): JsonBody<ConfigureRequest>,
+    body: Result<JsonBody<ConfigureRequest>, ApiError>,
 ) -> Result<Json<StatusDocument>, ApiError> {
-    let spec = api.node.params.accept(ParsedSpec::try_from(request.spec)?)?;
+    let refused = |operation, error: ApiError| {
+        if error.is_about_the_document() {
+            api.node.refuse_document(operation, error.text().to_owned());
+        }
+        error
+    };
+    let JsonBody(ConfigureRequest { spec, .. }) = body.map_err(|error| refused(None, error))?;
+    let operation = spec.operation_uuid.clone();
+    let accepted = ParsedSpec::try_from(spec).map_err(ApiError::from);
+    let accepted = accepted.and_then(|spec| Ok(api.node.params.accept(spec)?));
+    let spec = accepted.map_err(|error| refused(operation, error))?;
     Ok(Json(api.node.configure(spec).await?))
 }
 
@@ -160,6 +170,7 @@ async fn terminate(State(api): State<Api>, uri: Uri) -> Result<Response, ApiErro
     tag = INTERNAL,
     servers((url = INTERNAL_URL)),
     summary = "Fetch the configuration again, without waiting for it",
+    description = "While another refresh is under way, waits up to 2 s for its end",
     responses(
         (status = 200, description = "Noted"),
         (status = 500, description = "Not possible in the present state", body = ErrorDocument)
@@ -169,7 +180,7 @@ async fn refresh_configuration(State(api): State<Api>) -> Result<StatusCode, Api
     api.node.metrics.pagestream_request_errors.inc();
     // Postgres accepts only 200 as success, so a wrong state is 500 here, with the state's name
     // in the spelling of the original (03 §6.4).
-    api.node.refresh().map_err(|WrongStatus(status)| {
+    api.node.refresh_or_join().await.map_err(|WrongStatus(status)| {
         ApiError::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             format!("Cannot refresh compute configuration in state {status:?}"),

@@ -12,11 +12,15 @@ mod conf_params;
 pub(crate) mod documents;
 pub(crate) mod heartbeat;
 mod lakebase;
+pub(crate) mod outcome;
 mod params;
 pub mod phase;
 pub(crate) mod progress;
 pub(crate) mod promotion;
+mod refresh;
 pub(crate) mod requests;
+mod rest;
+pub(crate) mod startable;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,6 +32,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use crate::background::Background;
 use crate::catalog::report::ApplyReport;
 use crate::duration::millis;
+use crate::errors::{one_line, report};
 use crate::node::promotion::attempt::Promotion;
 use crate::os::children::Children;
 use crate::services::extensions::ExtensionStore;
@@ -51,6 +56,7 @@ use phase::PhaseRecord;
 pub use progress::PhaseGuard;
 pub use requests::{ConfigureError, TerminateAnswer, WrongStatus};
 use requests::{Request, Terminated};
+use rest::RefreshState;
 
 /// The guarded state.
 #[derive(Debug)]
@@ -74,6 +80,7 @@ pub struct ComputeState {
     applied_operation: Option<String>,
     apply_report: Option<Arc<ApplyReport>>,
     terminated: Option<Terminated>,
+    refresh: RefreshState,
 }
 
 /// The compute as all tasks see it.
@@ -144,6 +151,7 @@ impl ComputeNode {
             applied_operation: None,
             apply_report: None,
             terminated: None,
+            refresh: RefreshState::default(),
         };
         let (requests, receiver) = mpsc::unbounded_channel();
         let side = Sidecars::new(params.side.clone(), params.timeouts.sidecars);
@@ -207,12 +215,16 @@ impl ComputeNode {
             state.error = None;
             state.failed_phase = None;
         }
+        if event == Event::Failed {
+            // The way out of `failed` must not wait.
+            state.refresh.rests_until = None;
+        }
         if to != from {
             if from == ComputeStatus::Init {
                 state.start_took = Some(state.started.elapsed());
             }
             state.status = to;
-            tracing::info!("compute status changed from {from} to {to}");
+            tracing::info!("Changing compute status from {from} to {to}");
             self.metrics.set_status(to);
         }
         if to.is_ending() {
@@ -290,30 +302,6 @@ impl ComputeNode {
         self.spec.send_replace(Some(Arc::clone(spec.spec())));
     }
 
-    /// Notes that the start failed: status and error text change together, so that `failed` is
-    /// never visible without a reason.
-    pub fn fail(&self, error: String) -> Result<ComputeStatus, WrongStatus> {
-        let mut state = self.lock();
-        state.last_failure = Some(state.failed_operation(self.operation(), error.clone()));
-        state.error = Some(error);
-        self.apply_locked(&mut state, Event::Failed)
-    }
-
-    /// Notes that a reconfiguration failed: as [`Self::fail`], and the spec in force is the one
-    /// from before. `operation` is that of the spec that failed.
-    pub fn fail_back(
-        &self,
-        error: String,
-        operation: Option<String>,
-        spec: &AcceptedSpec,
-    ) -> Result<ComputeStatus, WrongStatus> {
-        let mut state = self.lock();
-        state.last_failure = Some(state.failed_operation(operation, error.clone()));
-        state.error = Some(error);
-        self.set_spec(spec);
-        self.apply_locked(&mut state, Event::Failed)
-    }
-
     /// Ends the compute: status and LSN change together.
     pub fn end(
         &self,
@@ -357,9 +345,18 @@ impl ComputeNode {
         self.set_spec(spec);
     }
 
-    /// Asks for a spec to be applied and waits until the compute runs with it or has failed. The
+    /// Asks for a spec to be applied and waits until the compute runs with it or does not. The
     /// work goes on if the caller goes away.
+    ///
+    /// # Errors
+    /// See [`ConfigureError`].
     pub async fn configure(&self, spec: AcceptedSpec) -> Result<StatusDocument, ConfigureError> {
+        if self.status() == ComputeStatus::Empty
+            && let Err(error) = self.check_startable(&spec)
+        {
+            self.refuse_document(spec.operation(), report(&error));
+            return Err(ConfigureError::Refused(one_line(error.as_ref())));
+        }
         let (reply, answer) = oneshot::channel();
         {
             let mut state = self.lock();
@@ -369,7 +366,7 @@ impl ComputeNode {
         }
         match answer.await {
             Ok(Ok(())) => Ok(self.status_document()),
-            Ok(Err(failed)) => Err(ConfigureError::Failed(failed.0)),
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(ConfigureError::Interrupted),
         }
     }
@@ -386,19 +383,6 @@ impl ComputeNode {
             self.request(Request::Terminate { reply });
         }
         Ok(answer.await.map_or(TerminateAnswer::Interrupted, TerminateAnswer::Now))
-    }
-
-    /// Asks for the configuration to be fetched again; does not wait.
-    pub fn refresh(&self) -> Result<(), WrongStatus> {
-        if self.apply(Event::Refresh)? == ComputeStatus::RefreshConfigurationPending {
-            self.refresh_asked.notify_one();
-        }
-        Ok(())
-    }
-
-    /// Waits for a refresh request; only the driver calls this.
-    pub async fn refresh_asked(&self) {
-        self.refresh_asked.notified().await;
     }
 
     /// Queues a request for the driver. After the driver has ended, the request is dropped together

@@ -15,8 +15,8 @@ pub enum Request {
     Configure {
         /// The complete new spec.
         spec: AcceptedSpec,
-        /// Receives the outcome: the compute runs with the spec, or has failed.
-        reply: oneshot::Sender<Result<(), ConfigureFailed>>,
+        /// Receives the outcome: the compute runs with the spec, or does not.
+        reply: oneshot::Sender<Result<(), ConfigureError>>,
     },
     /// End the compute. The mode is in the status.
     Terminate {
@@ -24,13 +24,6 @@ pub enum Request {
         reply: oneshot::Sender<Terminated>,
     },
 }
-
-/// The spec could not be applied.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigureFailed(
-    /// The error with its causes, as in `/status`.
-    pub String,
-);
 
 /// The answer to a `/terminate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,9 +44,15 @@ pub struct WrongStatus(
 /// Why `/configure` did not end in `running`.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum ConfigureError {
-    /// Refused, nothing changed.
+    /// Not possible in the present state, nothing changed.
     #[error(transparent)]
     WrongStatus(#[from] WrongStatus),
+    /// The spec cannot be used, nothing changed; the text has the causes in one line.
+    #[error("{0}")]
+    Refused(String),
+    /// The spec may be good, but nothing could be changed; the text has the causes in one line.
+    #[error("{0}")]
+    NotBegun(String),
     /// Tried; the text is that of `/status`.
     #[error("compute configuration failed: {0:?}")]
     Failed(String),

@@ -14,6 +14,7 @@ pub(crate) mod ids;
 pub(crate) mod libpq_url;
 pub mod pageserver;
 pub(crate) mod parsed;
+pub(crate) mod refetch;
 pub(crate) mod source;
 pub mod wire;
 

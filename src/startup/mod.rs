@@ -31,6 +31,7 @@ use crate::configure::{catalog, configuration};
 use crate::duration::millis;
 use crate::env::CONTROL_PLANE_TOKEN;
 use crate::node::phase::StartPhase;
+use crate::node::startable::PRELOAD;
 use crate::node::{AcceptedSpec, ComputeNode};
 use crate::postgres::conf::ConfFile;
 use crate::postgres::databricks;
@@ -64,10 +65,8 @@ pub(crate) async fn start(
     }
     log_spec(spec);
     // Checks that touch nothing come first.
-    configuration::check_preload_libraries(node, spec)?;
     configuration::log_remarks(accepted.conf());
-    node.side.check(&spec.spec)?;
-    node.extensions.preloaded(&spec.spec).context(PRELOAD)?;
+    node.check_startable(accepted)?;
 
     tls.follow(&spec.spec);
     node.side.in_background(&spec.spec, node.params.active_tls(&spec.spec));
@@ -116,7 +115,7 @@ pub(crate) fn finish(node: &Arc<ComputeNode>, postmaster: i32) {
 fn log_spec(spec: &ParsedSpec) {
     let text = |member: &Option<String>| member.as_deref().unwrap_or("none").to_owned();
     tracing::info!(
-        "starting compute: cluster {}, operation {}, tenant {}, timeline {}, project {}, branch {}, \
+        "starting compute for project {}, operation {}, tenant {}, timeline {}, project {}, branch {}, \
          endpoint {}, mode {}, features {:?}",
         text(&spec.spec.cluster.cluster_id),
         text(&spec.spec.operation_uuid),
@@ -129,8 +128,6 @@ fn log_spec(spec: &ParsedSpec) {
         spec.spec.features,
     );
 }
-
-const PRELOAD: &str = "shared_preload_libraries names a library that cannot be fetched";
 
 /// Extensions that Postgres loads when it starts (07 §3.6).
 async fn load_extensions(node: &ComputeNode, spec: &ParsedSpec) -> anyhow::Result<()> {

@@ -283,6 +283,7 @@ fn states() {
         Event::BeginRefresh => "refresh begins",
         Event::Succeeded => "success",
         Event::Failed => "failure",
+        Event::Refused => "refusal",
         Event::Terminate(TerminateMode::Fast) => "`/terminate?mode=fast`",
         Event::Terminate(TerminateMode::Immediate) => "`/terminate?mode=immediate`",
         Event::PostgresExited => "Postgres exits",

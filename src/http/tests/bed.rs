@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::http::testing::{ED_KEY, node, sign};
 use crate::http::{AuthMode, Authenticator, HttpLimits, Servers, reserve};
 use crate::node::ComputeNode;
-use crate::node::requests::{ConfigureFailed, Request, Terminated};
+use crate::node::requests::{ConfigureError, Request, Terminated};
 use crate::server::ServerLimits;
 use crate::spec::wire::Jwks;
 use crate::state::Event;
@@ -30,7 +30,7 @@ async fn drive(node: Arc<ComputeNode>, mut requests: UnboundedReceiver<Request>)
                     Some("stop") => return,
                     Some("fail") => {
                         node.fail("no \"luck\"".to_owned()).unwrap();
-                        Err(ConfigureFailed("no \"luck\"".to_owned()))
+                        Err(ConfigureError::Failed("no \"luck\"".to_owned()))
                     }
                     _ => {
                         node.apply(Event::Succeeded).unwrap();

@@ -19,7 +19,8 @@ fn assert_synced_after_the_end(bed: &Bed, compute: &Compute) {
     let log = compute.log();
     let ended = last_position(&log, "Postgres ended by itself with");
     assert!(ended < last_position(&log, "starting safekeepers syncing"), "{log}");
-    let left_running = last_position(&log, "changed from running to termination-pending-immediate");
+    let left_running =
+        last_position(&log, "compute status from running to termination-pending-immediate");
     assert!(left_running < last_position(&log, "starting safekeepers syncing"), "{log}");
 }
 

@@ -87,7 +87,7 @@ async fn sigterm_in_each_phase() {
             }
             if !matches!(hold, Hold::None) {
                 assert!(
-                    !log.contains("changed from init to running"),
+                    !log.contains("compute status from init to running"),
                     "{phase} was not held\n{log}"
                 );
             }

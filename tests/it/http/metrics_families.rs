@@ -168,7 +168,7 @@ async fn requests_to_the_control_plane_are_counted() {
         // The control plane is out of order for a while.
         cplane.answer(vec![(503, String::new()), (502, String::new()), attached()]);
         compute.refresh().await;
-        compute.wait_for_log("changed from refresh-configuration to running").await;
+        compute.wait_for_log("compute status from refresh-configuration to running").await;
         let all = ["200 OK 2", "502 Bad Gateway 1", "503 Service Unavailable 1"];
         assert_eq!(counts(&compute).await, all);
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);

@@ -262,7 +262,8 @@ impl Run {
         let log = self.compute.log();
         let expected = match (&asked, code) {
             (Asked::Configure { operation, quality: Quality::Good }, 200) => {
-                let applied = format!("applied the new spec, operation {operation}\n");
+                let applied =
+                    format!("finished reconfiguration of compute node for operation {operation}\n");
                 let done = [applied, starting(operation)];
                 let is_done = || done.iter().any(|line| self.compute.log().contains(line));
                 eventually(&format!("{operation} is in force"), is_done).await;
@@ -273,13 +274,15 @@ impl Run {
             (Asked::Configure { operation, quality: Quality::Refused }, 200) => {
                 log.contains(&starting(operation))
             }
+            (Asked::Configure { operation, quality: Quality::Refused }, 400) => {
+                log.contains(operation) && body.contains("phase check_configuration")
+            }
             (Asked::Configure { operation, quality }, 500) => {
                 let failed_in = |phase| log.contains(operation) && body.contains(phase);
                 end_told
                     || match quality {
-                        Quality::Refused => failed_in("phase check_configuration"),
                         Quality::Catalog => failed_in("phase apply_catalog"),
-                        Quality::Good | Quality::Unusable => false,
+                        Quality::Good | Quality::Refused | Quality::Unusable => false,
                     }
             }
             (Asked::Configure { operation, quality: Quality::Unusable }, 400) => {
@@ -368,7 +371,7 @@ fn refused_rightly(event: Event, body: &str) -> bool {
 }
 
 fn starting(operation: &str) -> String {
-    format!("starting compute: cluster dev, operation {operation},")
+    format!("starting compute for project dev, operation {operation},")
 }
 
 /// Publishes the control plane's answer with the current spec, and the certificate's files.
@@ -406,7 +409,7 @@ fn assert_legal(log: &str) {
         .collect();
     let mut now: Option<String> = None;
     for line in log.lines() {
-        let Some((_, change)) = line.split_once("compute status changed from ") else { continue };
+        let Some((_, change)) = line.split_once("Changing compute status from ") else { continue };
         let (from, to) = change.split_once(" to ").unwrap();
         let change = (from.to_owned(), to.to_owned());
         assert!(legal.contains(&change), "{line}\n{log}");

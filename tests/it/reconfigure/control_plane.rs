@@ -135,7 +135,7 @@ async fn a_refresh_asks_again() {
         // A refresh has its own, shorter limit.
         cplane.answer(vec![(503, String::new()), attached(&bed)]);
         compute.refresh().await;
-        compute.wait_for_log("changed from refresh-configuration to running").await;
+        compute.wait_for_log("compute status from refresh-configuration to running").await;
         compute.wait_for_sql("SHOW neon.pageserver_connstring", moved).await;
         assert_eq!(cplane.asked(), [ControlPlane::QUESTION; 3]);
 

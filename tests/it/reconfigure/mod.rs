@@ -3,11 +3,14 @@
 mod configure;
 mod configure_refused;
 mod control_plane;
+mod log_texts;
 mod promotion;
 mod promotion_ends;
 mod promotion_failpoints;
 mod promotion_fails;
 mod refresh;
+mod refresh_rest;
+mod refused;
 mod sessions;
 mod takes_back;
 mod tls_inactive;

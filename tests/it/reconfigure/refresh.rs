@@ -25,7 +25,7 @@ async fn an_unchanged_file_changes_nothing_and_a_changed_one_is_applied() {
         bed.wait_running(&mut compute).await;
         let postmaster = compute.postmaster();
         compute.refresh().await;
-        compute.wait_for_log("changed from refresh-configuration to running").await;
+        compute.wait_for_log("compute status from refresh-configuration to running").await;
         assert_eq!(compute.count_in_log("received SIGHUP"), 0, "{}", compute.log());
 
         bed.spec.pageserver_connstring = "postgresql://no_user@127.0.0.1:1".to_owned();

@@ -47,7 +47,7 @@ async fn with_skip_there_is_none() {
         compute.wait_for_log(&format!("application_name={APPLY_CONFIG}")).await;
         let (sessions, log) = (sessions(&compute), compute.log());
         assert!(sessions[0].contains(APPLY_CONFIG), "{sessions:?}");
-        let last_skip = log.rfind("changed from refresh-configuration to running").unwrap();
+        let last_skip = log.rfind("compute status from refresh-configuration to running").unwrap();
         assert!(log.find(&sessions[0]).unwrap() > last_skip, "{log}");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);

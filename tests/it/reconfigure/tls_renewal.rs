@@ -20,7 +20,7 @@ macro_rules! made_by_openssl {
 
 async fn rounds(compute: &Compute) -> usize {
     let log = compute.settled_log().await;
-    log.matches("compute status changed from running to configuration-pending").count()
+    log.matches("Changing compute status from running to configuration-pending").count()
 }
 
 #[tokio::test]

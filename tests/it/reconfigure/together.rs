@@ -10,7 +10,7 @@ use crate::support::assertions::{assert_nothing_left, until};
 use crate::support::bed::{Bed, Pair, TlsFiles};
 use crate::support::server::on_one_server;
 
-const APPLIED: &str = "applied the new spec, operation number-";
+const APPLIED: &str = "finished reconfiguration of compute node for operation number-";
 /// The limit on the number of specs to try.
 const NUMBERS: usize = 300;
 

@@ -69,7 +69,7 @@ async fn end_beside(bed: &Bed, dev: bool) -> [Option<ExitStatus>; 2] {
     namespace.args(["--mount", "--propagation", "private", "/bin/sh", "-c", NAMESPACE]);
     namespace.arg(bed.dir());
     let mut compute = Compute::spawn_through(bed, namespace, &args);
-    compute.wait_for_log("changed from init to running").await;
+    compute.wait_for_log("compute status from init to running").await;
     assert_eq!(compute.stop(Signal::SIGTERM).await, 1, "{}", compute.log());
     if !dev {
         // The signals were sent; a hang here means that one was missing.
