@@ -4,27 +4,29 @@
 //! `--sync-safekeepers`) are detected from the files here, not by a later failure.
 //!
 //! Invariant: the program that runs is the one that was named. Its links are not resolved, so that
-//! a directory of wrappers keeps working; only the library directories come from the target of a
-//! link.
+//! a directory of wrappers keeps working. Its siblings are looked up where it stands, then where it
+//! leads.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use memchr::memmem;
 use tokio::process::Command;
 
+use super::programs::{contains, find_in_path, folders, is_evidently_server, is_program};
 use crate::os::children::{Children, RunError};
 
 /// More than any version or path needs.
 const OUTPUT_LIMIT: usize = 16 << 10;
 /// Option that only Neon's server has.
 const SYNC_OPTION: &[u8] = b"--sync-safekeepers";
-const CHUNK: usize = 256 << 10;
+/// What the server's `--version` begins with.
+const SERVER_VERSION: &str = "postgres (PostgreSQL) ";
+/// Characters of a foreign program's answer that are shown.
+const SAID: usize = 80;
 
 /// The supported major versions; displayed as `v14` to `v17`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,7 +103,21 @@ pub enum InstallError {
         /// The end of its stderr.
         stderr: String,
     },
-    /// The version is not 14 to 17, or the program is not Postgres.
+    /// The program is another one than the server.
+    #[error(
+        "{program} is not the Postgres server: its --version says {said:?}; give the path of \
+         `postgres` itself with --pgbin{}",
+        hint(beside)
+    )]
+    NotTheServer {
+        /// The program that was named.
+        program: PathBuf,
+        /// The first line of its answer, cut.
+        said: String,
+        /// The server beside it, if there is one.
+        beside: Option<PathBuf>,
+    },
+    /// The version is not 14 to 17.
     #[error("{postgres} is not a supported Postgres (14 to 17): its version is {version:?}")]
     Unsupported {
         /// Path of the server program.
@@ -109,6 +125,10 @@ pub enum InstallError {
         /// The reported version.
         version: String,
     },
+}
+
+fn hint(beside: &Option<PathBuf>) -> String {
+    beside.as_ref().map(|path| format!(", as in {}", path.display())).unwrap_or_default()
 }
 
 /// An installation of Postgres.
@@ -154,21 +174,22 @@ impl PgInstall {
     ) -> Result<Self, InstallError> {
         let postgres = locate(pgbin, path)?;
         let bin_dir = postgres.parent().unwrap_or(Path::new("/")).to_owned();
-        let real = postgres.canonicalize().unwrap_or_else(|_| postgres.clone());
-        // A link to the server alone, as in /usr/local/bin: its tools are beside the target.
-        let pg_config = [bin_dir.join("pg_config"), real.with_file_name("pg_config")]
-            .into_iter()
-            .find(|p| is_program(p));
+        // A link to the server alone, as in /usr/local/bin: its tools are where it leads.
+        let pg_config = sibling(&postgres, "pg_config");
         let (program, args): (_, &[&str]) = match &pg_config {
             Some(pg_config) => (pg_config, &["--version", "--pkglibdir", "--sharedir"]),
             None => (&postgres, &["--version"]),
         };
         let mut command = Command::new(program);
         command.args(args);
-        let output = children
-            .run(command, limit, OUTPUT_LIMIT)
-            .await
-            .map_err(|error| InstallError::Run { postgres: postgres.clone(), error })?;
+        let (output, is_server) = tokio::join!(
+            children.run(command, limit, OUTPUT_LIMIT),
+            // Without pg_config the server itself is asked.
+            require_server(pg_config.is_some(), &postgres, children, limit)
+        );
+        is_server?;
+        let output =
+            output.map_err(|error| InstallError::Run { postgres: postgres.clone(), error })?;
         if !output.status.success() {
             let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             let (program, status) = (program.clone(), output.status);
@@ -179,8 +200,9 @@ impl PgInstall {
         let mut lines = stdout.lines();
         let version = lines.next().unwrap_or_default();
         // The server puts its name in front: `postgres (PostgreSQL) 15.4 (Debian 15.4-1)`.
-        let normal = match version.strip_prefix("postgres (PostgreSQL) ") {
+        let normal = match version.strip_prefix(SERVER_VERSION) {
             Some(rest) if pg_config.is_none() => format!("PostgreSQL {rest}"),
+            None if pg_config.is_none() => return Err(not_the_server(&postgres, &output.stdout)),
             _ => version.to_owned(),
         };
         let Some(version) = PgVersion::parse(&normal) else {
@@ -190,14 +212,16 @@ impl PgInstall {
             let mut dir = || lines.next().map(PathBuf::from).filter(|d| d.is_dir());
             (dir(), dir())
         } else {
+            let real = postgres.canonicalize().unwrap_or_else(|_| postgres.clone());
             (guess(&real, "lib", None), guess(&real, "share", Some("extension")))
         };
         Ok(Self { postgres, bin_dir, version, pkglibdir, sharedir })
     }
 
-    /// Path of a sibling program (`initdb`); not checked.
+    /// Path of a sibling program (`initdb`): where the server stands, or else where it leads. If
+    /// there is none, the path where it was expected.
     pub fn program(&self, name: &str) -> PathBuf {
-        self.bin_dir.join(name)
+        sibling(&self.postgres, name).unwrap_or_else(|| self.bin_dir.join(name))
     }
 
     /// Whether `shared_preload_libraries` can name `library`. `None` if unknown.
@@ -217,26 +241,53 @@ impl PgInstall {
 }
 
 fn search(mut program: impl Read) -> io::Result<bool> {
-    let finder = memmem::Finder::new(SYNC_OPTION);
-    // The end of the previous chunk, so that a match across the boundary is found.
-    let overlap = SYNC_OPTION.len() - 1;
-    let mut window = Vec::with_capacity(CHUNK + overlap);
-    let mut first = true;
-    loop {
-        let read = program.by_ref().take(CHUNK as u64).read_to_end(&mut window)?;
-        if (first && window.starts_with(b"#!")) || finder.find(&window).is_some() {
-            return Ok(true);
-        }
-        if read == 0 {
-            return Ok(false);
-        }
-        first = false;
-        window.drain(..window.len().saturating_sub(overlap));
+    let mut magic = Vec::new();
+    program.by_ref().take(2).read_to_end(&mut magic)?;
+    if magic == b"#!" {
+        return Ok(true);
     }
+    contains(magic.as_slice().chain(program), SYNC_OPTION)
 }
 
-fn is_program(path: &Path) -> bool {
-    path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+fn sibling(program: &Path, name: &str) -> Option<PathBuf> {
+    let mut paths = folders(program).into_iter().map(|folder| folder.join(name));
+    paths.find(|path| is_program(path))
+}
+
+/// Refuses a program that is not the server, such as `pg_ctl`. A program that does not show what it
+/// is, like a binary wrapper, is asked for its version at the same time as `pg_config`.
+async fn require_server(
+    needed: bool,
+    program: &Path,
+    children: &Children,
+    limit: Duration,
+) -> Result<(), InstallError> {
+    if !needed {
+        return Ok(());
+    }
+    let path = program.to_owned();
+    let evident = tokio::task::spawn_blocking(move || is_evidently_server(&path)).await;
+    if evident.unwrap_or(false) {
+        return Ok(());
+    }
+    let mut command = Command::new(program);
+    command.arg("--version");
+    let output = children
+        .run(command, limit, OUTPUT_LIMIT)
+        .await
+        .map_err(|error| InstallError::Run { postgres: program.to_owned(), error })?;
+    if output.stdout.starts_with(SERVER_VERSION.as_bytes()) {
+        return Ok(());
+    }
+    Err(not_the_server(program, &output.stdout))
+}
+
+fn not_the_server(program: &Path, stdout: &[u8]) -> InstallError {
+    let stdout = String::from_utf8_lossy(stdout);
+    let said = stdout.lines().next().unwrap_or_default();
+    let said = said.chars().take(SAID).collect();
+    let beside = sibling(program, "postgres").filter(|beside| beside != program);
+    InstallError::NotTheServer { program: program.to_owned(), said, beside }
 }
 
 fn locate(pgbin: &Path, path: Option<&OsStr>) -> Result<PathBuf, InstallError> {
@@ -246,10 +297,7 @@ fn locate(pgbin: &Path, path: Option<&OsStr>) -> Result<PathBuf, InstallError> {
             false => Err(InstallError::NotAProgram(pgbin.to_owned())),
         };
     }
-    std::env::split_paths(path.unwrap_or_default())
-        .map(|dir| dir.join(pgbin))
-        .find(|candidate| is_program(candidate))
-        .ok_or_else(|| InstallError::NotInPath(pgbin.to_owned()))
+    find_in_path(pgbin, path).ok_or_else(|| InstallError::NotInPath(pgbin.to_owned()))
 }
 
 /// `../<kind>/postgresql` or `../<kind>` of the program, as in common installations.
@@ -347,14 +395,54 @@ mod tests {
         assert!(error("postgres").await.contains("PostgreSQL 13.3"));
     }
 
-    #[test]
-    fn the_option_is_found_over_a_border() {
-        for at in [0, 1, CHUNK - 5, CHUNK, 2 * CHUNK - 1] {
-            let mut bytes = vec![b'-'; 2 * CHUNK + 100];
-            bytes[at..at + SYNC_OPTION.len()].copy_from_slice(SYNC_OPTION);
-            assert!(search(bytes.as_slice()).unwrap(), "{at}");
+    /// Beside `pg_config` any program could pass for the server.
+    #[tokio::test]
+    async fn other_programs_than_the_server_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let bin = dir.path().join("bin");
+        script(&bin.join("pg_config"), "echo PostgreSQL 16.4").await;
+        script(&bin.join("postgres"), "exit 1").await;
+        script(&bin.join("psql"), "echo 'psql (PostgreSQL) 16.4'").await;
+        script(&bin.join("mine"), "exec echo 'postgres (PostgreSQL) 16.4'").await;
+        symlink("/bin/ls", bin.join("ls")).unwrap();
+        for (name, said) in [("psql", "psql (PostgreSQL) 16.4"), ("ls", "ls (GNU")] {
+            let error = discover(&bin.join(name), &bin).await.unwrap_err().to_string();
+            let postgres = format!("--pgbin, as in {}", bin.join("postgres").display());
+            assert!(error.contains("is not the Postgres server"), "{error}");
+            assert!(error.contains(said) && error.ends_with(&postgres), "{error}");
         }
-        assert!(!search(vec![b'-'; 3 * CHUNK].as_slice()).unwrap());
+        for name in ["postgres", "mine"] {
+            assert_eq!(discover(&bin.join(name), &bin).await.unwrap().version, PgVersion::V16);
+        }
+        let alone = dir.path().join("alone");
+        script(&alone, "echo 'GNU bash, version 5'").await;
+        let error = discover(&alone, &bin).await.unwrap_err().to_string();
+        assert!(error.contains("is not the Postgres server"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn siblings_are_found_where_a_link_stands_and_where_it_leads() {
+        let dir = tempfile::tempdir().unwrap();
+        let (bin, local) = (dir.path().join("v16/bin"), dir.path().join("local"));
+        for name in ["postgres", "pg_dump", "pg_ctl"] {
+            script(&bin.join(name), "exit 1").await;
+        }
+        script(&bin.join("pg_config"), "echo PostgreSQL 16.4").await;
+        script(&local.join("pg_ctl"), "exit 1").await;
+        symlink("../v16/bin/postgres", local.join("postgres")).unwrap();
+        let found = discover(&local.join("postgres"), &local).await.unwrap();
+        assert_eq!(found.postgres, local.join("postgres"));
+        assert_eq!(found.program("pg_ctl"), local.join("pg_ctl"));
+        let real = |path: PathBuf| path.canonicalize().unwrap();
+        assert_eq!(real(found.program("pg_dump")), real(bin.join("pg_dump")));
+        assert_eq!(found.program("initdb"), local.join("initdb"));
+    }
+
+    #[test]
+    fn the_option_for_the_sync_is_searched_for() {
+        assert!(search(b"-...--sync-safekeepers".as_slice()).unwrap());
+        assert!(search(SYNC_OPTION).unwrap());
+        assert!(!search(b"-..-sync-safekeepers".as_slice()).unwrap());
         assert!(!search([].as_slice()).unwrap());
         assert!(search(b"#!/bin/sh\n".as_slice()).unwrap());
     }

@@ -20,6 +20,7 @@ pub mod install;
 pub(crate) mod limits;
 pub(crate) mod log;
 pub(crate) mod process;
+pub(crate) mod programs;
 pub(crate) mod ready;
 pub(crate) mod reload;
 pub(crate) mod staged;

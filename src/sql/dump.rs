@@ -246,7 +246,7 @@ mod tests {
         let line = r##"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod 755 "$0""##;
         assert!(write.args(["-c", line]).arg(&program).arg(script).status().unwrap().success());
         let mut params = ComputeParams::for_tests();
-        params.install.bin_dir = dir.path().to_owned();
+        params.install.postgres = dir.path().join("postgres");
         params.timeouts.dump.silence = Duration::from_secs(1);
         params.timeouts.dump.client = Duration::from_millis(50);
         let url = url::Url::parse("postgresql://u@h:1/d").unwrap();
