@@ -53,7 +53,8 @@ mod tests {
             (SqlState::READ_ONLY_SQL_TRANSACTION, false),
             (SqlState::from_code("CT001"), false),
         ] {
-            let error = PgError { sqlstate: Some(sqlstate), text: String::new(), position: None };
+            let error =
+                PgError { sqlstate: Some(sqlstate), text: String::new(), position: None, at: None };
             assert_eq!(verdict(Err(SessionError::Statement(error))).is_ok(), writable);
         }
         assert!(verdict(Ok(())).is_ok());

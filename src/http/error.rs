@@ -166,17 +166,19 @@ mod tests {
     fn documented_texts() {
         let text = |error: SessionError| ApiError::from(error).parts();
         let refused = "error connecting to server: Connection refused (os error 111)";
-        let error = PgError { sqlstate: None, text: refused.to_owned(), position: None };
+        let error = PgError { sqlstate: None, text: refused.to_owned(), position: None, at: None };
         assert_eq!(text(SessionError::Connect(error)), (500, refused.to_owned()));
         let answer = "ERROR: relation \"public.health_check\" does not exist";
         let error = PgError {
             sqlstate: Some(SqlState::UNDEFINED_TABLE),
             text: answer.to_owned(),
             position: None,
+            at: None,
         };
         assert_eq!(text(SessionError::Statement(error)), (500, format!("db error: {answer}")));
         let sqlstate = Some(SqlState::from_code("CT001"));
-        let error = PgError { sqlstate, text: "ERROR: not ours".to_owned(), position: None };
+        let error =
+            PgError { sqlstate, text: "ERROR: not ours".to_owned(), position: None, at: None };
         assert_eq!(text(SessionError::Statement(error)), (409, "db error: ERROR: not ours".into()));
     }
 }

@@ -20,6 +20,9 @@ pub struct PgError {
     /// not parse fails before its first statement, and only this position tells which statement is
     /// wrong.
     pub position: Option<usize>,
+    /// Host and port, or the socket, of a server that could not be reached. It is not in the text,
+    /// which clients of the API know.
+    pub at: Option<String>,
 }
 
 impl PgError {
@@ -32,14 +35,14 @@ impl PgError {
 impl PgError {
     /// An error of the connection, not of the server.
     pub(super) const fn of_the_way(text: String) -> Self {
-        Self { sqlstate: None, text, position: None }
+        Self { sqlstate: None, text, position: None, at: None }
     }
 }
 
 impl From<tokio_postgres::Error> for PgError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(answer) = error.as_db_error() else {
-            return Self { sqlstate: None, text: one_line(&error), position: None };
+            return Self::of_the_way(one_line(&error));
         };
         let code = answer.code();
         let mut text =
@@ -53,7 +56,7 @@ impl From<tokio_postgres::Error> for PgError {
             Some(ErrorPosition::Original(position)) => usize::try_from(*position).ok(),
             _ => None,
         };
-        Self { sqlstate: Some(code.clone()), text, position }
+        Self { sqlstate: Some(code.clone()), text, position, at: None }
     }
 }
 
@@ -64,11 +67,16 @@ pub enum SessionError {
     #[error("--connstr is not a Postgres connection URL: {0}")]
     BadUrl(String),
     /// The server refused the session, or did not answer.
-    #[error("could not connect to Postgres: {0}")]
+    #[error("could not connect to Postgres{at}: {0}", at = place(.0))]
     Connect(PgError),
     /// No session within the deadline.
-    #[error("could not connect to Postgres within {0:?}")]
-    ConnectDeadline(Duration),
+    #[error("could not connect to Postgres at {at} within {limit:?}")]
+    ConnectDeadline {
+        /// Hosts and ports.
+        at: String,
+        /// The deadline.
+        limit: Duration,
+    },
     /// A statement failed.
     #[error(transparent)]
     Statement(PgError),
@@ -143,6 +151,10 @@ impl SessionError {
             _ => None,
         }
     }
+}
+
+fn place(error: &PgError) -> String {
+    error.at.as_ref().map(|at| format!(" at {at}")).unwrap_or_default()
 }
 
 /// The usual reason in plain words.

@@ -112,7 +112,10 @@ impl RawSession {
         let connected = timeout(deadlines.connect, reach::connect(client, config.database_bytes()));
         let (client, connection) = connected
             .await
-            .map_err(|_| SessionError::ConnectDeadline(deadlines.connect))?
+            .map_err(|_| SessionError::ConnectDeadline {
+                at: reach::shown_places(&config.client()),
+                limit: deadlines.connect,
+            })?
             .map_err(SessionError::Connect)?;
         let address = config.client();
         Ok(Self { client, _connection: connection, address, deadlines, _footprint: footprint })

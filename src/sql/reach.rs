@@ -1,6 +1,7 @@
 //! Connects to the server in the same order as the client library: first the places of the URL,
 //! then the addresses of each. Unlike the library it wraps the stream in a [`Wire`].
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -122,8 +123,35 @@ fn set_up(stream: &TcpStream, config: &Config) -> io::Result<()> {
     Ok(())
 }
 
-fn unreachable(error: io::Error) -> PgError {
-    PgError::of_the_way(format!("error connecting to server: {error}"))
+/// The text is that of the client library, which clients of the API know (03 §5.4).
+fn unreachable(error: &io::Error, at: &impl fmt::Display) -> PgError {
+    let error = PgError::of_the_way(format!("error connecting to server: {error}"));
+    PgError { at: Some(at.to_string()), ..error }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// The hosts and ports of a configuration, for error texts.
+pub(super) fn shown_places(config: &Config) -> String {
+    let places = places(config).unwrap_or_default();
+    places.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Connects to the first server that accepts us. `database` replaces the name in the
@@ -136,12 +164,13 @@ pub(super) async fn connect(
     if config.get_load_balance_hosts() == LoadBalanceHosts::Random {
         fastrand::shuffle(&mut places);
     }
-    let mut refused = unreachable(io::Error::other("could not resolve any addresses"));
+    let nothing = io::Error::other("could not resolve any addresses");
+    let mut refused = unreachable(&nothing, &shown_places(config));
     for place in places {
         let addresses = match place.addresses().await {
             Ok(addresses) => addresses,
             Err(error) => {
-                refused = unreachable(error);
+                refused = unreachable(&error, &place);
                 continue;
             }
         };
@@ -160,7 +189,7 @@ async fn enter(
     config: &Config,
     database: Option<Arc<[u8]>>,
 ) -> Result<(Client, AbortOnDropHandle<()>), PgError> {
-    let stream = address.stream(config).await.map_err(unreachable)?;
+    let stream = address.stream(config).await.map_err(|error| unreachable(&error, address))?;
     let (client, connection) = config.connect_raw(Wire::new(stream, database), NoTls).await?;
     let connection = async move {
         // Each waiting caller gets the same error.
@@ -185,7 +214,7 @@ async fn enter(
         } else {
             "database is not read only"
         };
-        return Err(unreachable(io::Error::other(why)));
+        return Err(unreachable(&io::Error::other(why), address));
     }
     Ok((client, connection))
 }
@@ -225,6 +254,8 @@ mod tests {
         assert_eq!(places_of("postgresql://u@h/d"), Ok(vec![tcp("h", 5432)]));
         assert_eq!(places_of("postgresql://u@h1,h2:6/d"), Ok(vec![tcp("h1", 5432), tcp("h2", 6)]));
         assert_eq!(places_of("host=h1,h2 port=6"), Ok(vec![tcp("h1", 6), tcp("h2", 6)]));
+        assert_eq!(socket.to_string(), "/run/pg/.s.PGSQL.6");
+        assert_eq!(shown_places(&"host=h,::1 port=6".parse().unwrap()), "h:6, [::1]:6");
         assert_eq!(places_of("host=/run/pg port=6"), Ok(vec![socket]));
         assert_eq!(places_of("host=h hostaddr=::1"), Ok(vec![tcp("::1", 5432)]));
         assert_eq!(places_of("hostaddr=127.0.0.1 port=7"), Ok(vec![tcp("127.0.0.1", 7)]));

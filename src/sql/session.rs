@@ -170,11 +170,11 @@ mod tests {
     #[tokio::test]
     async fn a_silent_server_meets_the_deadline() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("postgresql://u@{}/d", listener.local_addr().unwrap());
-        let config = config(&url).unwrap();
-        let short = Duration::from_millis(20);
-        let error = MaintenanceSession::connect(&config, deadlines(short)).await.unwrap_err();
-        assert_eq!(error, SessionError::ConnectDeadline(short));
+        let at = listener.local_addr().unwrap().to_string();
+        let config = config(&format!("postgresql://u@{at}/d")).unwrap();
+        let limit = Duration::from_millis(20);
+        let error = MaintenanceSession::connect(&config, deadlines(limit)).await.unwrap_err();
+        assert_eq!(error, SessionError::ConnectDeadline { at, limit });
     }
 
     /// A server that accepts the first session and does not answer the others. After the second
@@ -220,12 +220,15 @@ mod tests {
     #[tokio::test]
     async fn a_closed_port_is_an_error() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("postgresql://u:planted@{}/d", listener.local_addr().unwrap());
+        let at = listener.local_addr().unwrap();
+        let url = format!("postgresql://u:planted@{at}/d");
         drop(listener);
         let config = config(&url).unwrap();
         let error =
             Session::connect(&config, deadlines(Duration::from_secs(60))).await.unwrap_err();
         assert!(matches!(error, SessionError::Connect(PgError { sqlstate: None, .. })));
+        let text = format!("could not connect to Postgres at {at}: error connecting to server: ");
+        assert!(error.to_string().starts_with(&text), "{error}");
         assert!(!error.to_string().contains("planted"));
     }
 }

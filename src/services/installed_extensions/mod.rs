@@ -194,7 +194,7 @@ mod tests {
 
     fn refused(sqlstate: SqlState) -> SessionError {
         let text = "refused".to_owned();
-        SessionError::Connect(PgError { sqlstate: Some(sqlstate), text, position: None })
+        SessionError::Connect(PgError { sqlstate: Some(sqlstate), text, position: None, at: None })
     }
 
     fn numbered(count: usize) -> Vec<String> {
@@ -231,7 +231,7 @@ mod tests {
             found.groups().values().copied().next()
         };
         let too_many = || refused(SqlState::TOO_MANY_CONNECTIONS);
-        let late = || SessionError::ConnectDeadline(std::time::Duration::ZERO);
+        let late = || SessionError::StatementDeadline(std::time::Duration::ZERO);
         assert_eq!(collect(&["a", "b"], "b", too_many()).await, Some(1), "never seen");
         assert_eq!(collect(&["a", "b"], "", late()).await, Some(2));
         assert_eq!(collect(&["a", "b"], "b", too_many()).await, Some(2));
