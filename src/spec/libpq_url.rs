@@ -12,6 +12,7 @@ use thiserror::Error;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
+use super::libpq_options::without_idle_options;
 use crate::errors::one_line;
 
 /// A pageserver that speaks libpq: at least one address, and the login parameters.
@@ -67,13 +68,29 @@ impl FromStr for LibpqAddress {
     type Err = LibpqUrlError;
 
     fn from_str(text: &str) -> Result<Self, LibpqUrlError> {
-        let config: Config =
-            text.parse().map_err(|error| LibpqUrlError::Syntax(one_line(&error)))?;
+        let config = match text.parse::<Config>() {
+            Ok(config) => config,
+            // libpq knows more options than the driver.
+            Err(_) => without_idle_options(text)
+                .ok_or(LibpqUrlError::Tls)?
+                .parse()
+                .map_err(|error| LibpqUrlError::Syntax(syntax(text, &error)))?,
+        };
         if config.get_ssl_mode() == SslMode::Require {
             return Err(LibpqUrlError::Tls);
         }
         let hosts = hosts(&config)?;
         Ok(Self { config, hosts })
+    }
+}
+
+/// The driver's error, with what it leaves out.
+fn syntax(text: &str, error: &tokio_postgres::Error) -> String {
+    let error = one_line(error);
+    match text.split_once("://") {
+        Some(("postgresql" | "postgres", _)) => error,
+        Some(_) => format!("{error}; a URL begins with postgresql://"),
+        None => format!("{error}; write it as postgresql://USER@HOST:PORT or host=HOST port=PORT"),
     }
 }
 
@@ -135,6 +152,8 @@ mod tests {
             ("host=a hostaddr=::1", &["[::1]:5432"]),
             ("postgres://u@a:1,b:2", &["a:1", "b:2"]),
             ("host=/run/ps port=7", &["/run/ps/.s.PGSQL.7"]),
+            ("host=a port=7 gssencmode=disable sslcert='x y'", &["a:7"]),
+            ("postgresql://no_user@a:7/?sslmode=allow&sslsni=0", &["a:7"]),
         ] {
             let address: LibpqAddress = text.parse().unwrap();
             let seen: Vec<String> = address.hosts().iter().map(ToString::to_string).collect();
@@ -145,12 +164,16 @@ mod tests {
         for (text, error) in [
             ("user=x password=planted", LibpqUrlError::NoHost),
             ("host=a sslmode=require password=planted", LibpqUrlError::Tls),
+            ("postgresql://u:planted@a?sslmode=verify-full", LibpqUrlError::Tls),
             ("host=a,b,c port=1,2 password=planted", LibpqUrlError::Ports),
             ("host=a,b hostaddr=::1", LibpqUrlError::HostAddresses),
         ] {
             assert_eq!(text.parse::<LibpqAddress>().unwrap_err(), error, "{text}");
         }
         let error = "host=a port=planted".parse::<LibpqAddress>().unwrap_err().to_string();
-        assert!(error.ends_with("invalid value for option `port`"), "{error}");
+        assert!(error.contains("invalid value for option `port`; write it as "), "{error}");
+        let error = "http://u:planted@a".parse::<LibpqAddress>().unwrap_err().to_string();
+        assert!(error.ends_with("; a URL begins with postgresql://"), "{error}");
+        assert!(!error.contains("planted"), "{error}");
     }
 }

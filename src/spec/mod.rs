@@ -4,6 +4,7 @@
 //! values that everything else uses, [`source`] reads the first document. This module depends on no
 //! other part of the program.
 
+mod bare;
 pub(crate) mod control_plane;
 mod discreet;
 pub mod document;
@@ -11,10 +12,13 @@ mod error;
 pub(crate) mod grpc_url;
 pub(crate) mod host_port;
 pub(crate) mod ids;
+mod libpq_options;
 pub(crate) mod libpq_url;
+mod not_json;
 pub mod pageserver;
 pub(crate) mod parsed;
 pub(crate) mod refetch;
+pub(crate) mod similar;
 pub(crate) mod source;
 pub mod wire;
 

@@ -1,6 +1,7 @@
 //! Sources of the configuration (01 §5.2).
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -10,9 +11,10 @@ use nix::unistd::{Uid, User};
 use parking_lot::Mutex;
 use thiserror::Error;
 
+use super::bare::BareSpec;
 use super::control_plane::{self, ControlPlane, ControlPlaneError, Observer, Patience};
 use super::document::{self, DocumentError, Parsed};
-use super::wire::{ComputeCtlConfig, ComputeSpec, ConfigDocument};
+use super::wire::{ComputeCtlConfig, ConfigDocument};
 
 /// The source on the command line. A refresh reads the same source again.
 #[derive(Debug, Clone)]
@@ -23,6 +25,15 @@ pub enum ConfigSource {
     SpecFile(PathBuf),
     /// `--control-plane-uri`.
     ControlPlane(ControlPlane),
+}
+
+impl fmt::Display for ConfigSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ConfigFile(path) | Self::SpecFile(path) => path.display().fmt(f),
+            Self::ControlPlane(_) => f.write_str("from the control plane"),
+        }
+    }
 }
 
 /// Why no configuration could be read.
@@ -177,15 +188,15 @@ pub(crate) fn read_config(path: &Path) -> Result<Parsed<ConfigDocument>, SourceE
 
 /// Reads a bare spec; the configuration around it is the default.
 pub(crate) fn read_spec(path: &Path) -> Result<Parsed<ConfigDocument>, SourceError> {
-    let Parsed { value, unknown_members } = read::<ComputeSpec>(path)?;
+    let Parsed { value: BareSpec(spec), unknown_members } = read(path)?;
     let compute_ctl_config = ComputeCtlConfig::default();
-    Ok(Parsed { value: ConfigDocument { spec: Some(value), compute_ctl_config }, unknown_members })
+    Ok(Parsed { value: ConfigDocument { spec: Some(spec), compute_ctl_config }, unknown_members })
 }
 
 /// Reads the file whole, then parses it (02 W12). Blocks.
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Parsed<T>, SourceError> {
     let text = std::fs::read(path).map_err(|error| unreadable(path, error))?;
-    if text.is_empty() {
+    if text.trim_ascii().is_empty() {
         return Err(SourceError::Empty(path.to_owned()));
     }
     document::parse(&text).map_err(|error| SourceError::Parse { path: path.to_owned(), error })
