@@ -56,6 +56,18 @@ pub enum Command {
     Terminate(TerminateArgs),
 }
 
+mod idle;
+
+/// Default of `--cgroup`.
+const CGROUP: &str = "neon-postgres";
+/// Default of `--filecache-connstr`.
+const FILECACHE_CONNSTR: &str = "host=localhost port=5432 dbname=postgres \
+    user=cloud_admin sslmode=disable application_name=vm-monitor";
+/// Default of `--vm-monitor-addr`.
+const VM_MONITOR_ADDR: &str = "0.0.0.0:10301";
+/// Default of `--pg-init-timeout`, in seconds.
+const PG_INIT_TIMEOUT: u64 = 60;
+
 const CONFIGURATION: &str = "Configuration (one of these is needed)";
 const HTTP: &str = "HTTP servers";
 const PROCESS: &str = "Process";
@@ -159,7 +171,7 @@ pub struct RunArgs {
     pub dev: bool,
 
     /// Time limit of the start in Lakebase mode, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = PROCESS)]
+    #[arg(long, value_name = "SECONDS", default_value_t = PG_INIT_TIMEOUT, help_heading = PROCESS)]
     pub pg_init_timeout: u64,
 
     /// Lakebase mode
@@ -181,21 +193,21 @@ pub struct RunArgs {
     pub installed_extensions_collection_interval: u64,
 
     /// Name of the cgroup for the VM monitor
-    #[arg(long, default_value = "neon-postgres", help_heading = NEIGHBOURS)]
+    #[arg(long, default_value = CGROUP, help_heading = NEIGHBOURS)]
     pub cgroup: String,
 
     /// Connection the VM monitor uses to resize the file cache
     #[arg(
         long,
         value_name = "CONNSTR",
-        default_value = "host=localhost port=5432 dbname=postgres user=cloud_admin sslmode=disable application_name=vm-monitor",
+        default_value = FILECACHE_CONNSTR,
         hide_default_value = true,
         help_heading = NEIGHBOURS
     )]
     pub filecache_connstr: String,
 
     /// Listen address of the VM monitor
-    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:10301", help_heading = NEIGHBOURS)]
+    #[arg(long, value_name = "IP:PORT", default_value = VM_MONITOR_ADDR, help_heading = NEIGHBOURS)]
     pub vm_monitor_addr: std::net::SocketAddr,
 
     /// Permit swap resizing at start

@@ -11,7 +11,6 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
 use tokio_util::task::AbortOnDropHandle;
-use url::Url;
 
 use crate::cli::RunArgs;
 use crate::driver::{Driver, Stop};
@@ -20,11 +19,13 @@ use crate::failpoints;
 use crate::http::{self, AuthMode, Authenticator, HttpLimits, Reserved, Servers};
 use crate::node::heartbeat::TICK;
 use crate::node::{AcceptedSpec, ComputeNode, ComputeParams, ConfParams, Lakebase};
+use crate::node::{check_port, parse_connstr};
 use crate::os::children::Children;
 use crate::os::limits;
 use crate::os::reaper;
 use crate::os::signals::TerminationSignals;
 use crate::postgres::install::PgInstall;
+use crate::postgres::process::require_cgexec;
 use crate::sidecars::sidecars::SidecarParams;
 use crate::spec::ParsedSpec;
 use crate::spec::control_plane::{ControlPlane, RPC};
@@ -102,7 +103,13 @@ impl Compute {
         document: Option<Parsed<ConfigDocument>>,
         process: &Process,
     ) -> anyhow::Result<Self> {
-        let connstr = connection_url(args.connstr.as_deref().unwrap_or_default())?;
+        let (connstr, _) = parse_connstr(args.connstr.as_deref().unwrap_or_default())?;
+        for sentence in args.without_effect(environment.autoscaling) {
+            tracing::warn!("{sentence}");
+        }
+        if environment.autoscaling {
+            require_cgexec(environment.path.as_deref())?;
+        }
         let pgdata = args.pgdata.as_deref().context("--pgdata is needed")?;
         let pgdata = std::path::absolute(pgdata)
             .with_context(|| format!("--pgdata {} cannot be used", pgdata.display()))?;
@@ -134,7 +141,8 @@ impl Compute {
         );
         let ConfigDocument { spec, compute_ctl_config } = document?;
         let install = install?;
-        let spec = spec.map(ParsedSpec::try_from).transpose().context("the spec cannot be used")?;
+        let spec = spec.map(ParsedSpec::try_from).transpose();
+        let spec = spec.with_context(|| unusable_spec(&source))?;
 
         let (external_port, internal_port) = args.http_ports();
         let reserved = http::reserve(external_port, internal_port, args.internal_http_bind)?;
@@ -165,7 +173,10 @@ impl Compute {
             timeouts,
         };
         let spec = spec.map(|spec| params.accept(spec)).transpose();
-        let spec = spec.context("the spec cannot be used")?;
+        let spec = spec.with_context(|| unusable_spec(&params.source))?;
+        if let Some(spec) = &spec {
+            params.check_port(spec)?;
+        }
         let authenticator = authenticator(args, environment, &compute_ctl_config);
         let (node, requests) = ComputeNode::new(
             params,
@@ -243,33 +254,30 @@ pub fn read_configuration(
     environment: &Environment,
 ) -> anyhow::Result<Option<Parsed<ConfigDocument>>> {
     // In the same order as `prepare`.
-    let connstr = connection_url(args.connstr.as_deref().unwrap_or_default())?;
+    let (connstr, config) = parse_connstr(args.connstr.as_deref().unwrap_or_default())?;
     let source = source(args, environment)?;
     let limit = Timeouts::default().control_plane.start.request;
     let Some(document) = source.read_file(limit)? else { return Ok(None) };
     if let Some(spec) = document.value.spec.clone() {
-        let spec = ParsedSpec::try_from(spec).context("the spec cannot be used")?;
+        let spec = ParsedSpec::try_from(spec).with_context(|| unusable_spec(&source))?;
         let params = ConfParams {
             privileged_role_name: &args.privileged_role_name,
             internal_http_port: args.http_ports().1,
             tls: document.value.compute_ctl_config.tls.as_ref(),
             lakebase_connstr: args.lakebase_mode.then_some(&connstr),
         };
-        AcceptedSpec::new(spec, params).context("the spec cannot be used")?;
+        let accepted = AcceptedSpec::new(spec, params).with_context(|| unusable_spec(&source))?;
+        if let Err(other) = check_port(&config, accepted.conf())
+            && other.is_certain()
+        {
+            return Err(other.into());
+        }
     }
     Ok(Some(document))
 }
 
-/// `--connstr` must be a URL that the Postgres driver understands (01 §1.2). The errors do not
-/// repeat the text: it may hold a password.
-fn connection_url(text: &str) -> anyhow::Result<Url> {
-    let url = Url::parse(text).context("--connstr is not a URL")?;
-    let config: tokio_postgres::Config =
-        text.parse().context("--connstr is not a Postgres connection string")?;
-    if config.get_hosts().is_empty() {
-        bail!("--connstr names no host");
-    }
-    Ok(url)
+fn unusable_spec(source: &ConfigSource) -> String {
+    format!("the spec cannot be used ({source})")
 }
 
 /// The source on the command line, which must name exactly one.

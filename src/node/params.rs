@@ -9,6 +9,7 @@ use url::{Host, Url};
 use super::Lakebase;
 use super::accepted::AcceptedSpec;
 use super::conf_params::{ConfParams, POSTGRES_PORT};
+use super::port::{OtherPort, check_port};
 use crate::postgres::conf::ConfError;
 use crate::postgres::install::PgInstall;
 use crate::secret::Secret;
@@ -139,6 +140,23 @@ impl ComputeParams {
     /// No `postgresql.conf` can be built for the spec.
     pub fn accept(&self, spec: ParsedSpec) -> Result<AcceptedSpec, ConfError> {
         AcceptedSpec::new(spec, self.conf_params())
+    }
+
+    /// Whether `--connstr` and the spec name the same port of Postgres. A start checks it before
+    /// it touches anything; the port of a running Postgres does not change.
+    ///
+    /// # Errors
+    /// They differ for certain. If something may make up for the difference, it is logged.
+    pub fn check_port(&self, accepted: &AcceptedSpec) -> Result<(), OtherPort> {
+        // It was parsed by the driver at the start of the process.
+        let Ok(connstr) = self.connstr.as_str().parse() else { return Ok(()) };
+        match check_port(&connstr, accepted.conf()) {
+            Err(other) if !other.is_certain() => {
+                tracing::warn!("{other}");
+                Ok(())
+            }
+            checked => checked,
+        }
     }
 
     fn conf_params(&self) -> ConfParams<'_> {

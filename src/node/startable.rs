@@ -24,6 +24,7 @@ impl ComputeNode {
         if let Some(unreadable) = accepted.conf().unreadable().first() {
             return Err(unreadable.clone().into());
         }
+        self.params.check_port(accepted)?;
         self.check_preload_libraries(spec)?;
         self.side.check(&spec.spec)?;
         self.extensions.preloaded(&spec.spec).context(PRELOAD)?;

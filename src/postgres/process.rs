@@ -4,6 +4,7 @@
 //! has returned `Ok`, the postmaster is reaped, none of its processes is left, and its log is
 //! written (or the deadline for that has passed).
 
+use std::ffi::OsStr;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,12 +16,14 @@ use tokio::process::Command;
 
 use super::limits::PostgresLimits;
 use super::log::LogCollector;
+use super::programs::find_in_path;
 use super::ready::{ReadyError, ReadyWatch};
 use super::stop::{StopError, StopLadder, StopOutcome, Stoppable, finish_leftovers};
 use crate::os::children::{Children, RegisteredChild};
 use crate::secret::Secret;
 use crate::telemetry::sink::LogSink;
 
+const CGEXEC: &str = "cgexec";
 /// The cgroup is fixed, whatever `--cgroup` says (01 §19.1).
 const CGEXEC_ARGS: [&str; 2] = ["-g", "memory:neon-postgres"];
 /// Number of log lines in an error.
@@ -43,7 +46,7 @@ impl Server {
     /// stderr is piped.
     pub(crate) fn command(&self) -> Command {
         let mut command = if self.cgexec {
-            let mut cgexec = Command::new("cgexec");
+            let mut cgexec = Command::new(CGEXEC);
             cgexec.args(CGEXEC_ARGS).arg(&self.postgres);
             cgexec
         } else {
@@ -53,6 +56,23 @@ impl Server {
         command.stderr(Stdio::piped());
         command
     }
+}
+
+/// `cgexec` is missing.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "AUTOSCALING is set, so Postgres runs through `{CGEXEC}`, and no folder of PATH has that program: \
+     install cgroup-tools, correct PATH, or unset AUTOSCALING"
+)]
+pub(crate) struct NoCgexec;
+
+/// Finds out before anything is touched whether Postgres can be run through `cgexec`. `path` is the
+/// value of PATH.
+///
+/// # Errors
+/// No folder of PATH has the program.
+pub(crate) fn require_cgexec(path: Option<&OsStr>) -> Result<(), NoCgexec> {
+    find_in_path(Path::new(CGEXEC), path).map(|_| ()).ok_or(NoCgexec)
 }
 
 /// Postgres could not be spawned.

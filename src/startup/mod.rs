@@ -222,6 +222,14 @@ async fn safekeepers_in_sync(node: &Arc<ComputeNode>, spec: &ParsedSpec) -> Resu
     if !spec.is_primary() {
         return Err("not asked".to_owned());
     }
+    if let Some(number) = spec.odd_safekeepers.first() {
+        let why = format!(
+            "the quick check of the safekeepers is skipped, because entry no. {number} of the list is \
+             not of the form host:port; the full sync decides"
+        );
+        tracing::warn!("{why}");
+        return Err(why);
+    }
     let _phase = node.phase(StartPhase::SafekeeperCheck);
     let began = Instant::now();
     let request = SyncCheckRequest {
