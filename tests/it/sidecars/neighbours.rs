@@ -39,8 +39,8 @@ esac
 mount --move "$0/tmp" /tmp
 exec "$0/compute_ctl" "$@""#;
 
-/// A program of this name that sleeps, with the user of the daemon; `pid` is its pid file.
-async fn neighbour(bed: &Bed, name: &str) -> Child {
+/// A program of this name that sleeps, with the user of the daemon; `role` names its pid file.
+async fn neighbour(bed: &Bed, role: &str, name: &str) -> Child {
     let program = bed.dir().join(name);
     let copied = Command::new("cp").arg("/bin/sleep").arg(&program).status().await.unwrap();
     assert!(copied.success());
@@ -51,14 +51,15 @@ async fn neighbour(bed: &Bed, name: &str) -> Child {
     let child = command.current_dir("/").stdin(Stdio::null()).spawn().unwrap();
     let pid = child.id().unwrap().cast_signed();
     until("it runs under its name", || async { procs::name(pid).as_deref() == Some(name) }).await;
-    fs::write(bed.dir().join(format!("{name}.pid")), pid.to_string()).unwrap();
+    fs::write(bed.dir().join(format!("{role}.pid")), pid.to_string()).unwrap();
     child
 }
 
 /// Runs a compute and ends it by a signal. Returns how the neighbours ended, if they did.
 async fn end_beside(bed: &Bed, dev: bool) -> [Option<ExitStatus>; 2] {
-    let mut pgbouncer = neighbour(bed, "pgbouncer").await;
-    let mut local_proxy = neighbour(bed, "local_proxy").await;
+    let mut pgbouncer = neighbour(bed, "pgbouncer", "pgbouncer").await;
+    // The lock of its pid file says who it is.
+    let mut local_proxy = neighbour(bed, "local_proxy", "lp-2.1").await;
     let pid_file = fs::File::open(bed.dir().join("local_proxy.pid")).unwrap();
     let _held = Flock::lock(pid_file, FlockArg::LockExclusive).unwrap();
 
