@@ -65,6 +65,14 @@ pub fn owner(pid: i32) -> Option<u32> {
     std::fs::metadata(format!("/proc/{pid}")).ok().map(|m| m.uid())
 }
 
+/// A user for a text: the name, if there is one, and the number.
+pub(crate) fn user(uid: u32) -> String {
+    match nix::unistd::User::from_uid(uid.into()) {
+        Ok(Some(user)) => format!("{} (uid {uid})", user.name),
+        _ => format!("uid {uid}"),
+    }
+}
+
 /// The working directory; `None` if the process is gone or access is denied.
 pub fn cwd(pid: i32) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
@@ -114,6 +122,12 @@ mod tests {
         let stat = b"42 (a) b (c)) Z 7 40 40 0 -1 4194560 1 0 0 0 5 6 0 0 20 0 1 0 9876 1 2";
         let seen = parse_stat(stat).unwrap();
         assert_eq!(seen, Process { pid: 42, ppid: 7, pgrp: 40, zombie: true, started: 9876 });
+    }
+
+    #[test]
+    fn users_with_and_without_a_name() {
+        assert_eq!(user(0), "root (uid 0)");
+        assert_eq!(user(3_999_999_999), "uid 3999999999");
     }
 
     #[test]

@@ -2,9 +2,11 @@
 //!
 //! rsyslogd is not our child: init restarts it whenever it ends, and it reads its include files
 //! only at its start. So a change writes the file, ends the daemon, and waits for a new one. This
-//! runs beside the preparation of PGDATA and must be over before Postgres starts. Invariant: if the
-//! daemon is not restarted after a change, because of an error or because the caller gave up, the
-//! file gets its old content back, so that the next try does not find "no change" (04 W18).
+//! runs beside the preparation of PGDATA and must be over before Postgres starts. A daemon of
+//! another user that we may not end is not an error: it has the file from its next start on, and the
+//! log says whose it is. Invariant: if otherwise the daemon is not restarted after a change, because
+//! of an error or because the caller gave up, the file gets its old content back, so that the next
+//! try does not find "no change" (04 W18).
 
 use std::fs;
 use std::io;
@@ -72,8 +74,8 @@ pub enum RsyslogError {
     },
     /// No new daemon.
     #[error(
-        "{program} did not come back within {limit:?} ({ended} of this user were told to end): it \
-         must run, and init must start it again whenever it ends"
+        "{program} did not come back within {limit:?} ({ended} were told to end): it must run, and \
+         init must start it again whenever it ends"
     )]
     NotRestarted {
         /// Name of the daemon.
@@ -92,8 +94,20 @@ pub struct Rsyslog {
     restart_limit: Duration,
 }
 
-/// One daemon: number and start time.
-type Daemon = (i32, u64);
+/// One daemon.
+#[derive(Debug, Clone, Copy)]
+struct Daemon {
+    pid: i32,
+    started: u64,
+    owner: u32,
+}
+
+impl Daemon {
+    /// The owner is left out: some daemons step down from root soon after their start.
+    fn is(&self, other: &Self) -> bool {
+        (self.pid, self.started) == (other.pid, other.started)
+    }
+}
 
 impl Rsyslog {
     /// Touches nothing. A restart may take `restart_limit`.
@@ -127,29 +141,39 @@ impl Rsyslog {
             }
         }
         if !rewritten.is_empty() {
-            self.restart().await?;
+            let paths: Vec<_> = rewritten.iter().map(|file| file.path.as_path()).collect();
+            self.restart(&paths).await?;
             rewritten.into_iter().for_each(Rewritten::keep);
         }
         Ok(())
     }
 
-    /// Ends the daemons of our user and waits for a new one. Half-way to the deadline it kills
-    /// daemons that do not end (for example because they try to reach a dead collector).
-    async fn restart(&self) -> Result<(), RsyslogError> {
+    /// Ends the daemons and waits for a new one. Half-way to the deadline it kills daemons that do
+    /// not end (for example because they try to reach a dead collector). Daemons that we may not end
+    /// stay as they are.
+    async fn restart(&self, files: &[&Path]) -> Result<(), RsyslogError> {
         let old = self.daemons()?;
+        let mut foreign = Vec::new();
         for (step, signal) in [(1, Signal::SIGTERM), (2, Signal::SIGKILL)] {
-            for daemon in &old {
-                self.end(*daemon, signal);
+            foreign.clear();
+            foreign.extend(old.iter().filter(|daemon| !self.end(daemon, signal)));
+            if !foreign.is_empty() && foreign.len() == old.len() {
+                self.say_whose(&foreign, files);
+                return Ok(());
             }
             let limit = self.restart_limit / 2;
             if let Ok(found) = tokio::time::timeout(limit, self.new_daemon(&old)).await {
-                let (pid, _) = found?;
-                tracing::info!("{} was started again, process {pid}", self.paths.program);
+                tracing::info!("{} was started again, process {}", self.paths.program, found?.pid);
                 return Ok(());
             }
             if step == 1 && !old.is_empty() {
                 tracing::warn!("{} does not come back, killing it", self.paths.program);
             }
+        }
+        if !foreign.is_empty() {
+            // Ours ended and is not started again; the other goes on.
+            self.say_whose(&foreign, files);
+            return Ok(());
         }
         Err(RsyslogError::NotRestarted {
             program: self.paths.program.clone(),
@@ -158,10 +182,27 @@ impl Rsyslog {
         })
     }
 
+    /// The daemon runs, so this is not a failure (04 §10.2); but it does not know the files yet.
+    fn say_whose(&self, foreign: &[&Daemon], files: &[&Path]) {
+        let program = &self.paths.program;
+        let me = procs::user(geteuid().as_raw());
+        let files: Vec<_> = files.iter().map(|path| path.display().to_string()).collect();
+        for Daemon { pid, owner, .. } in foreign {
+            let owner = procs::user(*owner);
+            tracing::warn!(
+                "{program}, process {pid}, belongs to {owner}, and compute_ctl runs as {me}, which \
+                 may not restart it: it does not read {} until it is restarted; restart it as \
+                 {owner}, or let init run it as {me}",
+                files.join(" and ")
+            );
+        }
+    }
+
     async fn new_daemon(&self, old: &[Daemon]) -> Result<Daemon, RsyslogError> {
         let mut pause = LOOK;
         loop {
-            if let Some(found) = self.daemons()?.into_iter().find(|found| !old.contains(found)) {
+            let is_new = |found: &Daemon| !old.iter().any(|it| it.is(found));
+            if let Some(found) = self.daemons()?.into_iter().find(is_new) {
                 return Ok(found);
             }
             tokio::time::sleep(pause).await;
@@ -169,28 +210,36 @@ impl Rsyslog {
         }
     }
 
-    /// The daemons of our user. Those of other users do not read our files, and we cannot end them.
+    /// The daemons of all users: which of them read our files, only their configuration tells.
     fn daemons(&self) -> Result<Vec<Daemon>, RsyslogError> {
         let program = &self.paths.program;
         let all =
             procs::all().map_err(|error| RsyslogError::Look { program: program.clone(), error })?;
-        let me = geteuid().as_raw();
-        let is_ours = |pid| {
-            procs::owner(pid) == Some(me) && procs::name(pid).as_deref() == Some(program.as_str())
-        };
-        let alive = all.into_iter().filter(|process| !process.zombie && is_ours(process.pid));
-        Ok(alive.map(|process| (process.pid, process.started)).collect())
+        let alive = all.into_iter().filter(|process| !process.zombie);
+        let daemons = alive.filter(|it| procs::name(it.pid).as_deref() == Some(program.as_str()));
+        Ok(daemons
+            .filter_map(|procs::Process { pid, started, .. }| {
+                Some(Daemon { pid, started, owner: procs::owner(pid)? })
+            })
+            .collect())
     }
 
-    fn end(&self, (pid, started): Daemon, signal: Signal) {
-        let Some(handle) = ProcessHandle::open(pid) else { return };
+    /// Sends a signal; false if we may not. A daemon that has ended needs none.
+    fn end(&self, daemon: &Daemon, signal: Signal) -> bool {
+        let &Daemon { pid, started, .. } = daemon;
+        let Some(handle) = ProcessHandle::open(pid) else { return true };
         // Another process may have got the number before the handle was opened.
         if procs::get(pid).is_none_or(|process| process.started != started) {
-            return;
+            return true;
         }
-        if let Err(error) = handle.signal(signal) {
-            let program = &self.paths.program;
-            tracing::warn!("could not send {signal} to {program}, process {pid}: {error}");
+        match handle.signal(signal) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => false,
+            Err(error) => {
+                let program = &self.paths.program;
+                tracing::warn!("could not send {signal} to {program}, process {pid}: {error}");
+                true
+            }
+            Ok(()) => true,
         }
     }
 }

@@ -148,12 +148,60 @@ async fn audit_lines_and_log_lines_arrive() {
 
 /// Sends SIGTERM to all daemons of that name, of any user.
 fn end_daemons(name: &str) {
-    for process in compute_ctl::os::procs::all().unwrap() {
-        if compute_ctl::os::procs::name(process.pid).as_deref() == Some(name) {
-            let pid = nix::unistd::Pid::from_raw(process.pid);
-            nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
-        }
+    for pid in daemons(name) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM).unwrap();
     }
+}
+
+/// The daemons of that name, of any user.
+fn daemons(name: &str) -> Vec<i32> {
+    let all = compute_ctl::os::procs::all().unwrap().into_iter().map(|process| process.pid);
+    all.filter(|pid| compute_ctl::os::procs::name(*pid).as_deref() == Some(name)).collect()
+}
+
+/// An rsyslogd of root, which the compute may not restart: the start and the reconfiguration go on,
+/// and the log says whose it is (04 §10.2).
+#[tokio::test]
+async fn a_daemon_of_another_user_fails_nothing() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        let folder = bed.dir().join("rsyslog.d");
+        std::fs::create_dir(&folder).unwrap();
+        hand_over(&folder);
+        let _alone = ONE_RSYSLOGD.lock().await;
+        if !may_mount(&own_etc_and_dev(&bed)).await {
+            return;
+        }
+        let program = bed.dir().join("rsyslogd");
+        std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+        let mut command = Command::new(program);
+        command.arg("86400");
+        // The test is root, since it may mount.
+        let daemon = Daemon::start_as_it_is(bed.dir(), command);
+        eventually("it runs under its name", || daemons("rsyslogd").len() == 1).await;
+        let pid = daemons("rsyslogd")[0];
+
+        let host = |port: u16| json!(format!("127.0.0.1:{port}"));
+        bed.spec.member("logs_export_host", host(1));
+        let mut compute = start_with_own_etc(&bed);
+        compute.wait_for("running").await;
+        let whose =
+            format!("rsyslogd, process {pid}, belongs to root (uid 0), and compute_ctl runs as");
+        compute.assert_logged(&whose, 1).await;
+        compute.assert_logged("it does not read /etc/rsyslog.d/postgres_logs.conf until", 1).await;
+        bed.spec.member("logs_export_host", host(2));
+        let (code, body) = compute.configure(&bed).await;
+        assert_eq!(code, 200, "{body}\n{}", compute.log());
+        compute.assert_logged(&whose, 2).await;
+        let export = std::fs::read_to_string(folder.join("postgres_logs.conf")).unwrap();
+        assert!(export.contains("port=\"2\""), "it reads this file at its next start: {export}");
+        assert_eq!(daemons("rsyslogd"), [pid]);
+
+        daemon.stop().await;
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
 }
 
 /// Mounts a folder of the bed over `/etc/rsyslog.d`, and its socket over `/dev/log`.
@@ -249,6 +297,9 @@ async fn a_log_export_that_cannot_be_set_up_fails_the_configure() {
         let _alone = ONE_RSYSLOGD.lock().await;
         if !may_mount(&own_etc_and_dev(&bed)).await {
             return;
+        }
+        if !daemons("rsyslogd").is_empty() {
+            return println!("skipped: an rsyslogd runs on this machine");
         }
         let mut compute = start_with_own_etc(&bed);
         compute.wait_for("running").await;
