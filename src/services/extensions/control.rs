@@ -10,12 +10,12 @@ use super::index;
 use super::remains::TEMP_PREFIX;
 use crate::spec::wire::RemoteExtensions;
 
-/// Writes the control files of all extensions that this compute may use. An existing file is never
+/// Writes the control files of all extensions that the lists do not exclude. An existing file is never
 /// replaced. Errors are only logged: a compute without these extensions is better than none
 /// (02 W11). Blocks.
 pub(crate) fn write_control_files(folder: &Path, index: &RemoteExtensions) {
-    let allowed = index.extension_data.iter().filter(|(name, _)| index::is_allowed(index, name));
-    for (name, content) in allowed.flat_map(|(_, data)| &data.control_data) {
+    let wanted = index.extension_data.iter().filter(|(name, _)| !index::is_excluded(index, name));
+    for (name, content) in wanted.flat_map(|(_, data)| &data.control_data) {
         if !is_file_name(name) {
             tracing::error!("the control file {name:?} of the spec is refused: not a file name");
             continue;
@@ -83,9 +83,9 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("local.control"), "local").unwrap();
         let data = |files: serde_json::Value| json!({"control_data": files, "archive_path": ""});
-        let index = serde_json::from_value(json!({
+        let index: RemoteExtensions = serde_json::from_value(json!({
             "public_extensions": ["a", "local", "evil"],
-            "custom_extensions": null,
+            "custom_extensions": [],
             "library_index": {},
             "extension_data": {
                 "a": data(json!({"a.control": "x", "a2.control": ""})),
@@ -111,5 +111,10 @@ mod tests {
         assert_eq!(fs::read_to_string(folder.join("local.control")).unwrap(), "local");
         let mode = fs::metadata(folder.join("a.control")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o644);
+
+        // Without both lists nothing is known to be excluded.
+        let index = RemoteExtensions { custom_extensions: None, ..index };
+        write_control_files(&folder, &index);
+        assert_eq!(fs::read_to_string(folder.join("locked.control")).unwrap(), "x");
     }
 }

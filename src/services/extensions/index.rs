@@ -53,6 +53,14 @@ pub(crate) fn is_allowed(index: &RemoteExtensions, extension: &str) -> bool {
     lists.into_iter().flatten().flatten().any(|allowed| allowed == extension)
 }
 
+/// Whether the lists keep an extension's control files away: both are present, and it is in neither
+/// (02 §10.4). A control plane that leaves a list out has not said which extensions there are.
+pub(crate) fn is_excluded(index: &RemoteExtensions, extension: &str) -> bool {
+    index.public_extensions.is_some()
+        && index.custom_extensions.is_some()
+        && !is_allowed(index, extension)
+}
+
 /// Name of a library without `.so` or `.so.` and the rest. Only a suffix is cut: a name such as
 /// `x.sob` has none (02 W20).
 fn without_suffix(library: &str) -> &str {
@@ -143,6 +151,26 @@ mod tests {
         assert!(is_allowed(&index, "own") && !is_allowed(&index, "hypo_geo"));
         index.custom_extensions = None;
         assert!(!is_allowed(&index, "own"));
+    }
+
+    #[test]
+    fn only_two_lists_exclude() {
+        let named = || Some(vec!["own".to_owned()]);
+        for (public, custom, excludes) in [
+            (None, None, false),
+            (None, named(), false),
+            (named(), None, false),
+            (Some(Vec::new()), None, false),
+            (named(), Some(Vec::new()), true),
+            (Some(Vec::new()), Some(Vec::new()), true),
+        ] {
+            let mut index = index();
+            let named = [&public, &custom].into_iter().flatten().flatten().count() > 0;
+            index.public_extensions = public;
+            index.custom_extensions = custom;
+            assert_eq!(is_excluded(&index, "locked"), excludes, "{index:?}");
+            assert_eq!(is_excluded(&index, "own"), excludes && !named, "{index:?}");
+        }
     }
 
     #[test]
