@@ -225,7 +225,8 @@ impl<'d> Running<'d> {
                 one_line(error.as_ref())
             );
         }
-        node.side.certificate_renewed();
+        let spec = &self.in_force.spec().spec;
+        node.side.certificate_changed(spec, node.params.active_tls(spec));
         if round.is_ok() {
             let _ = node.apply(Event::Succeeded);
         }

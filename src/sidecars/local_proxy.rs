@@ -1,8 +1,11 @@
 //! Configures local_proxy: a JSON file, then SIGHUP to the process that holds the pid file (04 §9).
 //!
 //! local_proxy is not our child; it reads the file when it starts, and again on SIGHUP. The work
-//! runs beside the start and every reconfiguration; errors are logged (04 W17). Invariant: the pid
-//! file is only read, and only a process that holds its lock gets a signal.
+//! runs beside the start and every reconfiguration, and after every change of the certificate, which
+//! local_proxy reads at the same moments; errors are logged (04 W17). A primary whose catalog is
+//! updated starts only if the file can be written (04 §9.1 b). Invariant: the pid file is only read,
+//! and only the process that it names while its lock is held gets a signal, whatever its program
+//! is called.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -68,6 +71,15 @@ pub(crate) enum LocalProxyError {
         /// How long this process waited for the number.
         waited: Duration,
     },
+    /// The number is that of this process.
+    #[error(
+        "local_proxy's pid file {path} is held, but names compute_ctl itself: it was not signalled",
+        path = path.display()
+    )]
+    NamesUs {
+        /// The pid file.
+        path: PathBuf,
+    },
     /// The owner cannot be signalled.
     #[error("could not send SIGHUP to local_proxy, process {pid}: {error}")]
     Signal {
@@ -123,6 +135,18 @@ impl LocalProxy {
         Self { paths: Arc::new(paths), blank_limit, jobs: LatestJob::default() }
     }
 
+    /// Writes the configuration now, and signals nothing.
+    ///
+    /// # Errors
+    /// The first two of [`LocalProxyError`].
+    pub(crate) fn write(
+        &self,
+        config: &LocalProxyConfig,
+        tls: Option<&TlsConfig>,
+    ) -> Result<(), LocalProxyError> {
+        Ok(write(&self.paths, &document(config, tls)?)?)
+    }
+
     /// Writes the configuration and signals local_proxy, in the background; one job at a time, the
     /// newest wins. Needs a runtime.
     pub(crate) fn configure_in_background(
@@ -161,8 +185,12 @@ pub(crate) async fn configure(
     text: &str,
     blank_limit: Duration,
 ) -> Result<Notified, LocalProxyError> {
-    replace_file::replace(&paths.config, text.as_bytes(), CONFIG_MODE, Durability::Throwaway)?;
+    write(paths, text)?;
     notify(&paths.pid, blank_limit).await
+}
+
+fn write(paths: &LocalProxyPaths, text: &str) -> Result<(), FileError> {
+    replace_file::replace(&paths.config, text.as_bytes(), CONFIG_MODE, Durability::Throwaway)
 }
 
 async fn notify(path: &Path, blank_limit: Duration) -> Result<Notified, LocalProxyError> {
@@ -183,6 +211,9 @@ async fn notify(path: &Path, blank_limit: Duration) -> Result<Notified, LocalPro
         }
     };
     let PidFile::Held(pid) = found else { return Ok(Notified::NoOwner) };
+    if pid_files::is_us(pid) {
+        return Err(LocalProxyError::NamesUs { path: path.to_owned() });
+    }
     match kill(Pid::from_raw(pid), Signal::SIGHUP) {
         Ok(()) => Ok(Notified::Owner(pid)),
         Err(error) => Err(LocalProxyError::Signal { pid, error }),
@@ -306,6 +337,15 @@ mod tests {
         let error = result.unwrap_err();
         assert!(matches!(error, LocalProxyError::Signal { pid: i32::MAX, .. }), "{error}");
         drop(lock);
+    }
+
+    #[tokio::test]
+    async fn a_pid_file_that_names_this_process() {
+        let bed = bed();
+        // SIGHUP would end the test.
+        let _lock = hold(&bed.paths.pid, &std::process::id().to_string());
+        let error = configure(&bed.paths, "{}", LIMIT).await.unwrap_err();
+        assert!(matches!(error, LocalProxyError::NamesUs { .. }), "{error}");
     }
 
     #[tokio::test]

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!  start        in_background ─► pgbouncer, local_proxy      (never waited for)
+//!               certificate_changed ─► both once more, after the wait for the pair
 //!               before_postgres ─► swap ┐
 //!                                 quota ┼─ joined ─► Postgres is spawned
 //!               audit + log export, GC ─┘
 //!  reconfigure  in_background;  before_rewrite ─► log export ─► postgresql.conf is written
+//!  renewal      certificate_changed
 //! ```
 //!
 //! Invariant: this module does not know the pipeline, whose values come as arguments, and dropping
@@ -145,10 +147,33 @@ impl Sidecars {
         }
     }
 
-    /// Handles a certificate with new content under the same paths. [`Self::in_background`] does
-    /// this as well if the spec has `pgbouncer_settings`.
-    pub fn certificate_renewed(&self) {
-        self.pgbouncer.certificate_renewed();
+    /// Handles a certificate that has appeared, or has new content under the same paths: pgbouncer
+    /// and local_proxy read it only when they are told (01 §15). Both files are written again, since
+    /// an earlier job may have found no key.
+    pub fn certificate_changed(&self, spec: &ComputeSpec, tls: Option<&TlsConfig>) {
+        if spec.pgbouncer_settings.is_none() {
+            // An earlier spec may have made pgbouncer serve it.
+            self.pgbouncer.certificate_renewed();
+        }
+        self.in_background(spec, tls);
+    }
+
+    /// Writes local_proxy's file for a start that must not go on without it (04 §9.1 b). Signals
+    /// nothing: [`Self::in_background`] does.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn require_local_proxy_file(
+        &self,
+        spec: &ComputeSpec,
+        tls: Option<&TlsConfig>,
+    ) -> anyhow::Result<()> {
+        let Some(config) = &spec.local_proxy_config else { return Ok(()) };
+        self.local_proxy.write(config, tls).context(
+            "local_proxy_config cannot be applied, and a primary whose catalog is updated does not \
+             start without it: let the user that compute_ctl runs as write the file, or leave the \
+             member out",
+        )
     }
 
     /// Does the work that must be over before Postgres starts: swap, quota, rsyslogd.

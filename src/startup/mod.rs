@@ -69,7 +69,11 @@ pub(crate) async fn start(
     node.check_startable(accepted)?;
 
     tls.follow(&spec.spec);
-    node.side.in_background(&spec.spec, node.params.active_tls(&spec.spec));
+    let active_tls = node.params.active_tls(&spec.spec);
+    if spec.is_primary() && !spec.spec.skip_pg_catalog_updates {
+        node.side.require_local_proxy_file(&spec.spec, active_tls)?;
+    }
+    node.side.in_background(&spec.spec, active_tls);
     let wait = async { tls.wait_for_pair().await.map_err(anyhow::Error::new) };
     let wait = node.during(StartPhase::Certificate, wait);
     let (pgdata, children) = (&node.params.pgdata, &node.children);
@@ -81,6 +85,8 @@ pub(crate) async fn start(
         load_extensions(node, spec),
     )?;
     if let Some(pair) = pair {
+        // They were told before there was a pair, and may have found none (01 §15).
+        node.side.certificate_changed(&spec.spec, active_tls);
         // After the basebackup, before which PGDATA is emptied.
         let _ = tls.install(pgdata, &pair)?;
     }

@@ -163,12 +163,18 @@ async fn background_work_runs_only_if_the_spec_has_settings() {
     let files = TlsConfig { key_path, cert_path };
     let side = bed.side();
     side.in_background(&spec(json!({})), None);
-    for tls in [false, true] {
-        let spec = spec(json!({
-            "local_proxy_config": {"tls": {"key_path": "/spec", "cert_path": "/spec"}},
-            "pgbouncer_settings": {"pool_mode": "session"}
-        }));
-        side.in_background(&spec, tls.then_some(&files));
+    let spec = spec(json!({
+        "local_proxy_config": {"tls": {"key_path": "/spec", "cert_path": "/spec"}},
+        "pgbouncer_settings": {"pool_mode": "session"}
+    }));
+    for (tls, renewed) in [(false, false), (true, false), (true, true)] {
+        if renewed {
+            fs::write(&ini, "[pgbouncer]\npool_mode=x\n").unwrap();
+            fs::remove_file(&json_file).unwrap();
+            side.certificate_changed(&spec, Some(&files));
+        } else {
+            side.in_background(&spec, tls.then_some(&files));
+        }
         let done = || {
             let ini = fs::read_to_string(&ini).unwrap();
             let json = fs::read_to_string(&json_file).unwrap_or_default();
@@ -182,4 +188,18 @@ async fn background_work_runs_only_if_the_spec_has_settings() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
+}
+
+/// 04 §9.1 b.
+#[tokio::test]
+async fn a_file_of_local_proxy_that_cannot_be_written() {
+    let mut bed = bed();
+    let missing = bed.dir.path().join("none/config.json");
+    bed.params.local_proxy.config.clone_from(&missing);
+    let side = bed.side();
+    side.require_local_proxy_file(&spec(json!({})), None).unwrap();
+    let with = spec(json!({"local_proxy_config": {"jwks": null}}));
+    let error = format!("{:#}", side.require_local_proxy_file(&with, None).unwrap_err());
+    assert!(error.starts_with("local_proxy_config cannot be applied"), "{error}");
+    assert!(error.contains(&missing.display().to_string()), "{error}");
 }

@@ -2,7 +2,7 @@
 //! holds the lock of its pid file gets SIGHUP (04 §9). At its real place, in a mount namespace.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -13,22 +13,22 @@ use tokio::process::Command;
 
 use crate::support::assertions::{assert_nothing_left, eventually};
 use crate::support::bed::{Bed, hand_over, may_mount, names, overlaid, private_mount, put};
-use crate::support::process::Compute;
+use crate::support::process::{Compute, Marked};
 use crate::support::server::on_one_server;
 use crate::support::sidecar::Daemon;
 
 /// The folder that the compute sees as `/etc/local_proxy`.
-fn folder(bed: &Bed) -> PathBuf {
+pub(super) fn folder(bed: &Bed) -> PathBuf {
     bed.dir().join("local_proxy")
 }
 
-fn mounts(bed: &Bed) -> String {
+pub(super) fn mounts(bed: &Bed) -> String {
     // The mount point comes from a folder that is mounted over /etc.
     let point = overlaid(&bed.dir().join("etc"), "/etc");
     format!("{point}; mount --bind '{}' /etc/local_proxy", folder(bed).display())
 }
 
-async fn prepare(bed: &Bed) -> bool {
+pub(super) async fn prepare(bed: &Bed) -> bool {
     for folder in [bed.dir().join("etc"), bed.dir().join("etc/local_proxy"), folder(bed)] {
         fs::create_dir(&folder).unwrap();
         hand_over(&folder);
@@ -43,7 +43,7 @@ fn start(bed: &Bed) -> Compute {
 }
 
 /// Its `tls` is not meant for local_proxy: TLS is not active here.
-fn config(id: &str) -> Value {
+pub(super) fn config(id: &str) -> Value {
     json!({
         "jwks": [{"id": id, "role_names": ["anon"], "jwks_url": "https://idp.example/jwks.json",
             "provider_name": "example", "jwt_audience": null}],
@@ -133,7 +133,8 @@ async fn only_the_owner_of_the_lock_is_told() {
     .await;
 }
 
-/// Case P3 of 04 §15: reported and tolerated, at a start and in a reconfiguration.
+/// Case P3 of 04 §15: reported and tolerated, in a reconfiguration and at a start without catalog
+/// updates.
 #[tokio::test]
 async fn a_folder_that_cannot_be_written_holds_up_nothing() {
     on_one_server(|server| async {
@@ -142,17 +143,58 @@ async fn a_folder_that_cannot_be_written_holds_up_nothing() {
             return;
         }
         std::os::unix::fs::chown(folder(&bed), Some(0), Some(0)).unwrap();
-        bed.spec.skip_pg_catalog_updates = false;
         bed.spec.member("local_proxy_config", config("one"));
         let mut compute = start(&bed);
         compute.wait_for("running").await;
         let said = "error while configuring local_proxy: could not replace \
                     /etc/local_proxy/config.json";
         compute.wait_for_log(said).await;
+        bed.spec.skip_pg_catalog_updates = false;
         configure(&mut bed, &compute, "two").await;
         compute.wait_for_log_times(said, 2).await;
         assert_eq!(compute.get("/status").await.1["status"], "running");
         assert!(names(&folder(&bed)).is_empty());
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// 04 §9.1 b: a primary whose catalog is updated does not start without the file. Nothing is wiped.
+#[tokio::test]
+async fn a_start_with_catalog_updates_needs_the_file() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        if !prepare(&bed).await {
+            return;
+        }
+        std::os::unix::fs::chown(folder(&bed), Some(0), Some(0)).unwrap();
+        bed.spec.skip_pg_catalog_updates = false;
+        bed.spec.member("local_proxy_config", config("one"));
+        let marked = Marked::put(&bed);
+        let mut compute = start(&bed);
+        let error = compute.wait_for_failure().await;
+        for part in [
+            "local_proxy_config cannot be applied",
+            "could not replace /etc/local_proxy/config.json",
+            "ermission denied",
+        ] {
+            assert!(error.contains(part), "no {part:?} in {error}");
+        }
+        marked.assert_untouched();
+        compute.dismiss().await;
+
+        // A file that may be written in its place is enough.
+        let file = folder(&bed).join("config.json");
+        put(&file, "a longer text than the new one, ".repeat(50).as_str());
+        let before = fs::metadata(&file).unwrap();
+        let mut compute = start(&bed);
+        compute.wait_for("running").await;
+        compute.wait_for_log("no local_proxy runs").await;
+        assert_eq!(fs::read_to_string(&file).unwrap(), expected("one"));
+        let after = fs::metadata(&file).unwrap();
+        assert_eq!((after.ino(), after.uid()), (before.ino(), before.uid()));
+        assert_eq!(names(&folder(&bed)), ["config.json"], "no temporary file");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })

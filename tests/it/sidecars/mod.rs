@@ -2,6 +2,7 @@
 
 mod audit_trail;
 mod local_proxy;
+mod local_proxy_certificate;
 mod neighbours;
 mod pgbouncer;
 mod rsyslog;
