@@ -1,5 +1,8 @@
 //! A real pgbouncer reads the settings of a spec and pools accordingly (04 §8).
 
+use std::fs::Permissions;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,7 +14,7 @@ use tokio::process::Command;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use crate::support::assertions::{PATIENCE, assert_nothing_left, eventually};
-use crate::support::bed::{Bed, hand_over, may_mount, private_mount, put};
+use crate::support::bed::{Bed, hand_over, may_mount, overlaid, private_mount, put, put_program};
 use crate::support::network::free_port;
 use crate::support::process::Compute;
 use crate::support::server::on_one_server;
@@ -237,6 +240,69 @@ async fn the_whole_way_of_a_configuration() {
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert!(!Path::new("/var/db/postgres/pgbouncer/pgbouncer.pid").exists());
         assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// In a virtual machine `/etc/pgbouncer.ini` belongs to the compute and `/etc` does not, or cannot
+/// be written at all: the file is written in its place, and pgbouncer is told.
+#[tokio::test]
+async fn the_file_of_a_virtual_machine_is_written_in_its_place() {
+    on_one_server(|server| async move {
+        for upper in [false, true] {
+            let mut bed = Bed::new(server.clone()).await;
+            let dir = bed.dir().to_owned();
+            let ini = dir.join("etc/pgbouncer.ini");
+            put(&ini, "[databases]\n[pgbouncer]\n; by hand\npool_mode = transaction\n");
+            std::fs::set_permissions(&ini, Permissions::from_mode(0o640)).unwrap();
+            let d = dir.display();
+            let mounts = if upper {
+                // A folder of root that can be written, with a file of the compute in it.
+                format!(
+                    "d='{d}'; mkdir \"$d/tmpfs\"; mount -t tmpfs tmpfs \"$d/tmpfs\"; \
+                     cp -a /etc/. \"$d/tmpfs\"; cp -a \"$d/etc/pgbouncer.ini\" \"$d/tmpfs\"; \
+                     chown root \"$d/tmpfs\"; chmod 755 \"$d/tmpfs\"; \
+                     mount --bind \"$d/tmpfs\" /etc"
+                )
+            } else {
+                let etc = overlaid(&dir.join("etc"), "/etc");
+                format!("{etc}; mount --bind '{d}/etc/pgbouncer.ini' /etc/pgbouncer.ini")
+            };
+            if !may_mount(&mounts).await {
+                return;
+            }
+            let _ = std::fs::remove_dir(dir.join("tmpfs"));
+            put_program(&dir.join("bin/cgexec"), "shift 2; exec \"$@\"");
+            bed.spec.member("pgbouncer_settings", json!({"pool_mode": "session"}));
+            let mut line = bed.base_args();
+            line.extend(bed.config_args());
+            line.extend(["--vm-monitor-addr", "127.0.0.1:0"].map(str::to_owned));
+            let mut program = private_mount(&mounts);
+            let path = std::env::var("PATH").unwrap();
+            program.env("AUTOSCALING", "1").env("PATH", format!("{d}/bin:{path}"));
+            let mut compute = Compute::spawn_through(&bed, program, &line);
+            compute.wait_for("running").await;
+            compute.wait_for_log("set in /etc/pgbouncer.ini: pool_mode").await;
+            let root = format!("/proc/{}/root", compute.pid());
+            let seen = Path::new(&root).join("etc/pgbouncer.ini");
+            let expected = "[databases]\n[pgbouncer]\n; by hand\npool_mode = session\n";
+            assert_eq!(std::fs::read_to_string(&seen).unwrap(), expected);
+            let after = std::fs::metadata(&seen).unwrap();
+            let before = std::fs::metadata(&ini).unwrap();
+            assert_eq!((after.mode(), after.uid()), (before.mode(), before.uid()));
+            let etc = std::fs::read_dir(Path::new(&root).join("etc")).unwrap();
+            let names = etc.map(|entry| entry.unwrap().file_name());
+            assert_eq!(
+                names.filter(|name| name.as_bytes().starts_with(b".compute_ctl")).count(),
+                0
+            );
+            // There is no pgbouncer here.
+            compute
+                .wait_for_log("/etc/pgbouncer.ini is up to date, but pgbouncer could not be told")
+                .await;
+            assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+            assert_nothing_left(&bed);
+        }
     })
     .await;
 }
