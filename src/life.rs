@@ -18,8 +18,10 @@ use crate::env::Environment;
 use crate::failpoints;
 use crate::http::{self, AuthMode, Authenticator, HttpLimits, Reserved, Servers};
 use crate::node::heartbeat::TICK;
-use crate::node::{AcceptedSpec, ComputeNode, ComputeParams, ConfParams, Lakebase};
-use crate::node::{check_port, parse_connstr};
+use crate::node::{
+    AcceptedSpec, CORE_DUMPS, ComputeNode, ComputeParams, ConfParams, Lakebase, check_port,
+    parse_connstr,
+};
 use crate::os::children::Children;
 use crate::os::limits;
 use crate::os::reaper;
@@ -151,6 +153,7 @@ impl Compute {
         let lakebase = args.lakebase_mode.then(|| Lakebase {
             instance_id: environment.instance_id.clone(),
             init_timeout: Duration::from_secs(args.pg_init_timeout),
+            core_dumps: CORE_DUMPS.into(),
         });
         let params = ComputeParams {
             compute_id: args.compute_id.clone(),

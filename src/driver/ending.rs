@@ -283,15 +283,16 @@ impl Driver {
         self.linger(rest, code, terminated).await
     }
 
-    /// Reports core dumps now, because the next start deletes PGDATA.
+    /// Reports core dumps now, because the next start deletes PGDATA. In Lakebase mode they are in a
+    /// folder that outlives it (01 §18.6).
     fn crash_evidence(&self) -> impl Future<Output = ()> + use<> {
         let node = Arc::clone(&self.node);
         async move {
             let params = &node.params;
-            let (pgdata, postgres) = (&params.pgdata, &params.install.postgres);
+            let folder = params.lakebase.as_ref().map_or(&params.pgdata, |it| &it.core_dumps);
             crash::log_core_dumps(
-                pgdata,
-                postgres,
+                folder,
+                &params.install.postgres,
                 &node.children,
                 params.timeouts.postgres.debugger,
             )

@@ -1,8 +1,12 @@
 //! What Lakebase mode adds to the parameters of a compute (04 §16).
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::spec::ComputeSpec;
+
+/// Where the kernel puts core dumps in Lakebase mode: the next start of the container wipes PGDATA.
+pub const CORE_DUMPS: &str = "/databricks/logs/brickstore";
 
 /// Present in Lakebase mode.
 #[derive(Debug, Clone)]
@@ -11,6 +15,8 @@ pub struct Lakebase {
     pub instance_id: String,
     /// `--pg-init-timeout`: from the beginning of the start to `running`.
     pub init_timeout: Duration,
+    /// Folder of core dumps (01 §18.6), see [`CORE_DUMPS`].
+    pub core_dumps: PathBuf,
 }
 
 impl Lakebase {
@@ -42,7 +48,8 @@ mod tests {
     use crate::telemetry::metrics::Metrics;
 
     fn lakebase(instance_id: &str) -> Lakebase {
-        Lakebase { instance_id: instance_id.to_owned(), init_timeout: Duration::MAX }
+        let core_dumps = CORE_DUMPS.into();
+        Lakebase { instance_id: instance_id.to_owned(), init_timeout: Duration::MAX, core_dumps }
     }
 
     #[test]

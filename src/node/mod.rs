@@ -53,7 +53,7 @@ pub use conf_params::ConfParams;
 pub use connstr::{ConnstrError, parse_connstr};
 pub use documents::{FailedOperation, StartupMetrics, StatusDocument, StatusExtra};
 use heartbeat::Heartbeat;
-pub use lakebase::Lakebase;
+pub use lakebase::{CORE_DUMPS, Lakebase};
 pub use params::ComputeParams;
 use phase::PhaseRecord;
 pub use port::{OtherPort, check_port};

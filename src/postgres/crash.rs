@@ -1,10 +1,11 @@
-//! Core dumps that a crashed Postgres leaves in PGDATA (01 §18.6). Their backtraces are logged,
-//! because the next start deletes the directory.
+//! Core dumps that a crashed Postgres leaves in PGDATA, or in the folder of Lakebase mode (01 §18.6).
+//! Their backtraces are logged, because the next start deletes PGDATA.
 //!
 //! Best effort within a time limit: a debugger may take minutes for a large core, and the control
 //! plane waits for the end of the process (01 §24 no. 46). Invariant: errors are logged and have no
 //! other effect.
 
+use std::cmp::Reverse;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -24,15 +25,15 @@ const DEBUGINFOD: &str = "DEBUGINFOD_URLS";
 
 /// Finds core dumps and logs a backtrace of each. `limit` is for all of them together.
 pub(crate) async fn log_core_dumps(
-    pgdata: &Path,
+    folder: &Path,
     postgres: &Path,
     children: &Children,
     limit: Duration,
 ) {
     let deadline = Instant::now() + limit;
-    let cores = core_dumps(pgdata);
+    let cores = core_dumps(folder);
     for (number, core) in cores.iter().enumerate() {
-        tracing::warn!("Postgres left a core dump: {}", core.display());
+        tracing::warn!("core dump found: {}, collecting backtrace", core.display());
         let left = deadline.saturating_duration_since(Instant::now());
         if number < MAX_CORES && !left.is_zero() {
             backtrace(postgres, core, children, left).await;
@@ -40,21 +41,24 @@ pub(crate) async fn log_core_dumps(
     }
 }
 
-/// Regular files named `core` or `core.*`, sorted by name.
-fn core_dumps(pgdata: &Path) -> Vec<PathBuf> {
-    let entries = match std::fs::read_dir(pgdata) {
+/// Regular files named `core` or `core.*`, the newest first: a folder that is not wiped still has
+/// those of earlier runs.
+fn core_dumps(folder: &Path) -> Vec<PathBuf> {
+    let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) => {
-            tracing::warn!("could not look for core dumps in {}: {error}", pgdata.display());
+            tracing::warn!("error while checking for core dumps: {}: {error}", folder.display());
             return Vec::new();
         }
     };
     let named = |name: &OsString| name == "core" || name.as_bytes().starts_with(b"core.");
     let is_file = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
     let cores = entries.filter_map(Result::ok).filter(|entry| named(&entry.file_name()));
-    let mut cores: Vec<_> = cores.filter(is_file).map(|entry| entry.path()).collect();
+    let changed = |entry: &std::fs::DirEntry| entry.metadata().and_then(|it| it.modified()).ok();
+    let cores = cores.filter(is_file).map(|entry| (Reverse(changed(&entry)), entry.path()));
+    let mut cores: Vec<_> = cores.collect();
     cores.sort();
-    cores
+    cores.into_iter().map(|(_, path)| path).collect()
 }
 
 /// Runs gdb, or lldb if gdb is not installed.
@@ -73,9 +77,9 @@ async fn backtrace(postgres: &Path, core: &Path, children: &Children, limit: Dur
     }
     match said {
         Ok(Output { stdout, stderr, .. }) => {
-            for line in [stdout, stderr].iter().flat_map(|text| text.split(|byte| *byte == b'\n')) {
-                if !line.is_empty() {
-                    tracing::warn!("backtrace: {}", String::from_utf8_lossy(line));
+            for (said_as, text) in [("core dump backtrace", stdout), ("debugger stderr", stderr)] {
+                for line in String::from_utf8_lossy(&text).lines().filter(|line| !line.is_empty()) {
+                    tracing::warn!("{said_as}: {line}");
                 }
             }
         }
@@ -95,15 +99,18 @@ mod tests {
     #[test]
     fn what_counts_as_a_core_dump() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["core.7", "core", "corel", "score", "core.12"] {
-            std::fs::write(dir.path().join(name), "").unwrap();
+        let now = std::time::SystemTime::now();
+        for (name, age) in [("core.7", 0), ("core", 9), ("corel", 1), ("score", 1), ("core.12", 5)]
+        {
+            let file = std::fs::File::create(dir.path().join(name)).unwrap();
+            file.set_modified(now - Duration::from_secs(age)).unwrap();
         }
         std::fs::create_dir(dir.path().join("core.d")).unwrap();
         let names: Vec<_> = core_dumps(dir.path())
             .iter()
             .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
             .collect();
-        assert_eq!(names, ["core", "core.12", "core.7"]);
+        assert_eq!(names, ["core.7", "core.12", "core"]);
         assert!(core_dumps(Path::new("/nonexistent")).is_empty());
     }
 }

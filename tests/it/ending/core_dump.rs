@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use compute_ctl::dev::sync_wrapper::SyncMode;
 
 use crate::support::assertions::assert_nothing_left;
-use crate::support::bed::{Bed, put, put_program};
+use crate::support::bed::{Bed, may_mount, private_mount, put, put_program};
 use crate::support::process::Compute;
 use crate::support::server::on_one_server;
 
@@ -49,14 +49,16 @@ async fn gdb_is_asked_about_each_core() {
         let log = compute.log();
         for core in cores {
             let (postgres, core) = (bed.pgbin.display(), core.display());
-            assert!(log.contains(&format!("Postgres left a core dump: {core}")), "{log}");
-            let line = format!("backtrace: called: --batch -q -ex bt {postgres} {core}\n");
+            let found = format!("core dump found: {core}, collecting backtrace\n");
+            assert!(log.contains(&found), "{log}");
+            let line =
+                format!("core dump backtrace: called: --batch -q -ex bt {postgres} {core}\n");
             assert!(log.contains(&line), "{log}");
         }
-        assert_eq!(log.matches("backtrace: cannot read symbols").count(), 2, "{log}");
+        assert_eq!(log.matches("debugger stderr: cannot read symbols").count(), 2, "{log}");
         // The answer to /terminate does not wait for a debugger.
         let reached = log.find("to terminated").unwrap();
-        assert!(reached < log.find("left a core dump").unwrap(), "{log}");
+        assert!(reached < log.find("core dump found").unwrap(), "{log}");
         assert_nothing_left(&bed);
     })
     .await;
@@ -90,6 +92,86 @@ async fn lldb_without_gdb_and_neither_of_them_is_fine() {
             compute.wait_for_log(&expected).await;
             assert_nothing_left(&bed);
         }
+    })
+    .await;
+}
+
+/// Makes `/databricks/logs/brickstore` of the folder `cores`, by giving the compute a root directory
+/// in which everything else is where it was.
+fn with_core_folder(bed: &Bed) -> String {
+    format!(
+        "d='{}'; mount -t tmpfs tmpfs \"$d/root\"; for e in /*; do \
+           if [ -h \"$e\" ]; then cp -a \"$e\" \"$d/root$e\"; \
+           elif [ -d \"$e\" ]; then mkdir \"$d/root$e\"; mount --rbind \"$e\" \"$d/root$e\"; fi; \
+         done; mkdir \"$d/root/databricks\"; mkdir -p \"$d/root/databricks/logs/brickstore\"; \
+         mount --bind \"$d/cores\" \"$d/root/databricks/logs/brickstore\"",
+        bed.dir().display()
+    )
+}
+
+/// In Lakebase mode they are in a folder that the next start does not wipe, so the newest of them
+/// come first; those in PGDATA mean nothing.
+#[tokio::test]
+async fn lakebase_mode_has_a_folder_for_them() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let root = bed.dir().join("root");
+        for folder in [&root, &bed.dir().join("cores")] {
+            fs::create_dir(folder).unwrap();
+        }
+        if !may_mount(&with_core_folder(&bed)).await {
+            return;
+        }
+        let now = std::time::SystemTime::now();
+        for (name, age) in
+            [("core.1", 4), ("core.2", 3), ("core.3", 2), ("core.4", 1), ("score", 0)]
+        {
+            let path = bed.dir().join("cores").join(name);
+            put(&path, "not really");
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(now - Duration::from_secs(age)).unwrap();
+        }
+        put_program(&bed.dir().join("bin/gdb"), "echo \"called: $@\"");
+        let mut line = bed.base_args();
+        line.extend(bed.config_args());
+        line.extend(["--lakebase-mode", "true"].map(str::to_owned));
+        for there in [true, false] {
+            let mut program = private_mount(&with_core_folder(&bed));
+            let logs = bed.dir().join("logs");
+            program.env(
+                "PATH",
+                format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bed.dir().join("bin").display()),
+            );
+            program.env("COMPUTE_CTL_LOG_DIRECTORY", logs).arg("chroot").arg(&root);
+            if !there {
+                program.args([
+                    "sh",
+                    "-c",
+                    "umount /databricks/logs/brickstore; \
+                    rmdir /databricks/logs/brickstore; exec \"$@\"",
+                    "sh",
+                ]);
+            }
+            let mut compute = Compute::spawn_through(&bed, program, &line);
+            compute.wait_for("running").await;
+            leave_core(&bed, "core.9");
+            terminate(&mut compute).await;
+            let log = compute.log();
+            let folder = "/databricks/logs/brickstore";
+            assert!(!log.contains("core.9"), "{log}");
+            if there {
+                let found = log
+                    .match_indices("core dump found: ")
+                    .map(|(at, text)| log[at + text.len()..].split_once(',').unwrap().0.to_owned());
+                let found: Vec<_> = found.collect();
+                assert_eq!(found, [4, 3, 2, 1].map(|number| format!("{folder}/core.{number}")));
+                assert_eq!(log.matches("core dump backtrace: called: ").count(), 3, "{log}");
+            } else {
+                let error = format!("error while checking for core dumps: {folder}: ");
+                assert_eq!(log.matches(&error).count(), 1, "{log}");
+            }
+        }
+        assert_nothing_left(&bed);
     })
     .await;
 }
@@ -153,8 +235,8 @@ async fn a_real_crash_leaves_its_backtrace() {
         kill(Pid::from_raw(compute.postmaster()), Signal::SIGSEGV).unwrap();
         assert_eq!(compute.wait_exit().await.code(), Some(1));
         let log = compute.log();
-        assert!(log.contains("Postgres left a core dump: "), "{log}");
-        assert!(log.contains("backtrace: called: --batch -q -ex bt "), "{log}");
+        assert!(log.contains("core dump found: "), "{log}");
+        assert!(log.contains("core dump backtrace: called: --batch -q -ex bt "), "{log}");
         assert_nothing_left(&bed);
     })
     .await;
