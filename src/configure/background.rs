@@ -50,7 +50,7 @@ async fn upgrade_neon(node: &ComputeNode) -> anyhow::Result<()> {
     match neon_extension::upgrade_neon_extension(&config, deadlines(node)).await? {
         Upgrade::Done => tracing::info!("the neon extension is up to date"),
         Upgrade::NotInstalled => {
-            tracing::warn!("error while post_apply_config: the extension neon is not installed");
+            tracing::info!("the extension neon is not installed, so there is nothing to upgrade");
         }
     }
     Ok(())

@@ -206,11 +206,20 @@ impl Driver {
         reply: ConfigureReply,
     ) -> u8 {
         let text = report(&error);
-        tracing::error!("could not start the compute node: {}", one_line(error.as_ref()));
         let _ = self.node.fail(text.clone());
         if let Some(reply) = reply {
             let _ = reply.send(Err(ConfigureError::Failed(text)));
         }
+        // Before the cause of the failure: an obstacle that has nothing to do with it must not be
+        // the last line.
+        let sync_obstacle = match &postgres {
+            Some(_) => self.or_signal(self.cannot_sync()).await.flatten(),
+            None => None,
+        };
+        if let Some(why) = &sync_obstacle {
+            tracing::info!("the safekeepers will not be synced at the end: {why}");
+        }
+        tracing::error!("could not start the compute node: {}", one_line(error.as_ref()));
         let timeouts = self.node.params.timeouts.clone();
         let mut linger_until = tokio::time::Instant::now() + LINGER_FAILED;
         // `--pg-init-timeout` still counts after a failure.
@@ -223,6 +232,7 @@ impl Driver {
             match self.stop(&mut postgres, &StopLadder::immediate(&timeouts.postgres)).await {
                 Stopped::BySignal => return self.signalled(),
                 Stopped::ByLadder(Err(_)) => {}
+                Stopped::ByLadder(Ok(_)) if sync_obstacle.is_some() => {}
                 Stopped::ByLadder(Ok(_)) => match self.or_signal(self.sync()).await {
                     None => return self.signalled(),
                     Some(Some(Err(error))) => tracing::error!("{error}"),
@@ -248,7 +258,7 @@ impl Driver {
             Some(Ok(lsn)) => (Terminated { lsn: Some(lsn) }, None, code),
             // Not a failure of this compute: the next start syncs the safekeepers.
             Some(Err(error @ SyncError::Unsupported(_))) => {
-                tracing::warn!("the safekeepers were not synced: {error}");
+                tracing::info!("the safekeepers were not synced: {error}");
                 (NO_LSN, None, code)
             }
             Some(Err(error)) => {
@@ -308,6 +318,18 @@ impl Driver {
             let server = startup::server(&node, &spec);
             let request = startup::sync_request(&node, &server);
             Some(sync::sync_once(request, node.params.timeouts.sync.shutdown).await)
+        }
+    }
+
+    /// Why a primary cannot sync at its end whatever happens: a vanilla server.
+    fn cannot_sync(&self) -> impl Future<Output = Option<String>> + use<> {
+        let node = Arc::clone(&self.node);
+        async move {
+            let install = &node.params.install;
+            let tries = node.spec().is_some_and(|spec| spec.is_primary());
+            (tries && !sync::is_supported(install).await).then(|| {
+                format!("{} is not Neon's build of PostgreSQL", install.postgres.display())
+            })
         }
     }
 

@@ -123,6 +123,12 @@ async fn require_support(install: &PgInstall) -> Result<(), SyncError> {
     }
 }
 
+/// Whether the server can sync at all. False for a vanilla server only: other obstacles are those of
+/// the sync itself.
+pub(crate) async fn is_supported(install: &PgInstall) -> bool {
+    !matches!(require_support(install).await, Err(SyncError::Unsupported(_)))
+}
+
 /// The sync of a start, with retries. One run waits for a quorum of safekeepers for at most
 /// `limit`; a run that reaches this limit is not repeated.
 pub(crate) async fn sync_with_retries(

@@ -81,8 +81,34 @@ async fn the_end_skips_the_sync_with_one_line() {
         assert_eq!((code.as_u16(), &answer["lsn"]), (200, &Value::Null), "{answer}");
         assert!(answer.get("lsn").is_some(), "{answer}");
         assert_eq!(compute.wait_exit().await.code(), Some(0), "{}", compute.log());
-        compute.assert_logged("the safekeepers were not synced", 1).await;
+        compute.assert_logged("INFO the safekeepers were not synced", 1).await;
         compute.assert_logged("--sync-safekeepers", 1).await;
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// A start that fails for another reason is not blamed on the sync.
+#[tokio::test]
+async fn a_failed_start_ends_with_its_cause() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        if bed.server_has_neon() {
+            return println!("skipped: this server can sync");
+        }
+        use_bare_server(&mut bed);
+        bed.spec.set("no_such_setting", "1");
+        let mut compute = bed.start();
+        let error = compute.wait_for_failure().await;
+        assert!(error.contains("no_such_setting"), "{error}");
+        compute.dismiss().await;
+        let log = compute.log();
+        let skipped = "INFO the safekeepers will not be synced at the end: ";
+        assert_eq!(log.matches(skipped).count(), 1, "{log}");
+        let cause = log.find("could not start the compute node: ").unwrap();
+        assert!(log.find(skipped).unwrap() < cause, "{log}");
+        assert!(!log.contains("--sync-safekeepers"), "{log}");
+        assert_eq!(log.matches("ERROR").count(), 1, "{log}");
         assert_nothing_left(&bed);
     })
     .await;
