@@ -12,6 +12,7 @@ mod error;
 pub(crate) mod grpc_url;
 pub(crate) mod host_port;
 pub(crate) mod ids;
+mod jwk;
 mod libpq_options;
 pub(crate) mod libpq_url;
 mod not_json;

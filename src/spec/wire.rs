@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ids::{Lsn, TenantId, TimelineId};
+use super::jwk;
 use super::pageserver::PageserverConnectionInfo;
 use crate::secret::Secret;
 
@@ -74,11 +75,12 @@ pub struct ComputeCtlConfig {
     pub tls: Option<TlsConfig>,
 }
 
-/// A JSON web key set. The keys' own shape is checked where they are used for verification.
+/// A JSON web key set.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub struct Jwks {
     /// May be empty; then every token is refused.
     #[schema(value_type = Vec<Object>)]
+    #[serde(deserialize_with = "jwk::keys")]
     pub keys: Vec<jsonwebtoken::jwk::Jwk>,
 }
 

@@ -90,6 +90,25 @@ fn bad_members(bed: &Bed) -> Vec<Case> {
     ]
 }
 
+/// Keys of another shape; one that is well formed and cannot be used is skipped (`http::auth`).
+fn bad_keys(bed: &Bed) -> Vec<Case> {
+    let bad = |text: &str, key: Value| {
+        let text = format!("compute_ctl_config.jwks.keys[1]{text}");
+        let keys = json!([{"kty": "OKP", "crv": "Ed25519", "x": "AAAA"}, key]);
+        case(bed, 422, &text, set("/compute_ctl_config/jwks/keys", keys))
+    };
+    vec![
+        bad(": missing field `kty`", json!({"crv": "Ed25519", "x": "AA"})),
+        bad(": missing field `x`", json!({"kty": "OKP", "crv": "Ed25519"})),
+        bad(": missing field `e`", json!({"kty": "RSA", "n": "AQAB"})),
+        bad(".kty: ", json!({"kty": "AKP"})),
+        bad(".crv: ", json!({"kty": "OKP", "crv": "Ed448", "x": "AA"})),
+        bad(".alg: ", json!({"kty": "OKP", "crv": "Ed25519", "x": "AA", "alg": "ES512"})),
+        bad(".x: ", json!({"kty": "OKP", "crv": "Ed25519", "x": ["AA"]})),
+        bad(": invalid type", json!("AA")),
+    ]
+}
+
 fn bad_specs(bed: &Bed) -> Vec<Case> {
     let bad = |text: &str, change: fn(&mut Value)| case(bed, 400, text, change);
     vec![
@@ -134,7 +153,7 @@ fn no_json(bed: &Bed) -> Vec<Case> {
 }
 
 fn all(bed: &Bed) -> Vec<Case> {
-    [missing_members(bed), bad_members(bed), bad_specs(bed), no_json(bed)]
+    [missing_members(bed), bad_members(bed), bad_keys(bed), bad_specs(bed), no_json(bed)]
         .into_iter()
         .flatten()
         .collect()
