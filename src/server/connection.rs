@@ -41,9 +41,15 @@ impl Connection {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!("could not set TCP_NODELAY for {}: {error}", self.peer);
         }
-        let (socket, handle) = Socket::new(stream);
-        if let Err(error) = self.speak_http(socket).await {
-            tracing::debug!("HTTP connection of {} ended: {}", self.peer, one_line(&error));
+        let (socket, handle) = Socket::new(stream, self.seat.clone());
+        tokio::select! {
+            result = self.speak_http(socket) => if let Err(error) = result {
+                tracing::debug!("HTTP connection of {} ended: {}", self.peer, one_line(&error));
+            },
+            limit = self.seat.client_too_slow(self.limits.header_read, self.limits.idle) => {
+                tracing::debug!("closed the HTTP connection of {}: no request within {limit:?}", self.peer);
+                return;
+            }
         }
         if self.seat.is_upgraded() {
             handle.until_closed(self.closing).await;
@@ -55,7 +61,8 @@ impl Connection {
         let service = service_fn(|request| self.answer(request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(limits.header_read)
+            // The seat's limits are tighter; its timers cannot see what hyper has buffered.
+            .header_read_timeout(limits.idle.saturating_add(limits.header_read))
             .max_header_size(limits.header_bytes)
             .max_buf_size(limits.header_bytes.max(8192))
             .serve_connection(TokioIo::new(socket), service)

@@ -12,8 +12,12 @@ pub(crate) struct ServerLimits {
     /// Open connections. For one more, the longest idle one is dropped; if none is idle, the new
     /// one waits in the queue of the system.
     pub(crate) connections: usize,
-    /// Time for the headers of a request, from the moment the connection is idle.
+    /// Time for the headers of a request, from their first byte; of the first request, from the
+    /// beginning of the connection.
     pub(crate) header_read: Duration,
+    /// How long a connection may be idle between two requests. Longer than the 90 s of common
+    /// clients, so that these close a connection first and never send a request into the closing.
+    pub(crate) idle: Duration,
     /// Bytes of request line and headers; at least 8192.
     pub(crate) header_bytes: usize,
     /// How long a client may leave an answer unread.
@@ -25,6 +29,7 @@ impl Default for ServerLimits {
         Self {
             connections: 1024,
             header_read: Duration::from_secs(60),
+            idle: Duration::from_secs(180),
             header_bytes: 64 * 1024,
             unread: Duration::from_secs(60),
         }

@@ -9,6 +9,9 @@
 //! A connection that was upgraded to another protocol is busy until it is closed, because the
 //! server does not know whether it waits for its client.
 //!
+//! A waiting connection also has a limit of time: a short one for the head of a request that has
+//! begun, so that no client can trickle, and a longer one between two requests.
+//!
 //! Invariant: a busy connection is never dropped here.
 
 use std::any::Any;
@@ -18,11 +21,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// Connections that wait for their clients, in the order in which they began to wait.
@@ -42,6 +48,7 @@ impl Pool {
             pool: self.clone(),
             dropped: CancellationToken::new(),
             place: Arc::default(),
+            turn: Arc::new(watch::Sender::new(Turn { number: 0, kind: Kind::Head })),
             upgraded: Arc::default(),
             kept: Arc::default(),
         };
@@ -61,6 +68,25 @@ impl Pool {
     }
 }
 
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// For the rest of a head. A new connection, too: it was made for a request.
+    Head,
+    /// For the server.
+    Answer,
+    /// For the next request.
+    Idle,
+}
+
+/// One period of a connection's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Turn {
+    /// Differs from that of the turn before, so that a turn that has come back is another one.
+    number: u64,
+    kind: Kind,
+}
+
 /// One connection. Clones stand for the same connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Seat {
@@ -69,6 +95,7 @@ pub(crate) struct Seat {
     pub(super) dropped: CancellationToken,
     /// Position among the waiting connections; none while this one is busy.
     place: Arc<Mutex<Option<u64>>>,
+    turn: Arc<watch::Sender<Turn>>,
     /// The connection speaks another protocol, and never waits again.
     upgraded: Arc<AtomicBool>,
     /// A value that the request in progress holds until its end.
@@ -119,7 +146,41 @@ impl Seat {
     /// Makes the connection busy until the guard is dropped. HTTP/1.1 has one request at a time.
     pub(super) fn busy(&self) -> Busy {
         self.leave();
+        self.turn_to(Kind::Answer);
         Busy(self.clone())
+    }
+
+    fn turn_to(&self, kind: Kind) {
+        self.turn.send_modify(|turn| *turn = Turn { number: turn.number.wrapping_add(1), kind });
+    }
+
+    /// Bytes of the client have been read. Between two requests they begin a head.
+    pub(super) fn bytes_arrive(&self) {
+        if self.turn.borrow().kind == Kind::Idle {
+            self.turn_to(Kind::Head);
+        }
+    }
+
+    /// Ends when the client has taken longer than `head` for a head, or has been idle for longer
+    /// than `idle`; returns the limit.
+    pub(super) async fn client_too_slow(&self, head: Duration, idle: Duration) -> Duration {
+        let mut turns = self.turn.subscribe();
+        loop {
+            let turn = *turns.borrow_and_update();
+            let over = turns.wait_for(|later| *later != turn);
+            let limit = match turn.kind {
+                Kind::Head => head,
+                Kind::Idle => idle,
+                // The seat holds the sender, so this ends only with the next turn.
+                Kind::Answer => {
+                    let _ = over.await;
+                    continue;
+                }
+            };
+            if timeout(limit, over).await.is_err() {
+                return limit;
+            }
+        }
     }
 }
 
@@ -131,6 +192,9 @@ impl Drop for Busy {
     fn drop(&mut self) {
         let kept = self.0.kept.lock().take();
         drop(kept);
+        if !self.0.is_upgraded() {
+            self.0.turn_to(Kind::Idle);
+        }
         self.0.wait();
     }
 }
@@ -219,6 +283,59 @@ mod tests {
         drop(busy);
         drop(seat.waits_for_body());
         assert_eq!(pool.drop_longest_waiting(9), 0);
+    }
+
+    /// Seconds until the client is too slow; none if it is not within an hour.
+    async fn seconds_left(seat: &Seat) -> Option<u64> {
+        let began = tokio::time::Instant::now();
+        let slow = seat.client_too_slow(Duration::from_secs(60), Duration::from_secs(180));
+        let limit = timeout(Duration::from_secs(3600), slow).await.ok()?;
+        assert_eq!(began.elapsed(), limit);
+        Some(limit.as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_less_time_than_the_pause_between_requests() {
+        let pool = Pool::default();
+        let seat = pool.join();
+        assert_eq!(seconds_left(&seat).await, Some(60), "a new connection");
+        seat.bytes_arrive();
+        let busy = seat.busy();
+        seat.bytes_arrive();
+        assert_eq!(seconds_left(&seat).await, None, "the server is at work");
+        drop(seat.waits_for_body());
+        drop(busy);
+        assert_eq!(seconds_left(&seat).await, Some(180), "kept for the next request");
+        seat.bytes_arrive();
+        assert_eq!(seconds_left(&seat).await, Some(60), "which has begun");
+        // More bytes of a head do not give it more time, but the next head has its own.
+        let slow = seat.client_too_slow(Duration::from_secs(60), Duration::from_secs(180));
+        let trickle = async {
+            for _ in 0..9 {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                seat.bytes_arrive();
+            }
+        };
+        tokio::select! {
+            _ = slow => {}
+            () = trickle => panic!("a trickle keeps the connection"),
+        }
+        let slow = seat.client_too_slow(Duration::from_secs(60), Duration::from_secs(180));
+        let requests = async {
+            for _ in 0..9 {
+                tokio::time::sleep(Duration::from_secs(50)).await;
+                drop(seat.busy());
+                seat.bytes_arrive();
+            }
+        };
+        tokio::select! {
+            _ = slow => panic!("each head had less than its time"),
+            () = requests => {}
+        }
+        let busy = seat.busy();
+        seat.upgrade();
+        drop(busy);
+        assert_eq!(seconds_left(&seat).await, None, "upgraded");
     }
 
     #[test]

@@ -15,10 +15,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::pool::Seat;
+
 /// The side that reads and writes. Drops the stream before it signals `closed`.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: Arc<TcpStream>,
+    seat: Seat,
     _closed: DropGuard,
 }
 
@@ -30,11 +33,12 @@ pub(super) struct SocketHandle {
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream) -> (Self, SocketHandle) {
+    /// `seat`: learns when bytes of the client arrive.
+    pub(super) fn new(stream: TcpStream, seat: Seat) -> (Self, SocketHandle) {
         let stream = Arc::new(stream);
         let closed = CancellationToken::new();
         let handle = SocketHandle { stream: Arc::downgrade(&stream), closed: closed.clone() };
-        (Self { stream, _closed: closed.drop_guard() }, handle)
+        (Self { stream, seat, _closed: closed.drop_guard() }, handle)
     }
 }
 
@@ -82,7 +86,12 @@ impl AsyncRead for Socket {
             ready!(self.stream.poll_read_ready(context))?;
             match self.stream.try_read_buf(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result.map(|_| ())),
+                result => {
+                    if matches!(result, Ok(1..)) {
+                        self.seat.bytes_arrive();
+                    }
+                    return Poll::Ready(result.map(|_| ()));
+                }
             }
         }
     }

@@ -139,7 +139,8 @@ async fn a_closed_upgraded_connection_gives_its_slot_back() {
 #[tokio::test]
 async fn limits_of_http_do_not_end_an_upgraded_connection() {
     let short = Duration::from_millis(100);
-    let limits = ServerLimits { header_read: short, unread: short, ..ServerLimits::default() };
+    let limits =
+        ServerLimits { header_read: short, idle: short, unread: short, ..ServerLimits::default() };
     let server = Server::start(limits);
     let mut upgraded = server.upgraded("/echo").await;
     let mut idle = says_hello(&server).await;

@@ -79,11 +79,42 @@ async fn a_busy_connection_stays() {
 #[tokio::test]
 async fn an_idle_connection_is_closed_in_time() {
     let short = Duration::from_millis(50);
-    let api = Api::start_within(ServerLimits { header_read: short, ..ServerLimits::default() });
+    let api = Api::start_within(ServerLimits { idle: short, ..ServerLimits::default() });
     let mut kept = connect(&api).await;
     assert_eq!(request(&mut kept, "HEAD /metrics HTTP/1.1\r\n").await, "HTTP/1.1 200");
     let mut rest = Vec::new();
     timeout(PATIENCE, kept.read_to_end(&mut rest)).await.unwrap().unwrap();
+}
+
+/// A kept connection outlives the limit for a head, the head of its next request does not.
+#[tokio::test]
+async fn a_trickled_head_ends_a_kept_connection() {
+    let header_read = Duration::from_millis(500);
+    let api = Api::start_within(ServerLimits { header_read, ..ServerLimits::default() });
+    let mut kept = connect(&api).await;
+    for _ in 0..2 {
+        kept.write_all(b"HEAD /live HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(timeout(PATIENCE, kept.read_u8()).await.unwrap().unwrap());
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+        // The subject is the time that passes.
+        tokio::time::sleep(2 * header_read).await;
+    }
+    let began = std::time::Instant::now();
+    kept.write_all(b"HEAD /live HT").await.unwrap();
+    assert!(is_closed(&mut kept).await);
+    assert!(began.elapsed() >= header_read);
+}
+
+/// Common clients keep an idle connection for 90 s.
+#[test]
+fn idle_connections_outlive_the_clients_patience() {
+    let limits = ServerLimits::default();
+    assert!(
+        limits.idle >= Duration::from_secs(120) && limits.header_read <= Duration::from_secs(60)
+    );
 }
 
 #[tokio::test]
