@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::task::{ConfigureReply, Driver, NO_LSN};
 use crate::background;
 use crate::errors::{one_line, report};
+use crate::node::readiness::Unready;
 use crate::node::requests::{ConfigureError, Request, Terminated};
 use crate::postgres::crash;
 use crate::postgres::limits::PostgresLimits;
@@ -77,6 +78,20 @@ pub(super) enum Ending {
     },
 }
 
+impl Ending {
+    /// What `/ready` says from now on.
+    const fn unready(&self) -> Unready {
+        match self {
+            Self::StartFailed { .. } => Unready::StartFailed,
+            Self::PostgresExited { .. } => Unready::PostgresEnded,
+            Self::NeverStarted { .. }
+            | Self::Terminate { .. }
+            | Self::Detached { .. }
+            | Self::Signal { .. } => Unready::Ending,
+        }
+    }
+}
+
 /// Exit codes of 01 §18.5.
 const OK: u8 = 0;
 const FAILURE: u8 = 1;
@@ -85,6 +100,7 @@ impl Driver {
     /// Brings the compute to its end. Returns the exit code of the process.
     pub(super) async fn end(&mut self, ending: Ending) -> u8 {
         let timeouts = self.node.params.timeouts.clone();
+        self.node.readiness.ends(ending.unready());
         self.node.promotion.close();
         let limit = self.stop.limit(background::END_LIMIT, timeouts.stop_on_signal);
         self.node.background.end(limit).await;

@@ -9,7 +9,6 @@ use utoipa_axum::router::UtoipaMethodRouter;
 
 use super::budget::{Bytes, CommunicatorPlaces, LongPolls};
 use super::limits::HttpLimits;
-use super::ready::ReadyProbe;
 use crate::node::ComputeNode;
 use crate::server::ServerTasks;
 
@@ -20,7 +19,6 @@ pub(super) struct Api {
     pub(super) limits: HttpLimits,
     /// For work that goes on when its client leaves.
     pub(super) tasks: ServerTasks,
-    pub(super) ready: Arc<ReadyProbe>,
     pub(super) communicator: CommunicatorPlaces,
     pub(super) bodies: Bytes,
     pub(super) polls: LongPolls,
@@ -33,7 +31,6 @@ impl Api {
             node,
             limits,
             tasks,
-            ready: Arc::default(),
             communicator: CommunicatorPlaces::default(),
             bodies: Bytes::new(limits.bodies_bytes),
             polls: LongPolls::of(limits.server.connections),

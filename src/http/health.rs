@@ -1,9 +1,9 @@
-//! `/live` and `/ready`, for container orchestrators and load balancers. Both are additions to the
-//! documented API.
+//! `/live`, `/ready` and `/startup`, for container orchestrators and load balancers. All are
+//! additions to the documented API.
 //!
-//! Probes have no tokens, so neither route asks for one, and each answers only yes (200) or no
-//! (503); the log has the reason. An unauthenticated client cannot exhaust anything: `/live` reads
-//! a number, and `/ready` shares one query to Postgres among all callers ([`super::ready`]).
+//! Probes have no tokens, so no route asks for one. Each answers yes (200), or no (503) with the
+//! kind of the reason; the details are in the log. An unauthenticated client cannot exhaust
+//! anything: each route reads what is known.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,23 +11,21 @@ use axum::http::StatusCode;
 use super::answers::EXTERNAL;
 use super::api::{Api, Routes, route};
 use super::error::{ApiError, ErrorDocument};
-use crate::state::ComputeStatus;
 
 /// Routes of the external server that are open to all.
 pub(super) fn open() -> Routes {
-    vec![route!(live), route!(ready)]
+    vec![route!(live), route!(ready), route!(startup)]
 }
 
-/// Body of both routes when the answer is yes.
+/// Body of all routes when the answer is yes.
 const YES: &str = "\"ok\"";
 
 type Answer = Result<([(axum::http::HeaderName, &'static str); 1], &'static str), ApiError>;
 
-fn answer(yes: bool, no: &'static str) -> Answer {
-    if yes {
-        Ok(([(axum::http::header::CONTENT_TYPE, "application/json")], YES))
-    } else {
-        Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, no))
+fn answer(result: Result<(), String>) -> Answer {
+    match result {
+        Ok(()) => Ok(([(axum::http::header::CONTENT_TYPE, "application/json")], YES)),
+        Err(reason) => Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, reason)),
     }
 }
 
@@ -41,29 +39,47 @@ fn answer(yes: bool, no: &'static str) -> Answer {
     summary = "Whether the process is not stuck; asks for no token",
     responses(
         (status = 200, description = "Yes", body = String, content_type = "application/json"),
-        (status = 503, description = "No", body = ErrorDocument)
+        (status = 503, description = "No; `error` says why", body = ErrorDocument)
     )
 )]
 async fn live(State(api): State<Api>) -> Answer {
-    answer(api.node.heartbeat.age() <= api.limits.heartbeat_limit, "not live")
+    let age = api.node.heartbeat.age();
+    let alive = age <= api.limits.heartbeat_limit;
+    let reason =
+        || format!("not live: the driver's task has not run for {:.1} s", age.as_secs_f64());
+    answer(if alive { Ok(()) } else { Err(reason()) })
 }
 
-/// Whether clients can be sent here: the status is `running`, and Postgres has answered lately.
+/// Whether clients can be sent here: Postgres serves, whatever the status says.
 #[utoipa::path(
     get,
     path = "/ready",
     operation_id = "getReady",
     tag = EXTERNAL,
-    summary = "Whether clients can be sent here; asks for no token",
+    summary = "Whether Postgres serves, so that clients can be sent here; asks for no token",
     responses(
         (status = 200, description = "Yes", body = String, content_type = "application/json"),
-        (status = 503, description = "No", body = ErrorDocument)
+        (status = 503, description = "No; `error` says why", body = ErrorDocument)
     )
 )]
 async fn ready(State(api): State<Api>) -> Answer {
-    let running = || api.node.status() == ComputeStatus::Running;
-    let yes = running() && api.ready.ask(&api.node, api.limits, &api.tasks).await && running();
-    answer(yes, "not ready")
+    answer(api.node.readiness.ready().map_err(|reason| format!("not ready: {reason}")))
+}
+
+/// Whether the first start has succeeded; stays so until the process ends.
+#[utoipa::path(
+    get,
+    path = "/startup",
+    operation_id = "getStartup",
+    tag = EXTERNAL,
+    summary = "Whether the first start is over; asks for no token",
+    responses(
+        (status = 200, description = "Yes", body = String, content_type = "application/json"),
+        (status = 503, description = "No; `error` says why", body = ErrorDocument)
+    )
+)]
+async fn startup(State(api): State<Api>) -> Answer {
+    answer(api.node.readiness.started().map_err(|reason| format!("not started: {reason}")))
 }
 
 #[cfg(test)]
@@ -72,6 +88,8 @@ mod tests {
 
     use super::super::testing::api;
     use super::*;
+    use crate::node::readiness::Unready;
+    use crate::state::{Event, TerminateMode};
 
     #[tokio::test]
     async fn a_driver_that_does_not_tick_is_not_live() {
@@ -79,7 +97,62 @@ mod tests {
         assert!(live(State(api.clone())).await.is_ok(), "its first tick is fresh");
         api.limits.heartbeat_limit = Duration::ZERO;
         tokio::time::sleep(Duration::from_millis(2)).await;
-        let (code, _) = live(State(api)).await.unwrap_err().parts();
+        let (code, reason) = live(State(api)).await.unwrap_err().parts();
         assert_eq!(code, 503);
+        assert!(reason.starts_with("not live: the driver's task has not run for 0.0"), "{reason}");
+    }
+
+    /// The status does not matter between the start and the end.
+    #[tokio::test]
+    async fn ready_and_startup_follow_the_start_postgres_and_the_end() {
+        let api = api();
+        let (node, readiness) = (&api.node, &api.node.readiness);
+        let asks = async |ready: &str, startup: &str| {
+            let said = [ready_text(&api).await, startup_text(&api).await];
+            assert_eq!(said, [ready, startup], "{}", node.status());
+        };
+        let waits = "the compute has no spec yet and waits for /configure";
+        asks(&format!("not ready: {waits}"), &format!("not started: {waits}")).await;
+        node.apply(Event::Configure).unwrap();
+        node.begin_start().unwrap();
+        asks("not ready: the compute is starting", "not started: the compute is starting").await;
+        node.apply(Event::Succeeded).unwrap();
+        asks("ok", "ok").await;
+        for event in [
+            Event::Configure,
+            Event::BeginConfiguration,
+            Event::Failed,
+            Event::Refresh,
+            Event::BeginRefresh,
+            Event::Failed,
+            Event::Refresh,
+            Event::BeginRefresh,
+            Event::Succeeded,
+        ] {
+            node.apply(event).unwrap();
+            asks("ok", "ok").await;
+        }
+        readiness.does_not_answer(Unready::NoAnswer, &"late");
+        asks("not ready: Postgres does not answer; the log says why", "ok").await;
+        // A reconfiguration that succeeds proves nothing: it may have sent no SQL.
+        node.begin_certificate().unwrap();
+        node.apply(Event::Succeeded).unwrap();
+        asks("not ready: Postgres does not answer; the log says why", "ok").await;
+        readiness.answers();
+        asks("ok", "ok").await;
+        node.apply(Event::Terminate(TerminateMode::Fast)).unwrap();
+        asks("not ready: the compute is ending", "ok").await;
+    }
+
+    async fn ready_text(api: &Api) -> String {
+        text(ready(State(api.clone())).await)
+    }
+
+    async fn startup_text(api: &Api) -> String {
+        text(startup(State(api.clone())).await)
+    }
+
+    fn text(answer: Answer) -> String {
+        answer.map_or_else(|error| error.parts().1, |_| "ok".to_owned())
     }
 }

@@ -21,10 +21,6 @@ pub(crate) struct HttpLimits {
     pub(super) communicator: Duration,
     /// `/live` says no when the last tick of the driver's task is older than this.
     pub(super) heartbeat_limit: Duration,
-    /// `/ready`: from connecting to the answer of one `SELECT 1`.
-    pub(super) ready_probe: Duration,
-    /// How long `/ready` reuses an answer.
-    pub(super) ready_max_age: Duration,
     /// Grace for the HTTP requests in progress at the end of the process.
     pub(crate) shutdown: Duration,
 }
@@ -39,8 +35,6 @@ impl Default for HttpLimits {
             body_total: Duration::from_secs(300),
             communicator: Duration::from_secs(10),
             heartbeat_limit: Duration::from_secs(10),
-            ready_probe: Duration::from_secs(2),
-            ready_max_age: Duration::from_secs(1),
             shutdown: Duration::from_millis(500),
         }
     }

@@ -6,7 +6,7 @@
 //!                  auth ◄── protected external routes ◄────────┼──► internal routes
 //!                    │                                         └──► open external routes
 //!                    └──► body ──► lifecycle, metrics, health ──► node
-//!                              └──► database, catalog_changes, ready ──► Postgres
+//!                              └──► database, catalog_changes ──► Postgres
 //! ```
 //!
 //! Each group of routes is one file that lists its handlers; `routes` combines the groups. Handlers
@@ -36,7 +36,6 @@ mod observe;
 mod openapi;
 mod ports;
 mod promotion;
-mod ready;
 mod routes;
 mod servers;
 mod sql;

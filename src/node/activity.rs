@@ -1,13 +1,36 @@
-//! Activity of users, as the monitor reports it (07 §1.3).
+//! What the monitor reports: activity of users (07 §1.3), and whether Postgres answers.
 
 use chrono::{DateTime, Utc};
 
 use super::ComputeNode;
+use super::readiness::Unready;
+use crate::os::procs;
+use crate::services::monitor::Seen;
 use crate::services::monitor::activity::ActivityReason;
 
 impl ComputeNode {
-    /// Publishes what the monitor has seen. `last_active` never moves back.
-    pub fn saw_activity(&self, last_active: Option<DateTime<Utc>>, reasons: Vec<ActivityReason>) {
+    /// Publishes what a check of the monitor has shown.
+    pub fn saw_postgres(&self, seen: Seen<'_>, postmaster: i32) {
+        match seen {
+            Seen::Active { last_active, reasons } => {
+                // The session of the monitor outlives a postmaster that takes no new ones.
+                if procs::is_stopped(postmaster) {
+                    let cause = format!("process {postmaster} has had a SIGSTOP, or a debugger");
+                    self.readiness.does_not_answer(Unready::Stopped, &cause);
+                } else {
+                    self.readiness.answers();
+                }
+                self.saw_activity(last_active, reasons);
+            }
+            Seen::NoConnection(error) => {
+                self.readiness.does_not_answer(Unready::NoConnection, error);
+            }
+            Seen::NoAnswer(error) => self.readiness.does_not_answer(Unready::NoAnswer, error),
+        }
+    }
+
+    /// `last_active` never moves back.
+    fn saw_activity(&self, last_active: Option<DateTime<Utc>>, reasons: Vec<ActivityReason>) {
         let mut state = self.lock();
         state.last_active = state.last_active.max(last_active);
         state.activity = reasons;

@@ -19,6 +19,7 @@ pub mod phase;
 mod port;
 pub(crate) mod progress;
 pub(crate) mod promotion;
+pub mod readiness;
 mod refresh;
 pub(crate) mod requests;
 mod rest;
@@ -58,6 +59,7 @@ pub use params::ComputeParams;
 use phase::PhaseRecord;
 pub use port::{OtherPort, check_port};
 pub use progress::PhaseGuard;
+use readiness::{Readiness, Unready};
 pub use requests::{ConfigureError, TerminateAnswer, WrongStatus};
 use requests::{Request, Terminated};
 use rest::RefreshState;
@@ -108,6 +110,8 @@ pub struct ComputeNode {
     pub background: Background,
     /// Ticks unless the driver's task is stuck.
     pub heartbeat: Heartbeat,
+    /// Whether clients can be sent here.
+    pub readiness: Readiness,
     /// Downloadable extensions.
     pub extensions: ExtensionStore,
     /// Prewarm and offload of the local file cache.
@@ -185,6 +189,7 @@ impl ComputeNode {
             catalog_turns: CatalogTurns::default(),
             background,
             heartbeat: Heartbeat::default(),
+            readiness: Readiness::new(spec.is_some()),
             extensions,
             lfc,
             promotion: Promotion::default(),
@@ -226,6 +231,9 @@ impl ComputeNode {
         if to != from {
             if from == ComputeStatus::Init {
                 state.start_took = Some(state.started.elapsed());
+                if to == ComputeStatus::Running {
+                    self.readiness.has_started();
+                }
             }
             state.status = to;
             tracing::info!("Changing compute status from {from} to {to}");
@@ -234,6 +242,7 @@ impl ComputeNode {
         if to.is_ending() {
             // The current step is abandoned.
             state.step = None;
+            self.readiness.ends(Unready::Ending);
         }
         self.changed.send_replace(to);
         Ok(to)
@@ -326,6 +335,7 @@ impl ComputeNode {
         let mut state = self.lock();
         let waited = state.started.elapsed();
         let status = self.apply_locked(&mut state, Event::BeginStart)?;
+        self.readiness.starts();
         state.metrics.wait_for_spec_ms = millis(waited);
         state.started = Instant::now();
         state.start_time = Utc::now();

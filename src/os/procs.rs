@@ -45,6 +45,13 @@ pub fn get(pid: i32) -> Option<Process> {
     parse_stat(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// Whether a signal or a debugger has stopped the process; false if it is gone.
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit(|byte| *byte == b')').next().unwrap_or_default();
+    matches!(fields.trim_ascii_start().first(), Some(b'T' | b't'))
+}
+
 /// Parses a line of `stat`. The name in parentheses may hold anything, even blanks and `)`: the
 /// fields start behind the last `)`.
 fn parse_stat(stat: &[u8]) -> Option<Process> {
@@ -140,5 +147,22 @@ mod tests {
         assert_eq!(cwd(me).unwrap(), std::env::current_dir().unwrap());
         assert!(arguments(me).unwrap().iter().eq(std::env::args_os().collect::<Vec<_>>().iter()));
         assert!(sees_our_files(me));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a child of the test alone")]
+    fn a_stopped_process_is_told_apart() {
+        use nix::sys::signal::{Signal, kill};
+        use nix::sys::wait::{WaitPidFlag, waitpid};
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let at = nix::unistd::Pid::from_raw(pid);
+        assert!(!is_stopped(pid));
+        kill(at, Signal::SIGSTOP).unwrap();
+        waitpid(at, Some(WaitPidFlag::WUNTRACED)).unwrap();
+        assert!(is_stopped(pid));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!is_stopped(pid), "gone");
     }
 }

@@ -114,7 +114,7 @@ pub(crate) fn finish(node: &Arc<ComputeNode>, postmaster: i32) {
         shares.iter().map(|(phase, took)| format!("{phase} {:.1}", took.as_secs_f64() * 1e3));
     tracing::info!("where the time went, in ms: {}", shares.collect::<Vec<_>>().join(", "));
     if runs {
-        watch::begin(node);
+        watch::begin(node, postmaster);
     }
 }
 

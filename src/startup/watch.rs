@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::node::ComputeNode;
 use crate::services::installed_extensions::cadence::Cadence;
 use crate::services::installed_extensions::{INSTALLED_EXTENSIONS, InstalledExtensions};
-use crate::services::monitor::{COMPUTE_MONITOR, Monitor};
+use crate::services::monitor::{COMPUTE_MONITOR, Monitor, Seen};
 use crate::spec::ParsedSpec;
 use crate::spec::wire::Feature;
 use crate::sql::{SessionConfig, SessionError};
@@ -18,16 +18,20 @@ use crate::sql::{SessionConfig, SessionError};
 type Specs = watch::Receiver<Option<Arc<ParsedSpec>>>;
 
 /// Begins both tasks.
-pub(crate) fn begin(node: &Arc<ComputeNode>) {
+pub(crate) fn begin(node: &Arc<ComputeNode>, postmaster: i32) {
     let mut specs = node.watch_spec();
     let Some(first) = specs.borrow_and_update().clone() else { return };
-    let begun = monitor(node, &first).and_then(|()| extensions(node, &first, specs));
+    let begun = monitor(node, &first, postmaster).and_then(|()| extensions(node, &first, specs));
     if let Err(error) = begun {
         tracing::error!("could not begin to watch activity and extensions: {error}");
     }
 }
 
-fn monitor(node: &Arc<ComputeNode>, spec: &ParsedSpec) -> Result<(), SessionError> {
+fn monitor(
+    node: &Arc<ComputeNode>,
+    spec: &ParsedSpec,
+    postmaster: i32,
+) -> Result<(), SessionError> {
     let config = node.params.session(COMPUTE_MONITOR)?;
     let counters = spec.spec.has_feature(Feature::ActivityMonitorExperimental);
     let monitor =
@@ -38,7 +42,7 @@ fn monitor(node: &Arc<ComputeNode>, spec: &ParsedSpec) -> Result<(), SessionErro
     tracing::info!("starting compute monitor for {host}:{port}{}", connstr.path());
     let of = Arc::clone(node);
     node.background.spawn(async move {
-        let publish = |last_active, reasons| of.saw_activity(last_active, reasons);
+        let publish = |seen: Seen<'_>| of.saw_postgres(seen, postmaster);
         match monitor.run(publish, || of.status().is_ending()).await {}
     });
     Ok(())

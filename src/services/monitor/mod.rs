@@ -76,6 +76,22 @@ pub struct Monitor {
     downtime: Downtime,
 }
 
+/// What a check has shown.
+#[derive(Debug)]
+pub enum Seen<'a> {
+    /// Postgres answered.
+    Active {
+        /// The last moment of activity.
+        last_active: Option<DateTime<Utc>>,
+        /// The reasons behind it.
+        reasons: Vec<ActivityReason>,
+    },
+    /// There was no connection to be had.
+    NoConnection(&'a SessionError),
+    /// Postgres did not answer on an open connection.
+    NoAnswer(&'a SessionError),
+}
+
 /// Why a pass failed.
 #[derive(Debug)]
 enum Failure {
@@ -100,7 +116,7 @@ impl Monitor {
     /// compute is `ending`, failures do not count as downtime.
     pub async fn run(
         mut self,
-        publish: impl Fn(Option<DateTime<Utc>>, Vec<ActivityReason>),
+        publish: impl Fn(Seen<'_>),
         ending: impl Fn() -> bool,
     ) -> Infallible {
         let mut session = None;
@@ -109,7 +125,9 @@ impl Monitor {
             match self.pass(&mut session).await {
                 Ok(()) => {
                     self.downtime.up();
-                    publish(self.activity.last_active(), self.activity.reasons());
+                    let (last_active, reasons) =
+                        (self.activity.last_active(), self.activity.reasons());
+                    publish(Seen::Active { last_active, reasons });
                     pause = self.limits.pause;
                     sleep(pause).await;
                 }
@@ -119,6 +137,13 @@ impl Monitor {
                     if !ending() {
                         self.downtime.down();
                         self.say(&failure);
+                    }
+                    match &failure {
+                        // An error is an answer too, and ends the session in many cases. The next
+                        // pass connects again, and shows whether Postgres still answers.
+                        Failure::Closed | Failure::Check(SessionError::Statement(_)) => {}
+                        Failure::Connect(error) => publish(Seen::NoConnection(error)),
+                        Failure::Check(error) => publish(Seen::NoAnswer(error)),
                     }
                     // After a closed session, a new connection may work at once.
                     if !matches!(failure, Failure::Closed) {
@@ -186,7 +211,12 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         let monitor = Monitor::new(config, limits, false, metrics.clone());
         let began = Instant::now();
-        let watching = tokio::spawn(monitor.run(|_, _| {}, || false));
+        let (failures, mut failed) = tokio::sync::watch::channel(0);
+        let publish = move |seen: Seen<'_>| match seen {
+            Seen::NoConnection(_) => failures.send_modify(|count| *count += 1),
+            other => panic!("{other:?}"),
+        };
+        let watching = tokio::spawn(monitor.run(publish, || false));
         // The port accepts connections, but nothing answers. If the pauses had no limit, the last
         // ones would take minutes.
         for _ in 0..15 {
@@ -195,6 +225,7 @@ mod tests {
         }
         // 10, 20, 40, and 80 eleven times; the sum is less only if the pauses do not grow.
         assert!(began.elapsed() >= Duration::from_millis(950), "{:?}", began.elapsed());
+        assert!(*failed.borrow_and_update() >= 14, "each failure is published");
         watching.abort();
         assert!(metrics.pg_downtime_ms.get() > 0);
     }

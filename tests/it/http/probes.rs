@@ -12,59 +12,131 @@ use crate::support::server::on_one_server;
 
 const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 
+/// What a probe says no with.
+fn no(text: &str) -> (StatusCode, Value) {
+    (UNAVAILABLE, json!({"error": text}))
+}
+
+fn yes() -> (StatusCode, Value) {
+    (StatusCode::OK, json!("ok"))
+}
+
 #[tokio::test]
 async fn probes_follow_the_compute() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
         let mut compute = bed.start_empty();
         compute.wait_for("empty").await;
-        // A compute without a spec is alive and not ready; the answer discloses nothing.
-        assert_eq!(compute.get("/live").await, (StatusCode::OK, json!("ok")));
-        assert_eq!(compute.get("/ready").await, (UNAVAILABLE, json!({"error": "not ready"})));
+        // A compute without a spec is alive and not ready.
+        assert_eq!(compute.get("/live").await, yes());
+        let waits = "the compute has no spec yet and waits for /configure";
+        assert_eq!(compute.get("/ready").await, no(&format!("not ready: {waits}")));
+        assert_eq!(compute.get("/startup").await, no(&format!("not started: {waits}")));
         let (code, _) = compute.configure(&bed).await;
         assert_eq!(code, StatusCode::OK);
-        assert_eq!(compute.get("/ready").await, (StatusCode::OK, json!("ok")));
+        assert_eq!(compute.get("/ready").await, yes());
+        assert_eq!(compute.get("/startup").await, yes());
 
-        // Postgres runs and does not answer: all clients get the same answer, in time.
+        // Postgres runs and takes no new sessions; those that it has go on.
         let postmaster = Pid::from_raw(compute.postmaster());
         kill(postmaster, Signal::SIGSTOP).unwrap();
         until("the stopped Postgres is noticed", || async {
             compute.get("/ready").await.0 == UNAVAILABLE
         })
         .await;
-        assert_eq!(compute.get("/live").await.0, StatusCode::OK);
+        let stopped = "not ready: the process of Postgres is stopped; the log says which";
+        assert_eq!(compute.get("/ready").await, no(stopped));
+        assert_eq!(compute.get("/live").await, yes());
+        assert_eq!(compute.get("/startup").await, yes());
         kill(postmaster, Signal::SIGCONT).unwrap();
-        until("it is ready again", || async { compute.get("/ready").await.0 == StatusCode::OK })
-            .await;
+        until("it is ready again", || async { compute.get("/ready").await == yes() }).await;
 
         let (code, _) = compute.post("/terminate?mode=fast", None).await;
         assert_eq!(code, StatusCode::OK);
-        assert_eq!(compute.get("/ready").await.0, UNAVAILABLE);
-        assert_eq!(compute.get("/live").await.0, StatusCode::OK);
+        assert_eq!(compute.get("/ready").await, no("not ready: the compute is ending"));
+        assert_eq!(compute.get("/startup").await, yes());
+        assert_eq!(compute.get("/live").await, yes());
+        // One line for each change, none for a probe.
+        assert_eq!(compute.count_in_log(" ready: Postgres serves"), 2, "{}", compute.log());
+        assert_eq!(compute.count_in_log("not ready: "), 2, "{}", compute.log());
+        assert_eq!(compute.count_in_log("GET /ready"), 0);
+        assert_eq!(compute.count_in_log("url.path=/ready"), 0);
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })
     .await;
 }
 
-/// However many clients ask, Postgres is asked at most once per second.
-#[tokio::test(flavor = "multi_thread")]
-async fn ready_asks_postgres_once() {
+/// Readiness follows Postgres, not the status: neither a `/configure` nor its failure ends it.
+#[tokio::test]
+async fn ready_while_postgres_serves() {
     on_one_server(|server| async {
         let mut bed = Bed::new(server).await;
-        bed.spec.set("log_connections", "on");
         let mut compute = bed.start();
         compute.wait_for("running").await;
-        let asked = || compute.count_in_log("application_name=compute_ctl:ready");
-        let began = std::time::Instant::now();
+        // Statements on roles wait for this lock.
+        let session = compute.sql().await;
+        session.batch_execute("BEGIN; LOCK TABLE pg_authid IN EXCLUSIVE MODE").await.unwrap();
+        bed.spec.skip_pg_catalog_updates = false;
+        bed.spec.role("ann", None);
+        let body = bed.configure_body();
+        let others = async {
+            compute.until_status("configuration").await;
+            assert_eq!(compute.get("/ready").await, yes());
+            session.batch_execute("ROLLBACK").await.unwrap();
+        };
+        let ((code, body), ()) = tokio::join!(compute.post("/configure", Some(&body)), others);
+        assert_eq!(code, StatusCode::OK, "{body}");
+
+        // One that fails; the old configuration is in force.
+        bed.spec.role("pg_reserved", None);
+        let (code, _) = compute.configure(&bed).await;
+        assert!(code.is_client_error() || code.is_server_error(), "{code}");
+        assert_eq!(compute.get("/ready").await, yes());
+        assert_eq!(compute.sql_text("SELECT 'it serves'").await, "it serves");
+        assert_eq!(compute.count_in_log("not ready"), 0, "{}", compute.log());
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_eq!(compute.count_in_log("not ready: the compute is ending"), 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// A start that fails is neither started nor ready, and says so while it can be asked.
+#[tokio::test]
+async fn a_failed_start_says_so() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        bed.spec.set("no_such_setting_anywhere", "x");
+        let mut compute = bed.start();
+        compute.until_status("failed").await;
+        let failed = "the start has failed; /status and the log say why";
+        assert_eq!(compute.get("/ready").await, no(&format!("not ready: {failed}")));
+        assert_eq!(compute.get("/startup").await, no(&format!("not started: {failed}")));
+        assert_eq!(compute.get("/live").await, yes());
+        compute.dismiss().await;
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// However many clients ask, Postgres is not asked for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_ask_postgres_nothing() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        bed.spec.set("log_connections", "on").set("log_statement", "all");
+        let mut compute = bed.start();
+        compute.wait_for("running").await;
+        let sessions = || compute.count_in_log("connection authorized");
+        compute.wait_for_log("application_name=compute_ctl:compute_monitor").await;
+        let before = sessions();
         let requests = (0..200).map(|_| compute.get("/ready"));
-        for (code, _) in futures_util::future::join_all(requests).await {
-            assert_eq!(code, StatusCode::OK);
+        for answer in futures_util::future::join_all(requests).await {
+            assert_eq!(answer, yes());
         }
-        // One query for each second that the test took, and one that began earlier.
-        let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
-        until("Postgres has logged it", || async { asked() > 0 }).await;
-        assert!(asked() <= seconds + 2, "{} in {seconds} s", asked());
+        // Other work may have begun, such as the statistics on extensions.
+        assert!(sessions() <= before + 20, "{} before, {} after", before, sessions());
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use compute_ctl::services::monitor::{COMPUTE_MONITOR, Monitor, MonitorLimits};
+use compute_ctl::services::monitor::{COMPUTE_MONITOR, Monitor, MonitorLimits, Seen};
 use compute_ctl::sql::{Session, SessionDeadlines, session_config};
 use compute_ctl::telemetry::metrics::Metrics;
 use serde_json::json;
@@ -95,7 +95,10 @@ async fn our_own_sessions_under_another_login() {
         let limits = MonitorLimits { pause: Duration::from_millis(10), ..MonitorLimits::default() };
         let metrics = Metrics::new().unwrap();
         let monitor = Monitor::new(config(COMPUTE_MONITOR), limits, false, metrics);
-        let publish = move |last_active, _| looks.send(last_active).unwrap();
+        let publish = move |seen: Seen<'_>| match seen {
+            Seen::Active { last_active, .. } => looks.send(last_active).unwrap(),
+            other => panic!("{other:?}"),
+        };
         let monitor = tokio::spawn(async move { match monitor.run(publish, || false).await {} });
         let mut last = None;
         for (user, name) in [("app", "compute_ctl:x"), ("member", "x")] {
