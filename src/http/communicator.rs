@@ -24,6 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::answers::EXTERNAL;
 use super::api::{Api, Routes, route};
 use super::error::{ApiError, ErrorDocument};
+use super::uniform::Forwarded;
 use crate::errors::{as_io, one_line};
 
 /// Name of the socket in the data directory.
@@ -75,6 +76,7 @@ async fn autoscaling_metrics(State(api): State<Api>) -> Result<Response, ApiErro
     let pieces = pieces.inspect(move |_| _ = (&connection, &place));
     let mut response = Response::new(Body::from_stream(pieces));
     *response.status_mut() = head.status;
+    response.extensions_mut().insert(Forwarded);
     if let Some(kind) = head.headers.get(header::CONTENT_TYPE) {
         response.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
     }

@@ -1,10 +1,11 @@
 //! Turns errors into HTTP answers (03 §3.4).
 //!
-//! A handler returns [`ApiError`]; it becomes `{"error": "<text>"}` and is logged on the way out.
+//! A handler returns [`ApiError`]; it becomes `{"error": "<text>"}`. [`super::observe`] logs the text.
 //! Modules outside `http` do not know HTTP: the `From` implementations here give their errors a
 //! status. For an error type of `http` the implementation stands beside the type.
 
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -65,14 +66,25 @@ impl ApiError {
     }
 }
 
+/// The text of an error, in the extensions of its answer: for the log.
+#[derive(Debug, Clone)]
+pub(super) struct ErrorText(pub(super) String);
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         // In quotes and cut: the text may repeat input of an unauthenticated client. Server errors
         // mostly quote Postgres, whose messages need more room.
         let longest = if self.status.is_client_error() { LONGEST } else { 4 * LONGEST };
-        let text = shown_to(&self.text, longest).quoted().to_string();
-        tracing::error!("answering {}: {text}", self.status.as_u16());
-        (self.status, Json(ErrorDocument { error: self.text })).into_response()
+        let text = ErrorText(shown_to(&self.text, longest).quoted().to_string());
+        let mut response = (self.status, Json(ErrorDocument { error: self.text })).into_response();
+        response.extensions_mut().insert(text);
+        response
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
     }
 }
 

@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, Uri};
-use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
 use super::answers::{EXTERNAL, TokenErrors};
@@ -52,27 +51,20 @@ struct PrewarmQuery {
         (status = 412, description = "There is no spec yet", body = ErrorDocument),
         (status = 429, description = "One is running", body = ErrorDocument),
         TokenErrors,
-        (status = 400, description = "Token malformed, or a query without `from_endpoint`", content(
-            (ErrorDocument = "application/json"),
-            (String = "text/plain")
-        ))
+        (status = 400, description = "Token malformed, or a query without `from_endpoint`", body = ErrorDocument)
     )
 )]
-async fn start_prewarm(State(api): State<Api>, uri: Uri) -> Result<Response, ApiError> {
+async fn start_prewarm(State(api): State<Api>, uri: Uri) -> Result<StatusCode, ApiError> {
     let from_endpoint = match uri.query() {
         None => None,
-        Some(_) => match Query::<PrewarmQuery>::try_from_uri(&uri) {
-            Ok(Query(query)) => Some(query.from_endpoint),
-            // Plain text (03 §3.4).
-            Err(rejection) => return Ok(rejection.into_response()),
-        },
+        Some(_) => Some(Query::<PrewarmQuery>::try_from_uri(&uri)?.0.from_endpoint),
     };
     let spec = api.node.spec().ok_or_else(|| WrongStatus(api.node.status()))?;
     api.node.lfc.start_prewarm(spec, from_endpoint).map_err(|_| {
         let text = "Multiple requests for prewarm are not allowed";
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, text)
     })?;
-    Ok(StatusCode::ACCEPTED.into_response())
+    Ok(StatusCode::ACCEPTED)
 }
 
 /// Asks a running prewarm to end.

@@ -135,19 +135,11 @@ fn terminate_mode(uri: &Uri) -> Result<TerminateMode, QueryRejection> {
         (status = 200, description = "Terminated by this request", body = TerminateDocument),
         (status = 201, description = "Terminated before", body = TerminateDocument),
         TokenErrors,
-        StateErrors,
-        (status = 400, description = "Token or query malformed", content(
-            (ErrorDocument = "application/json"),
-            (String = "text/plain")
-        ))
+        StateErrors
     )
 )]
 async fn terminate(State(api): State<Api>, uri: Uri) -> Result<Response, ApiError> {
-    let mode = match terminate_mode(&uri) {
-        Ok(mode) => mode,
-        // The one error that is plain text (03 §3.4).
-        Err(rejection) => return Ok(rejection.into_response()),
-    };
+    let mode = terminate_mode(&uri)?;
     match api.node.terminate(mode).await? {
         TerminateAnswer::Now(terminated) => {
             Ok(Json(TerminateDocument::from(terminated)).into_response())

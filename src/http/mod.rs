@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Each group of routes is one file that lists its handlers; `routes` combines the groups. Handlers
-//! ask the node and turn its result into an answer; `error` maps errors to statuses. No module
+//! ask the node and turn its result into an answer; `error` maps errors to statuses, and `uniform`
+//! turns what is left into the same document, whichever route or layer it comes from. No module
 //! below this one knows HTTP.
 
 mod answers;
@@ -43,6 +44,7 @@ mod sql;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod uniform;
 mod wait;
 
 pub(crate) use auth::{AuthMode, Authenticator};

@@ -3,24 +3,28 @@
 //!
 //! These layers lie outside the routing, so that 404, 405 and refused tokens get them too.
 //!
-//! Requests without a token get here, so their data is cut in the log: the path and the request id
-//! at 256 bytes, the method and the path in the span at the length that our own routes need. A
-//! longer path is logged once, in the line of the arrival.
+//! Requests without a token get here, so their data is cut in the log: the path at 256 bytes, the
+//! method and the path in the span at the length that our own routes need. A longer path is logged
+//! once, in the line of the arrival. A request id that is long or odd is replaced.
+//!
+//! The line of the answer has the level of its outcome: a mistake of a client is not an error of
+//! this program. Probes and scrapes come every few seconds, and what they find out has its own
+//! lines ([`crate::node::readiness`]); they are logged at debug unless the program fails.
 
 use std::any::Any;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::error::ApiError;
-use crate::duration::millis;
+use super::error::{ApiError, ErrorText};
+use super::uniform::uniform;
 use crate::telemetry::shown::{shown, shown_to};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -31,9 +35,20 @@ const LONGEST_PATH: usize = 64;
 /// Bytes of a method in the span; clients may send any text as a method.
 const LONGEST_METHOD: usize = 16;
 
+/// Longest request id that is taken; a UUID has 36 bytes, a trace id with its parts has 55.
+const LONGEST_ID: usize = 128;
+
+/// Paths that are asked again and again by programs.
+const PROBES: [&str; 5] = ["/live", "/ready", "/startup", "/metrics", "/autoscaling_metrics"];
+
 /// Puts the common layers around a whole server.
 pub(super) fn observed(router: Router) -> Router {
-    router.layer(CatchPanicLayer::custom(panicked)).layer(middleware::from_fn(observe))
+    // Around the router as a whole: it adds `allow` outside of its own layers.
+    Router::new()
+        .fallback_service(router)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::map_response(uniform))
+        .layer(middleware::from_fn(observe))
 }
 
 /// The panic and its place are in the log already; the client gets no details.
@@ -41,11 +56,15 @@ fn panicked(_panic: Box<dyn Any + Send>) -> Response {
     ApiError::internal().into_response()
 }
 
-/// The first id that the request carries; a fresh one if the request has none, or one with bytes
-/// that are not visible ASCII (03 W18).
+/// The first id that the request carries; a fresh one if the request has none, a long one, or one
+/// with bytes that are not visible ASCII (03 W18). Blanks could forge fields of a log line.
 fn request_id(headers: &HeaderMap) -> (HeaderValue, String) {
+    let fits = |text: &&str| {
+        (1..=LONGEST_ID).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    };
     let own = headers.get(REQUEST_ID);
-    if let Some((value, text)) = own.and_then(|value| Some((value, value.to_str().ok()?))) {
+    let own = own.and_then(|value| Some((value, value.to_str().ok().filter(fits)?)));
+    if let Some((value, text)) = own {
         return (value.clone(), text.to_owned());
     }
     let text = Uuid::new_v4().to_string();
@@ -61,25 +80,42 @@ async fn observe(request: Request, next: Next) -> Response {
     let uri = request.uri().clone();
     let path = if uri.path().len() > LONGEST_PATH { "(long)" } else { uri.path() };
     let span = tracing::info_span!("HTTP", http.request.method = %method, url.path = %path);
+    let is_probe = PROBES.contains(&uri.path()) && matches!(method.as_str(), "GET" | "HEAD");
     async move {
-        let id = shown(&id);
         // Not the whole URI: its absolute form may carry a user and a password.
         let target = uri.path_and_query().map_or("", |target| target.as_str());
         let target = shown(target);
-        tracing::info!(request_id = %id, "{method} {target}");
+        if is_probe {
+            tracing::debug!(request_id = %id, "{method} {target}");
+        } else {
+            tracing::info!(request_id = %id, "{method} {target}");
+        }
         let began = Instant::now();
         let mut response = next.run(request).await;
-        let code = response.status().as_u16();
-        let latency = millis(began.elapsed());
-        tracing::info!(request_id = %id, code, latency);
-        if response.status().is_server_error() {
-            tracing::error!(request_id = %id, code, latency, "the request failed");
-        }
+        log_answer(&id, &response, began.elapsed(), is_probe);
         response.headers_mut().insert(REQUEST_ID, header);
         response
     }
     .instrument(span)
     .await
+}
+
+/// One line, with the text if the answer is an error.
+fn log_answer(id: &str, response: &Response, took: Duration, is_probe: bool) {
+    let status = response.status();
+    let code = status.as_u16();
+    let latency = format!("{:.1}ms", took.as_secs_f64() * 1e3);
+    let text = response.extensions().get::<ErrorText>().map_or("", |text| &text.0);
+    // 503 is how a probe says no.
+    if is_probe && (status.is_success() || status == StatusCode::SERVICE_UNAVAILABLE) {
+        tracing::debug!(request_id = %id, code, latency = %latency, "answering {code}: {text}");
+    } else if status.is_server_error() {
+        tracing::error!(request_id = %id, code, latency = %latency, "answering {code}: {text}");
+    } else if status.is_client_error() {
+        tracing::warn!(request_id = %id, code, latency = %latency, "answering {code}: {text}");
+    } else {
+        tracing::info!(request_id = %id, code, latency = %latency);
+    }
 }
 
 #[cfg(test)]
@@ -100,9 +136,13 @@ mod tests {
             request_id(&headers).1
         };
         assert_eq!(ids(&[b"abc"]), "abc");
-        assert_eq!(ids(&[b"a b/~!"]), "a b/~!");
+        assert_eq!(ids(&[b"a-b/~!"]), "a-b/~!");
+        let longest = "x".repeat(LONGEST_ID).leak();
+        assert_eq!(ids(&[longest.as_bytes()]), *longest);
+        let longer = "x".repeat(LONGEST_ID + 1).leak();
         assert_eq!(ids(&[b"first", b"second"]), "first");
-        let unusable: [&[&[u8]]; 2] = [&[], &[b"gr\xc3\xbcn"]];
+        let unusable: [&[&'static [u8]]; 6] =
+            [&[], &[b""], &[b"gr\xc3\xbcn"], &[b"a code=200"], &[b"a\tb"], &[longer.as_bytes()]];
         for values in unusable {
             let id = ids(values);
             assert_eq!(Uuid::parse_str(&id).unwrap().get_version_num(), 4, "{id}");

@@ -7,7 +7,7 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
-use axum::http::header;
+use axum::http::{StatusCode, Uri, header};
 use axum::middleware;
 use axum::response::IntoResponse;
 use bytes::Bytes;
@@ -67,18 +67,55 @@ pub(super) fn external(api: Api, authenticator: Authenticator) -> Router {
     let protected = protected()
         .into_iter()
         .map(|route| Route { methods: route.methods.route_layer(asked.clone()), ..route });
-    serving(protected.chain(open()).chain(shared()), api)
+    let fallback = no_such_path("external", "internal", internal_routes());
+    serving(protected.chain(open()).chain(shared()), api, fallback)
 }
 
 /// The internal server, for callers on this machine; it asks for no token.
 pub(super) fn internal(api: Api) -> Router {
-    serving(internal_routes().into_iter().chain(shared()), api)
+    let others = protected().into_iter().chain(open());
+    let fallback = no_such_path("internal", "external", others);
+    serving(internal_routes().into_iter().chain(shared()), api, fallback)
 }
 
-fn serving(routes: impl Iterator<Item = Route>, api: Api) -> Router {
+fn serving(
+    routes: impl Iterator<Item = Route>,
+    api: Api,
+    no_such_path: impl Fn(&Uri) -> ApiError + Clone + Send + Sync + 'static,
+) -> Router {
     let router = routes
         .fold(Router::new(), |router, Route { path, methods, .. }| router.route(&path, methods));
-    observe::observed(router.with_state(api))
+    let fallback = async move |uri: Uri| no_such_path(&uri);
+    observe::observed(router.fallback(fallback).with_state(api))
+}
+
+/// The answer to a path that the server `here` does not have: the two ports are easily confused.
+/// The text does not repeat the path.
+fn no_such_path(
+    here: &'static str,
+    there: &'static str,
+    others: impl IntoIterator<Item = Route>,
+) -> impl Fn(&Uri) -> ApiError + Clone + Send + Sync + 'static {
+    // Up to a parameter, which is the last part of a path.
+    let fixed = |route: Route| match route.path.split_once('{') {
+        Some((fixed, _)) => (fixed.to_owned(), true),
+        None => (route.path, false),
+    };
+    let others: Vec<_> = others.into_iter().map(fixed).collect();
+    move |uri| {
+        let path = uri.path();
+        let has = |(fixed, more): &(String, bool)| {
+            path == fixed || *more && path.len() > fixed.len() && path.starts_with(fixed.as_str())
+        };
+        let text = if others.iter().any(has) {
+            format!(
+                "the {here} server has no such path; the {there} server has it, on another port"
+            )
+        } else {
+            format!("the {here} server has no such path")
+        };
+        ApiError::new(StatusCode::NOT_FOUND, text)
+    }
 }
 
 /// The description of the routes of both servers.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::http::testing::{ED_KEY, node, sign};
@@ -119,6 +121,15 @@ impl Api {
 
     pub(super) async fn configure(&self, body: &Value) -> Answer {
         self.configure_text("application/json", body.to_string()).await
+    }
+
+    /// Bytes as they are, to the external server; for requests that a client library mends.
+    pub(super) async fn raw(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.external_port)).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
     }
 
     pub(super) async fn refresh(&self) -> Answer {

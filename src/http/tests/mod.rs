@@ -1,6 +1,8 @@
 //! Both servers over real sockets, with a real node and a fake driver.
 
+mod access_log;
 mod bed;
+mod errors;
 mod limits;
 mod openapi;
 mod servers;

@@ -1,16 +1,13 @@
 //! The answers of both servers (03 §13).
 
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::bed::{Answer, Api, good_body};
-use crate::http::testing::{OTHER_ED_KEY, node, sign};
+use crate::http::testing::node;
 use crate::http::{AuthMode, Authenticator, HttpLimits, Servers, reserve};
 use crate::server::ServerLimits;
 use crate::server::testing::port_of_closed_connection;
@@ -67,131 +64,6 @@ async fn dev_without_keys_lets_in_local_clients() {
             let url = format!("http://{host}:{}/status", api.external_port);
             assert_eq!(Answer::of(api.client.get(url)).await.code, code);
         }
-    }
-}
-
-/// Collects the log lines of this thread.
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// 01 §20.1, 03 §3.2, and W6: never a token, not even at the finest level.
-#[tokio::test]
-async fn access_log() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(move || writer.clone())
-        .with_ansi(false)
-        .with_max_level(tracing::Level::TRACE)
-        .finish();
-    // While there is only one subscriber, a log statement that another test's thread reaches first
-    // is switched off for all threads, because that thread has none. A second one prevents it.
-    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
-    let guard = tracing::subscriber::set_default(subscriber);
-    let api = Api::start();
-    let forged = sign(&OTHER_ED_KEY, &json!({"compute_id": "c1"}));
-    let server = api.external("/status?a=b");
-    let request = api.client.get(server).bearer_auth(&forged).header("x-request-id", "abc");
-    assert_eq!(Answer::of(request).await.code, 401);
-    assert_eq!(api.get("/status").await.code, 200);
-    assert_eq!(api.refresh().await.code, 500);
-    drop(guard);
-
-    let text = String::from_utf8(log.0.lock().clone()).unwrap();
-    let count = |parts: &[&str]| {
-        text.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count()
-    };
-    let span = "HTTP{http.request.method=GET url.path=/status}";
-    assert_eq!(count(&["INFO", span, "GET /status?a=b request_id=abc"]), 1, "{text}");
-    assert_eq!(count(&["INFO", span, "request_id=abc code=401 latency="]), 1, "{text}");
-    assert_eq!(count(&["ERROR", span, "failed to verify authorization token"]), 1, "{text}");
-    assert_eq!(count(&["ERROR", "code=500 latency="]), 1, "{text}");
-    for token in [&forged, &api.token] {
-        let signature = token.rsplit_once('.').unwrap().1;
-        assert!(!text.contains(signature), "{text}");
-    }
-}
-
-/// A request without a token is cut in the log, and its path is logged once.
-#[tokio::test]
-async fn access_log_without_a_token() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
-    let subscriber = subscriber.with_ansi(false).with_max_level(tracing::Level::INFO).finish();
-    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
-    let guard = tracing::subscriber::set_default(subscriber);
-    let api = Api::start();
-    let long = "x".repeat(25_000);
-    for path in [format!("/{long}"), format!("/extension_server/{long}?is_library={long}")] {
-        let request = api.client.post(api.internal(&path)).header("x-request-id", "x".repeat(5000));
-        let answer = Answer::of(request).await;
-        assert!(answer.code >= 400);
-        assert_eq!(answer.header("x-request-id").len(), 5000, "the answer has the whole id");
-    }
-    drop(guard);
-    let text = String::from_utf8(log.0.lock().clone()).unwrap();
-    let runs: Vec<_> =
-        text.split(|c: char| c != 'x').map(str::len).filter(|run| *run > 20).collect();
-    assert!(runs.iter().all(|run| *run <= 256), "{text}");
-    let lines = text.lines().filter(|line| line.contains("POST /")).count();
-    assert_eq!(lines, 2, "{text}");
-    assert!(text.contains("... (25001 bytes)") && text.contains("... (5000 bytes)"), "{text}");
-    assert!(text.len() < 5000, "{text}");
-}
-
-/// T5, and §3.4: neither 404 nor 405 asks for a token.
-#[tokio::test]
-async fn unknown_paths_and_methods() {
-    let api = Api::start();
-    for url in [
-        api.external("/nope"),
-        api.external("/status/"),
-        api.external("/Status"),
-        api.external("/"),
-        api.external("/refresh_configuration"),
-        api.internal("/status"),
-        api.internal("/metrics"),
-    ] {
-        let answer = Answer::of(api.client.post(&url)).await;
-        assert_eq!((answer.code, answer.text.as_str()), (404, ""), "{url}");
-        assert_eq!(answer.header("content-length"), "0");
-        assert_eq!(answer.header("x-request-id").len(), 36);
-    }
-    for (method, url, allow) in [
-        ("POST", api.external("/status"), "GET,HEAD"),
-        ("OPTIONS", api.external("/metrics"), "GET,HEAD"),
-        ("GET", api.external("/configure"), "POST"),
-        ("DELETE", api.external("/terminate"), "POST"),
-        ("GET", api.internal("/refresh_configuration"), "POST"),
-    ] {
-        let answer = Answer::of(api.client.request(method.parse().unwrap(), &url)).await;
-        assert_eq!((answer.code, answer.text.as_str()), (405, ""), "{method} {url}");
-        assert_eq!(answer.header("allow"), allow, "{method} {url}");
-        assert_eq!(answer.header("x-request-id").len(), 36);
-    }
-    let head = Answer::of(api.client.head(api.external("/status")).bearer_auth(&api.token)).await;
-    assert_eq!((head.code, head.text.as_str()), (200, ""));
-}
-
-/// T6.
-#[tokio::test]
-async fn request_ids_come_back_on_every_answer() {
-    let api = Api::start();
-    for path in ["/metrics", "/status", "/nope", "/configure"] {
-        let request = api.client.get(api.external(path)).header("x-request-id", "abc");
-        assert_eq!(Answer::of(request).await.header("x-request-id"), "abc", "{path}");
     }
 }
 
@@ -295,41 +167,6 @@ async fn configure_and_terminate_end_with_the_driver() {
     assert_eq!(answer.code, 500, "{answer:?}");
 }
 
-/// T25: the query is checked before the state, with the documented texts.
-#[tokio::test]
-async fn terminate_query() {
-    let api = Api::start();
-    let unknown = "mode: unknown variant `slow`, expected `fast` or `immediate`";
-    for (query, text) in [
-        ("?", "missing field `mode`"),
-        ("?a=b", "missing field `mode`"),
-        ("?mode=slow", unknown),
-        ("?mode=Fast", "mode: unknown variant `Fast`, expected `fast` or `immediate`"),
-        ("?mode=fast&mode=fast", "duplicate field `mode`"),
-    ] {
-        // The client drops a lone question mark.
-        let answer = raw_terminate(&api, query).await;
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{query}: {answer}");
-        assert!(answer.contains("content-type: text/plain; charset=utf-8"), "{answer}");
-        let expected = format!("\r\n\r\nFailed to deserialize query string: {text}");
-        assert!(answer.ends_with(&expected), "{query}: {answer}");
-    }
-    assert_eq!(api.node.status(), ComputeStatus::Empty);
-}
-
-async fn raw_terminate(api: &Api, query: &str) -> String {
-    let head = format!("authorization: Bearer {}\r\nconnection: close\r\n", api.token);
-    raw(api, &format!("POST /terminate{query} HTTP/1.1\r\nhost: x\r\n{head}\r\n")).await
-}
-
-async fn raw(api: &Api, request: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", api.external_port)).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
-}
-
 /// T25, W5.
 #[tokio::test]
 async fn terminate_once_and_again() {
@@ -414,11 +251,9 @@ async fn silent_clients_do_not_hold_the_server() {
 #[tokio::test]
 async fn oversized_headers_are_refused() {
     let api = Api::start();
-    let answer = raw(
-        &api,
-        &format!("GET /metrics HTTP/1.1\r\nconnection: close\r\nx: {}\r\n\r\n", "a".repeat(70_000)),
-    )
-    .await;
+    let long = "a".repeat(70_000);
+    let head = format!("GET /metrics HTTP/1.1\r\nconnection: close\r\nx: {long}\r\n\r\n");
+    let answer = api.raw(&head).await;
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
 }
 

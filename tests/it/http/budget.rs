@@ -105,7 +105,7 @@ async fn a_request_writes_little_into_the_log() {
                 let request = request.header("user-agent", &long[..5_000]);
                 let answer = request.timeout(Duration::from_secs(60)).send().await.unwrap();
                 let id = answer.headers()["x-request-id"].as_bytes();
-                assert_eq!(id, &long.as_bytes()[..5_000], "it comes back whole");
+                assert_eq!(id.len(), 36, "a fresh one");
                 compute.wait_for_log_times("latency=", requests + 1).await;
                 let log = compute.log();
                 let new = &log[before..];
