@@ -74,6 +74,11 @@ impl Answer {
     pub(crate) fn status(&self) -> Option<&str> {
         self.document.get("status")?.as_str()
     }
+
+    /// Member `error` of an error document.
+    pub(crate) fn error(&self) -> Option<&str> {
+        self.document.get("error")?.as_str()
+    }
 }
 
 impl Api {
@@ -87,7 +92,7 @@ impl Api {
             .no_proxy()
             .build()
             .map_err(|error| SetupError::Client(one_line(&error)))?;
-        let base = target.url.as_str().trim_end_matches('/').to_owned();
+        let base = target.address().to_owned();
         let authorization = target.token_file.as_deref().map(authorization).transpose()?;
         Ok(Self { client, base, authorization })
     }
@@ -119,7 +124,7 @@ async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, RequestErr
     let broken = |error: reqwest::Error| RequestError::Broken(without_url(error));
     let mut response = request.send().await.map_err(|error| {
         if error.is_connect() {
-            RequestError::NotReached(without_url(error))
+            RequestError::NotReached(root_cause(&error))
         } else {
             broken(error)
         }
@@ -135,7 +140,17 @@ async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, RequestErr
     Ok(Answer { code, document: serde_json::from_slice(&body).unwrap_or(Value::Null) })
 }
 
-/// The error without the URL, which the caller knows.
+/// What the system or the resolver said. The layers of the library above it only say that a request
+/// could not be sent.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+/// The error without the URL, which every text of a failure begins with.
 fn without_url(error: reqwest::Error) -> String {
     one_line(&error.without_url())
 }

@@ -47,9 +47,9 @@ pub struct WaitArgs {
     #[command(flatten)]
     pub target: Target,
 
-    /// The status, as /status shows it
-    #[arg(long = "for", value_name = "STATUS", default_value = "running", value_parser = named::<ComputeStatus>)]
-    pub wanted: Named<ComputeStatus>,
+    /// The status, as /status shows it; or ready: Postgres serves, which needs no token
+    #[arg(long = "for", value_name = "STATUS", default_value = "running", value_parser = wanted)]
+    pub wanted: Wanted,
 
     /// How long to wait
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration::parse)]
@@ -72,6 +72,31 @@ pub struct TerminateArgs {
     pub timeout: Duration,
 }
 
+impl Target {
+    /// The URL as messages show it, and as paths are added to it.
+    pub(super) fn address(&self) -> &str {
+        self.url.as_str().trim_end_matches('/')
+    }
+}
+
+/// What `compute_ctl wait` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// `/ready` says yes.
+    Ready,
+    /// `/status` shows this.
+    Status(ComputeStatus),
+}
+
+fn wanted(text: &str) -> Result<Wanted, String> {
+    match text {
+        "ready" => Ok(Wanted::Ready),
+        _ => named::<ComputeStatus>(text)
+            .map(|status| Wanted::Status(status.0))
+            .map_err(|error| format!("{error}, or `ready`")),
+    }
+}
+
 /// A value in the spelling of the API's documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Named<T>(pub T);
@@ -81,12 +106,21 @@ fn named<T: for<'de> Deserialize<'de>>(text: &str) -> Result<Named<T>, String> {
     T::deserialize(name).map(Named).map_err(|error| error.to_string())
 }
 
-/// Parses scheme, host and port, with an optional path prefix. A password in the URL would be in
-/// the argument list, which every user can read.
+/// Port of the external server where `--url` has neither a scheme nor a port.
+const USUAL_PORT: u16 = 3080;
+
+/// Parses scheme, host and port, with an optional path prefix; `HOST:PORT` is `http://HOST:PORT`. A
+/// password in the URL would be in the argument list, which every user can read.
 fn base_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    let needed = || "http://HOST:PORT is needed".to_owned();
+    let has_scheme = text.contains("://");
+    let full = if has_scheme { text.to_owned() } else { format!("http://{text}") };
+    let mut url = Url::parse(&full).map_err(|error| format!("{}: {error}", needed()))?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err("http://HOST:PORT is needed".to_owned());
+        return Err(needed());
+    }
+    if !has_scheme && url.port().is_none() && !text.ends_with(":80") {
+        url.set_port(Some(USUAL_PORT)).map_err(|()| needed())?;
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("no user and no password are possible here, use --token-file".to_owned());
@@ -106,9 +140,22 @@ mod tests {
         for good in ["http://127.0.0.1:3080", "http://[::1]:3080/", "https://compute-7.example/x"] {
             base_url(good).unwrap();
         }
+        for (short, full) in [
+            ("127.0.0.1:3080", "http://127.0.0.1:3080/"),
+            ("127.0.0.1:19594", "http://127.0.0.1:19594/"),
+            ("localhost:3080", "http://localhost:3080/"),
+            ("localhost", "http://localhost:3080/"),
+            ("compute-7.example:80", "http://compute-7.example/"),
+            ("[::1]:3080", "http://[::1]:3080/"),
+            ("https://h", "https://h/"),
+        ] {
+            assert_eq!(base_url(short).unwrap().as_str(), full, "{short}");
+        }
         for bad in [
-            "127.0.0.1:3080",
-            "localhost",
+            "",
+            "127.0.0.1:port",
+            "::1:3080",
+            "u:p@h:3080",
             "ftp://h",
             "http://u@h",
             "http://:p@h",
@@ -125,6 +172,9 @@ mod tests {
         assert_eq!(status, Named(ComputeStatus::RefreshConfiguration));
         let error = named::<ComputeStatus>("up").unwrap_err();
         assert!(error.contains("expected one of `empty`"), "{error}");
+        assert_eq!(wanted("ready"), Ok(Wanted::Ready));
+        assert_eq!(wanted("failed"), Ok(Wanted::Status(ComputeStatus::Failed)));
+        assert!(wanted("up").unwrap_err().ends_with(", or `ready`"));
         assert!(named::<TerminateMode>("slow").is_err());
     }
 }

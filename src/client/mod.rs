@@ -4,7 +4,8 @@
 //! args ─► api: one request, one deadline ─► this file: what to ask, for how long ─► report
 //! ```
 //!
-//! Exit codes are an interface ([`ExitCode`]); data goes to stdout, errors to stderr. The token
+//! Exit codes are an interface ([`ExitCode`]); data goes to stdout, errors to stderr, each with the
+//! URL that was asked. The token
 //! comes from a file, never from the command line, and is never printed.
 
 pub(crate) mod api;
@@ -21,7 +22,7 @@ pub use exit_code::ExitCode;
 
 use crate::state::{ComputeStatus, TerminateMode};
 use api::{Answer, Api, RequestError};
-use args::{StatusArgs, Target, TerminateArgs, WaitArgs};
+use args::{StatusArgs, Target, TerminateArgs, WaitArgs, Wanted};
 
 /// Pause between two requests to a compute that does not answer, or that does not support `wait`.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -60,8 +61,17 @@ pub fn status(args: &StatusArgs) -> anyhow::Result<u8> {
 /// `compute_ctl wait`. Returns the exit code of the process.
 pub fn wait(args: &WaitArgs) -> anyhow::Result<u8> {
     run(&args.target, async |api| {
-        let document = wait_for(&api, args.wanted.0, Instant::now() + args.timeout).await?;
-        report::status(&document, args.target.json);
+        let deadline = Instant::now() + args.timeout;
+        match args.wanted {
+            Wanted::Status(wanted) => {
+                let document = wait_for(&api, wanted, deadline, args.timeout).await?;
+                report::status(&document, args.target.json);
+            }
+            Wanted::Ready => {
+                wait_for_ready(&api, deadline, args.timeout).await?;
+                report::ready(args.target.json);
+            }
+        }
         Ok(())
     })
 }
@@ -84,7 +94,10 @@ pub fn terminate(args: &TerminateArgs) -> anyhow::Result<u8> {
 fn run(target: &Target, work: impl AsyncFnOnce(Api) -> Result<(), Failure>) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = match Api::new(target) {
-        Ok(api) => runtime.block_on(work(api)),
+        Ok(api) => runtime.block_on(work(api)).map_err(|failure| {
+            let text = format!("{}: {}", target.address(), failure.text);
+            Failure { text, ..failure }
+        }),
         Err(error) => Err(Failure::new(ExitCode::Failed, error.to_string())),
     };
     let code = match result {
@@ -120,8 +133,15 @@ fn expect(answer: Answer, expected: &[StatusCode], api: &Api) -> Result<Answer, 
         StatusCode::PRECONDITION_FAILED => ExitCode::WrongStatus,
         _ => ExitCode::Failed,
     };
-    let text = answer.document.get("error").and_then(|error| error.as_str()).unwrap_or("no reason");
-    Err(Failure::new(code, format!("the compute answered {}: {text}", answer.code)))
+    let text = answer.error().unwrap_or("without a reason");
+    let advice = match answer.code {
+        StatusCode::NOT_FOUND => {
+            "; --url needs the external server of a compute, whose port is 3080 unless \
+             --external-http-port says otherwise"
+        }
+        _ => "",
+    };
+    Err(Failure::new(code, format!("the compute answered {}: {text}{advice}", answer.code)))
 }
 
 async fn ask_status(api: &Api, path: &str, deadline: Instant) -> Result<Answer, Failure> {
@@ -142,6 +162,7 @@ async fn wait_for(
     api: &Api,
     wanted: ComputeStatus,
     deadline: Instant,
+    timeout: Duration,
 ) -> Result<serde_json::Value, Failure> {
     let name = wanted.name();
     let mut seen: Option<Answer> = None;
@@ -159,8 +180,7 @@ async fn wait_for(
                     return Ok(answer.document);
                 }
                 if let Some(text) = never(status, wanted) {
-                    let why = answer.document.get("error").and_then(|error| error.as_str());
-                    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                    let why = answer.error().map(|why| format!(": {why}")).unwrap_or_default();
                     return Err(Failure::new(ExitCode::Failed, format!("{text}{why}")));
                 }
                 seen = Some(answer);
@@ -188,11 +208,35 @@ async fn wait_for(
         }
         if Instant::now() >= deadline {
             let last = seen.as_ref().and_then(Answer::status).unwrap_or("unknown");
-            let text = format!("the compute is not {name} in time, its status is {last}");
+            let text = format!(
+                "the compute did not become {name} within {timeout:?}, its status is {last}"
+            );
             return Err(Failure::new(ExitCode::Timeout, text));
         }
         // Returns early at the deadline.
         let _ = timeout_at(deadline, sleep_until(Instant::now() + PAUSE)).await;
+    }
+}
+
+/// Waits until Postgres serves; needs no token. A compute that does not answer is also waited for.
+async fn wait_for_ready(api: &Api, deadline: Instant, limit: Duration) -> Result<(), Failure> {
+    loop {
+        let last = match api.request(Method::GET, "/ready", deadline).await {
+            Ok(answer) if answer.code == StatusCode::SERVICE_UNAVAILABLE => {
+                let why = answer.error().unwrap_or("not ready, without a reason");
+                let text =
+                    format!("the compute did not become ready within {limit:?}, it is {why}");
+                Failure::new(ExitCode::Timeout, text)
+            }
+            Ok(answer) => return expect(answer, &[StatusCode::OK], api).map(|_| ()),
+            Err(error @ RequestError::TooLarge) => return Err(error.into()),
+            Err(error) => error.into(),
+        };
+        // Returns early at the deadline.
+        let _ = timeout_at(deadline, sleep_until(Instant::now() + PAUSE)).await;
+        if Instant::now() >= deadline {
+            return Err(last);
+        }
     }
 }
 

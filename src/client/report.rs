@@ -12,6 +12,11 @@ pub(super) fn status(document: &Value, as_json: bool) {
     print(&if as_json { document.to_string() } else { status_text(document) });
 }
 
+/// Prints that Postgres serves, as `/ready` does.
+pub(super) fn ready(as_json: bool) {
+    print(if as_json { "\"ok\"" } else { "ready" });
+}
+
 /// Prints the answer to a `/terminate`.
 pub(super) fn terminated(document: &Value, as_json: bool) {
     let lsn = document.get("lsn").and_then(Value::as_str);

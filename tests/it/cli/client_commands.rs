@@ -73,8 +73,11 @@ async fn a_life_through_the_client() {
         };
 
         // The server does not listen yet.
-        assert!(run(&["status"], NOT_REACHED).await.1.contains("could not reach the compute"));
+        let (_, error) = run(&["status"], NOT_REACHED).await;
+        let refused = "could not reach the compute: Connection refused (os error 111)";
+        assert_eq!(error, format!("Error: {url}: {refused}\n"));
         run(&["wait", "--timeout", "100ms"], NOT_REACHED).await;
+        run(&["wait", "--for", "ready", "--timeout", "100ms"], NOT_REACHED).await;
         run(&["terminate"], NOT_REACHED).await;
 
         // The client begins to wait before the compute is started.
@@ -90,7 +93,22 @@ async fn a_life_through_the_client() {
         assert_eq!(document["tenant"], bed.spec.tenant_id.as_str());
         run(&["wait"], OK).await;
         let (_, error) = run(&["wait", "--for", "empty", "--timeout", "300ms"], TIMEOUT).await;
-        assert!(error.contains("its status is running"), "{error}");
+        let text = "the compute did not become empty within 300ms, its status is running";
+        assert_eq!(error, format!("Error: {url}: {text}\n"));
+
+        // Without a token, and without a scheme.
+        let short = url.strip_prefix("http://").unwrap();
+        let (text, _) = expect(&["wait", "--for", "ready", "--url", short], OK).await;
+        assert_eq!(text, "ready\n");
+        let internal = format!("127.0.0.1:{}", bed.internal_port);
+        for command in [&["status"][..], &["wait"], &["wait", "--for", "ready"], &["terminate"]] {
+            let (_, error) = expect(&[command, &["--url", &internal]].concat(), FAILED).await;
+            assert!(
+                error.starts_with(&format!("Error: http://{internal}: the compute answered 404"))
+            );
+            assert!(error.contains("the external server has it, on another port"), "{error}");
+            assert!(error.contains("--url needs the external server"), "{error}");
+        }
 
         // A client without permission.
         let (_, error) = expect(&["status", "--url", &url], REFUSED).await;
@@ -116,6 +134,10 @@ async fn a_life_through_the_client() {
         assert_eq!(text, "terminated at LSN 0/1F30EC8\n");
         let (text, _) = run(&["terminate", "--json"], OK).await;
         assert_eq!(text, "{\"lsn\":\"0/1F30EC8\"}\n");
+        let args = ["wait", "--for", "ready", "--timeout", "300ms"];
+        let (_, error) = run(&args, TIMEOUT).await;
+        let text = "did not become ready within 300ms, it is not ready: the compute is ending\n";
+        assert!(error.ends_with(text), "{error}");
         let (_, error) = run(&["wait", "--for", "running"], FAILED).await;
         assert!(error.contains("the compute has ended"), "{error}");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
@@ -165,6 +187,7 @@ async fn strangers() {
     expect(&["status", "--url", &url, "--timeout", "200ms"], TIMEOUT).await;
     expect(&["terminate", "--url", &url, "--timeout", "200ms"], TIMEOUT).await;
     expect(&["wait", "--url", &url, "--timeout", "700ms"], TIMEOUT).await;
+    expect(&["wait", "--for", "ready", "--url", &url, "--timeout", "700ms"], TIMEOUT).await;
 
     let hangs_up = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", hangs_up.local_addr().unwrap());
@@ -190,7 +213,7 @@ async fn strangers() {
 #[tokio::test]
 async fn usage() {
     for args in [
-        &["status", "--url", "127.0.0.1:3080"][..],
+        &["status", "--url", "127.0.0.1:port"][..],
         &["status", "--url", "http://user:secret@127.0.0.1"],
         &["status", "--timeout", "soon"],
         &["wait", "--for", "up"],
