@@ -109,6 +109,7 @@ async fn a_failed_start_says_so() {
         let mut bed = Bed::new(server).await;
         bed.spec.set("no_such_setting_anywhere", "x");
         let mut compute = bed.start();
+        compute.wait_for_log("HTTP servers are listening").await;
         compute.until_status("failed").await;
         let failed = "the start has failed; /status and the log say why";
         assert_eq!(compute.get("/ready").await, no(&format!("not ready: {failed}")));
