@@ -18,7 +18,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use tempfile::NamedTempFile;
 
 /// Prefix of temporary files. Hidden, so that an include of `*.conf` does not match them.
-const TEMP_PREFIX: &str = ".compute_ctl-tmp-";
+pub(crate) const TEMP_PREFIX: &str = ".compute_ctl-tmp-";
 
 /// A file could not be read or replaced.
 #[derive(Debug, thiserror::Error)]

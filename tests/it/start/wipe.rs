@@ -95,6 +95,23 @@ async fn a_half_made_directory_is_known() {
     .await;
 }
 
+/// A start that was killed early, of another program: it wrote other files first.
+#[tokio::test]
+async fn what_another_programs_start_left_is_known() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let pgdata = bed.pgdata();
+        put(&pgdata.join("postgresql.conf"), "port = 1\n");
+        put(&pgdata.join("base/1/1259"), "old");
+        put(&pgdata.join("postmaster.pid"), "");
+        put(&pgdata.join("standby.signal"), "");
+        run_once(&bed, &[]).await;
+        assert!(!pgdata.join("standby.signal").exists());
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn something_else_is_refused() {
     on_one_server(|server| async {

@@ -81,3 +81,72 @@ async fn a_volume_that_was_used_before() {
     let content = "mkdir base && touch PG_VERSION marker base/marker && chmod 700 .";
     run_on_mount(&format!("{content} && chown -R {user} .")).await;
 }
+
+/// Not even with the flag, which the error does not offer.
+#[tokio::test]
+async fn a_volume_with_other_files_is_never_wiped() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        std::fs::create_dir(bed.pgdata()).unwrap();
+        if !may_mount(&bed).await {
+            return;
+        }
+        for flags in [&[][..], &["--force-wipe"]] {
+            let mut line = bed.base_args();
+            line.extend(bed.config_args());
+            line.extend(flags.iter().map(|flag: &&str| (*flag).to_owned()));
+            let user = run_as_name();
+            let prepare = format!("mkdir photos && touch photos/cat && chown -R {user} .");
+            let mut compute = Compute::spawn_through(&bed, private_mount(&bed, &prepare), &line);
+            let error = compute.wait_for_failure().await;
+            assert!(error.contains("the root of a mounted file system"), "{error}");
+            assert!(!error.contains("--force-wipe"), "{error}");
+            assert!(inside(&bed, &compute).join("photos/cat").is_file());
+            compute.dismiss().await;
+        }
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// A data directory in the image of a container: overlayfs does not rename its folders.
+#[tokio::test]
+async fn a_data_directory_on_the_lower_layer_of_an_overlay() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        bed.place_pgdata("merged/pgdata");
+        let place = bed.pgdata().parent().unwrap().to_owned();
+        std::fs::create_dir_all(&place).unwrap();
+        // The layers are outside of the bed, which may be on an overlay itself.
+        let script = format!(
+            "set -e; layers=\"$0\"; mount -t tmpfs tmpfs \"$layers\"; cd \"$layers\"; \
+             mkdir -p lower/pgdata/base upper work; \
+             touch lower/pgdata/PG_VERSION lower/pgdata/base/marker; \
+             chmod 700 lower/pgdata; chown -R {} lower upper; \
+             mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work '{}'; \
+             cd /; exec \"$@\"",
+            run_as_name(),
+            place.display()
+        );
+        let layers = tempfile::tempdir().unwrap();
+        let namespace = || {
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+            command.arg(layers.path());
+            command
+        };
+        let output = namespace().arg("true").output().await;
+        if !matches!(&output, Ok(output) if output.status.success()) {
+            println!("skipped: no overlay can be mounted here: {output:?}");
+            return;
+        }
+        let mut line = bed.base_args();
+        line.extend(bed.config_args());
+        let mut compute = Compute::spawn_through(&bed, namespace(), &line);
+        compute.wait_for("running").await;
+        assert!(!inside(&bed, &compute).join("base/marker").exists());
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
