@@ -134,7 +134,8 @@ impl Driver {
                 }
             }
             Ending::Terminate { mut postgres, reply } => {
-                pid_files::terminate(self.node.params.dev);
+                // With `--dev`, too (01 §18.1).
+                pid_files::terminate(false);
                 match self.stop(&mut postgres, &StopLadder::graceful(&timeouts.postgres)).await {
                     Stopped::ByLadder(Ok(status)) => {
                         self.sync_and_leave(exit_code(&Ok(status)), Some(reply)).await
@@ -150,7 +151,13 @@ impl Driver {
             Ending::Detached { mut postgres } => {
                 tracing::error!("the configuration has no spec any more: this compute is detached");
                 let _ = self.node.apply(Event::PostgresExited);
-                match self.stop(&mut postgres, &StopLadder::graceful(&timeouts.postgres)).await {
+                // In Lakebase mode Postgres asks for a refresh because it does not reach storage,
+                // and a shutdown checkpoint would wait for that (01 §13.3).
+                let ladder = match self.node.params.lakebase {
+                    Some(_) => StopLadder::immediate(&timeouts.postgres),
+                    None => StopLadder::graceful(&timeouts.postgres),
+                };
+                match self.stop(&mut postgres, &ladder).await {
                     Stopped::ByLadder(_) => {
                         // A `/terminate` may have come at the same time.
                         let _ = self.node.end(NO_LSN, None);

@@ -107,7 +107,8 @@ impl StopLadder {
         Self::new(rungs, limits.kill)
     }
 
-    /// After a failed start: SIGQUIT, because no data needs a checkpoint (01 §8.2).
+    /// After a failed start, and when storage is gone: SIGQUIT, because no data needs a checkpoint
+    /// (01 §8.2).
     pub fn immediate(limits: &PostgresLimits) -> Self {
         Self::new([(Signal::SIGQUIT, limits.quit)], limits.kill)
     }

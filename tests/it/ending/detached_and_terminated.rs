@@ -106,3 +106,25 @@ async fn once_it_is_detached_it_ends_already() {
     })
     .await;
 }
+
+/// Storage is gone, so Postgres gets no time for a checkpoint.
+#[tokio::test]
+async fn in_lakebase_mode_it_leaves_at_once() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let document = |status, spec| answer(&bed, status, spec).into_bytes();
+        let attached = Reply::Answer(200, document("attached", bed.spec.spec()));
+        let control_plane = HttpStub::start(attached).await;
+        let mut args = bed.args_for(&control_plane.url());
+        args.extend(["--lakebase-mode", "true"].map(str::to_owned));
+        let mut compute = Compute::spawn(&bed, &args, &[]);
+        bed.wait_running(&mut compute).await;
+        control_plane.reply(Reply::Answer(200, document("empty", Value::Null)));
+        compute.refresh().await;
+        assert_eq!(compute.wait_exit().await.code(), Some(1));
+        let log = compute.log();
+        assert!(log.contains("sending SIGQUIT") && !log.contains("sending SIGINT"), "{log}");
+        assert_nothing_left(&bed);
+    })
+    .await;
+}

@@ -1,5 +1,5 @@
-//! pgbouncer and local_proxy get a signal at the end (01 §18.3), unless it is a development set-up
-//! (01 §24 no. 31). Their pid files have fixed places, so the compute runs in its own mount
+//! pgbouncer and local_proxy get a signal at the end (01 §18.1, §18.3); at the end by a signal not in
+//! a development set-up (01 §24 no. 31). Their pid files have fixed places, so the compute runs in its own mount
 //! namespace, which only root can make.
 
 use std::fs;
@@ -55,8 +55,15 @@ async fn neighbour(bed: &Bed, role: &str, name: &str) -> Child {
     child
 }
 
-/// Runs a compute and ends it by a signal. Returns how the neighbours ended, if they did.
-async fn end_beside(bed: &Bed, dev: bool) -> [Option<ExitStatus>; 2] {
+/// What ends the compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Signal,
+    Terminate,
+}
+
+/// Runs a compute and ends it. Returns how the neighbours ended, if they did.
+async fn end_beside(bed: &Bed, dev: bool, by: By) -> [Option<ExitStatus>; 2] {
     let mut pgbouncer = neighbour(bed, "pgbouncer", "pgbouncer").await;
     // The lock of its pid file says who it is.
     let mut local_proxy = neighbour(bed, "local_proxy", "lp-2.1").await;
@@ -71,8 +78,16 @@ async fn end_beside(bed: &Bed, dev: bool) -> [Option<ExitStatus>; 2] {
     namespace.arg(bed.dir());
     let mut compute = Compute::spawn_through(bed, namespace, &args);
     compute.wait_for_log("compute status from init to running").await;
-    assert_eq!(compute.stop(Signal::SIGTERM).await, 1, "{}", compute.log());
-    if !dev {
+    let code = match by {
+        By::Signal => compute.stop(Signal::SIGTERM).await,
+        By::Terminate => {
+            let (code, body) = compute.post("/terminate?mode=immediate", None).await;
+            assert_eq!(code.as_u16(), 200, "{body}");
+            1 - compute.wait_exit().await.code().unwrap()
+        }
+    };
+    assert_eq!(code, 1, "{}", compute.log());
+    if !dev || by == By::Terminate {
         // The signals were sent; a hang here means that one was missing.
         let both = async { (pgbouncer.wait().await, local_proxy.wait().await) };
         tokio::time::timeout(PATIENCE, both).await.expect("a neighbour was not told").0.unwrap();
@@ -91,17 +106,18 @@ async fn neighbours_go_unless_it_is_for_development() {
         return;
     }
     on_one_server(|server| async move {
-        for dev in [false, true] {
+        // Without `--dev` a `/terminate` needs a token; it does the same then.
+        for (dev, by) in [(false, By::Signal), (true, By::Signal), (true, By::Terminate)] {
             let bed = Bed::new(server.clone()).await;
             let tmp = Path::new("/tmp");
             if bed.dir().starts_with(tmp) && bed.dir().parent() != Some(tmp) {
                 println!("skipped: the beds are deep in /tmp");
                 return;
             }
-            let ended = end_beside(&bed, dev).await;
+            let ended = end_beside(&bed, dev, by).await;
             let signals = ended.map(|status| status.and_then(|status| status.signal()));
             let told = [Some(Signal::SIGKILL as i32), Some(Signal::SIGTERM as i32)];
-            assert_eq!(signals, if dev { [None, None] } else { told });
+            assert_eq!(signals, if (dev, by) == (true, By::Signal) { [None, None] } else { told });
             assert_nothing_left(&bed);
         }
     })
