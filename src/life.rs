@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use nix::sys::signal::Signal;
+use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::cli::RunArgs;
+use crate::driver::shutdown::Meaning;
 use crate::driver::{Driver, Stop};
 use crate::env::Environment;
 use crate::failpoints;
@@ -25,7 +26,7 @@ use crate::node::{
 use crate::os::children::Children;
 use crate::os::limits;
 use crate::os::reaper;
-use crate::os::signals::TerminationSignals;
+use crate::os::signals::{Received, Signals};
 use crate::postgres::install::PgInstall;
 use crate::postgres::process::require_cgexec;
 use crate::sidecars::sidecars::SidecarParams;
@@ -40,8 +41,21 @@ use crate::telemetry::metrics::{BUILD_TAG, Metrics};
 use crate::telemetry::sink::LogSink;
 use crate::timeouts::Timeouts;
 
+mod hangup;
+
 /// Limit for the remaining children at the very end, after SIGTERM.
 const LAST_CHILDREN: Duration = Duration::from_millis(500);
+
+/// What SIGHUP means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnHangup {
+    /// Read the configuration again, as `/refresh_configuration` does.
+    Refresh,
+    /// The terminal was closed: end, like SIGINT.
+    End,
+    /// Nothing.
+    Ignore,
+}
 
 /// The parts of the process that do not depend on the compute.
 #[derive(Debug)]
@@ -50,36 +64,70 @@ pub struct Process {
     pub children: Children,
     /// Where log lines go.
     pub log: LogSink,
-    /// Signals to the process.
+    /// Signals that end the process.
     pub stop: Stop,
+    /// A SIGHUP that means a refresh; several count as one.
+    hangup: Arc<Notify>,
     /// The tasks that reap orphans and receive signals; they end when this value is dropped.
     _tasks: [AbortOnDropHandle<()>; 2],
 }
 
 impl Process {
     /// Takes over signals and orphans. From now on a SIGTERM has its documented effect, through
-    /// `stop`.
-    pub fn start(environment: &Environment, log: LogSink, stop: Stop) -> anyhow::Result<Self> {
+    /// `stop`. Signals that are held back ([`crate::os::signals::hold_back`]) get a line in the
+    /// log.
+    pub fn start(
+        environment: &Environment,
+        log: LogSink,
+        stop: Stop,
+        on_hangup: OnHangup,
+    ) -> anyhow::Result<Self> {
         tracing::info!("compute_ctl {}, build tag {BUILD_TAG}", env!("CARGO_PKG_VERSION"));
         failpoints::setup(environment.failpoints.as_deref())
             .context("FAILPOINTS cannot be used")?;
         let children = Children::new();
         let reaper = reaper::start(children.clone()).context("could not listen for SIGCHLD")?;
-        let signals = TerminationSignals::install().context("could not listen for signals")?;
-        let forwarder =
-            AbortOnDropHandle::new(tokio::spawn(forward_signals(signals, stop.clone())));
-        Ok(Self { children, log, stop, _tasks: [reaper, forwarder] })
+        let signals = Signals::install().context("could not listen for signals")?;
+        let hangup = Arc::new(Notify::new());
+        let receiver = receive_signals(signals, stop.clone(), on_hangup, Arc::clone(&hangup));
+        let receiver = AbortOnDropHandle::new(tokio::spawn(receiver));
+        Ok(Self { children, log, stop, hangup, _tasks: [reaper, receiver] })
     }
 }
 
-/// Forwards signals: the first one requests the end, the second one an immediate end.
-async fn forward_signals(mut signals: TerminationSignals, stop: Stop) {
-    let signal = signals.recv().await;
-    stop.signal();
-    tracing::info!("received {}, signal {}, stopping", signal.as_str(), signal as i32);
-    let signal: Signal = signals.recv().await;
-    stop.signal();
-    tracing::warn!("received {}, ending everything at once", signal.as_str());
+/// Gives every signal its effect.
+async fn receive_signals(
+    mut signals: Signals,
+    stop: Stop,
+    on_hangup: OnHangup,
+    hangup: Arc<Notify>,
+) {
+    loop {
+        match (signals.recv().await, on_hangup) {
+            (Received::End(signal), _) => {
+                end(&stop, &format!("{signal}, signal {}", signal as i32))
+            }
+            (Received::Hangup, OnHangup::End) => end(&stop, "SIGHUP, signal 1"),
+            (Received::Hangup, OnHangup::Refresh) => hangup.notify_one(),
+            (Received::Hangup, OnHangup::Ignore) => {
+                tracing::info!("received SIGHUP, which is ignored since the start, as by nohup");
+            }
+            (Received::Others(signals), _) => {
+                let signals = signals.join("; ");
+                tracing::warn!("received {signals}: it has no meaning here and is ignored");
+            }
+        }
+    }
+}
+
+fn end(stop: &Stop, signal: &str) {
+    match stop.signal() {
+        Meaning::End => tracing::info!("received {signal}, stopping"),
+        Meaning::Repeated => {
+            tracing::info!("received {signal}, which counts as one with that before it");
+        }
+        Meaning::AtOnce => tracing::warn!("received {signal}, ending everything at once"),
+    }
 }
 
 /// A compute that is ready to run: everything is checked, and only the lock is taken.
@@ -91,6 +139,7 @@ pub struct Compute {
     reserved: Reserved,
     authenticator: Authenticator,
     stop: Stop,
+    hangup: Arc<Notify>,
     /// Held until the process ends.
     _lock: PgDataLock,
 }
@@ -190,7 +239,8 @@ impl Compute {
         );
         let stop = process.stop.clone();
         let driver = Driver::new(Arc::clone(&node), spec, requests, stop.clone());
-        Ok(Self { node, driver, reserved, authenticator, stop, _lock: lock })
+        let hangup = Arc::clone(&process.hangup);
+        Ok(Self { node, driver, reserved, authenticator, stop, hangup, _lock: lock })
     }
 
     /// Ports of the external and the internal server; the real ones if 0 was given.
@@ -201,12 +251,13 @@ impl Compute {
     /// Runs the compute to its end. Returns the exit code of the process. Nothing that was started
     /// is left afterwards; after a signal all of this takes at most `--stop-timeout`.
     pub async fn run(self) -> u8 {
-        let Self { node, driver, reserved, authenticator, stop, _lock } = self;
+        let Self { node, driver, reserved, authenticator, stop, hangup, _lock } = self;
         // The heartbeat is in one task with the driver, so that the ticks stop when the driver is
         // stuck.
         let code = tokio::select! {
             code = warm_up_and_serve(&node, driver, reserved, authenticator, &stop) => code,
             never = node.heartbeat.keep(TICK) => match never {},
+            never = hangup::serve(&node, &hangup) => match never {},
         };
         let timeouts = &node.params.timeouts;
         // `terminate_rest` takes up to three rounds.

@@ -5,6 +5,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 use compute_ctl::check;
 use compute_ctl::cli::{Cli, Command, RunArgs};
@@ -13,9 +14,9 @@ use compute_ctl::dev;
 use compute_ctl::driver::Stop;
 use compute_ctl::env::{Environment, OfProcess};
 use compute_ctl::errors;
-use compute_ctl::life::{self, Compute, Process};
+use compute_ctl::life::{self, Compute, OnHangup, Process};
 use compute_ctl::os::limits::{self, CoreLimit};
-use compute_ctl::os::privileges;
+use compute_ctl::os::{privileges, signals};
 use compute_ctl::spec::document::Parsed;
 use compute_ctl::spec::wire::ConfigDocument;
 use compute_ctl::telemetry::{
@@ -27,11 +28,12 @@ use compute_ctl::telemetry::{
 const WORKERS: usize = 2;
 
 fn main() -> ExitCode {
+    let inherited = signals::put_right();
     // Usage errors end here, with exit code 2.
     let Cli { command, run } = Cli::parse();
     let result = match command {
         None => run_compute(run),
-        Some(Command::Dev(args)) => dev::command::run(args),
+        Some(Command::Dev(args)) => dev::command::run(args, inherited),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Status(args)) => client::status(&args),
         Some(Command::Wait(args)) => client::wait(&args),
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
 }
 
 fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
+    signals::hold_back(false).context("could not block signals")?;
     let environment = Environment::read(&OfProcess)?;
     let core_limit = limits::raise_core_limit();
     let as_root = privileges::will_step_down();
@@ -90,7 +93,7 @@ async fn live(
     log: LogSink,
     stop: Stop,
 ) -> anyhow::Result<u8> {
-    let process = Process::start(&environment, log, stop)?;
+    let process = Process::start(&environment, log, stop, OnHangup::Refresh)?;
     let stopped = process.stop.requested.clone();
     let compute = tokio::select! {
         compute = Compute::prepare(&args, &environment, document, &process) => compute?,

@@ -22,8 +22,9 @@ use super::template::Template;
 use crate::cli::{Cli, DevArgs, RunArgs};
 use crate::driver::Stop;
 use crate::env::{Environment, OfProcess};
-use crate::life::{Compute, Process};
+use crate::life::{Compute, OnHangup, Process};
 use crate::os::privileges;
+use crate::os::signals::{self, Inherited};
 use crate::postgres::limits::PostgresLimits;
 use crate::spec::pageserver::PageserverProtocol;
 use crate::startup::stale;
@@ -35,7 +36,9 @@ const OK: u8 = 0;
 const FAILURE: u8 = 1;
 
 /// Runs the command to its end. Returns the exit code of the process.
-pub fn run(args: DevArgs) -> anyhow::Result<u8> {
+pub fn run(args: DevArgs, inherited: Inherited) -> anyhow::Result<u8> {
+    signals::hold_back(true).context("could not block signals")?;
+    let on_hangup = if inherited.hangup_ignored { OnHangup::Ignore } else { OnHangup::End };
     // Must run with a single thread, because the user of a process applies to all threads.
     privileges::step_down(args.run_as.as_deref(), args.data.as_deref())?;
     let environment = Environment::read(&OfProcess)?;
@@ -54,7 +57,7 @@ pub fn run(args: DevArgs) -> anyhow::Result<u8> {
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(async {
-        let process = Process::start(&environment, log.clone(), Stop::default())?;
+        let process = Process::start(&environment, log.clone(), Stop::default(), on_hangup)?;
         process.children.end_with_us();
         // The first line appears once Ctrl-C is handled.
         say(format_args!("PostgreSQL {} from {}", server.version, server.bin_dir.display()));

@@ -17,13 +17,38 @@ use crate::postgres::stop::StopLadder;
 /// Limit of a step after the second signal: enough to notice what has already ended.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
+/// Signals that arrive together mean one wish: GNU `timeout` signals a process and then its group, and
+/// an impatient user presses Ctrl-C twice.
+const TOGETHER: Duration = Duration::from_millis(500);
+
+/// What a signal means that came after an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// The first one: an orderly end.
+    End,
+    /// Counts as one with the first.
+    Repeated,
+    /// A second one: end everything at once.
+    AtOnce,
+}
+
+/// `since_first` is the time since the first signal; `None` for the first one itself.
+fn meaning(since_first: Option<Duration>) -> Meaning {
+    match since_first {
+        None => Meaning::End,
+        Some(passed) if passed < TOGETHER => Meaning::Repeated,
+        Some(_) => Meaning::AtOnce,
+    }
+}
+
 /// Signals to the process.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
     /// Cancelled by the first signal: stop Postgres by the ladder, sync nothing, exit within
     /// `--stop-timeout`.
     pub requested: CancellationToken,
-    /// Cancelled by the second signal: end everything at once.
+    /// Cancelled by a second signal that did not come together with the first: end everything at
+    /// once.
     pub at_once: CancellationToken,
     /// When the first signal came.
     since: Arc<OnceLock<Instant>>,
@@ -31,12 +56,17 @@ pub struct Stop {
 
 impl Stop {
     /// Records a signal.
-    pub fn signal(&self) {
-        if self.since.set(Instant::now()).is_ok() {
-            self.requested.cancel();
-        } else {
-            self.at_once.cancel();
+    pub fn signal(&self) -> Meaning {
+        let now = Instant::now();
+        let first = *self.since.get_or_init(|| now);
+        let since_first = self.requested.is_cancelled().then(|| now.duration_since(first));
+        let meaning = meaning(since_first);
+        match meaning {
+            Meaning::End => self.requested.cancel(),
+            Meaning::Repeated => {}
+            Meaning::AtOnce => self.at_once.cancel(),
         }
+        meaning
     }
 
     /// What is left of `total` (`--stop-timeout`); all of it before the first signal.
@@ -95,12 +125,42 @@ mod tests {
         }
     }
 
+    #[test]
+    fn signals_within_half_a_second_are_one() {
+        let millis = |millis| meaning(Some(Duration::from_millis(millis)));
+        assert_eq!(meaning(None), Meaning::End);
+        for (passed, expected) in [
+            (0, Meaning::Repeated),
+            (1, Meaning::Repeated),
+            (499, Meaning::Repeated),
+            (500, Meaning::AtOnce),
+            (60_000, Meaning::AtOnce),
+        ] {
+            assert_eq!(millis(passed), expected, "{passed}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_signal_that_follows_at_once_has_no_effect_of_its_own() {
+        let stop = Stop::default();
+        assert_eq!(stop.signal(), Meaning::End);
+        for _ in 0..2 {
+            tokio::time::sleep(TOGETHER / 3).await;
+            assert_eq!(stop.signal(), Meaning::Repeated);
+        }
+        assert!(!stop.at_once.is_cancelled());
+        // Counted from the first one, so that a key held down ends it as well.
+        tokio::time::sleep(TOGETHER / 2).await;
+        assert_eq!(stop.signal(), Meaning::AtOnce);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn after_the_second_signal_there_is_no_time_left() {
         let stop = Stop::default();
         stop.signal();
         assert!(stop.requested.is_cancelled() && !stop.at_once.is_cancelled());
-        stop.signal();
+        tokio::time::sleep(TOGETHER).await;
+        assert_eq!(stop.signal(), Meaning::AtOnce);
         assert!(stop.at_once.is_cancelled());
         assert_eq!(stop.limit(5 * SECOND, 7 * SECOND), AT_ONCE);
     }

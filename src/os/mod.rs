@@ -12,4 +12,4 @@ pub mod privileges;
 pub mod procs;
 pub(crate) mod reaper;
 pub(crate) mod replace_file;
-pub(crate) mod signals;
+pub mod signals;

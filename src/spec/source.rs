@@ -153,32 +153,53 @@ impl ConfigSource {
         patience: Patience,
         observer: Observer<'_>,
     ) -> Result<ConfigDocument, SourceError> {
-        let (path, read): (_, fn(&Path) -> _) = match self {
-            Self::ConfigFile(path) => (path.clone(), read_config),
-            Self::SpecFile(path) => (path.clone(), read_spec),
+        let (path, parsed) = match self {
+            Self::ConfigFile(path) => (path, read_within(path, read_config, patience.request)),
+            Self::SpecFile(path) => (path, read_within(path, read_spec, patience.request)),
             Self::ControlPlane(control_plane) => {
                 return Ok(control_plane::fetch(control_plane, patience, observer).await?);
             }
         };
-        let limit = patience.request;
-        let failed = |error| SourceError::Read { path: path.clone(), error };
-        let silent = || failed(io::Error::new(io::ErrorKind::TimedOut, Silent(limit)));
-        let alone = Reading::begin(&path).ok_or_else(silent)?;
-        let reading = tokio::task::spawn_blocking({
-            let path = path.clone();
-            move || {
-                let parsed = read(&path);
-                drop(alone);
-                parsed
-            }
-        });
-        let parsed = tokio::time::timeout(limit, reading)
-            .await
-            .map_err(|_| silent())?
-            .map_err(|panicked| failed(panicked.into()))??;
+        let parsed = parsed.await?;
         document::log_unknown_members(&path.display().to_string(), &parsed.unknown_members);
         Ok(parsed.value)
     }
+
+    /// The document of a file as [`Self::load`] would read it now; `None` for a control plane.
+    pub(crate) async fn look(
+        &self,
+        limit: Duration,
+    ) -> Result<Option<ConfigDocument>, SourceError> {
+        let parsed = match self {
+            Self::ConfigFile(path) => read_within(path, read_config, limit).await?,
+            Self::SpecFile(path) => read_within(path, read_spec, limit).await?,
+            Self::ControlPlane(_) => return Ok(None),
+        };
+        Ok(Some(parsed.value))
+    }
+}
+
+/// Reads a file beside the runtime. A reader that is not in time keeps its thread.
+async fn read_within(
+    path: &Path,
+    read: fn(&Path) -> Result<Parsed<ConfigDocument>, SourceError>,
+    limit: Duration,
+) -> Result<Parsed<ConfigDocument>, SourceError> {
+    let failed = |error| SourceError::Read { path: path.to_owned(), error };
+    let silent = || failed(io::Error::new(io::ErrorKind::TimedOut, Silent(limit)));
+    let alone = Reading::begin(path).ok_or_else(silent)?;
+    let reading = tokio::task::spawn_blocking({
+        let path = path.to_owned();
+        move || {
+            let parsed = read(&path);
+            drop(alone);
+            parsed
+        }
+    });
+    tokio::time::timeout(limit, reading)
+        .await
+        .map_err(|_| silent())?
+        .map_err(|panicked| failed(panicked.into()))?
 }
 
 /// Reads a `--config` document.

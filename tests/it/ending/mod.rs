@@ -4,6 +4,7 @@ mod core_dump;
 mod detached_and_terminated;
 mod final_sync_fails;
 mod orphans;
+mod other_signals;
 mod postgres_dies;
 mod signal_in_each_phase;
 mod signals;

@@ -48,6 +48,10 @@ impl DevBed {
 
     /// Runs on the bed's server and on free ports.
     pub fn start(&self, args: &[&str]) -> Dev {
+        self.spawn_by(Command::new(program()), &self.line(args))
+    }
+
+    fn line(&self, args: &[&str]) -> Vec<String> {
         let postgres = self.server.postgres.display().to_string();
         let mut line = Vec::new();
         for (flag, value) in [
@@ -61,7 +65,7 @@ impl DevBed {
             }
         }
         line.extend(args);
-        self.spawn(&line)
+        line.into_iter().map(str::to_owned).collect()
     }
 
     /// A run that keeps its data.
@@ -70,11 +74,19 @@ impl DevBed {
         self.start(&[&["--data", &data], args].concat())
     }
 
-    fn spawn(&self, args: &[&str]) -> Dev {
+    /// A run that keeps its data, started by a launcher and its flags.
+    pub fn start_by(&self, launcher: &str, args: &[&str]) -> Dev {
+        let data = self.data().display().to_string();
+        let mut words = launcher.split(' ');
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).arg(program());
+        self.spawn_by(command, &self.line(&[&["--data", &data], args].concat()))
+    }
+
+    fn spawn_by(&self, mut command: Command, args: &[String]) -> Dev {
         let output = self.dir.path().join("output");
         let out = File::create(&output).unwrap();
         let cwd = tempfile::tempdir().unwrap();
-        let mut command = Command::new(program());
         command
             .arg("dev")
             .args(args)
