@@ -4,6 +4,8 @@
 //! errors end the process with exit code 2 before anything else happens; values that need a deeper
 //! check (files, connection strings) are checked later and end it with 1.
 
+mod similar;
+
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;

@@ -9,6 +9,8 @@
 
 use std::error::Error;
 
+use hyper_util::client::proxy::matcher::Matcher;
+use nix::errno::Errno;
 use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Client, ClientBuilder, Url};
 
@@ -65,6 +67,51 @@ pub(crate) fn refused_redirect(error: &reqwest::Error) -> Option<&RedirectRefuse
     None
 }
 
+/// Why a request of a client that heeds the proxies of the environment failed: the server and, if one
+/// is used, the proxy by host and port, and the innermost cause. The library's own text has neither,
+/// and the URL in it may hold a password.
+pub(crate) fn failure(error: &reqwest::Error) -> String {
+    failure_with(error, &Matcher::from_env())
+}
+
+fn failure_with(error: &reqwest::Error, proxies: &Matcher) -> String {
+    let Some(server) = error.url().and_then(host_and_port) else { return innermost(error) };
+    let proxy = error.url().and_then(|url| proxies.intercept(&url.as_str().parse().ok()?));
+    let through = proxy.map_or_else(String::new, |proxy| {
+        let (scheme, at) = (proxy.uri().scheme_str().unwrap_or("http"), proxy.uri().authority());
+        let at = at.map_or("", |at| at.as_str().rsplit('@').next().unwrap_or_default());
+        format!(" through the proxy {scheme}://{at}, which the environment names")
+    });
+    match (error.is_connect(), error.is_timeout()) {
+        (true, true) => format!("the connection to {server}{through} timed out"),
+        (true, false) => format!("could not connect to {server}{through}: {}", innermost(error)),
+        (false, true) => format!("the request to {server}{through} timed out"),
+        (false, false) => {
+            format!("the request to {server}{through} failed: {}", innermost(error))
+        }
+    }
+}
+
+fn host_and_port(url: &Url) -> Option<String> {
+    let (host, port) = (url.host_str()?, url.port_or_known_default()?);
+    Some(format!("{host}:{port}"))
+}
+
+/// The text of the innermost cause: the outer ones say which part of the library failed.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &(dyn Error + 'static) = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let number = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    match number {
+        Some(number) => Errno::from_raw(number).desc().to_owned(),
+        // The error itself would repeat the URL.
+        None if cause.is::<reqwest::Error>() => "the request cannot be sent".to_owned(),
+        None => cause.to_string(),
+    }
+}
+
 fn within_the_origin(attempt: Attempt<'_>) -> Action {
     match judge(attempt.url(), attempt.previous()) {
         Ok(()) => attempt.follow(),
@@ -112,6 +159,25 @@ mod tests {
             assert!(refused.starts_with("http://cp.example redirects to http"), "{refused}");
             assert!(!refused.contains("planted"), "{refused}");
         }
+    }
+
+    /// Nothing listens on port 1.
+    #[tokio::test]
+    async fn a_failure_names_server_and_proxy() {
+        let none = Matcher::builder().build();
+        let one = Matcher::builder().all("http://user:planted@127.0.0.1:1").build();
+        let client = builder(Redirects::SameOrigin).no_proxy().build().unwrap();
+        let target = "http://u:planted@127.0.0.1:1/planted?planted";
+        let error = client.get(target).send().await.unwrap_err();
+        assert_eq!(
+            failure_with(&error, &none),
+            "could not connect to 127.0.0.1:1: Connection refused"
+        );
+        assert_eq!(
+            failure_with(&error, &one),
+            "could not connect to 127.0.0.1:1 through the proxy http://127.0.0.1:1, which the \
+             environment names: Connection refused"
+        );
     }
 
     #[test]

@@ -6,7 +6,6 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
 use compute_ctl::check;
 use compute_ctl::cli::{Cli, Command, RunArgs};
 use compute_ctl::client;
@@ -30,7 +29,7 @@ const WORKERS: usize = 2;
 fn main() -> ExitCode {
     let inherited = signals::put_right();
     // Usage errors end here, with exit code 2.
-    let Cli { command, run } = Cli::parse();
+    let Cli { command, run } = Cli::of_process();
     let result = match command {
         None => run_compute(run),
         Some(Command::Dev(args)) => dev::command::run(args, inherited),

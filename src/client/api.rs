@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::args::Target;
 use crate::errors::one_line;
 use crate::http_client::{self, Redirects};
+use crate::os::denied::explained;
 
 /// Limit for an answer; the report on an apply of very many databases has some MiB.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
@@ -157,6 +158,7 @@ fn without_url(error: reqwest::Error) -> String {
 
 fn authorization(path: &Path) -> Result<HeaderValue, SetupError> {
     let text = std::fs::read_to_string(path)
+        .map_err(|error| explained(error, path))
         .map_err(|error| SetupError::TokenFile { path: path.to_owned(), error })?;
     let no_token = || SetupError::NoToken(path.to_owned());
     let token = Some(text.trim()).filter(|token| is_one_word(token)).ok_or_else(no_token)?;

@@ -18,6 +18,7 @@ use flate2::write::GzEncoder;
 use tar::{Builder, EntryType, Header};
 
 use super::control_file::{ClusterState, ControlFile};
+use crate::os::denied::explained;
 
 /// Content of the signal files at the start of a branch (06 §4.3).
 const SIGNAL: &[u8] = b"PREV LSN: none";
@@ -151,7 +152,7 @@ pub fn build(
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> ArchiveError {
     let path = path.to_owned();
-    move |error| ArchiveError::Io { path, error }
+    move |error| ArchiveError::Io { error: explained(error, &path), path }
 }
 
 fn now() -> u64 {

@@ -23,6 +23,7 @@ use crate::cli::{Cli, DevArgs, RunArgs};
 use crate::driver::Stop;
 use crate::env::{Environment, OfProcess};
 use crate::life::{Compute, OnHangup, Process};
+use crate::os::denied::explained;
 use crate::os::privileges;
 use crate::os::signals::{self, Inherited};
 use crate::postgres::limits::PostgresLimits;
@@ -50,6 +51,7 @@ pub fn run(args: DevArgs, inherited: Inherited) -> anyhow::Result<u8> {
     } else {
         let path = store.path(store::LOG);
         let file = File::create(&path)
+            .map_err(|error| explained(error, &path))
             .with_context(|| format!("could not write the log {}", path.display()))?;
         LogSink::new(file)?
     };
@@ -118,6 +120,7 @@ impl Session {
         }
         let config = store.path(store::CONFIG);
         std::fs::write(&config, serde_json::to_vec_pretty(&spec.config())?)
+            .map_err(|error| explained(error, &config))
             .with_context(|| format!("could not write {}", config.display()))?;
 
         let run = arguments(args, &server, store, port)?;

@@ -21,6 +21,7 @@ use super::progress::say;
 use super::servers::Server;
 use super::template::Template;
 use crate::os::children::Children;
+use crate::os::denied::me;
 use crate::startup::pgdata::PgDataLock;
 
 /// File name of the configuration document.
@@ -117,15 +118,6 @@ impl Store {
         let options = ArchiveOptions { durable: true, ..ArchiveOptions::default() };
         tokio::task::spawn_blocking(move || archive::build(&pgdata, &archive, &options)).await??;
         Ok(())
-    }
-}
-
-/// The current user, which may differ from the user who started the command.
-fn me() -> String {
-    let uid = nix::unistd::geteuid();
-    match nix::unistd::User::from_uid(uid) {
-        Ok(Some(user)) => format!("user `{}`", user.name),
-        _ => format!("user {uid}"),
     }
 }
 

@@ -15,6 +15,7 @@ use super::archive::{self, ArchiveError, ArchiveOptions};
 use super::facts::ArchiveFacts;
 use super::servers::Server;
 use crate::os::children::{Children, RunError};
+use crate::os::denied::explained;
 
 /// `initdb` takes about a second; a machine that needs this long has another problem.
 const INITDB_LIMIT: Duration = Duration::from_secs(180);
@@ -104,7 +105,7 @@ impl Template {
         run_as: Option<RunAs>,
         children: &Children,
     ) -> Result<Self, TemplateError> {
-        let io = |error| TemplateError::Io { path: dir.to_owned(), error };
+        let io = |error| TemplateError::Io { path: dir.to_owned(), error: explained(error, dir) };
         let scratch = tempfile::Builder::new().prefix("initdb-").tempdir_in(dir).map_err(io)?;
         if let Some(RunAs { uid, gid }) = run_as {
             chown(scratch.path(), Some(uid), Some(gid)).map_err(io)?;

@@ -5,6 +5,7 @@
 //! a PID 1 never takes a status that a task waits for.
 
 pub mod children;
+pub(crate) mod denied;
 pub mod limits;
 pub(crate) mod opened;
 pub(crate) mod pidfd;

@@ -17,6 +17,8 @@ use nix::libc;
 use rustix::fs::{FallocateFlags, fallocate};
 use tempfile::NamedTempFile;
 
+use super::denied::explained;
+
 /// Prefix of temporary files. Hidden, so that an include of `*.conf` does not match them.
 pub(crate) const TEMP_PREFIX: &str = ".compute_ctl-tmp-";
 
@@ -35,7 +37,7 @@ pub struct FileError {
 impl FileError {
     /// Adds action and file to an error of the operating system.
     pub fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |error| Self { action, path: path.to_owned(), error }
+        move |error| Self { action, path: path.to_owned(), error: explained(error, path) }
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::ensure_line;
 use super::install::PgVersion;
+use crate::os::denied::explained;
 use crate::os::replace_file::FileError;
 use crate::spec::wire::DatabricksSettings;
 
@@ -72,11 +73,12 @@ fn copy(pgdata: &Path, from: &str) -> Result<PathBuf, DatabricksError> {
     let name =
         from.file_name().ok_or_else(|| DatabricksError::NoName(from.display().to_string()))?;
     let to = pgdata.join(name);
-    let made = fs::read(from).and_then(|content| {
+    let content = fs::read(from).map_err(|error| explained(error, from));
+    let made = content.and_then(|content| {
         let new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&to);
         match new {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
+            Err(error) => Err(explained(error, &to)),
             Ok(mut file) => file.write_all(&content),
         }
     });

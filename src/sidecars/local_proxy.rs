@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 use serde::Serialize;
 
 use super::latest_job::LatestJob;
+use crate::os::denied::explained;
 use crate::os::replace_file::{self, Durability, FileError};
 use crate::sidecars::pid_files::{self, PidFile};
 use crate::spec::wire::{LocalProxyConfig, LocalProxyJwks, TlsConfig};
@@ -203,9 +204,9 @@ async fn notify(path: &Path, blank_limit: Duration) -> Result<Notified, LocalPro
         }
     };
     let found = match tokio::time::timeout(blank_limit, look).await {
-        Ok(found) => {
-            found.map_err(|error| LocalProxyError::PidFile { path: path.to_owned(), error })?
-        }
+        Ok(found) => found
+            .map_err(|error| explained(error, path))
+            .map_err(|error| LocalProxyError::PidFile { path: path.to_owned(), error })?,
         Err(_) => {
             return Err(LocalProxyError::NoNumber { path: path.to_owned(), waited: blank_limit });
         }

@@ -14,7 +14,6 @@ use url::Url;
 
 use super::document::{self, DocumentError, Parsed};
 use super::wire::{ConfigDocument, ControlPlaneResponse, ControlPlaneStatus};
-use crate::errors::one_line;
 use crate::http_client::{self, RedirectRefused, Redirects};
 use crate::secret::Secret;
 
@@ -215,12 +214,12 @@ fn client(patience: Patience) -> Result<reqwest::Client, TryError> {
         .map_err(transport)
 }
 
-/// The error without the URL: see [`origin`].
+/// The error without its URL, see [`origin`], but with the proxy.
 fn transport(error: reqwest::Error) -> TryError {
     if let Some(refused) = http_client::refused_redirect(&error) {
         return TryError::Redirect(refused.clone());
     }
-    TryError::Transport(one_line(&error.without_url()))
+    TryError::Transport(http_client::failure(&error))
 }
 
 async fn fetch_once(

@@ -84,14 +84,18 @@ impl FromStr for LibpqAddress {
     }
 }
 
-/// The driver's error, with what it leaves out.
+/// The driver's error, with what it leaves out. For a text of another kind it is "unexpected EOF",
+/// which does not help.
 fn syntax(text: &str, error: &tokio_postgres::Error) -> String {
-    let error = one_line(error);
-    match text.split_once("://") {
-        Some(("postgresql" | "postgres", _)) => error,
-        Some(_) => format!("{error}; a URL begins with postgresql://"),
-        None => format!("{error}; write it as postgresql://USER@HOST:PORT or host=HOST port=PORT"),
-    }
+    let error = match text.split_once("://") {
+        Some(("postgresql" | "postgres", _)) => return one_line(error),
+        Some(_) => {
+            return "it is a URL of another kind; a URL begins with postgresql://".to_owned();
+        }
+        None if text.contains('=') => one_line(error),
+        None => "it is neither a URL nor a list of options".to_owned(),
+    };
+    format!("{error}; write it as postgresql://USER@HOST:PORT or host=HOST port=PORT")
 }
 
 impl LibpqAddress {
@@ -173,7 +177,9 @@ mod tests {
         let error = "host=a port=planted".parse::<LibpqAddress>().unwrap_err().to_string();
         assert!(error.contains("invalid value for option `port`; write it as "), "{error}");
         let error = "http://u:planted@a".parse::<LibpqAddress>().unwrap_err().to_string();
-        assert!(error.ends_with("; a URL begins with postgresql://"), "{error}");
+        assert!(error.ends_with("kind; a URL begins with postgresql://"), "{error}");
         assert!(!error.contains("planted"), "{error}");
+        let error = "planted:6400".parse::<LibpqAddress>().unwrap_err().to_string();
+        assert!(error.starts_with("it is neither a URL nor a list of options; write "), "{error}");
     }
 }

@@ -15,6 +15,7 @@ use super::bare::BareSpec;
 use super::control_plane::{self, ControlPlane, ControlPlaneError, Observer, Patience};
 use super::document::{self, DocumentError, Parsed};
 use super::wire::{ComputeCtlConfig, ConfigDocument};
+use crate::os::denied;
 
 /// The source on the command line. A refresh reads the same source again.
 #[derive(Debug, Clone)]
@@ -49,16 +50,17 @@ pub enum SourceError {
     },
     /// The user that the process runs as may not read the file.
     #[error(
-        "could not read {} as user {user}: {error}; a start as root reads the configuration as \
-         root, a refresh reads it as the user that compute_ctl runs as", path.display()
+        "could not read {} as user {user}: {owner}let that user read it with chown or chmod. A start \
+         as root reads the configuration as root, a refresh reads it as the user that compute_ctl \
+         runs as", path.display()
     )]
     Denied {
         /// The file.
         path: PathBuf,
         /// The user that the process runs as.
         user: String,
-        /// What the system said.
-        error: io::Error,
+        /// The owner of what refuses.
+        owner: String,
     },
     /// The file is empty.
     #[error(
@@ -233,7 +235,7 @@ fn unreadable(path: &Path, error: io::Error) -> SourceError {
         Ok(Some(user)) => user.name,
         _ => me.to_string(),
     };
-    SourceError::Denied { path, user, error }
+    SourceError::Denied { owner: denied::owner(&path), path, user }
 }
 
 #[cfg(test)]

@@ -105,8 +105,14 @@ pub enum SessionError {
         blockers: Vec<Blocker>,
     },
     /// The server refused the login, and that of old clusters too (05 §3.3).
-    #[error("broken cloud_admin credential: {refused}; as zenith_admin: {fallback}")]
+    #[error(
+        "broken cloud_admin credential: Postgres refuses user {user:?} of --connstr: {refused}; user \
+         \"zenith_admin\", tried next, cannot log in either: {fallback}. Give the superuser of this data \
+         directory in --connstr, usually cloud_admin"
+    )]
     BrokenCredential {
+        /// The user in `--connstr`.
+        user: String,
         /// The answer to the login in `--connstr`.
         refused: PgError,
         /// The answer to the login as `zenith_admin`.

@@ -67,9 +67,11 @@ async fn create_admin(
     refused: PgError,
 ) -> Result<(), SessionError> {
     let mut config = config.clone();
+    let user = config.client().get_user().unwrap_or_default().to_owned();
     config.log_in_as(OLD_ADMIN);
     let session = Session::connect(&config, deadlines).await.map_err(|fallback| {
-        SessionError::BrokenCredential { refused: refused.clone(), fallback: Box::new(fallback) }
+        let (refused, fallback) = (refused.clone(), Box::new(fallback));
+        SessionError::BrokenCredential { user: user.clone(), refused, fallback }
     })?;
     let failed = |error| SessionError::SetUpAdmin(Box::new(error));
     let exists = "SELECT FROM pg_catalog.pg_roles \

@@ -109,6 +109,7 @@ pub(crate) async fn get_basebackup(
     };
     let mut rotation =
         Rotation::new(request.target.pageservers(), limits.retries, limits.first_pause);
+    let first = Instant::now();
     loop {
         let (attempt, began) = (rotation.attempt(), Instant::now());
         let endpoint = request.target.endpoint(rotation.turn());
@@ -126,10 +127,11 @@ pub(crate) async fn get_basebackup(
             Err(error) => error,
         };
         let slow = progress.bytes() == 0 && ended.duration_since(began) >= limits.slow;
-        let retries = limits.retries;
-        tracing::warn!("Failed to get basebackup: {error} (attempt {attempt}/{retries})");
+        let (tries, most) = (attempt.saturating_add(1), limits.retries.saturating_add(1));
+        tracing::warn!("Failed to get basebackup: {error} (attempt {tries}/{most})");
         let Some(pause) = rotation.next(Failure { class: error.class(), slow }) else {
-            return Err(BasebackupError { lsn: request.lsn, tries: attempt + 1, error });
+            let took = first.elapsed();
+            return Err(BasebackupError { lsn: request.lsn, tries, took, error });
         };
         // The pause is counted from the failure, which may be in the past: an early connection may
         // have been refused while the safekeepers were still being asked.

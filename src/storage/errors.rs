@@ -25,14 +25,24 @@ pub(crate) enum ErrorClass {
 /// The base backup was given up. The text begins with the documented context (06 §3.8) and has the
 /// error of the last try, with the text of the server.
 #[derive(Debug, Error)]
-#[error("failed to get basebackup@{lsn}: {error}")]
+#[error("failed to get basebackup@{lsn}: {error}{}", tried(*tries, *took))]
 pub(crate) struct BasebackupError {
     /// The LSN that was requested; `0/0` for the latest.
     pub lsn: Lsn,
     /// Number of tries made.
     pub tries: u32,
+    /// From the first try to the end of the last.
+    pub took: Duration,
     /// Error of the last try.
     pub error: FetchError,
+}
+
+/// How often and for how long it was tried; nothing if the first error was the last.
+fn tried(tries: u32, took: Duration) -> String {
+    match tries {
+        0 | 1 => String::new(),
+        _ => format!("; this was the last of {tries} tries in {:.1} s", took.as_secs_f64()),
+    }
 }
 
 /// Why one try failed. Peers are named as `host:port`; no text contains a password.
@@ -257,11 +267,17 @@ mod tests {
 
     #[test]
     fn the_servers_words_survive() {
-        let error = BasebackupError { lsn: Lsn(0x2A3B4C8), tries: 11, error: server("XX000") };
+        let (lsn, took) = (Lsn(0x2A3B4C8), Duration::from_millis(57_310));
+        let error = BasebackupError { lsn, tries: 11, took, error: server("XX000") };
         assert_eq!(
             error.to_string(),
-            "failed to get basebackup@0/2A3B4C8: the pageserver answers: no such thing \
-             (SQLSTATE XX000)"
+            "failed to get basebackup@0/2A3B4C8: the pageserver answers: no such thing (SQLSTATE \
+             XX000); this was the last of 11 tries in 57.3 s"
+        );
+        let error = BasebackupError { lsn, tries: 1, took, error: FetchError::NoPageserver };
+        assert_eq!(
+            error.to_string(),
+            "failed to get basebackup@0/2A3B4C8: must have at least one pageserver"
         );
     }
 }

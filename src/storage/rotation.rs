@@ -39,7 +39,7 @@ impl Rotation {
         Self { turns: (0..pageservers).collect(), retries, first_pause, attempt: 0, slow: 0 }
     }
 
-    /// Number of the try, from 0.
+    /// Number of the try, from 0, as the pauses count them.
     pub(super) const fn attempt(&self) -> u32 {
         self.attempt
     }

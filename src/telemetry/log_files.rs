@@ -19,6 +19,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::sink::LogSink;
 use crate::env::LOG_DIRECTORY;
+use crate::os::denied::explained;
 
 /// Prefix of the file names; the day follows.
 const PREFIX: &str = "pgcctl.";
@@ -39,6 +40,7 @@ pub fn identify(instance_id: &str, compute_id: &str) {
 /// The directory cannot be created.
 pub fn open(directory: &Path) -> anyhow::Result<LogSink> {
     fs::create_dir_all(directory)
+        .map_err(|error| explained(error, directory))
         .with_context(|| format!("could not create {LOG_DIRECTORY} {}", directory.display()))?;
     Ok(LogSink::new(DailyFiles::new(directory.to_owned()))?)
 }

@@ -27,6 +27,7 @@ use x509_cert::spki::{
     AlgorithmIdentifierRef, ObjectIdentifier, SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef,
 };
 
+use crate::os::denied::explained;
 use crate::secret::Secret;
 use crate::spec::wire::TlsConfig;
 
@@ -228,7 +229,7 @@ impl TlsPair {
 fn read(what: PemFile, path: &Path) -> Result<Vec<u8>, PairError> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => PairError::Missing { what, path: path.to_owned() },
-        _ => PairError::Read { what, path: path.to_owned(), error },
+        _ => PairError::Read { what, path: path.to_owned(), error: explained(error, path) },
     };
     let meta = fs::metadata(path).map_err(failed)?;
     // Opening a pipe could block forever.

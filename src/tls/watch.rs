@@ -154,7 +154,8 @@ async fn follow(config: TlsConfig, limits: WatchLimits, out: Arc<watch::Sender<S
             }
             Err(error) => {
                 let trouble = trouble.get_or_insert_with(Trouble::new);
-                trouble.log(&error, limits.poll);
+                let first = out.borrow().pair.is_none();
+                trouble.log(&error, limits.poll, first.then_some(limits.start));
                 let error = Arc::new(error);
                 out.send_if_modified(|seen| {
                     seen.failure = Some(error);
@@ -201,12 +202,15 @@ impl Trouble {
         Self { since: Instant::now(), logged: None }
     }
 
-    /// Logs each new reason, and the same one once per period.
-    fn log(&mut self, error: &PairError, every: Duration) {
+    /// Logs each new reason, and the same one once per period. `limit` is that of a start; the old
+    /// pair of a renewal stays in force without one.
+    fn log(&mut self, error: &PairError, every: Duration, limit: Option<Duration>) {
         let text = error.to_string();
         let known = self.logged.as_ref();
         if known.is_none_or(|(before, when)| *before != text || when.elapsed() >= every) {
-            tracing::warn!("waiting for a usable TLS key and certificate: {text}");
+            let limit =
+                limit.map_or_else(String::new, |it| format!(" (a start waits for up to {it:?})"));
+            tracing::warn!("waiting for a usable TLS key and certificate: {text}{limit}");
             self.logged = Some((text, Instant::now()));
         }
     }

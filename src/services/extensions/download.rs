@@ -21,7 +21,6 @@ use super::error::ArchiveError;
 use super::index;
 use super::stage::{InstallError, Stage};
 use crate::background::Background;
-use crate::errors::one_line;
 use crate::http_client::{self, RedirectRefused, Redirects};
 use crate::postgres::install::PgVersion;
 use crate::telemetry::metrics::Metrics;
@@ -80,7 +79,7 @@ pub enum DownloadError {
     /// No answer, or one that ended early.
     #[error("could not perform remote extensions server request: {text}")]
     Transport {
-        /// The chain of causes.
+        /// Server and cause.
         text: String,
         /// Whether a limit ended the try; another try would take too long.
         timed_out: bool,
@@ -133,7 +132,7 @@ impl From<reqwest::Error> for DownloadError {
         if let Some(refused) = http_client::refused_redirect(&error) {
             return Self::Redirect(refused.clone());
         }
-        Self::Transport { timed_out: error.is_timeout(), text: one_line(&error) }
+        Self::Transport { timed_out: error.is_timeout(), text: http_client::failure(&error) }
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::precious::Precious;
+use crate::os::denied::explained;
 
 /// Why a directory cannot be used as PGDATA.
 #[derive(Debug, thiserror::Error)]
@@ -64,5 +65,5 @@ pub(super) fn failed<'a>(
     action: &'static str,
     path: &'a Path,
 ) -> impl FnOnce(io::Error) -> PgDataError + 'a {
-    move |error| PgDataError::Io { action, path: path.to_owned(), error }
+    move |error| PgDataError::Io { action, path: path.to_owned(), error: explained(error, path) }
 }

@@ -11,6 +11,7 @@ mod failed_start_ways_out;
 mod first_start;
 mod init_timeout;
 mod lakebase;
+mod mistakes;
 mod ports_taken;
 mod postgres_does_not_start;
 mod predecessor;

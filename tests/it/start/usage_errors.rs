@@ -31,6 +31,7 @@ async fn usage_errors_end_with_2() {
             (with(&["-i", "c1", "-c", &config, "-S", &config]), "--spec"),
             (with(&["-S", &config, "-i", "c1", "-p", "http://127.0.0.1:1"]), "--control-plane-uri"),
             (with(&["-i", "c1", "-c", &config, "--nonsense"]), "--nonsense"),
+            (with(&["-i", "c1", "-c", &config, "--pgport", "1"]), "'--external-http-port'"),
             (with(&["-i", "c1", "-c", &config, "--http-port", "1"]), "--http-port"),
             (with(&["-i", "c1", "-c", &config, "--privileged-role-name", "Abc"]), "lower-case"),
             (with(&["-i", "c1", "-c", &config, "--privileged-role-name", "a1"]), "lower-case"),

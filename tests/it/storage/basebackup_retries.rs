@@ -60,7 +60,7 @@ async fn every_failure_is_tried_again() {
             assert_eq!(failures.len(), 2, "{log}");
             for (n, words) in [first_words, second_words].into_iter().enumerate() {
                 assert!(failures[n].contains(words), "{words}: {failures:?}");
-                assert!(failures[n].ends_with(&format!("(attempt {n}/10)")), "{failures:?}");
+                assert!(failures[n].ends_with(&format!("(attempt {}/11)", n + 1)), "{failures:?}");
             }
             assert_eq!(journal.connections(), 3);
             let command = bed.basebackup_command(Some(LSN_TEXT));
@@ -100,7 +100,7 @@ async fn nothing_of_a_cut_archive_is_left() {
             .await;
         bed.pageserver.set_archive(&good);
         compute.wait_for("running").await;
-        compute.wait_for_log("(attempt 0/10)").await;
+        compute.wait_for_log("(attempt 1/11)").await;
         for leftover in &leftovers {
             assert!(!leftover.exists(), "{}", leftover.display());
         }

@@ -15,7 +15,7 @@ async fn one_that_comes_later_is_found() {
         let later = ClosedPort::reserve();
         bed.spec.pageserver_connstring = format!("postgresql://no_user@{}", later.address());
         let mut compute = bed.start();
-        compute.wait_for_log("(attempt 1/10)").await;
+        compute.wait_for_log("(attempt 2/11)").await;
         let log = compute.settled_log().await;
         let words = format!("cannot connect to pageserver {}: Connection refused", later.address());
         assert!(log.contains(&words), "{log}");
@@ -40,7 +40,7 @@ async fn one_that_never_works_is_asked_again_and_again_until_a_signal() {
         let bed = Bed::new(server).await;
         bed.pageserver.set_fault(Fault::Error("no such thing".to_owned()), None);
         let mut compute = bed.start();
-        compute.wait_for_log("(attempt 2/10)").await;
+        compute.wait_for_log("(attempt 3/11)").await;
         let journal = bed.pageserver.journal();
         assert!(journal.commands().len() >= 3);
         assert_eq!(journal.connections(), journal.commands().len(), "a connection for each try");

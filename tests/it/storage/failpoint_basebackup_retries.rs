@@ -20,7 +20,7 @@ async fn a_testing_build_goes_by_the_variable() {
         let error = compute.wait_for_failure().await;
         assert!(error.contains("failed to get basebackup@"), "{error}");
         assert_eq!(bed.pageserver.journal().commands().len(), 2);
-        compute.wait_for_log("(attempt 1/1)").await;
+        compute.wait_for_log("(attempt 2/2)").await;
         compute.dismiss().await;
 
         let mut line = bed.base_args();
@@ -41,7 +41,7 @@ async fn a_release_does_not() {
         let mut compute = bed.start_with_env(&[(VARIABLE, "0")]);
         compute.wait_for("running").await;
         let log = compute.settled_log().await;
-        assert!(log.contains("(attempt 0/10)"), "{log}");
+        assert!(log.contains("(attempt 1/11)"), "{log}");
         assert!(log.contains(&format!("{VARIABLE} is set, this is not a testing build")), "{log}");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);

@@ -107,9 +107,9 @@ async fn failures_before_and_within_the_stream_are_tried_again() {
         let failures: Vec<&str> =
             log.lines().filter(|line| line.contains("Failed to get basebackup: ")).collect();
         let expected = [
-            "the pageserver answers: tenant is moving (gRPC status NotFound) (attempt 0/10)",
-            "the pageserver answers: disk on fire (gRPC status Internal) (attempt 1/10)",
-            "(attempt 2/10)",
+            "the pageserver answers: tenant is moving (gRPC status NotFound) (attempt 1/11)",
+            "the pageserver answers: disk on fire (gRPC status Internal) (attempt 2/11)",
+            "(attempt 3/11)",
         ];
         assert_eq!(failures.len(), expected.len(), "{log}");
         for (line, words) in failures.iter().zip(expected) {

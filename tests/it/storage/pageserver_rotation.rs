@@ -56,7 +56,7 @@ async fn the_next_one_that_can_be_used_serves() {
             compute.wait_for("running").await;
             let log = compute.settled_log().await;
             assert_eq!(log.matches("Failed to get basebackup: ").count(), 1, "{log}");
-            assert!(log.contains("(attempt 0/10)"), "{log}");
+            assert!(log.contains("(attempt 1/11)"), "{log}");
             assert!(log.contains("a spare pageserver is left out: the "), "{log}");
             assert!(log.contains("it demands TLS") && !log.contains("planted"), "{log}");
             assert!(log.contains(&format!("from pageserver {}", way(&second, protocol))), "{log}");

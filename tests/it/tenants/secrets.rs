@@ -89,7 +89,7 @@ async fn failed_starts_tell_none() {
 
         bed.pageserver.set_fault(Fault::Refuse, None);
         compute = bed.start_with_env(&TALKATIVE);
-        compute.wait_for_log("(attempt 1/10)").await;
+        compute.wait_for_log("(attempt 2/11)").await;
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_clean(&compute);
 
