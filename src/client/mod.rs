@@ -220,21 +220,28 @@ async fn wait_for(
 
 /// Waits until Postgres serves; needs no token. A compute that does not answer is also waited for.
 async fn wait_for_ready(api: &Api, deadline: Instant, limit: Duration) -> Result<(), Failure> {
+    let mut last: Option<Failure> = None;
     loop {
-        let last = match api.request(Method::GET, "/ready", deadline).await {
+        match api.request(Method::GET, "/ready", deadline).await {
             Ok(answer) if answer.code == StatusCode::SERVICE_UNAVAILABLE => {
                 let why = answer.error().unwrap_or("not ready, without a reason");
                 let text =
                     format!("the compute did not become ready within {limit:?}, it is {why}");
-                Failure::new(ExitCode::Timeout, text)
+                last = Some(Failure::new(ExitCode::Timeout, text));
             }
             Ok(answer) => return expect(answer, &[StatusCode::OK], api).map(|_| ()),
             Err(error @ RequestError::TooLarge) => return Err(error.into()),
-            Err(error) => error.into(),
-        };
+            // The deadline cuts the last request off; what the compute said before says more.
+            Err(error) => {
+                let gone = matches!(error, RequestError::NotReached(_));
+                last = last.filter(|_| !gone).or_else(|| Some(error.into()));
+            }
+        }
         // Returns early at the deadline.
         let _ = timeout_at(deadline, sleep_until(Instant::now() + PAUSE)).await;
-        if Instant::now() >= deadline {
+        if Instant::now() >= deadline
+            && let Some(last) = last.take()
+        {
             return Err(last);
         }
     }

@@ -134,9 +134,9 @@ async fn a_life_through_the_client() {
         assert_eq!(text, "terminated at LSN 0/1F30EC8\n");
         let (text, _) = run(&["terminate", "--json"], OK).await;
         assert_eq!(text, "{\"lsn\":\"0/1F30EC8\"}\n");
-        let args = ["wait", "--for", "ready", "--timeout", "300ms"];
+        let args = ["wait", "--for", "ready", "--timeout", "3s"];
         let (_, error) = run(&args, TIMEOUT).await;
-        let text = "did not become ready within 300ms, it is not ready: the compute is ending\n";
+        let text = "did not become ready within 3s, it is not ready: the compute is ending\n";
         assert!(error.ends_with(text), "{error}");
         let (_, error) = run(&["wait", "--for", "running"], FAILED).await;
         assert!(error.contains("the compute has ended"), "{error}");
