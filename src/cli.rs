@@ -275,8 +275,7 @@ pub struct DevArgs {
 /// Flags of `compute_ctl check`.
 #[derive(Debug, Args)]
 #[command(
-    group(ArgGroup::new("document").args(["config", "spec"]).required(true)),
-    group(ArgGroup::new("comparison").args(["show_conf", "plan"]).multiple(true))
+    group(ArgGroup::new("document").args(["config", "spec", "sample"]).required(true))
 )]
 pub struct CheckArgs {
     /// JSON configuration file
@@ -287,6 +286,26 @@ pub struct CheckArgs {
     #[arg(short = 'S', long, value_name = "FILE")]
     pub spec: Option<PathBuf>,
 
+    /// Print a complete configuration with comments, to start from
+    #[arg(long)]
+    pub sample: bool,
+
+    /// Path to the postgres binary that reads the settings [default: `postgres` in PATH]
+    #[arg(short = 'b', long, env = "POSTGRES_PATH")]
+    pub pgbin: Option<PathBuf>,
+
+    /// User that PostgreSQL runs as when root checks [default: postgres]
+    #[arg(long, env = "COMPUTE_CTL_RUN_AS", value_name = "USER")]
+    pub run_as: Option<String>,
+
+    /// Take unknown members for errors
+    #[arg(long)]
+    pub strict: bool,
+
+    /// Print the findings as JSON
+    #[arg(long, conflicts_with = "show_conf")]
+    pub json: bool,
+
     /// Print the settings that postgresql.conf would hold, with their origin
     #[arg(long)]
     pub show_conf: bool,
@@ -295,9 +314,10 @@ pub struct CheckArgs {
     #[arg(long, requires = "connstr")]
     pub plan: bool,
 
-    /// A running Postgres, as a URL: with --show-conf settings that would need its restart are
-    /// marked, with --plan it is compared with the spec
-    #[arg(short = 'C', long, value_name = "DATABASE_URL", requires = "comparison")]
+    /// Connection of the compute, as a URL: its port must be that of the spec. With --show-conf and
+    /// --plan it is a running Postgres: settings that would need its restart are marked, and it is
+    /// compared with the spec
+    #[arg(short = 'C', long, value_name = "DATABASE_URL")]
     pub connstr: Option<String>,
 
     /// Also reach the pageserver and the safekeepers

@@ -1,49 +1,59 @@
 //! `compute_ctl check`: checks a configuration without a compute.
 //!
 //! The document goes through the same reading, validation and building of `postgresql.conf` as at a
-//! start and at `/configure`; optionally the connections to storage are tried. Invariant: nothing
-//! is written or changed anywhere, and no secret of the document is printed.
+//! start and at `/configure`, and the Postgres that a start would use reads the settings; optionally
+//! the connections to storage are tried. Invariant: nothing is changed, files are only written in a
+//! folder of its own that is removed, and no secret of the document is printed.
 
 mod plan;
 mod probe;
 mod redact;
 mod report;
 mod restart;
+mod sample;
+mod server;
 mod table;
 mod units;
 
 use std::io::Write;
 
 use anyhow::{Context, bail};
+use tokio_postgres::Config;
 
 use crate::catalog::passwords;
 use crate::cli::CheckArgs;
 use crate::env::{Environment, OfProcess};
 use crate::errors;
-use crate::node::{AcceptedSpec, ConfParams};
+use crate::http::unusable_keys;
+use crate::node::{AcceptedSpec, ConfParams, check_port, parse_connstr};
 use crate::sidecars::sidecars::{SidecarParams, Sidecars};
 use crate::spec::ParsedSpec;
-use crate::spec::document::Parsed;
-use crate::spec::source::{read_config, read_spec};
-use crate::spec::wire::TlsConfig;
+use crate::spec::document::{Parsed, did_you_mean};
+use crate::spec::source::{SourceError, read_config, read_spec};
+use crate::spec::wire::{Jwks, TlsConfig};
 use crate::timeouts::Timeouts;
 use crate::tls::{self, TlsPair};
 use report::Report;
 use restart::ServerSettings;
 
-/// Runs the command. Findings go to stdout, problems to stderr. Returns the exit code: 0, or 1 if a
-/// compute could not use the document.
+/// Runs the command. Findings go to stdout, errors to stderr; with `--json` all of them go to stdout.
+/// Returns the exit code: 0, or 1 if a compute could not use the document.
 pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
+    let mut stdout = std::io::stdout();
+    if args.sample {
+        stdout.write_all(sample::SAMPLE.as_bytes()).context("could not write to stdout")?;
+        return Ok(0);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut report = Report::default();
     if let Err(error) = runtime.block_on(check(args, &Timeouts::default(), &mut report)) {
-        report.problem(errors::one_line(error.as_ref()));
+        let member = error.downcast_ref().and_then(SourceError::member);
+        report.problem_at(member.unwrap_or_default(), errors::report(&error));
     }
-    std::io::stdout().write_all(report.text.as_bytes()).context("could not write to stdout")?;
-    for problem in &report.problems {
-        eprintln!("Error: {problem}");
-    }
-    Ok(u8::from(!report.problems.is_empty()))
+    let (text, errors) = if args.json { (report.json()?, String::new()) } else { report.texts() };
+    stdout.write_all(text.as_bytes()).context("could not write to stdout")?;
+    eprint!("{errors}");
+    Ok(u8::from(!report.is_usable()))
 }
 
 async fn check(args: &CheckArgs, timeouts: &Timeouts, report: &mut Report) -> anyhow::Result<()> {
@@ -54,59 +64,111 @@ async fn check(args: &CheckArgs, timeouts: &Timeouts, report: &mut Report) -> an
         _ => bail!("one of --config and --spec is needed"),
     };
     let Parsed { value: document, unknown_members } = parsed;
-    for member in unknown_members {
-        report.line(format_args!("unknown member: {member}"));
+    for member in &unknown_members {
+        check_unknown(member, args.strict, report);
     }
+    if args.config.is_some() {
+        check_keys(&document.compute_ctl_config.jwks, report);
+    }
+    let connstr = args.connstr.as_deref().map(parse_connstr).transpose()?.map(|(_, config)| config);
     match document.spec {
         None => report.line("there is no spec: a compute would start empty, for /configure"),
         Some(spec) => {
-            let spec = ParsedSpec::try_from(spec).context("the spec cannot be used")?;
+            let unusable = || format!("the spec cannot be used ({})", path.display());
+            let spec = ParsedSpec::try_from(spec).with_context(unusable)?;
             let tls = document.compute_ctl_config.tls.as_ref();
-            check_spec(args, timeouts, spec, tls, report).await?;
+            let params = ConfParams {
+                privileged_role_name: &args.privileged_role_name,
+                internal_http_port: args.internal_http_port,
+                tls,
+                // The command does not know the mode of the process.
+                lakebase_connstr: None,
+            };
+            let accepted = AcceptedSpec::new(spec, params).with_context(unusable)?;
+            check_spec(args, timeouts, &accepted, tls, connstr.as_ref(), report).await?;
         }
     }
-    if report.problems.is_empty() {
+    if report.is_usable() {
         report.line(format_args!("{} can be used", path.display()));
     }
     Ok(())
 }
 
+fn check_unknown(member: &str, is_error: bool, report: &mut Report) {
+    let name = member.rsplit_once('.').map_or(member, |(_, name)| name);
+    let hint = did_you_mean(name).map(|hint| format!(", {hint}")).unwrap_or_default();
+    let message = format!("unknown member: {member}{hint}");
+    if is_error {
+        report.problem_at(member, message);
+    } else {
+        report.warning_at(member, message);
+    }
+}
+
+/// A start only warns of an unusable key, and then lets none of its holders in.
+fn check_keys(jwks: &Jwks, report: &mut Report) {
+    for (index, reason) in unusable_keys(jwks) {
+        let path = format!("compute_ctl_config.jwks.keys[{index}]");
+        report.problem_at(&path, format_args!("{path} cannot be used: {reason}"));
+    }
+    if jwks.keys.is_empty() {
+        let path = "compute_ctl_config.jwks.keys";
+        let message =
+            "has no keys: the external HTTP server refuses all requests that need a token";
+        report.warning_at(path, format_args!("{path} {message}"));
+    }
+}
+
 async fn check_spec(
     args: &CheckArgs,
     timeouts: &Timeouts,
-    spec: ParsedSpec,
+    accepted: &AcceptedSpec,
     tls: Option<&TlsConfig>,
+    connstr: Option<&Config>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
+    let (spec, conf) = (accepted.spec(), accepted.conf());
     report.line(format_args!(
         "mode {}, tenant {}, timeline {}, {} shard(s), {} safekeeper(s)",
         spec.mode(),
         spec.tenant_id,
         spec.timeline_id,
         spec.pageserver.indexes().count(),
-        spec.safekeepers.len()
+        spec.safekeepers.len().saturating_add(spec.odd_safekeepers.len())
     ));
-    let params = ConfParams {
-        privileged_role_name: &args.privileged_role_name,
-        internal_http_port: args.internal_http_port,
-        tls,
-        // The command does not know the mode of the process.
-        lakebase_connstr: None,
-    };
-    let accepted = AcceptedSpec::new(spec, params).context("the spec cannot be used")?;
-    let (spec, conf) = (accepted.spec(), accepted.conf());
+    for number in &spec.odd_safekeepers {
+        report.warning(format_args!(
+            "safekeeper no. {number} is not of the form host:port: a start skips the quick check of \
+             the safekeepers, and Postgres decides whether it can use the entry"
+        ));
+    }
     for unreadable in conf.unreadable() {
-        report.problem(unreadable);
+        let path = format!("spec.cluster.settings[{}]", unreadable.name);
+        report.problem_at(&path, unreadable);
     }
     let is_problem = |remark: &str| conf.unreadable().iter().any(|u| u.to_string() == remark);
     for remark in conf.remarks().iter().filter(|remark| !is_problem(remark)) {
-        report.line(format_args!("remark: {remark}"));
+        report.warning(remark);
     }
     // A plan includes these checks.
     if !args.plan {
         for remark in spec.spec.cluster.roles.iter().filter_map(passwords::remark) {
-            report.line(format_args!("remark: {remark}"));
+            report.warning(remark);
         }
+    }
+    if let Some(connstr) = connstr
+        && let Err(other) = check_port(connstr, conf)
+    {
+        // What is compared with may be reached through a forwarded port.
+        if other.is_certain() && !args.plan && !args.show_conf {
+            report.problem_at("spec.cluster.settings[port]", other);
+        } else {
+            report.warning_at("spec.cluster.settings[port]", other);
+        }
+    }
+    // Postgres would only say the same once more.
+    if conf.unreadable().is_empty() {
+        server::ask(args, accepted, timeouts.postgres.helper, report).await;
     }
     check_surroundings(spec, tls, report);
     if args.probe {
@@ -122,7 +184,7 @@ async fn check_spec(
             Some(connstr) => Some(ServerSettings::ask(connstr, timeouts).await?),
             None => None,
         };
-        report.text.push_str(&table::table(&conf.settings(), server.as_ref()));
+        report.line(table::table(&conf.settings(), server.as_ref()).trim_end());
     }
     Ok(())
 }
@@ -141,9 +203,9 @@ fn check_surroundings(spec: &ParsedSpec, tls: Option<&TlsConfig>, report: &mut R
             let side = SidecarParams::new(&environment);
             let side = Sidecars::new(side, Timeouts::default().sidecars);
             if let Err(error) = side.check(&spec.spec) {
-                report.line(format_args!("remark: {error}"));
+                report.warning(error);
             }
         }
-        Err(error) => report.line(format_args!("remark: {error}")),
+        Err(error) => report.warning(error),
     }
 }

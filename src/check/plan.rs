@@ -118,7 +118,7 @@ pub(super) async fn plan(
     }
     report.line(format_args!(" {count} operations, {} objects stay as they are", unchanged.len()));
     for remark in notes.iter().chain(&remarks) {
-        report.line(format_args!("remark: {remark}"));
+        report.warning(remark);
     }
     Ok(())
 }

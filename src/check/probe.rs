@@ -72,6 +72,11 @@ async fn safekeepers(spec: &ParsedSpec, limit: Duration) -> Findings {
         findings.lines.push("safekeepers: not asked, only a primary needs them".to_owned());
         return findings;
     }
+    if !spec.odd_safekeepers.is_empty() {
+        let line = "safekeepers: not asked, because not all of them are of the form host:port";
+        findings.lines.push(line.to_owned());
+        return findings;
+    }
     let request = SyncCheckRequest {
         safekeepers: &spec.safekeepers,
         tenant_id: spec.tenant_id,

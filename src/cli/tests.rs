@@ -126,7 +126,12 @@ fn check_needs_one_document() {
         ("check -S /s --show-conf -C postgresql://h --probe", true),
         ("check", false),
         ("check -c /c -S /s", false),
-        ("check -c /c -C postgresql://h", false),
+        ("check -c /c -C postgresql://h", true),
+        ("check -c /c -b /p --strict --json", true),
+        ("check --sample", true),
+        ("check --sample -c /c", false),
+        ("check -c /c --json --show-conf", false),
+        ("check -c /c --plan", false),
         ("check -c /c -D /d", false),
     ] {
         let command = parse(line).map(|cli| cli.command);

@@ -13,12 +13,12 @@ use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 
 use super::claims::Claims;
 use super::error::ApiError;
+use super::keys::{algorithm, decoding_key};
 use crate::server::Peer;
 use crate::spec::wire::Jwks;
 
@@ -56,9 +56,7 @@ impl Authenticator {
     /// Builds the keys. Unusable ones are skipped with a warning; an empty set refuses all
     /// requests (03 §4.3), except that with `dev` it accepts clients on the loopback interface.
     pub(crate) fn new(jwks: &Jwks, compute_id: Option<String>, dev: bool, mode: AuthMode) -> Self {
-        let says_rs256 = |key: &Jwk| key.common.key_algorithm == Some(KeyAlgorithm::RS256);
-        let algorithm =
-            if jwks.keys.iter().any(says_rs256) { Algorithm::RS256 } else { Algorithm::EdDSA };
+        let algorithm = algorithm(jwks);
         let mut keys = Vec::with_capacity(jwks.keys.len());
         for (index, jwk) in jwks.keys.iter().enumerate() {
             match decoding_key(jwk, algorithm) {
@@ -176,35 +174,6 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let token = token.trim();
     let well_formed = !token.is_empty() && token.len() <= MAX_TOKEN_BYTES;
     (scheme.eq_ignore_ascii_case("bearer") && well_formed).then_some(token)
-}
-
-/// Builds a key and checks that it can be used with the algorithm.
-fn decoding_key(jwk: &Jwk, algorithm: Algorithm) -> Result<DecodingKey, &'static str> {
-    let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| "it is not base64url");
-    match (algorithm, &jwk.algorithm) {
-        (Algorithm::EdDSA, AlgorithmParameters::OctetKeyPair(key)) => {
-            if key.curve != EllipticCurve::Ed25519 {
-                return Err("its curve is not Ed25519");
-            }
-            // The library reads exactly 32 bytes without checking the length.
-            if decode(&key.x)?.len() != 32 {
-                return Err("it does not have 32 bytes");
-            }
-        }
-        (Algorithm::RS256, AlgorithmParameters::RSA(key)) => {
-            let (modulus, exponent) = (decode(&key.n)?, decode(&key.e)?);
-            let modulus: Vec<u8> = modulus.into_iter().skip_while(|byte| *byte == 0).collect();
-            if !(256..=512).contains(&modulus.len()) {
-                return Err("its modulus does not have 2048 to 4096 bits");
-            }
-            if modulus.last().is_none_or(|byte| byte % 2 == 0) || exponent.is_empty() {
-                return Err("its modulus or exponent is impossible");
-            }
-        }
-        (Algorithm::RS256, _) => return Err("it is not an RSA key, but the set uses RS256"),
-        _ => return Err("it is not an Ed25519 key"),
-    }
-    DecodingKey::from_jwk(jwk).map_err(|_| "it is malformed")
 }
 
 /// Middleware of the protected routes. It comes before body, query and state (03 §4.1).

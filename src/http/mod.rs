@@ -29,6 +29,7 @@ mod extension_server;
 mod failpoints;
 mod hadron_liveness;
 mod health;
+mod keys;
 mod lfc;
 mod lifecycle;
 mod limits;
@@ -48,6 +49,7 @@ mod uniform;
 mod wait;
 
 pub(crate) use auth::{AuthMode, Authenticator};
+pub(crate) use keys::unusable_keys;
 pub(crate) use limits::HttpLimits;
 pub(crate) use ports::{Reserved, reserve};
 pub(crate) use servers::Servers;

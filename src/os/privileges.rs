@@ -103,6 +103,18 @@ pub fn will_step_down() -> bool {
     Uid::effective().is_root()
 }
 
+/// The user, by uid and gid, that Postgres runs as if this process is root; otherwise `None`. For a
+/// command that stays root itself.
+///
+/// # Errors
+/// There is no such user.
+pub(crate) fn user_for_postgres(run_as: Option<&str>) -> Result<Option<(u32, u32)>, StepDownError> {
+    if !will_step_down() {
+        return Ok(None);
+    }
+    choose(run_as).map(|user| Some((user.uid.as_raw(), user.gid.as_raw())))
+}
+
 /// Steps down if the process is root; see the module documentation. Without `pgdata` no directory
 /// is prepared.
 ///

@@ -5,6 +5,7 @@
 //! Postgres reads has changed; a restored file equals the old one byte for byte.
 
 use std::fs;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,6 +29,17 @@ pub(crate) struct ConfRefused {
     said: String,
 }
 
+/// Why Postgres did not accept a file.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    /// It refuses the file.
+    #[error(transparent)]
+    Refused(#[from] ConfRefused),
+    /// It could not be asked.
+    #[error("could not have the new postgresql.conf checked: {0}")]
+    NoAnswer(String),
+}
+
 /// The new file before it is in place; deleted when dropped.
 #[derive(Debug)]
 pub(crate) struct StagedConf {
@@ -47,9 +59,8 @@ impl StagedConf {
         Ok(Self { file, place })
     }
 
-    /// Makes the server program read the file, as at a start, and exit without starting. The
-    /// program does not know the settings of extensions and accepts them, as a reload does. If the
-    /// program does not answer, the file is accepted too: the reload decides.
+    /// Has the server program read the file, see [`Self::ask`]. If the program does not answer, the
+    /// file is accepted too: the reload decides.
     ///
     /// # Errors
     /// The program refused the file.
@@ -59,24 +70,52 @@ impl StagedConf {
         children: &Children,
         limit: Duration,
     ) -> Result<(), ConfRefused> {
+        match self.ask(install, None, children, limit).await {
+            Ok(()) => Ok(()),
+            Err(AskError::Refused(refused)) => Err(refused),
+            Err(error @ AskError::NoAnswer(_)) => {
+                tracing::warn!("{error}");
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes the server program read the file, as at a start, and exit without starting. The
+    /// program does not know the settings of extensions and accepts them, as a reload does. As
+    /// root a `user`, by uid and gid, is needed, who owns the folder.
+    ///
+    /// # Errors
+    /// The program refused the file, or could not be asked.
+    pub(crate) async fn ask(
+        &self,
+        install: &PgInstall,
+        user: Option<(u32, u32)>,
+        children: &Children,
+        limit: Duration,
+    ) -> Result<(), AskError> {
+        let folder = self.place.parent().unwrap_or(&self.place);
         let mut command = Command::new(&install.postgres);
         // Any setting serves. `-C` must be the first argument.
-        command.args(["-C", "config_file", "-D"]).arg(self.place.parent().unwrap_or(&self.place));
+        command.args(["-C", "config_file", "-D"]).arg(folder);
         command.arg("-c").arg(format!("config_file={}", self.file.path().display()));
         // `without_values` relies on the untranslated message.
         command.env("LC_ALL", "C");
+        if let Some((uid, gid)) = user {
+            chown(self.file.path(), Some(uid), Some(gid))
+                .map_err(|error| AskError::NoAnswer(error.to_string()))?;
+            // The server must be able to read the folder that it starts in.
+            command.uid(uid).gid(gid).current_dir(folder);
+        }
         match children.run(command, limit, OUTPUT_LIMIT).await {
             Ok(output) if output.status.success() => Ok(()),
             Ok(output) => {
                 let said = String::from_utf8_lossy(&output.stderr);
                 let temporary = self.file.path().display().to_string();
                 let said = said.trim().replace(&temporary, POSTGRESQL_CONF);
-                Err(ConfRefused { said: format!("{}\n{}", output.status, without_values(&said)) })
+                let said = format!("{}\n{}", output.status, without_values(&said));
+                Err(AskError::Refused(ConfRefused { said }))
             }
-            Err(error) => {
-                tracing::warn!("could not have the new postgresql.conf checked: {error}");
-                Ok(())
-            }
+            Err(error) => Err(AskError::NoAnswer(error.to_string())),
         }
     }
 

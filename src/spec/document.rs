@@ -2,7 +2,7 @@
 //!
 //! Every document goes through [`parse`]: the error names the path of the offending member. Unknown
 //! members are accepted (02 R2) and reported by path, so that a typing error in a hand-written spec
-//! is visible. No error repeats a value (`discreet`). Errors of common kinds say what to look at.
+//! is visible; those whose name begins with `//` are comments. No error repeats a value (`discreet`). Errors of common kinds say what to look at.
 
 use std::fmt;
 
@@ -118,8 +118,11 @@ pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<Parsed<T>, DocumentErro
     let value = {
         let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
         let mut unknown = |path: serde_ignored::Path<'_>| {
+            // A comment: JSON has no other.
+            let is_comment =
+                matches!(&path, serde_ignored::Path::Map { key, .. } if key.starts_with("//"));
             let path = readable(&path);
-            if !is_known_but_unread(&path) && unknown_members.len() < MOST_UNKNOWN {
+            if !is_comment && !is_known_but_unread(&path) && unknown_members.len() < MOST_UNKNOWN {
                 unknown_members.push(shown(&path).to_string());
             }
         };

@@ -30,7 +30,7 @@ fn plain(name: &str) -> String {
 }
 
 /// From the schema, so that no list has to be kept. Only for documents with errors: it is slow.
-fn known_members() -> BTreeSet<String> {
+pub(crate) fn known_members() -> BTreeSet<String> {
     let mut schemas = Vec::new();
     ComputeSpec::schemas(&mut schemas);
     ComputeCtlConfig::schemas(&mut schemas);

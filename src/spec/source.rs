@@ -81,6 +81,16 @@ pub enum SourceError {
     ControlPlane(#[from] ControlPlaneError),
 }
 
+impl SourceError {
+    /// Path of the member that cannot be read, if the file is not the expected document.
+    pub(crate) fn member(&self) -> Option<&str> {
+        match self {
+            Self::Parse { error, .. } => Some(error.path()),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Error)]
 #[error("it gave no content within {0:?}")]
 struct Silent(Duration);

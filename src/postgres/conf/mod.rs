@@ -12,7 +12,8 @@ mod render;
 mod rows;
 mod settings;
 
-pub use read::{apply_concurrency, max_connections, parse_line, preload_libraries, preload_texts};
+pub use read::{apply_concurrency, max_connections, parse_line};
+pub use read::{preload_libraries, preload_texts, split_libraries};
 pub use render::literal;
 pub use settings::{EffectiveSetting, SettingState};
 

@@ -39,7 +39,7 @@ pub(super) fn preload_base_text(spec: &ComputeSpec) -> Option<String> {
 }
 
 /// Items of a library list, without blanks and quotes.
-pub(super) fn split_libraries(text: &str) -> Vec<String> {
+pub fn split_libraries(text: &str) -> Vec<String> {
     let items = text.split(',').map(|item| item.trim().trim_matches('"'));
     items.filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }

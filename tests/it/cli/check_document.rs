@@ -59,12 +59,15 @@ async fn unknown_members_are_listed_and_accepted() {
     let path = folder.write(&document.to_string());
     let checked = check(&["--config", &path]).await;
     for member in ["spec.cluster.roles[0].colour", "compute_ctl_config.jwks.x_new"] {
-        let line = format!("unknown member: {member}\n");
+        let line = format!("warning: unknown member: {member}\n");
         assert!(checked.good().contains(&line), "{checked:?}");
     }
     let path = folder.write(&document["spec"].to_string());
     let checked = check(&["-S", &path]).await;
-    assert!(checked.good().contains("unknown member: cluster.roles[0].colour\n"), "{checked:?}");
+    assert!(
+        checked.good().contains("warning: unknown member: cluster.roles[0].colour\n"),
+        "{checked:?}"
+    );
 }
 
 #[tokio::test]
@@ -119,7 +122,7 @@ async fn passwords_that_are_not_hashes_are_remarked_upon() {
     let path = folder.write(&document.to_string());
     let checked = check(&["--config", &path]).await;
     let text = checked.good();
-    assert!(text.contains("remark: encrypted_password of role \"ann\" is empty"), "{checked:?}");
-    assert!(text.contains("remark: encrypted_password of role \"bob\" is neither"), "{checked:?}");
+    assert!(text.contains("warning: encrypted_password of role \"ann\" is empty"), "{checked:?}");
+    assert!(text.contains("warning: encrypted_password of role \"bob\" is neither"), "{checked:?}");
     assert!(!text.contains("planted") && !text.contains("\"cat\""), "{checked:?}");
 }

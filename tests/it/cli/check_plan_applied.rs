@@ -107,7 +107,7 @@ async fn an_apply_does_what_the_plan_says() {
         compute.run(invalid).await;
         bed.spec.database("closed", HOSTILE).database("listed", "ann").database(HOSTILE, HOSTILE);
         let text = applied_as_planned(&bed, &compute).await;
-        let remark = "remark: nothing is done inside database \"closed\": \
+        let remark = "warning: nothing is done inside database \"closed\": \
                       it does not accept connections";
         assert!(text.lines().any(|line| line == remark), "{text}");
         assert_eq!(text.matches("a DROP DATABASE was interrupted").count(), 2, "{text}");

@@ -4,6 +4,7 @@ mod check_document;
 mod check_plan;
 mod check_plan_applied;
 mod check_probe;
+mod check_settings;
 mod check_show_conf;
 mod client_commands;
 mod dev_data;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::assertions::assert_nothing_left;
 use crate::support::bed::{Bed, put_program};
-use crate::support::process::Compute;
+use crate::support::process::{Compute, Marked, try_start};
 use crate::support::server::on_one_server;
 
 const GROUP: &str = "-g memory:neon-postgres";
@@ -84,18 +84,25 @@ async fn the_warm_up_is_started_through_cgexec() {
     .await;
 }
 
-/// Without `cgexec` the start fails with an error that names it.
+/// Found out before anything is touched.
 #[tokio::test]
 async fn without_cgexec_the_error_names_it() {
     on_one_server(|server| async {
         let bed = Bed::new(server).await;
-        let empty = bed.dir().join("empty");
-        std::fs::create_dir(&empty).unwrap();
-        let path = empty.display().to_string();
-        let mut compute = bed.start_with_env(&[("PATH", &path), ("AUTOSCALING", "1")]);
-        let error = compute.wait_for_failure().await;
-        assert!(error.contains("cgexec"), "{error}");
-        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        let marked = Marked::put(&bed);
+        let bin = bed.dir().join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        // It cannot be executed.
+        std::fs::write(bin.join("cgexec"), "").unwrap();
+        let path = bin.display().to_string();
+        let mut line = bed.base_args();
+        line.extend(bed.config_args());
+        let refusal = try_start(&bed, &line, &[("PATH", &path), ("AUTOSCALING", "")]).await;
+        for part in ["AUTOSCALING", "`cgexec`", "PATH"] {
+            assert!(refusal.error().contains(part), "{}", refusal.stderr);
+        }
+        marked.assert_untouched();
+        assert_eq!(bed.pageserver.journal().connections(), 0);
         assert_nothing_left(&bed);
     })
     .await;

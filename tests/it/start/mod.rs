@@ -12,6 +12,7 @@ mod first_start;
 mod init_timeout;
 mod lakebase;
 mod mistakes;
+mod old_documents;
 mod ports_taken;
 mod postgres_does_not_start;
 mod predecessor;

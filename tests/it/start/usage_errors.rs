@@ -83,7 +83,13 @@ async fn unusable_values_end_with_1() {
         let old = bed.dir().join("old/postgres");
         put_program(&old, "echo 'postgres (PostgreSQL) 13.3'");
         let old = old.display().to_string();
+        let client = bed.server.program("pg_ctl").display().to_string();
+        let host = |port: u16| format!("postgresql://cloud_admin@127.0.0.1:{port}/postgres");
+        let other_port = format!("port {}, but Postgres will listen on port {}", 1, bed.port);
         let cases = [
+            (replaced("--connstr", &host(1)), &*other_port),
+            (replaced("--pgbin", "/bin/ls"), "/bin/ls is not "),
+            (replaced("--pgbin", &client), "is not the Postgres server"),
             (replaced("--connstr", "nonsense"), "--connstr is not a URL"),
             (replaced("--connstr", "host=localhost user=cloud_admin"), "--connstr is not a URL"),
             (replaced("--connstr", "http://localhost/"), "--connstr is not a Postgres"),
@@ -99,6 +105,7 @@ async fn unusable_values_end_with_1() {
             assert!(!refusal.stderr.contains("planted-secret"), "{}", refusal.stderr);
         }
         marked.assert_untouched();
+        assert_eq!(bed.pageserver.journal().connections(), 0);
 
         // A missing parent is not made, and neither is PGDATA in it.
         bed.place_pgdata("no/such/pgdata");

@@ -16,8 +16,14 @@ pub struct Checked {
 
 /// Runs `compute_ctl check` with these arguments.
 pub async fn check(args: &[&str]) -> Checked {
+    check_with_env(args, &[]).await
+}
+
+/// Runs `compute_ctl check` with these arguments and variables.
+pub async fn check_with_env(args: &[&str], env: &[(&str, &str)]) -> Checked {
     let mut command = Command::new(program());
     command.arg("check").args(args).current_dir("/").stdin(Stdio::null()).kill_on_drop(true);
+    command.env_remove("POSTGRES_PATH").envs(env.iter().copied());
     let output = tokio::time::timeout(PATIENCE, command.output()).await;
     let output = output.expect("check did not end").unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();

@@ -11,7 +11,7 @@ mod replica;
 mod traps;
 
 pub use catalog::{SCRAM, delta, rename, running_for_catalog};
-pub use check::check;
+pub use check::{check, check_with_env};
 pub use client::{client, client_with_env};
 pub use compute::Compute;
 pub use dev::DevBed;
