@@ -8,6 +8,7 @@
 //! | `PGBOUNCER_PASSWORD` | password for pgbouncer's console (04 §13) |
 //! | `AUDIT_LOGGING_ENDPOINT`, `AUDIT_LOGGING_TLS_ENDPOINT` | collectors of audit records (04 §13) |
 //! | `COMPUTE_CTL_LOG_DIRECTORY` | log files of Lakebase mode (04 §16) |
+//! | `COMPUTE_CTL_CGROUP_ROOT` | where cgroup v2 is mounted, instead of `/sys/fs/cgroup` |
 //! | `RUST_LOG` | levels of the log (01 §20.1) |
 //! | `FAILPOINTS`, `NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES` | in testing builds only (01 §23) |
 //! | `PATH` | where `--pgbin` is looked up |
@@ -31,6 +32,8 @@ pub const FAILPOINTS: &str = "FAILPOINTS";
 pub const BASEBACKUP_RETRIES: &str = "NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES";
 /// Where log files of Lakebase mode go.
 pub const LOG_DIRECTORY: &str = "COMPUTE_CTL_LOG_DIRECTORY";
+/// Where cgroup v2 is mounted.
+pub const CGROUP_ROOT: &str = "COMPUTE_CTL_CGROUP_ROOT";
 /// More folders with servers.
 pub const PG_PATH: &str = "COMPUTE_CTL_PG_PATH";
 
@@ -73,6 +76,8 @@ pub struct Environment {
     pub audit_tls_endpoint: String,
     /// `COMPUTE_CTL_LOG_DIRECTORY`.
     pub log_directory: Option<PathBuf>,
+    /// `COMPUTE_CTL_CGROUP_ROOT`.
+    pub cgroup_root: Option<PathBuf>,
     /// `RUST_LOG`.
     pub log_filter: Option<String>,
     /// `FAILPOINTS`.
@@ -104,6 +109,7 @@ impl Environment {
             audit_endpoint: utf8("AUDIT_LOGGING_ENDPOINT").unwrap_or_default(),
             audit_tls_endpoint: utf8("AUDIT_LOGGING_TLS_ENDPOINT").unwrap_or_default(),
             log_directory: variables.get(LOG_DIRECTORY).map(PathBuf::from),
+            cgroup_root: variables.get(CGROUP_ROOT).map(PathBuf::from),
             log_filter: utf8("RUST_LOG"),
             failpoints: text(FAILPOINTS),
             basebackup_retries: text(BASEBACKUP_RETRIES),
@@ -137,6 +143,7 @@ mod tests {
             ("AUDIT_LOGGING_ENDPOINT", "a:1"),
             ("AUDIT_LOGGING_TLS_ENDPOINT", "b:2"),
             ("COMPUTE_CTL_LOG_DIRECTORY", "/log"),
+            ("COMPUTE_CTL_CGROUP_ROOT", "/cgroup"),
             ("RUST_LOG", "debug"),
             ("FAILPOINTS", "x=off"),
             ("NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES", "3"),
@@ -151,6 +158,7 @@ mod tests {
             audit_endpoint: "a:1".to_owned(),
             audit_tls_endpoint: "b:2".to_owned(),
             log_directory: Some("/log".into()),
+            cgroup_root: Some("/cgroup".into()),
             log_filter: Some("debug".to_owned()),
             failpoints: Some("x=off".to_owned()),
             basebackup_retries: Some("3".to_owned()),

@@ -29,6 +29,7 @@ use crate::os::reaper;
 use crate::os::signals::{Received, Signals};
 use crate::postgres::install::PgInstall;
 use crate::postgres::process::require_cgexec;
+use crate::secret::Secret;
 use crate::sidecars::sidecars::SidecarParams;
 use crate::spec::ParsedSpec;
 use crate::spec::control_plane::{ControlPlane, RPC};
@@ -40,6 +41,8 @@ use crate::startup::warmup;
 use crate::telemetry::metrics::{BUILD_TAG, Metrics};
 use crate::telemetry::sink::LogSink;
 use crate::timeouts::Timeouts;
+use crate::vm_monitor::cgroup::CGROUP_ROOT;
+use crate::vm_monitor::{VmMonitor, VmMonitorParams};
 
 mod hangup;
 
@@ -197,6 +200,14 @@ impl Compute {
 
         let (external_port, internal_port) = args.http_ports();
         let reserved = http::reserve(external_port, internal_port, args.internal_http_bind)?;
+        let vm_monitor = environment.autoscaling.then(|| {
+            VmMonitor::reserve(VmMonitorParams {
+                address: args.vm_monitor_addr,
+                cgroup: args.cgroup.clone(),
+                cgroup_root: environment.cgroup_root.clone().unwrap_or_else(|| CGROUP_ROOT.into()),
+                filecache_connstr: Secret::new(args.filecache_connstr.clone()),
+            })
+        });
         let lock = PgDataLock::acquire(&pgdata)?;
 
         let lakebase = args.lakebase_mode.then(|| Lakebase {
@@ -238,7 +249,7 @@ impl Compute {
             metrics,
         );
         let stop = process.stop.clone();
-        let driver = Driver::new(Arc::clone(&node), spec, requests, stop.clone());
+        let driver = Driver::new(Arc::clone(&node), spec, requests, stop.clone(), vm_monitor);
         let hangup = Arc::clone(&process.hangup);
         Ok(Self { node, driver, reserved, authenticator, stop, hangup, _lock: lock })
     }

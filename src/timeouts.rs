@@ -19,6 +19,7 @@ use crate::sql::standby::PromotionLimits;
 use crate::storage::sync::SyncLimits;
 use crate::storage::{BasebackupLimits, LeaseLimits};
 use crate::tls::WatchLimits;
+use crate::vm_monitor::VmMonitorLimits;
 
 /// The limits. `Default` gives the values of production.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub struct Timeouts {
     pub promotion: PromotionLimits,
     /// Watching users' activity (07 §1).
     pub monitor: MonitorLimits,
+    /// The VM monitor (08).
+    pub vm_monitor: VmMonitorLimits,
 }
 
 impl Default for Timeouts {
@@ -77,6 +80,7 @@ impl Default for Timeouts {
             lfc: LfcLimits::default(),
             promotion: PromotionLimits::default(),
             monitor: MonitorLimits::default(),
+            vm_monitor: VmMonitorLimits::default(),
         }
     }
 }

@@ -115,6 +115,7 @@ impl Driver {
                 self.end_failed_start(error, postgres, reply).await
             }
             Ending::PostgresExited { status, mut postgres } => {
+                self.end_vm_monitor().await;
                 let _ = self.node.apply(Event::PostgresExited);
                 let code = exit_code(&status);
                 match &status {
@@ -186,13 +187,16 @@ impl Driver {
     }
 
     /// Stops Postgres by a ladder; a signal during the stop switches to a shorter one.
-    async fn stop(&self, postgres: &mut PostgresProcess, ladder: &StopLadder) -> Stopped {
+    async fn stop(&mut self, postgres: &mut PostgresProcess, ladder: &StopLadder) -> Stopped {
         let timeouts = &self.node.params.timeouts;
         let outcome = tokio::select! {
             biased;
             () = self.stop.requested.cancelled() => None,
             outcome = postgres.stop(ladder, std::future::pending(), &timeouts.postgres) => Some(outcome),
         };
+        if outcome.is_some() {
+            self.end_vm_monitor().await;
+        }
         match outcome {
             Some(Ok(outcome)) => Stopped::ByLadder(Ok(outcome.status)),
             Some(Err(error)) => {
@@ -213,11 +217,12 @@ impl Driver {
     }
 
     /// After a signal: stops Postgres within `--stop-timeout`, after a second signal at once.
-    async fn stop_within_timeout(&self, postgres: &mut PostgresProcess) {
+    async fn stop_within_timeout(&mut self, postgres: &mut PostgresProcess) {
         let (ladder, limits) = self.hurried();
         if let Err(error) = postgres.stop(&ladder, self.stop.at_once.cancelled(), &limits).await {
             tracing::error!("could not stop Postgres: {error}");
         }
+        self.end_vm_monitor().await;
     }
 
     /// Ends after a failed start: the status stays `failed`, and the process stays long enough for

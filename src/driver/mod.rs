@@ -19,11 +19,13 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::sync::mpsc;
 
+use crate::background;
 use crate::node::requests::Request;
 use crate::node::{AcceptedSpec, ComputeNode};
 use crate::startup::{self, Leftovers};
 use crate::storage::lease;
 use crate::tls::TlsState;
+use crate::vm_monitor::VmMonitor;
 use ending::Ending;
 use running::Running;
 pub use shutdown::Stop;
@@ -32,17 +34,28 @@ use task::{ConfigureReply, GOT_REQUEST, InitDeadline, init_deadline};
 
 impl Driver {
     /// `requests` is the receiver that came with the node, `first` the spec that the node was
-    /// given.
+    /// given, `vm_monitor` the monitor to start when the compute runs.
     pub fn new(
         node: Arc<ComputeNode>,
         first: Option<AcceptedSpec>,
         requests: mpsc::UnboundedReceiver<Request>,
         stop: Stop,
+        vm_monitor: Option<VmMonitor>,
     ) -> Self {
         let tls = node.params.tls.clone();
         let tls = TlsState::new(tls, node.params.timeouts.tls, node.metrics.clone());
         let leftovers = Leftovers::default();
-        Self { node, first, requests, stop, leftovers, tls, init_deadline: None }
+        Self {
+            node,
+            first,
+            requests,
+            stop,
+            leftovers,
+            tls,
+            init_deadline: None,
+            reserved_monitor: vm_monitor,
+            vm_monitor: None,
+        }
     }
 
     /// From the first spec to the end of the compute. Returns the exit code of the process.
@@ -109,10 +122,34 @@ impl Driver {
                 if let Some(reply) = reply.take() {
                     let _ = reply.send(Ok(()));
                 }
+                self.start_vm_monitor(&spec);
                 self.leftovers.delete_in_background();
                 Running::new(self, running, spec).supervise().await
             }
             Err(error) => Ending::StartFailed { error, postgres, reply },
         }
+    }
+
+    /// Starts the VM monitor (08 §1). Its failures stay its own.
+    fn start_vm_monitor(&mut self, spec: &AcceptedSpec) {
+        let Some(monitor) = self.reserved_monitor.take() else { return };
+        let params = &self.node.params;
+        let manages_cache = spec.spec().spec.disable_lfc_resizing != Some(true);
+        let (version, limits) = (params.install.version, params.timeouts.vm_monitor);
+        match monitor.start(&self.node.metrics, version, manages_cache, limits) {
+            Ok(running) => {
+                // Set once: a compute starts once.
+                let _ = self.node.vm_monitor.set(running.board());
+                self.vm_monitor = Some(running);
+            }
+            Err(error) => tracing::error!("could not start the VM monitor: {error}"),
+        }
+    }
+
+    /// Ends the VM monitor: after Postgres, before the final sync (08 §1).
+    async fn end_vm_monitor(&mut self) {
+        let Some(monitor) = self.vm_monitor.take() else { return };
+        let stop_on_signal = self.node.params.timeouts.stop_on_signal;
+        monitor.end(self.stop.limit(background::END_LIMIT, stop_on_signal)).await;
     }
 }

@@ -11,6 +11,7 @@ use crate::node::requests::{ConfigureError, Request, Terminated};
 use crate::node::{AcceptedSpec, ComputeNode};
 use crate::startup::Leftovers;
 use crate::tls::TlsState;
+use crate::vm_monitor::{RunningVmMonitor, VmMonitor};
 
 /// Logged when `/configure` was accepted: dashboards look for the texts of the original.
 pub(super) const GOT_REQUEST: &str = "got configuration request";
@@ -33,6 +34,10 @@ pub struct Driver {
     pub(super) tls: TlsState,
     /// Deadline by which the compute must have been `running` once; in Lakebase mode only.
     pub(super) init_deadline: Option<InitDeadline>,
+    /// Reserved until the compute runs; with `AUTOSCALING` only.
+    pub(super) reserved_monitor: Option<VmMonitor>,
+    /// Serves from then on until Postgres has ended.
+    pub(super) vm_monitor: Option<RunningVmMonitor>,
 }
 
 /// `--pg-init-timeout`, counted from the beginning of the start (01 §26, 07 §18).

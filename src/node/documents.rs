@@ -11,6 +11,7 @@ use crate::duration::with_z;
 use crate::services::monitor::activity::ActivityReason;
 use crate::spec::{TenantId, TimelineId};
 use crate::state::ComputeStatus;
+use crate::vm_monitor::board::VmMonitorStatus;
 
 /// Members of `/metrics.json` (01 §22). 0 until known, never reset.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -92,6 +93,9 @@ pub struct StatusExtra {
     /// Reasons that have moved `last_active` so far, and their present state.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub activity: Vec<ActivityReason>,
+    /// The VM monitor, with `AUTOSCALING` in the environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vm_monitor: Option<VmMonitorStatus>,
 }
 
 /// Work that failed.

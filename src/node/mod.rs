@@ -25,7 +25,7 @@ pub(crate) mod requests;
 mod rest;
 pub(crate) mod startable;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -47,6 +47,7 @@ use crate::state::{ComputeStatus, Event, TerminateMode, transition};
 use crate::storage::Progress;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::LogSink;
+use crate::vm_monitor::board::Board;
 
 pub use accepted::AcceptedSpec;
 use catalog_turn::CatalogTurns;
@@ -118,6 +119,8 @@ pub struct ComputeNode {
     pub lfc: Lfc,
     /// Promotion of the replica to a primary.
     pub promotion: Promotion,
+    /// What the VM monitor shows of itself, once it has started.
+    pub vm_monitor: OnceLock<Arc<Board>>,
     state: Arc<Mutex<ComputeState>>,
     /// Replaced only under the lock of the state.
     spec: watch::Sender<Option<Arc<ParsedSpec>>>,
@@ -193,6 +196,7 @@ impl ComputeNode {
             extensions,
             lfc,
             promotion: Promotion::default(),
+            vm_monitor: OnceLock::new(),
             state: Arc::new(Mutex::new(state)),
             spec: watch::Sender::new(spec.map(|spec| Arc::clone(spec.spec()))),
             changed: watch::Sender::new(status),

@@ -90,6 +90,7 @@ impl ComputeNode {
             last_failure: state.last_failure.clone(),
             apply_report: state.apply_report.clone(),
             activity: state.activity.clone(),
+            vm_monitor: self.vm_monitor.get().map(|board| board.status()),
         };
         (extra != StatusExtra::default()).then_some(extra)
     }

@@ -32,6 +32,9 @@ pub struct SessionConfig {
     elsewhere: Option<String>,
 }
 
+/// The value of `role` for a session without another role than its login.
+const NO_ROLE: &str = "none";
+
 /// Input of [`Hardening`] besides the login.
 #[derive(Debug, Clone, Copy)]
 struct Hardened {
@@ -68,6 +71,20 @@ pub fn session_config(
 }
 
 impl SessionConfig {
+    /// Hardened, for the login and the `application_name` of a connection string of its own. The
+    /// role of the session is the login itself.
+    pub fn of_login(config: Config, version: PgVersion) -> Self {
+        let own = config.get_options().map(str::to_owned);
+        let hardened = Some(Hardened {
+            version,
+            role: NO_ROLE,
+            maintenance: false,
+            statement_limit: false,
+            read_only: false,
+        });
+        Self { own, hardened, ..Self::plain(config) }
+    }
+
     /// Without hardening, for a session that only reads from a foreign server. Names are
     /// looked up only in `pg_catalog` there too.
     pub fn plain(mut config: Config) -> Self {

@@ -20,6 +20,7 @@ use prometheus::{
 use reqwest::StatusCode;
 
 use super::lease_metrics::LeaseMetrics;
+use super::vm_monitor_metrics::VmMonitorMetrics;
 use crate::state::ComputeStatus;
 
 /// Set at compile time from the environment variable `BUILD_TAG` (01 §2).
@@ -256,6 +257,14 @@ impl Metrics {
                 &[],
             )?)?,
         })
+    }
+
+    /// Registers the families of the VM monitor, which other computes do not have.
+    ///
+    /// # Errors
+    /// They are registered already.
+    pub fn vm_monitor(&self) -> Result<VmMonitorMetrics, prometheus::Error> {
+        VmMonitorMetrics::register(&self.registry)
     }
 
     /// Locks out scrapes, or another replacement of series.

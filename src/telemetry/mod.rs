@@ -6,3 +6,4 @@ pub mod logging;
 pub mod metrics;
 pub(crate) mod shown;
 pub mod sink;
+pub(crate) mod vm_monitor_metrics;

@@ -229,6 +229,11 @@ fn metrics() {
     });
     metrics.set_startup(Duration::ZERO, [("other", Duration::ZERO)]);
     metrics.set_certificate_expiry(Some(SystemTime::now().into()));
+    let vm_monitor = metrics.vm_monitor().unwrap();
+    vm_monitor.memory(0);
+    vm_monitor.threshold(0);
+    vm_monitor.cache_wanted(0);
+    vm_monitor.cache(0);
     metrics.leases.granted("0000", "ps:6400", "0/1", SystemTime::now());
 
     let (mut text, mut families) = (String::new(), 0);
@@ -259,8 +264,8 @@ fn metrics() {
         }
     }
     // The number of names in the sources, so that a name without an event here is noticed.
-    let names =
-        ["metrics.rs", "lease_metrics.rs"].map(|file| read(&format!("src/telemetry/{file}")));
+    let names = ["metrics.rs", "lease_metrics.rs", "vm_monitor_metrics.rs"]
+        .map(|file| read(&format!("src/telemetry/{file}")));
     let names: BTreeSet<_> = names
         .iter()
         .flat_map(|source| source.split('"').skip(1).step_by(2))

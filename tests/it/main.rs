@@ -27,3 +27,4 @@ mod start;
 mod storage;
 mod support;
 mod tenants;
+mod vm_monitor;
