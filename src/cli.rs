@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use url::Url;
 
-use crate::client::args::{StatusArgs, TerminateArgs, WaitArgs};
+use crate::client::args::{ConfigureArgs, StatusArgs, TerminateArgs, WaitArgs};
 use crate::spec::pageserver::PageserverProtocol;
 use crate::telemetry::metrics::BUILD_TAG;
 
@@ -54,6 +54,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Wait until a compute has a status
     Wait(WaitArgs),
+    /// Give a running compute another configuration
+    Configure(ConfigureArgs),
     /// End a running compute
     Terminate(TerminateArgs),
 }

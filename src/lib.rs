@@ -32,7 +32,7 @@
 //! | [`services`] | what the compute does for Postgres while it runs: extensions, file cache, monitor |
 //! | [`vm_monitor`] | the autoscaler's side door: file cache and memory of a virtual machine |
 //! | [`sidecars`] | programs beside Postgres: pgbouncer, local_proxy, rsyslog, swap and quota |
-//! | [`client`] | `compute_ctl status`, `wait` and `terminate` |
+//! | [`client`] | `compute_ctl status`, `wait`, `configure` and `terminate` |
 //! | [`check`] | `compute_ctl check`: checks a configuration without a compute |
 //! | [`duration`], [`errors`] | durations and errors as text |
 //! | [`env`](mod@env) | all environment variables, read once |

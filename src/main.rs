@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Status(args)) => client::status(&args),
         Some(Command::Wait(args)) => client::wait(&args),
+        Some(Command::Configure(args)) => client::configure(&args),
         Some(Command::Terminate(args)) => client::terminate(&args),
     };
     match result {

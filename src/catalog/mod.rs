@@ -33,6 +33,7 @@ pub mod plan;
 pub mod pool;
 pub(crate) mod protected;
 pub(crate) mod query_error;
+pub(crate) mod recheck;
 pub(crate) mod report;
 pub(crate) mod snapshot;
 pub(crate) mod trust;

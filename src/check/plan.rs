@@ -95,12 +95,13 @@ pub(super) async fn plan(
     let deadlines = SessionDeadlines { statement: timeouts.postgres.helper, ..timeouts.sql };
     let (looker, session) = Looker::connect(connstr, deadlines).await?;
     let timeline = spec.timeline_id.to_string();
-    let wanted = Wanted { spec: &spec.spec, timeline: &timeline, privileged_role };
+    let wanted =
+        Wanted { spec: &spec.spec, timeline: &timeline, privileged_role, look_everywhere: false };
     let state = snapshot::read(&session, &wanted.questions()).await?;
     let (major, role) = (state.major(), state.session_role.clone());
     let plan = plan_cluster(&wanted, state).context("the spec cannot be applied")?;
     report.line(format_args!("plan on PostgreSQL {major}, as role {role:?}:"));
-    let ClusterPlan { stages, permissions, unchanged, notes, remarks } = plan;
+    let ClusterPlan { stages, permissions, unchanged, notes, remarks, .. } = plan;
     let (mut count, mut number) = (0_usize, 0_usize);
     for stage in &stages {
         let mut lines = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use thiserror::Error;
@@ -113,7 +113,32 @@ impl Api {
         path: &str,
         deadline: Instant,
     ) -> Result<Answer, RequestError> {
-        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        self.send(self.client.request(method, self.at(path)), deadline).await
+    }
+
+    /// Like [`Self::request`], a POST with a document.
+    ///
+    /// # Errors
+    /// Those of [`Self::request`].
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        document: &Value,
+        deadline: Instant,
+    ) -> Result<Answer, RequestError> {
+        let request = self.client.post(self.at(path)).header(CONTENT_TYPE, "application/json");
+        self.send(request.body(document.to_string()), deadline).await
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    async fn send(
+        &self,
+        mut request: reqwest::RequestBuilder,
+        deadline: Instant,
+    ) -> Result<Answer, RequestError> {
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }

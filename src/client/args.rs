@@ -1,4 +1,4 @@
-//! Flags of `compute_ctl status`, `wait` and `terminate`.
+//! Flags of `compute_ctl status`, `wait`, `configure` and `terminate`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -53,6 +53,26 @@ pub struct WaitArgs {
 
     /// How long to wait
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration::parse)]
+    pub timeout: Duration,
+}
+
+/// Flags of `compute_ctl configure`.
+#[derive(Debug, Args)]
+pub struct ConfigureArgs {
+    /// JSON configuration, as for --config
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Which compute.
+    #[command(flatten)]
+    pub target: Target,
+
+    /// Look into every database at once, also where nothing seems to have changed
+    #[arg(long)]
+    pub full: bool,
+
+    /// How long it may take; the compute goes on afterwards
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
     pub timeout: Duration,
 }
 

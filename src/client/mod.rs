@@ -1,4 +1,4 @@
-//! `compute_ctl status`, `wait` and `terminate`: a small client of the external server.
+//! `compute_ctl status`, `wait`, `configure` and `terminate`: a small client of the external server.
 //!
 //! ```text
 //! args ─► api: one request, one deadline ─► this file: what to ask, for how long ─► report
@@ -13,6 +13,7 @@ pub(crate) mod args;
 mod exit_code;
 pub(crate) mod report;
 
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
@@ -22,7 +23,7 @@ pub use exit_code::ExitCode;
 
 use crate::state::{ComputeStatus, TerminateMode};
 use api::{Answer, Api, RequestError};
-use args::{StatusArgs, Target, TerminateArgs, WaitArgs, Wanted};
+use args::{ConfigureArgs, StatusArgs, Target, TerminateArgs, WaitArgs, Wanted};
 
 /// Pause between two requests to a compute that does not answer, or that does not support `wait`.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -74,6 +75,37 @@ pub fn wait(args: &WaitArgs) -> anyhow::Result<u8> {
         }
         Ok(())
     })
+}
+
+/// `compute_ctl configure`. Returns the exit code of the process.
+pub fn configure(args: &ConfigureArgs) -> anyhow::Result<u8> {
+    run(&args.target, async |api| {
+        let mut document = read(&args.file)?;
+        if args.full {
+            document.insert("force_catalog_check".to_owned(), true.into());
+        }
+        let answer =
+            api.post("/configure", &document.into(), Instant::now() + args.timeout).await?;
+        let answer = match answer.code {
+            // Here it is about the document, or the missing token; the text says which.
+            StatusCode::BAD_REQUEST => return Err(refused(&answer, ExitCode::Failed)),
+            _ => expect(answer, &[StatusCode::OK], &api)?,
+        };
+        report::status(&answer.document, args.target.json);
+        Ok(())
+    })
+}
+
+/// Reads a document without looking at its members: the compute does that.
+fn read(file: &Path) -> Result<serde_json::Map<String, serde_json::Value>, Failure> {
+    let failed = |why: &dyn std::fmt::Display| {
+        Failure::new(ExitCode::Failed, format!("could not read {}: {why}", file.display()))
+    };
+    let text = std::fs::read(file).map_err(|error| failed(&error))?;
+    match serde_json::from_slice(&text).map_err(|error| failed(&error))? {
+        serde_json::Value::Object(document) => Ok(document),
+        _ => Err(failed(&"it is not a JSON object")),
+    }
 }
 
 /// `compute_ctl terminate`. Returns the exit code of the process.
@@ -133,6 +165,10 @@ fn expect(answer: Answer, expected: &[StatusCode], api: &Api) -> Result<Answer, 
         StatusCode::PRECONDITION_FAILED => ExitCode::WrongStatus,
         _ => ExitCode::Failed,
     };
+    Err(refused(&answer, code))
+}
+
+fn refused(answer: &Answer, code: ExitCode) -> Failure {
     let text = answer.error().unwrap_or("without a reason");
     let advice = match answer.code {
         StatusCode::NOT_FOUND => {
@@ -141,7 +177,7 @@ fn expect(answer: Answer, expected: &[StatusCode], api: &Api) -> Result<Answer, 
         }
         _ => "",
     };
-    Err(Failure::new(code, format!("the compute answered {}: {text}{advice}", answer.code)))
+    Failure::new(code, format!("the compute answered {}: {text}{advice}", answer.code))
 }
 
 async fn ask_status(api: &Api, path: &str, deadline: Instant) -> Result<Answer, Failure> {

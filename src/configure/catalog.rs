@@ -23,7 +23,10 @@ pub(crate) enum ApplyContext {
     /// Postgres was just started, and its users wait.
     Start,
     /// Users may be connected.
-    Reconfiguration,
+    Reconfiguration {
+        /// Look into every database.
+        look_everywhere: bool,
+    },
 }
 
 /// What a reconfiguration does to roles and databases.
@@ -33,12 +36,14 @@ pub(crate) enum CatalogWork {
     Nothing,
     /// An apply, unless the spec says to skip it.
     Apply,
+    /// The same, with a look into every database.
+    ApplyAndLook,
 }
 
 impl CatalogWork {
     /// Whether roles and databases are applied for this spec.
     pub(crate) const fn is_due(self, spec: &ParsedSpec) -> bool {
-        matches!(self, Self::Apply) && !spec.spec.skip_pg_catalog_updates
+        !matches!(self, Self::Nothing) && !spec.spec.skip_pg_catalog_updates
     }
 }
 
@@ -92,10 +97,11 @@ async fn apply_catalog(
         Sessions::new(config, timeouts.sql, timeouts.apply, spec.spec.cluster.databases.len());
     let timeline = spec.timeline_id.to_string();
     let privileged_role = &node.params.privileged_role_name;
-    let wanted = Wanted { spec: &spec.spec, timeline: &timeline, privileged_role };
+    let look_everywhere = context == ApplyContext::Reconfiguration { look_everywhere: true };
+    let wanted = Wanted { spec: &spec.spec, timeline: &timeline, privileged_role, look_everywhere };
     let limit = match context {
         ApplyContext::Start => concurrency::at_start(&spec.spec),
-        ApplyContext::Reconfiguration => concurrency::at_reconfiguration(&spec.spec),
+        ApplyContext::Reconfiguration { .. } => concurrency::at_reconfiguration(&spec.spec),
     };
     let began = Instant::now();
     let (report, result) = apply::apply(&sessions, &wanted, limit, in_lakebase_mode).await;
@@ -104,7 +110,7 @@ async fn apply_catalog(
     }
     let counts = report.counts;
     node.set_apply_report(report);
-    result.context("failed to apply roles and databases")?;
+    node.unseen.replace(result.context("failed to apply roles and databases")?);
     tracing::info!(
         "roles and databases are as the spec says, {} statements, {} objects as they were, {} ms",
         counts.done,

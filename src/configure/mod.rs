@@ -13,3 +13,4 @@ pub(crate) mod background;
 pub(crate) mod catalog;
 pub(crate) mod configuration;
 pub(crate) mod not_applied;
+pub(crate) mod unseen;

@@ -88,7 +88,7 @@ impl Driver {
             request = self.requests.recv() => request,
         };
         match request {
-            Some(Request::Configure { spec, reply }) => {
+            Some(Request::Configure { spec, reply, .. }) => {
                 tracing::info!("{GOT_REQUEST}");
                 // Fails only if a signal came in between; the next `select!` sees it.
                 let _ = self.node.begin_start();

@@ -228,7 +228,9 @@ impl Change<'_> {
         }
         self.enter(ReconfigurePhase::Catalog);
         let tell = || Ok(reload::request(self.postmaster.pid)?);
-        let applied = catalog::apply_in_turn(node, new, ApplyContext::Reconfiguration, tell).await;
+        let look_everywhere = self.catalog == CatalogWork::ApplyAndLook;
+        let context = ApplyContext::Reconfiguration { look_everywhere };
+        let applied = catalog::apply_in_turn(node, new, context, tell).await;
         applied.map_err(|error| (ReconfigurePhase::Catalog, error))?;
         if new.is_primary() {
             self.enter(ReconfigurePhase::Write);

@@ -18,6 +18,7 @@ use super::reconfigure::{self, Change, Fetched, Postmaster};
 use super::task::{Driver, GOT_REQUEST};
 use crate::configure::catalog::CatalogWork;
 use crate::configure::not_applied::NotApplied;
+use crate::configure::unseen;
 use crate::errors::{one_line, report};
 use crate::node::promotion::attempt::Attempt;
 use crate::node::requests::{ConfigureError, Request};
@@ -100,8 +101,12 @@ impl<'d> Running<'d> {
                     self.driver.node.replace_spec(&self.in_force);
                     return Ending::Terminate { postgres: self.postgres, reply };
                 }
-                DriverEvent::Asked(Request::Configure { spec, reply }) => {
-                    self.configure(&spec, reply).await
+                DriverEvent::Asked(Request::Configure { spec, look_everywhere, reply }) => {
+                    let catalog = match look_everywhere {
+                        true => CatalogWork::ApplyAndLook,
+                        false => CatalogWork::Apply,
+                    };
+                    self.configure(&spec, catalog, reply).await
                 }
                 DriverEvent::Refresh => self.refresh().await,
                 DriverEvent::Promotion(attempt) => self.promote(attempt).await,
@@ -123,6 +128,7 @@ impl<'d> Running<'d> {
     async fn configure(
         &mut self,
         spec: &AcceptedSpec,
+        catalog: CatalogWork,
         reply: oneshot::Sender<Result<(), ConfigureError>>,
     ) -> Flow {
         tracing::info!("{GOT_REQUEST}");
@@ -147,7 +153,6 @@ impl<'d> Running<'d> {
         }
         let driver = &mut *self.driver;
         let (old, tls, postmaster) = (&self.in_force, &mut driver.tls, &self.postmaster);
-        let catalog = CatalogWork::Apply;
         let change = Change { node: &node, old, new: spec, tls, postmaster, catalog };
         let result = tokio::select! {
             biased;
@@ -163,6 +168,7 @@ impl<'d> Running<'d> {
             Err(not_applied) => Err(self.not_applied(&not_applied, spec)),
         };
         let _ = reply.send(answer);
+        unseen::begin(&node);
         Flow::GoOn
     }
 
@@ -312,6 +318,7 @@ impl<'d> Running<'d> {
             node.rest_from_refreshes();
         }
         self.applied(&spec);
+        unseen::begin(&node);
         Ok(Flow::GoOn)
     }
 

@@ -86,12 +86,13 @@ async fn configure(
         }
         error
     };
-    let JsonBody(ConfigureRequest { spec, .. }) = body.map_err(|error| refused(None, error))?;
+    let JsonBody(ConfigureRequest { spec, force_catalog_check, .. }) =
+        body.map_err(|error| refused(None, error))?;
     let operation = spec.operation_uuid.clone();
     let accepted = ParsedSpec::try_from(spec).map_err(ApiError::from);
     let accepted = accepted.and_then(|spec| Ok(api.node.params.accept(spec)?));
     let spec = accepted.map_err(|error| refused(operation, error))?;
-    Ok(Json(api.node.configure(spec).await?))
+    Ok(Json(api.node.configure(spec, force_catalog_check.unwrap_or_default()).await?))
 }
 
 #[derive(Debug, Deserialize)]

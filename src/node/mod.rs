@@ -24,6 +24,7 @@ mod refresh;
 pub(crate) mod requests;
 mod rest;
 pub(crate) mod startable;
+pub(crate) mod unseen;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -64,6 +65,7 @@ use readiness::{Readiness, Unready};
 pub use requests::{ConfigureError, TerminateAnswer, WrongStatus};
 use requests::{Request, Terminated};
 use rest::RefreshState;
+use unseen::UnseenDatabases;
 
 /// The guarded state.
 #[derive(Debug)]
@@ -107,6 +109,8 @@ pub struct ComputeNode {
     pub side: Sidecars,
     /// Turns for changes to the catalogs.
     pub catalog_turns: CatalogTurns,
+    /// Databases to look into in the background.
+    pub unseen: UnseenDatabases,
     /// Tasks that run beside the driver while Postgres runs.
     pub background: Background,
     /// Ticks unless the driver's task is stuck.
@@ -190,6 +194,7 @@ impl ComputeNode {
             basebackup: Progress::default(),
             side,
             catalog_turns: CatalogTurns::default(),
+            unseen: UnseenDatabases::default(),
             background,
             heartbeat: Heartbeat::default(),
             readiness: Readiness::new(spec.is_some()),
@@ -364,11 +369,15 @@ impl ComputeNode {
     }
 
     /// Asks for a spec to be applied and waits until the compute runs with it or does not. The
-    /// work goes on if the caller goes away.
+    /// work goes on if the caller goes away. `look_everywhere`: see [`Request::Configure`].
     ///
     /// # Errors
     /// See [`ConfigureError`].
-    pub async fn configure(&self, spec: AcceptedSpec) -> Result<StatusDocument, ConfigureError> {
+    pub async fn configure(
+        &self,
+        spec: AcceptedSpec,
+        look_everywhere: bool,
+    ) -> Result<StatusDocument, ConfigureError> {
         if self.status() == ComputeStatus::Empty
             && let Err(error) = self.check_startable(&spec)
         {
@@ -380,7 +389,7 @@ impl ComputeNode {
             let mut state = self.lock();
             self.apply_locked(&mut state, Event::Configure)?;
             self.set_spec(&spec);
-            self.request(Request::Configure { spec, reply });
+            self.request(Request::Configure { spec, look_everywhere, reply });
         }
         match answer.await {
             Ok(Ok(())) => Ok(self.status_document()),

@@ -15,6 +15,9 @@ pub enum Request {
     Configure {
         /// The complete new spec.
         spec: AcceptedSpec,
+        /// Look into every database at once, and not in the background (05 §7.9b). A start looks
+        /// in the background in any case.
+        look_everywhere: bool,
         /// Receives the outcome: the compute runs with the spec, or does not.
         reply: oneshot::Sender<Result<(), ConfigureError>>,
     },

@@ -34,6 +34,9 @@ pub struct ConfigureRequest {
     /// Must be well formed, has no effect (02 §4.3).
     #[expect(dead_code, reason = "required by the document's shape, dropped by contract")]
     compute_ctl_config: ComputeCtlConfig,
+    /// Look into every database at once, also where the shared catalogs show nothing to change; the
+    /// original does not know this member.
+    pub force_catalog_check: Option<bool>,
 }
 
 /// Body of `POST /promote` (02 D3).

@@ -27,7 +27,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 
-use crate::configure::{catalog, configuration};
+use crate::configure::{catalog, configuration, unseen};
 use crate::duration::millis;
 use crate::env::CONTROL_PLANE_TOKEN;
 use crate::node::phase::StartPhase;
@@ -115,6 +115,7 @@ pub(crate) fn finish(node: &Arc<ComputeNode>, postmaster: i32) {
     tracing::info!("where the time went, in ms: {}", shares.collect::<Vec<_>>().join(", "));
     if runs {
         watch::begin(node, postmaster);
+        unseen::begin(node);
     }
 }
 

@@ -179,7 +179,7 @@ case "$*" in
     *--help* | *--version*) ;;
     dev*) shift; set -- dev --port {postgres} --external-http-port {external} --internal-http-port {internal} "$@" ;;
     *--url*) ;;
-    status* | wait* | terminate*) set -- "$@" --url http://127.0.0.1:{external} ;;
+    status* | wait* | configure* | terminate*) set -- "$@" --url http://127.0.0.1:{external} ;;
 esac
 exec {real} "$@"
 "#

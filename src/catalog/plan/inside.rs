@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::super::snapshot::DatabaseRow;
 use super::permissions::{ADMINS, Permissions};
-use super::{Action, CatalogStep, Chain, ObjectKind, Operation, Planner, Stage, outline};
+use super::{Action, CatalogStep, Chain, ObjectKind, Operation, Planner, Spared, Stage, outline};
 use crate::catalog::operation::Object;
 use crate::secret::Secret;
 use crate::sql::quote::{DollarQuoted, dollar_quoted, naming, role_in_block};
@@ -119,7 +119,12 @@ impl Planner<'_> {
             let needless = !has_session && self.is_settled(name, &permissions);
             let look =
                 Look { owner: database.owner.clone(), before: self.before.get(name).cloned() };
-            let look = (!needless).then_some(look);
+            let look = if needless {
+                self.spared.push(Spared { database: name.into(), look });
+                None
+            } else {
+                Some(look)
+            };
             stage.push(Chain { database: name.into(), first, look, then });
         }
         for name in self.databases_with_inherited() {
@@ -137,6 +142,9 @@ impl Planner<'_> {
     /// Whether a look would find nothing to change. Outlines have the role names from before any
     /// rename.
     fn is_settled(&self, database: &str, permissions: &Permissions) -> bool {
+        if self.wanted.look_everywhere {
+            return false;
+        }
         let renames = self.wanted.deltas("rename_role").next().is_some();
         let database = self.state.databases.get(database);
         let outline = database.and_then(|database| database.outline.as_ref());

@@ -62,6 +62,15 @@ impl Chain {
 /// Chains that may run at the same time.
 pub type Stage = Vec<Chain>;
 
+/// A database that the apply has judged from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spared {
+    /// Its name.
+    pub database: Arc<str>,
+    /// The look that was spared.
+    pub look: Look,
+}
+
 /// The operations of one apply.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterPlan {
@@ -69,6 +78,8 @@ pub struct ClusterPlan {
     pub stages: Vec<Stage>,
     /// Input of [`plan_database`].
     pub permissions: Permissions,
+    /// Databases that no session is opened in: what the shared catalogs do not show stays unseen.
+    pub spared: Vec<Spared>,
     /// Objects of the spec that need no change.
     pub unchanged: Vec<Object>,
     /// Parts of the spec that the server cannot do and the plan omits, as sentences.
@@ -121,8 +132,8 @@ pub fn plan_cluster(wanted: &Wanted<'_>, state: ClusterState) -> Result<ClusterP
     stages.extend(in_order(planner.audit()));
     stages.retain(|stage| !stage.is_empty());
     let permissions = planner.permissions();
-    let Planner { unchanged, notes, remarks, .. } = planner;
-    Ok(ClusterPlan { stages, permissions, unchanged, notes, remarks })
+    let Planner { spared, unchanged, notes, remarks, .. } = planner;
+    Ok(ClusterPlan { stages, permissions, spared, unchanged, notes, remarks })
 }
 
 /// A sentence for each option that is left out.
@@ -197,6 +208,7 @@ struct Planner<'a> {
     /// Inherited subscriptions to drop; none when they were dropped already, or the spec does not
     /// ask for it.
     inherited: Option<Vec<u32>>,
+    spared: Vec<Spared>,
     unchanged: Vec<Object>,
     notes: Vec<String>,
     remarks: Vec<String>,
@@ -215,6 +227,7 @@ impl<'a> Planner<'a> {
             role,
             system,
             inherited: None,
+            spared: Vec::new(),
             unchanged: Vec::new(),
             notes: Vec::new(),
             remarks,

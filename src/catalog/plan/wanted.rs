@@ -15,6 +15,8 @@ pub struct Wanted<'a> {
     pub timeline: &'a str,
     /// `--privileged-role-name`.
     pub privileged_role: &'a str,
+    /// Look into every database, whatever the shared catalogs show (05 §7.9b).
+    pub look_everywhere: bool,
 }
 
 impl<'a> Wanted<'a> {

@@ -21,7 +21,7 @@ async fn drive(node: Arc<ComputeNode>, mut requests: UnboundedReceiver<Request>)
     let mut started = false;
     while let Some(request) = requests.recv().await {
         match request {
-            Request::Configure { spec, reply } => {
+            Request::Configure { spec, reply, .. } => {
                 if started {
                     node.apply(Event::BeginConfiguration).unwrap();
                 } else {

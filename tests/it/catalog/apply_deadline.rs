@@ -41,7 +41,8 @@ async fn an_apply_ends_and_says_how_far_it_came() {
                 {"name": "c", "owner": "ann"}]}
         }))
         .unwrap();
-        let wanted = Wanted { spec: &spec, timeline: "ab", privileged_role: "boss" };
+        let wanted =
+            Wanted { spec: &spec, timeline: "ab", privileged_role: "boss", look_everywhere: false };
         // The oldest version's settings will do.
         let sessions = |whole| {
             let config = session_config(&vanilla.url(), APPLY_CONFIG, PgVersion::V14).unwrap();

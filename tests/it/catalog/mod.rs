@@ -29,3 +29,4 @@ mod subscriptions;
 mod subscriptions_killed;
 mod system_objects;
 mod unopened;
+mod unseen;

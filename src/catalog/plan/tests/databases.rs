@@ -113,7 +113,8 @@ fn with_deltas(
     let listed: Vec<_> = listed.iter().map(|n| json!({"name": n, "owner": "boss"})).collect();
     let there: Vec<_> = there.iter().map(|name| (*name, "boss")).collect();
     let spec = spec(json!({"databases": listed, "delta_operations": deltas}));
-    let wanted = Wanted { spec: &spec, timeline: "ab", privileged_role: "boss" };
+    let wanted =
+        Wanted { spec: &spec, timeline: "ab", privileged_role: "boss", look_everywhere: false };
     plan_cluster(&wanted, cluster(&[], &there)).map(|plan| {
         let writes = plan.operations().filter(|op| op.action != Action::EndSessions);
         (writes.map(ToString::to_string).collect(), plan.remarks)

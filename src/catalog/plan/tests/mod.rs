@@ -60,12 +60,12 @@ fn cluster(roles: &[(&str, Option<&str>)], databases: &[(&str, &str)]) -> Cluste
 }
 
 fn planned(spec: &ComputeSpec, state: &ClusterState) -> ClusterPlan {
-    let wanted = Wanted { spec, timeline: "ab", privileged_role: "boss" };
+    let wanted = Wanted { spec, timeline: "ab", privileged_role: "boss", look_everywhere: false };
     plan_cluster(&wanted, state.clone()).unwrap()
 }
 
 fn refused(spec: &ComputeSpec) -> String {
-    let wanted = Wanted { spec, timeline: "ab", privileged_role: "boss" };
+    let wanted = Wanted { spec, timeline: "ab", privileged_role: "boss", look_everywhere: false };
     plan_cluster(&wanted, cluster(&[], &[])).unwrap_err().to_string()
 }
 
@@ -133,7 +133,8 @@ fn a_schema_neon_of_a_tenant_is_left_alone() {
     assert!(plan.stages.is_empty(), "{:?}", phases(&plan));
     assert!(plan.remarks.iter().any(|remark| remark.contains("\"ann\"")), "{:?}", plan.remarks);
     let spec = spec(json!({"drop_subscriptions_before_start": true}));
-    let wanted = Wanted { spec: &spec, timeline: "ab", privileged_role: "boss" };
+    let wanted =
+        Wanted { spec: &spec, timeline: "ab", privileged_role: "boss", look_everywhere: false };
     let error = plan_cluster(&wanted, state).unwrap_err();
     assert_eq!(error, PlanError::NeonSchemaOfOthers("ann".to_owned()));
 }

@@ -105,6 +105,20 @@ fn other_work_takes_a_session_anyway() {
 }
 
 #[test]
+fn what_is_not_opened_is_told() {
+    let of_two = spec_of_two(json!([]));
+    let spared: Vec<_> =
+        planned(&of_two, &two()).spared.into_iter().map(|it| it.database.to_string()).collect();
+    assert_eq!(spared, ["a", "b"]);
+    let wanted =
+        Wanted { spec: &of_two, timeline: "ab", privileged_role: "boss", look_everywhere: true };
+    let plan = plan_cluster(&wanted, two()).unwrap();
+    assert_eq!(plan.spared, []);
+    let looks = plan.stages.iter().flatten().filter(|chain| chain.look.is_some()).count();
+    assert_eq!(looks, 2);
+}
+
+#[test]
 fn the_system_database_is_open_anyway() {
     let mut state = two();
     state.databases.get_mut("postgres").unwrap().outline = settled();
@@ -116,7 +130,8 @@ fn the_system_database_is_open_anyway() {
 #[test]
 fn only_specs_with_databases_ask_for_outlines() {
     let asks = |spec: &ComputeSpec| {
-        let wanted = Wanted { spec, timeline: "ab", privileged_role: "boss" };
+        let wanted =
+            Wanted { spec, timeline: "ab", privileged_role: "boss", look_everywhere: false };
         wanted.questions().privileged_role.map(str::to_owned)
     };
     assert_eq!(asks(&spec(json!({}))), None);
