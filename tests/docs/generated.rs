@@ -103,7 +103,11 @@ fn names(argument: &Arg) -> String {
     if let Some(short) = argument.get_short() {
         names.push(format!("`-{short}`"));
     }
-    let mut long = format!("--{}", argument.get_long().expect("every argument is a flag"));
+    let Some(long) = argument.get_long() else {
+        let value = argument.get_value_names().and_then(<[_]>::first);
+        return format!("`{}`", value.map(ToString::to_string).unwrap_or_default());
+    };
+    let mut long = format!("--{long}");
     if argument.get_action().takes_values() {
         let value = argument.get_value_names().unwrap_or_default();
         let value = value.first().map(ToString::to_string).unwrap_or_default();

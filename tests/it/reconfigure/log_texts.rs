@@ -1,5 +1,5 @@
 //! Texts that dashboards and tests of others look for in the log: those of the original, to the
-//! letter (07 §19).
+//! letter.
 
 use nix::sys::signal::Signal;
 use serde_json::json;

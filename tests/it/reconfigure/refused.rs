@@ -132,18 +132,17 @@ async fn what_has_no_value_is_left_out() {
         let no_value = json!({"name": "WORK_MEM", "value": null, "vartype": "integer"});
         config["spec"]["cluster"]["settings"].as_array_mut().unwrap().push(no_value);
         config["spec"]["cluster"]["roles"] = json!([{"name": "ann", "options": [
-            {"name": "CONNECTION LIMIT", "vartype": "integer"},
-            {"name": "NOINHERIT", "value": null, "vartype": "bool"}]}]);
+            {"name": "VALID UNTIL", "vartype": "string"},
+            {"name": "CONNECTION LIMIT 3", "value": null, "vartype": "integer"}]}]);
         let file = bed.write("odd.json", &config).display().to_string();
         let mut args = bed.base_args();
         args.extend(["--compute-id", "c1", "--config", &file].map(str::to_owned));
         let mut compute = Compute::spawn(&bed, &args, &[]);
         bed.wait_running(&mut compute).await;
         assert_eq!(compute.sql_text("SHOW work_mem").await, "7MB");
-        let role = "SELECT rolconnlimit || ' ' || rolinherit FROM pg_roles WHERE rolname = 'ann'";
-        assert_eq!(compute.sql_text(role).await, "-1 false");
-        for what in ["setting WORK_MEM", "setting wal_level", "option \"CONNECTION LIMIT\" of role"]
-        {
+        let role = "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'ann'";
+        assert_eq!(compute.sql_text(role).await, "3");
+        for what in ["setting WORK_MEM", "setting wal_level", "option \"VALID UNTIL\" of role"] {
             let log = compute.log();
             let line = log.lines().find(|line| line.contains(what) && line.contains("left out"));
             assert!(line.is_some_and(|line| line.contains("WARN")), "{what}\n{log}");
