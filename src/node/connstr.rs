@@ -17,7 +17,7 @@ pub enum ConnstrError {
     #[error("--connstr is not a URL but a list of keywords; {FORM}")]
     Keywords,
     /// No URL.
-    #[error("--connstr is not a URL: {0}; {FORM}")]
+    #[error("--connstr is not a URL{reason}; {FORM}", reason = reason(.0))]
     NotAUrl(url::ParseError),
     /// Users and sockets go together in another form.
     #[error(
@@ -39,6 +39,14 @@ pub enum ConnstrError {
     /// Neither in the URL nor in its query.
     #[error("--connstr names no host; {FORM}")]
     NoHost,
+}
+
+/// The reason, unless it only says that there is no scheme.
+fn reason(error: &url::ParseError) -> String {
+    match error {
+        url::ParseError::RelativeUrlWithoutBase => String::new(),
+        error => format!(": {error}"),
+    }
 }
 
 /// Parses `--connstr`.
@@ -73,8 +81,8 @@ mod tests {
     fn errors_show_the_form() {
         for (text, start) in [
             ("host=localhost user=planted", "--connstr is not a URL but a list of keywords"),
-            ("nonsense", "--connstr is not a URL: relative URL without a base"),
-            ("planted@localhost/postgres", "--connstr is not a URL: "),
+            ("nonsense", "--connstr is not a URL; write it as"),
+            ("planted@localhost/postgres", "--connstr is not a URL; "),
             ("", "--connstr is not a URL"),
             ("http://u:planted@localhost/", "--connstr is not a Postgres connection string: its"),
             ("https://planted", "--connstr is not a Postgres connection string: its scheme is `h"),
