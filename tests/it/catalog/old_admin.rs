@@ -60,6 +60,8 @@ async fn no_role_can_make_it() {
         let error = compute.wait_for_failure().await;
         for part in [
             "broken cloud_admin credential",
+            "user \"cloud_admin\" of --connstr",
+            "user \"zenith_admin\"",
             "role \"cloud_admin\" does not exist",
             "role \"zenith_admin\" does not exist",
         ] {

@@ -99,24 +99,3 @@ async fn a_control_plane_behind_a_proxy_that_does_not_answer() {
     })
     .await;
 }
-
-#[tokio::test]
-async fn a_user_that_postgres_does_not_have() {
-    on_one_server(|server| async {
-        let bed = Bed::new(server).await;
-        let mut line = bed.base_args();
-        line.extend(bed.config_args());
-        for word in &mut line {
-            *word = word.replace("postgresql://cloud_admin@", "postgresql://ghost@");
-        }
-        let mut compute = Compute::spawn(&bed, &line, &[]);
-        let error = compute.wait_for_failure().await;
-        let parts = ["user \"ghost\" of --connstr", "user \"zenith_admin\"", "usually cloud_admin"];
-        for part in parts {
-            assert!(error.contains(part), "{error}");
-        }
-        compute.dismiss().await;
-        assert_nothing_left(&bed);
-    })
-    .await;
-}
