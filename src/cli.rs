@@ -63,7 +63,7 @@ pub enum Command {
 mod idle;
 
 /// Default of `--cgroup`.
-const CGROUP: &str = "neon-postgres";
+pub(crate) const CGROUP: &str = "neon-postgres";
 /// Default of `--filecache-connstr`.
 const FILECACHE_CONNSTR: &str = "host=localhost port=5432 dbname=postgres \
     user=cloud_admin sslmode=disable application_name=vm-monitor";

@@ -16,12 +16,13 @@ mod table;
 mod units;
 
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use tokio_postgres::Config;
 
 use crate::catalog::passwords;
-use crate::cli::CheckArgs;
+use crate::cli::{CGROUP, CheckArgs};
 use crate::env::{Environment, OfProcess};
 use crate::errors;
 use crate::http::unusable_keys;
@@ -33,6 +34,7 @@ use crate::spec::source::{SourceError, read_config, read_spec};
 use crate::spec::wire::{Jwks, TlsConfig};
 use crate::timeouts::Timeouts;
 use crate::tls::{self, TlsPair};
+use crate::vm_monitor::cgroup::{CGROUP_ROOT, Reader};
 use report::Report;
 use restart::ServerSettings;
 
@@ -189,6 +191,27 @@ async fn check_spec(
     Ok(())
 }
 
+/// Looks at the cgroup that the VM monitor of such a compute would watch by default.
+fn check_cgroup(environment: &Environment, report: &mut Report) {
+    if !environment.autoscaling {
+        return;
+    }
+    let root = environment.cgroup_root.as_deref().unwrap_or(Path::new(CGROUP_ROOT));
+    let mut reader = Reader::new(root, CGROUP);
+    match reader.read() {
+        Ok(bytes) => report.line(format_args!(
+            "the memory of the cgroup {} can be read: {} MiB in use",
+            root.join(CGROUP).display(),
+            bytes >> 20
+        )),
+        Err(error) => report.warning(format_args!(
+            "the VM monitor could not watch the memory of the cgroup {}: {}",
+            root.join(CGROUP).display(),
+            errors::one_line(&error)
+        )),
+    }
+}
+
 /// Checks the needs of the spec besides storage: an unusable certificate is a problem; a missing
 /// collector of audit records is only a remark, since the compute may have another environment than
 /// this command.
@@ -200,6 +223,7 @@ fn check_surroundings(spec: &ParsedSpec, tls: Option<&TlsConfig>, report: &mut R
     }
     match Environment::read(&OfProcess) {
         Ok(environment) => {
+            check_cgroup(&environment, report);
             let side = SidecarParams::new(&environment);
             let side = Sidecars::new(side, Timeouts::default().sidecars);
             if let Err(error) = side.check(&spec.spec) {

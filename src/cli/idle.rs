@@ -32,6 +32,13 @@ impl RunArgs {
                 ));
             }
         }
+        if autoscaling && self.cgroup != CGROUP {
+            sentences.push(format!(
+                "--cgroup has no effect on Postgres, which runs in the cgroup {CGROUP}: only the VM \
+                 monitor uses {}",
+                self.cgroup
+            ));
+        }
         sentences
     }
 }
@@ -57,7 +64,9 @@ mod tests {
         for option in ["--http-port", "--cgroup", "--filecache-connstr", "--vm-monitor-addr"] {
             assert!(named.iter().any(|it| it.starts_with(&format!("{option} has no"))), "{option}");
         }
-        assert_eq!(given(all, true).len(), 1);
+        let named = given(all, true);
+        assert_eq!(named.len(), 2);
+        assert!(named[1].ends_with("only the VM monitor uses c"), "{named:?}");
         assert_eq!(given("--pg-init-timeout 7", true).len(), 1);
         let lakebase = "--lakebase-mode true --http-port 7 --pg-init-timeout 7";
         assert_eq!(given(lakebase, false), Vec::<String>::new());

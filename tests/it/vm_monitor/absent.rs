@@ -19,7 +19,7 @@ async fn no_port_no_metric_and_nothing_in_status() {
         assert!(shown(&compute).await.is_null());
         let (_, metrics) = compute.get("/metrics").await;
         assert!(!metrics.as_str().unwrap().contains("vm_monitor"));
-        assert!(!compute.settled_log().await.contains("VM monitor"));
+        assert!(!compute.settled_log().await.contains("the VM monitor"));
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&machine.bed);
     })

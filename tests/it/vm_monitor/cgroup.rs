@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::machine::{CGROUP, Machine, metric, shown, until_shown};
 use crate::support::bed::{may_mount, private_mount};
-use crate::support::process::Compute;
+use crate::support::process::{Compute, check_with_env};
 use crate::support::server::on_one_server;
 
 const UNWATCHED: &str = "the memory of the cgroup is not watched: ";
@@ -67,6 +67,30 @@ async fn without_samples_nothing_is_given_back() {
         assert!(compute.log().contains("memory.stat has no number for active_anon"));
         assert!(metric(&compute, "downscales_total").await.unwrap() >= 2.0);
         machine.end(compute).await;
+    })
+    .await;
+}
+
+/// `compute_ctl check` names the cgroup and says whether it can be read.
+#[tokio::test]
+async fn check_names_it() {
+    on_one_server(|server| async {
+        let machine = Machine::new(server).await;
+        let config = machine.bed.write("config.json", &machine.bed.spec.config());
+        let config = config.display().to_string();
+        let env = machine.env();
+        let env: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let told =
+            || async { check_with_env(&["--config", &config], &env).await.good().to_owned() };
+        let folder = machine.stat().parent().unwrap().display().to_string();
+        let text = told().await;
+        let expected = format!("the memory of the cgroup {folder} can be read: 300 MiB in use");
+        assert!(text.contains(&expected), "{text}");
+        fs::remove_file(machine.stat()).unwrap();
+        let text = told().await;
+        let expected =
+            format!("the VM monitor could not watch the memory of the cgroup {folder}: ");
+        assert!(text.contains(&expected), "{text}");
     })
     .await;
 }
