@@ -85,7 +85,7 @@ mod tests {
             (format!("{good}="), "padding"),
             (good.replace('-', "+").replace('_', "/") + "+", "`+` or `/`"),
             (format!("{good}!"), "not base64url"),
-            (good[..20].to_owned(), "32 bytes"),
+            (good.chars().take(20).collect(), "32 bytes"),
             (String::new(), "32 bytes"),
         ] {
             let unusable = unusable_keys(&jwks(&x));

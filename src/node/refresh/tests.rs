@@ -77,6 +77,7 @@ async fn a_request_that_was_served_is_not_served_again() {
 #[tokio::test(start_paused = true)]
 async fn a_request_joins_the_refresh_under_way() {
     let node = running();
+    #[expect(clippy::async_yields_async, reason = "the caller waits for the task later")]
     let join = || {
         let node = Arc::clone(&node);
         let joined = tokio::spawn(async move { node.refresh_or_join().await });
