@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgGroup, Args, FromArgMatches, Parser, Subcommand};
 use url::Url;
 
 use crate::client::args::{ConfigureArgs, StatusArgs, TerminateArgs, WaitArgs};
@@ -43,6 +44,21 @@ pub struct Cli {
     pub run: RunArgs,
 }
 
+impl Cli {
+    /// Also notes which values are from the environment.
+    fn of(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+        let mut cli = Self::from_arg_matches(matches)?;
+        let named = matches.subcommand_matches("dev").unwrap_or(matches);
+        let by_variable = named.value_source("run_as") == Some(ValueSource::EnvVariable);
+        match &mut cli.command {
+            Some(Command::Dev(args)) => args.run_as_by_variable = by_variable,
+            Some(_) => {}
+            None => cli.run.run_as_by_variable = by_variable,
+        }
+        Ok(cli)
+    }
+}
+
 /// What to do instead of running a compute.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -71,6 +87,9 @@ const FILECACHE_CONNSTR: &str = "host=localhost port=5432 dbname=postgres \
 const VM_MONITOR_ADDR: &str = "0.0.0.0:10301";
 /// Default of `--pg-init-timeout`, in seconds.
 const PG_INIT_TIMEOUT: u64 = 60;
+
+/// Variable of `--run-as`.
+const RUN_AS: &str = "COMPUTE_CTL_RUN_AS";
 
 const CONFIGURATION: &str = "Configuration (one of these is needed)";
 const HTTP: &str = "HTTP servers";
@@ -147,9 +166,13 @@ pub struct RunArgs {
     )]
     pub http_port: Option<u16>,
 
-    /// User to run as when started as root [default: postgres]
-    #[arg(long, env = "COMPUTE_CTL_RUN_AS", value_name = "USER", help_heading = PROCESS)]
+    /// User to run as when started as root, by name or number [default: postgres]
+    #[arg(long, env = RUN_AS, value_name = "USER[:GROUP]", help_heading = PROCESS)]
     pub run_as: Option<String>,
+
+    /// Whether `run_as` is from the environment.
+    #[arg(skip)]
+    pub run_as_by_variable: bool,
 
     /// Wipe the data directory even if it holds something else than a data directory
     #[arg(long, help_heading = PROCESS)]
@@ -265,9 +288,13 @@ pub struct DevArgs {
     #[arg(long, default_value_t = 3081)]
     pub internal_http_port: u16,
 
-    /// User to run as when started as root [default: postgres]
-    #[arg(long, env = "COMPUTE_CTL_RUN_AS", value_name = "USER")]
+    /// User to run as when started as root, by name or number [default: postgres]
+    #[arg(long, env = RUN_AS, value_name = "USER[:GROUP]")]
     pub run_as: Option<String>,
+
+    /// Whether `run_as` is from the environment.
+    #[arg(skip)]
+    pub run_as_by_variable: bool,
 
     /// Show the log of the supervisor and of Postgres
     #[arg(long, short = 'v')]

@@ -15,7 +15,8 @@ use compute_ctl::env::{Environment, OfProcess};
 use compute_ctl::errors;
 use compute_ctl::life::{self, Compute, OnHangup, Process};
 use compute_ctl::os::limits::{self, CoreLimit};
-use compute_ctl::os::{privileges, signals};
+use compute_ctl::os::privileges::{self, Wanted};
+use compute_ctl::os::signals;
 use compute_ctl::spec::document::Parsed;
 use compute_ctl::spec::wire::ConfigDocument;
 use compute_ctl::telemetry::{
@@ -56,7 +57,10 @@ fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
     let document = if as_root { life::read_configuration(&args, &environment)? } else { None };
     let descriptor_limit = limits::raise_descriptor_limit();
     // While there is only one thread: all threads of a process must have the same user.
-    let stepped_down = privileges::step_down(args.run_as.as_deref(), args.pgdata.as_deref())?;
+    let stepped_down = privileges::step_down(
+        Wanted::from(args.run_as.as_deref(), args.run_as_by_variable),
+        args.pgdata.as_deref(),
+    )?;
     let log = LogSink::new(std::io::stderr())?;
     let directory = environment.log_directory.as_deref().filter(|_| args.lakebase_mode);
     let files = directory.map(log_files::open).transpose()?;

@@ -1,8 +1,8 @@
 //! Suggestions for a flag that does not exist. The parser of the command line finds typing mistakes
 //! (`--pgdta`) itself; this finds flags that have a word in common (`--pgport`).
 
+use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory as _, Parser as _};
 
 use super::Cli;
 
@@ -12,7 +12,9 @@ const IN_COMMON: usize = 4;
 impl Cli {
     /// The command line of this process. A usage error ends the process with exit code 2.
     pub fn of_process() -> Self {
-        Self::try_parse().unwrap_or_else(|error| with_suggestions(error).exit())
+        let matches = Self::command().try_get_matches();
+        let cli = matches.and_then(|matches| Self::of(&matches));
+        cli.unwrap_or_else(|error| with_suggestions(error).exit())
     }
 }
 
@@ -45,6 +47,8 @@ fn similar(unknown: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
     fn said(flag: &str) -> String {

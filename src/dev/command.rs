@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::{Context, bail};
 use clap::Parser;
+use tokio_util::sync::CancellationToken;
 
 use super::pageserver::{PageserverOptions, StandInPageserver};
 use super::progress::{self, say};
@@ -24,7 +25,7 @@ use crate::driver::Stop;
 use crate::env::{Environment, OfProcess};
 use crate::life::{Compute, OnHangup, Process};
 use crate::os::denied::explained;
-use crate::os::privileges;
+use crate::os::privileges::{self, Wanted};
 use crate::os::signals::{self, Inherited};
 use crate::postgres::limits::PostgresLimits;
 use crate::spec::pageserver::PageserverProtocol;
@@ -41,7 +42,8 @@ pub fn run(args: DevArgs, inherited: Inherited) -> anyhow::Result<u8> {
     signals::hold_back(true).context("could not block signals")?;
     let on_hangup = if inherited.hangup_ignored { OnHangup::Ignore } else { OnHangup::End };
     // Must run with a single thread, because the user of a process applies to all threads.
-    privileges::step_down(args.run_as.as_deref(), args.data.as_deref())?;
+    let wanted = Wanted::from(args.run_as.as_deref(), args.run_as_by_variable);
+    privileges::step_down(wanted, args.data.as_deref())?;
     let environment = Environment::read(&OfProcess)?;
     // Must run before the reaper starts, because it runs programs as plain child processes.
     let server = servers::choose(args.pgbin.as_deref())?;
@@ -63,12 +65,12 @@ pub fn run(args: DevArgs, inherited: Inherited) -> anyhow::Result<u8> {
         process.children.end_with_us();
         // The first line appears once Ctrl-C is handled.
         say(format_args!("PostgreSQL {} from {}", server.version, server.bin_dir.display()));
-        let stopped = process.stop.requested.clone();
+        let (stopped, at_once) = (process.stop.requested.clone(), process.stop.at_once.clone());
         let session = tokio::select! {
             session = Session::set_up(&args, &environment, server, &store, &process) => session?,
             () = stopped.cancelled() => return Ok(OK),
         };
-        session.run(&store).await
+        session.run(&store, &at_once).await
     });
     runtime.shutdown_background();
     log.flush(FLUSH_LIMIT);
@@ -99,6 +101,9 @@ impl Session {
             // The Postgres of a killed run may still be running.
             stale::stop_stale(&pgdata, &PostgresLimits::default()).await?;
         }
+        if let Some(lost) = store.lost() {
+            say(format_args!("{lost}"));
+        }
         let port = free_port(args.port)?;
         let base = store.base(&server, &process.children).await?;
         let archive = base.archive.clone();
@@ -128,7 +133,7 @@ impl Session {
         Ok(Self { compute, server, base, port, _pageserver: pageserver, _safekeepers: safekeepers })
     }
 
-    async fn run(self, store: &Store) -> anyhow::Result<u8> {
+    async fn run(self, store: &Store, at_once: &CancellationToken) -> anyhow::Result<u8> {
         let Self { compute, server, base, port, .. } = self;
         let node = std::sync::Arc::clone(&compute.node);
         let (api_port, _) = compute.http_ports();
@@ -138,6 +143,9 @@ impl Session {
         let compute = tokio::spawn(compute.run());
         let failed = match progress::show(&node, archive_bytes).await {
             ComputeStatus::Running => {
+                if let Err(error) = store.begin_changes() {
+                    say(format_args!("{error:#}"));
+                }
                 let total = node.startup_metrics().total_startup_ms;
                 say(format_args!(
                     "running after {total} ms\n\n  \
@@ -172,6 +180,12 @@ impl Session {
         // An interrupted start leaves an incomplete data directory.
         let ran = node.startup_metrics().total_startup_ms > 0;
         if store.is_kept() && ran {
+            if at_once.is_cancelled() {
+                bail!(
+                    "this run was ended at once, so what it changed is lost; the next run starts \
+                     from the end of the last good one"
+                );
+            }
             say("keeping the data for the next run");
             store.take_back().await.context(
                 "the data directory could not be taken back; the base of the last good run is kept",

@@ -5,6 +5,7 @@
 //! DIR/pgdata        the data directory of the compute, made anew at each run
 //! DIR/compute.json  the configuration that was written for the compute
 //! DIR/compute.log   log of the last run, unless it went to the terminal
+//! DIR/unsaved       the run may have changes that are not in the base
 //! ```
 //!
 //! Invariants: a failed run keeps the base of the last good one, and a directory with any other
@@ -13,6 +14,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use chrono::{DateTime, Local};
 use tempfile::TempDir;
 
 use super::archive::{self, ArchiveOptions};
@@ -22,7 +24,7 @@ use super::servers::Server;
 use super::template::Template;
 use crate::os::children::Children;
 use crate::os::denied::me;
-use crate::startup::pgdata::PgDataLock;
+use crate::startup::pgdata::{PgDataError, PgDataLock};
 
 /// File name of the configuration document.
 pub(crate) const CONFIG: &str = "compute.json";
@@ -30,6 +32,7 @@ pub(crate) const CONFIG: &str = "compute.json";
 pub(crate) const LOG: &str = "compute.log";
 const BASE: &str = "base.tar.gz";
 const PGDATA: &str = "pgdata";
+const UNSAVED: &str = "unsaved";
 /// Prefixes of incomplete files that a killed run may have left.
 const HALF_MADE: [&str; 3] = ["initdb-", "template-", ".tmp"];
 /// Old content of PGDATA, which the next start deletes.
@@ -59,8 +62,7 @@ impl Store {
                 (dir.path().to_owned(), Some(dir))
             }
         };
-        let lock = PgDataLock::acquire(&dir)
-            .with_context(|| format!("the folder {} cannot be used by {}", dir.display(), me()))?;
+        let lock = PgDataLock::acquire(&dir).map_err(|error| unusable(error, &dir))?;
         sweep(&dir)?;
         Ok(Self { dir, _temporary: temporary, _lock: lock })
     }
@@ -117,7 +119,50 @@ impl Store {
         let (pgdata, archive) = (self.pgdata(), self.path(BASE));
         let options = ArchiveOptions { durable: true, ..ArchiveOptions::default() };
         tokio::task::spawn_blocking(move || archive::build(&pgdata, &archive, &options)).await??;
+        let _ = std::fs::remove_file(self.path(UNSAVED));
         Ok(())
+    }
+
+    /// Notes that users can change data from now on.
+    pub(crate) fn begin_changes(&self) -> anyhow::Result<()> {
+        let path = self.path(UNSAVED);
+        std::fs::write(&path, "").with_context(|| format!("could not write {}", path.display()))
+    }
+
+    /// What the last run changed and did not keep, because it was killed; as a text for the user,
+    /// once.
+    pub(crate) fn lost(&self) -> Option<String> {
+        std::fs::remove_file(self.path(UNSAVED)).ok()?;
+        let base = std::fs::metadata(self.path(BASE)).and_then(|meta| meta.modified()).ok()?;
+        let base = DateTime::<Local>::from(base).format("%Y-%m-%d %H:%M:%S");
+        Some(format!(
+            "the last run in {} did not end cleanly: everything that it changed is lost; going on \
+             with the data of {base}",
+            self.dir.display()
+        ))
+    }
+}
+
+/// An error of the lock, in the words of this command, which has `--data` in place of `--pgdata`.
+fn unusable(error: PgDataError, dir: &Path) -> anyhow::Error {
+    let dir = dir.display();
+    match error {
+        PgDataError::Locked(_) => anyhow::anyhow!(
+            "another compute_ctl is using the folder {dir}: end it first, or give another folder \
+             with --data"
+        ),
+        PgDataError::NoParent(_) => anyhow::anyhow!(
+            "the folder {dir} cannot be created because its parent does not exist: create the \
+             parent, or give another folder with --data"
+        ),
+        PgDataError::NotADirectory(_) => {
+            anyhow::anyhow!("{dir} is not a folder: give another one with --data")
+        }
+        error => anyhow::anyhow!(
+            "the folder {dir} cannot be used by {}: {error}; give a folder of this user with \
+             --data",
+            me()
+        ),
     }
 }
 
@@ -131,7 +176,7 @@ fn sweep(dir: &Path) -> anyhow::Result<()> {
         let name = name.to_string_lossy();
         if HALF_MADE.iter().any(|prefix| name.starts_with(prefix)) {
             half_made.push(entry.path());
-        } else if !([BASE, PGDATA, CONFIG, LOG, "lost+found"].contains(&&*name)
+        } else if !([BASE, PGDATA, CONFIG, LOG, UNSAVED, "lost+found"].contains(&&*name)
             || name.starts_with(TRASH))
         {
             bail!(

@@ -49,6 +49,12 @@ pub enum TemplateError {
     /// `initdb` could not be run to its end.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// `initdb` asks for the name of the user.
+    #[error(
+        "user {0} has no entry in /etc/passwd, and initdb needs one: add a line such as \
+         `dev:x:{0}:{0}::/tmp:/bin/sh`, or run it as another user"
+    )]
+    NamelessUser(u32),
     /// `initdb` failed.
     #[error("{} failed ({status}): {output}", program.display())]
     Failed {
@@ -144,6 +150,10 @@ async fn initdb(
     run_as: Option<RunAs>,
     children: &Children,
 ) -> Result<(), TemplateError> {
+    let uid = run_as.map_or_else(|| nix::unistd::geteuid().as_raw(), |it| it.uid);
+    if let Ok(None) = nix::unistd::User::from_uid(uid.into()) {
+        return Err(TemplateError::NamelessUser(uid));
+    }
     let program = server.program("initdb");
     let mut command = Command::new(&program);
     command

@@ -15,6 +15,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -22,7 +23,7 @@ use std::os::unix::fs::fchown;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::unistd::{self, Uid, User};
+use nix::unistd::{self, Gid, Group, Uid, User};
 use rustix::fs::{self, Dir, FileType, Mode, OFlags};
 
 /// Links on one path; the kernel has the same limit.
@@ -42,14 +43,60 @@ pub enum Outcome {
     Became(String),
 }
 
+/// The user that was asked for, by name or number, with or without a group: `USER[:GROUP]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    user: &'a str,
+    origin: Origin,
+}
+
+impl<'a> Wanted<'a> {
+    /// `None` if no user was asked for.
+    pub fn from(user: Option<&'a str>, by_variable: bool) -> Option<Self> {
+        let origin = if by_variable { Origin::Variable } else { Origin::Flag };
+        user.map(|user| Self { user, origin })
+    }
+}
+
+/// Where the user was named; `Display` is a remark for errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The flag.
+    Flag,
+    /// The variable.
+    Variable,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flag => "",
+            Self::Variable => " (from the variable COMPUTE_CTL_RUN_AS)",
+        })
+    }
+}
+
+/// A user and its groups, with or without an entry in the user database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Target {
+    /// Its name, or its number as text.
+    name: String,
+    uid: Uid,
+    gid: Gid,
+    /// The name whose supplementary groups it gets.
+    member: Option<String>,
+}
+
 /// Why the daemon cannot step down.
 #[derive(Debug, thiserror::Error)]
 pub enum StepDownError {
     /// Not root, and another user is wanted.
-    #[error("--run-as {wanted} needs root, but compute_ctl was started as user {current}")]
+    #[error("--run-as {wanted} needs root, but compute_ctl was started as user {current}{origin}")]
     NotAllowed {
         /// The user of the flag.
         wanted: String,
+        /// Where it was named.
+        origin: Origin,
         /// The user that the process runs as.
         current: String,
     },
@@ -60,11 +107,16 @@ pub enum StepDownError {
     )]
     NoUser,
     /// The named user does not exist.
-    #[error("there is no user `{0}` (--run-as)")]
-    UnknownUser(String),
+    #[error("there is no user `{0}` (--run-as){1}: give a name or a number, as in USER[:GROUP]")]
+    UnknownUser(String, Origin),
+    /// The named group does not exist.
+    #[error("there is no group `{0}` (--run-as){1}: give a name or a number, as in USER[:GROUP]")]
+    UnknownGroup(String, Origin),
     /// The named user has root's id.
-    #[error("--run-as {0} is root, and PostgreSQL refuses to run as root: name an ordinary user")]
-    RootWanted(String),
+    #[error(
+        "--run-as {0} is root, and PostgreSQL refuses to run as root: name an ordinary user{1}"
+    )]
+    RootWanted(String, Origin),
     /// The user database cannot be read.
     #[error("could not look up user `{user}`: {errno}")]
     Lookup {
@@ -112,7 +164,7 @@ pub(crate) fn user_for_postgres(run_as: Option<&str>) -> Result<Option<(u32, u32
     if !will_step_down() {
         return Ok(None);
     }
-    choose(run_as).map(|user| Some((user.uid.as_raw(), user.gid.as_raw())))
+    choose(Wanted::from(run_as, false)).map(|user| Some((user.uid.as_raw(), user.gid.as_raw())))
 }
 
 /// Steps down if the process is root; see the module documentation. Without `pgdata` no directory
@@ -120,11 +172,14 @@ pub(crate) fn user_for_postgres(run_as: Option<&str>) -> Result<Option<(u32, u32
 ///
 /// # Errors
 /// See [`StepDownError`]; the daemon must not go on after any of them.
-pub fn step_down(run_as: Option<&str>, pgdata: Option<&Path>) -> Result<Outcome, StepDownError> {
+pub fn step_down(
+    wanted: Option<Wanted<'_>>,
+    pgdata: Option<&Path>,
+) -> Result<Outcome, StepDownError> {
     if !will_step_down() {
-        return stay(run_as);
+        return stay(wanted);
     }
-    let user = choose(run_as)?;
+    let user = choose(wanted)?;
     if let Some(pgdata) = pgdata {
         prepare(pgdata, &user).map_err(|error| StepDownError::Prepare {
             path: pgdata.to_owned(),
@@ -136,9 +191,9 @@ pub fn step_down(run_as: Option<&str>, pgdata: Option<&Path>) -> Result<Outcome,
     Ok(Outcome::Became(user.name))
 }
 
-fn stay(run_as: Option<&str>) -> Result<Outcome, StepDownError> {
-    let Some(wanted) = run_as else { return Ok(Outcome::NotRoot) };
-    let user = lookup(wanted)?.ok_or_else(|| StepDownError::UnknownUser(wanted.to_owned()))?;
+fn stay(wanted: Option<Wanted<'_>>) -> Result<Outcome, StepDownError> {
+    let Some(wanted) = wanted else { return Ok(Outcome::NotRoot) };
+    let user = lookup(wanted)?;
     let me = Uid::effective();
     if user.uid == me {
         return Ok(Outcome::NotRoot);
@@ -147,20 +202,63 @@ fn stay(run_as: Option<&str>) -> Result<Outcome, StepDownError> {
         Ok(Some(user)) => user.name,
         _ => me.to_string(),
     };
-    Err(StepDownError::NotAllowed { wanted: wanted.to_owned(), current })
+    let Wanted { user, origin } = wanted;
+    Err(StepDownError::NotAllowed { wanted: user.to_owned(), origin, current })
 }
 
-fn lookup(name: &str) -> Result<Option<User>, StepDownError> {
-    User::from_name(name).map_err(|errno| StepDownError::Lookup { user: name.to_owned(), errno })
+/// As `chown` reads it: a name comes before a number. A number needs no entry in the user database;
+/// then the group has the same number, unless it is given.
+fn lookup(Wanted { user: text, origin }: Wanted<'_>) -> Result<Target, StepDownError> {
+    let (name, group) = match text.split_once(':') {
+        Some((name, group)) => (name, Some(group)),
+        None => (text, None),
+    };
+    let failed = |errno| StepDownError::Lookup { user: name.to_owned(), errno };
+    let mut user = User::from_name(name).map_err(failed)?;
+    if user.is_none()
+        && let Some(uid) = number(name)
+    {
+        user = User::from_uid(uid.into()).map_err(failed)?;
+        if user.is_none() {
+            let (uid, gid) = (uid.into(), uid.into());
+            let bare = Target { name: name.to_owned(), uid, gid, member: None };
+            return with_group(bare, group, origin);
+        }
+    }
+    let user = user.ok_or_else(|| StepDownError::UnknownUser(text.to_owned(), origin))?;
+    with_group(user.into(), group, origin)
 }
 
-fn choose(run_as: Option<&str>) -> Result<User, StepDownError> {
-    let user = match run_as {
-        Some(name) => lookup(name)?.ok_or_else(|| StepDownError::UnknownUser(name.to_owned()))?,
-        None => lookup(DEFAULT_USER)?.ok_or(StepDownError::NoUser)?,
+/// A group that is given replaces all of the user's.
+fn with_group(user: Target, group: Option<&str>, origin: Origin) -> Result<Target, StepDownError> {
+    let Some(name) = group else { return Ok(user) };
+    let found = Group::from_name(name)
+        .map_err(|errno| StepDownError::Lookup { user: name.to_owned(), errno })?;
+    let gid = found.map(|group| group.gid).or_else(|| number(name).map(Gid::from_raw));
+    let gid = gid.ok_or_else(|| StepDownError::UnknownGroup(name.to_owned(), origin))?;
+    Ok(Target { gid, member: None, ..user })
+}
+
+/// An id; the largest number means "no change" to the kernel.
+fn number(text: &str) -> Option<u32> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|id| digits && *id != u32::MAX)
+}
+
+impl From<User> for Target {
+    fn from(User { name, uid, gid, .. }: User) -> Self {
+        Self { member: Some(name.clone()), name, uid, gid }
+    }
+}
+
+fn choose(wanted: Option<Wanted<'_>>) -> Result<Target, StepDownError> {
+    let default = Wanted { user: DEFAULT_USER, origin: Origin::Flag };
+    let user = match (wanted, lookup(wanted.unwrap_or(default))) {
+        (None, Err(StepDownError::UnknownUser(..))) => return Err(StepDownError::NoUser),
+        (_, user) => user?,
     };
     if user.uid.is_root() {
-        return Err(StepDownError::RootWanted(user.name));
+        return Err(StepDownError::RootWanted(user.name, wanted.unwrap_or(default).origin));
     }
     Ok(user)
 }
@@ -168,7 +266,7 @@ fn choose(run_as: Option<&str>) -> Result<User, StepDownError> {
 /// Creates PGDATA if only its last component is missing, and hands it over if it is empty and owned
 /// by root. This also holds for a directory just created, which may have been replaced since. A
 /// missing parent is left to a later check, which reports it.
-fn prepare(pgdata: &Path, user: &User) -> io::Result<()> {
+fn prepare(pgdata: &Path, user: &Target) -> io::Result<()> {
     let Some(dir) = find_or_make(pgdata)? else { return Ok(()) };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = fs::openat(dir, c".", flags, Mode::empty())?;
@@ -229,11 +327,11 @@ fn names(path: &Path) -> impl DoubleEndedIterator<Item = &OsStr> {
     })
 }
 
-fn owner(user: &User) -> Option<u32> {
+fn owner(user: &Target) -> Option<u32> {
     Some(user.uid.as_raw())
 }
 
-fn group(user: &User) -> Option<u32> {
+fn group(user: &Target) -> Option<u32> {
     Some(user.gid.as_raw())
 }
 
@@ -248,12 +346,17 @@ fn is_empty(dir: &OwnedFd) -> io::Result<bool> {
     Ok(true)
 }
 
-fn change(user: &User) -> Result<(), StepDownError> {
+fn change(user: &Target) -> Result<(), StepDownError> {
     let failed = |what| move |errno| StepDownError::Change { user: user.name.clone(), what, errno };
-    let name = std::ffi::CString::new(user.name.as_str())
-        .map_err(|_| StepDownError::UnknownUser(user.name.clone()))?;
     // Groups first: only root can set them.
-    unistd::initgroups(&name, user.gid).map_err(failed("initgroups"))?;
+    match &user.member {
+        Some(name) => {
+            let name = std::ffi::CString::new(name.as_str())
+                .map_err(|_| StepDownError::UnknownUser(user.name.clone(), Origin::Flag))?;
+            unistd::initgroups(&name, user.gid).map_err(failed("initgroups"))?;
+        }
+        None => unistd::setgroups(&[user.gid]).map_err(failed("setgroups"))?,
+    }
     unistd::setresgid(user.gid, user.gid, user.gid).map_err(failed("setresgid"))?;
     unistd::setresuid(user.uid, user.uid, user.uid).map_err(failed("setresuid"))?;
     let back = unistd::setresuid(user.uid, Uid::from_raw(0), user.uid);
@@ -266,108 +369,4 @@ fn change(user: &User) -> Result<(), StepDownError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::{MetadataExt, lchown, symlink};
-
-    use super::*;
-
-    fn me() -> User {
-        User::from_uid(Uid::effective()).unwrap().unwrap()
-    }
-
-    #[test]
-    fn an_ordinary_user_stays_itself_and_cannot_become_another() {
-        if Uid::effective().is_root() {
-            return;
-        }
-        let here = Some(Path::new("/"));
-        assert_eq!(step_down(None, here).unwrap(), Outcome::NotRoot);
-        assert_eq!(step_down(Some(&me().name), here).unwrap(), Outcome::NotRoot);
-        let error = step_down(Some("root"), here).unwrap_err().to_string();
-        assert!(error.contains("--run-as root needs root"), "{error}");
-    }
-
-    #[test]
-    fn root_and_unknown_users_are_refused_with_the_flags_name() {
-        let refused = choose(Some("root")).unwrap_err();
-        assert!(matches!(refused, StepDownError::RootWanted(_)), "{refused}");
-        let unknown = choose(Some("no-such-user-here")).unwrap_err().to_string();
-        assert!(unknown.contains("--run-as"), "{unknown}");
-        assert!(StepDownError::NoUser.to_string().contains("--run-as"));
-    }
-
-    /// Every user may hand over to itself, so this also runs without root.
-    #[test]
-    fn prepare_makes_only_the_directory_itself() {
-        let dir = tempfile::tempdir().unwrap();
-        let pgdata = dir.path().join("data");
-        prepare(&pgdata, &me()).unwrap();
-        assert_eq!(fs::metadata(&pgdata).unwrap().mode() & 0o777, 0o700);
-        prepare(&pgdata, &me()).unwrap();
-        prepare(&dir.path().join("a/b"), &me()).unwrap();
-        assert!(!dir.path().join("a").exists());
-        fs::write(dir.path().join("file"), "").unwrap();
-        prepare(&dir.path().join("file"), &me()).unwrap();
-    }
-
-    #[test]
-    fn a_directory_with_content_keeps_its_owner() {
-        if !Uid::effective().is_root() {
-            return;
-        }
-        let other = User { uid: Uid::from_raw(12345), gid: 12345.into(), ..me() };
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("file"), "").unwrap();
-        prepare(dir.path(), &other).unwrap();
-        assert_eq!(fs::metadata(dir.path()).unwrap().uid(), 0);
-        fs::remove_file(dir.path().join("file")).unwrap();
-        fs::create_dir(dir.path().join("lost+found")).unwrap();
-        prepare(dir.path(), &other).unwrap();
-        assert_eq!(fs::metadata(dir.path()).unwrap().uid(), 12345);
-        assert_eq!(fs::metadata(dir.path().join("lost+found")).unwrap().uid(), 0);
-    }
-
-    /// The user owns the folder and puts links there.
-    #[test]
-    fn only_links_of_roots_are_followed() {
-        if !Uid::effective().is_root() {
-            return;
-        }
-        const USER: u32 = 12345;
-        let user = User { uid: Uid::from_raw(USER), gid: USER.into(), ..me() };
-        let dir = tempfile::tempdir().unwrap();
-        let (roots, home) = (dir.path().join("roots"), dir.path().join("home"));
-        for folder in [&roots, &roots.join("empty"), &home] {
-            fs::create_dir(folder).unwrap();
-        }
-        let owner = |path: &Path| fs::metadata(path).unwrap().uid();
-        let link = |target: &Path, name: &str, owner: u32| {
-            let link = home.join(name);
-            symlink(target, &link).unwrap();
-            lchown(&link, Some(owner), Some(owner)).unwrap();
-            link
-        };
-        let empty = roots.join("empty");
-        // Directly, through a link owned by root, and in the middle of the path.
-        let direct = link(&empty, "direct", USER);
-        let second = link(&direct, "second", 0);
-        let folder = link(&roots, "folder", USER);
-        for pgdata in [&direct, &second, &folder.join("empty"), &folder.join("new")] {
-            prepare(pgdata, &user).unwrap();
-        }
-        assert_eq!(owner(&empty), 0);
-        assert!(!roots.join("new").exists());
-        // A dangling link of any owner is left alone, and so is a loop.
-        prepare(&link(&roots.join("new"), "dangling", 0), &user).unwrap();
-        assert!(!roots.join("new").exists());
-        prepare(&link(&home.join("loop"), "loop", 0), &user).unwrap();
-
-        let volume = link(Path::new("../roots"), "volume", 0);
-        prepare(&volume.join("new"), &user).unwrap();
-        assert_eq!(owner(&roots.join("new")), USER);
-        prepare(&link(Path::new("volume/empty"), "relative", 0), &user).unwrap();
-        assert_eq!(owner(&empty), USER);
-        assert_eq!((owner(&roots), owner(&home)), (0, 0));
-    }
-}
+mod tests;

@@ -24,7 +24,8 @@ use nix::fcntl::{Flock, FlockArg};
 use content::{
     CONF, Content, INNER_TRASH, PG_VERSION, classify, entries, is_inner_trash, is_trash,
 };
-use error::{PgDataError, failed};
+pub(crate) use error::PgDataError;
+use error::failed;
 
 /// The lock on PGDATA, held while this value lives; the kernel frees it when the process ends in
 /// any way.

@@ -26,6 +26,8 @@ async fn tables_survive_a_restart_and_a_crash_keeps_the_last_good_base() {
 
         let mut third = bed.start_kept(&["--port", &port]);
         assert_eq!(third.sql("SELECT number FROM kept").await, "4711");
+        let said = third.output();
+        assert!(said.contains("everything that it changed is lost"), "{said}");
         assert_eq!(third.sql("SELECT to_regclass('lost') IS NULL").await, "t");
         assert_eq!(third.stop(Signal::SIGINT).await, 0, "{}", third.output());
         bed.assert_nothing_left();
@@ -75,6 +77,7 @@ async fn a_second_run_on_the_same_data_and_a_foreign_folder_are_refused() {
         let data = bed.data().display().to_string();
         let said = elsewhere.start(&["--data", &data]).refused().await;
         assert!(said.contains("another compute_ctl") && said.contains(&data), "{said}");
+        assert!(said.contains("--data") && !said.contains("--pgdata"), "{said}");
         assert_eq!(dev.sql("SELECT 1").await, "1", "the first one is not disturbed");
         assert_eq!(dev.stop(Signal::SIGINT).await, 0, "{}", dev.output());
         bed.assert_nothing_left();

@@ -123,6 +123,37 @@ async fn another_user_by_flag_or_environment() {
     .await;
 }
 
+/// A number needs no entry in the user database, and may come with a group.
+#[tokio::test]
+async fn a_number_without_a_name() {
+    if !geteuid().is_root() {
+        return;
+    }
+    const UID: u32 = 4_711_123;
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        for folder in ["home", "sockets"] {
+            put(&bed.dir().join(folder).join("x"), "");
+            chown(bed.dir().join(folder), Some(UID), Some(UID)).unwrap();
+        }
+        bed.place_pgdata("home/pgdata");
+        let sockets = bed.dir().join("sockets").display().to_string();
+        bed.spec.set("unix_socket_directories", &sockets);
+        for (wanted, gid) in [(UID.to_string(), UID), (format!("{UID}:17"), 17)] {
+            let mut compute = Compute::spawn(&bed, &line(&bed, &["--run-as", &wanted]), &[]);
+            compute.wait_for("running").await;
+            for pid in [compute.pid(), compute.postmaster()] {
+                assert_eq!(proc_status(pid, "Uid"), vec![UID.to_string(); 4]);
+                assert_eq!(proc_status(pid, "Gid"), vec![gid.to_string(); 4]);
+                assert_eq!(proc_status(pid, "Groups"), [gid.to_string()]);
+            }
+            assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        }
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
 /// Root makes a missing PGDATA before it steps down, so it checks the configuration before that.
 #[tokio::test]
 async fn a_bad_configuration_leaves_no_empty_directory() {
@@ -158,6 +189,7 @@ async fn users_that_will_not_do() {
                 for part in [text, name, "--run-as"] {
                     assert!(error.contains(part), "no {part:?} in {error}");
                 }
+                assert_eq!(error.contains("COMPUTE_CTL_RUN_AS"), args.is_empty(), "{error}");
             }
         }
         marked.assert_untouched();
