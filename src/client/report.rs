@@ -73,7 +73,11 @@ fn status_text(document: &Value) -> String {
     line("operation", &extra["applied_operation"]);
     if let Some(failed) = extra["last_failure"].as_object() {
         let member = |name: &str| failed.get(name).and_then(Value::as_str).unwrap_or("unknown");
-        line("last failure", &format!("{} in {}", member("at"), member("phase")).into());
+        // The error of a compute that has failed stands above.
+        let error = failed.get("error").and_then(Value::as_str);
+        let error = error.filter(|_| document["error"].is_null());
+        let error = error.map(|error| format!(":\n{error}")).unwrap_or_default();
+        line("last failure", &format!("{} in {}{error}", member("at"), member("phase")).into());
     }
     text
 }
@@ -116,6 +120,22 @@ error        no \\u{1b}[31mluck
 working on   basebackup, certificate
 basebackup   7
 last failure now in unknown
+";
+        assert_eq!(status_text(&document), expected);
+    }
+
+    /// A spec that was refused leaves the compute running: only the last failure has the error.
+    #[test]
+    fn a_failure_of_a_compute_that_runs_has_its_error() {
+        let document = json!({
+            "status": "running", "error": null,
+            "extra": {"last_failure": {"at": "now", "phase": "check_configuration", "error": "no\nluck"}}
+        });
+        let expected = "\
+status       running
+last failure now in check_configuration:
+             no
+             luck
 ";
         assert_eq!(status_text(&document), expected);
     }
