@@ -30,12 +30,12 @@ pub enum CgroupError {
     #[error("could not find memory subsystem: {}/cgroup.controllers does not list it", .0.display())]
     NoController(PathBuf),
     /// It cannot be read.
-    #[error("could not read {}", path.display())]
+    #[error("could not read {}: {error}", path.display())]
     Read {
         /// `memory.stat`.
         path: PathBuf,
         /// Error of the system.
-        source: io::Error,
+        error: io::Error,
     },
     /// It can be read, but not understood.
     #[error("{} has no number for active_anon and inactive_anon", .0.display())]
@@ -81,9 +81,9 @@ impl Reader {
     }
 
     /// Looks for the usual reasons.
-    fn explained(&self, stat: &Path, source: io::Error) -> CgroupError {
+    fn explained(&self, stat: &Path, error: io::Error) -> CgroupError {
         let root = self.root.clone();
-        if source.kind() == io::ErrorKind::NotFound {
+        if error.kind() == io::ErrorKind::NotFound {
             if rustix::fs::statfs(&root).is_ok_and(|it| magic(it.f_type) != CGROUP_V2) {
                 return CgroupError::NotV2(root);
             }
@@ -92,7 +92,7 @@ impl Reader {
                 return CgroupError::NoController(root);
             }
         }
-        CgroupError::Read { path: stat.to_owned(), source }
+        CgroupError::Read { path: stat.to_owned(), error }
     }
 }
 

@@ -20,6 +20,7 @@ use super::policy::{Asking, MIB};
 use super::protocol::{Answer, Greeting, Kind, Message, Range, written};
 use super::scaler::{Job, Resize};
 use super::shared::Shared;
+use crate::errors::one_line;
 use crate::telemetry::shown::shown;
 
 /// Messages without an answer yet. With so many, the next is read when one is answered.
@@ -46,8 +47,8 @@ pub(super) enum End {
     NotSetUp,
     #[error("the VM monitor ends")]
     Over,
-    #[error("the connection failed")]
-    Failed(#[source] axum::Error),
+    #[error("the connection failed: {}", one_line(.0))]
+    Failed(axum::Error),
 }
 
 /// Speaks with one agent until the connection ends.

@@ -178,6 +178,11 @@ async fn each_value_alone() {
             };
             let text = conf.render().unwrap();
             let seen = vanilla.read_conf(text.expose()).await;
+            if vartype != "string" && value.chars().all(|c| matches!(c, ' ' | '\t')) {
+                let seen = seen.unwrap_or_else(|error| panic!("{setting}: {error}"));
+                assert!(seen.iter().all(|pair| pair.0 != name), "{setting}: {seen:?}");
+                continue;
+            }
             if !conf.unreadable().is_empty() {
                 assert!(seen.is_err(), "{setting}: {seen:?}");
                 assert_ne!(vartype, "string", "{setting}");

@@ -55,8 +55,10 @@ async fn hold(bed: &mut Bed, phase: Phase) -> Hold {
         Phase::StartPostgres => bed.before_server("cd \"$2\"; exec sleep 86400"),
         Phase::ApplyCatalog => {
             let silence = TcpListener::bind(("127.0.0.1", bed.port)).unwrap();
-            let elsewhere = free_port().to_string();
-            bed.spec.typed("port", &elsewhere, "integer").skip_pg_catalog_updates = false;
+            // The spec names the port of `--connstr`; a start refuses another one.
+            let elsewhere = free_port();
+            bed.before_server(&format!("exec \"$real\" \"$@\" -c port={elsewhere}"));
+            bed.spec.skip_pg_catalog_updates = false;
             return Hold::Silence(silence);
         }
     }

@@ -109,7 +109,7 @@ async fn bad_queries_and_a_start_in_progress_are_refused() {
         for query in ["?mode=x", "?y=1", "?", "?mode="] {
             let (code, body) = terminate(&compute, query).await;
             assert_eq!(code, 400, "{query}: {body}");
-            assert!(body.as_str().is_some_and(|text| !text.is_empty()), "plain text: {body}");
+            assert!(body["error"].as_str().is_some_and(|text| !text.is_empty()), "{body}");
         }
         let refused = json!({"error": "invalid compute status: init"});
         assert_eq!(terminate(&compute, "").await, (412, refused));

@@ -59,7 +59,7 @@ async fn every_kind_of_key_is_served_without_a_restart() {
         session.simple_query("SELECT 1").await.unwrap();
         // One reload for each renewal, and none at the start (01 §24 no. 26).
         assert_eq!(rounds(&compute).await, pairs.len(), "{}", compute.log());
-        assert_eq!(compute.get("/status").await.1["status"], "running");
+        compute.wait_for("running").await;
 
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);

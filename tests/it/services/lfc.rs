@@ -168,7 +168,7 @@ async fn what_is_offloaded_can_be_prewarmed() {
         for query in ["?", "?x=1"] {
             let (code, text) = compute.post(&format!("/lfc/prewarm{query}"), None).await;
             assert_eq!(code.as_u16(), 400);
-            let text = text.as_str().unwrap().to_owned();
+            let text = text["error"].as_str().unwrap();
             assert!(text.contains("missing field `from_endpoint`"), "{text}");
         }
         assert_eq!(metric(&compute, "prewarms").await, 4);

@@ -45,7 +45,7 @@ fn remote_extensions() -> Value {
     let data = |control: Value| json!({"control_data": control, "archive_path": ""});
     json!({
         "public_extensions": ["hypo_geo"],
-        "custom_extensions": null,
+        "custom_extensions": [],
         "library_index": {"hypo_geo-2": "hypo_geo", "hypo": "hypo_geo", "locked": "locked"},
         "extension_data": {
             "hypo_geo": data(json!({"hypo_geo.control": CONTROL, "../evil.control": ""})),

@@ -205,7 +205,7 @@ async fn a_spec_that_fails_does_not_move_the_lease() {
         bed.spec.pageserver_connstring = wrong.connstring();
         bed.spec.typed("work_mem", "none", "integer");
         let (code, answer) = compute.configure(&bed).await;
-        assert_eq!(code.as_u16(), 500, "{answer}");
+        assert_eq!(code.as_u16(), 400, "{answer}");
         let asked = leases(&bed.pageserver).len();
         eventually("it is renewed", || leases(&bed.pageserver).len() >= asked + 2).await;
         let asked = leases(&wrong).len();
