@@ -15,4 +15,3 @@
 mod citations;
 mod commands;
 mod generated;
-mod messages;
