@@ -183,15 +183,15 @@ async fn tokens_at_trace_level() {
         let answer = configure(&good, wrong.to_string()).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 422);
         assert!(!answer.text().await.unwrap().contains(MARK));
-        // Values that are wrong in themselves: of another type, or of a form that is not the
-        // member's. A safekeeper may be a URL: what refuses it is the refresh that waits.
+        // Values that are wrong in themselves: of another type, a safekeeper twice, or a URL in
+        // place of an address.
         for (member, value, code) in [
             ("pgbouncer_settings", json!("PLANTED"), 422),
             ("cluster", json!("PLANTED"), 422),
             ("pageserver_connection_info", json!("PLANTED"), 422),
             ("tenant_id", json!({"PLANTED": 1}), 422),
             ("suspend_timeout_seconds", json!("PLANTED"), 422),
-            ("safekeeper_connstrings", json!(["postgres://u:PLANTED@sk:1/"]), 412),
+            ("safekeeper_connstrings", json!(vec!["postgres://u:PLANTED@sk:1/"; 2]), 400),
             ("safekeeper_connstrings", json!(["u:PLANTED@sk:1", "u:PLANTED@sk:1"]), 400),
             ("logs_export_host", json!("http://u:PLANTED@h/"), 400),
         ] {

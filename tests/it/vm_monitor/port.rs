@@ -36,7 +36,7 @@ async fn it_is_reserved_from_the_begin_and_opened_when_running() {
         let machine = Machine::new(server).await;
         machine.bed.pageserver.set_fault(Fault::Error("later".to_owned()), None);
         let mut compute = machine.spawn();
-        compute.wait_for_log("(attempt 1/10)").await;
+        compute.wait_for_log("(attempt 1/11)").await;
         assert!(TcpListener::bind(("127.0.0.1", machine.port)).is_err(), "reserved");
         assert!(TcpStream::connect(("127.0.0.1", machine.port)).is_err(), "closed");
         machine.bed.pageserver.clear_faults();
