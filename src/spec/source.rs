@@ -1,6 +1,5 @@
 //! Sources of the configuration (01 §5.2).
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,8 +7,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use nix::unistd::{Uid, User};
-use parking_lot::Mutex;
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
 use super::bare::BareSpec;
 use super::control_plane::{self, ControlPlane, ControlPlaneError, Observer, Patience};
@@ -62,11 +61,14 @@ pub enum SourceError {
         /// The owner of what refuses.
         owner: String,
     },
-    /// The file is empty.
+    /// A refresh found a pipe, a device or a folder.
     #[error(
-        "could not parse {}: the file is empty (line 1 column 0): a pipe gives its content only once, a refresh needs a file",
+        "could not read {}: it is not a regular file: a pipe gives its content only once, a refresh needs a file",
         .0.display()
     )]
+    NotAFile(PathBuf),
+    /// The file is empty.
+    #[error("could not parse {}: the file is empty (line 1 column 0)", .0.display())]
     Empty(PathBuf),
     /// The file is not the expected document.
     #[error("could not parse {}: {error}", path.display())]
@@ -95,39 +97,40 @@ impl SourceError {
 #[error("it gave no content within {0:?}")]
 struct Silent(Duration);
 
-/// Files that are being read. A reader that hangs keeps its thread, so no second reader is started
-/// for the same file.
-static READING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// Readers at a time. Usually there is one; more only if earlier ones hang, as on a lost network
+/// mount. A reader that hangs keeps its thread, so their number is limited.
+const READERS: usize = 16;
 
-/// The only reader of a file; dropping it allows the next one.
-struct Reading(PathBuf);
+static READING: Semaphore = Semaphore::const_new(READERS);
 
-impl Reading {
-    /// `None` while another reader reads the file.
-    fn begin(path: &Path) -> Option<Self> {
-        let mut reading = READING.lock();
-        reading.insert(path.to_owned()).then(|| Self(path.to_owned()))
-    }
-}
+#[derive(Debug, Error)]
+#[error(
+    "all {READERS} readers still wait for its content: bring its file system back, or restart \
+     compute_ctl"
+)]
+struct AllWait;
 
-impl Drop for Reading {
-    fn drop(&mut self) {
-        READING.lock().remove(&self.0);
-    }
-}
+type Read = Result<Parsed<ConfigDocument>, SourceError>;
+type Reader = fn(&Path) -> Read;
 
 impl ConfigSource {
+    /// The file and its reader, or else the control plane.
+    fn file(&self) -> Result<(&Path, Reader), &ControlPlane> {
+        match self {
+            Self::ConfigFile(path) => Ok((path, read_config)),
+            Self::SpecFile(path) => Ok((path, read_spec)),
+            Self::ControlPlane(control_plane) => Err(control_plane),
+        }
+    }
+
     /// Reads the configuration if it is in a file, within `limit`, before the runtime exists. The
     /// reading thread outlives the call only after a timeout.
     pub fn read_file(
         &self,
         limit: Duration,
     ) -> Result<Option<Parsed<ConfigDocument>>, SourceError> {
-        let (path, read): (_, fn(&Path) -> _) = match self {
-            Self::ConfigFile(path) => (path.clone(), read_config),
-            Self::SpecFile(path) => (path.clone(), read_spec),
-            Self::ControlPlane(_) => return Ok(None),
-        };
+        let Ok((path, read)) = self.file() else { return Ok(None) };
+        let path = path.to_owned();
         let failed = |error| SourceError::Read { path: path.clone(), error };
         let (done, parsed) = mpsc::sync_channel(1);
         let reader = std::thread::Builder::new().name("configuration".to_owned()).spawn({
@@ -143,38 +146,38 @@ impl ConfigSource {
         parsed.map(Some)
     }
 
-    /// The document that was read before the runtime existed, or else [`Self::load`].
+    /// The configuration for a start: the document that was read before the runtime existed, or
+    /// else it is read now, also from a pipe.
     pub async fn load_unless_read(
         &self,
         read: Option<Parsed<ConfigDocument>>,
         patience: Patience,
         observer: Observer<'_>,
     ) -> Result<ConfigDocument, SourceError> {
-        let (Self::ConfigFile(path) | Self::SpecFile(path), Some(read)) = (self, read) else {
+        let Ok((path, reader)) = self.file() else {
             return self.load(patience, observer).await;
         };
-        document::log_unknown_members(&path.display().to_string(), &read.unknown_members);
-        Ok(read.value)
+        let parsed = match read {
+            Some(parsed) => parsed,
+            None => read_within(&READING, path, reader, patience.request).await?,
+        };
+        Ok(logged(path, parsed))
     }
 
-    /// Reads the configuration once and logs unknown members. `patience` limits the requests to a
-    /// control plane, and `observer` is called for each try. A file must be read within the time of
-    /// one try: a file on a lost network mount, or a pipe without a writer, may never answer.
+    /// Reads the configuration again and logs unknown members. `patience` limits the requests to a
+    /// control plane, and `observer` is called for each try. A file must be a regular one, and be
+    /// read within the time of one try: on a lost network mount it may never answer.
     pub async fn load(
         &self,
         patience: Patience,
         observer: Observer<'_>,
     ) -> Result<ConfigDocument, SourceError> {
-        let (path, parsed) = match self {
-            Self::ConfigFile(path) => (path, read_within(path, read_config, patience.request)),
-            Self::SpecFile(path) => (path, read_within(path, read_spec, patience.request)),
-            Self::ControlPlane(control_plane) => {
-                return Ok(control_plane::fetch(control_plane, patience, observer).await?);
+        match self.file() {
+            Ok((path, read)) => Ok(logged(path, read_again(path, read, patience.request).await?)),
+            Err(control_plane) => {
+                Ok(control_plane::fetch(control_plane, patience, observer).await?)
             }
-        };
-        let parsed = parsed.await?;
-        document::log_unknown_members(&path.display().to_string(), &parsed.unknown_members);
-        Ok(parsed.value)
+        }
     }
 
     /// The document of a file as [`Self::load`] would read it now; `None` for a control plane.
@@ -182,35 +185,46 @@ impl ConfigSource {
         &self,
         limit: Duration,
     ) -> Result<Option<ConfigDocument>, SourceError> {
-        let parsed = match self {
-            Self::ConfigFile(path) => read_within(path, read_config, limit).await?,
-            Self::SpecFile(path) => read_within(path, read_spec, limit).await?,
-            Self::ControlPlane(_) => return Ok(None),
-        };
-        Ok(Some(parsed.value))
+        let Ok((path, read)) = self.file() else { return Ok(None) };
+        Ok(Some(read_again(path, read, limit).await?.value))
     }
 }
 
-/// Reads a file beside the runtime. A reader that is not in time keeps its thread.
+/// Reads a file if it is a regular one; a pipe would give nothing, or wait for a writer.
+async fn read_again(path: &Path, read: Reader, limit: Duration) -> Read {
+    let read = move |path: &Path| match path.metadata() {
+        Ok(meta) if meta.is_file() => read(path),
+        Ok(_) => Err(SourceError::NotAFile(path.to_owned())),
+        Err(error) => Err(unreadable(path, error)),
+    };
+    read_within(&READING, path, read, limit).await
+}
+
+fn logged(path: &Path, parsed: Parsed<ConfigDocument>) -> ConfigDocument {
+    document::log_unknown_members(&path.display().to_string(), &parsed.unknown_members);
+    parsed.value
+}
+
+/// Reads a file beside the runtime. A reader that is not in time is given up: it keeps its thread
+/// and its place among the `readers` until it ends, and later calls read afresh.
 async fn read_within(
+    readers: &'static Semaphore,
     path: &Path,
-    read: fn(&Path) -> Result<Parsed<ConfigDocument>, SourceError>,
+    read: impl FnOnce(&Path) -> Read + Send + 'static,
     limit: Duration,
-) -> Result<Parsed<ConfigDocument>, SourceError> {
+) -> Read {
     let failed = |error| SourceError::Read { path: path.to_owned(), error };
-    let silent = || failed(io::Error::new(io::ErrorKind::TimedOut, Silent(limit)));
-    let alone = Reading::begin(path).ok_or_else(silent)?;
+    let place = readers.try_acquire().map_err(|_| failed(io::Error::other(AllWait)))?;
     let reading = tokio::task::spawn_blocking({
         let path = path.to_owned();
         move || {
-            let parsed = read(&path);
-            drop(alone);
-            parsed
+            let _place = place;
+            read(&path)
         }
     });
     tokio::time::timeout(limit, reading)
         .await
-        .map_err(|_| silent())?
+        .map_err(|_| failed(io::Error::new(io::ErrorKind::TimedOut, Silent(limit))))?
         .map_err(|panicked| failed(panicked.into()))?
 }
 
@@ -253,8 +267,10 @@ mod tests {
     use super::*;
 
     async fn load(source: ConfigSource) -> Result<ConfigDocument, String> {
-        let patience = crate::spec::control_plane::ControlPlaneLimits::default().start;
-        source.load(patience, &|_| ()).await.map_err(|error| error.to_string())
+        source
+            .load(patience(Duration::from_secs(60)), &|_| ())
+            .await
+            .map_err(|error| error.to_string())
     }
 
     #[tokio::test]
@@ -271,20 +287,67 @@ mod tests {
         assert!(error.contains("missing field `compute_ctl_config`"), "{error}");
     }
 
+    fn patience(request: Duration) -> Patience {
+        Patience { request, ..crate::spec::control_plane::ControlPlaneLimits::default().start }
+    }
+
+    /// At a start, and then at a refresh, which finds the good file in the pipe's place.
     #[tokio::test]
-    async fn a_file_that_never_answers() {
+    async fn a_pipe_without_a_writer() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.json");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let patience = Patience {
-            request: Duration::from_millis(50),
-            ..crate::spec::control_plane::ControlPlaneLimits::default().start
-        };
         let source = ConfigSource::ConfigFile(path.clone());
-        let error = source.load(patience, &|_| ()).await.unwrap_err().to_string();
+        let limit = patience(Duration::from_millis(50));
+        let error = source.load_unless_read(None, limit, &|_| ()).await.unwrap_err().to_string();
         assert!(error.contains("config.json: it gave no content within 50ms"), "{error}");
-        // The reader's thread would keep the runtime alive.
-        std::fs::write(&path, "").unwrap();
+
+        // Whether it has a writer does not matter, nor whether an earlier reader still waits.
+        let refused = "config.json: it is not a regular file: a pipe gives its content only once";
+        let limit = Duration::from_secs(60);
+        let error = load(source.clone()).await.unwrap_err();
+        assert!(error.contains(refused), "{error}");
+        let error = source.look(limit).await.unwrap_err().to_string();
+        assert!(error.contains(refused), "{error}");
+
+        let good = dir.path().join("good.json");
+        std::fs::write(&good, r#"{"compute_ctl_config":{"jwks":{"keys":[]}}}"#).unwrap();
+        let pipe = dir.path().join("pipe");
+        std::fs::rename(&path, &pipe).unwrap();
+        std::fs::rename(&good, &path).unwrap();
+        assert!(source.look(limit).await.unwrap().unwrap().spec.is_none());
+        assert!(load(source).await.unwrap().spec.is_none());
+        // The first reader's thread would keep the runtime alive.
+        std::fs::write(&pipe, "").unwrap();
+    }
+
+    #[tokio::test]
+    async fn readers_that_hang_hold_up_no_other_until_there_are_too_many() {
+        static PLACES: Semaphore = Semaphore::const_new(2);
+        let path = Path::new("/mount/config.json");
+        let soon = Duration::from_millis(20);
+        let empty = |path: &Path| Err(SourceError::Empty(path.to_owned()));
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let error = read_within(&PLACES, path, empty, Duration::from_secs(60)).await;
+            assert!(matches!(error, Err(SourceError::Empty(_))), "{error:?}");
+            let (end, ended) = mpsc::channel::<()>();
+            held.push(end);
+            let hang = move |path: &Path| {
+                let _ = ended.recv();
+                empty(path)
+            };
+            let error = read_within(&PLACES, path, hang, soon).await.unwrap_err().to_string();
+            assert!(
+                error.contains("/mount/config.json: it gave no content within 20ms"),
+                "{error}"
+            );
+        }
+        let error = read_within(&PLACES, path, empty, soon).await.unwrap_err().to_string();
+        assert!(error.contains("/mount/config.json: all 16 readers still wait"), "{error}");
+        // They end when the mount is back.
+        drop(held);
+        let _both = PLACES.acquire_many(2).await.unwrap();
     }
 
     /// As at a start as root from a pipe, which gives its content only once.
@@ -303,11 +366,11 @@ mod tests {
         std::fs::write(&path, r#"{"compute_ctl_config":{"jwks":{"keys":[]}}}"#).unwrap();
         let read = source.read_file(Duration::from_secs(60)).unwrap();
         std::fs::write(&path, "").unwrap();
-        let patience = crate::spec::control_plane::ControlPlaneLimits::default().start;
+        let patience = patience(Duration::from_secs(60));
         let document = source.load_unless_read(read, patience, &|_| ()).await.unwrap();
         assert!(document.spec.is_none());
         let error = load(source).await.unwrap_err();
-        assert!(error.contains("the file is empty (line 1 column 0): a pipe gives"), "{error}");
+        assert!(error.ends_with("config.json: the file is empty (line 1 column 0)"), "{error}");
     }
 
     #[tokio::test]

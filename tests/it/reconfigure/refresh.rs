@@ -135,26 +135,39 @@ async fn a_call_cuts_the_pause_short() {
     .await;
 }
 
-/// The source may be on a lost mount, where an open never returns.
+/// A pipe never ends, or has no writer. It is refused at once, and what comes after it is read.
 #[tokio::test]
-async fn a_file_that_blocks_does_not_hold_the_end_up() {
+async fn a_pipe_in_the_files_place_is_refused_and_a_later_file_is_read() {
     on_one_server(|server| async {
-        let bed = Bed::new(server).await;
+        let mut bed = Bed::new(server).await;
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;
         let file = bed.dir().join("config.json");
         fs::remove_file(&file).unwrap();
         nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+        let refused = "config.json: it is not a regular file: a pipe gives its content only once";
+        compute.signal(Signal::SIGHUP);
+        compute.wait_for_log("received SIGHUP: the present configuration stays in force").await;
+        assert_eq!(compute.count_in_log(refused), 1, "{}", compute.log());
         compute.refresh().await;
-        compute.wait_for("refresh_configuration").await;
-        assert_eq!(status(&compute).await["extra"]["phases"], json!(["fetch_configuration"]));
-        let (code, body) = compute.post("/terminate?mode=immediate", None).await;
-        assert_eq!(code.as_u16(), 200, "{body}");
-        let extra = &status(&compute).await["extra"];
-        let phases = extra["phases"].as_array();
-        assert!(phases.is_none_or(|it| it.is_empty()), "nothing goes on: {extra}");
-        assert_eq!(compute.wait_exit().await.code(), Some(0));
+        until("the reason is shown", || async {
+            status(&compute).await["error"].as_str().is_some_and(|it| it.contains(refused))
+        })
+        .await;
+
+        fs::remove_file(&file).unwrap();
+        bed.spec.typed("work_mem", "9216", "integer");
+        bed.write("config.json", &bed.spec.config());
+        compute.signal(Signal::SIGHUP);
+        compute.wait_for_log("received SIGHUP: reading the configuration again").await;
+        bed.wait_running(&mut compute).await;
+        until("the setting is in force", || async {
+            compute.sql_text("SHOW work_mem").await == "9MB"
+        })
+        .await;
+        assert_eq!(compute.count_in_log("it gave no content"), 0, "{}", compute.log());
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })
     .await;
