@@ -16,7 +16,8 @@
 //! the mask of a child, the kernel resets handlers, and this module ignores no signal: a launcher's
 //! ignored signals are reset at the start of `main`. Of SIGPIPE, which is ignored, the standard
 //! library takes care as well. Signals 32 and 33 are the C library's own; it ignores them in a new
-//! process.
+//! process, handles 33 once there are threads, and leaves 32 at its default, which would end the
+//! program: it is ignored here.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -47,6 +48,9 @@ const HELD_BACK: [c_int; 13] = [
     libc::SIGTTOU,
 ];
 
+/// The C library cancels threads with it, which this program does not do.
+const OF_THE_LIBRARY: c_int = 32;
+
 /// Bytes of one signal in the descriptor (`struct signalfd_siginfo`); it begins with the number.
 const RECORD: usize = 128;
 
@@ -67,6 +71,7 @@ pub fn put_right() -> Inherited {
             reset(number);
         }
     }
+    ignore_by_system_call(OF_THE_LIBRARY);
     Inherited { hangup_ignored }
 }
 
@@ -112,6 +117,23 @@ fn is_ignored(number: c_int) -> bool {
 fn reset(number: c_int) {
     // SAFETY: the default action has no handler of which anything could be demanded.
     unsafe { libc::signal(number, libc::SIG_DFL) };
+}
+
+/// The C library refuses to change its own signals, so the kernel is asked.
+#[expect(unsafe_code, reason = "no library has this call for signals of the C library")]
+fn ignore_by_system_call(number: c_int) {
+    // The kernel's `struct sigaction`: the handler first, then no flags and an empty mask.
+    let action: [usize; 4] = [libc::SIG_IGN, 0, 0, 0];
+    // SAFETY: the kernel reads at most four words of `action`, and writes nothing.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            number,
+            action.as_ptr(),
+            std::ptr::null_mut::<usize>(),
+            size_of::<u64>(),
+        )
+    };
 }
 
 /// Signals that have arrived.
