@@ -2,7 +2,7 @@
 //!
 //! **The rule:** the text of an error of ours is the whole sentence, with its causes, and none of them
 //! is also its `source()`: `{error}` loses nothing, and a chain says nothing twice. A test of
-//! [`source_rules`](crate::source_rules) checks it. Only errors of libraries and of `anyhow` have
+//! `source_rules` checks it. Only errors of libraries and of `anyhow` have
 //! causes beside their text; [`one_line`] and [`report`] are for those.
 
 use std::error::Error;
