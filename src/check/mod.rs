@@ -22,6 +22,7 @@ use anyhow::{Context, bail};
 use tokio_postgres::Config;
 
 use crate::catalog::passwords;
+use crate::catalog::plan::check_document;
 use crate::cli::{CGROUP, CheckArgs};
 use crate::env::{Environment, OfProcess};
 use crate::errors;
@@ -147,6 +148,12 @@ async fn check_spec(
     for unreadable in conf.unreadable() {
         let path = format!("spec.cluster.settings[{}]", unreadable.name);
         report.problem_at(&path, unreadable);
+    }
+    if spec.is_primary()
+        && !spec.spec.skip_pg_catalog_updates
+        && let Err(refused) = check_document(&spec.spec)
+    {
+        report.problem(refused);
     }
     let is_problem = |remark: &str| conf.unreadable().iter().any(|u| u.to_string() == remark);
     for remark in conf.remarks().iter().filter(|remark| !is_problem(remark)) {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context;
 
 use super::background;
-use crate::catalog::plan::Wanted;
+use crate::catalog::plan::{PlanError, Wanted, check_document};
 use crate::catalog::pool::Sessions;
 use crate::catalog::{apply, concurrency};
 use crate::duration::millis;
@@ -41,6 +41,14 @@ pub(crate) enum CatalogWork {
 }
 
 impl CatalogWork {
+    /// Finds what no cluster takes, before anything is touched.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub(crate) fn check(self, spec: &ParsedSpec) -> Result<(), PlanError> {
+        if self.is_due(spec) && spec.is_primary() { check_document(&spec.spec) } else { Ok(()) }
+    }
+
     /// Whether roles and databases are applied for this spec.
     pub(crate) const fn is_due(self, spec: &ParsedSpec) -> bool {
         !matches!(self, Self::Nothing) && !spec.spec.skip_pg_catalog_updates

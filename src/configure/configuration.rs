@@ -28,6 +28,7 @@ pub(crate) async fn stage(
     catalog: CatalogWork,
 ) -> Result<StagedConf, NotApplied> {
     let params = &node.params;
+    catalog.check(new.spec()).map_err(|refused| NotApplied::Refused(refused.into()))?;
     log_remarks(new.conf());
     let mut conf = (**new.conf()).clone();
     if !catalog.is_due(new.spec()) && subscribers_enabled(node)? {

@@ -5,6 +5,7 @@
 use anyhow::{Context as _, bail};
 
 use super::{AcceptedSpec, ComputeNode};
+use crate::catalog::plan::check_document;
 use crate::postgres::conf::preload_libraries;
 use crate::spec::ParsedSpec;
 
@@ -23,6 +24,9 @@ impl ComputeNode {
         let spec = accepted.spec();
         if let Some(unreadable) = accepted.conf().unreadable().first() {
             return Err(unreadable.clone().into());
+        }
+        if spec.is_primary() && !spec.spec.skip_pg_catalog_updates {
+            check_document(&spec.spec)?;
         }
         self.params.check_port(accepted)?;
         self.check_preload_libraries(spec)?;

@@ -33,6 +33,7 @@ use crate::sql::{is_foreign, shown};
 pub use inside::{DatabaseState, Look, plan_database};
 pub use permissions::Permissions;
 pub use refuse::PlanError;
+pub(crate) use refuse::check_document;
 pub use wanted::Wanted;
 
 /// The operations of one session in one database, in order.

@@ -5,7 +5,8 @@ use thiserror::Error;
 use super::super::options;
 use super::super::snapshot::ClusterState;
 use super::wanted::Wanted;
-use crate::spec::wire::PgOption;
+use crate::spec::ComputeSpec;
+use crate::spec::wire::{DeltaOperation, PgOption};
 
 /// Postgres truncates longer names, and the next apply would try to create them again (05 W17).
 const MAX_NAME_BYTES: usize = 63;
@@ -102,7 +103,27 @@ pub(super) fn check(wanted: &Wanted<'_>, state: &ClusterState) -> Result<(), Pla
     {
         return Err(PlanError::NeonSchemaOfOthers(owner.clone()));
     }
-    let cluster = &wanted.spec.cluster;
+    check_document(wanted.spec)?;
+    for DeltaOperation { action, name, .. } in wanted.all_deltas() {
+        let (action, name) = (action.clone(), name.clone());
+        let names_database = matches!(action.as_str(), "delete_db" | "rename_db");
+        if names_database && name == state.system_database {
+            return Err(PlanError::SystemDatabase { action, name });
+        }
+        if action == "delete_role" && name == state.session_role {
+            return Err(PlanError::OwnRole(name));
+        }
+    }
+    Ok(())
+}
+
+/// Finds names and options that no cluster takes. It needs no server, so a spec is refused for them
+/// before anything is touched.
+///
+/// # Errors
+/// The first fault.
+pub(crate) fn check_document(spec: &ComputeSpec) -> Result<(), PlanError> {
+    let cluster = &spec.cluster;
     for role in &cluster.roles {
         check_name("role", &role.name)?;
         check_options("role", &role.name, role.options.as_deref())?;
@@ -112,7 +133,7 @@ pub(super) fn check(wanted: &Wanted<'_>, state: &ClusterState) -> Result<(), Pla
         check_name("role", &database.owner)?;
         check_options("database", &database.name, database.options.as_deref())?;
     }
-    for delta in wanted.all_deltas() {
+    for delta in spec.delta_operations.iter().flatten() {
         let (kind, rename) = match delta.action.as_str() {
             "delete_db" => ("database", false),
             "rename_db" => ("database", true),
@@ -127,12 +148,6 @@ pub(super) fn check(wanted: &Wanted<'_>, state: &ClusterState) -> Result<(), Pla
             Some(new_name) if rename => check_name(kind, new_name)?,
             None if rename => return Err(PlanError::NoNewName { action, name }),
             _ => {}
-        }
-        if kind == "database" && name == state.system_database {
-            return Err(PlanError::SystemDatabase { action, name });
-        }
-        if action == "delete_role" && name == state.session_role {
-            return Err(PlanError::OwnRole(name));
         }
     }
     Ok(())

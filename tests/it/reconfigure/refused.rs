@@ -31,6 +31,40 @@ fn with_setting(bed: &Bed, name: &str, value: &str) -> Value {
     body
 }
 
+/// Documents with a name or an option that no cluster takes.
+fn with_bad_names(bed: &Bed) -> Vec<(&'static str, Value)> {
+    let role = |role: Value| json!({"roles": [role]});
+    let database = |name: &str, owner: &str| json!({"databases": [{"name": name, "owner": owner}]});
+    let long = "é".repeat(32);
+    let option = json!([{"name": "LOGIN; DROP ROLE x", "value": null, "vartype": "bool"}]);
+    let mut bodies = Vec::new();
+    for (word, cluster, deltas) in [
+        ("\"\" cannot be the name of a role", role(json!({"name": ""})), json!([])),
+        ("cannot be the name of a role", role(json!({"name": "a\0b"})), json!([])),
+        ("has 64 bytes", role(json!({"name": long})), json!([])),
+        ("not one piece of SQL", role(json!({"name": "r", "options": option})), json!([])),
+        ("cannot be the name of a database", database("", "cloud_admin"), json!([])),
+        ("has 64 bytes", database(&long, "cloud_admin"), json!([])),
+        ("cannot be the name of a role", database("d", ""), json!([])),
+        ("has no new_name", json!({}), json!([{"action": "rename_db", "name": "d"}])),
+        (
+            "has 64 bytes",
+            json!({}),
+            json!([{"action": "rename_role", "name": "r", "new_name": long}]),
+        ),
+    ] {
+        let mut body = bed.configure_body();
+        body["spec"]["operation_uuid"] = json!("bad");
+        body["spec"]["skip_pg_catalog_updates"] = json!(false);
+        body["spec"]["delta_operations"] = deltas;
+        for (member, value) in cluster.as_object().unwrap() {
+            body["spec"]["cluster"][member] = value.clone();
+        }
+        bodies.push((word, body));
+    }
+    bodies
+}
+
 #[tokio::test]
 async fn a_running_compute_keeps_running() {
     on_one_server(|server| async {
@@ -49,6 +83,10 @@ async fn a_running_compute_keeps_running() {
         body["spec"]["safekeeper_connstrings"] = json!(["a:1", "a:1"]);
         let text = refused(&compute, &body, "running").await;
         assert!(text.contains("safekeeper"), "{text}");
+        for (word, body) in with_bad_names(&bed) {
+            let text = refused(&compute, &body, "running").await;
+            assert!(text.contains(word), "{text}");
+        }
         // A document of another shape, and none at all.
         let (code, _) = compute.post("/configure", Some(&json!({"spec": 7}))).await;
         assert_eq!(code.as_u16(), 422);
@@ -82,6 +120,10 @@ async fn an_empty_compute_stays_empty() {
         settings.last_mut().unwrap()["vartype"] = json!("integer");
         let text = refused(&compute, &body, "empty").await;
         assert!(text.contains("setting work_mem"), "{text}");
+        for (word, body) in with_bad_names(&bed) {
+            let text = refused(&compute, &body, "empty").await;
+            assert!(text.contains(word), "{text}");
+        }
         let (_, status) = compute.get("/status").await;
         assert_eq!((&status["tenant"], &status["timeline"]), (&Value::Null, &Value::Null));
 
