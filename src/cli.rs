@@ -48,10 +48,12 @@ impl Cli {
     /// Also notes which values are from the environment.
     fn of(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
         let mut cli = Self::from_arg_matches(matches)?;
-        let named = matches.subcommand_matches("dev").unwrap_or(matches);
+        let named = ["dev", "check"].iter().find_map(|name| matches.subcommand_matches(name));
+        let named = named.unwrap_or(matches);
         let by_variable = named.value_source("run_as") == Some(ValueSource::EnvVariable);
         match &mut cli.command {
             Some(Command::Dev(args)) => args.run_as_by_variable = by_variable,
+            Some(Command::Check(args)) => args.run_as_by_variable = by_variable,
             Some(_) => {}
             None => cli.run.run_as_by_variable = by_variable,
         }
@@ -324,8 +326,12 @@ pub struct CheckArgs {
     pub pgbin: Option<PathBuf>,
 
     /// User that PostgreSQL runs as when root checks [default: postgres]
-    #[arg(long, env = "COMPUTE_CTL_RUN_AS", value_name = "USER")]
+    #[arg(long, env = RUN_AS, value_name = "USER")]
     pub run_as: Option<String>,
+
+    /// Whether `run_as` is from the environment.
+    #[arg(skip)]
+    pub run_as_by_variable: bool,
 
     /// Take unknown members for errors
     #[arg(long)]

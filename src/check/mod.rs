@@ -28,6 +28,8 @@ use crate::env::{Environment, OfProcess};
 use crate::errors;
 use crate::http::unusable_keys;
 use crate::node::{AcceptedSpec, ConfParams, check_port, parse_connstr};
+use crate::os::privileges::{self, Wanted};
+use crate::postgres::process::require_cgexec;
 use crate::sidecars::sidecars::{SidecarParams, Sidecars};
 use crate::spec::ParsedSpec;
 use crate::spec::document::{Parsed, did_you_mean};
@@ -73,6 +75,7 @@ async fn check(args: &CheckArgs, timeouts: &Timeouts, report: &mut Report) -> an
     if args.config.is_some() {
         check_keys(&document.compute_ctl_config.jwks, report);
     }
+    let environment = check_environment(args, report);
     let connstr = args.connstr.as_deref().map(parse_connstr).transpose()?.map(|(_, config)| config);
     match document.spec {
         None => report.line("there is no spec: a compute would start empty, for /configure"),
@@ -88,7 +91,8 @@ async fn check(args: &CheckArgs, timeouts: &Timeouts, report: &mut Report) -> an
                 lakebase_connstr: None,
             };
             let accepted = AcceptedSpec::new(spec, params).with_context(unusable)?;
-            check_spec(args, timeouts, &accepted, tls, connstr.as_ref(), report).await?;
+            check_spec(args, timeouts, &accepted, connstr.as_ref(), report).await?;
+            check_surroundings(accepted.spec(), tls, environment.as_ref(), report);
         }
     }
     if report.is_usable() {
@@ -126,7 +130,6 @@ async fn check_spec(
     args: &CheckArgs,
     timeouts: &Timeouts,
     accepted: &AcceptedSpec,
-    tls: Option<&TlsConfig>,
     connstr: Option<&Config>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
@@ -179,7 +182,6 @@ async fn check_spec(
     if conf.unreadable().is_empty() {
         server::ask(args, accepted, timeouts.postgres.helper, report).await;
     }
-    check_surroundings(spec, tls, report);
     if args.probe {
         probe::probe(spec, probe::LIMIT, report).await;
     }
@@ -196,6 +198,36 @@ async fn check_spec(
         report.line(table::table(&conf.settings(), server.as_ref()).trim_end());
     }
     Ok(())
+}
+
+impl CheckArgs {
+    fn wanted_user(&self) -> Option<Wanted<'_>> {
+        Wanted::from(self.run_as.as_deref(), self.run_as_by_variable)
+    }
+}
+
+/// Without these a start ends at once, whatever the document is.
+fn check_environment(args: &CheckArgs, report: &mut Report) -> Option<Environment> {
+    // Without a named user, a start may be meant for a machine that has the default one.
+    if args.run_as.is_some()
+        && let Err(error) = privileges::user_for_postgres(args.wanted_user())
+    {
+        report.problem(error);
+    }
+    let environment = match Environment::read(&OfProcess) {
+        Ok(environment) => environment,
+        Err(error) => {
+            report.problem(error);
+            return None;
+        }
+    };
+    if environment.autoscaling
+        && let Err(error) = require_cgexec(environment.path.as_deref())
+    {
+        report.problem(error);
+    }
+    check_cgroup(&environment, report);
+    Some(environment)
 }
 
 /// Looks at the cgroup that the VM monitor of such a compute would watch by default.
@@ -222,21 +254,21 @@ fn check_cgroup(environment: &Environment, report: &mut Report) {
 /// Checks the needs of the spec besides storage: an unusable certificate is a problem; a missing
 /// collector of audit records is only a remark, since the compute may have another environment than
 /// this command.
-fn check_surroundings(spec: &ParsedSpec, tls: Option<&TlsConfig>, report: &mut Report) {
+fn check_surroundings(
+    spec: &ParsedSpec,
+    tls: Option<&TlsConfig>,
+    environment: Option<&Environment>,
+    report: &mut Report,
+) {
     if let Some(files) = tls::active_config(tls, &spec.spec)
         && let Err(error) = TlsPair::load(files)
     {
         report.problem(error);
     }
-    match Environment::read(&OfProcess) {
-        Ok(environment) => {
-            check_cgroup(&environment, report);
-            let side = SidecarParams::new(&environment);
-            let side = Sidecars::new(side, Timeouts::default().sidecars);
-            if let Err(error) = side.check(&spec.spec) {
-                report.warning(error);
-            }
+    if let Some(environment) = environment {
+        let side = Sidecars::new(SidecarParams::new(environment), Timeouts::default().sidecars);
+        if let Err(error) = side.check(&spec.spec) {
+            report.warning(error);
         }
-        Err(error) => report.warning(error),
     }
 }

@@ -50,6 +50,7 @@ pub(super) async fn ask(
         )),
         Err(error) => match error.downcast::<AskError>() {
             Ok(AskError::Refused(refused)) => report.problem(format_args!("{shown}: {refused}")),
+            Ok(AskError::NoAnswer(error)) if args.pgbin.is_some() => report.problem(error),
             Ok(AskError::NoAnswer(error)) => report.warning(format_args!("{NOT_ASKED}: {error}")),
             Err(error) => report.warning(format_args!("{NOT_ASKED}: {error:#}")),
         },
@@ -82,7 +83,7 @@ async fn read_by(
     children: &Children,
     limit: Duration,
 ) -> anyhow::Result<()> {
-    let user = privileges::user_for_postgres(args.run_as.as_deref())?;
+    let user = privileges::user_for_postgres(args.wanted_user())?;
     let folder = tempfile::tempdir().context("could not make a temporary folder")?;
     if let Some((uid, gid)) = user {
         chown(folder.path(), Some(uid), Some(gid))

@@ -160,11 +160,14 @@ pub fn will_step_down() -> bool {
 ///
 /// # Errors
 /// There is no such user.
-pub(crate) fn user_for_postgres(run_as: Option<&str>) -> Result<Option<(u32, u32)>, StepDownError> {
+pub(crate) fn user_for_postgres(
+    wanted: Option<Wanted<'_>>,
+) -> Result<Option<(u32, u32)>, StepDownError> {
     if !will_step_down() {
+        wanted.map(lookup).transpose()?;
         return Ok(None);
     }
-    choose(Wanted::from(run_as, false)).map(|user| Some((user.uid.as_raw(), user.gid.as_raw())))
+    choose(wanted).map(|user| Some((user.uid.as_raw(), user.gid.as_raw())))
 }
 
 /// Steps down if the process is root; see the module documentation. Without `pgdata` no directory

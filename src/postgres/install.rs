@@ -291,13 +291,14 @@ fn not_the_server(program: &Path, stdout: &[u8]) -> InstallError {
 }
 
 fn locate(pgbin: &Path, path: Option<&OsStr>) -> Result<PathBuf, InstallError> {
-    if pgbin.parent().is_some_and(|dir| !dir.as_os_str().is_empty()) {
-        return match is_program(pgbin) {
-            true => Ok(pgbin.to_owned()),
-            false => Err(InstallError::NotAProgram(pgbin.to_owned())),
-        };
-    }
-    find_in_path(pgbin, path).ok_or_else(|| InstallError::NotInPath(pgbin.to_owned()))
+    let program = match pgbin.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => Some(pgbin.to_owned())
+            .filter(|it| is_program(it))
+            .ok_or_else(|| InstallError::NotAProgram(pgbin.to_owned())),
+        _ => find_in_path(pgbin, path).ok_or_else(|| InstallError::NotInPath(pgbin.to_owned())),
+    };
+    // It may be run in another folder.
+    program.map(|program| std::path::absolute(&program).unwrap_or(program))
 }
 
 /// `../<kind>/postgresql` or `../<kind>` of the program, as in common installations.

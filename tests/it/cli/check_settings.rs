@@ -1,6 +1,10 @@
 //! `compute_ctl check` and the Postgres of the start: it reads the settings, and the document is
 //! compared with the other arguments of the start.
 
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
 use crate::support::assertions::assert_nothing_left;
@@ -40,6 +44,18 @@ async fn postgres_itself_reads_the_settings() {
         let checked = check_with_env(&["-c", &config], &NO_POSTGRES).await;
         assert!(checked.good().contains("warning: whether PostgreSQL takes"), "{checked:?}");
         assert!(checked.good().contains("was not checked"), "{checked:?}");
+        // `check` runs in the root folder.
+        let checked = check(&["-c", &config, "--pgbin", &format!(".{pgbin}")]).await;
+        assert!(checked.good().contains(&format!("({pgbin}) takes the settings\n")), "{checked:?}");
+        if geteuid().is_root() {
+            // Only root can run it.
+            let folder = tempfile::tempdir().unwrap();
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+            let link = folder.path().join("postgres");
+            symlink(&pgbin, &link).unwrap();
+            let checked = check(&["-c", &config, "--pgbin", &link.display().to_string()]).await;
+            assert!(checked.bad().contains("could not start `"), "{checked:?}");
+        }
         let checked = check(&["-c", &config, "--pgbin", "/bin/ls"]).await;
         assert!(checked.bad().contains("/bin/ls is not"), "{checked:?}");
         assert_nothing_left(&bed);
@@ -120,6 +136,36 @@ async fn keys_typing_errors_and_machine_output() {
     assert_eq!(findings[0]["path"], "spec.cluster.roles[0].name");
 }
 
+/// A start here would end at once.
+#[tokio::test]
+async fn what_a_start_needs_besides_the_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    let name = path.display().to_string();
+    let empty = json!({"compute_ctl_config": config(KEY)["compute_ctl_config"]});
+    for document in [config(KEY), empty] {
+        std::fs::write(&path, document.to_string()).unwrap();
+        check_with_env(&["-c", &name], &NO_POSTGRES).await.good();
+        let unknown = "no-such-user-here";
+        let named = check_with_env(&["-c", &name, "--run-as", unknown], &NO_POSTGRES).await;
+        assert!(
+            named.bad().contains("there is no user `no-such-user-here` (--run-as):"),
+            "{named:?}"
+        );
+        for (variable, part) in [
+            (("AUTOSCALING", ""), "no folder of PATH has that program"),
+            (("COMPUTE_CTL_RUN_AS", unknown), "(--run-as) (from the variable COMPUTE_CTL_RUN_AS)"),
+            (("PGBOUNCER_PASSWORD", "a\nplanted"), "PGBOUNCER_PASSWORD "),
+        ] {
+            let env = [&NO_POSTGRES[..], &[variable]].concat();
+            let checked = check_with_env(&["-c", &name], &env).await;
+            assert!(checked.bad().contains(part), "{checked:?}");
+            assert!(!checked.stderr.contains("planted"), "{checked:?}");
+            assert_eq!(checked.stderr.lines().count(), 1, "{checked:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn errors_say_everything_once() {
     let folder = tempfile::tempdir().unwrap();
@@ -131,6 +177,7 @@ async fn errors_say_everything_once() {
         ("-c", &*spec, "give"),
         ("-S", &good, "with --config"),
         ("-c", "", "the file is empty"),
+        ("-S", " \n\t", "the file is empty"),
         ("-c", "\u{feff}{}", "byte order mark"),
         ("-c", "{\"spec\": null,}", "a comma before"),
         ("-c", "{ // note\n}", "no comments"),
@@ -141,6 +188,7 @@ async fn errors_say_everything_once() {
         assert_eq!(checked.stderr.matches(part).count(), 1, "{checked:?}");
         assert_eq!(checked.stderr.lines().count(), 1, "{checked:?}");
         assert!(!checked.stderr.contains("?:"), "{checked:?}");
+        assert!(!checked.stderr.contains("pipe"), "{checked:?}");
     }
 }
 
