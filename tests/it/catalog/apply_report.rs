@@ -68,14 +68,14 @@ async fn why_nothing_was_begun() {
         let mut compute = bed.start();
         bed.wait_running(&mut compute).await;
         bed.spec.skip_pg_catalog_updates = false;
-        bed.spec.role(&"x".repeat(64), None);
-        let (code, extra) = configure(&mut bed, &compute, "long").await;
+        bed.spec.database("d", "no one");
+        let (code, extra) = configure(&mut bed, &compute, "unowned").await;
         assert_eq!(code, 500, "{extra}");
         let report = &extra["apply_report"];
-        assert!(report["error"].as_str().unwrap().contains("has 64 bytes"), "{extra}");
+        assert!(report["error"].as_str().unwrap().contains("the spec does not list it"), "{extra}");
         assert_eq!((&report["operations"], &report["counts"]["done"]), (&json!([]), &json!(0)));
         let failure = extra["last_failure"]["error"].as_str().unwrap();
-        assert!(failure.contains("has 64 bytes"), "{extra}");
+        assert!(failure.contains("the spec does not list it"), "{extra}");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })

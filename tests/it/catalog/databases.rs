@@ -156,7 +156,6 @@ async fn deleted_and_renamed() {
         compute.run("CREATE DATABASE spare").await;
         compute.run("CREATE DATABASE other").await;
         for (operation, part) in [
-            (json!({"action": "rename_db", "name": "renamed"}), "has no new_name"),
             (delta("delete_db", "postgres"), "--connstr is connected to"),
             (rename("rename_db", "spare", "other"), "there is a database of that name"),
         ] {
@@ -166,6 +165,10 @@ async fn deleted_and_renamed() {
             compute.refresh().await;
             compute.wait_for_any(&["running"]).await;
         }
+        let nameless = json!([{"action": "rename_db", "name": "renamed"}]);
+        bed.spec.member("delta_operations", nameless);
+        let error = compute.refuses(&bed).await;
+        assert!(error.contains("has no new_name"), "{error}");
         compute.end().await;
         assert_nothing_left(&bed);
     })

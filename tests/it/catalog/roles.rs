@@ -131,7 +131,7 @@ async fn a_role_is_renamed_and_keeps_what_it_has() {
         compute.apply_changes_nothing(&bed).await;
 
         bed.spec.member("delta_operations", json!([{"action": "rename_role", "name": "x"}]));
-        let error = compute.apply_fails(&bed).await;
+        let error = compute.refuses(&bed).await;
         assert!(error.contains("has no new_name"), "{error}");
         compute.end().await;
         assert_nothing_left(&bed);

@@ -34,6 +34,14 @@ impl Compute {
         body["error"].as_str().unwrap().to_owned()
     }
 
+    /// Sends the spec as it is now; must be refused before anything is changed. Returns the error.
+    pub async fn refuses(&self, bed: &Bed) -> String {
+        let (code, body) = self.configure(bed).await;
+        assert_eq!(code.as_u16(), 400, "{body}\n{}", self.log());
+        assert_eq!(self.get("/status").await.1["status"], "running");
+        body["error"].as_str().unwrap().to_owned()
+    }
+
     /// Applies the spec again: it must find nothing to do.
     pub async fn apply_changes_nothing(&mut self, bed: &Bed) {
         let line = "roles and databases are as the spec says, 0 statements";
