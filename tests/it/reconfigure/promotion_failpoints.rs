@@ -95,7 +95,7 @@ mod unclear {
             let (code, answer) = replica.compute.post("/configure", Some(&body)).await;
             let error = answer["error"].as_str().unwrap();
             assert!(
-                code.as_u16() == 500 && error.contains("this replica was promoted"),
+                code.as_u16() == 400 && error.contains("this replica was promoted"),
                 "{answer}"
             );
 
