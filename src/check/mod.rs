@@ -152,8 +152,7 @@ async fn check_spec(
         let path = format!("spec.cluster.settings[{}]", unreadable.name);
         report.problem_at(&path, unreadable);
     }
-    if spec.is_primary()
-        && !spec.spec.skip_pg_catalog_updates
+    if spec.applies_catalog()
         && let Err(refused) = check_document(&spec.spec)
     {
         report.problem(refused);

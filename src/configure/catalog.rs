@@ -46,7 +46,11 @@ impl CatalogWork {
     /// # Errors
     /// The first fault.
     pub(crate) fn check(self, spec: &ParsedSpec) -> Result<(), PlanError> {
-        if self.is_due(spec) && spec.is_primary() { check_document(&spec.spec) } else { Ok(()) }
+        if self.is_due(spec) && spec.applies_catalog() {
+            check_document(&spec.spec)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether roles and databases are applied for this spec.

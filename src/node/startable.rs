@@ -25,7 +25,7 @@ impl ComputeNode {
         if let Some(unreadable) = accepted.conf().unreadable().first() {
             return Err(unreadable.clone().into());
         }
-        if spec.is_primary() && !spec.spec.skip_pg_catalog_updates {
+        if spec.applies_catalog() {
             check_document(&spec.spec)?;
         }
         self.params.check_port(accepted)?;

@@ -48,6 +48,11 @@ impl ParsedSpec {
         self.spec.mode == ComputeMode::Primary
     }
 
+    /// Whether a start with this spec applies roles and databases (05 §1).
+    pub fn applies_catalog(&self) -> bool {
+        self.is_primary() && !self.spec.skip_pg_catalog_updates
+    }
+
     /// Password towards the storage nodes.
     pub const fn storage_token(&self) -> Option<&Secret<String>> {
         self.spec.storage_auth_token.as_ref()

@@ -70,7 +70,7 @@ pub(crate) async fn start(
 
     tls.follow(&spec.spec);
     let active_tls = node.params.active_tls(&spec.spec);
-    if spec.is_primary() && !spec.spec.skip_pg_catalog_updates {
+    if spec.applies_catalog() {
         node.side.require_local_proxy_file(&spec.spec, active_tls)?;
     }
     node.side.in_background(&spec.spec, active_tls);
