@@ -11,21 +11,22 @@ use crate::services::monitor::activity::ActivityReason;
 impl ComputeNode {
     /// Publishes what a check of the monitor has shown.
     pub fn saw_postgres(&self, seen: Seen<'_>, postmaster: i32) {
-        match seen {
-            Seen::Active { last_active, reasons } => {
-                // The session of the monitor outlives a postmaster that takes no new ones.
-                if procs::is_stopped(postmaster) {
-                    let cause = format!("process {postmaster} has had a SIGSTOP, or a debugger");
-                    self.readiness.does_not_answer(Unready::Stopped, &cause);
-                } else {
-                    self.readiness.answers();
+        if procs::is_stopped(postmaster) {
+            // It takes no new sessions, and the monitor's session goes on: the reason is the same,
+            // whichever the check used.
+            let cause = format!("process {postmaster} has had a SIGSTOP, or a debugger");
+            self.readiness.does_not_answer(Unready::Stopped, &cause);
+        } else {
+            match &seen {
+                Seen::Active { .. } => self.readiness.answers(),
+                Seen::NoConnection(error) => {
+                    self.readiness.does_not_answer(Unready::NoConnection, error);
                 }
-                self.saw_activity(last_active, reasons);
+                Seen::NoAnswer(error) => self.readiness.does_not_answer(Unready::NoAnswer, error),
             }
-            Seen::NoConnection(error) => {
-                self.readiness.does_not_answer(Unready::NoConnection, error);
-            }
-            Seen::NoAnswer(error) => self.readiness.does_not_answer(Unready::NoAnswer, error),
+        }
+        if let Seen::Active { last_active, reasons } = seen {
+            self.saw_activity(last_active, reasons);
         }
     }
 
