@@ -3,8 +3,9 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-/// A longer wait means that a test has found a hang.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// A longer wait means that a test has found a hang. Longer than every limit of the program that a
+/// test leaves at its default, and than `initdb` takes on a machine that also builds.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 const POLL: Duration = Duration::from_millis(10);
 
