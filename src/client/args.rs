@@ -9,6 +9,7 @@ use serde::de::IntoDeserializer;
 use serde::de::value::{Error, StrDeserializer};
 use url::Url;
 
+use super::options::base_url;
 use crate::duration;
 use crate::state::{ComputeStatus, TerminateMode};
 
@@ -126,65 +127,9 @@ fn named<T: for<'de> Deserialize<'de>>(text: &str) -> Result<Named<T>, String> {
     T::deserialize(name).map(Named).map_err(|error| error.to_string())
 }
 
-/// Port of the external server where `--url` has neither a scheme nor a port.
-const USUAL_PORT: u16 = 3080;
-
-/// Parses scheme, host and port, with an optional path prefix; `HOST:PORT` is `http://HOST:PORT`. A
-/// password in the URL would be in the argument list, which every user can read.
-fn base_url(text: &str) -> Result<Url, String> {
-    let needed = || "http://HOST:PORT is needed".to_owned();
-    let has_scheme = text.contains("://");
-    let full = if has_scheme { text.to_owned() } else { format!("http://{text}") };
-    let mut url = Url::parse(&full).map_err(|error| format!("{}: {error}", needed()))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err(needed());
-    }
-    if !has_scheme && url.port().is_none() && !text.ends_with(":80") {
-        url.set_port(Some(USUAL_PORT)).map_err(|()| needed())?;
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("no user and no password are possible here, use --token-file".to_owned());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err("neither a query nor a fragment is possible here".to_owned());
-    }
-    Ok(url)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn urls() {
-        for good in ["http://127.0.0.1:3080", "http://[::1]:3080/", "https://compute-7.example/x"] {
-            base_url(good).unwrap();
-        }
-        for (short, full) in [
-            ("127.0.0.1:3080", "http://127.0.0.1:3080/"),
-            ("127.0.0.1:19594", "http://127.0.0.1:19594/"),
-            ("localhost:3080", "http://localhost:3080/"),
-            ("localhost", "http://localhost:3080/"),
-            ("compute-7.example:80", "http://compute-7.example/"),
-            ("[::1]:3080", "http://[::1]:3080/"),
-            ("https://h", "https://h/"),
-        ] {
-            assert_eq!(base_url(short).unwrap().as_str(), full, "{short}");
-        }
-        for bad in [
-            "",
-            "127.0.0.1:port",
-            "::1:3080",
-            "u:p@h:3080",
-            "ftp://h",
-            "http://u@h",
-            "http://:p@h",
-            "http://h?a",
-            "http://h#a",
-        ] {
-            assert!(base_url(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn names() {

@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use serde_json::{Value, json};
 
+use super::documents::Terminated;
 use super::exit_code::ExitCode;
 
 /// Prints a status document.
@@ -18,10 +19,9 @@ pub(super) fn ready(as_json: bool) {
 }
 
 /// Prints the answer to a `/terminate`.
-pub(super) fn terminated(document: &Value, as_json: bool) {
-    let lsn = document.get("lsn").and_then(Value::as_str);
-    print(&match (as_json, lsn) {
-        (true, _) => document.to_string(),
+pub(super) fn terminated(terminated: &Terminated, as_json: bool) {
+    print(&match (as_json, &terminated.lsn) {
+        (true, lsn) => json!({"lsn": lsn}).to_string(),
         (false, Some(lsn)) => format!("terminated at LSN {}", printable(lsn)),
         (false, None) => "terminated".to_owned(),
     });

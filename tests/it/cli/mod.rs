@@ -7,5 +7,6 @@ mod check_probe;
 mod check_settings;
 mod check_show_conf;
 mod client_commands;
+mod client_library;
 mod dev_data;
 mod dev_start;

@@ -1,0 +1,170 @@
+//! `compute_ctl status`, `wait`, `configure` and `terminate`.
+//!
+//! Exit codes are an interface ([`ExitCode`]); data goes to stdout, errors to stderr, each with the
+//! URL that was asked. The token comes from a file, never from the command line, and is never
+//! printed.
+
+use std::path::Path;
+
+use super::args::{ConfigureArgs, StatusArgs, Target, TerminateArgs, WaitArgs, Wanted};
+use super::calls::Client;
+use super::error::{Error, Refusal};
+use super::exit_code::ExitCode;
+use super::options::{Options, SetupError, Timeouts, token_from_file};
+use super::report;
+use crate::state::ComputeStatus;
+
+/// Why a command failed.
+#[derive(Debug)]
+struct Failure {
+    code: ExitCode,
+    text: String,
+}
+
+impl Failure {
+    fn new(code: ExitCode, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
+
+/// `compute_ctl status`. Returns the exit code of the process.
+pub fn status(args: &StatusArgs) -> anyhow::Result<u8> {
+    let timeouts = Timeouts { answer: args.timeout, ..Timeouts::default() };
+    run(&args.target, timeouts, async |client| {
+        let status = client.status().await.map_err(|error| failed(&error, &client))?;
+        report::status(status.document(), args.target.json);
+        match status.status() {
+            ComputeStatus::Failed => Err(Failure::new(ExitCode::Failed, "the compute has failed")),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// `compute_ctl wait`. Returns the exit code of the process.
+pub fn wait(args: &WaitArgs) -> anyhow::Result<u8> {
+    run(&args.target, Timeouts::default(), async |client| {
+        match args.wanted {
+            Wanted::Status(wanted) => {
+                let status = client.wait_for(wanted, args.timeout).await;
+                let status = status.map_err(|error| failed(&error, &client))?;
+                report::status(status.document(), args.target.json);
+            }
+            Wanted::Ready => {
+                let ready = client.wait_until_ready(args.timeout).await;
+                ready.map_err(|error| failed(&error, &client))?;
+                report::ready(args.target.json);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// `compute_ctl configure`. Returns the exit code of the process.
+pub fn configure(args: &ConfigureArgs) -> anyhow::Result<u8> {
+    let timeouts = Timeouts { change: args.timeout, ..Timeouts::default() };
+    run(&args.target, timeouts, async |client| {
+        let mut document = read(&args.file)?;
+        if args.full {
+            document.insert("force_catalog_check".to_owned(), true.into());
+        }
+        let status = client.configure(&document.into()).await.map_err(|error| match &error {
+            // Here it is about the document, or the missing token; the text says which.
+            Error::Refused(answer) if answer.status == 400 => refused(answer, ExitCode::Failed),
+            _ => failed(&error, &client),
+        })?;
+        report::status(status.document(), args.target.json);
+        Ok(())
+    })
+}
+
+/// Reads a document without looking at its members: the compute does that.
+fn read(file: &Path) -> Result<serde_json::Map<String, serde_json::Value>, Failure> {
+    let failed = |why: &dyn std::fmt::Display| {
+        Failure::new(ExitCode::Failed, format!("could not read {}: {why}", file.display()))
+    };
+    let text = std::fs::read(file).map_err(|error| failed(&error))?;
+    match serde_json::from_slice(&text).map_err(|error| failed(&error))? {
+        serde_json::Value::Object(document) => Ok(document),
+        _ => Err(failed(&"it is not a JSON object")),
+    }
+}
+
+/// `compute_ctl terminate`. Returns the exit code of the process.
+pub fn terminate(args: &TerminateArgs) -> anyhow::Result<u8> {
+    let timeouts = Timeouts { terminate: args.timeout, ..Timeouts::default() };
+    run(&args.target, timeouts, async |client| {
+        let terminated = client.terminate(args.mode.0).await;
+        let terminated = terminated.map_err(|error| failed(&error, &client))?;
+        report::terminated(&terminated, args.target.json);
+        Ok(())
+    })
+}
+
+fn run(
+    target: &Target,
+    timeouts: Timeouts,
+    work: impl AsyncFnOnce(Client) -> Result<(), Failure>,
+) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = match client(target, timeouts) {
+        Ok(client) => runtime.block_on(work(client)).map_err(|failure| {
+            let text = format!("{}: {}", target.address(), failure.text);
+            Failure { text, ..failure }
+        }),
+        Err(error) => Err(Failure::new(ExitCode::Failed, error.to_string())),
+    };
+    let code = match result {
+        Ok(()) => ExitCode::Ok,
+        Err(failure) => {
+            report::failure(&failure.text, failure.code, target.json);
+            failure.code
+        }
+    };
+    Ok(code as u8)
+}
+
+fn client(target: &Target, timeouts: Timeouts) -> Result<Client, SetupError> {
+    let token = target.token_file.as_deref().map(token_from_file).transpose()?;
+    Client::new(Options { url: target.url.to_string(), token, timeouts })
+}
+
+fn failed(error: &Error, client: &Client) -> Failure {
+    match error {
+        Error::Refused(answer) => refused(answer, code_of_answer(answer, client)),
+        _ => Failure::new(code(error), error.to_string()),
+    }
+}
+
+fn code(error: &Error) -> ExitCode {
+    match error {
+        Error::Deadline | Error::NotInTime { .. } | Error::NotReady { .. } => ExitCode::Timeout,
+        Error::NotReached(_) => ExitCode::NotReached,
+        Error::Lost { error, .. } => code(error),
+        Error::Refused(_)
+        | Error::Broken(_)
+        | Error::TooLarge
+        | Error::Unexpected(_)
+        | Error::Never { .. } => ExitCode::Failed,
+    }
+}
+
+fn code_of_answer(answer: &Refusal, client: &Client) -> ExitCode {
+    match answer.status {
+        401 | 403 => ExitCode::Refused,
+        // The answer of a compute when a token is missing (03 §4.2).
+        400 if !client.has_token() => ExitCode::Refused,
+        412 => ExitCode::WrongStatus,
+        _ => ExitCode::Failed,
+    }
+}
+
+fn refused(answer: &Refusal, code: ExitCode) -> Failure {
+    let advice = match answer.status {
+        404 => {
+            "; --url needs the external server of a compute, whose port is 3080 unless \
+             --external-http-port says otherwise"
+        }
+        _ => "",
+    };
+    Failure::new(code, format!("the compute answered {answer}{advice}"))
+}
