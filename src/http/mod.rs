@@ -33,6 +33,7 @@ mod keys;
 mod lfc;
 mod lifecycle;
 mod limits;
+mod log;
 mod metrics;
 mod observe;
 mod openapi;

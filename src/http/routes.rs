@@ -22,7 +22,7 @@ use super::error::{ApiError, ErrorDocument};
 use super::failpoints;
 use super::{
     catalog_changes, communicator, database, extension_server, hadron_liveness, health, lfc,
-    lifecycle, metrics, observe, openapi, promotion,
+    lifecycle, log, metrics, observe, openapi, promotion,
 };
 
 /// Routes of the external server that ask for a token.
@@ -50,6 +50,7 @@ fn internal_routes() -> Routes {
         lifecycle::internal(),
         catalog_changes::internal(),
         extension_server::internal(),
+        log::internal(),
         #[cfg(feature = "testing")]
         failpoints::internal(),
     ];

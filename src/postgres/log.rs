@@ -1,8 +1,7 @@
 //! Copies Postgres' log from the child's stderr to ours, without ever blocking Postgres (01 §20.2).
 //!
-//! Lines of one message are joined with U+200B and sent as `PG:<lines>` in one piece to the
-//! [`LogSink`], which never blocks; so the pipe is always read, and a slow reader of our stderr
-//! never delays Postgres. Bytes that are not UTF-8 are copied unchanged; control characters other
+//! Lines of one message are sent in one piece to the [`LogSink`], which never blocks; so the pipe is
+//! always read, and a slow reader of our stderr never delays Postgres. Bytes that are not UTF-8 are copied unchanged; control characters other
 //! than tab are escaped, because tenants control the content of lines
 //! ([`crate::telemetry::shown`]).
 //!
@@ -28,16 +27,18 @@ const MAX_MESSAGE: usize = 1 << 20;
 const TAIL_LINES: usize = 50;
 const TAIL_LINE_BYTES: usize = 1024;
 
-const PREFIX: &[u8] = b"PG:";
-const JOINT: &[u8] = "\u{200B}".as_bytes();
+/// Bytes that the text form of the log adds to each line of a message: `PG:` or U+200B.
+const MARK: usize = 3;
 
 /// Joins lines to messages. Holds at most one message and one unfinished line, each of about the
 /// cap.
 #[derive(Debug)]
 pub(crate) struct Joiner {
     cap: usize,
-    /// Lines of the current message, with prefix; empty between messages.
+    /// Lines of the current message, separated by line feeds.
     message: Vec<u8>,
+    /// Length of the message in the text form of the log; 0 between messages.
+    length: usize,
     /// The unfinished line.
     line: Vec<u8>,
 }
@@ -45,11 +46,11 @@ pub(crate) struct Joiner {
 impl Joiner {
     /// A joiner that flushes when a message or line reaches `cap` bytes.
     pub(crate) fn new(cap: usize) -> Self {
-        Self { cap: cap.max(1), message: Vec::new(), line: Vec::new() }
+        Self { cap: cap.max(1), message: Vec::new(), length: 0, line: Vec::new() }
     }
 
-    /// Consumes the next bytes. Passes complete messages, each with its line feed, to `emit`, and
-    /// each complete line to `seen`. Returns whether a line was completed.
+    /// Consumes the next bytes. Passes complete messages, as lines with line feeds between them, to
+    /// `emit`, and each complete line to `seen`. Returns whether a line was completed.
     pub(crate) fn feed(
         &mut self,
         bytes: &[u8],
@@ -93,18 +94,20 @@ impl Joiner {
 
     /// Whether complete lines are held back for a longer message.
     pub(crate) fn is_pending(&self) -> bool {
-        !self.message.is_empty()
+        self.length > 0
     }
 
     fn end_line(&mut self, emit: &mut impl FnMut(Vec<u8>), seen: &mut impl FnMut(&[u8])) {
         let mut line = std::mem::take(&mut self.line);
         let clean = escaped(&line, false);
         seen(&clean);
-        if starts_message(&clean) || self.message.len() + clean.len() > self.cap {
+        if starts_message(&clean) || self.length + clean.len() > self.cap {
             self.flush(emit);
         }
-        let joint = if self.message.is_empty() { PREFIX } else { JOINT };
-        self.message.extend_from_slice(joint);
+        if self.is_pending() {
+            self.message.push(b'\n');
+        }
+        self.length += MARK + clean.len();
         self.message.extend_from_slice(&clean);
         drop(clean);
         // `clear` keeps the allocation for the next line.
@@ -114,9 +117,8 @@ impl Joiner {
 
     fn flush(&mut self, emit: &mut impl FnMut(Vec<u8>)) {
         if self.is_pending() {
-            let mut message = std::mem::take(&mut self.message);
-            message.push(b'\n');
-            emit(message);
+            self.length = 0;
+            emit(std::mem::take(&mut self.message));
         }
     }
 }
@@ -168,7 +170,7 @@ impl LogCollector {
 
 async fn collect(mut stderr: impl AsyncRead + Unpin, sink: LogSink, tail: Tail) {
     let mut joiner = Joiner::new(MAX_MESSAGE);
-    let mut emit = |message| sink.write(message);
+    let mut emit = |message: Vec<u8>| sink.postgres(&message);
     let mut seen = |line: &[u8]| remember(&tail, line);
     let mut chunk = vec![0; 16 << 10];
     let mut last_line = Instant::now();
@@ -232,18 +234,15 @@ mod tests {
     fn a_timestamp_begins_a_message() {
         let mut joiner = Joiner::new(MAX_MESSAGE);
         assert!(feed(&mut joiner, format!("{A}\n\tmore\n\n")).is_empty());
-        assert_eq!(
-            feed(&mut joiner, format!("{B}\n")),
-            [format!("PG:{A}\u{200B}\tmore\u{200B}\n")]
-        );
+        assert_eq!(feed(&mut joiner, format!("{B}\n")), [format!("{A}\n\tmore\n")]);
         let mut out = Vec::new();
         joiner.tick(&mut |m| out.push(m));
         joiner.tick(&mut |m| out.push(m));
-        assert_eq!(out, [format!("PG:{B}\n").into_bytes()]);
+        assert_eq!(out, [B.as_bytes()]);
         // Later continuation lines form a new message, and so does an unfinished last line.
         joiner.feed(b"\tlate\nrest", &mut |m| out.push(m), &mut |_| {});
         joiner.eof(&mut |m| out.push(m), &mut |_| {});
-        assert_eq!(out[1], "PG:\tlate\u{200B}rest\n".as_bytes());
+        assert_eq!(out[1], b"\tlate\nrest");
     }
 
     #[test]
@@ -263,7 +262,7 @@ mod tests {
         let mut out = Vec::new();
         joiner.feed(b"a\xff\nb\n", &mut |m| out.push(m), &mut |_| {});
         joiner.tick(&mut |m| out.push(m));
-        assert_eq!(out, [b"PG:a\xff\xe2\x80\x8bb\n"]);
+        assert_eq!(out, [b"a\xff\nb"]);
     }
 
     /// A tenant's `RAISE LOG` can neither clear the reader's terminal nor overwrite the prefix.
@@ -274,7 +273,7 @@ mod tests {
         let mut seen = |line: &[u8]| lines.push(line.to_vec());
         joiner.feed(b"\x1b[2J\rPG:\x00 \tx\xc2\x9b\n", &mut |m| out.push(m), &mut seen);
         joiner.tick(&mut |m| out.push(m));
-        assert_eq!(out, [b"PG:\\x1b[2J\\rPG:\\x00 \tx\\u{9b}\n"]);
+        assert_eq!(out, [b"\\x1b[2J\\rPG:\\x00 \tx\\u{9b}"]);
         assert_eq!(lines, [b"\\x1b[2J\\rPG:\\x00 \tx\\u{9b}"]);
     }
 
@@ -302,12 +301,12 @@ mod tests {
             let mut text = String::new();
             for message in out {
                 let message = String::from_utf8(message).unwrap();
-                prop_assert!(message.starts_with("PG:") && message.ends_with('\n'));
-                prop_assert_eq!(message.matches('\n').count(), 1);
-                prop_assert!(message.len() <= cap + PREFIX.len() + JOINT.len() + 1);
-                text += message.strip_prefix("PG:").unwrap();
+                let lines = message.split('\n');
+                let length: usize = lines.map(|line| MARK + line.len()).sum();
+                prop_assert!(length <= cap + MARK);
+                text += &message;
             }
-            let plain = |s: &str| s.replace(['\n', '\u{200B}'], "");
+            let plain = |s: &str| s.replace('\n', "");
             prop_assert_eq!(plain(&text), plain(std::str::from_utf8(&input).unwrap()));
         }
     }

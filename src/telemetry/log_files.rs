@@ -42,7 +42,7 @@ pub fn open(directory: &Path) -> anyhow::Result<LogSink> {
     fs::create_dir_all(directory)
         .map_err(|error| explained(error, directory))
         .with_context(|| format!("could not create {LOG_DIRECTORY} {}", directory.display()))?;
-    Ok(LogSink::new(DailyFiles::new(directory.to_owned()))?)
+    Ok(LogSink::second(DailyFiles::new(directory.to_owned()))?)
 }
 
 /// One file per day, in UTC; an existing one is appended to.

@@ -16,9 +16,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::recent::{RecentLog, Source};
+use super::severity::Severity;
 use super::shown::escaped;
 
 /// Limit for writing our own log at the end of the process.
@@ -27,6 +31,15 @@ pub const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 /// Bytes that may be queued: enough for a burst of several of the longest messages.
 const BUDGET: usize = 4 << 20;
 
+/// Bytes of the time and of the level at the beginning of an event's line, with the blanks around
+/// the level.
+const TIME: usize = "2026-01-02T03:04:05.678901Z".len();
+const LEVEL: usize = "  INFO ".len();
+
+/// What a message of Postgres begins with in the output, and what joins its lines.
+const PREFIX: &[u8] = b"PG:";
+const JOINT: &[u8] = "\u{200B}".as_bytes();
+
 /// Clonable handle to the writer thread. The thread writes all queued items and ends when the last
 /// handle is dropped.
 #[derive(Clone)]
@@ -34,6 +47,7 @@ pub struct LogSink(Arc<Handle>);
 
 struct Handle {
     shared: Arc<Shared>,
+    recent: RecentLog,
 }
 
 struct Shared {
@@ -65,10 +79,20 @@ impl LogSink {
     /// # Errors
     /// The thread could not be created.
     pub fn new(out: impl Write + Send + 'static) -> io::Result<Self> {
-        Self::with_budget(out, BUDGET)
+        Self::with_budget(out, BUDGET, RecentLog::new())
     }
 
-    fn with_budget(out: impl Write + Send + 'static, budget: usize) -> io::Result<Self> {
+    /// As [`LogSink::new`], for a second log whose lines are in the first one too: its last lines
+    /// are not kept.
+    pub(super) fn second(out: impl Write + Send + 'static) -> io::Result<Self> {
+        Self::with_budget(out, BUDGET, RecentLog::none())
+    }
+
+    fn with_budget(
+        out: impl Write + Send + 'static,
+        budget: usize,
+        recent: RecentLog,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue { budget, ..Queue::default() }),
             work: Condvar::new(),
@@ -76,12 +100,39 @@ impl LogSink {
         });
         let writer = Arc::clone(&shared);
         thread::Builder::new().name("log-writer".into()).spawn(move || writer.run(out))?;
-        Ok(Self(Arc::new(Handle { shared })))
+        Ok(Self(Arc::new(Handle { shared, recent })))
+    }
+
+    /// Writes a message of Postgres: its lines, separated by line feeds, without control characters.
+    /// The output has `PG:` in front and U+200B between the lines (01 §20.2).
+    pub fn postgres(&self, message: &[u8]) {
+        let mut lines = message.split(|byte| *byte == b'\n');
+        let first = lines.next().unwrap_or_default();
+        let mut item = Vec::with_capacity(PREFIX.len() + message.len() + 1);
+        item.extend_from_slice(PREFIX);
+        item.extend_from_slice(first);
+        for line in lines {
+            item.extend_from_slice(JOINT);
+            item.extend_from_slice(line);
+        }
+        item.push(b'\n');
+        self.write(item);
+        let level = Severity::likely(first).map_or(Level::INFO, Severity::level);
+        self.0.recent.add(Utc::now(), level, Source::Postgres, &String::from_utf8_lossy(message));
+    }
+
+    fn event_writer(&self, level: Level) -> EventWriter {
+        EventWriter { sink: self.clone(), level, buffer: Vec::new() }
+    }
+
+    /// The last lines.
+    pub(crate) fn recent(&self) -> &RecentLog {
+        &self.0.recent
     }
 
     /// Queues one item: a whole line (or several) with its line feed. Never blocks; drops the
     /// item when the budget is used up.
-    pub fn write(&self, item: Vec<u8>) {
+    fn write(&self, item: Vec<u8>) {
         let shared = &self.0.shared;
         let mut queue = shared.lock();
         if queue.bytes.saturating_add(item.len()) > queue.budget {
@@ -181,6 +232,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct EventWriter {
     sink: LogSink,
+    level: Level,
     buffer: Vec<u8>,
 }
 
@@ -204,8 +256,25 @@ impl Drop for EventWriter {
                 Cow::Owned(clean) => Some(clean),
                 Cow::Borrowed(_) => None,
             };
-            self.sink.write(clean.unwrap_or(event));
+            let event = clean.unwrap_or(event);
+            let recent = self.sink.recent();
+            if recent.is_kept() {
+                let text = String::from_utf8_lossy(&event);
+                let (at, message) = parts(&text);
+                recent.add(at, self.level, Source::ComputeCtl, message);
+            }
+            self.sink.write(event);
         }
+    }
+}
+
+/// Time and text of an event: `2026-01-02T03:04:05.678901Z  INFO text`.
+fn parts(event: &str) -> (DateTime<Utc>, &str) {
+    let event = event.trim_end_matches('\n');
+    let time = event.get(..TIME).and_then(|time| DateTime::parse_from_rfc3339(time).ok());
+    match (time, event.get(TIME + LEVEL..)) {
+        (Some(time), Some(text)) => (time.to_utc(), text),
+        _ => (Utc::now(), event),
     }
 }
 
@@ -213,7 +282,11 @@ impl<'a> MakeWriter<'a> for LogSink {
     type Writer = EventWriter;
 
     fn make_writer(&'a self) -> EventWriter {
-        EventWriter { sink: self.clone(), buffer: Vec::new() }
+        self.event_writer(Level::INFO)
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> EventWriter {
+        self.event_writer(*event.level())
     }
 }
 
@@ -263,7 +336,8 @@ mod tests {
     fn a_stalled_reader_costs_lines_and_not_time() {
         let (open, gate) = mpsc::channel();
         let (seen, lines) = mpsc::channel();
-        let sink = LogSink::with_budget(Out { gate: Some(gate), seen }, 10).unwrap();
+        let sink =
+            LogSink::with_budget(Out { gate: Some(gate), seen }, 10, RecentLog::none()).unwrap();
         sink.write(b"first\n".to_vec());
         assert_eq!(lines.recv().unwrap(), "", "the writer is stuck in its first line");
         for line in ["lost\n", "lost\n", "x\n"] {
@@ -279,6 +353,40 @@ mod tests {
         assert!(text.starts_with("first\n") && text.ends_with("last\n"), "{text}");
         assert_eq!(text.matches("2 lines dropped").count(), 1, "{text}");
         assert!(!text.contains("lost\n"), "{text}");
+    }
+
+    #[test]
+    fn messages_of_postgres_are_marked() {
+        let (seen, lines) = mpsc::channel();
+        let sink = LogSink::new(Out { gate: None, seen }).unwrap();
+        sink.postgres(b"2025-01-02 03:04:05 UTC [1] ERROR:  a\n\tb\n");
+        sink.postgres(b"\xff");
+        let recent = sink.recent().last(2);
+        assert_eq!(recent[0].level, Level::ERROR);
+        assert_eq!(&*recent[0].message, "2025-01-02 03:04:05 UTC [1] ERROR:  a\n\tb\n");
+        assert_eq!((recent[1].level, recent[1].source), (Level::INFO, Source::Postgres));
+        drop(sink);
+        let text = lines.iter().collect::<String>();
+        let first = "PG:2025-01-02 03:04:05 UTC [1] ERROR:  a\u{200B}\tb\u{200B}\n";
+        assert_eq!(text, format!("{first}PG:\u{FFFD}\n"));
+    }
+
+    #[test]
+    fn time_level_and_text_of_an_event_are_kept() {
+        use tracing_subscriber::layer::SubscriberExt as _;
+        let sink = LogSink::new(io::sink()).unwrap();
+        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_target(false);
+        let log = tracing_subscriber::registry().with(lines.with_writer(sink.clone()));
+        let before = Utc::now();
+        tracing::subscriber::with_default(log, || {
+            let span = tracing::info_span!("HTTP", path = "/x");
+            span.in_scope(|| tracing::warn!(code = 4, "a \u{1b}\nb"));
+        });
+        let line = sink.recent().last(1).remove(0);
+        assert_eq!((line.level, line.source), (Level::WARN, Source::ComputeCtl));
+        assert_eq!(&*line.message, "HTTP{path=\"/x\"}: a \\x1b\nb code=4");
+        let age = line.at - before;
+        assert!(age.num_milliseconds() >= -1 && age.num_seconds() < 60, "{age}");
     }
 
     #[test]

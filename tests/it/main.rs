@@ -26,5 +26,6 @@ mod sidecars;
 mod start;
 mod storage;
 mod support;
+mod telemetry;
 mod tenants;
 mod vm_monitor;
