@@ -11,13 +11,17 @@
 //! | `COMPUTE_CTL_CGROUP_ROOT` | where cgroup v2 is mounted, instead of `/sys/fs/cgroup` |
 //! | `RUST_LOG` | levels of the log (01 §20.1) |
 //! | `FAILPOINTS`, `NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES` | in testing builds only (01 §23) |
+//! | `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID` | the service manager, see `sd_notify(3)` |
+//! | `LISTEN_FDS`, `LISTEN_PID` | sockets of the service manager |
 //! | `PATH` | where `--pgbin` is looked up |
 //! | `COMPUTE_CTL_PG_PATH` | more folders with servers, for `compute_ctl dev` and the tests |
 //!
-//! Flags that can be given as a variable are in [`cli`](crate::cli).
+//! Flags that can be given as a variable are in [`cli`](crate::cli), and [`crate::os::activation`]
+//! reads `LISTEN_FDS`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::secret::{self, Secret, UnusableSecret};
 
@@ -30,6 +34,12 @@ pub const PGBOUNCER_PASSWORD: &str = "PGBOUNCER_PASSWORD";
 pub const FAILPOINTS: &str = "FAILPOINTS";
 /// Number of retries of a basebackup (01 §2, 06 §3.8).
 pub const BASEBACKUP_RETRIES: &str = "NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES";
+/// Socket of the service manager.
+pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+/// Time of the service manager's watchdog, in microseconds.
+pub const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
+/// The process that the watchdog watches.
+pub const WATCHDOG_PID: &str = "WATCHDOG_PID";
 /// Where log files of Lakebase mode go.
 pub const LOG_DIRECTORY: &str = "COMPUTE_CTL_LOG_DIRECTORY";
 /// Where cgroup v2 is mounted.
@@ -84,6 +94,10 @@ pub struct Environment {
     pub failpoints: Option<String>,
     /// `NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES`.
     pub basebackup_retries: Option<String>,
+    /// `NOTIFY_SOCKET`.
+    pub notify_socket: Option<OsString>,
+    /// `WATCHDOG_USEC`, unless `WATCHDOG_PID` names another process.
+    pub watchdog: Option<Duration>,
     /// `PATH`.
     pub path: Option<OsString>,
 }
@@ -113,9 +127,19 @@ impl Environment {
             log_filter: utf8("RUST_LOG"),
             failpoints: text(FAILPOINTS),
             basebackup_retries: text(BASEBACKUP_RETRIES),
+            notify_socket: variables.get(NOTIFY_SOCKET),
+            watchdog: watchdog(variables),
             path: variables.get("PATH"),
         })
     }
+}
+
+/// Time within which the service manager wants a sign of life of this process.
+fn watchdog(variables: &impl Variables) -> Option<Duration> {
+    let number = |name| variables.get(name)?.into_string().ok()?.parse::<u64>().ok();
+    let others = number(WATCHDOG_PID).is_some_and(|pid| pid != u64::from(std::process::id()));
+    let limit = number(WATCHDOG_USEC).filter(|limit| *limit > 0 && !others)?;
+    Some(Duration::from_micros(limit))
 }
 
 /// Folders that may hold a server: those of `COMPUTE_CTL_PG_PATH`, then those of `PATH`, without
@@ -147,6 +171,8 @@ mod tests {
             ("RUST_LOG", "debug"),
             ("FAILPOINTS", "x=off"),
             ("NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES", "3"),
+            ("NOTIFY_SOCKET", "/run/n"),
+            ("WATCHDOG_USEC", "3000000"),
             ("PATH", "/bin"),
             ("UNKNOWN", "?"),
         ];
@@ -162,6 +188,8 @@ mod tests {
             log_filter: Some("debug".to_owned()),
             failpoints: Some("x=off".to_owned()),
             basebackup_retries: Some("3".to_owned()),
+            notify_socket: Some("/run/n".into()),
+            watchdog: Some(Duration::from_secs(3)),
             path: Some("/bin".into()),
         };
         assert_eq!(Environment::read(&all).unwrap(), expected);
@@ -184,6 +212,17 @@ mod tests {
             let error = Environment::read(&[(name, "planted\nplanted")]).unwrap_err().to_string();
             assert!(error.starts_with(name) && !error.contains("planted"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_watchdog_of_another_process_does_not_count() {
+        let ours = std::process::id().to_string();
+        let read = |limit, pid| watchdog(&[(WATCHDOG_USEC, limit), (WATCHDOG_PID, pid)]);
+        assert_eq!(read("250000", ours.as_str()), Some(Duration::from_millis(250)));
+        assert_eq!(read("250000", "1"), None);
+        assert_eq!(read("0", ours.as_str()), None);
+        assert_eq!(read("soon", ours.as_str()), None);
+        assert_eq!(watchdog(&[(WATCHDOG_PID, ours.as_str())]), None);
     }
 
     #[test]

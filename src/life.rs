@@ -4,6 +4,7 @@
 //! input before anything is touched, [`Compute::run`] opens the ports and runs the driver. `main`
 //! and the `dev` command both use it.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,7 @@ use crate::os::signals::{Received, Signals};
 use crate::postgres::install::PgInstall;
 use crate::postgres::process::require_cgexec;
 use crate::secret::Secret;
+use crate::server::ReservedPort;
 use crate::sidecars::sidecars::SidecarParams;
 use crate::spec::ParsedSpec;
 use crate::spec::control_plane::{ControlPlane, RPC};
@@ -43,8 +45,10 @@ use crate::telemetry::sink::LogSink;
 use crate::timeouts::Timeouts;
 use crate::vm_monitor::cgroup::CGROUP_ROOT;
 use crate::vm_monitor::{VmMonitor, VmMonitorParams};
+use service_manager::ServiceManager;
 
 mod hangup;
+mod service_manager;
 
 /// Limit for the remaining children at the very end, after SIGTERM.
 const LAST_CHILDREN: Duration = Duration::from_millis(500);
@@ -143,6 +147,7 @@ pub struct Compute {
     authenticator: Authenticator,
     stop: Stop,
     hangup: Arc<Notify>,
+    manager: ServiceManager,
     /// Held until the process ends.
     _lock: PgDataLock,
 }
@@ -150,11 +155,13 @@ pub struct Compute {
 impl Compute {
     /// Reads the configuration and checks it, reserves the ports, locks PGDATA. An error here ends
     /// the process with exit code 1; PGDATA is untouched and no port was open. `document` is the
-    /// configuration if it was read already, see [`read_configuration`].
+    /// configuration if it was read already, see [`read_configuration`]; `listeners` are sockets for
+    /// the external server, if a service manager has opened some.
     pub async fn prepare(
         args: &RunArgs,
         environment: &Environment,
         document: Option<Parsed<ConfigDocument>>,
+        listeners: Vec<TcpListener>,
         process: &Process,
     ) -> anyhow::Result<Self> {
         let (connstr, _) = parse_connstr(args.connstr.as_deref().unwrap_or_default())?;
@@ -199,7 +206,18 @@ impl Compute {
         let spec = spec.with_context(|| unusable_spec(&source))?;
 
         let (external_port, internal_port) = args.http_ports();
-        let reserved = http::reserve(external_port, internal_port, args.internal_http_bind)?;
+        let internal_bind = args.internal_http_bind;
+        let reserved = match ReservedPort::inherited(listeners)? {
+            Some(external) => {
+                tracing::info!(
+                    "the external HTTP server uses the sockets of the service manager (LISTEN_FDS), \
+                     port {}; --external-http-port has no effect",
+                    external.port()
+                );
+                http::reserve_beside(external, internal_port, internal_bind)?
+            }
+            None => http::reserve(external_port, internal_port, internal_bind)?,
+        };
         let vm_monitor = environment.autoscaling.then(|| {
             VmMonitor::reserve(VmMonitorParams {
                 address: args.vm_monitor_addr,
@@ -251,7 +269,8 @@ impl Compute {
         let stop = process.stop.clone();
         let driver = Driver::new(Arc::clone(&node), spec, requests, stop.clone(), vm_monitor);
         let hangup = Arc::clone(&process.hangup);
-        Ok(Self { node, driver, reserved, authenticator, stop, hangup, _lock: lock })
+        let manager = ServiceManager::new(environment);
+        Ok(Self { node, driver, reserved, authenticator, stop, hangup, manager, _lock: lock })
     }
 
     /// Ports of the external and the internal server; the real ones if 0 was given.
@@ -262,13 +281,14 @@ impl Compute {
     /// Runs the compute to its end. Returns the exit code of the process. Nothing that was started
     /// is left afterwards; after a signal all of this takes at most `--stop-timeout`.
     pub async fn run(self) -> u8 {
-        let Self { node, driver, reserved, authenticator, stop, hangup, _lock } = self;
+        let Self { node, driver, reserved, authenticator, stop, hangup, manager, _lock } = self;
         // The heartbeat is in one task with the driver, so that the ticks stop when the driver is
         // stuck.
         let code = tokio::select! {
-            code = warm_up_and_serve(&node, driver, reserved, authenticator, &stop) => code,
+            code = warm_up_and_serve(&node, driver, reserved, authenticator, &stop, &manager) => code,
             never = node.heartbeat.keep(TICK) => match never {},
-            never = hangup::serve(&node, &hangup) => match never {},
+            never = hangup::serve(&node, &hangup, &manager) => match never {},
+            never = manager.follow(&node, &stop.requested) => match never {},
         };
         let timeouts = &node.params.timeouts;
         // `terminate_rest` takes up to three rounds.
@@ -284,6 +304,7 @@ async fn warm_up_and_serve(
     reserved: Reserved,
     authenticator: Authenticator,
     stop: &Stop,
+    manager: &ServiceManager,
 ) -> u8 {
     if node.spec().is_none() && node.params.lakebase.is_none() {
         tokio::select! {
@@ -300,6 +321,7 @@ async fn warm_up_and_serve(
             return 1;
         }
     };
+    manager.serves();
     let code = driver.run().await;
     let timeouts = &node.params.timeouts;
     servers.shutdown(stop.limit(limits.shutdown, timeouts.stop_on_signal)).await;

@@ -3,6 +3,7 @@
 //! Arguments, privileges, log, runtime; then [`Process::start`] and [`Compute`], which run the
 //! driver. `main` returns the exit code of the process (01 §18.5).
 
+use std::net::TcpListener;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -14,6 +15,7 @@ use compute_ctl::driver::Stop;
 use compute_ctl::env::{Environment, OfProcess};
 use compute_ctl::errors;
 use compute_ctl::life::{self, Compute, OnHangup, Process};
+use compute_ctl::os::activation;
 use compute_ctl::os::limits::{self, CoreLimit};
 use compute_ctl::os::privileges::{self, Wanted};
 use compute_ctl::os::signals;
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
+    let listeners = activation::listeners()?;
     signals::hold_back(false).context("could not block signals")?;
     let environment = Environment::read(&OfProcess)?;
     let core_limit = limits::raise_core_limit();
@@ -77,8 +80,10 @@ fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     let stop = Stop::default();
-    let (stop_timeout, life) =
-        (args.stop_timeout, live(args, environment, document, log.clone(), stop.clone()));
+    let (stop_timeout, life) = (
+        args.stop_timeout,
+        live(args, environment, document, listeners, log.clone(), stop.clone()),
+    );
     // On a worker, which also waits for the network: on this thread, each chunk of a basebackup
     // would cost a switch between the two.
     let code = runtime.block_on(async { tokio::spawn(life).await? });
@@ -94,13 +99,14 @@ async fn live(
     args: RunArgs,
     environment: Environment,
     document: Option<Parsed<ConfigDocument>>,
+    listeners: Vec<TcpListener>,
     log: LogSink,
     stop: Stop,
 ) -> anyhow::Result<u8> {
     let process = Process::start(&environment, log, stop, OnHangup::Refresh)?;
     let stopped = process.stop.requested.clone();
     let compute = tokio::select! {
-        compute = Compute::prepare(&args, &environment, document, &process) => compute?,
+        compute = Compute::prepare(&args, &environment, document, listeners, &process) => compute?,
         () = stopped.cancelled() => return Ok(args.signal_exit_code),
     };
     Ok(compute.run().await)

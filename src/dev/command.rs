@@ -129,7 +129,7 @@ impl Session {
             .with_context(|| format!("could not write {}", config.display()))?;
 
         let run = arguments(args, &server, store, port)?;
-        let compute = Compute::prepare(&run, environment, None, process).await?;
+        let compute = Compute::prepare(&run, environment, None, Vec::new(), process).await?;
         Ok(Self { compute, server, base, port, _pageserver: pageserver, _safekeepers: safekeepers })
     }
 

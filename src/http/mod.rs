@@ -52,5 +52,5 @@ mod wait;
 pub(crate) use auth::{AuthMode, Authenticator};
 pub(crate) use keys::unusable_keys;
 pub(crate) use limits::HttpLimits;
-pub(crate) use ports::{Reserved, reserve};
+pub(crate) use ports::{Reserved, reserve, reserve_beside};
 pub(crate) use servers::Servers;

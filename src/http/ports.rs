@@ -85,6 +85,16 @@ pub(crate) fn reserve(
     let error = |server, port| move |error| BindError { server, port, error };
     let external = ReservedPort::on_all_interfaces(external_port)
         .map_err(error(Server::External, external_port))?;
+    reserve_beside(external, internal_port, internal_bind)
+}
+
+/// As [`reserve`], for an external server that has its sockets.
+pub(crate) fn reserve_beside(
+    external: ReservedPort,
+    internal_port: u16,
+    internal_bind: Option<IpAddr>,
+) -> Result<Reserved, BindError> {
+    let error = |server, port| move |error| BindError { server, port, error };
     let internal = ReservedPort::on_each(internal_port, &internal_addresses(internal_bind))
         .map_err(error(Server::Internal, internal_port))?;
     Ok(Reserved { external, internal })

@@ -9,13 +9,18 @@ use std::convert::Infallible;
 use anyhow::Context;
 use tokio::sync::Notify;
 
+use super::service_manager::ServiceManager;
 use crate::errors;
 use crate::node::ComputeNode;
 use crate::spec::ParsedSpec;
 use crate::state::ComputeStatus;
 
 /// Serves SIGHUP for ever.
-pub(super) async fn serve(node: &ComputeNode, hangup: &Notify) -> Infallible {
+pub(super) async fn serve(
+    node: &ComputeNode,
+    hangup: &Notify,
+    manager: &ServiceManager,
+) -> Infallible {
     loop {
         hangup.notified().await;
         if node.status() == ComputeStatus::Init {
@@ -23,13 +28,21 @@ pub(super) async fn serve(node: &ComputeNode, hangup: &Notify) -> Infallible {
             // The node, and so the sender, lives as long as this task.
             let _ = node.watch_status().wait_for(|it| *it != ComputeStatus::Init).await;
         }
-        match reload(node).await {
-            Ok(text) => tracing::info!("received SIGHUP: {text}"),
-            Err(error) => tracing::error!(
-                "received SIGHUP: the present configuration stays in force: {}",
-                errors::report(&error)
-            ),
-        }
+        manager.reload_begins(node);
+        let refused = match reload(node).await {
+            Ok(text) => {
+                tracing::info!("received SIGHUP: {text}");
+                None
+            }
+            Err(error) => {
+                tracing::error!(
+                    "received SIGHUP: the present configuration stays in force: {}",
+                    errors::report(&error)
+                );
+                Some(errors::one_line(error.as_ref()))
+            }
+        };
+        manager.reload_asked(node, refused);
     }
 }
 

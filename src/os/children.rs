@@ -29,11 +29,23 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::pidfd::ProcessHandle;
 use super::procs::{self, Process};
-use crate::env::{CONTROL_PLANE_TOKEN, FAILPOINTS, PGBOUNCER_PASSWORD};
+use crate::env::{
+    CONTROL_PLANE_TOKEN, FAILPOINTS, NOTIFY_SOCKET, PGBOUNCER_PASSWORD, WATCHDOG_PID, WATCHDOG_USEC,
+};
 
 /// Variables of our environment that no child inherits. Besides the credentials: Postgres built
 /// with systemd would report to our supervisor, and failpoints are for this process (01 §2).
-const WITHHELD: [&str; 4] = [CONTROL_PLANE_TOKEN, PGBOUNCER_PASSWORD, "NOTIFY_SOCKET", FAILPOINTS];
+const WITHHELD: [&str; 9] = [
+    CONTROL_PLANE_TOKEN,
+    PGBOUNCER_PASSWORD,
+    NOTIFY_SOCKET,
+    WATCHDOG_USEC,
+    WATCHDOG_PID,
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    FAILPOINTS,
+];
 
 /// How long to wait for the death of a helper that was killed at its deadline.
 const REAP: Duration = Duration::from_secs(1);

@@ -4,9 +4,11 @@
 //! Invariant: every child process is started through [`children::Children`], so that the reaper of
 //! a PID 1 never takes a status that a task waits for.
 
+pub mod activation;
 pub mod children;
 pub(crate) mod denied;
 pub mod limits;
+pub(crate) mod notify_socket;
 pub(crate) mod opened;
 pub(crate) mod pidfd;
 pub mod privileges;

@@ -4,7 +4,7 @@
 //! until [`ReservedPort::listen`].
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
@@ -26,7 +26,8 @@ const FREE_PORT_TRIES: usize = 16;
 pub(crate) const LOOPBACK: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
-/// The sockets of one server, all on the same port, bound but not open.
+/// The sockets of one server, bound but not open, all on the same port; or open already, as a
+/// service manager has opened them.
 #[derive(Debug)]
 pub(crate) struct ReservedPort {
     port: u16,
@@ -58,6 +59,17 @@ impl ReservedPort {
                 result => return result,
             }
         }
+    }
+
+    /// Sockets that listen already; `None` if there are none.
+    pub(crate) fn inherited(listeners: Vec<StdListener>) -> io::Result<Option<Self>> {
+        let sockets: Vec<Socket> = listeners.into_iter().map(Socket::from).collect();
+        let Some(first) = sockets.first() else { return Ok(None) };
+        let port = local_port(first)?;
+        for socket in &sockets {
+            socket.set_nonblocking(true)?;
+        }
+        Ok(Some(Self { port, sockets }))
     }
 
     /// The port; for a request with 0 the port that the system chose.
