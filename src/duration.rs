@@ -44,6 +44,20 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Milliseconds for people: the two largest units, `312 ms`, `4.2 s`, `3 min 12 s`, `2 d 5 h`.
+pub(crate) fn spoken(millis: u64) -> String {
+    let seconds = millis / 1000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match seconds {
+        0 => format!("{millis} ms"),
+        1..10 => format!("{seconds}.{} s", millis % 1000 / 100),
+        10..60 => format!("{seconds} s"),
+        60..3600 => format!("{minutes} min {} s", seconds % 60),
+        3600..86_400 => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
 /// Whole milliseconds since `began`, for members that are 32 bits wide.
 pub(crate) fn millis_since(began: Instant) -> u32 {
     u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX)
@@ -52,6 +66,23 @@ pub(crate) fn millis_since(began: Instant) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_for_people() {
+        for (millis, text) in [
+            (0, "0 ms"),
+            (999, "999 ms"),
+            (1_250, "1.2 s"),
+            (9_999, "9.9 s"),
+            (59_999, "59 s"),
+            (60_000, "1 min 0 s"),
+            (3_599_000, "59 min 59 s"),
+            (3_660_000, "1 h 1 min"),
+            (86_400_000 * 40 + 3_600_000, "40 d 1 h"),
+        ] {
+            assert_eq!(spoken(millis), text);
+        }
+    }
 
     #[test]
     fn forms() {

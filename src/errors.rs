@@ -5,9 +5,13 @@
 //! `source_rules` checks it. Only errors of libraries and of `anyhow` have
 //! causes beside their text; [`one_line`] and [`report`] are for those.
 
+mod help;
+
 use std::error::Error;
 use std::fmt::Write;
 use std::io;
+
+pub(crate) use help::help;
 
 /// The texts of an error and of its causes. Some libraries print a cause in their own text as well;
 /// it is left out then.

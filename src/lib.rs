@@ -19,6 +19,7 @@
 //! | [`spec`] | the JSON documents: wire types, ids, validation, where they come from |
 //! | [`state`] | statuses, the transition table, which request is legal when (pure) |
 //! | [`life`] | the life of the process: prepare, run, exit code |
+//! | [`page`] | the page of a compute and of its API, as HTML |
 //! | [`node`] | what all tasks share: parameters, the guarded state, the watch |
 //! | [`driver`] | the task that owns every change |
 //! | [`configure`] | what a start and a reconfiguration share: the file and the catalog of a spec |
@@ -72,6 +73,7 @@ pub mod life;
 mod limited;
 pub mod node;
 pub mod os;
+pub(crate) mod page;
 pub mod postgres;
 pub mod secret;
 pub(crate) mod server;

@@ -93,6 +93,11 @@ impl ComputeStatus {
         }
     }
 
+    /// Postgres runs and nothing is being changed.
+    pub const fn is_at_rest(self) -> bool {
+        matches!(self, Self::Running | Self::Failed | Self::RefreshConfigurationPending)
+    }
+
     /// On the way out or out: no request changes anything any more.
     pub const fn is_ending(self) -> bool {
         matches!(

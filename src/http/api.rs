@@ -8,6 +8,7 @@ use utoipa_axum::PathItemExt as _;
 use utoipa_axum::router::UtoipaMethodRouter;
 
 use super::budget::{Bytes, CommunicatorPlaces, LongPolls};
+use super::error::ApiError;
 use super::limits::HttpLimits;
 use crate::node::ComputeNode;
 use crate::server::ServerTasks;
@@ -22,11 +23,14 @@ pub(super) struct Api {
     pub(super) communicator: CommunicatorPlaces,
     pub(super) bodies: Bytes,
     pub(super) polls: LongPolls,
+    /// Makes the description of the API; handlers do not depend on the routes.
+    pub(super) description: fn() -> Result<bytes::Bytes, ApiError>,
 }
 
 impl Api {
     /// State of one server, with full budgets.
     pub(super) fn of(node: Arc<ComputeNode>, limits: HttpLimits, tasks: ServerTasks) -> Self {
+        let description = || Err(ApiError::internal());
         Self {
             node,
             limits,
@@ -34,6 +38,7 @@ impl Api {
             communicator: CommunicatorPlaces::default(),
             bodies: Bytes::new(limits.bodies_bytes),
             polls: LongPolls::of(limits.server.connections),
+            description,
         }
     }
 }

@@ -39,8 +39,8 @@ const LONGEST_METHOD: usize = 16;
 const LONGEST_ID: usize = 128;
 
 /// Paths that are asked again and again by programs.
-const PROBES: [&str; 6] =
-    ["/live", "/ready", "/startup", "/metrics", "/autoscaling_metrics", "/log"];
+const PROBES: [&str; 8] =
+    ["/live", "/ready", "/startup", "/metrics", "/autoscaling_metrics", "/log", "/details", "/"];
 
 /// Puts the common layers around a whole server.
 pub(super) fn observed(router: Router) -> Router {

@@ -22,7 +22,7 @@ use super::error::{ApiError, ErrorDocument};
 use super::failpoints;
 use super::{
     catalog_changes, communicator, database, extension_server, hadron_liveness, health, lfc,
-    lifecycle, log, metrics, observe, openapi, promotion,
+    lifecycle, log, metrics, observe, openapi, page, promotion,
 };
 
 /// Routes of the external server that ask for a token.
@@ -34,6 +34,7 @@ fn protected() -> Routes {
         lfc::protected(),
         hadron_liveness::protected(),
         promotion::protected(),
+        page::protected(),
     ];
     groups.into_iter().flatten().collect()
 }
@@ -51,6 +52,7 @@ fn internal_routes() -> Routes {
         catalog_changes::internal(),
         extension_server::internal(),
         log::internal(),
+        page::internal(),
         #[cfg(feature = "testing")]
         failpoints::internal(),
     ];
@@ -65,8 +67,10 @@ fn shared() -> Routes {
 /// The external server. The token is checked inside the routes, so that 404 and 405 need none.
 pub(super) fn external(api: Api, authenticator: Authenticator) -> Router {
     let asked = middleware::from_fn_with_state(Arc::new(authenticator), auth::require_token);
+    let pages = if api.node.params.dev { page::internal() } else { Routes::new() };
     let protected = protected()
         .into_iter()
+        .chain(pages)
         .map(|route| Route { methods: route.methods.route_layer(asked.clone()), ..route });
     let fallback = no_such_path("external", "internal", internal_routes());
     serving(protected.chain(open()).chain(shared()), api, fallback)
@@ -76,7 +80,8 @@ pub(super) fn external(api: Api, authenticator: Authenticator) -> Router {
 pub(super) fn internal(api: Api) -> Router {
     let others = protected().into_iter().chain(open());
     let fallback = no_such_path("internal", "external", others);
-    serving(internal_routes().into_iter().chain(shared()), api, fallback)
+    let both = shared().into_iter().chain(page::guarded(page::protected()));
+    serving(internal_routes().into_iter().chain(both), api, fallback)
 }
 
 fn serving(
@@ -87,6 +92,7 @@ fn serving(
     let router = routes
         .fold(Router::new(), |router, Route { path, methods, .. }| router.route(&path, methods));
     let fallback = async move |uri: Uri| no_such_path(&uri);
+    let api = Api { description: description_text, ..api };
     observe::observed(router.fallback(fallback).with_state(api))
 }
 
@@ -143,19 +149,20 @@ fn document() -> Document {
     )
 )]
 async fn description() -> Result<impl IntoResponse, ApiError> {
-    // Made once: it is large, and any client may ask for it.
+    Ok(([(header::CONTENT_TYPE, "application/json")], description_text()?))
+}
+
+/// The description in JSON. Made once: it is large, and any client may ask for it.
+fn description_text() -> Result<Bytes, ApiError> {
     static TEXT: OnceLock<Bytes> = OnceLock::new();
-    let text = match TEXT.get() {
-        Some(text) => text,
-        None => {
-            let text = document().to_json().map_err(|error| {
-                tracing::error!("could not write the description of the API: {error}");
-                ApiError::internal()
-            })?;
-            TEXT.get_or_init(|| text.into())
-        }
-    };
-    Ok(([(header::CONTENT_TYPE, "application/json")], text.clone()))
+    if let Some(text) = TEXT.get() {
+        return Ok(text.clone());
+    }
+    let text = document().to_json().map_err(|error| {
+        tracing::error!("could not write the description of the API: {error}");
+        ApiError::internal()
+    })?;
+    Ok(TEXT.get_or_init(|| text.into()).clone())
 }
 
 #[cfg(test)]

@@ -30,6 +30,12 @@ impl ComputeNode {
         }
     }
 
+    /// As if the monitor had seen these reasons.
+    #[cfg(test)]
+    pub(crate) fn saw_activity_for_tests(&self, reasons: Vec<ActivityReason>) {
+        self.saw_activity(None, reasons);
+    }
+
     /// `last_active` never moves back.
     fn saw_activity(&self, last_active: Option<DateTime<Utc>>, reasons: Vec<ActivityReason>) {
         let mut state = self.lock();

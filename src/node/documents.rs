@@ -6,6 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
+use super::history::StartedPhase;
 use crate::catalog::report::ApplyReport;
 use crate::duration::with_z;
 use crate::services::monitor::activity::ActivityReason;
@@ -77,6 +78,9 @@ pub struct StatusExtra {
     /// Work in progress: phases of the start, or the step of a reconfiguration.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub phases: Vec<&'static str>,
+    /// The phases of the start, in the order in which they began.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub startup: Vec<StartedPhase>,
     /// Compressed bytes received so far, while the compute starts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub basebackup_bytes: Option<u64>,

@@ -10,8 +10,10 @@ pub(crate) mod attribution;
 pub(crate) mod catalog_turn;
 mod conf_params;
 mod connstr;
+pub(crate) mod details;
 pub(crate) mod documents;
 pub(crate) mod heartbeat;
+pub(crate) mod history;
 mod lakebase;
 pub(crate) mod outcome;
 mod params;
@@ -46,6 +48,7 @@ use crate::sidecars::Sidecars;
 use crate::spec::ParsedSpec;
 use crate::state::{ComputeStatus, Event, TerminateMode, transition};
 use crate::storage::Progress;
+use crate::storage::tries::Tries;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::LogSink;
 use crate::vm_monitor::board::Board;
@@ -54,8 +57,10 @@ pub use accepted::AcceptedSpec;
 use catalog_turn::CatalogTurns;
 pub use conf_params::ConfParams;
 pub use connstr::{ConnstrError, parse_connstr};
+pub use details::Details;
 pub use documents::{FailedOperation, StartupMetrics, StatusDocument, StatusExtra};
 use heartbeat::Heartbeat;
+use history::History;
 pub use lakebase::{CORE_DUMPS, Lakebase};
 pub use params::ComputeParams;
 use phase::PhaseRecord;
@@ -86,6 +91,7 @@ pub struct ComputeState {
     /// Phase in which the work in progress failed.
     failed_phase: Option<&'static str>,
     last_failure: Option<FailedOperation>,
+    history: History,
     applied_operation: Option<String>,
     apply_report: Option<Arc<ApplyReport>>,
     terminated: Option<Terminated>,
@@ -103,6 +109,8 @@ pub struct ComputeNode {
     pub log: LogSink,
     /// Metric families.
     pub metrics: Metrics,
+    /// Peers that are being asked.
+    pub tries: Tries,
     /// Progress of the basebackup.
     pub basebackup: Progress,
     /// Programs beside Postgres.
@@ -163,6 +171,7 @@ impl ComputeNode {
             step: None,
             failed_phase: None,
             last_failure: None,
+            history: History::new(status),
             applied_operation: None,
             apply_report: None,
             terminated: None,
@@ -186,12 +195,14 @@ impl ComputeNode {
             &metrics,
             &background,
         );
+        let tries = Tries::default();
         let node = Self {
             params,
             children,
             log,
             metrics,
-            basebackup: Progress::default(),
+            basebackup: Progress::shown_in(tries.clone()),
+            tries,
             side,
             catalog_turns: CatalogTurns::default(),
             unseen: UnseenDatabases::default(),
@@ -245,6 +256,8 @@ impl ComputeNode {
                 }
             }
             state.status = to;
+            let failed_in = state.last_failure.as_ref().and_then(|failure| failure.phase);
+            state.history.add(to, event, failed_in);
             tracing::info!("Changing compute status from {from} to {to}");
             self.metrics.set_status(to);
         }

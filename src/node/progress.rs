@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::attribution;
 use super::documents::{FailedOperation, StatusExtra};
+use super::history::StartedPhase;
 use super::phase::{PhaseRecord, StartPhase};
 use super::{ComputeNode, ComputeState};
 use crate::catalog::report::ApplyReport;
@@ -85,6 +86,7 @@ impl ComputeNode {
         let bytes = Some(self.basebackup.bytes());
         let extra = StatusExtra {
             phases: in_progress.map(|record| record.phase.name()).chain(state.step).collect(),
+            startup: state.phases.iter().map(StartedPhase::from).collect(),
             basebackup_bytes: bytes.filter(|n| *n > 0 && state.status == ComputeStatus::Init),
             applied_operation: state.applied_operation.clone(),
             last_failure: state.last_failure.clone(),
@@ -177,7 +179,9 @@ mod tests {
         node.begin_start().unwrap();
         drop(node.phase(StartPhase::StartPostgres));
         node.apply(Event::Succeeded).unwrap();
-        assert!(node.status_document().extra.is_none());
+        let extra = node.status_document().extra.unwrap();
+        assert_eq!(extra.startup.len(), 1);
+        assert!(extra.phases.is_empty(), "nothing is in progress");
         node.apply(Event::Configure).unwrap();
         node.apply(Event::BeginConfiguration).unwrap();
         node.step("write_configuration");

@@ -9,7 +9,7 @@ use super::imports::Imports;
 use super::{Source, sources};
 
 /// From the top down: a room imports only from those below it. Add a new room at its place here.
-const ROOMS: [&str; 33] = [
+const ROOMS: [&str; 34] = [
     "main",
     "dev",
     "check",
@@ -18,6 +18,7 @@ const ROOMS: [&str; 33] = [
     "startup",
     "configure",
     "http",
+    "page",
     "node",
     "timeouts",
     "vm_monitor",

@@ -259,6 +259,8 @@ async fn sync_safekeepers(
     why: &str,
 ) -> anyhow::Result<Lsn> {
     let _phase = node.phase(StartPhase::SafekeeperSync);
+    let asking = node.tries.begin("safekeepers", spec.safekeepers.join(", "), None);
+    asking.because(why);
     let began = Instant::now();
     let server = server(node, spec);
     let lsn = sync::sync_with_retries(sync_request(node, &server), node.params.timeouts.sync.start)

@@ -109,11 +109,15 @@ pub(crate) async fn get_basebackup(
     };
     let mut rotation =
         Rotation::new(request.target.pageservers(), limits.retries, limits.first_pause);
+    let most = limits.retries.saturating_add(1);
+    let peer = |turn| request.target.endpoint(turn).peer();
+    let asking = progress.tries.begin("pageserver", peer(rotation.turn()), Some(most));
     let first = Instant::now();
     loop {
         let (attempt, began) = (rotation.attempt(), Instant::now());
         let endpoint = request.target.endpoint(rotation.turn());
         progress.reset();
+        asking.attempt(attempt.saturating_add(1), endpoint.peer());
         let (outcome, ended) = match early.take() {
             Some((Err(error), when)) => (Err(error), when),
             opened => {
@@ -127,7 +131,7 @@ pub(crate) async fn get_basebackup(
             Err(error) => error,
         };
         let slow = progress.bytes() == 0 && ended.duration_since(began) >= limits.slow;
-        let (tries, most) = (attempt.saturating_add(1), limits.retries.saturating_add(1));
+        let tries = attempt.saturating_add(1);
         tracing::warn!("Failed to get basebackup: {error} (attempt {tries}/{most})");
         let Some(pause) = rotation.next(Failure { class: error.class(), slow }) else {
             let took = first.elapsed();
@@ -135,7 +139,9 @@ pub(crate) async fn get_basebackup(
         };
         // The pause is counted from the failure, which may be in the past: an early connection may
         // have been refused while the safekeepers were still being asked.
-        sleep(pause.saturating_sub(ended.elapsed())).await;
+        let pause = pause.saturating_sub(ended.elapsed());
+        asking.failed(error.to_string(), pause);
+        sleep(pause).await;
     }
 }
 

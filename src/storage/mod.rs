@@ -34,6 +34,7 @@ pub(crate) mod target;
 #[cfg(test)]
 mod testing;
 mod tree;
+pub(crate) mod tries;
 pub(crate) mod unpack;
 
 pub(crate) use basebackup::BasebackupLimits;

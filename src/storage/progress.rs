@@ -3,21 +3,32 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::tries::Tries;
+
 /// Shared view of a running base backup; clones see the same values.
 #[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<AtomicU64>);
+pub struct Progress {
+    bytes: Arc<AtomicU64>,
+    /// Where the tries are shown.
+    pub(super) tries: Tries,
+}
 
 impl Progress {
+    /// Progress whose tries are shown with others.
+    pub fn shown_in(tries: Tries) -> Self {
+        Self { tries, ..Self::default() }
+    }
+
     /// Compressed bytes received by the current try.
     pub fn bytes(&self) -> u64 {
-        self.0.load(Relaxed)
+        self.bytes.load(Relaxed)
     }
 
     pub(super) fn reset(&self) {
-        self.0.store(0, Relaxed);
+        self.bytes.store(0, Relaxed);
     }
 
     pub(super) fn received(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Relaxed);
+        self.bytes.fetch_add(bytes as u64, Relaxed);
     }
 }

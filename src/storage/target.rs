@@ -104,6 +104,19 @@ impl PageserverTarget {
     }
 }
 
+impl Endpoint {
+    /// `host:port`, of each address.
+    pub(super) fn peer(&self) -> String {
+        match self {
+            Self::Libpq(endpoint) => {
+                let addresses = endpoint.addresses.iter().map(ToString::to_string);
+                addresses.collect::<Vec<_>>().join(", ")
+            }
+            Self::Grpc(endpoint) => endpoint.address.to_string(),
+        }
+    }
+}
+
 impl GrpcEndpoint {
     /// Authenticates with the token only; a user in the URL is not sent.
     pub(super) fn new(

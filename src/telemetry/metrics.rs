@@ -339,6 +339,11 @@ impl Metrics {
         self.exchange().certificate_expiry = not_after;
     }
 
+    /// The end of validity, if it is known.
+    pub fn certificate_expiry(&self) -> Option<DateTime<Utc>> {
+        self.exchange().certificate_expiry
+    }
+
     /// All families in the text format, in the order of the document.
     pub fn render(&self) -> Result<String, prometheus::Error> {
         let families = {

@@ -57,6 +57,34 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// Makes characters visible that a terminal or a browser would obey: control characters but tab and
+/// line feed, and those that change the direction of text around them or have no width.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    let is_bad = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(
+                c,
+                '\u{61c}'
+                    | '\u{200b}'..='\u{200f}'
+                    | '\u{2028}'..='\u{202e}'
+                    | '\u{2060}'..='\u{206f}'
+                    | '\u{feff}'
+            )
+    };
+    if !text.contains(is_bad) {
+        return Cow::Borrowed(text);
+    }
+    let mut visible = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_bad(c) {
+            visible.extend(c.escape_default());
+        } else {
+            visible.push(c);
+        }
+    }
+    Cow::Owned(visible)
+}
+
 /// Escapes all control characters of a line except tab, and except line feeds if they are allowed.
 /// ASCII and C1 control characters, which some terminals obey too, become `\x1b`, `\r`, `\u{9b}`;
 /// bytes that are not UTF-8 are kept.
@@ -106,6 +134,13 @@ mod tests {
         assert_eq!(shown_to("aüb", 2).to_string(), "a... (4 bytes)");
         assert_eq!(shown_to("a\"\nb", 3).quoted().to_string(), "\"a\\\"\\n\"... (4 bytes)");
         assert_eq!(shown("a\r\u{1b}[31mü").to_string(), "a\\r\\u{1b}[31mü");
+    }
+
+    #[test]
+    fn what_changes_the_text_around_it_is_visible() {
+        assert!(matches!(visible("a\tb\nü"), Cow::Borrowed(_)));
+        let tricky = "a\r\u{1b}[2J\u{202e}b\u{2066}\u{200b}\u{85}";
+        assert_eq!(visible(tricky), "a\\r\\u{1b}[2J\\u{202e}b\\u{2066}\\u{200b}\\u{85}");
     }
 
     #[test]

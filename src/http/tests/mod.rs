@@ -5,4 +5,5 @@ mod bed;
 mod errors;
 mod limits;
 mod openapi;
+mod page;
 mod servers;

@@ -12,6 +12,7 @@ mod internal_bind;
 mod liveness_probe;
 mod load;
 mod metrics_families;
+mod page;
 mod probes;
 mod schema;
 mod schemathesis;

@@ -198,14 +198,20 @@ async fn waiting_ends_when_the_start_fails() {
             document["extra"]["basebackup_bytes"] == 100_000
         };
         until("the basebackup stalls", stalled).await;
-        assert_eq!(extra().await["phases"], json!(["basebackup"]));
+        let now = extra().await;
+        assert_eq!(now["phases"], json!(["basebackup"]));
+        let last = now["startup"].as_array().unwrap().last().unwrap();
+        assert_eq!(last["phase"], "basebackup");
+        assert!(last["began_ms"].is_f64() && last.get("duration_ms").is_none(), "{last}");
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
 
         bed.pageserver.clear_faults();
         let mut compute = bed.start();
         compute.wait_for("running").await;
-        let now = compute.get("/status").await.1["extra"].clone();
-        assert_eq!(now, json!({"applied_operation": "8cf8a9a5-0d5b-4cbf-a5c8-d5ab0a7d5f66"}));
+        let mut now = compute.get("/status").await.1["extra"].clone();
+        all_phases(&now["startup"].take());
+        let operation = "8cf8a9a5-0d5b-4cbf-a5c8-d5ab0a7d5f66";
+        assert_eq!(now, json!({"applied_operation": operation, "startup": null}));
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
 
         bed.spec.set("no_such_setting_anywhere", "x");
@@ -222,6 +228,20 @@ async fn waiting_ends_when_the_start_fails() {
         assert_nothing_left(&bed);
     })
     .await;
+}
+
+/// Every phase of a start that succeeded has its beginning and its duration, and all are small.
+fn all_phases(startup: &Value) {
+    let phases = startup.as_array().unwrap();
+    let named = |name: &str| phases.iter().find(|it| it["phase"] == name).unwrap();
+    let end = |name: &str| {
+        named(name)["began_ms"].as_f64().unwrap() + named(name)["duration_ms"].as_f64().unwrap()
+    };
+    assert!(phases.is_sorted_by_key(|it| it["began_ms"].as_f64().unwrap()), "{startup}");
+    let begins = named("start_postgres")["began_ms"].as_f64().unwrap();
+    // Both are rounded.
+    assert!(begins + 0.2 >= end("basebackup"), "{startup}");
+    assert!(startup.to_string().len() < 1024, "{startup}");
 }
 
 /// A reconfiguration that fails does not change the operation that is in force.
