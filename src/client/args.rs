@@ -39,6 +39,10 @@ pub struct StatusArgs {
     /// How long the answer may take
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     pub timeout: Duration,
+
+    /// Show it again and again, every 2 s unless another time is given; Ctrl-C ends it
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "2s", value_parser = duration::parse)]
+    pub watch: Option<Duration>,
 }
 
 /// Flags of `compute_ctl wait`.

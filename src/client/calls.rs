@@ -54,6 +54,15 @@ impl Client {
         status_of(self.get("/status").await?)
     }
 
+    /// `GET /details`, on both servers: the status and what explains it, for people. Members may be
+    /// added; `status` is the document of `/status`.
+    ///
+    /// # Errors
+    /// See [`Error`]. Status code 404: an older compute does not have it.
+    pub async fn details(&self) -> Result<Value, Error> {
+        self.get("/details").await?.document("a document of details")
+    }
+
     /// `GET /status?wait=…`: answers at the latest after `wait`, which the compute counts.
     pub(super) async fn status_within(
         &self,

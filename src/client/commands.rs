@@ -6,13 +6,14 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::args::{ConfigureArgs, StatusArgs, Target, TerminateArgs, WaitArgs, Wanted};
 use super::calls::Client;
 use super::error::{Error, Refusal};
 use super::exit_code::ExitCode;
 use super::options::{Options, SetupError, Timeouts, token_from_file};
-use super::report;
-use crate::state::ComputeStatus;
+use super::{report, watch};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -30,14 +31,48 @@ impl Failure {
 /// `compute_ctl status`. Returns the exit code of the process.
 pub fn status(args: &StatusArgs) -> anyhow::Result<u8> {
     let timeouts = Timeouts { answer: args.timeout, ..Timeouts::default() };
+    let json = args.target.json;
     run(&args.target, timeouts, async |client| {
-        let status = client.status().await.map_err(|error| failed(&error, &client))?;
-        report::status(status.document(), args.target.json);
-        match status.status() {
-            ComputeStatus::Failed => Err(Failure::new(ExitCode::Failed, "the compute has failed")),
+        if let Some(interval) = args.watch {
+            let look = async |width| match details(&client).await {
+                Ok(details) => report::details(&details, json, width),
+                Err(failure) => {
+                    let text = format!("{}: {}", args.target.address(), failure.text);
+                    report::failure_text(&text, failure.code, json)
+                }
+            };
+            let watched = watch::watch(interval, look).await;
+            return watched.map_err(|error| {
+                Failure::new(ExitCode::Failed, format!("could not wait for Ctrl-C: {error}"))
+            });
+        }
+        let details = details(&client).await?;
+        let width = watch::Screen::of_stdout().width();
+        report::print(&report::details(&details, json, width));
+        match status_of(&details) {
+            Some("failed") => Err(Failure::new(ExitCode::Failed, "the compute has failed")),
             _ => Ok(()),
         }
     })
+}
+
+/// The document of `/details`. An older compute does not have it, only its status.
+async fn details(client: &Client) -> Result<Value, Failure> {
+    let failed = |error: Error| failed(&error, client);
+    match client.details().await {
+        Ok(details) if status_of(&details).is_some() => Ok(details),
+        Ok(_) => Err(failed(Error::Unexpected("a document of details"))),
+        Err(Error::Refused(answer)) if answer.status == 404 => {
+            let status = client.status().await.map_err(failed)?;
+            Ok(serde_json::json!({"status": status.document()}))
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// The status in the document of `/details`.
+fn status_of(details: &Value) -> Option<&str> {
+    details.pointer("/status/status")?.as_str()
 }
 
 /// `compute_ctl wait`. Returns the exit code of the process.
@@ -78,13 +113,13 @@ pub fn configure(args: &ConfigureArgs) -> anyhow::Result<u8> {
 }
 
 /// Reads a document without looking at its members: the compute does that.
-fn read(file: &Path) -> Result<serde_json::Map<String, serde_json::Value>, Failure> {
+fn read(file: &Path) -> Result<serde_json::Map<String, Value>, Failure> {
     let failed = |why: &dyn std::fmt::Display| {
         Failure::new(ExitCode::Failed, format!("could not read {}: {why}", file.display()))
     };
     let text = std::fs::read(file).map_err(|error| failed(&error))?;
     match serde_json::from_slice(&text).map_err(|error| failed(&error))? {
-        serde_json::Value::Object(document) => Ok(document),
+        Value::Object(document) => Ok(document),
         _ => Err(failed(&"it is not a JSON object")),
     }
 }

@@ -4,7 +4,7 @@
 //! ```text
 //! options ─► api: one request, one deadline ─► calls: one method per operation ─► documents, error
 //!                                          └─► wait: asks repeatedly
-//! args ─────► commands: the command line ───► report
+//! args ─────► commands: the command line ───► report, overview, watch
 //! ```
 //!
 //! [`Client`] has a method for every operation of both servers, as `openapi.json` describes them;
@@ -45,8 +45,10 @@ pub mod documents;
 mod error;
 mod exit_code;
 mod options;
+mod overview;
 pub(crate) mod report;
 mod wait;
+mod watch;
 
 pub use calls::Client;
 pub use commands::{configure, status, terminate, wait};

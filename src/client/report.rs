@@ -7,10 +7,17 @@ use serde_json::{Value, json};
 
 use super::documents::Terminated;
 use super::exit_code::ExitCode;
+use super::overview;
+use crate::telemetry::shown::visible;
 
 /// Prints a status document.
 pub(super) fn status(document: &Value, as_json: bool) {
     print(&if as_json { document.to_string() } else { status_text(document) });
+}
+
+/// The text of `compute_ctl status`, or the status document in one line.
+pub(super) fn details(document: &Value, as_json: bool, width: usize) -> String {
+    if as_json { document["status"].to_string() } else { overview::text(document, width) }
 }
 
 /// Prints that Postgres serves, as `/ready` does.
@@ -22,7 +29,7 @@ pub(super) fn ready(as_json: bool) {
 pub(super) fn terminated(terminated: &Terminated, as_json: bool) {
     print(&match (as_json, &terminated.lsn) {
         (true, lsn) => json!({"lsn": lsn}).to_string(),
-        (false, Some(lsn)) => format!("terminated at LSN {}", printable(lsn)),
+        (false, Some(lsn)) => format!("terminated at LSN {}", visible(lsn)),
         (false, None) => "terminated".to_owned(),
     });
 }
@@ -30,15 +37,20 @@ pub(super) fn terminated(terminated: &Terminated, as_json: bool) {
 /// Prints an error. JSON includes the exit code.
 pub(super) fn failure(text: &str, code: ExitCode, as_json: bool) {
     // If stderr is closed, the error cannot be reported.
-    let _ = if as_json {
-        let document = json!({"error": text, "code": code as u8});
-        writeln!(std::io::stderr(), "{document}")
-    } else {
-        writeln!(std::io::stderr(), "Error: {}", printable(text))
-    };
+    let _ = writeln!(std::io::stderr(), "{}", failure_text(text, code, as_json));
 }
 
-fn print(text: &str) {
+/// An error as text or as JSON.
+pub(super) fn failure_text(text: &str, code: ExitCode, as_json: bool) -> String {
+    if as_json {
+        json!({"error": text, "code": code as u8}).to_string()
+    } else {
+        format!("Error: {}", visible(text))
+    }
+}
+
+/// Prints a text.
+pub(super) fn print(text: &str) {
     // A closed stdout is not an error.
     let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
 }
@@ -49,7 +61,7 @@ fn status_text(document: &Value) -> String {
     let mut line = |name: &str, value: &Value| {
         let value = match value {
             Value::Null => return,
-            Value::String(value) => printable(value),
+            Value::String(value) => visible(value).into_owned(),
             other => other.to_string(),
         };
         // Further lines of an error are indented below the first one.
@@ -80,19 +92,6 @@ fn status_text(document: &Value) -> String {
         line("last failure", &format!("{} in {}{error}", member("at"), member("phase")).into());
     }
     text
-}
-
-/// Escapes text from the network, which must not control a terminal.
-fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && c != '\n' {
-            printable.extend(c.escape_default());
-        } else {
-            printable.push(c);
-        }
-    }
-    printable
 }
 
 #[cfg(test)]

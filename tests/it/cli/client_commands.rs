@@ -87,7 +87,15 @@ async fn a_life_through_the_client() {
         assert_eq!(document["status"], "running");
 
         let (text, _) = run(&["status"], OK).await;
-        assert!(text.starts_with("status       running\ntenant       "), "{text}");
+        assert!(text.starts_with("status       running\nsince        "), "{text}");
+        for part in [
+            "\nready        yes\n",
+            "c1, primary, PostgreSQL",
+            "start (process started): success",
+            "ms |",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
         let (text, _) = run(&["status", "--json"], OK).await;
         let document: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(document["tenant"], bed.spec.tenant_id.as_str());
@@ -101,7 +109,10 @@ async fn a_life_through_the_client() {
         let (text, _) = expect(&["wait", "--for", "ready", "--url", short], OK).await;
         assert_eq!(text, "ready\n");
         let internal = format!("127.0.0.1:{}", bed.internal_port);
-        for command in [&["status"][..], &["wait"], &["wait", "--for", "ready"], &["terminate"]] {
+        // The internal server has it without a token.
+        let (text, _) = expect(&["status", "--url", &internal], OK).await;
+        assert!(text.starts_with("status       running\n"), "{text}");
+        for command in [&["wait"][..], &["wait", "--for", "ready"], &["terminate"]] {
             let (_, error) = expect(&[command, &["--url", &internal]].concat(), FAILED).await;
             assert!(
                 error.starts_with(&format!("Error: http://{internal}: the compute answered 404"))
@@ -158,7 +169,7 @@ async fn a_failed_compute_and_one_that_is_not_so_far() {
         assert!(error.contains("the compute has failed: Postgres exited"), "{error}");
         let (text, _) = expect(&[&["status"][..], &own].concat(), FAILED).await;
         assert!(text.starts_with("status       failed\n"), "{text}");
-        assert!(text.contains("in start_postgres"), "{text}");
+        assert!(text.contains("in start_postgres\nadvice       Read the last lines"), "{text}");
         let args = [&["terminate", "--mode", "immediate"][..], &own].concat();
         assert!(expect(&args, OK).await.0.starts_with("terminated"));
         assert_eq!(compute.wait_exit().await.code(), Some(1));

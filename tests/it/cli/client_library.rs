@@ -72,6 +72,10 @@ async fn every_operation() {
         for server in [&open, &inside] {
             assert_eq!(server.description().await.unwrap()["openapi"], "3.1.0");
         }
+        for server in [&outside, &inside] {
+            let details = server.details().await.unwrap();
+            assert_eq!(details.pointer("/status/status").unwrap(), "running");
+        }
         refused(open.autoscaling_metrics().await, 500);
         let text = refused(open.status().await, 400);
         assert!(text.contains("invalid authorization token"), "{text}");

@@ -8,5 +8,6 @@ mod check_settings;
 mod check_show_conf;
 mod client_commands;
 mod client_library;
+mod client_watch;
 mod dev_data;
 mod dev_start;
