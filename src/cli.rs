@@ -14,8 +14,12 @@ use clap::parser::ValueSource;
 use clap::{ArgGroup, Args, FromArgMatches, Parser, Subcommand};
 use url::Url;
 
-use crate::client::args::{ConfigureArgs, StatusArgs, TerminateArgs, WaitArgs};
+use crate::client::args::{
+    ConfigureArgs, LogLevelArgs, LogsArgs, StatusArgs, TerminateArgs, WaitArgs,
+};
+use crate::env::LOG_FORMAT;
 use crate::spec::pageserver::PageserverProtocol;
+use crate::telemetry::form::LogFormat;
 use crate::telemetry::metrics::BUILD_TAG;
 
 /// Postgres cuts longer names.
@@ -76,6 +80,10 @@ pub enum Command {
     Configure(ConfigureArgs),
     /// End a running compute
     Terminate(TerminateArgs),
+    /// Show the last lines of the log of a running compute
+    Logs(LogsArgs),
+    /// Show the level of the log of a running compute, or set another one for a limited time
+    LogLevel(LogLevelArgs),
 }
 
 mod idle;
@@ -175,6 +183,16 @@ pub struct RunArgs {
     /// Whether `run_as` is from the environment.
     #[arg(skip)]
     pub run_as_by_variable: bool,
+
+    /// Form of the log: text, or one JSON object per line
+    #[arg(
+        long,
+        env = LOG_FORMAT,
+        value_name = "text|json",
+        default_value = LogFormat::Text.name(),
+        help_heading = PROCESS
+    )]
+    pub log_format: LogFormat,
 
     /// Wipe the data directory even if it holds something else than a data directory
     #[arg(long, help_heading = PROCESS)]
@@ -301,6 +319,10 @@ pub struct DevArgs {
     /// Show the log of the supervisor and of Postgres
     #[arg(long, short = 'v')]
     pub verbose: bool,
+
+    /// Form of the log: text, or one JSON object per line
+    #[arg(long, env = LOG_FORMAT, value_name = "text|json", default_value = LogFormat::Text.name())]
+    pub log_format: LogFormat,
 }
 
 /// Flags of `compute_ctl check`.

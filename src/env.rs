@@ -9,6 +9,7 @@
 //! | `AUDIT_LOGGING_ENDPOINT`, `AUDIT_LOGGING_TLS_ENDPOINT` | collectors of audit records (04 §13) |
 //! | `COMPUTE_CTL_LOG_DIRECTORY` | log files of Lakebase mode (04 §16) |
 //! | `COMPUTE_CTL_CGROUP_ROOT` | where cgroup v2 is mounted, instead of `/sys/fs/cgroup` |
+//! | `JOURNAL_STREAM` | set by systemd: device and inode of the stream to journald |
 //! | `RUST_LOG` | levels of the log (01 §20.1) |
 //! | `FAILPOINTS`, `NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES` | in testing builds only (01 §23) |
 //! | `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID` | the service manager, see `sd_notify(3)` |
@@ -42,6 +43,10 @@ pub const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
 pub const WATCHDOG_PID: &str = "WATCHDOG_PID";
 /// Where log files of Lakebase mode go.
 pub const LOG_DIRECTORY: &str = "COMPUTE_CTL_LOG_DIRECTORY";
+/// Form of the log, as `--log-format`.
+pub const LOG_FORMAT: &str = "COMPUTE_CTL_LOG_FORMAT";
+/// Device and inode of the stream to journald.
+pub const JOURNAL_STREAM: &str = "JOURNAL_STREAM";
 /// Where cgroup v2 is mounted.
 pub const CGROUP_ROOT: &str = "COMPUTE_CTL_CGROUP_ROOT";
 /// More folders with servers.
@@ -88,6 +93,8 @@ pub struct Environment {
     pub log_directory: Option<PathBuf>,
     /// `COMPUTE_CTL_CGROUP_ROOT`.
     pub cgroup_root: Option<PathBuf>,
+    /// `JOURNAL_STREAM`.
+    pub journal_stream: Option<String>,
     /// `RUST_LOG`.
     pub log_filter: Option<String>,
     /// `FAILPOINTS`.
@@ -124,6 +131,7 @@ impl Environment {
             audit_tls_endpoint: utf8("AUDIT_LOGGING_TLS_ENDPOINT").unwrap_or_default(),
             log_directory: variables.get(LOG_DIRECTORY).map(PathBuf::from),
             cgroup_root: variables.get(CGROUP_ROOT).map(PathBuf::from),
+            journal_stream: utf8(JOURNAL_STREAM),
             log_filter: utf8("RUST_LOG"),
             failpoints: text(FAILPOINTS),
             basebackup_retries: text(BASEBACKUP_RETRIES),
@@ -150,6 +158,16 @@ pub fn server_folders(variables: &impl Variables) -> Vec<PathBuf> {
     folders.filter(|folder| folder.is_absolute()).collect()
 }
 
+/// `JOURNAL_STREAM`, for a process that has no [`Environment`] yet.
+pub fn journal_stream(variables: &impl Variables) -> Option<String> {
+    variables.get(JOURNAL_STREAM)?.into_string().ok()
+}
+
+/// Whether the log of this process is to be JSON, before the command line is known.
+pub fn wants_json(variables: &impl Variables) -> bool {
+    variables.get(LOG_FORMAT).is_some_and(|format| format == "json")
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::ffi::OsStringExt as _;
@@ -168,6 +186,7 @@ mod tests {
             ("AUDIT_LOGGING_TLS_ENDPOINT", "b:2"),
             ("COMPUTE_CTL_LOG_DIRECTORY", "/log"),
             ("COMPUTE_CTL_CGROUP_ROOT", "/cgroup"),
+            ("JOURNAL_STREAM", "8:9"),
             ("RUST_LOG", "debug"),
             ("FAILPOINTS", "x=off"),
             ("NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES", "3"),
@@ -185,6 +204,7 @@ mod tests {
             audit_tls_endpoint: "b:2".to_owned(),
             log_directory: Some("/log".into()),
             cgroup_root: Some("/cgroup".into()),
+            journal_stream: Some("8:9".to_owned()),
             log_filter: Some("debug".to_owned()),
             failpoints: Some("x=off".to_owned()),
             basebackup_retries: Some("3".to_owned()),

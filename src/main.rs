@@ -3,6 +3,7 @@
 //! Arguments, privileges, log, runtime; then [`Process::start`] and [`Compute`], which run the
 //! driver. `main` returns the exit code of the process (01 §18.5).
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::ExitCode;
 
@@ -12,7 +13,7 @@ use compute_ctl::cli::{Cli, Command, RunArgs};
 use compute_ctl::client;
 use compute_ctl::dev;
 use compute_ctl::driver::Stop;
-use compute_ctl::env::{Environment, OfProcess};
+use compute_ctl::env::{self, Environment, OfProcess};
 use compute_ctl::errors;
 use compute_ctl::life::{self, Compute, OnHangup, Process};
 use compute_ctl::os::activation;
@@ -22,6 +23,7 @@ use compute_ctl::os::signals;
 use compute_ctl::spec::document::Parsed;
 use compute_ctl::spec::wire::ConfigDocument;
 use compute_ctl::telemetry::{
+    form::{Form, LogFormat},
     log_files, logging,
     sink::{FLUSH_LIMIT, LogSink},
 };
@@ -32,7 +34,16 @@ const WORKERS: usize = 2;
 fn main() -> ExitCode {
     let inherited = signals::put_right();
     // Usage errors end here, with exit code 2.
-    let Cli { command, run } = Cli::of_process();
+    let Cli { command, run } = match Cli::of_process() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let format = match &command {
+        None => run.log_format,
+        Some(Command::Dev(args)) if args.verbose => args.log_format,
+        Some(_) => LogFormat::Text,
+    };
+    let compute_id = run.compute_id.clone();
     let result = match command {
         None => run_compute(run),
         Some(Command::Dev(args)) => dev::command::run(args, inherited),
@@ -41,11 +52,17 @@ fn main() -> ExitCode {
         Some(Command::Wait(args)) => client::wait(&args),
         Some(Command::Configure(args)) => client::configure(&args),
         Some(Command::Terminate(args)) => client::terminate(&args),
+        Some(Command::Logs(args)) => client::logs(&args),
+        Some(Command::LogLevel(args)) => client::log_level(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("Error: {}", errors::one_line(error.as_ref()));
+            let journal = env::journal_stream(&OfProcess);
+            let form = Form::for_stderr(format, compute_id.as_deref(), journal.as_deref());
+            let line = form.failure(&errors::one_line(error.as_ref()));
+            // The exit code says it too.
+            let _ = std::io::stderr().write_all(&line);
             ExitCode::FAILURE
         }
     }
@@ -64,7 +81,9 @@ fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
         Wanted::from(args.run_as.as_deref(), args.run_as_by_variable),
         args.pgdata.as_deref(),
     )?;
-    let log = LogSink::new(std::io::stderr())?;
+    let journal = environment.journal_stream.as_deref();
+    let form = Form::for_stderr(args.log_format, args.compute_id.as_deref(), journal);
+    let log = LogSink::formed(std::io::stderr(), form)?;
     let directory = environment.log_directory.as_deref().filter(|_| args.lakebase_mode);
     let files = directory.map(log_files::open).transpose()?;
     logging::init(environment.log_filter.as_deref(), log.clone(), files.clone());

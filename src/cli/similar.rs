@@ -1,20 +1,42 @@
 //! Suggestions for a flag that does not exist. The parser of the command line finds typing mistakes
 //! (`--pgdta`) itself; this finds flags that have a word in common (`--pgport`).
 
+use std::io::Write as _;
+use std::process::ExitCode;
+
 use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::Cli;
+use crate::env::{OfProcess, wants_json};
+use crate::telemetry::form::{Form, LogFormat};
+
+/// Exit code of a usage error.
+const USAGE_ERROR: u8 = 2;
 
 /// Characters that two names must have in common, next to each other.
 const IN_COMMON: usize = 4;
 
 impl Cli {
-    /// The command line of this process. A usage error ends the process with exit code 2.
-    pub fn of_process() -> Self {
+    /// The command line of this process. A usage error ends the process with exit code 2: at once,
+    /// or after a record in the log if that is JSON.
+    ///
+    /// # Errors
+    /// The exit code, after the usage error is said.
+    pub fn of_process() -> Result<Self, ExitCode> {
         let matches = Self::command().try_get_matches();
         let cli = matches.and_then(|matches| Self::of(&matches));
-        cli.unwrap_or_else(|error| with_suggestions(error).exit())
+        cli.or_else(|error| {
+            let error = with_suggestions(error);
+            if error.use_stderr() && wants_json(&OfProcess) {
+                let text = error.to_string();
+                let line = Form::plain(LogFormat::Json, None).failure(text.trim_end());
+                // The exit code says it too.
+                let _ = std::io::stderr().write_all(&line);
+                return Err(ExitCode::from(USAGE_ERROR));
+            }
+            error.exit()
+        })
     }
 }
 

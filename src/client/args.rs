@@ -1,4 +1,4 @@
-//! Flags of `compute_ctl status`, `wait`, `configure` and `terminate`.
+//! Flags of `compute_ctl status`, `wait`, `configure`, `terminate`, `logs` and `log-level`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -94,6 +94,65 @@ pub struct TerminateArgs {
 
     /// How long the end may take
     #[arg(long, value_name = "DURATION", default_value = "120s", value_parser = duration::parse)]
+    pub timeout: Duration,
+}
+
+/// The internal server of a compute.
+#[derive(Debug, Clone, Args)]
+pub struct InternalTarget {
+    /// Address of the internal HTTP server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3081", value_parser = base_url)]
+    pub url: Url,
+
+    /// Print documents as they are, and errors as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl InternalTarget {
+    /// As a target, without a token.
+    pub(super) fn as_target(&self) -> Target {
+        Target { url: self.url.clone(), token_file: None, json: self.json }
+    }
+}
+
+/// Flags of `compute_ctl logs`.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// Which compute.
+    #[command(flatten)]
+    pub target: InternalTarget,
+
+    /// Number of the last lines to show; at most 500 are kept
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 100)]
+    pub lines: usize,
+
+    /// Go on with new lines as they come
+    #[arg(long, short = 'f')]
+    pub follow: bool,
+
+    /// How long an answer may take
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    pub timeout: Duration,
+}
+
+/// Flags of `compute_ctl log-level`.
+#[derive(Debug, Args)]
+pub struct LogLevelArgs {
+    /// The level, or a filter in the form of `RUST_LOG`; without it the level is shown
+    #[arg(value_name = "FILTER")]
+    pub filter: Option<String>,
+
+    /// Which compute.
+    #[command(flatten)]
+    pub target: InternalTarget,
+
+    /// How long the level stays, a day at most; then the configured one is in force again
+    #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = duration::parse)]
+    pub limit: Duration,
+
+    /// How long the answer may take
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     pub timeout: Duration,
 }
 

@@ -24,8 +24,8 @@ use crate::state::{ComputeStatus, TerminateMode};
 /// server, which usually has port 3081 and is served on loopback only.
 #[derive(Debug, Clone)]
 pub struct Client {
-    api: Api,
-    timeouts: Timeouts,
+    pub(super) api: Api,
+    pub(super) timeouts: Timeouts,
 }
 
 /// Setting up.
@@ -330,15 +330,15 @@ impl Client {
     }
 }
 
-fn get(path: &str) -> Request<'_> {
+pub(super) fn get(path: &str) -> Request<'_> {
     command(Method::GET, path)
 }
 
-const fn command(method: Method, path: &str) -> Request<'_> {
+pub(super) const fn command(method: Method, path: &str) -> Request<'_> {
     Request { method, path, query: &[], body: None }
 }
 
-fn post<'a>(path: &'a str, document: &impl Serialize) -> Result<Request<'a>, Error> {
+pub(super) fn post<'a>(path: &'a str, document: &impl Serialize) -> Result<Request<'a>, Error> {
     // A document of ours, or a value of JSON: this cannot fail.
     let body = serde_json::to_string(document).map_err(|_| Error::Unexpected("JSON"))?;
     Ok(Request { body: Some(body), ..command(Method::POST, path) })

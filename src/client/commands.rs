@@ -17,13 +17,13 @@ use super::{report, watch};
 
 /// Why a command failed.
 #[derive(Debug)]
-struct Failure {
+pub(super) struct Failure {
     code: ExitCode,
     text: String,
 }
 
 impl Failure {
-    fn new(code: ExitCode, text: impl Into<String>) -> Self {
+    pub(super) fn new(code: ExitCode, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
     }
 }
@@ -135,7 +135,7 @@ pub fn terminate(args: &TerminateArgs) -> anyhow::Result<u8> {
     })
 }
 
-fn run(
+pub(super) fn run(
     target: &Target,
     timeouts: Timeouts,
     work: impl AsyncFnOnce(Client) -> Result<(), Failure>,
@@ -163,7 +163,7 @@ fn client(target: &Target, timeouts: Timeouts) -> Result<Client, SetupError> {
     Client::new(Options { url: target.url.to_string(), token, timeouts })
 }
 
-fn failed(error: &Error, client: &Client) -> Failure {
+pub(super) fn failed(error: &Error, client: &Client) -> Failure {
     match error {
         Error::Refused(answer) => refused(answer, code_of_answer(answer, client)),
         _ => Failure::new(code(error), error.to_string()),

@@ -44,6 +44,8 @@ mod commands;
 pub mod documents;
 mod error;
 mod exit_code;
+mod log;
+mod log_commands;
 mod options;
 mod overview;
 pub(crate) mod report;
@@ -54,6 +56,8 @@ pub use calls::Client;
 pub use commands::{configure, status, terminate, wait};
 pub use error::{Error, Refusal};
 pub use exit_code::ExitCode;
+pub use log::{LogLevel, LogLine};
+pub use log_commands::{log_level, logs};
 pub use options::{Options, SetupError, Timeouts, token_from_file};
 
 pub use crate::secret::Secret;

@@ -7,6 +7,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::{Context, bail};
@@ -31,8 +32,12 @@ use crate::postgres::limits::PostgresLimits;
 use crate::spec::pageserver::PageserverProtocol;
 use crate::startup::stale;
 use crate::state::{ComputeStatus, TerminateMode};
+use crate::telemetry::form::{Form, LogFormat};
 use crate::telemetry::logging;
 use crate::telemetry::sink::{FLUSH_LIMIT, LogSink};
+
+/// Id of the compute.
+const COMPUTE_ID: &str = "dev";
 
 const OK: u8 = 0;
 const FAILURE: u8 = 1;
@@ -48,14 +53,16 @@ pub fn run(args: DevArgs, inherited: Inherited) -> anyhow::Result<u8> {
     // Must run before the reaper starts, because it runs programs as plain child processes.
     let server = servers::choose(args.pgbin.as_deref())?;
     let store = Store::open(args.data.as_deref())?;
+    let format = args.log_format;
     let log = if args.verbose {
-        LogSink::new(std::io::stderr())?
+        let journal = environment.journal_stream.as_deref();
+        LogSink::formed(std::io::stderr(), Form::for_stderr(format, Some(COMPUTE_ID), journal))?
     } else {
         let path = store.path(store::LOG);
         let file = File::create(&path)
             .map_err(|error| explained(error, &path))
             .with_context(|| format!("could not write the log {}", path.display()))?;
-        LogSink::new(file)?
+        LogSink::formed(file, Form::plain(format, Some(COMPUTE_ID)))?
     };
     logging::init(environment.log_filter.as_deref(), log.clone(), None);
 
@@ -70,7 +77,8 @@ pub fn run(args: DevArgs, inherited: Inherited) -> anyhow::Result<u8> {
             session = Session::set_up(&args, &environment, server, &store, &process) => session?,
             () = stopped.cancelled() => return Ok(OK),
         };
-        session.run(&store, &at_once).await
+        let as_record = args.verbose && args.log_format == LogFormat::Json;
+        session.run(&store, &at_once, as_record).await
     });
     runtime.shutdown_background();
     log.flush(FLUSH_LIMIT);
@@ -133,7 +141,13 @@ impl Session {
         Ok(Self { compute, server, base, port, _pageserver: pageserver, _safekeepers: safekeepers })
     }
 
-    async fn run(self, store: &Store, at_once: &CancellationToken) -> anyhow::Result<u8> {
+    /// `as_record`: an error is a record of the log on stderr.
+    async fn run(
+        self,
+        store: &Store,
+        at_once: &CancellationToken,
+        as_record: bool,
+    ) -> anyhow::Result<u8> {
         let Self { compute, server, base, port, .. } = self;
         let node = std::sync::Arc::clone(&compute.node);
         let (api_port, _) = compute.http_ports();
@@ -163,7 +177,14 @@ impl Session {
             }
             ComputeStatus::Failed => {
                 let error = node.status_document().error.unwrap_or_default();
-                eprintln!("Error: {error}\n(the log of everything is shown with --verbose)");
+                let line = if as_record {
+                    node.log.form().failure(&error)
+                } else {
+                    let advice = "(the log of everything is shown with --verbose)";
+                    format!("Error: {error}\n{advice}\n").into_bytes()
+                };
+                // Only the user at the terminal reads it.
+                let _ = std::io::stderr().write_all(&line);
                 // Only the user at the terminal reads the error.
                 let _ = node.terminate(TerminateMode::Immediate).await;
                 true
@@ -207,7 +228,7 @@ fn arguments(args: &DevArgs, server: &Server, store: &Store, port: u16) -> anyho
         ("--pgdata", store.pgdata().into()),
         ("--connstr", connection_string(port).into()),
         ("--config", store.path(store::CONFIG).into()),
-        ("--compute-id", "dev".into()),
+        ("--compute-id", COMPUTE_ID.into()),
         ("--external-http-port", args.external_http_port.to_string().into()),
         ("--internal-http-port", args.internal_http_port.to_string().into()),
         // Ctrl-C is the normal way to end the command.

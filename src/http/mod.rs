@@ -34,6 +34,7 @@ mod lfc;
 mod lifecycle;
 mod limits;
 mod log;
+mod log_level;
 mod metrics;
 mod observe;
 mod openapi;

@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use super::error::{ApiError, ErrorText};
 use super::uniform::uniform;
+use crate::telemetry::request;
 use crate::telemetry::shown::{shown, shown_to};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -81,6 +82,7 @@ async fn observe(request: Request, next: Next) -> Response {
     let uri = request.uri().clone();
     let path = if uri.path().len() > LONGEST_PATH { "(long)" } else { uri.path() };
     let span = tracing::info_span!("HTTP", http.request.method = %method, url.path = %path);
+    request::tag(&span, &id);
     let is_probe = PROBES.contains(&uri.path()) && matches!(method.as_str(), "GET" | "HEAD");
     async move {
         // Not the whole URI: its absolute form may carry a user and a password.

@@ -22,7 +22,7 @@ use super::error::{ApiError, ErrorDocument};
 use super::failpoints;
 use super::{
     catalog_changes, communicator, database, extension_server, hadron_liveness, health, lfc,
-    lifecycle, log, metrics, observe, openapi, page, promotion,
+    lifecycle, log, log_level, metrics, observe, openapi, page, promotion,
 };
 
 /// Routes of the external server that ask for a token.
@@ -52,6 +52,7 @@ fn internal_routes() -> Routes {
         catalog_changes::internal(),
         extension_server::internal(),
         log::internal(),
+        log_level::internal(),
         page::internal(),
         #[cfg(feature = "testing")]
         failpoints::internal(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::conf_params::ConfParams;
 use crate::postgres::conf::{ConfError, ConfFile};
 use crate::spec::ParsedSpec;
+use crate::telemetry::sink::LogSink;
 
 /// A spec together with the `postgresql.conf` that this compute writes for it.
 ///
@@ -37,6 +38,14 @@ impl AcceptedSpec {
     /// `postgresql.conf` for the spec.
     pub const fn conf(&self) -> &Arc<ConfFile> {
         &self.conf
+    }
+
+    /// Tells the log which timeline it is about, and how lines of Postgres begin.
+    pub(super) fn tell(&self, log: &LogSink) {
+        let prefix = self.conf.value_in_force("log_line_prefix");
+        let prefix = prefix.as_ref().map(|prefix| prefix.expose().as_str());
+        let (tenant, timeline) = (self.spec.tenant_id, self.spec.timeline_id);
+        log.serves(tenant.to_string(), timeline.to_string(), prefix);
     }
 
     /// Whether both are the same acceptance, not only equal ones.

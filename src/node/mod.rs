@@ -157,6 +157,7 @@ impl ComputeNode {
         metrics.set_status(status);
         if let Some(spec) = &spec {
             params.show_attached(&metrics, spec.spec());
+            spec.tell(&log);
         }
         let state = ComputeState {
             status,
@@ -334,6 +335,7 @@ impl ComputeNode {
     /// Publishes a spec; the caller holds the lock of the state.
     fn set_spec(&self, spec: &AcceptedSpec) {
         self.params.show_attached(&self.metrics, spec.spec());
+        spec.tell(&self.log);
         self.spec.send_replace(Some(Arc::clone(spec.spec())));
     }
 

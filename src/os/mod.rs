@@ -7,6 +7,7 @@
 pub mod activation;
 pub mod children;
 pub(crate) mod denied;
+pub(crate) mod journal;
 pub mod limits;
 pub(crate) mod notify_socket;
 pub(crate) mod opened;

@@ -1,11 +1,21 @@
 //! The output of the program about itself: log and metrics.
 
+mod event_writer;
+pub mod form;
+mod json_layer;
 pub(crate) mod lease_metrics;
+pub(crate) mod level_change;
+pub(crate) mod levels;
 pub mod log_files;
 pub mod logging;
 pub mod metrics;
+mod pg_prefix;
 pub(crate) mod recent;
+mod record;
+pub(crate) mod request;
 pub(crate) mod severity;
 pub(crate) mod shown;
 pub mod sink;
+#[cfg(test)]
+mod testing;
 pub(crate) mod vm_monitor_metrics;

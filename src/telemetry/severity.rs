@@ -1,10 +1,6 @@
 //! Severities of Postgres' messages, and the levels of our log that they correspond to.
 
-use memchr::memmem;
 use tracing::Level;
-
-/// What follows the severity in a message of Postgres.
-const END: &[u8] = b":  ";
 
 /// Severity of a message, in the words of Postgres in English (`lc_messages`). The words of other
 /// languages are not known here.
@@ -40,21 +36,37 @@ impl Severity {
             b"INFO" => Self::Info,
             b"NOTICE" => Self::Notice,
             [b'D', b'E', b'B', b'U', b'G', number @ b'1'..=b'5'] => Self::Debug(number - b'0'),
-            // Postgres before 12, and `debug_print_parse`.
-            b"DEBUG" => Self::Debug(1),
             _ => return None,
         })
     }
 
-    /// The severity that a line of Postgres' log most likely has: that of the first `WORD:  ` with a
-    /// known word. A `log_line_prefix` with texts of clients can mislead this.
-    pub(crate) fn likely(line: &[u8]) -> Option<Self> {
-        memmem::find_iter(line, END).find_map(|end| {
-            let before = line.get(..end)?;
-            let letter = |byte: &u8| !byte.is_ascii_alphanumeric();
-            let start = before.iter().rposition(letter).map_or(0, |last| last + 1);
-            Self::named(before.get(start..)?)
-        })
+    /// The name, as Postgres writes it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Panic => "PANIC",
+            Self::Fatal => "FATAL",
+            Self::Error => "ERROR",
+            Self::Warning => "WARNING",
+            Self::Log => "LOG",
+            Self::Info => "INFO",
+            Self::Notice => "NOTICE",
+            Self::Debug(1) => "DEBUG1",
+            Self::Debug(2) => "DEBUG2",
+            Self::Debug(3) => "DEBUG3",
+            Self::Debug(4) => "DEBUG4",
+            Self::Debug(_) => "DEBUG5",
+        }
+    }
+
+    /// The priority of journald and syslog.
+    pub(crate) const fn priority(self) -> u8 {
+        match self {
+            Self::Panic => 2,
+            Self::Fatal | Self::Error => 3,
+            Self::Warning => 4,
+            Self::Log | Self::Info | Self::Notice => 6,
+            Self::Debug(_) => 7,
+        }
     }
 
     /// The level of our log.
@@ -73,38 +85,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn severities_of_lines() {
-        for (line, expected) in [
-            ("2025-01-02 03:04:05.678 UTC [1] LOG:  a", Some(Severity::Log)),
-            ("FATAL:  x", Some(Severity::Fatal)),
-            ("[1] u@d PANIC:  x", Some(Severity::Panic)),
-            ("[1] ERROR:  LOG:  x", Some(Severity::Error)),
-            ("[1] DEBUG3:  x", Some(Severity::Debug(3))),
-            ("[1] STATEMENT:  select 'ERROR: x'", None),
-            ("[1] DETAIL:  WARNING:  x", Some(Severity::Warning)),
-            ("[1] FEHLER:  x", None),
-            ("[1] MYLOG:  x", None),
-            ("LOG: one blank", None),
-            ("", None),
-        ] {
-            assert_eq!(Severity::likely(line.as_bytes()), expected, "{line}");
-        }
-    }
-
-    #[test]
     fn levels() {
-        for (name, level) in [
-            ("PANIC", Level::ERROR),
-            ("FATAL", Level::ERROR),
-            ("ERROR", Level::ERROR),
-            ("WARNING", Level::WARN),
-            ("LOG", Level::INFO),
-            ("INFO", Level::INFO),
-            ("NOTICE", Level::INFO),
-            ("DEBUG1", Level::DEBUG),
-            ("DEBUG5", Level::DEBUG),
+        for (name, level, priority) in [
+            ("PANIC", Level::ERROR, 2),
+            ("FATAL", Level::ERROR, 3),
+            ("ERROR", Level::ERROR, 3),
+            ("WARNING", Level::WARN, 4),
+            ("LOG", Level::INFO, 6),
+            ("INFO", Level::INFO, 6),
+            ("NOTICE", Level::INFO, 6),
+            ("DEBUG1", Level::DEBUG, 7),
+            ("DEBUG5", Level::DEBUG, 7),
         ] {
-            assert_eq!(Severity::named(name.as_bytes()).unwrap().level(), level, "{name}");
+            let severity = Severity::named(name.as_bytes()).unwrap();
+            assert_eq!((severity.level(), severity.priority()), (level, priority), "{name}");
+            assert_eq!(severity.name(), name);
         }
         assert_eq!(Severity::named(b"DEBUG6"), None);
     }

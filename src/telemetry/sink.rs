@@ -8,33 +8,28 @@
 //! Invariant: [`LogSink::write`] only takes a short mutex; each item is written in one piece, so
 //! lines of different sources never mix.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use tracing::{Level, Metadata};
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::Level;
 
+use super::form::{Form, LogFormat, priority};
+use super::levels::Levels;
 use super::recent::{RecentLog, Source};
+use super::record::{Record, messages, parse};
 use super::severity::Severity;
-use super::shown::escaped;
 
 /// Limit for writing our own log at the end of the process.
 pub const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
 /// Bytes that may be queued: enough for a burst of several of the longest messages.
 const BUDGET: usize = 4 << 20;
-
-/// Bytes of the time and of the level at the beginning of an event's line, with the blanks around
-/// the level.
-const TIME: usize = "2026-01-02T03:04:05.678901Z".len();
-const LEVEL: usize = "  INFO ".len();
 
 /// What a message of Postgres begins with in the output, and what joins its lines.
 const PREFIX: &[u8] = b"PG:";
@@ -48,6 +43,7 @@ pub struct LogSink(Arc<Handle>);
 struct Handle {
     shared: Arc<Shared>,
     recent: RecentLog,
+    levels: OnceLock<Levels>,
 }
 
 struct Shared {
@@ -56,6 +52,7 @@ struct Shared {
     work: Condvar,
     /// Signalled when the writer has finished all items.
     idle: Condvar,
+    form: Form,
 }
 
 #[derive(Default)]
@@ -74,55 +71,106 @@ struct Queue {
 }
 
 impl LogSink {
-    /// Starts the writer thread on `out` (stderr, or a buffer in tests).
+    /// Starts the writer thread on `out` (stderr, or a buffer in tests), for text.
     ///
     /// # Errors
     /// The thread could not be created.
     pub fn new(out: impl Write + Send + 'static) -> io::Result<Self> {
-        Self::with_budget(out, BUDGET, RecentLog::new())
+        Self::formed(out, Form::default())
+    }
+
+    /// As [`LogSink::new`], in a form.
+    ///
+    /// # Errors
+    /// The thread could not be created.
+    pub fn formed(out: impl Write + Send + 'static, form: Form) -> io::Result<Self> {
+        Self::with_budget(out, BUDGET, RecentLog::new(), form)
     }
 
     /// As [`LogSink::new`], for a second log whose lines are in the first one too: its last lines
     /// are not kept.
     pub(super) fn second(out: impl Write + Send + 'static) -> io::Result<Self> {
-        Self::with_budget(out, BUDGET, RecentLog::none())
+        Self::with_budget(out, BUDGET, RecentLog::none(), Form::default())
     }
 
     fn with_budget(
         out: impl Write + Send + 'static,
         budget: usize,
         recent: RecentLog,
+        form: Form,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue { budget, ..Queue::default() }),
             work: Condvar::new(),
             idle: Condvar::new(),
+            form,
         });
         let writer = Arc::clone(&shared);
         thread::Builder::new().name("log-writer".into()).spawn(move || writer.run(out))?;
-        Ok(Self(Arc::new(Handle { shared, recent })))
+        Ok(Self(Arc::new(Handle { shared, recent, levels: OnceLock::new() })))
     }
 
     /// Writes a message of Postgres: its lines, separated by line feeds, without control characters.
-    /// The output has `PG:` in front and U+200B between the lines (01 §20.2).
+    /// The text form has `PG:` in front and U+200B between the lines (01 §20.2).
     pub fn postgres(&self, message: &[u8]) {
-        let mut lines = message.split(|byte| *byte == b'\n');
-        let first = lines.next().unwrap_or_default();
-        let mut item = Vec::with_capacity(PREFIX.len() + message.len() + 1);
-        item.extend_from_slice(PREFIX);
-        item.extend_from_slice(first);
-        for line in lines {
-            item.extend_from_slice(JOINT);
-            item.extend_from_slice(line);
+        let form = self.form();
+        let (now, prefix) = (Utc::now(), form.prefix());
+        let severity = parse(message, &prefix).severity;
+        let level = severity.map_or(Level::INFO, Severity::level);
+        self.0.recent.add(now, level, Source::Postgres, &String::from_utf8_lossy(message));
+        match form.format() {
+            LogFormat::Text => {
+                let mut item = Vec::with_capacity(PREFIX.len() + message.len() + 1);
+                form.begin_line(&mut item, severity.map_or(priority(level), Severity::priority));
+                item.extend_from_slice(PREFIX);
+                for (number, line) in message.split(|byte| *byte == b'\n').enumerate() {
+                    item.extend_from_slice(if number == 0 { b"" } else { JOINT });
+                    item.extend_from_slice(line);
+                }
+                item.push(b'\n');
+                self.write(item);
+            }
+            LogFormat::Json => {
+                for message in messages(message, &prefix) {
+                    self.record(&Record::of_postgres(now, message, &prefix));
+                }
+            }
         }
-        item.push(b'\n');
-        self.write(item);
-        let level = Severity::likely(first).map_or(Level::INFO, Severity::level);
-        self.0.recent.add(Utc::now(), level, Source::Postgres, &String::from_utf8_lossy(message));
     }
 
-    fn event_writer(&self, level: Level) -> EventWriter {
-        EventWriter { sink: self.clone(), level, buffer: Vec::new() }
+    /// Writes a record, in an output that is JSON.
+    pub(super) fn record(&self, record: &Record<'_>) {
+        let level = priority(record.level);
+        let priority = record.severity.map_or(level, Severity::priority);
+        self.write(self.form().json(record, priority));
+    }
+
+    /// Writes a line of our own whatever the levels of the log are.
+    pub(super) fn note(&self, text: String) {
+        let now = Utc::now();
+        self.0.recent.add(now, Level::INFO, Source::ComputeCtl, &text);
+        self.write(self.form().note(now, Level::INFO, text, &[]));
+    }
+
+    /// The compute serves this timeline from now on, and Postgres has this `log_line_prefix`; none
+    /// is Postgres' own.
+    pub(crate) fn serves(&self, tenant: String, timeline: String, prefix: Option<&str>) {
+        self.form().serves(tenant, timeline, prefix);
+    }
+
+    /// The form of the output.
+    pub fn form(&self) -> &Form {
+        &self.0.shared.form
+    }
+
+    /// The levels; none if the log of the process goes elsewhere.
+    pub(crate) fn levels(&self) -> Option<&Levels> {
+        self.0.levels.get()
+    }
+
+    /// Sets the levels, once.
+    pub(super) fn set_levels(&self, levels: Levels) {
+        let _ = self.0.levels.set(levels);
     }
 
     /// The last lines.
@@ -132,7 +180,7 @@ impl LogSink {
 
     /// Queues one item: a whole line (or several) with its line feed. Never blocks; drops the
     /// item when the budget is used up.
-    fn write(&self, item: Vec<u8>) {
+    pub(super) fn write(&self, item: Vec<u8>) {
         let shared = &self.0.shared;
         let mut queue = shared.lock();
         if queue.bytes.saturating_add(item.len()) > queue.budget {
@@ -215,78 +263,14 @@ impl Shared {
                 queue.bytes = queue.bytes.saturating_sub(item.len());
             }
             if untold > 0 {
-                let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ");
                 // An error here is ignored: `dropped` counts the items anyway.
-                let _ = writeln!(out, "{now}  WARN log reader too slow: {untold} lines dropped");
+                let _ = out.write_all(&self.form.dropped(untold));
             }
             let _ = out.flush();
             queue = self.lock();
             queue.dropped += lost;
             queue.writing = false;
         }
-    }
-}
-
-/// Collects the output of one event and queues it as one item when dropped, with control characters
-/// escaped.
-#[derive(Debug)]
-pub struct EventWriter {
-    sink: LogSink,
-    level: Level,
-    buffer: Vec<u8>,
-}
-
-impl Write for EventWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for EventWriter {
-    fn drop(&mut self) {
-        if !self.buffer.is_empty() {
-            let event = std::mem::take(&mut self.buffer);
-            // The event may contain text from outside.
-            let clean = match escaped(&event, true) {
-                Cow::Owned(clean) => Some(clean),
-                Cow::Borrowed(_) => None,
-            };
-            let event = clean.unwrap_or(event);
-            let recent = self.sink.recent();
-            if recent.is_kept() {
-                let text = String::from_utf8_lossy(&event);
-                let (at, message) = parts(&text);
-                recent.add(at, self.level, Source::ComputeCtl, message);
-            }
-            self.sink.write(event);
-        }
-    }
-}
-
-/// Time and text of an event: `2026-01-02T03:04:05.678901Z  INFO text`.
-fn parts(event: &str) -> (DateTime<Utc>, &str) {
-    let event = event.trim_end_matches('\n');
-    let time = event.get(..TIME).and_then(|time| DateTime::parse_from_rfc3339(time).ok());
-    match (time, event.get(TIME + LEVEL..)) {
-        (Some(time), Some(text)) => (time.to_utc(), text),
-        _ => (Utc::now(), event),
-    }
-}
-
-impl<'a> MakeWriter<'a> for LogSink {
-    type Writer = EventWriter;
-
-    fn make_writer(&'a self) -> EventWriter {
-        self.event_writer(Level::INFO)
-    }
-
-    fn make_writer_for(&'a self, event: &Metadata<'_>) -> EventWriter {
-        self.event_writer(*event.level())
     }
 }
 
@@ -336,8 +320,13 @@ mod tests {
     fn a_stalled_reader_costs_lines_and_not_time() {
         let (open, gate) = mpsc::channel();
         let (seen, lines) = mpsc::channel();
-        let sink =
-            LogSink::with_budget(Out { gate: Some(gate), seen }, 10, RecentLog::none()).unwrap();
+        let sink = LogSink::with_budget(
+            Out { gate: Some(gate), seen },
+            10,
+            RecentLog::none(),
+            Form::default(),
+        )
+        .unwrap();
         sink.write(b"first\n".to_vec());
         assert_eq!(lines.recv().unwrap(), "", "the writer is stuck in its first line");
         for line in ["lost\n", "lost\n", "x\n"] {
@@ -369,36 +358,5 @@ mod tests {
         let text = lines.iter().collect::<String>();
         let first = "PG:2025-01-02 03:04:05 UTC [1] ERROR:  a\u{200B}\tb\u{200B}\n";
         assert_eq!(text, format!("{first}PG:\u{FFFD}\n"));
-    }
-
-    #[test]
-    fn time_level_and_text_of_an_event_are_kept() {
-        use tracing_subscriber::layer::SubscriberExt as _;
-        let sink = LogSink::new(io::sink()).unwrap();
-        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_target(false);
-        let log = tracing_subscriber::registry().with(lines.with_writer(sink.clone()));
-        let before = Utc::now();
-        tracing::subscriber::with_default(log, || {
-            let span = tracing::info_span!("HTTP", path = "/x");
-            span.in_scope(|| tracing::warn!(code = 4, "a \u{1b}\nb"));
-        });
-        let line = sink.recent().last(1).remove(0);
-        assert_eq!((line.level, line.source), (Level::WARN, Source::ComputeCtl));
-        assert_eq!(&*line.message, "HTTP{path=\"/x\"}: a \\x1b\nb code=4");
-        let age = line.at - before;
-        assert!(age.num_milliseconds() >= -1 && age.num_seconds() < 60, "{age}");
-    }
-
-    #[test]
-    fn an_event_is_one_item() {
-        let (seen, lines) = mpsc::channel();
-        let sink = LogSink::new(Out { gate: None, seen }).unwrap();
-        let mut event = sink.make_writer();
-        event.write_all(b"half ").unwrap();
-        sink.write(b"between\n".to_vec());
-        event.write_all(b"whole\n").unwrap();
-        drop(event);
-        drop(sink);
-        assert_eq!(lines.iter().collect::<String>(), "between\nhalf whole\n");
     }
 }

@@ -1,3 +1,32 @@
 //! The log of the program: its forms and what shows it.
 
+mod log_journal;
+mod log_json;
+mod log_level;
 mod log_recent;
+
+use serde_json::Value;
+
+use crate::support::process::Compute;
+
+/// The lines of a log in JSON; each must be an object with the members that all records have.
+fn records(compute: &Compute) -> Vec<Value> {
+    let log = compute.log_bytes();
+    let lines = log.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(record).collect()
+}
+
+fn record(line: &[u8]) -> Value {
+    let shown = String::from_utf8_lossy(line);
+    let record: Value = serde_json::from_slice(line).unwrap_or_else(|e| panic!("{e}: {shown}"));
+    for member in ["timestamp", "level", "source", "message"] {
+        assert!(record[member].is_string(), "{member}: {shown}");
+    }
+    record
+}
+
+fn find<'a>(records: &'a [Value], text: &str) -> &'a Value {
+    let has = |record: &&Value| record["message"].as_str().unwrap().contains(text);
+    let record = records.iter().find(has);
+    record.unwrap_or_else(|| panic!("no record with {text:?} in {records:#?}"))
+}
