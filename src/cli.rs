@@ -15,7 +15,8 @@ use clap::{ArgGroup, Args, FromArgMatches, Parser, Subcommand};
 use url::Url;
 
 use crate::client::args::{
-    ConfigureArgs, LogLevelArgs, LogsArgs, StatusArgs, TerminateArgs, WaitArgs,
+    ConfigureArgs, LogLevelArgs, LogsArgs, MetricsArgs, RefreshArgs, StatusArgs, TerminateArgs,
+    WaitArgs,
 };
 use crate::env::LOG_FORMAT;
 use crate::spec::pageserver::PageserverProtocol;
@@ -78,6 +79,10 @@ pub enum Command {
     Wait(WaitArgs),
     /// Give a running compute another configuration
     Configure(ConfigureArgs),
+    /// Have a running compute fetch its configuration again; does not wait for the effect
+    Refresh(RefreshArgs),
+    /// Print the metrics of a compute
+    Metrics(MetricsArgs),
     /// End a running compute
     Terminate(TerminateArgs),
     /// Show the last lines of the log of a running compute

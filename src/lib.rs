@@ -33,7 +33,7 @@
 //! | [`services`] | what the compute does for Postgres while it runs: extensions, file cache, monitor |
 //! | [`vm_monitor`] | the autoscaler's side door: file cache and memory of a virtual machine |
 //! | [`sidecars`] | programs beside Postgres: pgbouncer, local_proxy, rsyslog, swap and quota |
-//! | [`client`] | `compute_ctl status`, `wait`, `configure` and `terminate` |
+//! | [`client`] | a client of a compute, and the commands that use it, such as `compute_ctl status` |
 //! | [`check`] | `compute_ctl check`: checks a configuration without a compute |
 //! | [`duration`], [`errors`] | durations and errors as text |
 //! | [`env`](mod@env) | all environment variables, read once |

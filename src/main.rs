@@ -51,6 +51,8 @@ fn main() -> ExitCode {
         Some(Command::Status(args)) => client::status(&args),
         Some(Command::Wait(args)) => client::wait(&args),
         Some(Command::Configure(args)) => client::configure(&args),
+        Some(Command::Refresh(args)) => client::refresh(&args),
+        Some(Command::Metrics(args)) => client::metrics(&args),
         Some(Command::Terminate(args)) => client::terminate(&args),
         Some(Command::Logs(args)) => client::logs(&args),
         Some(Command::LogLevel(args)) => client::log_level(&args),

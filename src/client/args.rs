@@ -1,4 +1,4 @@
-//! Flags of `compute_ctl status`, `wait`, `configure`, `terminate`, `logs` and `log-level`.
+//! Flags of the commands that ask a compute, such as `compute_ctl status`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -79,6 +79,55 @@ pub struct ConfigureArgs {
     /// How long it may take; the compute goes on afterwards
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
     pub timeout: Duration,
+}
+
+/// Flags of `compute_ctl refresh`.
+#[derive(Debug, Args)]
+pub struct RefreshArgs {
+    /// Address of the internal HTTP server, which asks for no token
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3081", value_parser = base_url)]
+    pub url: Url,
+
+    /// Print errors as JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// How long the answer may take
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    pub timeout: Duration,
+}
+
+/// Flags of `compute_ctl metrics`.
+#[derive(Debug, Args)]
+pub struct MetricsArgs {
+    /// Address of the external HTTP server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3080", value_parser = base_url)]
+    pub url: Url,
+
+    /// File that holds a token; only --json needs one
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// Print how long the parts of the start took, and errors as JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// How long the answer may take
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    pub timeout: Duration,
+}
+
+impl RefreshArgs {
+    pub(super) fn target(&self) -> Target {
+        Target { url: self.url.clone(), token_file: None, json: self.json }
+    }
+}
+
+impl MetricsArgs {
+    pub(super) fn target(&self) -> Target {
+        let (url, token_file) = (self.url.clone(), self.token_file.clone());
+        Target { url, token_file, json: self.json }
+    }
 }
 
 /// Flags of `compute_ctl terminate`.

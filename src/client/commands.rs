@@ -1,4 +1,4 @@
-//! `compute_ctl status`, `wait`, `configure` and `terminate`.
+//! `compute_ctl status`, `wait`, `configure`, `refresh`, `metrics` and `terminate`.
 //!
 //! Exit codes are an interface ([`ExitCode`]); data goes to stdout, errors to stderr, each with the
 //! URL that was asked. The token comes from a file, never from the command line, and is never
@@ -8,7 +8,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::args::{ConfigureArgs, StatusArgs, Target, TerminateArgs, WaitArgs, Wanted};
+use super::args::{
+    ConfigureArgs, MetricsArgs, RefreshArgs, StatusArgs, Target, TerminateArgs, WaitArgs, Wanted,
+};
 use super::calls::Client;
 use super::error::{Error, Refusal};
 use super::exit_code::ExitCode;
@@ -122,6 +124,41 @@ fn read(file: &Path) -> Result<serde_json::Map<String, Value>, Failure> {
         Value::Object(document) => Ok(document),
         _ => Err(failed(&"it is not a JSON object")),
     }
+}
+
+/// `compute_ctl refresh`. Returns the exit code of the process.
+pub fn refresh(args: &RefreshArgs) -> anyhow::Result<u8> {
+    let timeouts = Timeouts { answer: args.timeout, ..Timeouts::default() };
+    run(&args.target(), timeouts, async |client| {
+        client.refresh().await.map_err(|error| match &error {
+            Error::Refused(answer) if answer.status == 404 => Failure::new(
+                ExitCode::Failed,
+                format!(
+                    "the compute answered {answer}; --url needs the internal server of a compute, \
+                     whose port is 3081 unless --internal-http-port says otherwise"
+                ),
+            ),
+            // The server says only in its text that the status is the reason (03 §6.4).
+            Error::Refused(answer) if answer.status == 500 => {
+                refused(answer, ExitCode::WrongStatus)
+            }
+            _ => failed(&error, &client),
+        })
+    })
+}
+
+/// `compute_ctl metrics`. Returns the exit code of the process.
+pub fn metrics(args: &MetricsArgs) -> anyhow::Result<u8> {
+    let timeouts = Timeouts { answer: args.timeout, ..Timeouts::default() };
+    run(&args.target(), timeouts, async |client| {
+        let text = if args.json {
+            client.startup_metrics().await.map(|metrics| report::durations(&metrics))
+        } else {
+            client.metrics().await
+        };
+        report::metrics(&text.map_err(|error| failed(&error, &client))?);
+        Ok(())
+    })
 }
 
 /// `compute_ctl terminate`. Returns the exit code of the process.

@@ -1,5 +1,5 @@
-//! A client of a compute: a library for programs that drive computes, and `compute_ctl status`,
-//! `wait`, `configure` and `terminate`, which use it.
+//! A client of a compute: a library for programs that drive computes, and the commands
+//! `compute_ctl status`, `wait`, `configure`, `refresh`, `metrics` and `terminate`, which use it.
 //!
 //! ```text
 //! options ─► api: one request, one deadline ─► calls: one method per operation ─► documents, error
@@ -53,7 +53,7 @@ mod wait;
 mod watch;
 
 pub use calls::Client;
-pub use commands::{configure, status, terminate, wait};
+pub use commands::{configure, metrics, refresh, status, terminate, wait};
 pub use error::{Error, Refusal};
 pub use exit_code::ExitCode;
 pub use log::{LogLevel, LogLine};

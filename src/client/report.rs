@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use serde_json::{Value, json};
 
-use super::documents::Terminated;
+use super::documents::{StartupMetrics, Terminated};
 use super::exit_code::ExitCode;
 use super::overview;
 use crate::telemetry::shown::visible;
@@ -32,6 +32,16 @@ pub(super) fn terminated(terminated: &Terminated, as_json: bool) {
         (false, Some(lsn)) => format!("terminated at LSN {}", visible(lsn)),
         (false, None) => "terminated".to_owned(),
     });
+}
+
+/// The durations of a start as JSON.
+pub(super) fn durations(metrics: &StartupMetrics) -> String {
+    json!(metrics).to_string()
+}
+
+/// Prints metrics.
+pub(super) fn metrics(text: &str) {
+    print(&visible(text));
 }
 
 /// Prints an error. JSON includes the exit code.

@@ -179,7 +179,9 @@ case "$*" in
     *--help* | *--version*) ;;
     dev*) shift; set -- dev --port {postgres} --external-http-port {external} --internal-http-port {internal} "$@" ;;
     *--url*) ;;
-    status* | wait* | configure* | terminate*) set -- "$@" --url http://127.0.0.1:{external} ;;
+    status* | wait* | configure* | metrics* | terminate*)
+        set -- "$@" --url http://127.0.0.1:{external} ;;
+    refresh*) set -- "$@" --url http://127.0.0.1:{internal} ;;
 esac
 exec {real} "$@"
 "#

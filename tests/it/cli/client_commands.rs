@@ -1,4 +1,4 @@
-//! `compute_ctl status`, `wait` and `terminate`: exit codes, what is printed, deadlines.
+//! `compute_ctl status`, `wait`, `refresh`, `metrics` and `terminate`: exit codes, what is printed, deadlines.
 
 use std::net::TcpListener;
 
@@ -121,6 +121,20 @@ async fn a_life_through_the_client() {
             assert!(error.contains("--url needs the external server"), "{error}");
         }
 
+        // Metrics need no token, except as JSON. A refresh goes to the other server.
+        let (text, _) = expect(&["metrics", "--url", &url], OK).await;
+        assert!(text.contains("\ncompute_ctl_up{"), "{text}");
+        let ran = client(&["metrics", "--json", "--url", &url]).await;
+        assert_eq!(ran.code, Some(REFUSED), "{ran:?}");
+        let (text, _) = run(&["metrics", "--json"], OK).await;
+        let document: Value = serde_json::from_str(&text).unwrap();
+        assert!(document["total_startup_ms"].as_u64().unwrap() > 0, "{document}");
+        let (text, _) = expect(&["refresh", "--url", &internal], OK).await;
+        assert_eq!(text, "");
+        run(&["wait"], OK).await;
+        let (_, error) = expect(&["refresh", "--url", &url], FAILED).await;
+        assert!(error.contains("--url needs the internal server"), "{error}");
+
         // A client without permission.
         let (_, error) = expect(&["status", "--url", &url], REFUSED).await;
         assert!(error.contains("invalid authorization token"), "{error}");
@@ -145,6 +159,8 @@ async fn a_life_through_the_client() {
         assert_eq!(text, "terminated at LSN 0/1F30EC8\n");
         let (text, _) = run(&["terminate", "--json"], OK).await;
         assert_eq!(text, "{\"lsn\":\"0/1F30EC8\"}\n");
+        let (_, error) = expect(&["refresh", "--url", &internal], WRONG_STATUS).await;
+        assert!(error.contains("in state Terminated"), "{error}");
         let args = ["wait", "--for", "ready", "--timeout", "3s"];
         let (_, error) = run(&args, TIMEOUT).await;
         let text = "did not become ready within 3s, it is not ready: the compute is ending\n";
