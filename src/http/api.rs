@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use axum::handler::Handler;
+use axum::http::Method;
 use axum::routing::MethodRouter;
+use utoipa::openapi::HttpMethod;
 use utoipa_axum::PathItemExt as _;
 use utoipa_axum::router::UtoipaMethodRouter;
 
@@ -51,6 +53,8 @@ pub(super) type Routes = Vec<Route>;
 pub(super) struct Route {
     pub(super) path: String,
     pub(super) methods: MethodRouter<Api>,
+    /// The methods by name; GET also answers HEAD.
+    pub(super) verbs: Vec<Method>,
     /// Makes the description. It takes memory and time that a start does not have, so it is made
     /// only for the client that asks.
     pub(super) describe: fn() -> UtoipaMethodRouter<Api>,
@@ -65,6 +69,10 @@ macro_rules! route {
                 path: <[<__path_ $handler>] as utoipa::Path>::path(),
                 methods: $crate::http::api::on::<[<__path_ $handler>], _, _>($handler)
                     $(.merge($crate::http::api::on::<[<__path_ $more>], _, _>($more)))*,
+                verbs: [
+                    $crate::http::api::verbs::<[<__path_ $handler>]>(),
+                    $($crate::http::api::verbs::<[<__path_ $more>]>(),)*
+                ].concat(),
                 describe: || utoipa_axum::routes!($handler $(, $more)*),
             }
         }
@@ -82,4 +90,19 @@ where
     Described::methods().iter().fold(MethodRouter::new(), |router, method| {
         router.on(method.to_method_filter(), handler.clone())
     })
+}
+
+/// The methods that a description names.
+pub(super) fn verbs<Described: utoipa::Path>() -> Vec<Method> {
+    let verb = |method: &HttpMethod| match method {
+        HttpMethod::Get => Method::GET,
+        HttpMethod::Post => Method::POST,
+        HttpMethod::Put => Method::PUT,
+        HttpMethod::Delete => Method::DELETE,
+        HttpMethod::Options => Method::OPTIONS,
+        HttpMethod::Head => Method::HEAD,
+        HttpMethod::Patch => Method::PATCH,
+        HttpMethod::Trace => Method::TRACE,
+    };
+    Described::methods().iter().map(verb).collect()
 }

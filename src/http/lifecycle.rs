@@ -3,11 +3,11 @@
 //! The node decides whether a change is legal and hands it to the driver. This module has the order
 //! of the checks and the form of the answers.
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, Uri};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -15,7 +15,7 @@ use super::answers::{BodyErrors, EXTERNAL, INTERNAL, INTERNAL_URL, StateErrors, 
 use super::api::{Api, Routes, route};
 use super::body::JsonBody;
 use super::error::{ApiError, ErrorDocument};
-use super::wait::Wait;
+use super::wait::{Wait, Waited};
 use crate::node::requests::Terminated;
 use crate::node::{StatusDocument, TerminateAnswer, WrongStatus};
 use crate::spec::wire::ConfigureRequest;
@@ -52,11 +52,12 @@ pub(super) fn internal() -> Routes {
         TokenErrors
     )
 )]
-async fn status(State(api): State<Api>, uri: Uri) -> Result<Json<StatusDocument>, ApiError> {
-    if let Some(wait) = Wait::from_uri(&uri)? {
+async fn status(State(api): State<Api>, uri: Uri) -> Result<impl IntoResponse, ApiError> {
+    let wait = Wait::from_uri(&uri)?;
+    if let Some(wait) = wait {
         wait.until_over(&api.node, &api.polls).await?;
     }
-    Ok(Json(api.node.status_document()))
+    Ok((wait.map(|_| Extension(Waited)), Json(api.node.status_document())))
 }
 
 /// Nothing changes before the spec has passed all checks. The wait has no limit of its own: every

@@ -22,6 +22,7 @@ mod budget;
 mod catalog_changes;
 mod claims;
 mod communicator;
+mod counted;
 mod database;
 mod error;
 mod extension_server;

@@ -1,7 +1,9 @@
 //! Layers around every request on both servers: request id, access log, and catching of panics
 //! (03 §3.1, §3.2, 01 §20.1).
 //!
-//! These layers lie outside the routing, so that 404, 405 and refused tokens get them too.
+//! These layers lie outside the routing, so that 404, 405 and refused tokens get them too. They are
+//! one service around the router and not layers of axum, each of which would cost every request a
+//! copy of what it wraps.
 //!
 //! Requests without a token get here, so their data is cut in the log: the path at 256 bytes, the
 //! method and the path in the span at the length that our own routes need. A longer path is logged
@@ -11,20 +13,26 @@
 //! this program. Probes and scrapes come every few seconds, and what they find out has its own
 //! lines ([`crate::node::readiness`]); they are logged at debug unless the program fails.
 
-use std::any::Any;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use tower_http::catch_panic::CatchPanicLayer;
+use futures_util::FutureExt as _;
+use tower::{Service, ServiceExt as _};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
+use super::counted::Counted;
 use super::error::{ApiError, ErrorText};
 use super::uniform::uniform;
+use super::wait::Waited;
 use crate::telemetry::request;
 use crate::telemetry::shown::{shown, shown_to};
 
@@ -43,19 +51,42 @@ const LONGEST_ID: usize = 128;
 const PROBES: [&str; 8] =
     ["/live", "/ready", "/startup", "/metrics", "/autoscaling_metrics", "/log", "/details", "/"];
 
-/// Puts the common layers around a whole server.
-pub(super) fn observed(router: Router) -> Router {
-    // Around the router as a whole: it adds `allow` outside of its own layers.
-    Router::new()
-        .fallback_service(router)
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::map_response(uniform))
-        .layer(middleware::from_fn(observe))
+/// A whole server: its routes, and what happens around every request.
+#[derive(Debug, Clone)]
+pub(super) struct Observed {
+    router: Router,
+    counted: Arc<Counted>,
 }
 
-/// The panic and its place are in the log already; the client gets no details.
-fn panicked(_panic: Box<dyn Any + Send>) -> Response {
-    ApiError::internal().into_response()
+impl Observed {
+    /// `counted` has the metrics of the routes.
+    pub(super) fn new(router: Router, counted: Counted) -> Self {
+        Self { router, counted: Arc::new(counted) }
+    }
+
+    /// The answer of the router, in the one form of errors. The panic of a handler and its place
+    /// are in the log already; the client gets no details.
+    async fn answer(router: Router, request: Request) -> Response {
+        // Each request has its own state, and locks are not poisoned.
+        let answer = AssertUnwindSafe(router.oneshot(request)).catch_unwind().await;
+        let answer = answer.map(|Ok(answer)| answer);
+        uniform(answer.unwrap_or_else(|_panic| ApiError::internal().into_response())).await
+    }
+}
+
+impl Service<Request> for Observed {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let Self { router, counted } = self.clone();
+        Box::pin(async move { Ok(observe(request, router, &counted).await) })
+    }
 }
 
 /// The first id that the request carries; a fresh one if the request has none, a long one, or one
@@ -75,8 +106,9 @@ fn request_id(headers: &HeaderMap) -> (HeaderValue, String) {
     (value, text)
 }
 
-async fn observe(request: Request, next: Next) -> Response {
+async fn observe(request: Request, router: Router, counted: &Counted) -> Response {
     let (header, id) = request_id(request.headers());
+    let metrics = counted.find(request.method(), request.uri().path());
     let method = request.method().clone();
     let method = shown_to(method.as_str(), LONGEST_METHOD).to_string();
     let uri = request.uri().clone();
@@ -94,8 +126,11 @@ async fn observe(request: Request, next: Next) -> Response {
             tracing::info!(request_id = %id, "{method} {target}");
         }
         let began = Instant::now();
-        let mut response = next.run(request).await;
-        log_answer(&id, &response, began.elapsed(), is_probe);
+        let mut response = Observed::answer(router, request).await;
+        let took = began.elapsed();
+        log_answer(&id, &response, took, is_probe);
+        let waited = response.extensions().get::<Waited>().is_some();
+        metrics.answered(response.status().as_u16(), (!waited).then_some(took));
         response.headers_mut().insert(REQUEST_ID, header);
         response
     }
@@ -121,13 +156,19 @@ fn log_answer(id: &str, response: &Response, took: Duration, is_probe: bool) {
     }
 }
 
+/// A router of a test.
+#[cfg(test)]
+pub(super) fn observed(router: Router) -> Observed {
+    let metrics = crate::telemetry::metrics::Metrics::new().unwrap();
+    Observed::new(router, Counted::nothing(&metrics.http, "external"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use axum::body::Body;
     use axum::http::StatusCode;
     use axum::routing::get;
-    use tower::ServiceExt as _;
 
     #[test]
     fn ids_are_kept_or_made() {

@@ -17,12 +17,14 @@ use utoipa_axum::router::OpenApiRouter;
 use super::answers::{EXTERNAL, INTERNAL_URL};
 use super::api::{Api, Route, Routes, route};
 use super::auth::{self, Authenticator};
+use super::counted::Counted;
 use super::error::{ApiError, ErrorDocument};
 #[cfg(feature = "testing")]
 use super::failpoints;
+use super::observe::Observed;
 use super::{
     catalog_changes, communicator, database, extension_server, hadron_liveness, health, lfc,
-    lifecycle, log, log_level, metrics, observe, openapi, page, promotion,
+    lifecycle, log, log_level, metrics, openapi, page, promotion,
 };
 
 /// Routes of the external server that ask for a token.
@@ -66,7 +68,7 @@ fn shared() -> Routes {
 }
 
 /// The external server. The token is checked inside the routes, so that 404 and 405 need none.
-pub(super) fn external(api: Api, authenticator: Authenticator) -> Router {
+pub(super) fn external(api: Api, authenticator: Authenticator) -> Observed {
     let asked = middleware::from_fn_with_state(Arc::new(authenticator), auth::require_token);
     let pages = if api.node.params.dev { page::internal() } else { Routes::new() };
     let protected = protected()
@@ -74,27 +76,32 @@ pub(super) fn external(api: Api, authenticator: Authenticator) -> Router {
         .chain(pages)
         .map(|route| Route { methods: route.methods.route_layer(asked.clone()), ..route });
     let fallback = no_such_path("external", "internal", internal_routes());
-    serving(protected.chain(open()).chain(shared()), api, fallback)
+    serving("external", protected.chain(open()).chain(shared()), api, fallback)
 }
 
 /// The internal server, for callers on this machine; it asks for no token.
-pub(super) fn internal(api: Api) -> Router {
+pub(super) fn internal(api: Api) -> Observed {
     let others = protected().into_iter().chain(open());
     let fallback = no_such_path("internal", "external", others);
     let both = shared().into_iter().chain(page::guarded(page::protected()));
-    serving(internal_routes().into_iter().chain(both), api, fallback)
+    serving("internal", internal_routes().into_iter().chain(both), api, fallback)
 }
 
 fn serving(
+    server: &'static str,
     routes: impl Iterator<Item = Route>,
     api: Api,
     no_such_path: impl Fn(&Uri) -> ApiError + Clone + Send + Sync + 'static,
-) -> Router {
-    let router = routes
-        .fold(Router::new(), |router, Route { path, methods, .. }| router.route(&path, methods));
+) -> Observed {
+    let metrics = api.node.metrics.http.clone();
+    let (mut router, mut counted) = (Router::new(), Counted::nothing(&metrics, server));
+    for route in routes {
+        counted.add(&metrics, server, &route);
+        router = router.route(&route.path, route.methods);
+    }
     let fallback = async move |uri: Uri| no_such_path(&uri);
     let api = Api { description: description_text, ..api };
-    observe::observed(router.fallback(fallback).with_state(api))
+    Observed::new(router.fallback(fallback).with_state(api), counted)
 }
 
 /// The answer to a path that the server `here` does not have: the two ports are easily confused.

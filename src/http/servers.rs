@@ -43,10 +43,10 @@ impl Servers {
         let internal_listeners =
             internal_listeners.map_err(error(Server::Internal, internal_port))?;
         let tasks = ServerTasks::default();
-        let router = external(Api::of(Arc::clone(&node), limits, tasks.clone()), authenticator);
-        server::serve(external_listeners, &router, limits.server, &tasks);
-        let router = internal(Api::of(node, limits.for_internal(), tasks.clone()));
-        server::serve(internal_listeners, &router, limits.server, &tasks);
+        let service = external(Api::of(Arc::clone(&node), limits, tasks.clone()), authenticator);
+        server::serve(external_listeners, &service, limits.server, &tasks);
+        let service = internal(Api::of(node, limits.for_internal(), tasks.clone()));
+        server::serve(internal_listeners, &service, limits.server, &tasks);
         tracing::info!(
             "HTTP servers are listening: external on port {external_port}, \
              internal on port {internal_port}"

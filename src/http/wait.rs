@@ -21,6 +21,10 @@ const DEFAULT: Duration = Duration::from_secs(30);
 /// Longest accepted `timeout`: a waiting request holds its connection.
 const MAX: Duration = Duration::from_secs(300);
 
+/// Extension of the answer to a request that chose itself how long to wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waited;
+
 /// What a request waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wait {

@@ -4,12 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::connection::Connection;
+use super::connection::{Answers, Connection};
 use super::limits::ServerLimits;
 use super::pool::Pool;
 use super::tasks::ServerTasks;
@@ -23,10 +22,10 @@ const ROOM_BACKOFF: Duration = Duration::from_millis(10);
 /// Connections dropped at once when the table of descriptors is full.
 const ROOM: usize = 32;
 
-/// Serves one router on some listeners, which share the limits. Must be called inside a runtime.
+/// Answers requests on some listeners, which share the limits. Must be called inside a runtime.
 pub(crate) fn serve(
     listeners: Vec<TcpListener>,
-    router: &Router,
+    service: &impl Answers,
     limits: ServerLimits,
     tasks: &ServerTasks,
 ) {
@@ -34,7 +33,7 @@ pub(crate) fn serve(
     let pool = Pool::default();
     for listener in listeners {
         let acceptor = Acceptor {
-            router: router.clone(),
+            service: service.clone(),
             slots: Arc::clone(&slots),
             pool: pool.clone(),
             limits,
@@ -48,15 +47,15 @@ pub(crate) fn serve(
 }
 
 /// Accepts from one listener of a server.
-struct Acceptor {
-    router: Router,
+struct Acceptor<S> {
+    service: S,
     slots: Arc<Semaphore>,
     pool: Pool,
     limits: ServerLimits,
     tasks: ServerTasks,
 }
 
-impl Acceptor {
+impl<S: Answers> Acceptor<S> {
     async fn accept_all(&self, listener: TcpListener) {
         loop {
             let (stream, peer) = match listener.accept().await {
@@ -71,7 +70,7 @@ impl Acceptor {
             let seat = self.pool.join();
             let connection = Connection {
                 peer,
-                router: self.router.clone(),
+                service: self.service.clone(),
                 limits: self.limits,
                 seat: seat.clone(),
                 closing: self.tasks.closing().clone(),
@@ -122,7 +121,7 @@ mod tests {
     #[test]
     fn a_full_table_of_descriptors_drops_idle_connections() {
         let acceptor = Acceptor {
-            router: Router::new(),
+            service: axum::Router::new(),
             slots: Arc::new(Semaphore::new(1)),
             pool: Pool::default(),
             limits: ServerLimits::default(),

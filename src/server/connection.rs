@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -12,7 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
+use tower::{Service, ServiceExt as _};
 
 use super::limits::ServerLimits;
 use super::pool::{BusyBody, Seat};
@@ -23,17 +22,37 @@ use crate::errors::one_line;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
+/// What answers the requests of a server: a router, or one with something around it. Each request
+/// gets a clone.
+pub(crate) trait Answers:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Answers for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// A connection and the state of its server that it needs.
-pub(super) struct Connection {
+pub(super) struct Connection<S> {
     pub(super) peer: SocketAddr,
-    pub(super) router: Router,
+    pub(super) service: S,
     pub(super) limits: ServerLimits,
     pub(super) seat: Seat,
     /// Cancelled when the server shuts down.
     pub(super) closing: CancellationToken,
 }
 
-impl Connection {
+impl<S: Answers> Connection<S> {
     /// Answers requests until the connection ends. If a request upgrades the connection, the
     /// handler gets the socket, and this waits for the end of the other protocol.
     pub(super) async fn serve(self, stream: TcpStream) {
@@ -85,7 +104,7 @@ impl Connection {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(self.peer));
         request.extensions_mut().insert(self.seat.clone());
-        let answer = self.router.clone().oneshot(request).await?;
+        let answer = self.service.clone().oneshot(request).await?;
         let status = answer.status();
         if status == StatusCode::SWITCHING_PROTOCOLS || connects && status.is_success() {
             self.seat.upgrade();

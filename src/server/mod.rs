@@ -1,4 +1,4 @@
-//! Serves HTTP/1.1 on reserved ports, within limits. It knows no API: the caller passes a router.
+//! Serves HTTP/1.1 on reserved ports, within limits. It knows no API: the caller passes what answers.
 //!
 //! ```text
 //! bind: reserve a port ──► listen ──► accept: a slot, or room by dropping an idle connection

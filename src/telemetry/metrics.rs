@@ -19,6 +19,7 @@ use prometheus::{
 };
 use reqwest::StatusCode;
 
+use super::http_metrics::HttpMetrics;
 use super::lease_metrics::LeaseMetrics;
 use super::vm_monitor_metrics::VmMonitorMetrics;
 use crate::state::ComputeStatus;
@@ -87,6 +88,8 @@ pub struct Metrics {
     certificate_days: GaugeVec,
     /// LSN leases of a static compute.
     pub leases: LeaseMetrics,
+    /// Requests to the HTTP servers.
+    pub http: HttpMetrics,
 }
 
 #[derive(Debug, Default)]
@@ -165,6 +168,7 @@ impl Metrics {
         let new = Registrar { registry: registry.clone() };
         Ok(Self {
             leases: LeaseMetrics::register(&registry)?,
+            http: HttpMetrics::register(&registry)?,
             registry,
             exchange: Arc::default(),
             up: new.gauges(

@@ -3,6 +3,7 @@
 mod event_writer;
 pub mod form;
 mod json_layer;
+pub(crate) mod http_metrics;
 pub(crate) mod lease_metrics;
 pub(crate) mod level_change;
 pub(crate) mod levels;

@@ -3,28 +3,26 @@
 //! A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. The tests compare it
 //! with what it should be. `UPDATE_DOCS=1 cargo test --locked --test docs` writes it instead.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use clap::{Arg, Command, CommandFactory as _};
 use compute_ctl::cli::Cli;
 use compute_ctl::state::{ComputeStatus, Event, TerminateMode, transition};
-use compute_ctl::telemetry::metrics::{Attachment, InstalledExtension, Metrics};
 use serde_json::Value;
 
 /// A file of the repository.
-fn path(name: &str) -> PathBuf {
+pub(crate) fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-fn read(name: &str) -> String {
+pub(crate) fn read(name: &str) -> String {
     std::fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// Compares the generated parts of a page with `parts`, name to text, or writes them.
-fn check(page: &str, parts: &[(String, String)]) {
+pub(crate) fn check(page: &str, parts: &[(String, String)]) {
     let old = read(page);
     let mut new = String::new();
     let mut rest = old.as_str();
@@ -57,7 +55,7 @@ fn check(page: &str, parts: &[(String, String)]) {
 }
 
 /// Text for a cell of a table.
-fn cell(text: &str) -> String {
+pub(crate) fn cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
@@ -209,76 +207,6 @@ fn operation(path: &str, operation: &Value) -> String {
         writeln!(text, "| {status} | {} |", cell(without_section(description))).unwrap();
     }
     text
-}
-
-#[test]
-fn metrics() {
-    let metrics = Metrics::new().unwrap();
-    // A family with labels appears at its first event, so each of them has one here.
-    metrics.set_status(ComputeStatus::Running);
-    metrics.set_installed_extensions(&[InstalledExtension {
-        name: "plpgsql".to_owned(),
-        version: "1.0".to_owned(),
-        owned_by_superuser: true,
-        databases: 1,
-    }]);
-    metrics.count_cplane_request("GetConfig", None);
-    metrics.count_remote_ext_request("postgis.tar.zst", None);
-    metrics.count_failed_migration("1");
-    metrics.set_attached(Attachment {
-        compute_id: "",
-        instance_id: "",
-        tenant_id: "",
-        timeline_id: "",
-    });
-    metrics.set_startup(Duration::ZERO, [("other", Duration::ZERO)]);
-    metrics.set_certificate_expiry(Some(SystemTime::now().into()));
-    let vm_monitor = metrics.vm_monitor().unwrap();
-    vm_monitor.memory(0);
-    vm_monitor.threshold(0);
-    vm_monitor.cache_wanted(0);
-    vm_monitor.cache(0);
-    metrics.leases.granted("0000", "ps:6400", "0/1", SystemTime::now());
-
-    let (mut text, mut families) = (String::new(), 0);
-    text.push_str("| family | type | labels | meaning |\n|---|---|---|---|\n");
-    let rendered = metrics.render().unwrap();
-    let mut help = String::new();
-    let mut kind = String::new();
-    let mut last = String::new();
-    for line in rendered.lines() {
-        if let Some(rest) = line.strip_prefix("# HELP ") {
-            help = rest.split_once(' ').unwrap().1.to_owned();
-        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-            kind = rest.split_once(' ').unwrap().1.to_owned();
-        } else {
-            let (series, _) = line.rsplit_once(' ').unwrap();
-            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-            if name == last {
-                continue;
-            }
-            last = name.to_owned();
-            families += 1;
-            let labels = labels.trim_end_matches('}').split("\",");
-            let labels: Vec<_> = labels
-                .filter_map(|label| label.split_once('='))
-                .map(|(label, _)| format!("`{label}`"))
-                .collect();
-            writeln!(text, "| `{name}` | {kind} | {} | {help} |", labels.join(", ")).unwrap();
-        }
-    }
-    // The number of names in the sources, so that a name without an event here is noticed.
-    let names = ["metrics.rs", "lease_metrics.rs", "vm_monitor_metrics.rs"]
-        .map(|file| read(&format!("src/telemetry/{file}")));
-    let names: BTreeSet<_> = names
-        .iter()
-        .flat_map(|source| source.split('"').skip(1).step_by(2))
-        .filter(|text| ["compute_", "pg_cctl_"].iter().any(|prefix| text.starts_with(prefix)))
-        .filter(|text| text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
-        .collect();
-    let shown = names.iter().filter(|name| text.contains(&format!("`{name}`"))).count();
-    assert_eq!((shown, families), (names.len(), names.len()), "{names:?}");
-    check("docs/reference/metrics.md", &[("families".to_owned(), text)]);
 }
 
 #[test]

@@ -15,3 +15,4 @@
 mod citations;
 mod commands;
 mod generated;
+mod metrics;

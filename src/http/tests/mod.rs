@@ -2,6 +2,7 @@
 
 mod access_log;
 mod bed;
+mod counts;
 mod errors;
 mod limits;
 mod openapi;

@@ -1,0 +1,144 @@
+//! Metrics of the requests to the two HTTP servers.
+//!
+//! A server resolves the series of its routes once, so that a request looks up no label and
+//! allocates nothing. The number of series is bounded: routes and methods are those of the server,
+//! and all other requests share one series. A counter begins at 0 for each of them. A histogram has
+//! ten series, and most routes are never asked, so a histogram begins with its first request.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
+};
+
+/// Label `route`, and `method`, of the requests that no route serves.
+pub(crate) const UNKNOWN: &str = "unknown";
+
+/// Values of the label `code`; an upgrade or a redirect counts as a success.
+const CLASSES: [&str; 3] = ["2xx", "4xx", "5xx"];
+
+/// Upper bounds in seconds. The last is the time of a slow `/configure`.
+const BOUNDS: [f64; 8] = [0.0005, 0.002, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0];
+
+const LABELS: [&str; 4] = ["server", "route", "method", "code"];
+
+/// The families.
+#[derive(Debug, Clone)]
+pub struct HttpMetrics {
+    requests: IntCounterVec,
+    durations: HistogramVec,
+}
+
+impl HttpMetrics {
+    /// Registers the families. Fails only if another family has one of the names.
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let requests = IntCounterVec::new(
+            Opts::new("compute_ctl_http_requests_total", "Requests that the HTTP servers answered"),
+            &LABELS,
+        )?;
+        let durations = HistogramVec::new(
+            HistogramOpts::new(
+                "compute_ctl_http_request_duration_seconds",
+                "Time from the head of a request to the head of its answer",
+            )
+            .buckets(BOUNDS.into()),
+            &LABELS,
+        )?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(durations.clone()))?;
+        Ok(Self { requests, durations })
+    }
+
+    /// The series of one method of a route of a server. `route` is the path as the server declares
+    /// it, not the path of a request.
+    pub fn route(&self, server: &'static str, route: &str, method: &str) -> RouteMetrics {
+        let classes = CLASSES.map(|code| {
+            let requests = self.requests.with_label_values(&[server, route, method, code]);
+            ClassMetrics { code, requests, duration: OnceLock::new() }
+        });
+        let (durations, method) = (self.durations.clone(), method.to_owned());
+        RouteMetrics(Arc::new(Series {
+            server,
+            route: route.to_owned(),
+            method,
+            durations,
+            classes,
+        }))
+    }
+}
+
+/// The series of one method of a route. Clones share them.
+#[derive(Debug, Clone)]
+pub struct RouteMetrics(Arc<Series>);
+
+#[derive(Debug)]
+struct Series {
+    server: &'static str,
+    route: String,
+    method: String,
+    durations: HistogramVec,
+    classes: [ClassMetrics; 3],
+}
+
+/// The series of one class of answers.
+#[derive(Debug)]
+struct ClassMetrics {
+    code: &'static str,
+    requests: IntCounter,
+    duration: OnceLock<Histogram>,
+}
+
+impl RouteMetrics {
+    /// Counts an answer with this status code. `took` is `None` if the client decided how long the
+    /// answer took.
+    pub fn answered(&self, code: u16, took: Option<Duration>) {
+        let Series { server, route, method, durations, classes } = &*self.0;
+        let [success, client_error, server_error] = classes;
+        let class = match code {
+            500.. => server_error,
+            400..500 => client_error,
+            _ => success,
+        };
+        class.requests.inc();
+        if let Some(took) = took {
+            let labels = [server, route.as_str(), method, class.code];
+            let duration = class.duration.get_or_init(|| durations.with_label_values(&labels));
+            duration.observe(took.as_secs_f64());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::TextEncoder;
+
+    use super::*;
+
+    #[test]
+    fn counters_begin_at_0_and_histograms_with_a_request() {
+        let registry = Registry::new();
+        let metrics = HttpMetrics::register(&registry).unwrap();
+        let text = || TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        let route = metrics.route("external", "/a", "GET");
+        let series = |code, kind: &str| {
+            format!(
+                r#"compute_ctl_http_request{kind}{{code="{code}",method="GET",route="/a",server="external"}} "#
+            )
+        };
+        for code in CLASSES {
+            assert!(text().contains(&(series(code, "s_total") + "0\n")), "{}", text());
+        }
+        assert!(!text().contains("duration"), "{}", text());
+        for (code, class) in [(101, "2xx"), (200, "2xx"), (404, "4xx"), (503, "5xx")] {
+            route.answered(code, Some(Duration::from_secs(60)));
+            // One that the client made last long.
+            metrics.route("external", "/a", "GET").answered(code, None);
+            let twice = if code == 200 { "4\n" } else { "2\n" };
+            assert!(text().contains(&(series(class, "s_total") + twice)), "{code}: {}", text());
+            let timed = if code == 200 { "2\n" } else { "1\n" };
+            let count = series(class, "_duration_seconds_count") + timed;
+            assert!(text().contains(&count), "{code}: {}", text());
+        }
+    }
+}
