@@ -1,8 +1,10 @@
-//! Compiles `proto/page_api.proto`. No `protoc` is needed.
+//! Compiles `proto/page_api.proto`, for which no `protoc` is needed, and notes the commit.
 
 use std::error::Error;
+use std::process::Command;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=proto/page_api.proto");
     let files = protox::compile(["page_api.proto"], ["proto"])?;
     tonic_prost_build::configure()
@@ -11,5 +13,43 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Slices of the received buffer instead of copies of it.
         .bytes(".page_api.GetBaseBackupResponseChunk")
         .compile_fds(files)?;
+
+    println!("cargo::rustc-env=COMPUTE_CTL_GIT_HASH={}", git_hash());
     Ok(())
+}
+
+/// The commit for `compute_ctl_build_info`: the environment variable `GIT_HASH`, for builds without
+/// a repository; else what git says; else `unknown`. Git is asked for release builds only: others are
+/// not operated, and each commit would compile the whole program again.
+fn git_hash() -> String {
+    println!("cargo::rerun-if-env-changed=GIT_HASH");
+    let fits =
+        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if let Some(hash) = std::env::var("GIT_HASH").ok().filter(|text| fits(text)) {
+        return hash;
+    }
+    let unknown = || "unknown".to_owned();
+    let is_release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    // The sources may lie within the repository of something else.
+    let is_ours = std::path::Path::new(".git").exists();
+    if !is_release || !is_ours {
+        return unknown();
+    }
+    // HEAD changes with a checkout, the file of its branch with a commit; a branch may be packed. A
+    // file that does not exist would make each build run this again.
+    let branch = git(&["symbolic-ref", "--quiet", "HEAD"]);
+    for name in ["HEAD", "packed-refs"].into_iter().chain(branch.as_deref()) {
+        let path = git(&["rev-parse", "--git-path", name]);
+        if let Some(path) = path.filter(|path| std::path::Path::new(path).exists()) {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
+    git(&["rev-parse", "HEAD"]).filter(|text| fits(text)).unwrap_or_else(unknown)
+}
+
+/// The answer of git in one line; `None` if it fails or is not installed.
+fn git(args: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(args).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
 }

@@ -25,10 +25,11 @@ use crate::configure::{catalog, configuration};
 use crate::node::outcome::CHECK;
 use crate::node::{AcceptedSpec, ComputeNode};
 use crate::postgres::files::{self, POSTGRESQL_CONF};
-use crate::postgres::reload;
+use crate::postgres::reload::{self, Reload, ReloadError};
 use crate::postgres::staged::{ReplacedConf, StagedConf};
 use crate::spec::control_plane::RPC;
 use crate::spec::{ComputeSpec, ParsedSpec};
+use crate::telemetry::work_metrics::ReloadResult;
 use crate::tls::{Confirmed, Installed, TlsPair, TlsState};
 
 /// The part of a reconfiguration that failed, as the error text names it.
@@ -356,5 +357,14 @@ async fn confirm_certificate(
 async fn confirmed_reload(node: &ComputeNode, postmaster: &Postmaster) -> anyhow::Result<()> {
     let Postmaster { pid, hba } = postmaster;
     let conf = node.params.pgdata.join(POSTGRESQL_CONF);
-    Ok(reload::confirmed(*pid, &conf, hba, node.params.timeouts.postgres.reload).await?)
+    let limit = node.params.timeouts.postgres.reload;
+    let reload = reload::confirmed(*pid, &conf, hba, limit).await;
+    node.metrics.work.reloaded(match &reload {
+        Ok(Reload::Confirmed) => ReloadResult::Confirmed,
+        Ok(Reload::Unwatched) => ReloadResult::Unwatched,
+        Err(ReloadError::NotConfirmed { .. }) => ReloadResult::NotConfirmed,
+        Err(ReloadError::Signal { .. }) => ReloadResult::NotSent,
+    });
+    reload?;
+    Ok(())
 }

@@ -46,10 +46,7 @@ async fn startup_metrics(State(api): State<Api>) -> Json<StartupMetrics> {
     )
 )]
 async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse, ApiError> {
-    api.node.metrics.set_basebackup_bytes(api.node.basebackup.bytes());
-    let (total, shares) = api.node.startup_shares();
-    api.node.metrics.set_startup(total, shares);
-    let text = api.node.metrics.render().map_err(|error| {
+    let text = api.node.scrape().map_err(|error| {
         tracing::error!("could not render the metrics: {error}");
         ApiError::internal()
     })?;

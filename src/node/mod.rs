@@ -25,6 +25,7 @@ pub mod readiness;
 mod refresh;
 pub(crate) mod requests;
 mod rest;
+mod scrape;
 pub(crate) mod startable;
 pub(crate) mod unseen;
 
@@ -86,6 +87,8 @@ pub struct ComputeState {
     phases: Vec<PhaseRecord>,
     /// Duration of the start, successful or not; `None` before it ends.
     start_took: Option<Duration>,
+    /// When the work on a running compute began, if that is to apply a spec.
+    applying: Option<Instant>,
     /// Step of the work on a running compute.
     step: Option<&'static str>,
     /// Phase in which the work in progress failed.
@@ -155,6 +158,9 @@ impl ComputeNode {
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Request>) {
         let status = if spec.is_some() { ComputeStatus::Init } else { ComputeStatus::Empty };
         metrics.set_status(status);
+        metrics.set_postgres(&params.install.full_version);
+        let phases = attribution::attribute(&[], Duration::ZERO);
+        metrics.start.declare(phases.into_iter().map(|(phase, _)| phase));
         if let Some(spec) = &spec {
             params.show_attached(&metrics, spec.spec());
             spec.tell(&log);
@@ -169,6 +175,7 @@ impl ComputeNode {
             metrics: StartupMetrics::default(),
             phases: Vec::new(),
             start_took: None,
+            applying: None,
             step: None,
             failed_phase: None,
             last_failure: None,
@@ -249,6 +256,7 @@ impl ComputeNode {
             // The way out of `failed` must not wait.
             state.refresh.rests_until = None;
         }
+        self.measure(state, event);
         if to != from {
             if from == ComputeStatus::Init {
                 state.start_took = Some(state.started.elapsed());
@@ -374,7 +382,10 @@ impl ComputeNode {
             return Err(WrongStatus(state.status));
         }
         self.apply_locked(&mut state, Event::CertificateChanged)?;
-        self.apply_locked(&mut state, Event::BeginConfiguration)
+        let status = self.apply_locked(&mut state, Event::BeginConfiguration);
+        // No spec is applied.
+        state.applying = None;
+        status
     }
 
     /// Replaces the spec after a refresh; nothing of the old one is kept (01 §5.3).

@@ -199,6 +199,63 @@ mod tests {
         assert!(extra.phases.is_empty());
     }
 
+    /// Spec and certificate differ: only a spec is applied.
+    #[test]
+    fn work_on_a_running_compute_is_measured() {
+        let node = empty();
+        let count = |outcome: &str| {
+            let text = node.scrape().unwrap();
+            let series =
+                format!("compute_ctl_apply_duration_seconds_count{{outcome=\"{outcome}\"}} ");
+            let value = text.lines().find_map(|line| line.strip_prefix(&series));
+            value.unwrap().parse::<u64>().unwrap()
+        };
+        let success = || {
+            let text = node.scrape().unwrap();
+            let name = "compute_ctl_last_successful_configure_timestamp_seconds ";
+            let value = text.lines().find_map(|line| line.strip_prefix(name));
+            value.unwrap().parse::<f64>().unwrap()
+        };
+        node.begin_start().unwrap();
+        assert_eq!(success(), 0.0);
+        node.apply(Event::Succeeded).unwrap();
+        let started = success();
+        assert!(started > 1e9, "{started}");
+        node.begin_certificate().unwrap();
+        node.apply(Event::Succeeded).unwrap();
+        assert_eq!((count("succeeded"), success()), (0, started), "no spec was applied");
+        for (end, outcome) in [
+            (Event::Refused, "refused"),
+            (Event::Succeeded, "succeeded"),
+            (Event::Failed, "failed"),
+        ] {
+            assert_eq!(count(outcome), 0, "{outcome}");
+            node.apply(Event::Configure).unwrap();
+            node.apply(Event::BeginConfiguration).unwrap();
+            node.apply(end).unwrap();
+            assert_eq!(count(outcome), 1, "{outcome}");
+        }
+        assert!(success() > started);
+        let text = node.scrape().unwrap();
+        assert!(text.contains("compute_ctl_ready 1\n"), "{text}");
+        let none = "compute_ctl_start_failures_total{phase=\"basebackup\"} 0\n";
+        assert!(text.contains(none), "{text}");
+    }
+
+    #[test]
+    fn a_failed_start_counts_for_its_phase() {
+        let node = empty();
+        node.begin_start().unwrap();
+        drop(node.phase(StartPhase::Basebackup));
+        node.fail("x".to_owned()).unwrap();
+        let text = node.scrape().unwrap();
+        for (phase, count) in [("basebackup", 1), ("start_postgres", 0), ("other", 0)] {
+            let line = format!("compute_ctl_start_failures_total{{phase=\"{phase}\"}} {count}\n");
+            assert!(text.contains(&line), "{line}{text}");
+        }
+        assert!(text.contains("compute_ctl_ready 0\n"), "{text}");
+    }
+
     fn spec(operation: &str) -> AcceptedSpec {
         let spec: ComputeSpec = serde_json::from_value(serde_json::json!({
             "format_version": 1, "suspend_timeout_seconds": 0, "operation_uuid": operation,

@@ -17,3 +17,4 @@ pub mod procs;
 pub(crate) mod reaper;
 pub(crate) mod replace_file;
 pub mod signals;
+pub(crate) mod usage;

@@ -8,7 +8,6 @@
 //! leads.
 
 use std::ffi::OsStr;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -17,6 +16,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::programs::{contains, find_in_path, folders, is_evidently_server, is_program};
+pub use super::version::PgVersion;
 use crate::os::children::{Children, RunError};
 
 /// More than any version or path needs.
@@ -27,48 +27,6 @@ const SYNC_OPTION: &[u8] = b"--sync-safekeepers";
 const SERVER_VERSION: &str = "postgres (PostgreSQL) ";
 /// Characters of a foreign program's answer that are shown.
 const SAID: usize = 80;
-
-/// The supported major versions; displayed as `v14` to `v17`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum PgVersion {
-    V14,
-    V15,
-    V16,
-    V17,
-}
-
-impl PgVersion {
-    /// Parses the output of `pg_config --version`: `PostgreSQL `, the major number, and at least
-    /// one more character (01 §1.2).
-    fn parse(text: &str) -> Option<Self> {
-        let rest = text.strip_prefix("PostgreSQL ")?;
-        let end = rest.find(|c: char| !c.is_ascii_digit())?;
-        match rest.get(..end)? {
-            "14" => Some(Self::V14),
-            "15" => Some(Self::V15),
-            "16" => Some(Self::V16),
-            "17" => Some(Self::V17),
-            _ => None,
-        }
-    }
-
-    /// The number itself, for example 16.
-    pub fn major(self) -> u32 {
-        match self {
-            Self::V14 => 14,
-            Self::V15 => 15,
-            Self::V16 => 16,
-            Self::V17 => 17,
-        }
-    }
-}
-
-impl fmt::Display for PgVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "v{}", self.major())
-    }
-}
 
 /// Errors of [`PgInstall::discover`].
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +98,8 @@ pub struct PgInstall {
     pub bin_dir: PathBuf,
     /// Its major version.
     pub version: PgVersion,
+    /// In full, such as `15.4` or `17beta1`.
+    pub full_version: String,
     /// Directory of loadable libraries; `None` if unknown.
     pub pkglibdir: Option<PathBuf>,
     /// Directory of `extension/*.control`; `None` if unknown.
@@ -154,6 +114,7 @@ impl PgInstall {
             postgres: "/nonexistent/postgres".into(),
             bin_dir: "/nonexistent".into(),
             version: PgVersion::V17,
+            full_version: "17.0".to_owned(),
             pkglibdir: None,
             sharedir: None,
         }
@@ -208,6 +169,7 @@ impl PgInstall {
         let Some(version) = PgVersion::parse(&normal) else {
             return Err(InstallError::Unsupported { postgres, version: normal });
         };
+        let full_version = normal.split_whitespace().nth(1).unwrap_or_default().to_owned();
         let (pkglibdir, sharedir) = if pg_config.is_some() {
             let mut dir = || lines.next().map(PathBuf::from).filter(|d| d.is_dir());
             (dir(), dir())
@@ -215,7 +177,7 @@ impl PgInstall {
             let real = postgres.canonicalize().unwrap_or_else(|_| postgres.clone());
             (guess(&real, "lib", None), guess(&real, "share", Some("extension")))
         };
-        Ok(Self { postgres, bin_dir, version, pkglibdir, sharedir })
+        Ok(Self { postgres, bin_dir, version, full_version, pkglibdir, sharedir })
     }
 
     /// Path of a sibling program (`initdb`): where the server stands, or else where it leads. If

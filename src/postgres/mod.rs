@@ -25,3 +25,4 @@ pub(crate) mod ready;
 pub(crate) mod reload;
 pub(crate) mod staged;
 pub(crate) mod stop;
+mod version;

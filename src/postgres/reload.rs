@@ -20,6 +20,15 @@ use nix::unistd::Pid;
 
 use crate::os::opened::OpenedInTurn;
 
+/// What is known about a reload that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reload {
+    /// Postgres has read the file.
+    Confirmed,
+    /// It was told to, and the system does not let us see whether it has.
+    Unwatched,
+}
+
 /// The reload failed or was not confirmed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReloadError {
@@ -67,7 +76,7 @@ pub(crate) async fn confirmed(
     conf: &Path,
     hba: &Path,
     limit: Duration,
-) -> Result<(), ReloadError> {
+) -> Result<Reload, ReloadError> {
     let watch = OpenedInTurn::new(conf, hba);
     request(postmaster)?;
     let seen = match watch {
@@ -75,12 +84,12 @@ pub(crate) async fn confirmed(
         Err(error) => Ok(Err(error)),
     };
     match seen {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(())) => Ok(Reload::Confirmed),
         Ok(Err(error)) => {
             tracing::warn!(
                 "Postgres was told to reload, but the reload cannot be confirmed: {error}"
             );
-            Ok(())
+            Ok(Reload::Unwatched)
         }
         Err(_) => Err(ReloadError::NotConfirmed { postmaster, path: conf.to_owned(), limit }),
     }
@@ -115,7 +124,7 @@ mod tests {
             Self { dir, child }
         }
 
-        async fn reload(&self, limit: Duration) -> Result<(), ReloadError> {
+        async fn reload(&self, limit: Duration) -> Result<Reload, ReloadError> {
             let path = |name: &str| self.dir.path().join(name);
             let pid = self.child.id().cast_signed();
             confirmed(pid, &path("conf"), &path("hba"), limit).await
@@ -134,7 +143,8 @@ mod tests {
 
     #[tokio::test]
     async fn both_files_in_their_order() {
-        Fake::start("cat conf hba").reload(LONG).await.unwrap();
+        let reload = Fake::start("cat conf hba").reload(LONG).await.unwrap();
+        assert_eq!(reload, Reload::Confirmed);
         for not_a_reload in ["cat conf", "cat hba", "cat hba conf", "true"] {
             let error = Fake::start(not_a_reload).reload(SHORT).await.unwrap_err();
             assert!(matches!(error, ReloadError::NotConfirmed { .. }), "{not_a_reload}: {error}");
@@ -157,6 +167,6 @@ mod tests {
     async fn without_files_to_watch_the_signal_must_do() {
         let fake = Fake::start("true");
         fs::remove_file(fake.dir.path().join("hba")).unwrap();
-        fake.reload(LONG).await.unwrap();
+        assert_eq!(fake.reload(LONG).await.unwrap(), Reload::Unwatched);
     }
 }

@@ -179,7 +179,6 @@ fn from_outside(conf: &ConfFile) -> impl Iterator<Item = &Line> {
 mod tests {
     use super::*;
     use crate::postgres::conf::ConfInputs;
-    use crate::postgres::install::PgVersion;
     use crate::spec::ComputeSpec;
     use serde_json::json;
     use std::os::unix::fs::PermissionsExt;
@@ -239,13 +238,7 @@ mod tests {
         let limit = Duration::from_secs(30);
         let staged = StagedConf::new(dir.path(), &conf("", "e")).unwrap();
         let check = async |program: &str| {
-            let install = PgInstall {
-                postgres: program.into(),
-                bin_dir: "/nonexistent".into(),
-                version: PgVersion::V17,
-                pkglibdir: None,
-                sharedir: None,
-            };
+            let install = PgInstall { postgres: program.into(), ..PgInstall::for_tests() };
             staged.check(&install, &Children::new(), limit).await
         };
         check("/bin/true").await.unwrap();

@@ -245,7 +245,8 @@ async fn safekeepers_in_sync(node: &Arc<ComputeNode>, spec: &ParsedSpec) -> Resu
         timeline_id: spec.timeline_id,
         token: spec.storage_token(),
     };
-    let check = safekeepers::check_safekeepers(request, node.params.timeouts.sync.answer).await;
+    let (limit, tries) = (node.params.timeouts.sync.answer, &node.metrics.tries);
+    let check = safekeepers::check_safekeepers(request, limit, tries).await;
     node.update_metrics(|metrics| metrics.sync_sk_check_ms = millis(began.elapsed()));
     match check {
         SyncCheck::InSync(lsn) => Ok(lsn),
@@ -288,7 +289,9 @@ async fn fetch_basebackup(
     };
     let limits = node.params.timeouts.basebackup;
     let stats = tokio::select! {
-        stats = basebackup::get_basebackup(request, Some(early), limits, &node.basebackup) => stats?,
+        stats = basebackup::get_basebackup(
+            request, Some(early), limits, &node.basebackup, &node.metrics.tries,
+        ) => stats?,
         never = log_progress(node) => match never {},
     };
     node.update_metrics(|metrics| {

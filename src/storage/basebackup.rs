@@ -14,12 +14,13 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::connection::PageserverConnection;
-use super::errors::{BasebackupError, FetchError, UnpackError};
+use super::errors::{BasebackupError, ErrorClass, FetchError, UnpackError};
 use super::progress::Progress;
 pub(crate) use super::request::BasebackupRequest;
 use super::rotation::{Failure, Rotation};
 use super::target::{Endpoint, PageserverTarget};
 use super::unpack::Unpacker;
+use crate::telemetry::storage_metrics::{Peer, StorageTries, TryOutcome};
 
 /// How long the pageserver may be silent before the log mentions it.
 const SLOW_NOTICE: Duration = Duration::from_secs(10);
@@ -102,6 +103,7 @@ pub(crate) async fn get_basebackup(
     early: Option<EarlyConnection>,
     limits: BasebackupLimits,
     progress: &Progress,
+    peers: &StorageTries,
 ) -> Result<BasebackupStats, BasebackupError> {
     let mut early = match early {
         Some(early) => early.ready().await,
@@ -126,6 +128,14 @@ pub(crate) async fn get_basebackup(
                 (one.run(opened).await, Instant::now())
             }
         };
+        peers.count(
+            Peer::Pageserver,
+            match outcome.as_ref().map_err(FetchError::class) {
+                Ok(_) => TryOutcome::Succeeded,
+                Err(ErrorClass::Refused) => TryOutcome::Refused,
+                Err(ErrorClass::Local | ErrorClass::Transient) => TryOutcome::Failed,
+            },
+        );
         let error = match outcome {
             Ok(stats) => return Ok(stats),
             Err(error) => error,

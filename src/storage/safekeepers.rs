@@ -19,6 +19,7 @@ use super::sync_verdict::{Answer, Verdict, quorum, verdict};
 use crate::errors::one_line;
 use crate::secret::Secret;
 use crate::spec::{Lsn, TenantId, TimelineId};
+use crate::telemetry::storage_metrics::{Peer, StorageTries, TryOutcome};
 
 /// The safekeepers to ask, and the timeline in question.
 #[derive(Debug, Clone, Copy)]
@@ -86,12 +87,18 @@ impl fmt::Display for SyncCheck {
 /// Asks all safekeepers at once. `limit` covers connecting and answering of each (300 ms in
 /// production). When a quorum answers and differs, all are asked a second time. Never fails:
 /// problems are part of the result, which is also logged.
-pub(crate) async fn check_safekeepers(request: SyncCheckRequest<'_>, limit: Duration) -> SyncCheck {
+pub(crate) async fn check_safekeepers(
+    request: SyncCheckRequest<'_>,
+    limit: Duration,
+    tries: &StorageTries,
+) -> SyncCheck {
     tracing::info!("checking if safekeepers are synced");
     let (mut result, mut reports) = ask_all(request, limit).await;
+    count(&reports, tries);
     if result == Verdict::Differ {
         tracing::info!("{}; asking once more", SyncCheck::NotInSync(reports));
         (result, reports) = ask_all(request, limit).await;
+        count(&reports, tries);
     }
     let check = match result {
         Verdict::InSync(lsn) => SyncCheck::InSync(lsn),
@@ -116,6 +123,17 @@ pub(crate) async fn ask_each(
         SafekeeperReport { address: address.clone(), answer }
     });
     futures_util::future::join_all(asked).await
+}
+
+/// Counts the answers; one that was not waited for is neither a success nor a failure.
+fn count(reports: &[SafekeeperReport], tries: &StorageTries) {
+    for answer in reports.iter().filter_map(|report| report.answer.as_ref()) {
+        let outcome = match answer {
+            Answer::Status { .. } | Answer::TimelineUnknown => TryOutcome::Succeeded,
+            Answer::Failed(_) => TryOutcome::Failed,
+        };
+        tries.count(Peer::Safekeeper, outcome);
+    }
 }
 
 async fn ask(request: SyncCheckRequest<'_>, address: &str, limit: Duration) -> Answer {
@@ -188,6 +206,7 @@ async fn probe(request: SyncCheckRequest<'_>, address: &str) -> Result<Answer, S
 mod tests {
     use super::super::testing::{Act, Server, error, table};
     use super::*;
+    use crate::telemetry::metrics::Metrics;
 
     const LIMIT: Duration = Duration::from_secs(5);
 
@@ -209,7 +228,7 @@ mod tests {
             timeline_id: "e7d25a1c90b84f3fa6120c4b8d93f57e".parse().unwrap(),
             token: Some(&token),
         };
-        let check = check_safekeepers(request, limit).await;
+        let check = check_safekeepers(request, limit, &Metrics::new().unwrap().tries).await;
         assert!(!format!("{check} {check:?} {request:?}").contains("planted"));
         (check, servers)
     }
@@ -317,7 +336,7 @@ mod tests {
             timeline_id: "e7d25a1c90b84f3fa6120c4b8d93f57e".parse().unwrap(),
             token: None,
         };
-        let check = check_safekeepers(request, LIMIT).await;
+        let check = check_safekeepers(request, LIMIT, &Metrics::new().unwrap().tries).await;
         assert!(check.to_string().contains("not of the form host:port"), "{check}");
     }
 }

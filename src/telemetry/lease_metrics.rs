@@ -5,16 +5,22 @@ use std::time::SystemTime;
 
 use prometheus::{GaugeVec, IntCounterVec, Opts, Registry};
 
-/// The metrics; they have no series before the first request.
+use super::storage_metrics::{Peer, StorageTries, TryOutcome};
+
+/// The metrics; leases have no series before the first request.
 #[derive(Debug, Clone)]
 pub struct LeaseMetrics {
     expiry: GaugeVec,
     requests: IntCounterVec,
+    tries: StorageTries,
 }
 
 impl LeaseMetrics {
     /// Registers the families. Fails only if another family has one of the names.
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(super) fn register(
+        registry: &Registry,
+        tries: StorageTries,
+    ) -> Result<Self, prometheus::Error> {
         let expiry = GaugeVec::new(
             Opts::new(
                 "compute_ctl_lsn_lease_expiry_timestamp_seconds",
@@ -28,7 +34,10 @@ impl LeaseMetrics {
         )?;
         registry.register(Box::new(expiry.clone()))?;
         registry.register(Box::new(requests.clone()))?;
-        Ok(Self { expiry, requests })
+        for result in ["granted", "refused", "failed"] {
+            requests.with_label_values(&[result]);
+        }
+        Ok(Self { expiry, requests, tries })
     }
 
     /// Records a granted lease.
@@ -40,6 +49,7 @@ impl LeaseMetrics {
         until: SystemTime,
     ) {
         self.requests.with_label_values(&["granted"]).inc();
+        self.tries.count(Peer::Pageserver, TryOutcome::Succeeded);
         let since_epoch = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.set(shard, pageserver, lsn, since_epoch.as_secs_f64());
     }
@@ -47,12 +57,14 @@ impl LeaseMetrics {
     /// Records a permanent refusal.
     pub fn refused(&self, shard: impl Display, pageserver: &str, lsn: impl Display) {
         self.requests.with_label_values(&["refused"]).inc();
+        self.tries.count(Peer::Pageserver, TryOutcome::Refused);
         self.set(shard, pageserver, lsn, 0.0);
     }
 
     /// Records a failed request that will be repeated; an existing lease stays valid.
     pub fn failed(&self) {
         self.requests.with_label_values(&["failed"]).inc();
+        self.tries.count(Peer::Pageserver, TryOutcome::Failed);
     }
 
     /// Removes the series of all leases, because other pageservers are used from now on.

@@ -15,13 +15,19 @@ use parking_lot::{Mutex, MutexGuard};
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use reqwest::StatusCode;
 
 use super::http_metrics::HttpMetrics;
 use super::lease_metrics::LeaseMetrics;
+use super::process_metrics::{ProcessMetrics, seconds};
+pub use super::start_metrics::PhaseTimes;
+use super::start_metrics::StartMetrics;
+use super::storage_metrics::{Peer, StorageTries};
+use super::twin_metrics::TwinMetrics;
 use super::vm_monitor_metrics::VmMonitorMetrics;
+use super::work_metrics::WorkMetrics;
 use crate::state::ComputeStatus;
 
 /// Set at compile time from the environment variable `BUILD_TAG` (01 §2).
@@ -82,10 +88,16 @@ pub struct Metrics {
     /// Statements of a configuration that ended with SQLSTATE 57014; counted in Lakebase mode.
     pub configure_statement_timeouts: IntCounter,
     attached: IntGaugeVec,
-    basebackup_bytes: IntGauge,
-    startup_total: Gauge,
-    startup_phases: GaugeVec,
     certificate_days: GaugeVec,
+    certificate_expiry: GaugeVec,
+    process: ProcessMetrics,
+    twins: TwinMetrics,
+    /// The start and its phases.
+    pub start: StartMetrics,
+    /// Work, readiness and users.
+    pub work: WorkMetrics,
+    /// Tries to reach peers.
+    pub tries: StorageTries,
     /// LSN leases of a static compute.
     pub leases: LeaseMetrics,
     /// Requests to the HTTP servers.
@@ -166,8 +178,16 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let new = Registrar { registry: registry.clone() };
+        let tries = StorageTries::register(&registry)?;
+        // Without labels, but vectors, so that there is no series without a certificate.
+        let of_certificate = |name, help| new.keep(GaugeVec::new(Opts::new(name, help), &[])?);
         Ok(Self {
-            leases: LeaseMetrics::register(&registry)?,
+            leases: LeaseMetrics::register(&registry, tries.clone())?,
+            tries,
+            process: ProcessMetrics::register(&registry)?,
+            twins: TwinMetrics::register(&registry)?,
+            start: StartMetrics::register(&registry)?,
+            work: WorkMetrics::register(&registry)?,
             http: HttpMetrics::register(&registry)?,
             registry,
             exchange: Arc::default(),
@@ -237,29 +257,14 @@ impl Metrics {
                 "Always 1; the labels tell what the compute is attached to",
                 &["pg_compute_id", "pg_instance_id", "tenant_id", "timeline_id"],
             )?,
-            basebackup_bytes: new.gauge(
-                "compute_ctl_basebackup_received_bytes",
-                "Compressed bytes of the basebackup so far, of the present or last try",
+            certificate_days: of_certificate(
+                "compute_ctl_tls_certificate_expiry_days",
+                "Days until the TLS certificate that Postgres was given expires, negative after",
             )?,
-            startup_total: new.keep(Gauge::new(
-                "compute_ctl_startup_seconds",
-                "Time since the start began, or that it took",
-            )?)?,
-            startup_phases: new.keep(GaugeVec::new(
-                Opts::new(
-                    "compute_ctl_startup_phase_seconds",
-                    "Parts of compute_ctl_startup_seconds, which they add up to",
-                ),
-                &["phase"],
-            )?)?,
-            // Has no labels, but is a vector so that there is no series without a certificate.
-            certificate_days: new.keep(GaugeVec::new(
-                Opts::new(
-                    "compute_ctl_tls_certificate_expiry_days",
-                    "Days until the TLS certificate that Postgres was given expires, negative after",
-                ),
-                &[],
-            )?)?,
+            certificate_expiry: of_certificate(
+                "compute_ctl_tls_certificate_expiry_timestamp_seconds",
+                "When the TLS certificate that Postgres was given expires",
+            )?,
         })
     }
 
@@ -281,6 +286,13 @@ impl Metrics {
         let _no_scrape = self.exchange();
         self.up.reset();
         self.up.with_label_values(&[BUILD_TAG, &status.to_string()]).set(1);
+        self.work.status_changed();
+    }
+
+    /// Sets the version of the Postgres in use, in `compute_ctl_build_info`.
+    pub fn set_postgres(&self, version: &str) {
+        let _no_scrape = self.exchange();
+        self.process.set_postgres(version);
     }
 
     /// Replaces the series of the previous collection of extensions (03 W13).
@@ -298,10 +310,12 @@ impl Metrics {
     /// Counts one try to reach the control plane; `None` as status means no answer.
     pub fn count_cplane_request(&self, rpc: &str, status: Option<StatusCode>) {
         self.cplane_requests.with_label_values(&[rpc, &status_label(status)]).inc();
+        self.tries.count_http(Peer::ControlPlane, status);
     }
 
     /// Counts one try to download `<extension>.tar.zst`; `None` as status means no answer.
     pub fn count_remote_ext_request(&self, filename: &str, status: Option<StatusCode>) {
+        self.tries.count_http(Peer::ExtensionGateway, status);
         let status = status_label(status);
         self.remote_ext_requests.with_label_values(&[status.as_str(), filename]).inc();
     }
@@ -319,11 +333,6 @@ impl Metrics {
         self.attached.with_label_values(&labels).set(1);
     }
 
-    /// Sets the received bytes of the basebackup.
-    pub fn set_basebackup_bytes(&self, bytes: u64) {
-        self.basebackup_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-    }
-
     /// Sets the duration of the start so far, and of its parts.
     pub fn set_startup<'a>(
         &self,
@@ -331,10 +340,7 @@ impl Metrics {
         phases: impl IntoIterator<Item = (&'a str, Duration)>,
     ) {
         let _no_scrape = self.exchange();
-        self.startup_total.set(total.as_secs_f64());
-        for (phase, took) in phases {
-            self.startup_phases.with_label_values(&[phase]).set(took.as_secs_f64());
-        }
+        self.start.set_shares(total, phases);
     }
 
     /// Sets the end of validity, from which each scrape computes the days left; `None` removes the
@@ -353,12 +359,19 @@ impl Metrics {
         let families = {
             let at_scrape = self.exchange();
             match at_scrape.certificate_expiry {
-                Some(end) => self
-                    .certificate_days
-                    .get_metric_with_label_values::<&str>(&[])?
-                    .set(days_until(end, Utc::now())),
-                None => self.certificate_days.reset(),
+                Some(end) => {
+                    let only = |family: &GaugeVec| family.get_metric_with_label_values::<&str>(&[]);
+                    only(&self.certificate_days)?.set(days_until(end, Utc::now()));
+                    only(&self.certificate_expiry)?.set(seconds(end.into()));
+                }
+                None => {
+                    self.certificate_days.reset();
+                    self.certificate_expiry.reset();
+                }
             }
+            self.process.look();
+            let downtime = (&self.pg_current_downtime_ms, &self.pg_downtime_ms);
+            self.twins.follow(downtime.0, downtime.1, &self.audit_log_dir_size);
             self.registry.gather()
         };
         TextEncoder::new().encode_to_string(&in_order(families))

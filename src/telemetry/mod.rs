@@ -11,6 +11,7 @@ pub mod log_files;
 pub mod logging;
 pub mod metrics;
 mod pg_prefix;
+pub(crate) mod process_metrics;
 pub(crate) mod recent;
 mod record;
 pub(crate) mod request;
@@ -19,4 +20,8 @@ pub(crate) mod shown;
 pub mod sink;
 #[cfg(test)]
 mod testing;
+pub(crate) mod start_metrics;
+pub(crate) mod storage_metrics;
+mod twin_metrics;
 pub(crate) mod vm_monitor_metrics;
+pub(crate) mod work_metrics;

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use compute_ctl::state::ComputeStatus;
-use compute_ctl::telemetry::metrics::{Attachment, InstalledExtension, Metrics};
+use compute_ctl::telemetry::metrics::{Attachment, InstalledExtension, Metrics, PhaseTimes};
 
 use crate::generated::{check, path, read};
 
 /// A scrape with every family. One with labels appears at its first event, so each has one here.
-fn scrape() -> String {
+pub(crate) fn scrape() -> String {
     let metrics = Metrics::new().unwrap();
     metrics.set_status(ComputeStatus::Running);
     metrics.set_installed_extensions(&[InstalledExtension {
@@ -29,6 +29,8 @@ fn scrape() -> String {
         timeline_id: "",
     });
     metrics.set_startup(Duration::ZERO, [("other", Duration::ZERO)]);
+    metrics.start.declare(["other"]);
+    metrics.start.set_phases([PhaseTimes { phase: "other", began: None, took: Duration::ZERO }]);
     metrics.set_certificate_expiry(Some(SystemTime::now().into()));
     metrics.http.route("external", "/status", "GET").answered(200, Some(Duration::ZERO));
     let vm_monitor = metrics.vm_monitor().unwrap();
@@ -42,14 +44,14 @@ fn scrape() -> String {
 
 /// A family as a scrape shows it.
 #[derive(Debug)]
-struct Family<'a> {
-    name: &'a str,
+pub(crate) struct Family<'a> {
+    pub(crate) name: &'a str,
     help: &'a str,
-    kind: &'a str,
+    pub(crate) kind: &'a str,
     labels: Vec<&'a str>,
 }
 
-fn families(scrape: &str) -> Vec<Family<'_>> {
+pub(crate) fn families(scrape: &str) -> Vec<Family<'_>> {
     let mut families: Vec<Family> = Vec::new();
     for line in scrape.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {

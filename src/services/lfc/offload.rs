@@ -59,7 +59,7 @@ pub(super) async fn offload(
         return Ok(None);
     }
     let began = Instant::now();
-    object.put(compressed, &shared.limits).await?;
+    object.put(compressed, &shared.limits, &shared.metrics.tries).await?;
     Ok(Some(OffloadState::Completed(Offloaded {
         state_query_time_ms,
         compress_time_ms,

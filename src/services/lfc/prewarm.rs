@@ -85,7 +85,9 @@ struct Downloaded {
 /// Fetches the stored state; `None` if the endpoint has none.
 async fn download(shared: &Shared, object: &StateObject) -> anyhow::Result<Option<Downloaded>> {
     let began = Instant::now();
-    let Some(response) = object.get(&shared.limits).await? else { return Ok(None) };
+    let Some(response) = object.get(&shared.limits, &shared.metrics.tries).await? else {
+        return Ok(None);
+    };
     let state_download_time_ms = millis_since(began);
     let began = Instant::now();
     let body = storage::body(response).await?;

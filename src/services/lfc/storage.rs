@@ -11,6 +11,7 @@ use super::shared::{LfcLimits, STATE_LIMIT};
 use crate::http_client::{self, Redirects};
 use crate::secret::Secret;
 use crate::spec::ParsedSpec;
+use crate::telemetry::storage_metrics::{Peer, StorageTries};
 
 /// Last part of the path of the object.
 const OBJECT: &str = "lfc_state";
@@ -45,9 +46,17 @@ impl StateObject {
     }
 
     /// Requests the object without reading the body. `None` if the object does not exist.
-    pub(super) async fn get(&self, limits: &LfcLimits) -> anyhow::Result<Option<Response>> {
+    pub(super) async fn get(
+        &self,
+        limits: &LfcLimits,
+        tries: &StorageTries,
+    ) -> anyhow::Result<Option<Response>> {
         let request = client(limits, Some(limits.idle))?.get(self.url.clone());
         let response = request.bearer_auth(self.token.expose()).send().await;
+        // An object that does not exist is an answer, too.
+        let status = response.as_ref().map(Response::status).ok();
+        let status = status.map(|it| if it == StatusCode::NOT_FOUND { StatusCode::OK } else { it });
+        tries.count_http(Peer::EndpointStorage, status);
         let response = response.context("querying endpoint storage")?;
         match response.status() {
             StatusCode::OK => Ok(Some(response)),
@@ -57,10 +66,16 @@ impl StateObject {
     }
 
     /// Replaces the object.
-    pub(super) async fn put(&self, body: Vec<u8>, limits: &LfcLimits) -> anyhow::Result<()> {
+    pub(super) async fn put(
+        &self,
+        body: Vec<u8>,
+        limits: &LfcLimits,
+        tries: &StorageTries,
+    ) -> anyhow::Result<()> {
         // No idle limit: the storage is silent while it receives the body.
         let request = client(limits, None)?.put(self.url.clone());
         let response = request.bearer_auth(self.token.expose()).body(body).send().await;
+        tries.count_http(Peer::EndpointStorage, response.as_ref().map(Response::status).ok());
         match response.context("writing to endpoint storage")?.status() {
             StatusCode::OK => Ok(()),
             status => bail!("request to endpoint storage failed: {status}"),

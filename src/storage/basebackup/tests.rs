@@ -6,8 +6,8 @@ use super::*;
 use crate::secret::Secret;
 use crate::spec::pageserver::{Pageserver, PageserverConnectionInfo, PageserverProtocol, Shard};
 use crate::spec::{ComputeMode, Lsn};
-use crate::storage::errors::ErrorClass;
 use crate::storage::testing::{Act, Server, copy, copy_end, error, gzip, tar};
+use crate::telemetry::metrics::Metrics;
 
 const LIMITS: BasebackupLimits = BasebackupLimits {
     progress: Duration::from_secs(5),
@@ -18,6 +18,10 @@ const LIMITS: BasebackupLimits = BasebackupLimits {
     retries: 2,
     first_pause: Duration::from_millis(1),
 };
+
+fn tries() -> StorageTries {
+    Metrics::new().unwrap().tries
+}
 
 fn archive() -> Vec<u8> {
     gzip(&tar(&[("PG_VERSION", b"16\n"), ("neon.signal", b"PREV LSN: none")]))
@@ -55,7 +59,7 @@ async fn run_with(acts: Vec<Act>, limits: BasebackupLimits, early: bool, lsn: Ls
     };
     let progress = Progress::default();
     let early = early.then(|| EarlyConnection::start(&target, limits.connect));
-    let outcome = get_basebackup(request, early, limits, &progress).await;
+    let outcome = get_basebackup(request, early, limits, &progress, &tries()).await;
     assert!(!format!("{outcome:?} {request:?}").contains("planted"));
     Run { outcome, server, pgdata, progress }
 }
@@ -219,7 +223,7 @@ async fn run_over(
         pgdata: pgdata.path(),
     };
     let early = early.then(|| EarlyConnection::start(&target, limits.connect));
-    let outcome = get_basebackup(request, early, limits, &Progress::default()).await;
+    let outcome = get_basebackup(request, early, limits, &Progress::default(), &tries()).await;
     (servers.iter().map(|server| server.seen("password ").len()).collect(), outcome)
 }
 
@@ -324,8 +328,9 @@ async fn bytes_so_far_are_visible() {
         }
         most
     };
+    let peers = tries();
     let most = tokio::select! {
-        outcome = get_basebackup(request, None, LIMITS, &progress) => panic!("{outcome:?}"),
+        outcome = get_basebackup(request, None, LIMITS, &progress, &peers) => panic!("{outcome:?}"),
         most = seen => most,
     };
     assert!((1..=more.len() as u64).contains(&most), "{most}");
@@ -346,7 +351,8 @@ async fn dropping_the_future_leaves_nothing_running() {
         pgdata: pgdata.path(),
     };
     let progress = Progress::default();
-    let fetch = get_basebackup(request, None, LIMITS, &progress);
+    let peers = tries();
+    let fetch = get_basebackup(request, None, LIMITS, &progress, &peers);
     let outcome = tokio::select! {
         outcome = fetch => Some(outcome),
         () = async { while progress.bytes() == 0 { tokio::task::yield_now().await } } => None,

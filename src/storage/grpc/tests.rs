@@ -80,7 +80,8 @@ async fn fetch(
         pgdata,
     };
     let early = early.then(|| EarlyConnection::start(&target, limits.connect));
-    let outcome = get_basebackup(request, early, limits, &Progress::default()).await;
+    let tries = crate::telemetry::metrics::Metrics::new().unwrap().tries;
+    let outcome = get_basebackup(request, early, limits, &Progress::default(), &tries).await;
     assert!(!format!("{outcome:?} {request:?}").contains("planted"));
     outcome
 }

@@ -56,10 +56,11 @@ fn object(storage: SocketAddr) -> StateObject {
 /// Gets or puts the object.
 async fn request(put: bool, storage: SocketAddr, limits: LfcLimits) -> anyhow::Result<()> {
     let object = object(storage);
+    let tries = crate::telemetry::metrics::Metrics::new().unwrap().tries;
     if put {
-        return object.put(b"state".to_vec(), &limits).await;
+        return object.put(b"state".to_vec(), &limits, &tries).await;
     }
-    if let Some(response) = object.get(&limits).await? {
+    if let Some(response) = object.get(&limits, &tries).await? {
         body(response).await?;
     }
     Ok(())

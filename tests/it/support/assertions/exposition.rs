@@ -24,7 +24,11 @@ const FIXED_UNITS: [&str; 3] = [
     "compute_ctl_tls_certificate_expiry_days",
 ];
 
-/// Reads the text; returns the families in their order. Panics at the first violation.
+/// The three kinds of samples of a histogram.
+const SUFFIXES: [&str; 3] = ["_bucket", "_sum", "_count"];
+
+/// Reads the text; returns the families in their order. Of a histogram the samples are the counts.
+/// Panics at the first violation.
 #[track_caller]
 pub fn families(text: &str) -> Vec<Family> {
     assert!(text.ends_with('\n'), "the last line ends with a line feed");
@@ -39,12 +43,27 @@ pub fn families(text: &str) -> Vec<Family> {
         assert!(families.iter().all(|family| family.name != name), "{name} is there twice");
         let kind = lines.next().and_then(|line| line.strip_prefix(&format!("# TYPE {name} ")));
         let kind = kind.unwrap_or_else(|| panic!("{name} has no TYPE after its HELP"));
-        assert!(["counter", "gauge"].contains(&kind), "{name}: {kind}");
-        let mut samples = Vec::new();
+        assert!(["counter", "gauge", "histogram"].contains(&kind), "{name}: {kind}");
+        let (mut samples, mut bucket) = (Vec::new(), 0.0);
         while let Some(line) = lines.next_if(|line| !line.starts_with('#')) {
-            let (key, sample) = sample(name, line);
+            let suffix = SUFFIXES
+                .into_iter()
+                .find(|it| line.get(name.len()..).is_some_and(|rest| rest.starts_with(it)));
+            let suffix = suffix.filter(|_| kind == "histogram").unwrap_or_default();
+            let (key, sample) = sample(&format!("{name}{suffix}"), line);
             assert!(series.insert(key.to_owned()), "{key} is there twice");
-            samples.push(sample);
+            match suffix {
+                "_bucket" => {
+                    assert!(sample.value >= bucket, "{line}: fewer than in the bucket before");
+                    bucket = sample.value;
+                }
+                "_sum" => {}
+                _ => {
+                    let all = std::mem::take(&mut bucket);
+                    assert!(suffix.is_empty() || sample.value == all, "{line}: {all} in buckets");
+                    samples.push(sample);
+                }
+            }
         }
         assert!(!samples.is_empty(), "{name} has no samples");
         let family = Family { name: name.into(), kind: kind.into(), help: help.into(), samples };
@@ -56,9 +75,10 @@ pub fn families(text: &str) -> Vec<Family> {
 
 /// `name{label="value",…} value`, without a time stamp.
 #[track_caller]
-fn sample<'a>(family: &str, line: &'a str) -> (&'a str, Sample) {
+fn sample<'a>(full_name: &str, line: &'a str) -> (&'a str, Sample) {
     let (key, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line:?}"));
-    let rest = key.strip_prefix(family).unwrap_or_else(|| panic!("{line:?} is not of {family}"));
+    let rest = key.strip_prefix(full_name);
+    let rest = rest.unwrap_or_else(|| panic!("{line:?} is not of {full_name}"));
     let labels = match rest.strip_prefix('{') {
         None => {
             assert_eq!(rest, "", "{line:?}");
@@ -92,7 +112,11 @@ fn labels(text: &str) -> BTreeMap<String, String> {
             }
         };
         assert!(
-            labels.last_key_value().is_none_or(|(last, _): (&String, _)| last.as_str() < name),
+            // The bound of a bucket is the last label.
+            name == "le"
+                || labels
+                    .last_key_value()
+                    .is_none_or(|(last, _): (&String, _)| last.as_str() < name),
             "not sorted, or twice: {text:?}"
         );
         labels.insert(name.to_owned(), value);
@@ -133,6 +157,9 @@ fn lint(family: &Family) {
 
 #[test]
 fn the_reader_is_strict() {
+    let histogram = "# HELP a x\n# TYPE a histogram\na_bucket{le=\"1\"} 1\n\
+        a_bucket{le=\"+Inf\"} 2\na_sum 5\na_count 2\n";
+    assert_eq!(families(histogram)[0].samples[0].value, 2.0);
     let good = "# HELP a_total x\n# TYPE a_total counter\na_total{b=\"c\\\"\",d=\"\"} 1\n";
     assert_eq!(families(good)[0].samples[0].labels["b"], "c\"");
     for bad in [
@@ -151,6 +178,7 @@ fn the_reader_is_strict() {
         "# HELP a x\n# TYPE a gauge\na{c=\"1\",b=\"1\"} 1\n",
         "# HELP a x\n# TYPE a gauge\na{b=\"1\"} 1\na{c=\"1\"} 1\n",
         "# HELP a_total x\n# TYPE a_total counter\na_total -1\n",
+        "# HELP a x\n# TYPE a histogram\na_bucket{le=\"+Inf\"} 1\na_sum 5\na_count 2\n",
     ] {
         assert!(std::panic::catch_unwind(|| families(bad)).is_err(), "{bad:?}");
     }
