@@ -2,8 +2,8 @@
 
 mod event_writer;
 pub mod form;
-mod json_layer;
 pub(crate) mod http_metrics;
+mod json_layer;
 pub(crate) mod lease_metrics;
 pub(crate) mod level_change;
 pub(crate) mod levels;
@@ -18,10 +18,10 @@ pub(crate) mod request;
 pub(crate) mod severity;
 pub(crate) mod shown;
 pub mod sink;
-#[cfg(test)]
-mod testing;
 pub(crate) mod start_metrics;
 pub(crate) mod storage_metrics;
+#[cfg(test)]
+mod testing;
 mod twin_metrics;
 pub(crate) mod vm_monitor_metrics;
 pub(crate) mod work_metrics;

@@ -16,3 +16,4 @@ mod citations;
 mod commands;
 mod generated;
 mod metrics;
+mod monitoring;

@@ -14,6 +14,7 @@ mod load;
 mod metrics_families;
 mod page;
 mod probes;
+mod promtool;
 mod schema;
 mod schemathesis;
 mod stalled;
