@@ -6,7 +6,8 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::operation::{Action, CatalogStep, Object, Operation};
+// Under this name: a type called `Object` is described as an object with any members.
+use super::operation::{Action, CatalogStep, Object as CatalogObject, Operation};
 use crate::sql::SessionError;
 
 /// How many entries are kept of each: operations that are done, unchanged objects, vanished
@@ -24,7 +25,7 @@ pub struct OperationReport {
     /// What the operation does.
     pub action: Action,
     /// The object it changes.
-    pub object: Object,
+    pub object: CatalogObject,
     /// Database of the session.
     pub database: String,
     /// The outcome.
@@ -73,7 +74,7 @@ pub struct ApplyReport {
     /// Operations, in the order in which they ended.
     pub operations: Vec<OperationReport>,
     /// Objects of the spec that needed no change.
-    pub unchanged: Vec<Object>,
+    pub unchanged: Vec<CatalogObject>,
     /// Databases that were dropped during the apply.
     pub vanished: Vec<String>,
     /// Statements that met a time limit: the server's, one of ours, or that of the whole apply.
@@ -122,7 +123,7 @@ impl ApplyReport {
         self.timed_out = self.timed_out.saturating_add(1);
     }
 
-    pub(super) fn note_unchanged(&mut self, object: &Object) {
+    pub(super) fn note_unchanged(&mut self, object: &CatalogObject) {
         if has_room(MAX_LISTED, &mut self.counts.unchanged, &mut self.left_out.unchanged) {
             self.unchanged.push(object.clone());
         }
@@ -165,7 +166,7 @@ mod tests {
     fn ten_thousand_databases_fit() {
         let mut report = ApplyReport::default();
         for n in 0..10_000 {
-            let object = Object::new(ObjectKind::Database, &format!("{n:063}"));
+            let object = CatalogObject::new(ObjectKind::Database, &format!("{n:063}"));
             let operation = Operation {
                 phase: CatalogStep::Databases,
                 action: Action::Create,

@@ -26,9 +26,9 @@ use crate::spec::wire::Jwks;
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// Header missing or not of the form `Bearer <token>`.
-const MALFORMED: &str = "invalid authorization token";
+pub(super) const MALFORMED: &str = "invalid authorization token";
 /// No key accepts the token.
-const UNVERIFIED: &str = "failed to verify authorization token";
+pub(super) const UNVERIFIED: &str = "failed to verify authorization token";
 
 /// Whether protected routes need a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

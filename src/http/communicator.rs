@@ -49,8 +49,7 @@ pub(super) fn open() -> Routes {
         (
             status = 200,
             description = "Status, type and body are the communicator's",
-            body = String,
-            content_type = "application/text"
+            content((String = "application/text"), (String = "text/plain"))
         ),
         (status = 500, description = "The communicator does not answer", body = ErrorDocument)
     )

@@ -25,6 +25,7 @@ mod communicator;
 mod counted;
 mod database;
 mod error;
+mod examples;
 mod extension_server;
 #[cfg(feature = "testing")]
 mod failpoints;
@@ -37,6 +38,7 @@ mod limits;
 mod log;
 mod log_level;
 mod metrics;
+mod named;
 mod observe;
 mod openapi;
 mod page;

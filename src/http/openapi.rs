@@ -7,6 +7,7 @@ use utoipa::openapi::{OpenApi as Document, Ref, RefOr};
 use utoipa::{OpenApi, PartialSchema};
 
 use super::answers::{EXTERNAL, INTERNAL};
+use super::{examples, named};
 use crate::state::TerminateMode;
 
 #[derive(OpenApi)]
@@ -42,8 +43,10 @@ pub(super) fn complete(document: &mut Document) {
         .description(Some("The id of the request, or a fresh one"))
         .build();
     components.headers.insert("RequestId".to_owned(), RefOr::T(request_id));
+    named::name_forms(components);
     let operations = document.paths.paths.values_mut().flat_map(operations);
     for operation in operations {
+        examples::add(operation);
         for response in operation.responses.responses.values_mut() {
             if let RefOr::T(response) = response {
                 let request_id = Ref::new("#/components/headers/RequestId");

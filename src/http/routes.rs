@@ -134,7 +134,7 @@ fn no_such_path(
 }
 
 /// The description of the routes of both servers.
-fn document() -> Document {
+pub(super) fn document() -> Document {
     let groups = [protected(), open(), internal_routes(), shared()];
     let router = OpenApiRouter::with_openapi(openapi::base());
     let routes = groups.into_iter().flatten();

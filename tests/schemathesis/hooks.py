@@ -1,7 +1,8 @@
 """Rules for schemathesis that rules.toml cannot express.
 
 By contract a request without a token gets 400, but two of the checks accept only 401 and 403. A
-request that waits must not take minutes. A refresh during another one is a server error.
+request that waits must not take minutes. A refresh during another one is a server error. A spec must
+not be applied, and the examples of specs are good ones.
 """
 
 import os
@@ -15,6 +16,14 @@ NO_TOKEN = {"error": "invalid authorization token"}
 REFUSED = [(None, 400), ("Basic eDp4", 400), ("Bearer x", 401)]
 
 asked = set()
+
+
+@schemathesis.hook
+def before_load_schema(context, raw_schema):
+    """Removes the examples of specs: a bad request made from one could be applied."""
+    for path in ("/configure", "/promote"):
+        body = raw_schema["paths"][path]["post"]["requestBody"]["content"]
+        del body["application/json"]["example"]
 
 
 @schemathesis.hook
