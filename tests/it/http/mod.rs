@@ -6,6 +6,7 @@ mod budget;
 mod dbs_and_roles;
 mod extensions;
 mod failpoints;
+mod generated_clients;
 mod grants;
 mod insights;
 mod internal_bind;
