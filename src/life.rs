@@ -290,6 +290,8 @@ impl Compute {
             never = hangup::serve(&node, &hangup, &manager) => match never {},
             never = manager.follow(&node, &stop.requested) => match never {},
         };
+        // The end can come before the task looks at the last change.
+        manager.report(&node);
         let timeouts = &node.params.timeouts;
         // `terminate_rest` takes up to three rounds.
         let limit = stop.limit(LAST_CHILDREN * 3, timeouts.stop_on_signal) / 3;

@@ -141,7 +141,7 @@ impl ServiceManager {
     }
 
     /// Says what has changed.
-    fn report(&self, node: &ComputeNode) {
+    pub(super) fn report(&self, node: &ComputeNode) {
         let mut said = self.said.lock();
         let stage = stage(node, *self.serving.borrow(), said.ready);
         let mut text = status_text(node, stage);
