@@ -11,6 +11,7 @@
 //! | `COMPUTE_CTL_CGROUP_ROOT` | where cgroup v2 is mounted, instead of `/sys/fs/cgroup` |
 //! | `JOURNAL_STREAM` | set by systemd: device and inode of the stream to journald |
 //! | `RUST_LOG` | levels of the log (01 §20.1) |
+//! | `OTEL_*`, `TRACEPARENT`, `TRACESTATE` | traces: the standard variables (01 §21) |
 //! | `FAILPOINTS`, `NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES` | in testing builds only (01 §23) |
 //! | `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID` | the service manager, see `sd_notify(3)` |
 //! | `LISTEN_FDS`, `LISTEN_PID` | sockets of the service manager |
@@ -20,9 +21,13 @@
 //! Flags that can be given as a variable are in [`cli`](crate::cli), and [`crate::os::activation`]
 //! reads `LISTEN_FDS`.
 
+mod otel;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use otel::{OTLP_HEADERS, OTLP_TRACES_HEADERS, Otel};
 
 use crate::secret::{self, Secret, UnusableSecret};
 
@@ -97,6 +102,8 @@ pub struct Environment {
     pub journal_stream: Option<String>,
     /// `RUST_LOG`.
     pub log_filter: Option<String>,
+    /// `OTEL_*`, `TRACEPARENT` and `TRACESTATE`.
+    pub otel: Otel,
     /// `FAILPOINTS`.
     pub failpoints: Option<String>,
     /// `NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES`.
@@ -133,6 +140,7 @@ impl Environment {
             cgroup_root: variables.get(CGROUP_ROOT).map(PathBuf::from),
             journal_stream: utf8(JOURNAL_STREAM),
             log_filter: utf8("RUST_LOG"),
+            otel: Otel::read(|name| variables.get(name)),
             failpoints: text(FAILPOINTS),
             basebackup_retries: text(BASEBACKUP_RETRIES),
             notify_socket: variables.get(NOTIFY_SOCKET),
@@ -188,6 +196,7 @@ mod tests {
             ("COMPUTE_CTL_CGROUP_ROOT", "/cgroup"),
             ("JOURNAL_STREAM", "8:9"),
             ("RUST_LOG", "debug"),
+            ("OTEL_SDK_DISABLED", "true"),
             ("FAILPOINTS", "x=off"),
             ("NEON_COMPUTE_TESTING_BASEBACKUP_RETRIES", "3"),
             ("NOTIFY_SOCKET", "/run/n"),
@@ -206,6 +215,7 @@ mod tests {
             cgroup_root: Some("/cgroup".into()),
             journal_stream: Some("8:9".to_owned()),
             log_filter: Some("debug".to_owned()),
+            otel: Otel::off(),
             failpoints: Some("x=off".to_owned()),
             basebackup_retries: Some("3".to_owned()),
             notify_socket: Some("/run/n".into()),

@@ -42,6 +42,7 @@ use crate::startup::pgdata::PgDataLock;
 use crate::startup::warmup;
 use crate::telemetry::metrics::{BUILD_TAG, Metrics};
 use crate::telemetry::sink::LogSink;
+use crate::telemetry::traces::{self, Traces};
 use crate::timeouts::Timeouts;
 use crate::vm_monitor::cgroup::CGROUP_ROOT;
 use crate::vm_monitor::{VmMonitor, VmMonitorParams};
@@ -73,6 +74,8 @@ pub struct Process {
     pub log: LogSink,
     /// Signals that end the process.
     pub stop: Stop,
+    /// The export of traces; its owner ends it last.
+    pub traces: Traces,
     /// A SIGHUP that means a refresh; several count as one.
     hangup: Arc<Notify>,
     /// The tasks that reap orphans and receive signals; they end when this value is dropped.
@@ -90,6 +93,7 @@ impl Process {
         on_hangup: OnHangup,
     ) -> anyhow::Result<Self> {
         tracing::info!("compute_ctl {}, build tag {BUILD_TAG}", env!("CARGO_PKG_VERSION"));
+        let traces = Traces::start(&environment.otel).context("could not make the metrics")?;
         failpoints::setup(environment.failpoints.as_deref())
             .context("FAILPOINTS cannot be used")?;
         let children = Children::new();
@@ -98,7 +102,7 @@ impl Process {
         let hangup = Arc::new(Notify::new());
         let receiver = receive_signals(signals, stop.clone(), on_hangup, Arc::clone(&hangup));
         let receiver = AbortOnDropHandle::new(tokio::spawn(receiver));
-        Ok(Self { children, log, stop, hangup, _tasks: [reaper, receiver] })
+        Ok(Self { children, log, stop, traces, hangup, _tasks: [reaper, receiver] })
     }
 }
 
@@ -188,11 +192,13 @@ impl Compute {
             timeouts.basebackup.retries = retries;
         }
 
-        let metrics = Metrics::new().context("could not register the metrics")?;
+        let metrics =
+            Metrics::with(&process.traces.metrics).context("could not register the metrics")?;
         let count = |status| metrics.count_cplane_request(RPC, status);
         // The first may ask the control plane, the second runs a program.
+        let loaded = source.load_unless_read(document, timeouts.control_plane.start, &count);
         let (document, install) = tokio::join!(
-            source.load_unless_read(document, timeouts.control_plane.start, &count),
+            traces::started_by().scope(loaded),
             PgInstall::discover(
                 &args.pgbin,
                 environment.path.as_deref(),

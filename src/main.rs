@@ -26,6 +26,7 @@ use compute_ctl::telemetry::{
     form::{Form, LogFormat},
     log_files, logging,
     sink::{FLUSH_LIMIT, LogSink},
+    traces,
 };
 
 /// The daemon mostly waits; with two threads the API is served while an archive is unpacked.
@@ -125,10 +126,22 @@ async fn live(
     stop: Stop,
 ) -> anyhow::Result<u8> {
     let process = Process::start(&environment, log, stop, OnHangup::Refresh)?;
-    let stopped = process.stop.requested.clone();
+    let code = prepare_and_run(&args, &environment, document, listeners, &process).await;
+    let limit = process.stop.limit(traces::END_LIMIT, args.stop_timeout);
+    process.traces.end(limit).await;
+    code
+}
+
+async fn prepare_and_run(
+    args: &RunArgs,
+    environment: &Environment,
+    document: Option<Parsed<ConfigDocument>>,
+    listeners: Vec<TcpListener>,
+    process: &Process,
+) -> anyhow::Result<u8> {
     let compute = tokio::select! {
-        compute = Compute::prepare(&args, &environment, document, listeners, &process) => compute?,
-        () = stopped.cancelled() => return Ok(args.signal_exit_code),
+        compute = Compute::prepare(args, environment, document, listeners, process) => compute?,
+        () = process.stop.requested.cancelled() => return Ok(args.signal_exit_code),
     };
     Ok(compute.run().await)
 }

@@ -118,7 +118,11 @@ impl Bed {
         self.owner.hand_over(&config)?;
         let [_, external, internal] = self.ports;
         let mut command = Command::new(&self.binary);
-        command.env_remove("RUST_LOG").arg("--pgbin").arg(&self.server.postgres);
+        command
+            .env("OTEL_SDK_DISABLED", "true")
+            .env_remove("RUST_LOG")
+            .arg("--pgbin")
+            .arg(&self.server.postgres);
         command.arg("--pgdata").arg(self.pgdata()).arg("--config").arg(&config);
         command.args(["--dev", "--compute-id", "bench", "--connstr", &self.connstr()]);
         command.args(["--external-http-port", &external.to_string()]);

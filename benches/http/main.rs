@@ -98,14 +98,20 @@ impl Compute {
     fn start(binary: &Path, data: &Path) -> anyhow::Result<Self> {
         let [port, external, internal] = free_ports()?.map(|port| port.to_string());
         let mut command = Command::new(binary);
-        command.env_remove("RUST_LOG").arg("dev").arg("--data").arg(data).args([
-            "--port",
-            &port,
-            "--external-http-port",
-            &external,
-            "--internal-http-port",
-            &internal,
-        ]);
+        command
+            .env("OTEL_SDK_DISABLED", "true")
+            .env_remove("RUST_LOG")
+            .arg("dev")
+            .arg("--data")
+            .arg(data)
+            .args([
+                "--port",
+                &port,
+                "--external-http-port",
+                &external,
+                "--internal-http-port",
+                &internal,
+            ]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/");
         #[expect(clippy::disallowed_methods, reason = "a benchmark has no reaper")]
         let child = command.spawn().with_context(|| format!("{command:?}"))?;

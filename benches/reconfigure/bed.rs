@@ -55,7 +55,11 @@ impl Bed {
         fs::write(&config, spec.config().to_string())?;
         owner.hand_over(&home)?;
         let mut command = Command::new(binary);
-        command.env_remove("RUST_LOG").arg("--pgbin").arg(&server.postgres);
+        command
+            .env("OTEL_SDK_DISABLED", "true")
+            .env_remove("RUST_LOG")
+            .arg("--pgbin")
+            .arg(&server.postgres);
         command.arg("--pgdata").arg(home.join("pgdata")).arg("--config").arg(&config);
         command.args(["--dev", "--compute-id", "bench", "--connstr", &connstr(port)]);
         command.args(["--external-http-port", &external.to_string()]);

@@ -128,7 +128,11 @@ impl Bed {
         self.pageserver.set_archive(archive);
         let [port, external, internal] = self.ports;
         let mut command = Command::new(&self.binary);
-        command.env_remove("RUST_LOG").arg("--pgbin").arg(postgres);
+        command
+            .env("OTEL_SDK_DISABLED", "true")
+            .env_remove("RUST_LOG")
+            .arg("--pgbin")
+            .arg(postgres);
         command.arg("--pgdata").arg(self.pgdata());
         command.args(["--dev", "--compute-id", "bench", "--connstr"]);
         command.arg(format!("postgresql://cloud_admin@127.0.0.1:{port}/postgres"));

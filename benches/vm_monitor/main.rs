@@ -101,7 +101,7 @@ async fn measure(arguments: &Arguments, autoscaling: bool) -> anyhow::Result<Cos
     owner.hand_over(&home)?;
 
     let mut command = Command::new(&arguments.binary);
-    command.env_remove("RUST_LOG").env_remove("AUTOSCALING");
+    command.env("OTEL_SDK_DISABLED", "true").env_remove("RUST_LOG").env_remove("AUTOSCALING");
     command.arg("--pgbin").arg(&server.postgres).arg("--config").arg(&config);
     command.arg("--pgdata").arg(home.join("pgdata"));
     let connstr = format!("postgresql://cloud_admin@127.0.0.1:{port}/postgres");

@@ -11,11 +11,13 @@ use crate::catalog::plan::{PlanError, Wanted, check_document};
 use crate::catalog::pool::Sessions;
 use crate::catalog::{apply, concurrency};
 use crate::duration::millis;
+use crate::errors::one_line;
 use crate::node::ComputeNode;
 use crate::node::phase::StartPhase;
 use crate::postgres::files::{self, TempOverride};
 use crate::spec::ParsedSpec;
 use crate::sql::APPLY_CONFIG;
+use crate::telemetry::traces::{self, Span};
 
 /// The occasion on which roles and databases are applied (05 §1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,10 +68,12 @@ pub(crate) async fn apply_after_start(
     reload: impl Fn() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     if !spec.spec.skip_pg_catalog_updates {
-        let _phase = node.phase(StartPhase::ApplyCatalog);
-        apply_in_turn(node, spec, ApplyContext::Start, &reload).await?;
-        files::enable_subscribers(&node.params.pgdata)?;
-        reload()?;
+        let applied = async {
+            apply_in_turn(node, spec, ApplyContext::Start, &reload).await?;
+            files::enable_subscribers(&node.params.pgdata)?;
+            reload()
+        };
+        node.during(StartPhase::ApplyCatalog, applied).await?;
     }
     background::begin(node, !spec.spec.skip_pg_catalog_updates);
     Ok(())
@@ -87,7 +91,15 @@ pub(crate) async fn apply_in_turn(
     let _turn = node.catalog_turns.enter(node.params.timeouts.apply.turn).await?;
     let lifted = TempOverride::begin(&node.params.pgdata, &spec.spec)?;
     reload()?;
-    let applied = if spec.is_primary() { apply_catalog(node, spec, context).await } else { Ok(()) };
+    let span = traces::span("apply");
+    let applied = async {
+        if spec.is_primary() { apply_catalog(node, spec, context, &span).await } else { Ok(()) }
+    };
+    let applied = span.scope(applied).await;
+    if let Err(error) = &applied {
+        span.fail(one_line(error.as_ref()));
+    }
+    drop(span);
     let ended = lifted.map_or(Ok(()), |lifted| Ok(lifted.end()?));
     let reloaded = if applied.is_err() { reload() } else { Ok(()) };
     // The first error is returned.
@@ -98,6 +110,7 @@ async fn apply_catalog(
     node: &ComputeNode,
     spec: &ParsedSpec,
     context: ApplyContext,
+    span: &Span,
 ) -> anyhow::Result<()> {
     let (params, timeouts) = (&node.params, &node.params.timeouts);
     let in_lakebase_mode = params.lakebase.is_some();
@@ -121,6 +134,8 @@ async fn apply_catalog(
         node.metrics.configure_statement_timeouts.inc_by(report.timed_out);
     }
     let counts = report.counts;
+    span.number("compute.statements", counts.done);
+    span.number("compute.objects_unchanged", counts.unchanged);
     node.set_apply_report(report);
     node.unseen.replace(result.context("failed to apply roles and databases")?);
     tracing::info!(

@@ -35,6 +35,7 @@ use crate::state::{ComputeStatus, TerminateMode};
 use crate::telemetry::form::{Form, LogFormat};
 use crate::telemetry::logging;
 use crate::telemetry::sink::{FLUSH_LIMIT, LogSink};
+use crate::telemetry::traces;
 
 /// Id of the compute.
 const COMPUTE_ID: &str = "dev";
@@ -49,7 +50,8 @@ pub fn run(args: DevArgs, inherited: Inherited) -> anyhow::Result<u8> {
     // Must run with a single thread, because the user of a process applies to all threads.
     let wanted = Wanted::from(args.run_as.as_deref(), args.run_as_by_variable);
     privileges::step_down(wanted, args.data.as_deref())?;
-    let environment = Environment::read(&OfProcess)?;
+    let mut environment = Environment::read(&OfProcess)?;
+    environment.otel = environment.otel.only_if_named();
     // Must run before the reaper starts, because it runs programs as plain child processes.
     let server = servers::choose(args.pgbin.as_deref())?;
     let store = Store::open(args.data.as_deref())?;
@@ -78,7 +80,9 @@ pub fn run(args: DevArgs, inherited: Inherited) -> anyhow::Result<u8> {
             () = stopped.cancelled() => return Ok(OK),
         };
         let as_record = args.verbose && args.log_format == LogFormat::Json;
-        session.run(&store, &at_once, as_record).await
+        let code = session.run(&store, &at_once, as_record).await;
+        process.traces.end(traces::END_LIMIT).await;
+        code
     });
     runtime.shutdown_background();
     log.flush(FLUSH_LIMIT);

@@ -27,6 +27,7 @@ use crate::spec::Lsn;
 use crate::startup;
 use crate::state::{ComputeStatus, Event};
 use crate::storage::sync::{self, SyncError};
+use crate::telemetry::traces::{Parent, Span};
 
 /// How long the process stays after a failed start, so that the error can be read (01 §8.2).
 const LINGER_FAILED: Duration = Duration::from_secs(30);
@@ -40,6 +41,8 @@ const LINGER_IMMEDIATE: Duration = Duration::from_millis(300);
 pub(super) enum Ending {
     /// `/terminate` of an empty compute.
     NeverStarted {
+        /// Place of the request in its trace.
+        from: Parent,
         /// Receives the answer to the request.
         reply: oneshot::Sender<Terminated>,
     },
@@ -63,6 +66,8 @@ pub(super) enum Ending {
     Terminate {
         /// Still running.
         postgres: PostgresProcess,
+        /// Place of the request in its trace.
+        from: Parent,
         /// Receives the answer to the request.
         reply: oneshot::Sender<Terminated>,
     },
@@ -92,6 +97,25 @@ impl Ending {
     }
 }
 
+impl Ending {
+    /// The span of the end: a part of the trace of `/terminate`, if that is the reason.
+    fn span(&self) -> Span {
+        let nowhere = Parent::default();
+        let (from, name, why) = match self {
+            Self::NeverStarted { from, .. } | Self::Terminate { from, .. } => {
+                (from, "terminate", "terminate")
+            }
+            Self::StartFailed { .. } => (&nowhere, "shutdown", "start_failed"),
+            Self::PostgresExited { .. } => (&nowhere, "shutdown", "postgres_exited"),
+            Self::Detached { .. } => (&nowhere, "shutdown", "detached"),
+            Self::Signal { .. } => (&nowhere, "shutdown", "signal"),
+        };
+        let span = from.span(name);
+        span.set("compute.ending", why);
+        span
+    }
+}
+
 /// Exit codes of 01 §18.5.
 const OK: u8 = 0;
 const FAILURE: u8 = 1;
@@ -99,6 +123,13 @@ const FAILURE: u8 = 1;
 impl Driver {
     /// Brings the compute to its end. Returns the exit code of the process.
     pub(super) async fn end(&mut self, ending: Ending) -> u8 {
+        let span = ending.span();
+        let inside = span.inside();
+        self.end_span = span;
+        inside.scope(self.end_inside(ending)).await
+    }
+
+    async fn end_inside(&mut self, ending: Ending) -> u8 {
         let timeouts = self.node.params.timeouts.clone();
         self.node.readiness.ends(ending.unready());
         self.node.promotion.close();
@@ -106,7 +137,7 @@ impl Driver {
         self.node.background.end(limit).await;
         match ending {
             Ending::Signal { postgres } => self.end_by_signal(postgres).await,
-            Ending::NeverStarted { reply } => {
+            Ending::NeverStarted { reply, .. } => {
                 let _ = self.node.end(NO_LSN, None);
                 let _ = reply.send(NO_LSN);
                 self.linger(LINGER_IMMEDIATE, OK, NO_LSN).await
@@ -134,7 +165,7 @@ impl Driver {
                     }
                 }
             }
-            Ending::Terminate { mut postgres, reply } => {
+            Ending::Terminate { mut postgres, reply, .. } => {
                 // With `--dev`, too (01 §18.1).
                 pid_files::terminate(false);
                 match self.stop(&mut postgres, &StopLadder::graceful(&timeouts.postgres)).await {
@@ -292,6 +323,7 @@ impl Driver {
             Some(Err(error)) => {
                 let text = format!("failed to sync safekeepers at the end: {error}");
                 tracing::error!("{text}");
+                self.end_span.fail(&text);
                 (NO_LSN, Some(text), FAILURE)
             }
         };
@@ -373,7 +405,7 @@ impl Driver {
     /// Answers requests that arrived while the compute was ending.
     fn drain_requests(&mut self, terminated: Terminated) {
         while let Ok(request) = self.requests.try_recv() {
-            if let Request::Terminate { reply } = request {
+            if let Request::Terminate { reply, .. } = request {
                 let _ = reply.send(terminated);
             }
         }
@@ -382,6 +414,8 @@ impl Driver {
     /// Stays, so that status and error can be fetched. A signal ends it at once; a `/terminate` of
     /// a compute whose start failed ends it soon.
     async fn linger(&mut self, how_long: Duration, code: u8, terminated: Terminated) -> u8 {
+        // The stay is not a part of the work.
+        drop(std::mem::take(&mut self.end_span));
         let mut until = tokio::time::Instant::now() + how_long;
         loop {
             let request = tokio::select! {
@@ -390,7 +424,7 @@ impl Driver {
                 () = tokio::time::sleep_until(until) => return code,
                 Some(request) = self.requests.recv() => request,
             };
-            if let Request::Terminate { reply } = request {
+            if let Request::Terminate { reply, .. } = request {
                 let _ = self.node.end(terminated, None);
                 let _ = reply.send(terminated);
                 until = tokio::time::Instant::now() + LINGER_IMMEDIATE;

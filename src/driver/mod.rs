@@ -20,10 +20,13 @@ use anyhow::Context;
 use tokio::sync::mpsc;
 
 use crate::background;
+use crate::errors::one_line;
 use crate::node::requests::Request;
 use crate::node::{AcceptedSpec, ComputeNode};
 use crate::startup::{self, Leftovers};
 use crate::storage::lease;
+use crate::telemetry::shown::shown;
+use crate::telemetry::traces::{self, Parent, Span};
 use crate::tls::TlsState;
 use crate::vm_monitor::VmMonitor;
 use ending::Ending;
@@ -55,13 +58,14 @@ impl Driver {
             init_deadline: None,
             reserved_monitor: vm_monitor,
             vm_monitor: None,
+            end_span: Span::default(),
         }
     }
 
     /// From the first spec to the end of the compute. Returns the exit code of the process.
     pub async fn run(mut self) -> u8 {
         let ending = match self.first_spec().await {
-            Ok((spec, reply)) => {
+            Ok((spec, reply, from)) => {
                 let node = &self.node;
                 let _leases = lease::start(
                     node.watch_spec(),
@@ -69,17 +73,18 @@ impl Driver {
                     node.metrics.leases.clone(),
                 );
                 self.init_deadline = init_deadline(&self.node);
-                self.start_and_supervise(spec, reply).await
+                self.start_and_supervise(spec, reply, &from).await
             }
             Err(ending) => ending,
         };
         self.end(ending).await
     }
 
-    /// The spec at hand, or the one that `/configure` brings.
-    async fn first_spec(&mut self) -> Result<(AcceptedSpec, ConfigureReply), Ending> {
+    /// The spec at hand, or the one that `/configure` brings, and the trace that the start belongs to
+    /// (01 §21).
+    async fn first_spec(&mut self) -> Result<(AcceptedSpec, ConfigureReply, Parent), Ending> {
         if let Some(spec) = self.first.take() {
-            return Ok((spec, None));
+            return Ok((spec, None, traces::started_by()));
         }
         tracing::info!("no spec yet, waiting for /configure");
         let request = tokio::select! {
@@ -88,13 +93,13 @@ impl Driver {
             request = self.requests.recv() => request,
         };
         match request {
-            Some(Request::Configure { spec, reply, .. }) => {
+            Some(Request::Configure { spec, reply, from, .. }) => {
                 tracing::info!("{GOT_REQUEST}");
                 // Fails only if a signal came in between; the next `select!` sees it.
                 let _ = self.node.begin_start();
-                Ok((spec, Some(reply)))
+                Ok((spec, Some(reply), from))
             }
-            Some(Request::Terminate { reply }) => Err(Ending::NeverStarted { reply }),
+            Some(Request::Terminate { reply, from }) => Err(Ending::NeverStarted { reply, from }),
             None => Err(Ending::Signal { postgres: None }),
         }
     }
@@ -103,20 +108,30 @@ impl Driver {
         &mut self,
         spec: AcceptedSpec,
         mut reply: ConfigureReply,
+        from: &Parent,
     ) -> Ending {
         let mut postgres = None;
+        let span = self.start_span(&spec, from);
+        let start =
+            startup::start(&self.node, &spec, &mut self.tls, &mut self.leftovers, &mut postgres);
         let outcome = tokio::select! {
             biased;
-            () = self.stop.requested.cancelled() => return Ending::Signal { postgres },
-            outcome = startup::start(
-                &self.node, &spec, &mut self.tls, &mut self.leftovers, &mut postgres,
-            ) => outcome,
-            error = InitDeadline::passed(self.init_deadline) => Err(error),
+            () = self.stop.requested.cancelled() => None,
+            outcome = span.scope(start) => Some(outcome),
+            error = InitDeadline::passed(self.init_deadline) => Some(Err(error)),
+        };
+        let Some(outcome) = outcome else {
+            span.fail("a signal has ended the start");
+            return Ending::Signal { postgres };
         };
         let outcome = outcome.and_then(|()| postgres.take().context("Postgres was not started"));
+        if let Err(error) = &outcome {
+            span.fail(one_line(error.as_ref()));
+        }
         match outcome {
             Ok(running) => {
                 startup::finish(&self.node, running.pid());
+                drop(span);
                 let node = Arc::clone(&self.node);
                 let _offloads = self.node.lfc.start_by_itself(spec.spec(), move || node.spec());
                 if let Some(reply) = reply.take() {
@@ -128,6 +143,19 @@ impl Driver {
             }
             Err(error) => Ending::StartFailed { error, postgres, reply },
         }
+    }
+
+    fn start_span(&self, spec: &AcceptedSpec, from: &Parent) -> Span {
+        let span = from.span("start_compute");
+        let spec = spec.spec();
+        span.set("compute.id", self.node.params.compute_id.as_deref().unwrap_or_default());
+        span.set("compute.mode", spec.mode());
+        span.set("neon.tenant_id", spec.tenant_id);
+        span.set("neon.timeline_id", spec.timeline_id);
+        if let Some(operation) = &spec.spec.operation_uuid {
+            span.set("neon.operation_id", shown(operation));
+        }
+        span
     }
 
     /// Starts the VM monitor (08 §1). Its failures stay its own.

@@ -38,6 +38,7 @@ use crate::spec::ParsedSpec;
 use crate::spec::wire::ComputeMode;
 use crate::sql::APPLY_CONFIG;
 use crate::sql::standby::Standby;
+use crate::telemetry::traces;
 
 /// Failpoint just before `pg_promote()`.
 const FAILPOINT: &str = "compute-promotion";
@@ -55,6 +56,11 @@ struct Primary {
 impl Running<'_> {
     /// Works on the attempt until it ends, Postgres ends, or the compute ends.
     pub(super) async fn promote(&mut self, attempt: Attempt) -> Flow {
+        let span = attempt.from.span("promote");
+        span.scope(self.promote_inside(attempt)).await
+    }
+
+    async fn promote_inside(&mut self, attempt: Attempt) -> Flow {
         let driver = &mut *self.driver;
         let node = Arc::clone(&driver.node);
         let (old, new) = (self.in_force.clone(), attempt.request.spec.clone());
@@ -76,6 +82,7 @@ impl Running<'_> {
                 if let Some(Err(error)) = other {
                     let error = one_line(error.as_ref());
                     tracing::error!("could not promote the replica: {error}");
+                    traces::failed(&error);
                     node.end_promotion(operation, Some(error.clone()));
                     attempt.failed(error);
                 }
@@ -112,6 +119,7 @@ impl Running<'_> {
             }),
             Some(error) => {
                 tracing::error!("the promotion is not complete: {error}");
+                traces::failed(&error);
                 PromotionState::Failed { error }
             }
         });

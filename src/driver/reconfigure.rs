@@ -29,6 +29,7 @@ use crate::postgres::reload::{self, Reload, ReloadError};
 use crate::postgres::staged::{ReplacedConf, StagedConf};
 use crate::spec::control_plane::RPC;
 use crate::spec::{ComputeSpec, ParsedSpec};
+use crate::telemetry::traces;
 use crate::telemetry::work_metrics::ReloadResult;
 use crate::tls::{Confirmed, Installed, TlsPair, TlsState};
 
@@ -210,6 +211,7 @@ impl Change<'_> {
     /// Notes the phase for `/status`, which also names it if it fails.
     fn enter(&self, phase: ReconfigurePhase) {
         self.node.step(phase.name());
+        traces::event(phase.name());
     }
 
     /// Writes the new file beside the old one and checks it.

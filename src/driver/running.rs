@@ -26,6 +26,7 @@ use crate::node::{AcceptedSpec, ComputeNode};
 use crate::postgres::process::PostgresProcess;
 use crate::spec::refetch::same_but_for_tokens;
 use crate::state::Event;
+use crate::telemetry::traces::{self, Parent};
 use crate::tls::TlsPair;
 
 /// A compute that runs.
@@ -96,17 +97,18 @@ impl<'d> Running<'d> {
             let flow = match event {
                 DriverEvent::Exited(status) => Flow::Exited(status),
                 DriverEvent::Stopped => Flow::Stopped,
-                DriverEvent::Asked(Request::Terminate { reply }) => {
+                DriverEvent::Asked(Request::Terminate { reply, from }) => {
                     self.resolve_unclear_promotion().await;
                     self.driver.node.replace_spec(&self.in_force);
-                    return Ending::Terminate { postgres: self.postgres, reply };
+                    return Ending::Terminate { postgres: self.postgres, reply, from };
                 }
-                DriverEvent::Asked(Request::Configure { spec, look_everywhere, reply }) => {
+                DriverEvent::Asked(Request::Configure { spec, look_everywhere, from, reply }) => {
                     let catalog = match look_everywhere {
                         true => CatalogWork::ApplyAndLook,
                         false => CatalogWork::Apply,
                     };
-                    self.configure(&spec, catalog, reply).await
+                    let span = from.span("reconfigure");
+                    span.scope(self.configure(&spec, catalog, reply)).await
                 }
                 DriverEvent::Refresh => self.refresh().await,
                 DriverEvent::Promotion(attempt) => self.promote(attempt).await,
@@ -182,6 +184,7 @@ impl<'d> Running<'d> {
     fn not_applied(&mut self, not_applied: &NotApplied, spec: &AcceptedSpec) -> ConfigureError {
         let error = not_applied.error();
         let short = one_line(error.as_ref());
+        traces::failed(&short);
         match not_applied {
             NotApplied::Refused(_) => tracing::warn!("the new spec is refused: {short}"),
             _ => tracing::error!("could not apply the new spec: {short}"),
@@ -219,18 +222,20 @@ impl<'d> Running<'d> {
         if round.is_ok() {
             node.step(reconfigure::ReconfigurePhase::Certificate.name());
         }
+        let span = traces::span("renew_certificate");
+        let renewed = reconfigure::renew(&node, self.in_force.spec(), tls, pair, postmaster);
         let result = tokio::select! {
             biased;
             () = driver.stop.requested.cancelled() => return Flow::Stopped,
             status = self.postgres.wait() => return Flow::Exited(status),
-            result = reconfigure::renew(&node, self.in_force.spec(), tls, pair, postmaster) => result,
+            result = span.scope(renewed) => result,
         };
         if let Err(error) = result {
-            tracing::error!(
-                "the new TLS certificate is not in force: {}",
-                one_line(error.as_ref())
-            );
+            let error = one_line(error.as_ref());
+            tracing::error!("the new TLS certificate is not in force: {error}");
+            span.fail(error);
         }
+        drop(span);
         let spec = &self.in_force.spec().spec;
         node.side.certificate_changed(spec, node.params.active_tls(spec));
         if round.is_ok() {
@@ -244,21 +249,26 @@ impl<'d> Running<'d> {
     async fn refresh(&mut self) -> Flow {
         let limits = self.driver.node.params.timeouts.refresh;
         let mut pause = limits.first_pause;
+        let mut from = Parent::default();
         loop {
             if self.driver.node.begin_refresh().is_err() {
                 return Flow::GoOn;
             }
+            from = self.driver.node.refresh_asked_from().unwrap_or(from);
+            let span = from.span("refresh");
             let mut wanted = None;
-            match self.refresh_once(&mut wanted).await {
+            match span.scope(self.refresh_once(&mut wanted)).await {
                 Ok(flow) => return flow,
                 Err(error) => {
                     self.failed(&error, wanted.as_ref());
+                    let error = one_line(error.as_ref());
                     tracing::error!(
-                        "could not refresh the configuration, will retry in {pause:?}: {}",
-                        one_line(error.as_ref())
+                        "could not refresh the configuration, will retry in {pause:?}: {error}"
                     );
+                    span.fail(error);
                 }
             }
+            drop(span);
             if let Some(flow) = self.pause(pause).await {
                 return flow;
             }

@@ -10,6 +10,7 @@ use super::shutdown::Stop;
 use crate::node::requests::{ConfigureError, Request, Terminated};
 use crate::node::{AcceptedSpec, ComputeNode};
 use crate::startup::Leftovers;
+use crate::telemetry::traces::Span;
 use crate::tls::TlsState;
 use crate::vm_monitor::{RunningVmMonitor, VmMonitor};
 
@@ -38,6 +39,8 @@ pub struct Driver {
     pub(super) reserved_monitor: Option<VmMonitor>,
     /// Serves from then on until Postgres has ended.
     pub(super) vm_monitor: Option<RunningVmMonitor>,
+    /// The span of the end, once that has begun.
+    pub(super) end_span: Span,
 }
 
 /// `--pg-init-timeout`, counted from the beginning of the start (01 §26, 07 §18).

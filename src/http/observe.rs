@@ -21,8 +21,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use tower::{Service, ServiceExt as _};
@@ -35,6 +36,7 @@ use super::uniform::uniform;
 use super::wait::Waited;
 use crate::telemetry::request;
 use crate::telemetry::shown::{shown, shown_to};
+use crate::telemetry::traces::{self, Incoming, Span};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -116,7 +118,10 @@ async fn observe(request: Request, router: Router, counted: &Counted) -> Respons
     let span = tracing::info_span!("HTTP", http.request.method = %method, url.path = %path);
     request::tag(&span, &id);
     let is_probe = PROBES.contains(&uri.path()) && matches!(method.as_str(), "GET" | "HEAD");
-    async move {
+    // Probes would be most of all traces.
+    let traced = if is_probe { Span::default() } else { traced(&request, &id) };
+    let inside = traced.inside();
+    let answered = async move {
         // Not the whole URI: its absolute form may carry a user and a password.
         let target = uri.path_and_query().map_or("", |target| target.as_str());
         let target = shown(target);
@@ -128,14 +133,28 @@ async fn observe(request: Request, router: Router, counted: &Counted) -> Respons
         let began = Instant::now();
         let mut response = Observed::answer(router, request).await;
         let took = began.elapsed();
+        let error = response.extensions().get::<ErrorText>().map_or("", |text| &text.0);
+        traces::answered(&traced, response.status(), error);
         log_answer(&id, &response, took, is_probe);
         let waited = response.extensions().get::<Waited>().is_some();
         metrics.answered(response.status().as_u16(), (!waited).then_some(took));
         response.headers_mut().insert(REQUEST_ID, header);
         response
-    }
-    .instrument(span)
-    .await
+    };
+    inside.scope(answered.instrument(span)).await
+}
+
+/// The span of a request in the traces.
+fn traced(request: &Request, id: &str) -> Span {
+    let (uri, headers) = (request.uri(), request.headers());
+    let (method, path, query) = (request.method(), uri.path(), uri.query());
+    Incoming { method, path, query, headers, request_id: id }.span()
+}
+
+/// Tells the span of the request which route it has found.
+pub(super) async fn note_route(route: MatchedPath, request: Request, next: Next) -> Response {
+    traces::matched(request.method(), route.as_str());
+    next.run(request).await
 }
 
 /// One line, with the text if the answer is an error.

@@ -26,6 +26,7 @@ use super::{
     catalog_changes, communicator, database, extension_server, hadron_liveness, health, lfc,
     lifecycle, log, log_level, metrics, openapi, page, promotion,
 };
+use crate::telemetry::traces;
 
 /// Routes of the external server that ask for a token.
 fn protected() -> Routes {
@@ -99,6 +100,10 @@ fn serving(
         counted.add(&metrics, server, &route);
         router = router.route(&route.path, route.methods);
     }
+    let router = match traces::are_on() {
+        true => router.route_layer(middleware::from_fn(super::observe::note_route)),
+        false => router,
+    };
     let fallback = async move |uri: Uri| no_such_path(&uri);
     let api = Api { description: description_text, ..api };
     Observed::new(router.fallback(fallback).with_state(api), counted)

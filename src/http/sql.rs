@@ -6,6 +6,7 @@ use super::api::Api;
 use super::error::ApiError;
 use crate::server::ServerTasks;
 use crate::sql::{Session, SessionDeadlines, SessionError};
+use crate::telemetry::traces;
 
 /// Connects, with the usual deadlines, to the main database or to another one.
 pub(super) async fn connect(
@@ -39,7 +40,7 @@ pub(super) async fn to_its_end<T: Send + 'static>(
     tasks: &ServerTasks,
     work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<T, ApiError> {
-    match tasks.spawn(work.in_current_span()).await {
+    match tasks.spawn(traces::here().scope(work.in_current_span())).await {
         Ok(Some(result)) => result,
         Ok(None) => {
             tracing::error!("a request was not over when the servers ended");

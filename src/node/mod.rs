@@ -52,6 +52,7 @@ use crate::storage::Progress;
 use crate::storage::tries::Tries;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::LogSink;
+use crate::telemetry::traces;
 use crate::vm_monitor::board::Board;
 
 pub use accepted::AcceptedSpec;
@@ -415,7 +416,8 @@ impl ComputeNode {
             let mut state = self.lock();
             self.apply_locked(&mut state, Event::Configure)?;
             self.set_spec(&spec);
-            self.request(Request::Configure { spec, look_everywhere, reply });
+            let from = traces::here();
+            self.request(Request::Configure { spec, look_everywhere, from, reply });
         }
         match answer.await {
             Ok(Ok(())) => Ok(self.status_document()),
@@ -433,7 +435,7 @@ impl ComputeNode {
                 return Ok(TerminateAnswer::Before(terminated));
             }
             self.apply_locked(&mut state, Event::Terminate(mode))?;
-            self.request(Request::Terminate { reply });
+            self.request(Request::Terminate { from: traces::here(), reply });
         }
         Ok(answer.await.map_or(TerminateAnswer::Interrupted, TerminateAnswer::Now))
     }

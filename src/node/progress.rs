@@ -13,7 +13,9 @@ use super::history::StartedPhase;
 use super::phase::{PhaseRecord, StartPhase};
 use super::{ComputeNode, ComputeState};
 use crate::catalog::report::ApplyReport;
+use crate::errors::one_line;
 use crate::state::ComputeStatus;
+use crate::telemetry::traces::{self, Span};
 
 impl ComputeNode {
     /// Notes that a phase of the start begins; it ends when the guard is dropped.
@@ -26,20 +28,21 @@ impl ComputeNode {
         };
         tracing::debug!("phase {phase} begins");
         self.phase_changed.send_modify(|changes| *changes = changes.wrapping_add(1));
-        PhaseGuard { node: Arc::clone(self), index }
+        PhaseGuard { span: traces::span(phase.name()), node: Arc::clone(self), index }
     }
 
     /// Runs a phase of the start beside others: if it fails, `/status` names it and not the phases
     /// that are abandoned because of it.
     pub async fn during<T>(
         self: &Arc<Self>,
-        phase: StartPhase,
+        name: StartPhase,
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
-        let _phase = self.phase(phase);
-        let result = work.await;
-        if result.is_err() {
-            self.lock().failed_phase = Some(phase.name());
+        let phase = self.phase(name);
+        let result = phase.span.scope(work).await;
+        if let Err(error) = &result {
+            phase.span.fail(one_line(error.as_ref()));
+            self.lock().failed_phase = Some(name.name());
         }
         result
     }
@@ -119,8 +122,16 @@ impl ComputeState {
 #[derive(Debug)]
 #[must_use = "the phase ends when the guard is dropped"]
 pub struct PhaseGuard {
+    span: Span,
     node: Arc<ComputeNode>,
     index: usize,
+}
+
+impl PhaseGuard {
+    /// Runs `work` inside the span of the phase.
+    pub(crate) fn scope<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        self.span.scope(work)
+    }
 }
 
 impl Drop for PhaseGuard {

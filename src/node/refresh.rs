@@ -10,6 +10,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::{ComputeNode, WrongStatus};
 use crate::state::{ComputeStatus, Event};
+use crate::telemetry::traces::{self, Parent};
 
 impl ComputeNode {
     /// Asks for the configuration to be fetched again; does not wait. Also what SIGHUP means.
@@ -27,6 +28,7 @@ impl ComputeNode {
             return Ok(());
         }
         state.refresh.wanted = true;
+        state.refresh.from = Some(traces::here());
         drop(state);
         self.refresh_asked.notify_one();
         Ok(())
@@ -66,6 +68,11 @@ impl ComputeNode {
             sleep_until(until).await;
         }
         self.refresh_asked.notified().await;
+    }
+
+    /// Place of the request that waits in its trace, once.
+    pub(crate) fn refresh_asked_from(&self) -> Option<Parent> {
+        self.lock().refresh.from.take()
     }
 
     /// Begins with the work that was asked for.

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use super::accepted::AcceptedSpec;
 use crate::spec::Lsn;
 use crate::state::ComputeStatus;
+use crate::telemetry::traces::Parent;
 
 /// A request that was found legal and has already changed the status. Each carries the sender of
 /// its answer; a driver that ends drops the sender, which the caller sees as `Interrupted`.
@@ -18,11 +19,15 @@ pub enum Request {
         /// Look into every database at once, and not in the background (05 §7.9b). A start looks
         /// in the background in any case.
         look_everywhere: bool,
+        /// Place of the request in its trace.
+        from: Parent,
         /// Receives the outcome: the compute runs with the spec, or does not.
         reply: oneshot::Sender<Result<(), ConfigureError>>,
     },
     /// End the compute. The mode is in the status.
     Terminate {
+        /// Place of the request in its trace.
+        from: Parent,
         /// Receives the answer when the compute is `terminated`.
         reply: oneshot::Sender<Terminated>,
     },

@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::telemetry::traces::Parent;
+
 /// The part of the guarded state that belongs to refreshes.
 #[derive(Debug, Default)]
 pub(super) struct RefreshState {
     /// A request waits for the driver.
     pub(super) wanted: bool,
+    /// Place in its trace of the request that waits.
+    pub(super) from: Option<Parent>,
     /// No fetch before this time.
     pub(super) rests_until: Option<Instant>,
 }

@@ -30,16 +30,18 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use super::pidfd::ProcessHandle;
 use super::procs::{self, Process};
 use crate::env::{
-    CONTROL_PLANE_TOKEN, FAILPOINTS, JOURNAL_STREAM, NOTIFY_SOCKET, PGBOUNCER_PASSWORD,
-    WATCHDOG_PID, WATCHDOG_USEC,
+    CONTROL_PLANE_TOKEN, FAILPOINTS, JOURNAL_STREAM, NOTIFY_SOCKET, OTLP_HEADERS,
+    OTLP_TRACES_HEADERS, PGBOUNCER_PASSWORD, WATCHDOG_PID, WATCHDOG_USEC,
 };
 
 /// Variables of our environment that no child inherits. Besides the credentials: Postgres built
 /// with systemd would report to our supervisor, the stderr of a child is not the stream of journald,
 /// and failpoints are for this process (01 §2).
-const WITHHELD: [&str; 10] = [
+const WITHHELD: [&str; 12] = [
     CONTROL_PLANE_TOKEN,
     PGBOUNCER_PASSWORD,
+    OTLP_HEADERS,
+    OTLP_TRACES_HEADERS,
     NOTIFY_SOCKET,
     WATCHDOG_USEC,
     WATCHDOG_PID,

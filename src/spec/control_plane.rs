@@ -16,6 +16,7 @@ use super::document::{self, DocumentError, Parsed};
 use super::wire::{ConfigDocument, ControlPlaneResponse, ControlPlaneStatus};
 use crate::http_client::{self, RedirectRefused, Redirects};
 use crate::secret::Secret;
+use crate::telemetry::traces;
 
 /// Name of the request in the metrics (03 §10).
 pub(crate) const RPC: &str = "GetConfig";
@@ -148,6 +149,19 @@ pub(crate) async fn fetch(
     patience: Patience,
     observer: Observer<'_>,
 ) -> Result<ConfigDocument, ControlPlaneError> {
+    let span = traces::span("fetch_configuration");
+    let fetched = span.scope(fetch_inside(control_plane, patience, observer)).await;
+    if let Err(error) = &fetched {
+        span.fail(error);
+    }
+    fetched
+}
+
+async fn fetch_inside(
+    control_plane: &ControlPlane,
+    patience: Patience,
+    observer: Observer<'_>,
+) -> Result<ConfigDocument, ControlPlaneError> {
     let permanent = |asked: &str, error| ControlPlaneError::Permanent {
         asked: asked.to_owned(),
         why: Box::new(error),
@@ -232,7 +246,7 @@ async fn fetch_once(
     if !token.expose().is_empty() {
         request = request.bearer_auth(token.expose());
     }
-    let response = request.send().await;
+    let response = traces::send(request, "/compute/api/v2/computes/{compute_id}/spec").await;
     observer(response.as_ref().ok().map(reqwest::Response::status));
     let mut response = response.map_err(transport)?;
     if response.status() != StatusCode::OK {

@@ -237,7 +237,7 @@ async fn safekeepers_in_sync(node: &Arc<ComputeNode>, spec: &ParsedSpec) -> Resu
         tracing::warn!("{why}");
         return Err(why);
     }
-    let _phase = node.phase(StartPhase::SafekeeperCheck);
+    let phase = node.phase(StartPhase::SafekeeperCheck);
     let began = Instant::now();
     let request = SyncCheckRequest {
         safekeepers: &spec.safekeepers,
@@ -246,7 +246,8 @@ async fn safekeepers_in_sync(node: &Arc<ComputeNode>, spec: &ParsedSpec) -> Resu
         token: spec.storage_token(),
     };
     let (limit, tries) = (node.params.timeouts.sync.answer, &node.metrics.tries);
-    let check = safekeepers::check_safekeepers(request, limit, tries).await;
+    let check = safekeepers::check_safekeepers(request, limit, tries);
+    let check = phase.scope(check).await;
     node.update_metrics(|metrics| metrics.sync_sk_check_ms = millis(began.elapsed()));
     match check {
         SyncCheck::InSync(lsn) => Ok(lsn),
@@ -259,14 +260,16 @@ async fn sync_safekeepers(
     spec: &ParsedSpec,
     why: &str,
 ) -> anyhow::Result<Lsn> {
-    let _phase = node.phase(StartPhase::SafekeeperSync);
     let asking = node.tries.begin("safekeepers", spec.safekeepers.join(", "), None);
     asking.because(why);
     let began = Instant::now();
     let server = server(node, spec);
-    let lsn = sync::sync_with_retries(sync_request(node, &server), node.params.timeouts.sync.start)
-        .await
-        .with_context(|| format!("failed to sync safekeepers: {why}"))?;
+    let synced = async {
+        let limits = node.params.timeouts.sync.start;
+        let lsn = sync::sync_with_retries(sync_request(node, &server), limits).await;
+        lsn.with_context(|| format!("failed to sync safekeepers: {why}"))
+    };
+    let lsn = node.during(StartPhase::SafekeeperSync, synced).await?;
     node.update_metrics(|metrics| metrics.sync_safekeepers_ms = millis(began.elapsed()));
     Ok(lsn)
 }
@@ -278,7 +281,6 @@ async fn fetch_basebackup(
     lsn: Lsn,
     early: EarlyConnection,
 ) -> anyhow::Result<()> {
-    let _phase = node.phase(StartPhase::Basebackup);
     let request = BasebackupRequest {
         target,
         tenant_id: spec.tenant_id,
@@ -288,12 +290,16 @@ async fn fetch_basebackup(
         pgdata: &node.params.pgdata,
     };
     let limits = node.params.timeouts.basebackup;
-    let stats = tokio::select! {
-        stats = basebackup::get_basebackup(
-            request, Some(early), limits, &node.basebackup, &node.metrics.tries,
-        ) => stats?,
-        never = log_progress(node) => match never {},
+    let tries = &node.metrics.tries;
+    let fetched = async {
+        tokio::select! {
+            stats = basebackup::get_basebackup(
+                request, Some(early), limits, &node.basebackup, tries,
+            ) => Ok(stats?),
+            never = log_progress(node) => match never {},
+        }
     };
+    let stats = node.during(StartPhase::Basebackup, fetched).await?;
     node.update_metrics(|metrics| {
         metrics.pageserver_connect_micros = stats.connect_micros;
         metrics.basebackup_ms = stats.millis;
@@ -316,13 +322,15 @@ async fn start_postgres(
     spec: &ParsedSpec,
     postgres: &mut Option<PostgresProcess>,
 ) -> anyhow::Result<()> {
-    let _phase = node.phase(StartPhase::StartPostgres);
     let params = &node.params;
     let began = Instant::now();
-    let watch = ReadyWatch::new(&params.pgdata);
-    let server = server(node, spec);
-    let process = PostgresProcess::start(&server, &params.pgdata, &node.children, &node.log)?;
-    postgres.insert(process).wait_ready(watch, &params.timeouts.postgres).await?;
+    let started = async {
+        let watch = ReadyWatch::new(&params.pgdata);
+        let server = server(node, spec);
+        let process = PostgresProcess::start(&server, &params.pgdata, &node.children, &node.log)?;
+        Ok(postgres.insert(process).wait_ready(watch, &params.timeouts.postgres).await?)
+    };
+    node.during(StartPhase::StartPostgres, started).await?;
     node.update_metrics(|metrics| metrics.start_postgres_ms = millis(began.elapsed()));
     Ok(())
 }

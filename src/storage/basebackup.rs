@@ -21,6 +21,7 @@ use super::rotation::{Failure, Rotation};
 use super::target::{Endpoint, PageserverTarget};
 use super::unpack::Unpacker;
 use crate::telemetry::storage_metrics::{Peer, StorageTries, TryOutcome};
+use crate::telemetry::traces;
 
 /// How long the pageserver may be silent before the log mentions it.
 const SLOW_NOTICE: Duration = Duration::from_secs(10);
@@ -120,12 +121,15 @@ pub(crate) async fn get_basebackup(
         let endpoint = request.target.endpoint(rotation.turn());
         progress.reset();
         asking.attempt(attempt.saturating_add(1), endpoint.peer());
+        let span = traces::client_span("pageserver basebackup");
+        span.set("server.address", endpoint.peer());
+        span.set("neon.lsn", request.lsn);
         let (outcome, ended) = match early.take() {
             Some((Err(error), when)) => (Err(error), when),
             opened => {
                 let opened = opened.and_then(|(connection, _)| connection.ok());
                 let one = Try { request, endpoint, limits, progress, clean: attempt > 0 };
-                (one.run(opened).await, Instant::now())
+                (span.scope(one.run(opened)).await, Instant::now())
             }
         };
         peers.count(
@@ -137,9 +141,14 @@ pub(crate) async fn get_basebackup(
             },
         );
         let error = match outcome {
-            Ok(stats) => return Ok(stats),
+            Ok(stats) => {
+                span.number("bytes", stats.bytes);
+                return Ok(stats);
+            }
             Err(error) => error,
         };
+        span.fail(&error);
+        drop(span);
         let slow = progress.bytes() == 0 && ended.duration_since(began) >= limits.slow;
         let tries = attempt.saturating_add(1);
         tracing::warn!("Failed to get basebackup: {error} (attempt {tries}/{most})");

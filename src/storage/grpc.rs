@@ -26,6 +26,7 @@ use super::request::BasebackupRequest;
 use super::target::{GrpcEndpoint, PING_AFTER, PING_LIMIT};
 use crate::errors::one_line;
 use crate::spec::{Lsn, TenantId, TimelineId};
+use crate::telemetry::traces;
 
 /// Largest message that is accepted (06 §5.1); servers send 256 KiB.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
@@ -155,6 +156,7 @@ impl GrpcConnection {
         *request.metadata_mut() = self.metadata.clone();
         request.metadata_mut().insert("neon-tenant-id", ascii(&tenant_id.to_string())?);
         request.metadata_mut().insert("neon-timeline-id", ascii(&timeline_id.to_string())?);
+        request.metadata_mut().as_mut().extend(traces::headers());
         Ok(request)
     }
 }

@@ -16,6 +16,7 @@ use crate::spec::grpc_url::GrpcAddress;
 use crate::spec::libpq_url::LibpqAddress;
 use crate::spec::pageserver::{Pageserver, PageserverAddress, PageserverProtocol};
 use crate::spec::{Lsn, ShardIndex, TenantId, TimelineId};
+use crate::telemetry::traces;
 
 /// Column of the answer over libpq.
 const VALID_UNTIL: &str = "valid_until";
@@ -85,7 +86,15 @@ impl LeasePageserver {
                 PageserverAddress::Grpc(address) => self.ask_grpc(address, pin, token, limit).await,
             }
         };
-        timeout(limit, answer).await.unwrap_or(Err(LeaseError::Timeout(limit)))
+        let span = traces::client_span("pageserver lease_lsn");
+        span.set("server.address", self.name());
+        span.set("neon.lsn", pin.lsn);
+        let answer = timeout(limit, span.scope(answer)).await;
+        let answer = answer.unwrap_or(Err(LeaseError::Timeout(limit)));
+        if let Err(error) = &answer {
+            span.fail(error);
+        }
+        answer
     }
 
     async fn ask_libpq(

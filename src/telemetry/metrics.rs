@@ -25,6 +25,7 @@ use super::process_metrics::{ProcessMetrics, seconds};
 pub use super::start_metrics::PhaseTimes;
 use super::start_metrics::StartMetrics;
 use super::storage_metrics::{Peer, StorageTries};
+use super::trace_metrics::TraceMetrics;
 use super::twin_metrics::TwinMetrics;
 use super::vm_monitor_metrics::VmMonitorMetrics;
 use super::work_metrics::WorkMetrics;
@@ -176,7 +177,16 @@ impl Registrar {
 impl Metrics {
     /// Registers all families. Fails only if two families share a name.
     pub fn new() -> Result<Self, prometheus::Error> {
+        Self::with(&TraceMetrics::new()?)
+    }
+
+    /// The same, with the counters of an export of traces that has begun.
+    ///
+    /// # Errors
+    /// Two families share a name.
+    pub fn with(traces: &TraceMetrics) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
+        traces.register(&registry)?;
         let new = Registrar { registry: registry.clone() };
         let tries = StorageTries::register(&registry)?;
         // Without labels, but vectors, so that there is no series without a certificate.

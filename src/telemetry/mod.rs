@@ -1,4 +1,4 @@
-//! The output of the program about itself: log and metrics.
+//! The output of the program about itself: log, metrics and traces.
 
 mod event_writer;
 pub mod form;
@@ -22,6 +22,8 @@ pub(crate) mod start_metrics;
 pub(crate) mod storage_metrics;
 #[cfg(test)]
 mod testing;
+pub mod trace_metrics;
+pub mod traces;
 mod twin_metrics;
 pub(crate) mod vm_monitor_metrics;
 pub(crate) mod work_metrics;

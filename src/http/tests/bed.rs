@@ -41,7 +41,7 @@ async fn drive(node: Arc<ComputeNode>, mut requests: UnboundedReceiver<Request>)
                 };
                 let _ = reply.send(outcome);
             }
-            Request::Terminate { reply } => {
+            Request::Terminate { reply, .. } => {
                 let terminated = Terminated { lsn: Some("0/1F30EC8".parse().unwrap()) };
                 node.end(terminated, None).unwrap();
                 let _ = reply.send(terminated);

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, watch};
 use super::states::PromotionState;
 use crate::node::accepted::AcceptedSpec;
 use crate::spec::Lsn;
+use crate::telemetry::traces::{self, Parent};
 
 /// What a request for promotion wants.
 #[derive(Debug, Clone)]
@@ -55,6 +56,8 @@ struct Shared {
 pub struct Attempt {
     /// The first caller's request; later callers get the same outcome.
     pub request: PromotionRequest,
+    /// Place of that request in its trace.
+    pub(crate) from: Parent,
     /// [`PromotionState::NotPromoted`] until the attempt ends.
     outcome: watch::Sender<PromotionState>,
     shared: Arc<Mutex<Shared>>,
@@ -89,7 +92,9 @@ impl Promotion {
         let (sender, outcome) = watch::channel(PromotionState::NotPromoted);
         shared.outcome = Some(outcome.clone());
         let of = Arc::clone(&self.shared);
-        shared.waiting = Some(Attempt { request, outcome: sender, shared: of, is_over: false });
+        let from = traces::here();
+        let attempt = Attempt { request, from, outcome: sender, shared: of, is_over: false };
+        shared.waiting = Some(attempt);
         drop(shared);
         self.asked.notify_one();
         Some(outcome)

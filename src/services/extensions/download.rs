@@ -24,6 +24,11 @@ use crate::background::Background;
 use crate::http_client::{self, RedirectRefused, Redirects};
 use crate::postgres::install::PgVersion;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::shown::shown;
+use crate::telemetry::traces;
+
+/// The path of an archive, for traces.
+const PATH: &str = "/{build_tag}/{arch}/{version}/extensions/{extension}.tar.zst";
 
 /// Bytes of the body that may wait to be unpacked.
 const PIPE: usize = 64 << 10;
@@ -162,6 +167,17 @@ impl Downloader {
     /// # Errors
     /// The error of the last try.
     pub(crate) async fn install(&self, extension: &str) -> Result<u64, DownloadError> {
+        let span = traces::span("download_extension");
+        span.set("extension", shown(extension));
+        let installed = span.scope(self.install_inside(extension)).await;
+        match &installed {
+            Ok(bytes) => span.number("bytes", *bytes),
+            Err(error) => span.fail(error),
+        }
+        installed
+    }
+
+    async fn install_inside(&self, extension: &str) -> Result<u64, DownloadError> {
         let limits = &self.limits;
         let client = http_client::builder(Redirects::SameOrigin)
             .connect_timeout(limits.connect)
@@ -187,7 +203,7 @@ impl Downloader {
         let libraries = self.libraries.clone().ok_or(DownloadError::NoFolder("libraries"))?;
         let extensions = self.extensions.clone().ok_or(DownloadError::NoFolder("extensions"))?;
         let url = index::archive_url(&self.gateway, self.version, extension);
-        let response = client.get(url).send().await;
+        let response = traces::send(client.get(url), PATH).await;
         let status = response.as_ref().map(Response::status).ok();
         self.metrics.count_remote_ext_request(&index::file_name(extension), status);
         let response = response?;

@@ -29,6 +29,7 @@ use crate::postgres::install::PgVersion;
 use crate::spec::ParsedSpec;
 use crate::sql::SessionDeadlines;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces;
 use offload::Trigger;
 pub(crate) use shared::LfcLimits;
 use shared::Shared;
@@ -87,11 +88,14 @@ impl Lfc {
         let run = self.0.prewarm.begin(PrewarmState::Prewarming, interrupted)?;
         self.0.metrics.lfc_prewarms.inc();
         let shared = Arc::clone(&self.0);
+        let span = traces::span("prewarm");
         self.0.background.spawn(async move {
             let endpoint = from_endpoint.as_deref();
-            let ended = prewarm::prewarm(&shared, &spec, endpoint, &run.cancel).await;
+            let ended = prewarm::prewarm(&shared, &spec, endpoint, &run.cancel);
+            let ended = span.scope(ended).await;
             let state = ended.unwrap_or_else(|error| {
                 let error = one_line(error.as_ref());
+                span.fail(&error);
                 tracing::error!("could not prewarm the local file cache: {error}");
                 shared.metrics.lfc_prewarm_errors.inc();
                 PrewarmState::Failed { error }
@@ -120,8 +124,9 @@ impl Lfc {
         let run = self.0.offload.begin(OffloadState::Offloading, interrupted)?;
         self.0.metrics.lfc_offloads.inc();
         let shared = Arc::clone(&self.0);
+        let span = traces::span("offload");
         self.0.background.spawn(async move {
-            let ended = offload::offload(&shared, &spec, trigger).await;
+            let ended = span.scope(offload::offload(&shared, &spec, trigger)).await;
             let state = match ended {
                 Ok(Some(state)) => state,
                 Ok(None) => {
@@ -130,6 +135,7 @@ impl Lfc {
                 }
                 Err(error) => {
                     let error = one_line(error.as_ref());
+                    span.fail(&error);
                     tracing::error!("could not offload the local file cache: {error}");
                     shared.metrics.lfc_offload_errors.inc();
                     OffloadState::Failed { error }

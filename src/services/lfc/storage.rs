@@ -12,9 +12,12 @@ use crate::http_client::{self, Redirects};
 use crate::secret::Secret;
 use crate::spec::ParsedSpec;
 use crate::telemetry::storage_metrics::{Peer, StorageTries};
+use crate::telemetry::traces;
 
 /// Last part of the path of the object.
 const OBJECT: &str = "lfc_state";
+/// The path of an object, for traces.
+const PATH: &str = "/{tenant_id}/{timeline_id}/{endpoint_id}/lfc_state";
 
 /// The object that holds the state of one endpoint's cache.
 #[derive(Debug)]
@@ -52,7 +55,8 @@ impl StateObject {
         tries: &StorageTries,
     ) -> anyhow::Result<Option<Response>> {
         let request = client(limits, Some(limits.idle))?.get(self.url.clone());
-        let response = request.bearer_auth(self.token.expose()).send().await;
+        let request = request.bearer_auth(self.token.expose());
+        let response = traces::send(request, PATH).await;
         // An object that does not exist is an answer, too.
         let status = response.as_ref().map(Response::status).ok();
         let status = status.map(|it| if it == StatusCode::NOT_FOUND { StatusCode::OK } else { it });
@@ -74,7 +78,8 @@ impl StateObject {
     ) -> anyhow::Result<()> {
         // No idle limit: the storage is silent while it receives the body.
         let request = client(limits, None)?.put(self.url.clone());
-        let response = request.bearer_auth(self.token.expose()).body(body).send().await;
+        let request = request.bearer_auth(self.token.expose()).body(body);
+        let response = traces::send(request, PATH).await;
         tries.count_http(Peer::EndpointStorage, response.as_ref().map(Response::status).ok());
         match response.context("writing to endpoint storage")?.status() {
             StatusCode::OK => Ok(()),

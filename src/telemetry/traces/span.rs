@@ -1,0 +1,181 @@
+//! Spans as the rest of the program makes them.
+//!
+//! ```text
+//!  let span = traces::span("refresh");     child of the span in whose scope this runs
+//!  span.scope(work).await                  spans made in `work` are its children
+//!  drop(span)                              ends it
+//! ```
+//!
+//! Without traces a [`Span`] is an empty value: making, using and ending it costs no allocation.
+
+use std::fmt::Display;
+
+use opentelemetry::context::{FutureExt as _, WithContext};
+use opentelemetry::trace::{
+    SpanBuilder, SpanKind, Status, TraceContextExt as _, Tracer as _, TracerProvider as _,
+};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use std::sync::OnceLock;
+
+/// The maker of all spans; unset without traces.
+static TRACER: OnceLock<SdkTracer> = OnceLock::new();
+
+/// Name of the instrumentation scope.
+const SCOPE: &str = "compute_ctl";
+
+/// Spans are made from now on. A second call has no effect.
+pub(super) fn install(provider: &SdkTracerProvider) {
+    let _ = TRACER.set(provider.tracer(SCOPE));
+}
+
+/// Whether spans are made.
+pub(crate) fn are_on() -> bool {
+    TRACER.get().is_some()
+}
+
+/// A place in a trace, for work that goes on elsewhere: in the driver, in a task.
+#[derive(Debug, Clone, Default)]
+pub struct Parent(pub(super) Context);
+
+impl Parent {
+    /// Begins a span here.
+    pub(crate) fn span(&self, name: impl Into<Name>) -> Span {
+        Span::begin(SpanKind::Internal, name, &self.0)
+    }
+
+    /// Runs `work` here.
+    pub(crate) fn scope<F: Future>(&self, work: F) -> WithContext<F> {
+        work.with_context(self.0.clone())
+    }
+
+    pub(super) fn server_span(&self, name: impl Into<Name>) -> Span {
+        Span::begin(SpanKind::Server, name, &self.0)
+    }
+}
+
+type Name = std::borrow::Cow<'static, str>;
+
+/// The place where this runs.
+pub(crate) fn here() -> Parent {
+    Parent(Context::current())
+}
+
+/// Begins a span for work of our own.
+pub(crate) fn span(name: &'static str) -> Span {
+    here().span(name)
+}
+
+/// Begins a span for a request to another program.
+pub(crate) fn client_span(name: impl Into<Name>) -> Span {
+    Span::begin(SpanKind::Client, name, &Context::current())
+}
+
+/// A piece of work. Dropping it ends the span.
+#[derive(Debug, Default)]
+#[must_use = "the span ends when it is dropped"]
+pub(crate) struct Span(Context);
+
+impl Span {
+    fn begin(kind: SpanKind, name: impl Into<Name>, parent: &Context) -> Self {
+        let Some(tracer) = TRACER.get() else { return Self::default() };
+        let span = tracer.build_with_context(SpanBuilder::from_name(name).with_kind(kind), parent);
+        Self(parent.with_span(span))
+    }
+
+    /// Runs `work` inside the span. It does not end with `work`.
+    pub(crate) fn scope<F: Future>(&self, work: F) -> WithContext<F> {
+        work.with_context(self.0.clone())
+    }
+
+    /// The place inside the span.
+    pub(crate) fn inside(&self) -> Parent {
+        Parent(self.0.clone())
+    }
+
+    /// Sets an attribute. It must not be a secret or the text of a statement.
+    pub(crate) fn set(&self, name: &'static str, value: impl Display) {
+        set(&self.0, name, value);
+    }
+
+    /// Sets an attribute that is a number.
+    pub(crate) fn number(&self, name: &'static str, value: impl TryInto<i64>) {
+        let span = self.0.span();
+        if span.is_recording() {
+            span.set_attribute(KeyValue::new(name, value.try_into().unwrap_or(i64::MAX)));
+        }
+    }
+
+    /// Marks the work as failed. The text is one that the log may show.
+    pub(crate) fn fail(&self, error: impl Display) {
+        fail(&self.0, error);
+    }
+}
+
+impl Drop for Span {
+    /// Tasks that the work has left behind may still hold the context.
+    fn drop(&mut self) {
+        self.0.span().end();
+    }
+}
+
+fn set(context: &Context, name: &'static str, value: impl Display) {
+    let span = context.span();
+    if span.is_recording() {
+        span.set_attribute(KeyValue::new(name, value.to_string()));
+    }
+}
+
+fn fail(context: &Context, error: impl Display) {
+    let span = context.span();
+    if span.is_recording() {
+        span.set_status(Status::error(error.to_string()));
+    }
+}
+
+/// Marks the work in whose scope this runs as failed, see [`Span::fail`].
+pub(crate) fn failed(error: impl Display) {
+    Context::map_current(|context| fail(context, error));
+}
+
+/// Names the span in whose scope this runs, and sets an attribute of it.
+pub(crate) fn rename(name: String, attribute: &'static str, value: impl Display) {
+    Context::map_current(|context| {
+        context.span().update_name(name);
+        set(context, attribute, value);
+    });
+}
+
+/// Notes a step of the span in whose scope this runs.
+pub(crate) fn event(name: &'static str) {
+    Context::map_current(|context| context.span().add_event(name, Vec::new()));
+}
+
+/// Ids of the span in whose scope this runs, in hexadecimal digits: of its trace, and its own. For
+/// the log.
+pub fn current_ids() -> Option<(String, String)> {
+    Context::map_current(|context| {
+        let span = context.span();
+        let span = span.span_context();
+        span.is_valid().then(|| (span.trace_id().to_string(), span.span_id().to_string()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tests of the crate run without traces.
+    #[tokio::test]
+    async fn without_traces_there_are_no_spans() {
+        assert!(!are_on());
+        let span = span("work");
+        span.set("name", "value");
+        span.number("count", 1_u64);
+        span.fail("error");
+        rename("other".to_owned(), "name", "value");
+        assert_eq!(span.scope(async { current_ids() }).await, None);
+        assert!(!span.0.has_active_span());
+        assert!(!span.inside().span("child").0.has_active_span());
+    }
+}
