@@ -1,9 +1,14 @@
-//! The log of the program: its forms and what shows it.
+//! What the program tells about itself: the log, what shows it, and traces.
 
 mod log_journal;
 mod log_json;
 mod log_level;
 mod log_recent;
+mod traces_collector;
+mod traces_off;
+mod traces_secrets;
+mod traces_start;
+mod traces_work;
 
 use serde_json::Value;
 

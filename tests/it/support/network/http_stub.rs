@@ -95,6 +95,11 @@ impl HttpStub {
         self.asked.lock().unwrap().clone()
     }
 
+    /// Forgets the requests so far.
+    pub fn forget(&self) {
+        self.asked.lock().unwrap().clear();
+    }
+
     /// Request lines so far, without the protocol.
     pub fn lines(&self) -> Vec<String> {
         self.asked().into_iter().map(|asked| asked.line).collect()

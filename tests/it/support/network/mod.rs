@@ -1,5 +1,6 @@
 //! Addresses and the programs behind them: none, a stub, a control plane, a slow line.
 
+pub mod collector;
 mod control_plane;
 mod free_port;
 mod http_stub;
@@ -8,6 +9,6 @@ mod relay;
 
 pub use control_plane::{ControlPlane, answer};
 pub use free_port::free_port;
-pub use http_stub::{HttpStub, Reply};
+pub use http_stub::{Asked, HttpStub, Reply};
 pub use ports::{ClosedPort, SilentPort};
 pub use relay::Network;

@@ -51,6 +51,7 @@ impl Compute {
         let out = File::options().create(true).append(true).open(&log).unwrap();
         command
             .args(args)
+            .env("OTEL_SDK_DISABLED", "true")
             .envs(env.iter().copied())
             .env_remove("POSTGRES_PATH")
             .current_dir("/")

@@ -92,6 +92,7 @@ impl DevBed {
             .args(args)
             .env("TMPDIR", self.dir.path())
             .env_remove("POSTGRES_PATH")
+            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
             .current_dir(cwd.path())
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
