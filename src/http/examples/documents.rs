@@ -59,8 +59,8 @@ pub(super) fn answer(operation: &str) -> Option<Value> {
         }
         "getAutoscalingMetrics" => "# TYPE lfc_used_pages gauge\nlfc_used_pages 8192\n".into(),
         "getComputeInsights" => {
-            let row = json!({"query": "SELECT * FROM orders WHERE id = $1", "calls": 1200,
-                "mean_exec_time": 0.043, "rows": 1200});
+            let row = json!({"query": "COMMIT", "calls": 1200,
+                "mean_exec_time": 0.043, "rows": 0});
             json!({"pg_stat_statements": [row]}).to_string().into()
         }
         "getDbsAndRoles" => json!({

@@ -2,7 +2,7 @@
 //!
 //! Spans are made with [`span()`] and [`Span::scope`], not by `tracing`: so the log has no part in
 //! them, and without traces they cost nothing. [`Traces`] exports them, [`send`] makes requests that
-//! carry their context, [`of_request`] continues the trace of a request.
+//! carry their context, [`Incoming`] continues the trace of a request.
 //!
 //! Invariant: no token, connection string, path of a URL from outside or text of a statement is in a
 //! span.

@@ -47,6 +47,7 @@ async fn complaints(scrape: &str) -> Vec<String> {
     let mut command = Command::new(program);
     command.args(["check", "metrics"]).kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    #[expect(clippy::disallowed_methods, reason = "the test reaps it itself")]
     let child = command.spawn();
     let mut child = child.expect("promtool cannot be run, deploy/prepare --tests installs it");
     let mut input = child.stdin.take().unwrap();
