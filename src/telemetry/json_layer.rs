@@ -17,6 +17,7 @@ use super::record::Record;
 use super::request::RequestId;
 use super::shown::escaped;
 use super::sink::LogSink;
+use super::traces;
 
 /// Name of the field that has the text of an event.
 const MESSAGE: &str = "message";
@@ -116,6 +117,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for JsonLines {
             record.request_id = Some(id);
         }
         record.fields = all.0;
+        record.trace = traces::current_ids();
         self.0.record(&record);
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Record<'a> {
     /// Names of the spans, outermost first.
     pub(super) spans: Vec<&'static str>,
     pub(super) request_id: Option<String>,
+    /// Ids of the trace and of the span in it (01 §21).
+    pub(super) trace: Option<(String, String)>,
     /// A record of Postgres' `jsonlog`.
     pub(super) postgres: Option<Map<String, Value>>,
 }
@@ -63,6 +65,10 @@ struct Document<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     postgres: Option<&'a Map<String, Value>>,
 }
 
@@ -85,6 +91,7 @@ impl<'a> Record<'a> {
             fields: Map::new(),
             spans: Vec::new(),
             request_id: None,
+            trace: None,
             postgres: None,
         }
     }
@@ -134,6 +141,8 @@ impl<'a> Record<'a> {
             tenant_id: ids.tenant.as_deref(),
             timeline_id: ids.timeline.as_deref(),
             request_id: self.request_id.as_deref(),
+            trace_id: self.trace.as_ref().map(|(trace, _)| trace.as_str()),
+            span_id: self.trace.as_ref().map(|(_, span)| span.as_str()),
             postgres: self.postgres.as_ref(),
         };
         // Texts and maps with text keys in memory: this cannot fail.

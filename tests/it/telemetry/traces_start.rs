@@ -1,6 +1,7 @@
 //! The trace of a start (01 §21): where it belongs to, and its parts.
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::support::assertions::assert_nothing_left;
 use crate::support::bed::Bed;
@@ -19,6 +20,7 @@ async fn the_environment_names_its_place_and_each_phase_is_a_part() {
         let env = collector.env(&[
             ("TRACEPARENT", TRACEPARENT),
             ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=it"),
+            ("COMPUTE_CTL_LOG_FORMAT", "json"),
         ]);
         let mut compute = bed.start_with_env(&env);
         bed.wait_running(&mut compute).await;
@@ -60,6 +62,17 @@ async fn the_environment_names_its_place_and_each_phase_is_a_part() {
         }
 
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        // Lines of the log name the trace that they belong to.
+        let log = compute.log();
+        let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let began = lines.filter(|it| it["message"].as_str().unwrap().starts_with("phase "));
+        let traces: Vec<_> =
+            began.map(|it| (it["trace_id"].clone(), it["span_id"].clone())).collect();
+        assert!(traces.len() >= 5, "{log}");
+        assert!(
+            traces.iter().all(|(trace, span)| trace == TRACE && span.is_string()),
+            "{traces:?}"
+        );
         // The end is exported, too.
         let end = collector.wait_for("shutdown").await;
         assert_eq!((end.parent.as_str(), &*end.attributes["compute.ending"]), ("", "signal"));
