@@ -78,6 +78,10 @@ impl LogQuery {
     /// The time to wait for a line, if the query asks for that.
     fn wait(&self) -> Result<Option<Duration>, ApiError> {
         let bad = |text: String| ApiError::new(StatusCode::BAD_REQUEST, text);
+        // The description says int64, which generated clients use.
+        if self.after.is_some_and(|after| i64::try_from(after).is_err()) {
+            return Err(bad(format!("after: {} at most", i64::MAX)));
+        }
         let Some(limit) = self.timeout.as_deref() else { return Ok(None) };
         let limit = duration::parse(limit).map_err(|error| bad(format!("timeout: {error}")))?;
         if self.after.is_none() {
@@ -174,6 +178,7 @@ mod tests {
         assert_eq!(count("?after=101").await, 0);
         for (query, error) in [
             ("?timeout=1s", "timeout: it needs `after`"),
+            ("?after=9223372036854775808", "after: 9223372036854775807 at most"),
             ("?after=1&timeout=301", "timeout: 300 s at most"),
             ("?after=1&timeout=soon", "timeout: a duration such as"),
             ("?lines=-1", ""),
