@@ -1,7 +1,7 @@
 //! Options that have no effect in the given surroundings. They are accepted, because launchers give
 //! them everywhere, and named in the log.
 
-use super::{CGROUP, FILECACHE_CONNSTR, PG_INIT_TIMEOUT, RunArgs, VM_MONITOR_ADDR};
+use super::run::{CGROUP, FILECACHE_CONNSTR, PG_INIT_TIMEOUT, RunArgs, VM_MONITOR_ADDR};
 
 impl RunArgs {
     /// A sentence for each option that was given and has no effect. `autoscaling`: `AUTOSCALING` is

@@ -1,6 +1,11 @@
-use super::*;
+use std::path::PathBuf;
+use std::time::Duration;
+
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+
+use super::values::gateway_url;
+use super::*;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(std::iter::once("compute_ctl").chain(line.split_whitespace()))

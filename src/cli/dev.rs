@@ -1,0 +1,59 @@
+//! Flags of `compute_ctl dev`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::RUN_AS;
+use super::values::{protocol, safekeeper_count};
+use crate::env::LOG_FORMAT;
+use crate::spec::pageserver::PageserverProtocol;
+use crate::telemetry::form::LogFormat;
+
+/// Flags of `compute_ctl dev`.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// Path to the postgres binary [default: the newest of 14 to 17 that is found]
+    #[arg(short = 'b', long, env = "POSTGRES_PATH")]
+    pub pgbin: Option<PathBuf>,
+
+    /// Keep databases between runs in this directory [default: everything is temporary]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+
+    /// Number of stand-in safekeepers
+    #[arg(long, value_name = "1|3", default_value_t = 1, value_parser = safekeeper_count)]
+    pub safekeepers: usize,
+
+    /// Protocol towards the stand-in pageserver
+    #[arg(long, value_name = "libpq|grpc", default_value = "libpq", value_parser = protocol)]
+    pub pageserver_protocol: PageserverProtocol,
+
+    /// Port of Postgres, 0 for any free one
+    #[arg(long, default_value_t = 55432)]
+    pub port: u16,
+
+    /// Port of the external HTTP server, 0 for any free one
+    #[arg(long, default_value_t = 3080)]
+    pub external_http_port: u16,
+
+    /// Port of the internal HTTP server, 0 for any free one
+    #[arg(long, default_value_t = 3081)]
+    pub internal_http_port: u16,
+
+    /// User to run as when started as root, by name or number [default: postgres]
+    #[arg(long, env = RUN_AS, value_name = "USER[:GROUP]")]
+    pub run_as: Option<String>,
+
+    /// Whether `run_as` is from the environment.
+    #[arg(skip)]
+    pub run_as_by_variable: bool,
+
+    /// Show the log of the supervisor and of Postgres
+    #[arg(long, short = 'v')]
+    pub verbose: bool,
+
+    /// Form of the log: text, or one JSON object per line
+    #[arg(long, env = LOG_FORMAT, value_name = "text|json", default_value = LogFormat::Text.name())]
+    pub log_format: LogFormat,
+}

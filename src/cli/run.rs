@@ -1,0 +1,198 @@
+//! Flags of a compute: `compute_ctl` without a command (01 §1).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args};
+use url::Url;
+
+use super::RUN_AS;
+use super::values::{gateway_url, role_name, seconds};
+use crate::env::LOG_FORMAT;
+use crate::telemetry::form::LogFormat;
+
+/// Default of `--cgroup`.
+pub(crate) const CGROUP: &str = "neon-postgres";
+/// Default of `--filecache-connstr`.
+pub(super) const FILECACHE_CONNSTR: &str = "host=localhost port=5432 dbname=postgres \
+    user=cloud_admin sslmode=disable application_name=vm-monitor";
+/// Default of `--vm-monitor-addr`.
+pub(super) const VM_MONITOR_ADDR: &str = "0.0.0.0:10301";
+/// Default of `--pg-init-timeout`, in seconds.
+pub(super) const PG_INIT_TIMEOUT: u64 = 60;
+
+const CONFIGURATION: &str = "Configuration (one of these is needed)";
+const HTTP: &str = "HTTP servers";
+const PROCESS: &str = "Process";
+const NEIGHBOURS: &str = "Virtual machine and neighbours";
+
+/// Flags of a compute.
+#[derive(Debug, Args)]
+#[command(group(
+    ArgGroup::new("source").args(["config", "spec", "control_plane_uri"]).required(true)
+))]
+pub struct RunArgs {
+    /// Path to the postgres binary; its sibling programs are looked up next to it
+    #[arg(short = 'b', long, env = "POSTGRES_PATH", default_value = "postgres")]
+    pub pgbin: PathBuf,
+
+    /// Data directory; thrown away and made anew at every start
+    #[arg(short = 'D', long, value_name = "DATADIR", required = true)]
+    pub pgdata: Option<PathBuf>,
+
+    /// Superuser connection to the managed Postgres, as a URL
+    #[arg(short = 'C', long, value_name = "DATABASE_URL", required = true)]
+    pub connstr: Option<String>,
+
+    /// Name of the weak superuser role that is handed to customers
+    #[arg(long, default_value = "neon_superuser", value_parser = role_name)]
+    pub privileged_role_name: String,
+
+    /// JSON configuration file
+    #[arg(short = 'c', long, value_name = "FILE", help_heading = CONFIGURATION)]
+    pub config: Option<PathBuf>,
+
+    /// JSON file with a bare spec, without compute_ctl_config (older form)
+    #[arg(short = 'S', long, value_name = "FILE", help_heading = CONFIGURATION)]
+    pub spec: Option<PathBuf>,
+
+    /// Fetch the configuration from this control plane
+    #[arg(
+        short = 'p',
+        long,
+        value_name = "CONTROL_PLANE_API_BASE_URL",
+        requires = "compute_id",
+        help_heading = CONFIGURATION
+    )]
+    pub control_plane_uri: Option<String>,
+
+    /// Id of this compute: in the control plane's URL and in the compute_id claim of tokens
+    #[arg(
+        short = 'i',
+        long,
+        required_unless_present = "spec",
+        help_heading = CONFIGURATION
+    )]
+    pub compute_id: Option<String>,
+
+    /// Port of the external, authenticated HTTP server
+    #[arg(long, default_value_t = 3080, help_heading = HTTP)]
+    pub external_http_port: u16,
+
+    /// Port of the internal HTTP server; also in postgresql.conf as neon.extension_server_port
+    #[arg(long, default_value_t = 3081, help_heading = HTTP)]
+    pub internal_http_port: u16,
+
+    /// Address of the internal HTTP server, which asks for no token [default: 127.0.0.1 and ::1];
+    /// any but a loopback one is served in addition to these
+    #[arg(long, value_name = "ADDR", help_heading = HTTP)]
+    pub internal_http_bind: Option<std::net::IpAddr>,
+
+    /// Older flag: external port, internal is the next one. Ignored unless in Lakebase mode
+    #[arg(
+        long,
+        conflicts_with_all = ["external_http_port", "internal_http_port"],
+        help_heading = HTTP
+    )]
+    pub http_port: Option<u16>,
+
+    /// User to run as when started as root, by name or number [default: postgres]
+    #[arg(long, env = RUN_AS, value_name = "USER[:GROUP]", help_heading = PROCESS)]
+    pub run_as: Option<String>,
+
+    /// Whether `run_as` is from the environment.
+    #[arg(skip)]
+    pub run_as_by_variable: bool,
+
+    /// Form of the log: text, or one JSON object per line
+    #[arg(
+        long,
+        env = LOG_FORMAT,
+        value_name = "text|json",
+        default_value = LogFormat::Text.name(),
+        help_heading = PROCESS
+    )]
+    pub log_format: LogFormat,
+
+    /// Wipe the data directory even if it holds something else than a data directory
+    #[arg(long, help_heading = PROCESS)]
+    pub force_wipe: bool,
+
+    /// Seconds in which a signal must have ended Postgres and everything else
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "7",
+        value_parser = seconds,
+        help_heading = PROCESS
+    )]
+    pub stop_timeout: Duration,
+
+    /// Exit code after SIGINT, SIGTERM or SIGQUIT
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = PROCESS)]
+    pub signal_exit_code: u8,
+
+    /// Development: leave pgbouncer and local_proxy alone; no token needed from loopback when no
+    /// keys are configured
+    #[arg(long, help_heading = PROCESS)]
+    pub dev: bool,
+
+    /// Time limit of the start in Lakebase mode, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = PG_INIT_TIMEOUT, help_heading = PROCESS)]
+    pub pg_init_timeout: u64,
+
+    /// Lakebase mode
+    #[arg(
+        long,
+        value_name = "true|false",
+        default_value_t = false,
+        action = clap::ArgAction::Set,
+        help_heading = PROCESS
+    )]
+    pub lakebase_mode: bool,
+
+    /// Base URL of the remote extension gateway
+    #[arg(short = 'r', long, value_name = "URL", value_parser = gateway_url, help_heading = NEIGHBOURS)]
+    pub remote_ext_base_url: Option<Url>,
+
+    /// Start value of the interval of the extension statistics, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, help_heading = NEIGHBOURS)]
+    pub installed_extensions_collection_interval: u64,
+
+    /// Name of the cgroup for the VM monitor
+    #[arg(long, default_value = CGROUP, help_heading = NEIGHBOURS)]
+    pub cgroup: String,
+
+    /// Connection the VM monitor uses to resize the file cache
+    #[arg(
+        long,
+        value_name = "CONNSTR",
+        default_value = FILECACHE_CONNSTR,
+        hide_default_value = true,
+        help_heading = NEIGHBOURS
+    )]
+    pub filecache_connstr: String,
+
+    /// Listen address of the VM monitor
+    #[arg(long, value_name = "IP:PORT", default_value = VM_MONITOR_ADDR, help_heading = NEIGHBOURS)]
+    pub vm_monitor_addr: std::net::SocketAddr,
+
+    /// Permit swap resizing at start
+    #[arg(long, help_heading = NEIGHBOURS)]
+    pub resize_swap_on_bind: bool,
+
+    /// Permit a disk quota for the file system mounted here
+    #[arg(long, value_name = "MOUNT_POINT", help_heading = NEIGHBOURS)]
+    pub set_disk_quota_for_fs: Option<String>,
+}
+
+impl RunArgs {
+    /// Ports of the external and the internal server (01 §26: `--http-port` counts in Lakebase
+    /// mode only).
+    pub fn http_ports(&self) -> (u16, u16) {
+        match self.http_port {
+            Some(port) if self.lakebase_mode => (port, port.saturating_add(1)),
+            _ => (self.external_http_port, self.internal_http_port),
+        }
+    }
+}
