@@ -11,6 +11,7 @@ mod run;
 mod similar;
 mod values;
 
+use std::path::Path;
 use std::sync::LazyLock;
 
 use clap::parser::ValueSource;
@@ -25,6 +26,7 @@ use crate::client::args::{
     ConfigureArgs, LogLevelArgs, LogsArgs, MetricsArgs, RefreshArgs, StatusArgs, TerminateArgs,
     WaitArgs,
 };
+use crate::os::secret_files::{SecretFileError, secret_in};
 use crate::telemetry::metrics::BUILD_TAG;
 
 /// Supervisor of a Neon compute.
@@ -94,6 +96,14 @@ pub enum Command {
 
 /// Variable of `--run-as`.
 const RUN_AS: &str = "COMPUTE_CTL_RUN_AS";
+
+/// Puts the content of a file of `--connstr-file` in place of `--connstr`.
+fn read_connstr(file: Option<&Path>, connstr: &mut Option<String>) -> Result<(), SecretFileError> {
+    if let Some(file) = file {
+        *connstr = Some(secret_in("--connstr-file", file)?.expose().clone());
+    }
+    Ok(())
+}
 
 fn version() -> &'static str {
     static VERSION: LazyLock<String> =

@@ -6,6 +6,7 @@
 //! | `INSTANCE_ID` | which instance this is, in Lakebase mode (01 §26) |
 //! | `NEON_CONTROL_PLANE_TOKEN` | token for the control plane (09 §1) |
 //! | `PGBOUNCER_PASSWORD` | password for pgbouncer's console (04 §13) |
+//! | `NEON_CONTROL_PLANE_TOKEN_FILE`, `PGBOUNCER_PASSWORD_FILE`, `OTEL_EXPORTER_OTLP_HEADERS_FILE`, `OTEL_EXPORTER_OTLP_TRACES_HEADERS_FILE` | file with the secret, in place of the variable without `_FILE` |
 //! | `AUDIT_LOGGING_ENDPOINT`, `AUDIT_LOGGING_TLS_ENDPOINT` | collectors of audit records (04 §13) |
 //! | `COMPUTE_CTL_LOG_DIRECTORY` | log files of Lakebase mode (04 §16) |
 //! | `COMPUTE_CTL_CGROUP_ROOT` | where cgroup v2 is mounted, instead of `/sys/fs/cgroup` |
@@ -19,7 +20,7 @@
 //! | `COMPUTE_CTL_PG_PATH` | more folders with servers, for `compute_ctl dev` and the tests |
 //!
 //! Flags that can be given as a variable are in [`cli`](crate::cli), and [`crate::os::activation`]
-//! reads `LISTEN_FDS`.
+//! reads `LISTEN_FDS`. [`crate::os::secret_files`] reads the files of `*_FILE`.
 
 mod otel;
 
@@ -57,10 +58,23 @@ pub const CGROUP_ROOT: &str = "COMPUTE_CTL_CGROUP_ROOT";
 /// More folders with servers.
 pub const PG_PATH: &str = "COMPUTE_CTL_PG_PATH";
 
+/// The variables that hold a secret, and those that name a file with the secret instead.
+pub const SECRETS: [(&str, &str); 4] = [
+    (CONTROL_PLANE_TOKEN, "NEON_CONTROL_PLANE_TOKEN_FILE"),
+    (PGBOUNCER_PASSWORD, "PGBOUNCER_PASSWORD_FILE"),
+    (OTLP_HEADERS, "OTEL_EXPORTER_OTLP_HEADERS_FILE"),
+    (OTLP_TRACES_HEADERS, "OTEL_EXPORTER_OTLP_TRACES_HEADERS_FILE"),
+];
+
 /// Source of variables: the process, or a map in tests.
 pub trait Variables {
     /// The value, if the variable is set.
     fn get(&self, name: &str) -> Option<OsString>;
+
+    /// What an error about the value names.
+    fn origin(&self, name: &str) -> String {
+        name.to_owned()
+    }
 }
 
 /// The variables of this process.
@@ -126,8 +140,10 @@ impl Environment {
         let utf8 = |name| variables.get(name)?.into_string().ok();
         let secret = |name, read: fn(&str, &str) -> Result<_, _>| {
             let Some(value) = variables.get(name) else { return Ok(None) };
-            let text = value.to_str().ok_or_else(|| UnusableSecret::new(name, "is not UTF-8"))?;
-            read(name, text).map(Some)
+            let origin = variables.origin(name);
+            let text =
+                value.to_str().ok_or_else(|| UnusableSecret::new(&origin, "is not UTF-8"))?;
+            read(&origin, text).map(Some)
         };
         Ok(Self {
             autoscaling: variables.get("AUTOSCALING").is_some(),

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::sync::Notify;
+use tokio_postgres::Config;
 use tokio_util::task::AbortOnDropHandle;
+use url::Url;
 
 use crate::cli::RunArgs;
 use crate::driver::shutdown::Meaning;
@@ -21,8 +23,8 @@ use crate::failpoints;
 use crate::http::{self, AuthMode, Authenticator, HttpLimits, Reserved, Servers};
 use crate::node::heartbeat::TICK;
 use crate::node::{
-    AcceptedSpec, CORE_DUMPS, ComputeNode, ComputeParams, ConfParams, Lakebase, check_port,
-    parse_connstr,
+    AcceptedSpec, CORE_DUMPS, ComputeNode, ComputeParams, ConfParams, Lakebase, UnusableConnstr,
+    check_port, parse_connstr_of,
 };
 use crate::os::children::Children;
 use crate::os::limits;
@@ -168,7 +170,7 @@ impl Compute {
         listeners: Vec<TcpListener>,
         process: &Process,
     ) -> anyhow::Result<Self> {
-        let (connstr, _) = parse_connstr(args.connstr.as_deref().unwrap_or_default())?;
+        let (connstr, _) = connstr(args)?;
         for sentence in args.without_effect(environment.autoscaling) {
             tracing::warn!("{sentence}");
         }
@@ -349,7 +351,7 @@ pub fn read_configuration(
     environment: &Environment,
 ) -> anyhow::Result<Option<Parsed<ConfigDocument>>> {
     // In the same order as `prepare`.
-    let (connstr, config) = parse_connstr(args.connstr.as_deref().unwrap_or_default())?;
+    let (connstr, config) = connstr(args)?;
     let source = source(args, environment)?;
     let limit = Timeouts::default().control_plane.start.request;
     let Some(document) = source.read_file(limit)? else { return Ok(None) };
@@ -369,6 +371,12 @@ pub fn read_configuration(
         }
     }
     Ok(Some(document))
+}
+
+/// The connection of `--connstr`, or of the file that was read in its place.
+fn connstr(args: &RunArgs) -> Result<(Url, Config), UnusableConnstr> {
+    let text = args.connstr.as_deref().unwrap_or_default();
+    parse_connstr_of(text, args.connstr_file.as_deref())
 }
 
 fn unusable_spec(source: &ConfigSource) -> String {

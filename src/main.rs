@@ -19,6 +19,7 @@ use compute_ctl::life::{self, Compute, OnHangup, Process};
 use compute_ctl::os::activation;
 use compute_ctl::os::limits::{self, CoreLimit};
 use compute_ctl::os::privileges::{self, Wanted};
+use compute_ctl::os::secret_files;
 use compute_ctl::os::signals;
 use compute_ctl::spec::document::Parsed;
 use compute_ctl::spec::wire::ConfigDocument;
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
     let result = match command {
         None => run_compute(run),
         Some(Command::Dev(args)) => dev::command::run(args, inherited),
-        Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Check(args)) => check::run(args),
         Some(Command::Status(args)) => client::status(&args),
         Some(Command::Wait(args)) => client::wait(&args),
         Some(Command::Configure(args)) => client::configure(&args),
@@ -71,10 +72,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_compute(args: RunArgs) -> anyhow::Result<u8> {
+fn run_compute(mut args: RunArgs) -> anyhow::Result<u8> {
     let listeners = activation::listeners()?;
     signals::hold_back(false).context("could not block signals")?;
-    let environment = Environment::read(&OfProcess)?;
+    let environment = secret_files::environment()?;
+    args.read_connstr()?;
     let core_limit = limits::raise_core_limit();
     let as_root = privileges::will_step_down();
     let document = if as_root { life::read_configuration(&args, &environment)? } else { None };

@@ -24,11 +24,12 @@ use tokio_postgres::Config;
 use crate::catalog::passwords;
 use crate::catalog::plan::check_document;
 use crate::cli::{CGROUP, CheckArgs};
-use crate::env::{Environment, OfProcess};
+use crate::env::Environment;
 use crate::errors;
 use crate::http::unusable_keys;
-use crate::node::{AcceptedSpec, ConfParams, check_port, parse_connstr};
+use crate::node::{AcceptedSpec, ConfParams, check_port, parse_connstr_of};
 use crate::os::privileges::{self, Wanted};
+use crate::os::secret_files;
 use crate::postgres::process::require_cgexec;
 use crate::sidecars::sidecars::{SidecarParams, Sidecars};
 use crate::spec::ParsedSpec;
@@ -43,7 +44,7 @@ use restart::ServerSettings;
 
 /// Runs the command. Findings go to stdout, errors to stderr; with `--json` all of them go to stdout.
 /// Returns the exit code: 0, or 1 if a compute could not use the document.
-pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
+pub fn run(mut args: CheckArgs) -> anyhow::Result<u8> {
     let mut stdout = std::io::stdout();
     if args.sample {
         stdout.write_all(sample::SAMPLE.as_bytes()).context("could not write to stdout")?;
@@ -51,7 +52,11 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut report = Report::default();
-    if let Err(error) = runtime.block_on(check(args, &Timeouts::default(), &mut report)) {
+    let checked = match args.read_connstr() {
+        Ok(()) => runtime.block_on(check(&args, &Timeouts::default(), &mut report)),
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = checked {
         let member = error.downcast_ref().and_then(SourceError::member);
         report.problem_at(member.unwrap_or_default(), errors::report(&error));
     }
@@ -76,7 +81,8 @@ async fn check(args: &CheckArgs, timeouts: &Timeouts, report: &mut Report) -> an
         check_keys(&document.compute_ctl_config.jwks, report);
     }
     let environment = check_environment(args, report);
-    let connstr = args.connstr.as_deref().map(parse_connstr).transpose()?.map(|(_, config)| config);
+    let parse = |text| parse_connstr_of(text, args.connstr_file.as_deref());
+    let connstr = args.connstr.as_deref().map(parse).transpose()?.map(|(_, config)| config);
     match document.spec {
         None => report.line("there is no spec: a compute would start empty, for /configure"),
         Some(spec) => {
@@ -213,7 +219,7 @@ fn check_environment(args: &CheckArgs, report: &mut Report) -> Option<Environmen
     {
         report.problem(error);
     }
-    let environment = match Environment::read(&OfProcess) {
+    let environment = match secret_files::environment() {
         Ok(environment) => environment,
         Err(error) => {
             report.problem(error);

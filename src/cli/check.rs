@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 
-use super::RUN_AS;
 use super::values::role_name;
+use super::{RUN_AS, read_connstr};
+use crate::os::secret_files::SecretFileError;
 
 /// Flags of `compute_ctl check`.
 #[derive(Debug, Args)]
 #[command(
-    group(ArgGroup::new("document").args(["config", "spec", "sample"]).required(true))
+    group(ArgGroup::new("document").args(["config", "spec", "sample"]).required(true)),
+    group(ArgGroup::new("connection").args(["connstr", "connstr_file"]))
 )]
 pub struct CheckArgs {
     /// JSON configuration file
@@ -50,7 +52,7 @@ pub struct CheckArgs {
     pub show_conf: bool,
 
     /// Print what would be done to roles and databases of the Postgres at --connstr
-    #[arg(long, requires = "connstr")]
+    #[arg(long, requires = "connection")]
     pub plan: bool,
 
     /// Connection of the compute, as a URL: its port must be that of the spec. With --show-conf and
@@ -58,6 +60,10 @@ pub struct CheckArgs {
     /// compared with the spec
     #[arg(short = 'C', long, value_name = "DATABASE_URL")]
     pub connstr: Option<String>,
+
+    /// File that holds this connection, in place of --connstr
+    #[arg(long, value_name = "FILE")]
+    pub connstr_file: Option<PathBuf>,
 
     /// Also reach the pageserver and the safekeepers
     #[arg(long)]
@@ -70,4 +76,11 @@ pub struct CheckArgs {
     /// Port of the internal HTTP server, as the compute gets it
     #[arg(long, default_value_t = 3081)]
     pub internal_http_port: u16,
+}
+
+impl CheckArgs {
+    /// Reads the file of `--connstr-file` into `connstr`.
+    pub(crate) fn read_connstr(&mut self) -> Result<(), SecretFileError> {
+        read_connstr(self.connstr_file.as_deref(), &mut self.connstr)
+    }
 }

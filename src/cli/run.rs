@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::{ArgGroup, Args};
 use url::Url;
 
-use super::RUN_AS;
 use super::values::{gateway_url, role_name, seconds};
+use super::{RUN_AS, read_connstr};
 use crate::env::LOG_FORMAT;
+use crate::os::secret_files::SecretFileError;
 use crate::telemetry::form::LogFormat;
 
 /// Default of `--cgroup`.
@@ -41,8 +42,19 @@ pub struct RunArgs {
     pub pgdata: Option<PathBuf>,
 
     /// Superuser connection to the managed Postgres, as a URL
-    #[arg(short = 'C', long, value_name = "DATABASE_URL", required = true)]
+    #[arg(
+        short = 'C',
+        long,
+        value_name = "DATABASE_URL",
+        required_unless_present = "connstr_file",
+        conflicts_with = "connstr_file"
+    )]
     pub connstr: Option<String>,
+
+    /// File that holds this connection, in place of --connstr: other users see arguments, but not a
+    /// file that only root may read
+    #[arg(long, value_name = "FILE")]
+    pub connstr_file: Option<PathBuf>,
 
     /// Name of the weak superuser role that is handed to customers
     #[arg(long, default_value = "neon_superuser", value_parser = role_name)]
@@ -187,6 +199,15 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// Reads the file of `--connstr-file` into `connstr`. To be called once, before the process
+    /// steps down from root.
+    ///
+    /// # Errors
+    /// See [`SecretFileError`].
+    pub fn read_connstr(&mut self) -> Result<(), SecretFileError> {
+        read_connstr(self.connstr_file.as_deref(), &mut self.connstr)
+    }
+
     /// Ports of the external and the internal server (01 §26: `--http-port` counts in Lakebase
     /// mode only).
     pub fn http_ports(&self) -> (u16, u16) {

@@ -56,11 +56,19 @@ fn the_older_form_needs_no_compute_id() {
 }
 
 #[test]
+fn the_connection_can_be_in_a_file() {
+    let run = parse("-D /d --connstr-file /f -c /c -i c1").unwrap().run;
+    assert_eq!((run.connstr_file, run.connstr), (Some(PathBuf::from("/f")), None));
+}
+
+#[test]
 fn usage_errors() {
     let cases = [
         (String::new(), ErrorKind::MissingRequiredArgument),
         (BASE.to_owned(), ErrorKind::MissingRequiredArgument),
         ("-D /d -C u -c /c".to_owned(), ErrorKind::MissingRequiredArgument),
+        ("-D /d -i c1 -c /c".to_owned(), ErrorKind::MissingRequiredArgument),
+        (format!("{BASE} -c /c --connstr-file /f"), ErrorKind::ArgumentConflict),
         (format!("{BASE} -c /c -p http://cp"), ErrorKind::ArgumentConflict),
         (format!("{BASE} -c /c -S /s"), ErrorKind::ArgumentConflict),
         (format!("{BASE} -S /s -p http://cp"), ErrorKind::ArgumentConflict),
@@ -137,6 +145,8 @@ fn check_needs_one_document() {
         ("check --sample -c /c", false),
         ("check -c /c --json --show-conf", false),
         ("check -c /c --plan", false),
+        ("check -c /c --plan --connstr-file /f", true),
+        ("check -c /c -C postgresql://h --connstr-file /f", false),
         ("check -c /c -D /d", false),
     ] {
         let command = parse(line).map(|cli| cli.command);

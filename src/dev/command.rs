@@ -23,10 +23,11 @@ use super::store::{self, Store};
 use super::template::Template;
 use crate::cli::{Cli, DevArgs, RunArgs};
 use crate::driver::Stop;
-use crate::env::{Environment, OfProcess};
+use crate::env::Environment;
 use crate::life::{Compute, OnHangup, Process};
 use crate::os::denied::explained;
 use crate::os::privileges::{self, Wanted};
+use crate::os::secret_files;
 use crate::os::signals::{self, Inherited};
 use crate::postgres::limits::PostgresLimits;
 use crate::spec::pageserver::PageserverProtocol;
@@ -47,10 +48,11 @@ const FAILURE: u8 = 1;
 pub fn run(args: DevArgs, inherited: Inherited) -> anyhow::Result<u8> {
     signals::hold_back(true).context("could not block signals")?;
     let on_hangup = if inherited.hangup_ignored { OnHangup::Ignore } else { OnHangup::End };
+    // As root: root may read files with secrets that the user may not.
+    let mut environment = secret_files::environment()?;
     // Must run with a single thread, because the user of a process applies to all threads.
     let wanted = Wanted::from(args.run_as.as_deref(), args.run_as_by_variable);
     privileges::step_down(wanted, args.data.as_deref())?;
-    let mut environment = Environment::read(&OfProcess)?;
     environment.otel = environment.otel.only_if_named();
     // Must run before the reaper starts, because it runs programs as plain child processes.
     let server = servers::choose(args.pgbin.as_deref())?;

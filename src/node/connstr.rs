@@ -3,6 +3,8 @@
 //! Other code takes parts from the URL, so the driver's keyword form is refused. No error repeats
 //! the text: it may hold a password.
 
+use std::path::{Path, PathBuf};
+
 use thiserror::Error;
 use tokio_postgres::Config;
 use url::Url;
@@ -12,7 +14,7 @@ const FORM: &str = "write it as postgresql://USER@HOST:PORT/DB";
 
 /// Why `--connstr` cannot be used.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-pub enum ConnstrError {
+enum ConnstrError {
     /// `host=... user=...`.
     #[error("--connstr is not a URL but a list of keywords; {FORM}")]
     Keywords,
@@ -53,7 +55,7 @@ fn reason(error: &url::ParseError) -> String {
 ///
 /// # Errors
 /// See [`ConnstrError`].
-pub fn parse_connstr(text: &str) -> Result<(Url, Config), ConnstrError> {
+fn parse_connstr(text: &str) -> Result<(Url, Config), ConnstrError> {
     let config: Result<Config, _> = text.parse();
     let url = Url::parse(text).map_err(|error| match error {
         _ if !text.contains("://") && config.is_ok() => ConnstrError::Keywords,
@@ -71,6 +73,29 @@ pub fn parse_connstr(text: &str) -> Result<(Url, Config), ConnstrError> {
         return Err(ConnstrError::NoHost);
     }
     Ok((url, config))
+}
+
+/// The connection of a command line cannot be used.
+#[derive(Debug, Error)]
+#[error("{}{error}", place(file.as_deref()))]
+pub struct UnusableConnstr {
+    /// The file of `--connstr-file`, if the text is from one.
+    file: Option<PathBuf>,
+    error: ConnstrError,
+}
+
+fn place(file: Option<&Path>) -> String {
+    file.map_or_else(String::new, |file| {
+        format!("the file {} (--connstr-file) holds no connection: ", file.display())
+    })
+}
+
+/// As [`parse_connstr`], for a text that may be from a file.
+///
+/// # Errors
+/// See [`ConnstrError`]; the text names the file.
+pub fn parse_connstr_of(text: &str, file: Option<&Path>) -> Result<(Url, Config), UnusableConnstr> {
+    parse_connstr(text).map_err(|error| UnusableConnstr { file: file.map(Path::to_owned), error })
 }
 
 #[cfg(test)]
@@ -101,6 +126,15 @@ mod tests {
         {
             parse_connstr(text).unwrap();
         }
+    }
+
+    #[test]
+    fn a_file_is_named() {
+        let error = parse_connstr_of("u:planted@h", Some(Path::new("/f"))).unwrap_err().to_string();
+        let begin = "the file /f (--connstr-file) holds no connection: --connstr is not a";
+        assert!(error.starts_with(begin) && !error.contains("planted"), "{error}");
+        let error = parse_connstr_of("u:planted@h", None).unwrap_err().to_string();
+        assert!(error.starts_with("--connstr is not a"), "{error}");
     }
 
     #[test]

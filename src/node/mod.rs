@@ -58,7 +58,7 @@ use crate::vm_monitor::board::Board;
 pub use accepted::AcceptedSpec;
 use catalog_turn::CatalogTurns;
 pub use conf_params::ConfParams;
-pub use connstr::{ConnstrError, parse_connstr};
+pub use connstr::{UnusableConnstr, parse_connstr_of};
 pub use details::Details;
 pub use documents::{FailedOperation, StartupMetrics, StatusDocument, StatusExtra};
 use heartbeat::Heartbeat;

@@ -5,7 +5,7 @@
 //! here: the registry lock is held over spawn and entry, and [`Children::reap_orphans`] takes,
 //! under the same lock, only zombies that are not in the registry.
 //!
-//! A child inherits our environment except the variables in `WITHHELD`, which are our own
+//! A child inherits our environment except the variables of [`withheld`], which are our own
 //! credentials and channels. A child gets one of them only if its spawner sets it on the command,
 //! so that a new kind of child gets none.
 //!
@@ -29,19 +29,12 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::pidfd::ProcessHandle;
 use super::procs::{self, Process};
-use crate::env::{
-    CONTROL_PLANE_TOKEN, FAILPOINTS, JOURNAL_STREAM, NOTIFY_SOCKET, OTLP_HEADERS,
-    OTLP_TRACES_HEADERS, PGBOUNCER_PASSWORD, WATCHDOG_PID, WATCHDOG_USEC,
-};
+use crate::env::{FAILPOINTS, JOURNAL_STREAM, NOTIFY_SOCKET, SECRETS, WATCHDOG_PID, WATCHDOG_USEC};
 
-/// Variables of our environment that no child inherits. Besides the credentials: Postgres built
+/// Variables of our environment that no child inherits, besides [`SECRETS`]: Postgres built
 /// with systemd would report to our supervisor, the stderr of a child is not the stream of journald,
 /// and failpoints are for this process (01 §2).
-const WITHHELD: [&str; 12] = [
-    CONTROL_PLANE_TOKEN,
-    PGBOUNCER_PASSWORD,
-    OTLP_HEADERS,
-    OTLP_TRACES_HEADERS,
+const CHANNELS: [&str; 8] = [
     NOTIFY_SOCKET,
     WATCHDOG_USEC,
     WATCHDOG_PID,
@@ -266,9 +259,15 @@ impl Children {
     }
 }
 
-/// Removes [`WITHHELD`] from what a child inherits; variables set on the command stay.
+/// All variables that no child inherits, and none of the files with secrets either.
+fn withheld() -> impl Iterator<Item = &'static str> {
+    let secrets = SECRETS.into_iter().flat_map(|(name, file)| [name, file]);
+    CHANNELS.into_iter().chain(secrets)
+}
+
+/// Removes [`withheld`] from what a child inherits; variables set on the command stay.
 pub(crate) fn withhold(command: &mut std::process::Command) {
-    for name in WITHHELD {
+    for name in withheld() {
         if !command.get_envs().any(|(set, _)| set == name) {
             command.env_remove(name);
         }

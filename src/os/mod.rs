@@ -16,5 +16,6 @@ pub mod privileges;
 pub mod procs;
 pub(crate) mod reaper;
 pub(crate) mod replace_file;
+pub mod secret_files;
 pub mod signals;
 pub(crate) mod usage;

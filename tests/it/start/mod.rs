@@ -18,6 +18,7 @@ mod postgres_does_not_start;
 mod predecessor;
 mod round_trips;
 mod run_as;
+mod secret_files;
 mod service_manager;
 mod spec_file;
 mod standby_modes;
