@@ -1,7 +1,12 @@
-//! Compiles `proto/page_api.proto`, for which no `protoc` is needed, and notes the commit.
+//! Compiles `proto/page_api.proto`, for which no `protoc` is needed, compresses the description of the
+//! API, and notes the commit.
 
 use std::error::Error;
+use std::path::Path;
 use std::process::Command;
+
+use flate2::Compression;
+use flate2::read::GzEncoder;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
@@ -13,8 +18,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Slices of the received buffer instead of copies of it.
         .bytes(".page_api.GetBaseBackupResponseChunk")
         .compile_fds(files)?;
-
+    compress("openapi.json")?;
     println!("cargo::rustc-env=COMPUTE_CTL_GIT_HASH={}", git_hash());
+    Ok(())
+}
+
+/// Writes `FILE.gz` to the folder of generated files.
+fn compress(file: &str) -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed={file}");
+    let text = std::fs::read(file)?;
+    let folder = std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?;
+    let mut packed = std::fs::File::create(Path::new(&folder).join(format!("{file}.gz")))?;
+    std::io::copy(&mut GzEncoder::new(text.as_slice(), Compression::best()), &mut packed)?;
     Ok(())
 }
 
@@ -31,7 +46,7 @@ fn git_hash() -> String {
     let unknown = || "unknown".to_owned();
     let is_release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
     // The sources may lie within the repository of something else.
-    let is_ours = std::path::Path::new(".git").exists();
+    let is_ours = Path::new(".git").exists();
     if !is_release || !is_ours {
         return unknown();
     }
@@ -40,7 +55,7 @@ fn git_hash() -> String {
     let branch = git(&["symbolic-ref", "--quiet", "HEAD"]);
     for name in ["HEAD", "packed-refs"].into_iter().chain(branch.as_deref()) {
         let path = git(&["rev-parse", "--git-path", name]);
-        if let Some(path) = path.filter(|path| std::path::Path::new(path).exists()) {
+        if let Some(path) = path.filter(|path| Path::new(path).exists()) {
             println!("cargo::rerun-if-changed={path}");
         }
     }

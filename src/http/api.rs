@@ -7,10 +7,10 @@ use axum::http::Method;
 use axum::routing::MethodRouter;
 use utoipa::openapi::HttpMethod;
 use utoipa_axum::PathItemExt as _;
+#[cfg(test)]
 use utoipa_axum::router::UtoipaMethodRouter;
 
 use super::budget::{Bytes, CommunicatorPlaces, LongPolls};
-use super::error::ApiError;
 use super::limits::HttpLimits;
 use crate::node::ComputeNode;
 use crate::server::ServerTasks;
@@ -25,14 +25,11 @@ pub(super) struct Api {
     pub(super) communicator: CommunicatorPlaces,
     pub(super) bodies: Bytes,
     pub(super) polls: LongPolls,
-    /// Makes the description of the API; handlers do not depend on the routes.
-    pub(super) description: fn() -> Result<bytes::Bytes, ApiError>,
 }
 
 impl Api {
     /// State of one server, with full budgets.
     pub(super) fn of(node: Arc<ComputeNode>, limits: HttpLimits, tasks: ServerTasks) -> Self {
-        let description = || Err(ApiError::internal());
         Self {
             node,
             limits,
@@ -40,7 +37,6 @@ impl Api {
             communicator: CommunicatorPlaces::default(),
             bodies: Bytes::new(limits.bodies_bytes),
             polls: LongPolls::of(limits.server.connections),
-            description,
         }
     }
 }
@@ -55,8 +51,8 @@ pub(super) struct Route {
     pub(super) methods: MethodRouter<Api>,
     /// The methods by name; GET also answers HEAD.
     pub(super) verbs: Vec<Method>,
-    /// Makes the description. It takes memory and time that a start does not have, so it is made
-    /// only for the client that asks.
+    /// Makes the description, which is compared with `openapi.json`.
+    #[cfg(test)]
     pub(super) describe: fn() -> UtoipaMethodRouter<Api>,
 }
 
@@ -73,6 +69,7 @@ macro_rules! route {
                     $crate::http::api::verbs::<[<__path_ $handler>]>(),
                     $($crate::http::api::verbs::<[<__path_ $more>]>(),)*
                 ].concat(),
+                #[cfg(test)]
                 describe: || utoipa_axum::routes!($handler $(, $more)*),
             }
         }

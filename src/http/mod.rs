@@ -24,7 +24,9 @@ mod claims;
 mod communicator;
 mod counted;
 mod database;
+mod description;
 mod error;
+#[cfg(test)]
 mod examples;
 mod extension_server;
 #[cfg(feature = "testing")]
@@ -38,8 +40,10 @@ mod limits;
 mod log;
 mod log_level;
 mod metrics;
+#[cfg(test)]
 mod named;
 mod observe;
+#[cfg(test)]
 mod openapi;
 mod page;
 mod ports;

@@ -25,7 +25,7 @@ use serde::Deserialize;
 use super::answers::{EXTERNAL, INTERNAL, INTERNAL_URL, TokenErrors};
 use super::api::{Api, Route, Routes, route};
 use super::error::{ApiError, ErrorDocument};
-use super::restart;
+use super::{description, restart};
 use crate::node::Details;
 use crate::page::{self, Shown, content_security_policy};
 
@@ -143,12 +143,12 @@ async fn status_page(
         (status = 500, description = "Should not happen", body = ErrorDocument)
     )
 )]
-async fn api_reference(State(api): State<Api>) -> Result<Response, ApiError> {
+async fn api_reference() -> Result<Response, ApiError> {
     static TEXT: OnceLock<Bytes> = OnceLock::new();
     let text = match TEXT.get() {
         Some(text) => text,
         None => {
-            let document = serde_json::from_slice(&(api.description)()?);
+            let document = serde_json::from_slice(&description::text()?);
             let document = document.map_err(|error| {
                 tracing::error!("could not read the description of the API: {error}");
                 ApiError::internal()

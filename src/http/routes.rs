@@ -1,30 +1,28 @@
-//! The routes of each server, the layers around them, and the description of all routes.
+//! The routes of each server, and the layers around them.
 //!
 //! Each group of routes is one file that lists its handlers; it is added to a server here. A route
 //! and its description are made from the same lines beside the handler (`utoipa::path`), so neither
-//! exists without the other.
+//! exists without the other. A test makes the description of all routes and compares it with
+//! `openapi.json`, which the servers give out.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{StatusCode, Uri};
 use axum::middleware;
-use axum::response::IntoResponse;
-use bytes::Bytes;
-use utoipa::openapi::OpenApi as Document;
-use utoipa_axum::router::OpenApiRouter;
 
-use super::answers::{EXTERNAL, INTERNAL_URL};
-use super::api::{Api, Route, Routes, route};
+use super::api::{Api, Route, Routes};
 use super::auth::{self, Authenticator};
 use super::counted::Counted;
-use super::error::{ApiError, ErrorDocument};
+use super::error::ApiError;
 #[cfg(feature = "testing")]
 use super::failpoints;
 use super::observe::Observed;
+#[cfg(test)]
+use super::openapi;
 use super::{
-    catalog_changes, communicator, database, extension_server, hadron_liveness, health, lfc,
-    lifecycle, log, log_level, metrics, openapi, page, promotion,
+    catalog_changes, communicator, database, description, extension_server, hadron_liveness,
+    health, lfc, lifecycle, log, log_level, metrics, page, promotion,
 };
 use crate::telemetry::traces;
 
@@ -65,7 +63,7 @@ fn internal_routes() -> Routes {
 
 /// Routes of both servers, open to all.
 fn shared() -> Routes {
-    vec![route!(description)]
+    description::shared()
 }
 
 /// The external server. The token is checked inside the routes, so that 404 and 405 need none.
@@ -105,7 +103,6 @@ fn serving(
         false => router,
     };
     let fallback = async move |uri: Uri| no_such_path(&uri);
-    let api = Api { description: description_text, ..api };
     Observed::new(router.fallback(fallback).with_state(api), counted)
 }
 
@@ -139,9 +136,10 @@ fn no_such_path(
 }
 
 /// The description of the routes of both servers.
-pub(super) fn document() -> Document {
+#[cfg(test)]
+pub(super) fn document() -> utoipa::openapi::OpenApi {
     let groups = [protected(), open(), internal_routes(), shared()];
-    let router = OpenApiRouter::with_openapi(openapi::base());
+    let router = utoipa_axum::router::OpenApiRouter::with_openapi(openapi::base());
     let routes = groups.into_iter().flatten();
     let router = routes.fold(router, |router, route| router.routes((route.describe)()));
     let mut document = router.into_openapi();
@@ -149,39 +147,10 @@ pub(super) fn document() -> Document {
     document
 }
 
-#[utoipa::path(
-    get,
-    path = "/openapi.json",
-    operation_id = "getOpenApi",
-    tag = EXTERNAL,
-    servers((url = "http://localhost:3080"), (url = INTERNAL_URL)),
-    summary = "This description",
-    responses(
-        (status = 200, description = "The same on both servers", body = Object),
-        (status = 500, description = "Should not happen", body = ErrorDocument)
-    )
-)]
-async fn description() -> Result<impl IntoResponse, ApiError> {
-    Ok(([(header::CONTENT_TYPE, "application/json")], description_text()?))
-}
-
-/// The description in JSON. Made once: it is large, and any client may ask for it.
-fn description_text() -> Result<Bytes, ApiError> {
-    static TEXT: OnceLock<Bytes> = OnceLock::new();
-    if let Some(text) = TEXT.get() {
-        return Ok(text.clone());
-    }
-    let text = document().to_json().map_err(|error| {
-        tracing::error!("could not write the description of the API: {error}");
-        ApiError::internal()
-    })?;
-    Ok(TEXT.get_or_init(|| text.into()).clone())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::answers::INTERNAL;
+    use crate::http::answers::{EXTERNAL, INTERNAL};
     use serde_json::{Value, json};
     use std::collections::BTreeSet;
 
