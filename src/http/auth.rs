@@ -13,12 +13,12 @@ use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 
 use super::claims::Claims;
 use super::error::ApiError;
-use super::keys::{algorithm, decoding_key};
+use super::keys::{VerifyingKey, algorithm, verifying_key};
 use crate::server::Peer;
 use crate::spec::wire::Jwks;
 
@@ -49,7 +49,7 @@ pub(crate) struct Authenticator {
     /// How many keys the configuration has, usable or not.
     configured_keys: usize,
     algorithm: Algorithm,
-    keys: Vec<DecodingKey>,
+    keys: Vec<VerifyingKey>,
 }
 
 impl Authenticator {
@@ -59,7 +59,7 @@ impl Authenticator {
         let algorithm = algorithm(jwks);
         let mut keys = Vec::with_capacity(jwks.keys.len());
         for (index, jwk) in jwks.keys.iter().enumerate() {
-            match decoding_key(jwk, algorithm) {
+            match verifying_key(jwk, algorithm) {
                 Ok(key) => keys.push(key),
                 Err(reason) => {
                     tracing::warn!("compute_ctl_config.jwks.keys[{index}] is skipped: {reason}");
@@ -123,11 +123,9 @@ impl Authenticator {
         if header.crit.is_some() {
             return Err("its header asks for extensions that are not known");
         }
-        let accepts = |key: &DecodingKey| {
-            jsonwebtoken::crypto::verify(signature, message.as_bytes(), key, self.algorithm)
-                .unwrap_or(false)
-        };
-        if !self.keys.iter().any(accepts) {
+        let signature =
+            URL_SAFE_NO_PAD.decode(signature).map_err(|_| "its signature is not base64url")?;
+        if !self.keys.iter().any(|key| key.accepts(message.as_bytes(), &signature)) {
             return Err("no configured key accepts its signature");
         }
         let claims: Claims = json_part(payload).ok_or("its claims are not of the right types")?;

@@ -2,10 +2,31 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm};
-use jsonwebtoken::{Algorithm, DecodingKey};
+use ring::rsa::PublicKeyComponents;
+use ring::signature::{ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 
 use crate::spec::wire::Jwks;
+
+/// A public key that can verify tokens.
+#[derive(Debug)]
+pub(super) enum VerifyingKey {
+    /// Ed25519, for `EdDSA`.
+    Ed25519(UnparsedPublicKey<Vec<u8>>),
+    /// Modulus and exponent as big-endian numbers without leading zeros, for `RS256`.
+    Rsa(PublicKeyComponents<Vec<u8>>),
+}
+
+impl VerifyingKey {
+    /// Whether the owner of the key has signed the message.
+    pub(super) fn accepts(&self, message: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::Ed25519(key) => key.verify(message, signature).is_ok(),
+            Self::Rsa(key) => key.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature).is_ok(),
+        }
+    }
+}
 
 /// The one algorithm of the set (03 §4.3).
 pub(super) fn algorithm(jwks: &Jwks) -> Algorithm {
@@ -17,7 +38,7 @@ pub(super) fn algorithm(jwks: &Jwks) -> Algorithm {
 pub(crate) fn unusable_keys(jwks: &Jwks) -> Vec<(usize, &'static str)> {
     let algorithm = algorithm(jwks);
     let keys = jwks.keys.iter().enumerate();
-    keys.filter_map(|(index, jwk)| Some((index, decoding_key(jwk, algorithm).err()?))).collect()
+    keys.filter_map(|(index, jwk)| Some((index, verifying_key(jwk, algorithm).err()?))).collect()
 }
 
 /// Decodes a value of a key. What an editor or a copy adds is named.
@@ -38,31 +59,41 @@ fn base64url(text: &str) -> Result<Vec<u8>, &'static str> {
 }
 
 /// Builds a key and checks that it can be used with the algorithm.
-pub(super) fn decoding_key(jwk: &Jwk, algorithm: Algorithm) -> Result<DecodingKey, &'static str> {
+pub(super) fn verifying_key(jwk: &Jwk, algorithm: Algorithm) -> Result<VerifyingKey, &'static str> {
     match (algorithm, &jwk.algorithm) {
         (Algorithm::EdDSA, AlgorithmParameters::OctetKeyPair(key)) => {
             if key.curve != EllipticCurve::Ed25519 {
                 return Err("its curve is not Ed25519");
             }
-            // The library reads exactly 32 bytes without checking the length.
-            if base64url(&key.x)?.len() != 32 {
+            let point = base64url(&key.x)?;
+            if point.len() != 32 {
                 return Err("it does not have 32 bytes");
             }
+            Ok(VerifyingKey::Ed25519(UnparsedPublicKey::new(&ED25519, point)))
         }
         (Algorithm::RS256, AlgorithmParameters::RSA(key)) => {
-            let (modulus, exponent) = (base64url(&key.n)?, base64url(&key.e)?);
-            let modulus: Vec<u8> = modulus.into_iter().skip_while(|byte| *byte == 0).collect();
-            if !(256..=512).contains(&modulus.len()) {
+            let (n, e) = (number(&key.n)?, number(&key.e)?);
+            if !(256..=512).contains(&n.len()) {
                 return Err("its modulus does not have 2048 to 4096 bits");
             }
-            if modulus.last().is_none_or(|byte| byte % 2 == 0) || exponent.is_empty() {
+            // A larger exponent would make each check slow.
+            if !is_odd(&n) || !is_odd(&e) || e == [1] || e.len() > 4 {
                 return Err("its modulus or exponent is impossible");
             }
+            Ok(VerifyingKey::Rsa(PublicKeyComponents { n, e }))
         }
-        (Algorithm::RS256, _) => return Err("it is not an RSA key, but the set uses RS256"),
-        _ => return Err("it is not an Ed25519 key"),
+        (Algorithm::RS256, _) => Err("it is not an RSA key, but the set uses RS256"),
+        _ => Err("it is not an Ed25519 key"),
     }
-    DecodingKey::from_jwk(jwk).map_err(|_| "it is malformed")
+}
+
+/// A big-endian number without leading zeros.
+fn number(text: &str) -> Result<Vec<u8>, &'static str> {
+    Ok(base64url(text)?.into_iter().skip_while(|byte| *byte == 0).collect())
+}
+
+fn is_odd(number: &[u8]) -> bool {
+    number.last().is_some_and(|byte| byte % 2 == 1)
 }
 
 #[cfg(test)]
@@ -91,6 +122,34 @@ mod tests {
             let unusable = unusable_keys(&jwks(&x));
             assert_eq!(unusable.len(), 1, "{x:?}");
             assert!(unusable[0].1.contains(reason), "{x:?}: {unusable:?}");
+        }
+    }
+
+    #[test]
+    fn rsa_keys_that_cannot_be_used_are_named() {
+        let reason = |n: &[u8], e: &[u8]| {
+            let [n, e] = [n, e].map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
+            let key = json!({"kty": "RSA", "alg": "RS256", "n": n, "e": e});
+            let jwks = serde_json::from_value(json!({"keys": [key]})).unwrap();
+            unusable_keys(&jwks).first().map(|(_, reason)| *reason)
+        };
+        let modulus = |bytes| vec![0xd5; bytes];
+        let [good, even] = [modulus(256), [modulus(255), vec![0xd4]].concat()];
+        assert_eq!(reason(&good, &[1, 0, 1]), None);
+        assert_eq!(reason(&good, &[3]), None);
+        assert_eq!(reason(&[vec![0], good.clone()].concat(), &[0, 1, 0, 1]), None);
+        assert_eq!(reason(&modulus(512), &[1, 0, 1]), None);
+        for (n, e, text) in [
+            (modulus(255), vec![1, 0, 1], "bits"),
+            (modulus(513), vec![1, 0, 1], "bits"),
+            (vec![], vec![1, 0, 1], "bits"),
+            (even, vec![1, 0, 1], "impossible"),
+            (good.clone(), vec![], "impossible"),
+            (good.clone(), vec![1], "impossible"),
+            (good.clone(), vec![2], "impossible"),
+            (good, vec![1, 0, 0, 0, 1], "impossible"),
+        ] {
+            assert!(reason(&n, &e).is_some_and(|reason| reason.contains(text)), "{n:x?} {e:x?}");
         }
     }
 
