@@ -34,12 +34,28 @@ pub struct DevArgs {
     pub port: u16,
 
     /// Port of the external HTTP server, 0 for any free one
-    #[arg(long, default_value_t = 3080)]
+    #[arg(long, default_value_t = 3080, conflicts_with = "storage_only")]
     pub external_http_port: u16,
 
     /// Port of the internal HTTP server, 0 for any free one
-    #[arg(long, default_value_t = 3081)]
+    #[arg(long, default_value_t = 3081, conflicts_with = "storage_only")]
     pub internal_http_port: u16,
+
+    /// Serve the stand-in storage without a compute, for computes with a command line of their own
+    #[arg(long)]
+    pub storage_only: bool,
+
+    /// Where --storage-only writes a configuration [default: compute.json in the --data directory]
+    #[arg(long, value_name = "FILE", requires = "storage_only")]
+    pub write_config: Option<PathBuf>,
+
+    /// Port of the pageserver with --storage-only, 0 for any free one
+    #[arg(long, value_name = "PORT", default_value_t = 64000, requires = "storage_only")]
+    pub pageserver_port: u16,
+
+    /// Port of the first safekeeper with --storage-only, the others follow; 0 for any free ones
+    #[arg(long, value_name = "PORT", default_value_t = 5454, requires = "storage_only")]
+    pub safekeeper_port: u16,
 
     /// User to run as when started as root, by name or number [default: postgres]
     #[arg(long, env = RUN_AS, value_name = "USER[:GROUP]")]

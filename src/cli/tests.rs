@@ -162,4 +162,9 @@ fn dev_needs_none_of_the_flags_of_a_compute() {
     };
     assert_eq!(dev.safekeepers, 3);
     assert!(parse("dev --safekeepers 2").is_err());
+    let storage = "dev --storage-only --write-config /c --pageserver-port 0 --safekeeper-port 0";
+    assert!(parse(storage).is_ok());
+    for wrong in ["dev --write-config /c", "dev --storage-only --external-http-port 1"] {
+        assert!(parse(wrong).is_err(), "{wrong}");
+    }
 }

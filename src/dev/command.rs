@@ -3,22 +3,20 @@
 //! Finds a Postgres, makes a base from it, serves the base with a stand-in pageserver and stand-in
 //! safekeepers, writes a configuration, and then runs an ordinary compute: with the ordinary
 //! command line and the real protocol in every step. After a clean end the data directory replaces
-//! a kept base.
+//! a kept base. With `--storage-only` no compute is run: see [`storage_only`].
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
 
-use super::pageserver::{PageserverOptions, StandInPageserver};
 use super::progress::{self, say};
-use super::safekeeper::{SafekeeperBehaviour, StandInSafekeeper};
 use super::servers::{self, Server};
-use super::spec::SpecBuilder;
+use super::storage::{self, Storage};
+use super::storage_only;
 use super::store::{self, Store};
 use super::template::Template;
 use crate::cli::{Cli, DevArgs, RunArgs};
@@ -30,7 +28,6 @@ use crate::os::privileges::{self, Wanted};
 use crate::os::secret_files;
 use crate::os::signals::{self, Inherited};
 use crate::postgres::limits::PostgresLimits;
-use crate::spec::pageserver::PageserverProtocol;
 use crate::startup::stale;
 use crate::state::{ComputeStatus, TerminateMode};
 use crate::telemetry::form::{Form, LogFormat};
@@ -77,6 +74,13 @@ pub fn run(args: DevArgs, inherited: Inherited) -> anyhow::Result<u8> {
         // The first line appears once Ctrl-C is handled.
         say(format_args!("PostgreSQL {} from {}", server.version, server.bin_dir.display()));
         let (stopped, at_once) = (process.stop.requested.clone(), process.stop.at_once.clone());
+        if args.storage_only {
+            let ended = tokio::select! {
+                ended = storage_only::run(&args, &server, &store, &process) => ended,
+                () = stopped.cancelled() => Ok(()),
+            };
+            return ended.map(|()| OK);
+        }
         let session = tokio::select! {
             session = Session::set_up(&args, &environment, server, &store, &process) => session?,
             () = stopped.cancelled() => return Ok(OK),
@@ -97,9 +101,8 @@ struct Session {
     server: Server,
     base: Template,
     port: u16,
-    // They serve until they are dropped.
-    _pageserver: StandInPageserver,
-    _safekeepers: Vec<StandInSafekeeper>,
+    // It serves until it is dropped.
+    _storage: Storage,
 }
 
 impl Session {
@@ -118,33 +121,14 @@ impl Session {
         if let Some(lost) = store.lost() {
             say(format_args!("{lost}"));
         }
-        let port = free_port(args.port)?;
-        let base = store.base(&server, &process.children).await?;
-        let archive = base.archive.clone();
-        let pageserver =
-            StandInPageserver::start(PageserverOptions { archive, port: 0, password: None })
-                .await?;
-        let mut safekeepers = Vec::new();
-        for _ in 0..args.safekeepers {
-            let behaviour = SafekeeperBehaviour::at(base.checkpoint_lsn);
-            safekeepers.push(StandInSafekeeper::start(0, behaviour).await?);
-        }
-
-        let addresses = safekeepers.iter().map(StandInSafekeeper::address).collect();
-        let mut spec = SpecBuilder::new(pageserver.connstring(), addresses, port, &store.path(""));
-        // The path of a socket in this directory may exceed the limit for socket addresses.
-        spec.set("unix_socket_directories", "").durable(store.is_kept());
-        if args.pageserver_protocol == PageserverProtocol::Grpc {
-            spec.pageserver_over_grpc(&pageserver);
-        }
-        let config = store.path(store::CONFIG);
-        std::fs::write(&config, serde_json::to_vec_pretty(&spec.config())?)
-            .map_err(|error| explained(error, &config))
-            .with_context(|| format!("could not write {}", config.display()))?;
+        let port = storage::free_port(args.port)?;
+        let base = store.base_with_wal(&server, &process.children).await?;
+        let storage = Storage::on_free_ports(&base, args.safekeepers).await?;
+        storage::write_config(&storage.spec(args, store, port), &store.path(store::CONFIG))?;
 
         let run = arguments(args, &server, store, port)?;
         let compute = Compute::prepare(&run, environment, None, Vec::new(), process).await?;
-        Ok(Self { compute, server, base, port, _pageserver: pageserver, _safekeepers: safekeepers })
+        Ok(Self { compute, server, base, port, _storage: storage })
     }
 
     /// `as_record`: an error is a record of the log on stderr.
@@ -244,12 +228,4 @@ fn arguments(args: &DevArgs, server: &Server, store: &Store, port: u16) -> anyho
     let flags = line.into_iter().flat_map(|(flag, value)| [flag.into(), value]);
     let line = std::iter::once("compute_ctl".into()).chain(flags).chain(["--dev".into()]);
     Ok(Cli::try_parse_from(line)?.run)
-}
-
-/// Fails early if the port is in use; replaces 0 by a free port.
-fn free_port(port: u16) -> anyhow::Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).with_context(|| {
-        format!("Postgres cannot use port {port}; give another one with --port, or 0 for any")
-    })?;
-    Ok(listener.local_addr()?.port())
 }

@@ -2,14 +2,21 @@
 //!
 //! The beginning of the file has had the same layout since long before version 14: system
 //! identifier (8 bytes), control version (4), catalog version (4), state (4), padding (4), time
-//! (8), checkpoint LSN (8), all in the machine's byte order.
+//! (8), checkpoint LSN (8), its redo LSN (8), its timeline (4), all in the machine's byte order. A
+//! checksum of all fields (CRC-32C) follows the last one, whose place depends on the version.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Length of the fields up to and including the checkpoint LSN.
-const HEAD: usize = 40;
+/// Length of the fields up to and including the timeline of the checkpoint.
+const HEAD: usize = 52;
+/// State "in production" of a server that runs or was killed.
+const IN_PRODUCTION: u32 = 6;
+/// Where the state is.
+const STATE: std::ops::Range<usize> = 16..20;
+/// Where the checksum may be: behind the fields that all versions have, in the first sector.
+const CHECKSUM: std::ops::Range<usize> = HEAD..508;
 
 /// State of the cluster when the file was last written (`DBState`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +46,8 @@ pub(crate) struct ControlFile {
     pub state: ClusterState,
     /// Start of the last checkpoint record.
     pub checkpoint_lsn: u64,
+    /// Timeline of the WAL that this record is in.
+    pub wal_timeline: u32,
 }
 
 impl ControlFile {
@@ -63,7 +72,8 @@ impl ControlFile {
     fn decode(head: &[u8; HEAD]) -> Self {
         let [s0, s1, s2, s3, s4, s5, s6, s7, _, _, _, _, _, _, _, _, d0, d1, d2, d3, tail @ ..] =
             *head;
-        let [_, _, _, _, _, _, _, _, _, _, _, _, checkpoint @ ..] = tail;
+        let [_, _, _, _, _, _, _, _, _, _, _, _, tail @ ..] = tail;
+        let [c0, c1, c2, c3, c4, c5, c6, c7, _, _, _, _, _, _, _, _, timeline @ ..] = tail;
         let state = match u32::from_ne_bytes([d0, d1, d2, d3]) {
             1 => ClusterState::ShutDown,
             2 => ClusterState::ShutDownInRecovery,
@@ -72,9 +82,38 @@ impl ControlFile {
         Self {
             system_identifier: u64::from_ne_bytes([s0, s1, s2, s3, s4, s5, s6, s7]),
             state,
-            checkpoint_lsn: u64::from_ne_bytes(checkpoint),
+            checkpoint_lsn: u64::from_ne_bytes([c0, c1, c2, c3, c4, c5, c6, c7]),
+            wal_timeline: u32::from_ne_bytes(timeline),
         }
     }
+}
+
+/// Changes the content of a control file so that the server replays the WAL behind the checkpoint,
+/// as after a crash. Returns `false`, and changes nothing, if no checksum is found.
+pub(crate) fn require_replay(content: &mut [u8]) -> bool {
+    let found = CHECKSUM.step_by(4).find(|at| {
+        let fields = content.get(..*at);
+        let sum = content.get(*at..at + 4);
+        fields.zip(sum).is_some_and(|(fields, sum)| crc32c(fields).to_ne_bytes() == *sum)
+    });
+    let Some(at) = found else { return false };
+    if let Some(state) = content.get_mut(STATE) {
+        state.copy_from_slice(&IN_PRODUCTION.to_ne_bytes());
+    }
+    let sum = content.get(..at).map(crc32c);
+    if let Some((place, sum)) = content.get_mut(at..at + 4).zip(sum) {
+        place.copy_from_slice(&sum.to_ne_bytes());
+    }
+    true
+}
+
+/// CRC-32C, bit by bit: it is used for a few hundred bytes.
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+            (sum >> 1) ^ if sum & 1 == 1 { 0x82F6_3B78 } else { 0 }
+        })
+    })
 }
 
 #[cfg(test)]
@@ -89,7 +128,23 @@ pub(super) mod tests {
         bytes[16..20].copy_from_slice(&state.to_ne_bytes());
         bytes[24..32].copy_from_slice(&1_760_000_000_i64.to_ne_bytes());
         bytes[32..40].copy_from_slice(&checkpoint_lsn.to_ne_bytes());
+        bytes[48..52].copy_from_slice(&1_u32.to_ne_bytes());
+        let sum = crc32c(&bytes[..288]).to_ne_bytes();
+        bytes[288..292].copy_from_slice(&sum);
         bytes
+    }
+
+    #[test]
+    fn replay_is_required_with_a_right_checksum() {
+        // The value of the standard for the digits 1 to 9.
+        assert_eq!(crc32c(b"123456789"), 0xE306_9283);
+        let mut content = sample(1, 0x1_2345_6789);
+        assert!(require_replay(&mut content));
+        assert_eq!(content, sample(IN_PRODUCTION, 0x1_2345_6789));
+        content[100] ^= 1;
+        let damaged = content.clone();
+        assert!(!require_replay(&mut content) && content == damaged);
+        assert!(!require_replay(&mut [0; 20]));
     }
 
     #[test]
@@ -102,7 +157,7 @@ pub(super) mod tests {
             let control = ControlFile::read(dir.path()).unwrap();
             assert_eq!(control.state.is_clean(), clean, "{number}");
             assert_eq!(control.checkpoint_lsn, 0x1_2345_6789);
-            assert_eq!(control.system_identifier, 77);
+            assert_eq!((control.system_identifier, control.wal_timeline), (77, 1));
         }
         std::fs::write(&path, [0; HEAD - 1]).unwrap();
         assert!(ControlFile::read(dir.path()).is_err());

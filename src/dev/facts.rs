@@ -18,6 +18,8 @@ pub(crate) struct ArchiveFacts {
     pub major: u16,
     /// Its checkpoint; the LSN that the safekeepers should report.
     pub checkpoint_lsn: u64,
+    /// Timeline of its WAL.
+    pub wal_timeline: u32,
 }
 
 impl ArchiveFacts {
@@ -26,21 +28,23 @@ impl ArchiveFacts {
     /// # Errors
     /// The file cannot be read, is not a complete gzip tar, or is not a basebackup.
     pub(crate) fn read(archive: &Path) -> io::Result<Self> {
-        let (mut major, mut checkpoint_lsn) = (None, None);
+        let (mut major, mut control) = (None, None);
         let mut tar = tar::Archive::new(GzDecoder::new(File::open(archive)?));
         for entry in tar.entries()? {
             let mut entry = entry?;
             let path = entry.path()?.into_owned();
             if path == Path::new("global/pg_control") {
-                checkpoint_lsn = Some(ControlFile::from_reader(&mut entry)?.checkpoint_lsn);
+                control = Some(ControlFile::from_reader(&mut entry)?);
             } else if path == Path::new("PG_VERSION") {
                 let mut text = String::new();
                 entry.take(VERSION_LIMIT).read_to_string(&mut text)?;
                 major = text.trim().parse().ok();
             }
         }
-        match (major, checkpoint_lsn) {
-            (Some(major), Some(checkpoint_lsn)) => Ok(Self { major, checkpoint_lsn }),
+        match (major, control) {
+            (Some(major), Some(ControlFile { checkpoint_lsn, wal_timeline, .. })) => {
+                Ok(Self { major, checkpoint_lsn, wal_timeline })
+            }
             _ => Err(io::Error::other("it has no PG_VERSION or no global/pg_control")),
         }
     }

@@ -7,9 +7,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::Code;
+
+use super::wal::WalArchive;
 
 /// A fault of `basebackup`. Byte counts refer to the payload as sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +82,8 @@ pub struct PageserverBehaviour {
     pub lease: LeaseAnswer,
     /// Bytes of the archive in one gRPC message.
     pub grpc_chunk: usize,
+    /// WAL of earlier computes, which is added to the archive.
+    pub(crate) wal: Option<Arc<WalArchive>>,
     pub(super) faults: VecDeque<(Fault, Option<u32>)>,
 }
 
@@ -90,6 +95,7 @@ impl fmt::Debug for PageserverBehaviour {
             .field("delay", &self.delay)
             .field("lease", &self.lease)
             .field("grpc_chunk", &self.grpc_chunk)
+            .field("wal", &self.wal)
             .field("faults", &self.faults)
             .finish()
     }

@@ -8,6 +8,7 @@
 //! it, [`archive`] packs that directory as a basebackup, [`pageserver`] and [`safekeeper`] serve it
 //! (both use [`wire`] and [`framing`], and record into a [`journal`]), [`spec`] writes the document
 //! with their addresses, and [`sync_wrapper`] adds `--sync-safekeepers` to a vanilla server.
+//! [`wal`] keeps what computes write that are started on the storage alone ([`storage_only`]).
 //!
 //! Invariant: all servers listen on 127.0.0.1 only, and no input of a client can end the process.
 
@@ -24,7 +25,10 @@ mod progress;
 pub mod safekeeper;
 pub mod servers;
 pub mod spec;
+mod storage;
+mod storage_only;
 pub(crate) mod store;
 pub mod sync_wrapper;
 pub mod template;
+pub(crate) mod wal;
 pub(crate) mod wire;

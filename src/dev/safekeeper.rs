@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::framing::Peer;
 use super::journal::Journal;
+use super::wal::WalArchive;
 use super::wire::{Handler, Outcome, Server, Session};
 use crate::spec::Lsn;
 
@@ -34,6 +35,8 @@ pub struct SafekeeperBehaviour {
     pub refuse: bool,
     /// Password that clients must send.
     pub password: Option<String>,
+    /// Both positions are the end of this WAL.
+    pub(crate) wal: Option<Arc<WalArchive>>,
 }
 
 impl SafekeeperBehaviour {
@@ -55,6 +58,7 @@ impl fmt::Debug for SafekeeperBehaviour {
             .field("garbage", &self.garbage)
             .field("refuse", &self.refuse)
             .field("password", &self.password.as_ref().map(|_| "[secret]"))
+            .field("wal", &self.wal)
             .finish()
     }
 }
@@ -128,7 +132,7 @@ impl Handler for Responder {
         command: &str,
         peer: &mut Peer,
     ) -> io::Result<Outcome> {
-        let behaviour = self.0.lock().clone();
+        let mut behaviour = self.0.lock().clone();
         if !behaviour.delay.is_zero() {
             tokio::time::sleep(behaviour.delay).await;
         }
@@ -147,6 +151,11 @@ impl Handler for Responder {
         if let Some(text) = complaint {
             peer.error("XX000", &text);
             return Ok(Outcome::Failed);
+        }
+        if let Some(wal) = behaviour.wal.take() {
+            let end = tokio::task::spawn_blocking(move || wal.end());
+            let end = end.await.map_err(io::Error::other)??;
+            (behaviour.flush_lsn, behaviour.commit_lsn) = (end, end);
         }
         peer.row_description(&["flush_lsn", "commit_lsn"]);
         if !behaviour.unknown_timeline {

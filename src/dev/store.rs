@@ -6,6 +6,8 @@
 //! DIR/compute.json  the configuration that was written for the compute
 //! DIR/compute.log   log of the last run, unless it went to the terminal
 //! DIR/unsaved       the run may have changes that are not in the base
+//! DIR/wal           what computes on `--storage-only` have archived since the base was made
+//! DIR/served.tar.gz the base with this WAL
 //! ```
 //!
 //! Invariants: a failed run keeps the base of the last good one, and a directory with any other
@@ -22,6 +24,7 @@ use super::facts::ArchiveFacts;
 use super::progress::say;
 use super::servers::Server;
 use super::template::Template;
+use super::wal::WalArchive;
 use crate::os::children::Children;
 use crate::os::denied::me;
 use crate::startup::pgdata::{PgDataError, PgDataLock};
@@ -30,7 +33,12 @@ use crate::startup::pgdata::{PgDataError, PgDataLock};
 pub(crate) const CONFIG: &str = "compute.json";
 /// File name of the log.
 pub(crate) const LOG: &str = "compute.log";
+/// File name of the base.
 const BASE: &str = "base.tar.gz";
+/// Folder of the archived WAL.
+const WAL: &str = "wal";
+/// File name of the base with this WAL.
+const SERVED: &str = "served.tar.gz";
 const PGDATA: &str = "pgdata";
 const UNSAVED: &str = "unsaved";
 /// Prefixes of incomplete files that a killed run may have left.
@@ -114,12 +122,40 @@ impl Store {
         Ok(Template { archive, checkpoint_lsn: facts.checkpoint_lsn })
     }
 
+    /// The same with what computes on this storage have archived since.
+    pub(crate) async fn base_with_wal(
+        &self,
+        server: &Server,
+        children: &Children,
+    ) -> anyhow::Result<Template> {
+        let base = self.base(server, children).await?;
+        if !self.path(WAL).exists() {
+            return Ok(base);
+        }
+        let wal = self.wal().await?;
+        let found = tokio::task::spawn_blocking(move || {
+            wal.base_with_wal()
+                .and_then(|archive| Ok(Template { archive, checkpoint_lsn: wal.end()? }))
+        });
+        found.await?.with_context(|| format!("{} cannot be used", self.path(WAL).display()))
+    }
+
+    /// The WAL that computes on this storage archive. The base must exist.
+    pub(crate) async fn wal(&self) -> anyhow::Result<WalArchive> {
+        let (dir, base, target) = (self.path(WAL), self.path(BASE), self.path(SERVED));
+        let open = move || WalArchive::open(dir, base, target);
+        tokio::task::spawn_blocking(open).await?.context("the archived WAL cannot be used")
+    }
+
     /// Packs the data directory as the new base. It must have been shut down cleanly.
     pub(crate) async fn take_back(&self) -> anyhow::Result<()> {
         let (pgdata, archive) = (self.pgdata(), self.path(BASE));
         let options = ArchiveOptions { durable: true, ..ArchiveOptions::default() };
         tokio::task::spawn_blocking(move || archive::build(&pgdata, &archive, &options)).await??;
         let _ = std::fs::remove_file(self.path(UNSAVED));
+        // It is in the new base. If it cannot be deleted, it is older than the base and not used.
+        let _ = std::fs::remove_file(self.path(SERVED));
+        let _ = std::fs::remove_dir_all(self.path(WAL));
         Ok(())
     }
 
@@ -176,7 +212,8 @@ fn sweep(dir: &Path) -> anyhow::Result<()> {
         let name = name.to_string_lossy();
         if HALF_MADE.iter().any(|prefix| name.starts_with(prefix)) {
             half_made.push(entry.path());
-        } else if !([BASE, PGDATA, CONFIG, LOG, UNSAVED, "lost+found"].contains(&&*name)
+        } else if !([BASE, PGDATA, CONFIG, LOG, UNSAVED, WAL, SERVED, "lost+found"]
+            .contains(&&*name)
             || name.starts_with(TRASH))
         {
             bail!(

@@ -206,7 +206,7 @@ impl SyncWrapper {
 }
 
 /// Quotes a word for a POSIX shell in single quotes.
-fn quote(text: &OsStr) -> Vec<u8> {
+pub(super) fn quote(text: &OsStr) -> Vec<u8> {
     [b"'".as_slice(), &replace(text.as_bytes(), b"'", br"'\''"), b"'"].concat()
 }
 

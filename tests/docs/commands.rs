@@ -9,6 +9,8 @@
 //! - `<!-- fails: TEXT -->`: it must fail, and its output must contain the text.
 //! - `<!-- stays: TEXT -->`: it continues in the background once its output contains the text; it
 //!   is one command, and is ended after the page.
+//! - `<!-- Ctrl-C: TEXT -->` before a block of `text`: the last command that continues is ended by
+//!   SIGINT, and its output must contain the text.
 //!
 //! The ports that the pages use are replaced by free ones, and `/tmp/compute` by the scratch folder.
 
@@ -31,8 +33,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// Ports on the pages: Postgres, the external and the internal server, first of `dev`, then of a
-/// second compute.
-const PORTS: [u16; 6] = [55432, 3080, 3081, 55433, 3082, 3083];
+/// second compute; the pageserver and the safekeeper of `dev --storage-only`.
+const PORTS: [u16; 8] = [55432, 3080, 3081, 55433, 3082, 3083, 64000, 5454];
 
 /// How long a block may take. Failed starts stay for half a minute.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -43,6 +45,7 @@ enum How {
     Prints(String),
     Fails(String),
     Stays(String),
+    Ends(String),
     Not,
 }
 
@@ -92,6 +95,9 @@ fn blocks(text: &str) -> Result<Vec<Block>, String> {
         if language == "sh" {
             let how = how(before).ok_or_else(|| format!("line {number}: {before}"))?;
             blocks.push(Block { line: number + 1, how, text: body.join("\n") });
+        } else if let Some(text) = inside(before).and_then(|text| text.strip_prefix("Ctrl-C: ")) {
+            let how = How::Ends(text.to_owned());
+            blocks.push(Block { line: number + 1, how, text: "Ctrl-C".to_owned() });
         } else if ["bash", "shell", "console"].contains(&language) {
             return Err(format!("line {}: mark commands as sh", number + 1));
         }
@@ -100,11 +106,13 @@ fn blocks(text: &str) -> Result<Vec<Block>, String> {
     Ok(blocks)
 }
 
+/// The text of a comment.
+fn inside(line: &str) -> Option<&str> {
+    line.strip_prefix("<!-- ")?.strip_suffix(" -->")
+}
+
 fn how(before: &str) -> Option<How> {
-    let Some(comment) = before.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->"))
-    else {
-        return Some(How::Run);
-    };
+    let Some(comment) = inside(before) else { return Some(How::Run) };
     let (kind, text) = comment.split_once(": ")?;
     let text = text.to_owned();
     match kind {
@@ -118,21 +126,33 @@ fn how(before: &str) -> Option<How> {
 
 /// A command that continues in the background. Its end is waited for.
 #[derive(Debug)]
-struct Background(Child);
+struct Background {
+    child: Child,
+    output: PathBuf,
+}
 
-impl Drop for Background {
-    fn drop(&mut self) {
-        let pid = Pid::from_raw(self.0.id().cast_signed());
-        let until = Instant::now() + Duration::from_secs(20);
-        let _ = kill(pid, Signal::SIGINT);
+impl Background {
+    /// Sends SIGINT; returns whether the command ended.
+    fn interrupt(&mut self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGINT);
         while Instant::now() < until {
-            if matches!(self.0.try_wait(), Ok(Some(_)) | Err(_)) {
-                return;
+            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+                return true;
             }
             sleep(Duration::from_millis(20));
         }
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        false
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(Some(_))) && !self.interrupt(Duration::from_secs(20))
+        {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
     }
 }
 
@@ -140,7 +160,7 @@ impl Drop for Background {
 #[derive(Debug)]
 struct Bed {
     folder: tempfile::TempDir,
-    ports: [u16; 6],
+    ports: [u16; PORTS.len()],
     background: Vec<Background>,
 }
 
@@ -168,7 +188,7 @@ impl Bed {
 
     /// `compute_ctl` with the ports in place of the defaults.
     fn write_program(&self) {
-        let [postgres, external, internal, ..] = self.ports;
+        let [postgres, external, internal, .., pageserver, safekeeper] = self.ports;
         // A copy, because the build folder may be closed to the user of the server.
         let real = self.folder.path().join("bin/real");
         fs::copy(env!("CARGO_BIN_EXE_compute_ctl"), &real).unwrap();
@@ -177,6 +197,9 @@ impl Bed {
             r#"#!/bin/bash
 case "$*" in
     *--help* | *--version*) ;;
+    "dev --storage-only"*) shift 2; set -- dev --storage-only --port {postgres} --pageserver-port {pageserver} --safekeeper-port {safekeeper} "$@" ;;
+    *--external-http-port*) ;;
+    -D*) set -- "$@" --external-http-port {external} --internal-http-port {internal} ;;
     dev*) shift; set -- dev --port {postgres} --external-http-port {external} --internal-http-port {internal} "$@" ;;
     *--url*) ;;
     status* | wait* | configure* | metrics* | terminate*)
@@ -234,6 +257,17 @@ exec {real} "$@"
 
     /// Runs a block. The error contains the output.
     fn run(&mut self, block: &Block) -> Result<(), String> {
+        if let How::Ends(text) = &block.how {
+            let Some(mut last) = self.background.pop() else {
+                return Err("no command continues".to_owned());
+            };
+            let ended = last.interrupt(PATIENCE);
+            let output = fs::read_to_string(&last.output).unwrap_or_default();
+            if !ended || !output.contains(&self.with_ports(text)) {
+                return Err(format!("ended: {ended}, its output lacks {text:?}\n---\n{output}"));
+            }
+            return Ok(());
+        }
         let stays = matches!(block.how, How::Stays(_));
         let file = self.folder.path().join(format!("state/output-{}", block.line));
         let mut child = self.command(&block.text, stays, &file);
@@ -242,9 +276,9 @@ exec {real} "$@"
         let until = Instant::now() + PATIENCE;
         if let How::Stays(text) = &block.how {
             let text = self.with_ports(text);
-            let mut background = Background(child);
+            let mut background = Background { child, output: file.clone() };
             while !output().contains(&text) {
-                if background.0.try_wait().unwrap().is_some() {
+                if background.child.try_wait().unwrap().is_some() {
                     return wrong("it ended");
                 }
                 if Instant::now() > until {
@@ -323,11 +357,13 @@ fn commands_on_the_pages() {
 
 #[test]
 fn blocks_and_their_comments() {
-    let page = "<!-- prints: a: b -->\n```sh\necho 'a: b'\n```\n\n1. x\n   ```sh\n   cd x\n\n     y\n   ```\n                ```text\n```sh\n```\n<!-- not run: later -->\n```sh\nz\n```\n";
+    let page = "<!-- Ctrl-C: x -->\n```text\nx\n```\n<!-- prints: a: b -->\n```sh\necho 'a: b'\n```\n\n1. x\n   ```sh\n   cd x\n\n     y\n   ```\n                ```text\n```sh\n```\n<!-- not run: later -->\n```sh\nz\n```\n";
     let blocks = blocks(page).unwrap();
+    assert!(matches!(&blocks[0].how, How::Ends(text) if text == "x"), "{blocks:?}");
+    let blocks = &blocks[1..];
     assert_eq!(blocks.len(), 3, "{blocks:?}");
     assert!(matches!(&blocks[0].how, How::Prints(text) if text == "a: b"));
-    assert_eq!((blocks[1].line, blocks[1].text.as_str()), (7, "cd x\n\n  y"));
+    assert_eq!((blocks[1].line, blocks[1].text.as_str()), (11, "cd x\n\n  y"));
     assert!(matches!(blocks[1].how, How::Run) && matches!(blocks[2].how, How::Not));
     for wrong in ["<!-- runs: never -->\n```sh\n```", "<!-- why -->\n```sh\n```", "```bash\n```"] {
         assert!(super::commands::blocks(wrong).is_err(), "{wrong}");

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,6 +16,16 @@ use crate::dev::faults::PageserverBehaviour;
 const READ_AHEAD: usize = 4;
 
 pub(super) type SharedBehaviour = Arc<Mutex<PageserverBehaviour>>;
+
+/// The archive to serve now, with the WAL that earlier computes have archived.
+pub(super) async fn current_archive(behaviour: &SharedBehaviour) -> io::Result<PathBuf> {
+    let (archive, wal) = {
+        let behaviour = behaviour.lock();
+        (behaviour.archive.clone(), behaviour.wal.clone())
+    };
+    let Some(wal) = wal else { return Ok(archive) };
+    tokio::task::spawn_blocking(move || wal.base_with_wal()).await.map_err(io::Error::other)?
+}
 
 /// Reads the archive in chunks of `size` bytes on a blocking thread, inflated unless the client
 /// accepts gzip. The thread ends when the receiver is dropped.

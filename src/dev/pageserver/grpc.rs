@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::{KeyAndValueRef, MetadataMap};
 use tonic::{Request, Response, Status};
 
-use super::archive::{SharedBehaviour, read_archive};
+use super::archive::{SharedBehaviour, current_archive, read_archive};
 use crate::dev::commands::is_id;
 use crate::dev::faults::{Fault, LeaseAnswer};
 use crate::dev::journal::{Event, Journal};
@@ -58,10 +58,10 @@ impl PageService for GrpcSession {
             BaseBackupCompression::None => false,
             BaseBackupCompression::Gzip => true,
         };
-        let (archive, chunk, fault) = {
+        let (chunk, fault) = {
             let mut behaviour = self.behaviour.lock();
             let fault = behaviour.take(|fault| *fault != Fault::Refuse);
-            (behaviour.archive.clone(), behaviour.grpc_chunk, fault)
+            (behaviour.grpc_chunk, fault)
         };
         match &fault {
             Some(Fault::Error(text)) => return Err(Status::not_found(text)),
@@ -69,6 +69,9 @@ impl PageService for GrpcSession {
             Some(Fault::Silence) => return std::future::pending().await,
             _ => {}
         }
+        let archive = current_archive(&self.behaviour)
+            .await
+            .map_err(|error| Status::internal(format!("cannot add the WAL: {error}")))?;
         let chunks = read_archive(&archive, gzip, chunk)
             .map_err(|error| Status::not_found(format!("no basebackup here: {error}")))?;
         // Sends an empty chunk, which a client must skip, and then the data that the fault leaves.

@@ -19,7 +19,7 @@ pub use super::faults::{Fault, LeaseAnswer, PageserverBehaviour};
 use super::framing::Peer;
 use super::journal::Journal;
 use super::wire::{Handler, Outcome, Server, Session};
-use archive::{SharedBehaviour, read_archive};
+use archive::{SharedBehaviour, current_archive, read_archive};
 use http2::Http2Server;
 
 mod archive;
@@ -72,6 +72,7 @@ impl StandInPageserver {
             delay: Duration::ZERO,
             lease: LeaseAnswer::For(Duration::from_secs(600)),
             grpc_chunk: GRPC_CHUNK,
+            wal: None,
             faults: VecDeque::new(),
         }));
         let handler = Arc::new(Responder(behaviour.clone()));
@@ -181,12 +182,11 @@ impl Handler for Responder {
                 Ok(lease(&answer, peer))
             }
             Ok(Verb::Basebackup { gzip }) => {
-                let (archive, fault) = {
-                    let mut behaviour = self.0.lock();
-                    let fault = behaviour.take(|fault| *fault != Fault::Refuse);
-                    (behaviour.archive.clone(), fault)
-                };
-                basebackup(&archive, gzip, fault, peer).await
+                let fault = self.0.lock().take(|fault| *fault != Fault::Refuse);
+                match current_archive(&self.0).await {
+                    Ok(archive) => basebackup(&archive, gzip, fault, peer).await,
+                    Err(error) => Ok(fail(peer, &format!("cannot add the WAL: {error}"))),
+                }
             }
             Err(text) => Ok(fail(peer, &text)),
         }

@@ -11,3 +11,4 @@ mod client_library;
 mod client_watch;
 mod dev_data;
 mod dev_start;
+mod dev_storage_only;

@@ -83,13 +83,45 @@ impl DevBed {
         self.spawn_by(command, &self.line(&[&["--data", &data], args].concat()))
     }
 
+    /// Only the storage, which keeps its data; on free ports unless `args` names them.
+    pub fn start_storage(&self, args: &[&str]) -> Dev {
+        let (data, postgres) = (self.data(), &self.server.postgres);
+        let mut line: Vec<_> = ["--storage-only", "--data", data.to_str().unwrap()].into();
+        line.extend(["--pgbin", postgres.to_str().unwrap()]);
+        for flag in ["--port", "--pageserver-port", "--safekeeper-port"] {
+            if !args.contains(&flag) {
+                line.extend([flag, "0"]);
+            }
+        }
+        line.extend(args);
+        let line: Vec<_> = line.into_iter().map(str::to_owned).collect();
+        self.spawn_by(Command::new(program()), &line)
+    }
+
+    /// A compute in production form, by the command line that the storage has printed.
+    pub fn start_compute(&self, line: &str) -> Dev {
+        self.start_compute_by(&program(), line, "output-compute")
+    }
+
+    /// The same by another program, with a file for its output, whose name begins with `output-`.
+    pub fn start_compute_by(&self, program: &Path, line: &str, output: &str) -> Dev {
+        let mut args: Vec<_> = line.split_whitespace().skip(1).collect();
+        args.extend(["--external-http-port", "0", "--internal-http-port", "0"]);
+        let mut command = Command::new(program);
+        command.args(args);
+        self.spawn(command, output)
+    }
+
     fn spawn_by(&self, mut command: Command, args: &[String]) -> Dev {
-        let output = self.dir.path().join("output");
+        command.arg("dev").args(args);
+        self.spawn(command, "output")
+    }
+
+    fn spawn(&self, mut command: Command, output: &str) -> Dev {
+        let output = self.dir.path().join(output);
         let out = File::create(&output).unwrap();
         let cwd = tempfile::tempdir().unwrap();
         command
-            .arg("dev")
-            .args(args)
             .env("TMPDIR", self.dir.path())
             .env_remove("POSTGRES_PATH")
             .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -109,7 +141,8 @@ impl DevBed {
         assert_nothing_left_in(self.dir.path());
         for entry in std::fs::read_dir(self.dir.path()).unwrap() {
             let name = entry.unwrap().file_name();
-            assert!(name == "output" || name == "data", "left behind: {name:?}");
+            let ours = name == "data" || name.to_string_lossy().starts_with("output");
+            assert!(ours, "left behind: {name:?}");
         }
     }
 }
@@ -140,8 +173,13 @@ impl Dev {
     /// value.
     pub async fn sql(&mut self, statements: &str) -> String {
         let connstr = self.printed("psql ").await;
+        Self::sql_at(&connstr, statements).await
+    }
+
+    /// The same with another connection string.
+    pub async fn sql_at(connstr: &str, statements: &str) -> String {
         let (client, connection) =
-            tokio_postgres::connect(&connstr, tokio_postgres::NoTls).await.unwrap();
+            tokio_postgres::connect(connstr, tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
         let answer = client.simple_query(statements).await.unwrap();
         let value = answer.iter().find_map(|message| match message {

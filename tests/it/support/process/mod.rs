@@ -14,7 +14,7 @@ pub use catalog::{SCRAM, delta, rename, running_for_catalog};
 pub use check::{check, check_with_env};
 pub use client::{client, client_with_env};
 pub use compute::Compute;
-pub use dev::DevBed;
+pub use dev::{Dev, DevBed};
 pub use refusal::{Marked, try_start};
 pub use replica::{Replica, lsn_number};
 pub use traps::HERS;
