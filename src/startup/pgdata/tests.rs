@@ -208,3 +208,41 @@ fn what_cannot_be_moved_to_the_trash_is_deleted() {
     assert!(names(&pgdata).is_empty());
     assert_eq!(names(dir.path()), ["data"]);
 }
+
+/// What each released version leaves behind (docs/how-to/upgrade.md). A version that changes one of
+/// its names gets a sample of its own; those of earlier versions stay.
+#[test]
+fn remains_of_released_versions_are_taken_away() {
+    let samples = [include_str!("testdata/remains-0.1.0.json")];
+    for sample in samples {
+        let sample: serde_json::Value = serde_json::from_str(sample).unwrap();
+        for (case, tree) in sample["cases"].as_object().unwrap() {
+            let (dir, pgdata) = place();
+            for (path, content) in tree.as_object().unwrap() {
+                match path.strip_suffix('/') {
+                    Some(path) => fs::create_dir_all(dir.path().join(path)).unwrap(),
+                    None => put(dir.path().join(path), content.as_str().unwrap()),
+                }
+            }
+            let wiped = wipe(&pgdata, false).unwrap_or_else(|error| panic!("{case}: {error}"));
+            let left = names(&pgdata);
+            assert!(left.iter().all(|name| is_inner_trash(name.as_ref())), "{case}: {left:?}");
+            wiped.empty_trash();
+            assert_eq!(
+                (names(dir.path()), names(&pgdata)),
+                (vec!["data".into()], vec![]),
+                "{case}"
+            );
+        }
+    }
+    let last: serde_json::Value = serde_json::from_str(samples[samples.len() - 1]).unwrap();
+    let now = serde_json::json!({
+        "heading of postgresql.conf": CONF_HEADING,
+        "override of postgresql.conf": crate::postgres::conf::TEMP_OVERRIDE_FILE,
+        "trash in PGDATA": INNER_TRASH,
+        "half-written postgresql.conf": TEMP_PREFIX,
+        "half-written certificate": crate::tls::install::TEMP_PREFIX,
+        "half-written other file": crate::os::replace_file::TEMP_PREFIX,
+    });
+    assert_eq!(last["names"], now, "the program leaves other names: add a sample of its version");
+}

@@ -23,6 +23,7 @@ mod service_manager;
 mod spec_file;
 mod standby_modes;
 mod startup_metrics;
+mod upgrade;
 mod usage_errors;
 mod vanilla_server;
 mod wipe;
