@@ -51,6 +51,7 @@ use crate::vm_monitor::{VmMonitor, VmMonitorParams};
 use service_manager::ServiceManager;
 
 mod hangup;
+mod memory;
 mod service_manager;
 
 /// Limit for the remaining children at the very end, after SIGTERM.
@@ -295,6 +296,7 @@ impl Compute {
         let code = tokio::select! {
             code = warm_up_and_serve(&node, driver, reserved, authenticator, &stop, &manager) => code,
             never = node.heartbeat.keep(TICK) => match never {},
+            never = memory::give_back_after_work(&node) => match never {},
             never = hangup::serve(&node, &hangup, &manager) => match never {},
             never = manager.follow(&node, &stop.requested) => match never {},
         };

@@ -6,6 +6,7 @@
 
 pub mod activation;
 pub mod children;
+pub(crate) mod code_memory;
 pub(crate) mod denied;
 pub(crate) mod journal;
 pub mod limits;

@@ -11,6 +11,7 @@ mod failed_start_ways_out;
 mod first_start;
 mod init_timeout;
 mod lakebase;
+mod memory;
 mod mistakes;
 mod old_documents;
 mod ports_taken;
