@@ -8,6 +8,8 @@
 //!
 //! A refresh tries again after all of them, and the spec before it is in force throughout.
 
+use crate::failpoints::edges::Injected;
+
 /// Why a spec is not in force.
 #[derive(Debug)]
 pub(crate) enum NotApplied {
@@ -17,6 +19,12 @@ pub(crate) enum NotApplied {
     NotBegun(anyhow::Error),
     /// The change had begun.
     Failed(anyhow::Error),
+}
+
+impl From<Injected> for NotApplied {
+    fn from(injected: Injected) -> Self {
+        Self::NotBegun(injected.into())
+    }
 }
 
 impl NotApplied {

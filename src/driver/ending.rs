@@ -13,10 +13,12 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::reason::Ending;
+use super::steps::EndingStep;
 use super::task::{ConfigureReply, Driver, NO_LSN};
 use crate::background;
-use crate::errors::{one_line, report};
-use crate::node::readiness::Unready;
+use crate::errors::{as_io, one_line, report};
+use crate::failpoints::edges::{self, Edge, Injected};
 use crate::node::requests::{ConfigureError, Request, Terminated};
 use crate::postgres::crash;
 use crate::postgres::limits::PostgresLimits;
@@ -27,7 +29,6 @@ use crate::spec::Lsn;
 use crate::startup;
 use crate::state::{ComputeStatus, Event};
 use crate::storage::sync::{self, SyncError};
-use crate::telemetry::traces::{Parent, Span};
 
 /// How long the process stays after a failed start, so that the error can be read (01 §8.2).
 const LINGER_FAILED: Duration = Duration::from_secs(30);
@@ -35,86 +36,6 @@ const LINGER_FAILED: Duration = Duration::from_secs(30);
 const LINGER_FAST: Duration = Duration::from_secs(30);
 /// Enough to deliver an answer (01 §18.1).
 const LINGER_IMMEDIATE: Duration = Duration::from_millis(300);
-
-/// Why the compute ends, with the parts of it that still exist.
-#[derive(Debug)]
-pub(super) enum Ending {
-    /// `/terminate` of an empty compute.
-    NeverStarted {
-        /// Place of the request in its trace.
-        from: Parent,
-        /// Receives the answer to the request.
-        reply: oneshot::Sender<Terminated>,
-    },
-    /// The first start failed.
-    StartFailed {
-        /// Why.
-        error: anyhow::Error,
-        /// Present if the start got that far; Postgres may have ended by itself.
-        postgres: Option<PostgresProcess>,
-        /// Receives the outcome of `/configure`, if that brought the spec.
-        reply: ConfigureReply,
-    },
-    /// Postgres ended by itself.
-    PostgresExited {
-        /// The exit status of Postgres.
-        status: std::io::Result<ExitStatus>,
-        /// Reaped, its log not yet drained.
-        postgres: PostgresProcess,
-    },
-    /// `/terminate` of a running compute.
-    Terminate {
-        /// Still running.
-        postgres: PostgresProcess,
-        /// Place of the request in its trace.
-        from: Parent,
-        /// Receives the answer to the request.
-        reply: oneshot::Sender<Terminated>,
-    },
-    /// A refresh found no spec.
-    Detached {
-        /// Still running.
-        postgres: PostgresProcess,
-    },
-    /// SIGINT, SIGTERM or SIGQUIT.
-    Signal {
-        /// Present if Postgres was running.
-        postgres: Option<PostgresProcess>,
-    },
-}
-
-impl Ending {
-    /// What `/ready` says from now on.
-    const fn unready(&self) -> Unready {
-        match self {
-            Self::StartFailed { .. } => Unready::StartFailed,
-            Self::PostgresExited { .. } => Unready::PostgresEnded,
-            Self::NeverStarted { .. }
-            | Self::Terminate { .. }
-            | Self::Detached { .. }
-            | Self::Signal { .. } => Unready::Ending,
-        }
-    }
-}
-
-impl Ending {
-    /// The span of the end: a part of the trace of `/terminate`, if that is the reason.
-    fn span(&self) -> Span {
-        let nowhere = Parent::default();
-        let (from, name, why) = match self {
-            Self::NeverStarted { from, .. } | Self::Terminate { from, .. } => {
-                (from, "terminate", "terminate")
-            }
-            Self::StartFailed { .. } => (&nowhere, "shutdown", "start_failed"),
-            Self::PostgresExited { .. } => (&nowhere, "shutdown", "postgres_exited"),
-            Self::Detached { .. } => (&nowhere, "shutdown", "detached"),
-            Self::Signal { .. } => (&nowhere, "shutdown", "signal"),
-        };
-        let span = from.span(name);
-        span.set("compute.ending", why);
-        span
-    }
-}
 
 /// Exit codes of 01 §18.5.
 const OK: u8 = 0;
@@ -134,12 +55,13 @@ impl Driver {
         self.node.readiness.ends(ending.unready());
         self.node.promotion.close();
         let limit = self.stop.limit(background::END_LIMIT, timeouts.stop_on_signal);
+        self.reached(EndingStep::Background, Edge::Begin).await;
         self.node.background.end(limit).await;
+        self.reached(EndingStep::Background, Edge::End).await;
         match ending {
             Ending::Signal { postgres } => self.end_by_signal(postgres).await,
             Ending::NeverStarted { reply, .. } => {
-                let _ = self.node.end(NO_LSN, None);
-                let _ = reply.send(NO_LSN);
+                self.answer(NO_LSN, None, Some(reply)).await;
                 self.linger(LINGER_IMMEDIATE, OK, NO_LSN).await
             }
             Ending::StartFailed { error, postgres, reply } => {
@@ -153,10 +75,12 @@ impl Driver {
                     Ok(status) => tracing::warn!("Postgres ended by itself with {status}"),
                     Err(error) => tracing::error!("could not wait for Postgres: {error}"),
                 }
+                self.reached(EndingStep::Postgres, Edge::Begin).await;
                 if self.or_signal(postgres.finish(&timeouts.postgres)).await.is_none() {
                     postgres.finish(&self.hurried().1).await;
                     return self.signalled();
                 }
+                self.reached(EndingStep::Postgres, Edge::End).await;
                 match status {
                     Ok(_) => self.sync_and_leave(code, None).await,
                     Err(error) => {
@@ -220,12 +144,14 @@ impl Driver {
     /// Stops Postgres by a ladder; a signal during the stop switches to a shorter one.
     async fn stop(&mut self, postgres: &mut PostgresProcess, ladder: &StopLadder) -> Stopped {
         let timeouts = &self.node.params.timeouts;
+        self.reached(EndingStep::Postgres, Edge::Begin).await;
         let outcome = tokio::select! {
             biased;
             () = self.stop.requested.cancelled() => None,
             outcome = postgres.stop(ladder, std::future::pending(), &timeouts.postgres) => Some(outcome),
         };
         if outcome.is_some() {
+            self.reached(EndingStep::Postgres, Edge::End).await;
             self.end_vm_monitor().await;
         }
         match outcome {
@@ -339,11 +265,7 @@ impl Driver {
         reply: Option<oneshot::Sender<Terminated>>,
     ) -> u8 {
         let fast = self.node.status() == ComputeStatus::TerminationPendingFast;
-        let _ = self.node.end(terminated, error);
-        if let Some(reply) = reply {
-            let _ = reply.send(terminated);
-        }
-        self.drain_requests(terminated);
+        self.answer(terminated, error, reply).await;
         let linger = if fast { LINGER_FAST } else { LINGER_IMMEDIATE };
         let until = tokio::time::Instant::now() + linger;
         if self.or_signal(self.crash_evidence()).await.is_none() {
@@ -353,6 +275,27 @@ impl Driver {
         self.linger(rest, code, terminated).await
     }
 
+    /// Publishes the end, and answers the waiting requests.
+    async fn answer(
+        &mut self,
+        terminated: Terminated,
+        error: Option<String>,
+        reply: Option<oneshot::Sender<Terminated>>,
+    ) {
+        self.reached(EndingStep::Answer, Edge::Begin).await;
+        let _ = self.node.end(terminated, error);
+        if let Some(reply) = reply {
+            let _ = reply.send(terminated);
+        }
+        self.drain_requests(terminated);
+        self.reached(EndingStep::Answer, Edge::End).await;
+    }
+
+    /// A place where tests hold the end. Nothing here can fail, and a signal goes on at once.
+    async fn reached(&self, step: EndingStep, edge: Edge) {
+        let _ = self.or_signal(edges::reached(step.point(), edge)).await;
+    }
+
     /// Reports core dumps now, because the next start deletes PGDATA. In Lakebase mode they are in a
     /// folder that outlives it (01 §18.6).
     fn crash_evidence(&self) -> impl Future<Output = ()> + use<> {
@@ -360,13 +303,12 @@ impl Driver {
         async move {
             let params = &node.params;
             let folder = params.lakebase.as_ref().map_or(&params.pgdata, |it| &it.core_dumps);
-            crash::log_core_dumps(
-                folder,
-                &params.install.postgres,
-                &node.children,
-                params.timeouts.postgres.debugger,
-            )
-            .await;
+            let (postgres, limit) = (&params.install.postgres, params.timeouts.postgres.debugger);
+            let look = async {
+                crash::log_core_dumps(folder, postgres, &node.children, limit).await;
+                Ok::<(), Injected>(())
+            };
+            let _ = edges::around(EndingStep::CoreDumps.point(), look).await;
         }
     }
 
@@ -377,7 +319,18 @@ impl Driver {
             let spec = node.spec().filter(|spec| spec.is_primary())?;
             let server = startup::server(&node, &spec);
             let request = startup::sync_request(&node, &server);
-            Some(sync::sync_once(request, node.params.timeouts.sync.shutdown).await)
+            let failed = |injected: Injected| {
+                let program = node.params.install.postgres.clone();
+                SyncError::Spawn { program, error: as_io(injected) }
+            };
+            let synced = async {
+                let point = EndingStep::Sync.point();
+                edges::reached(point, Edge::Begin).await.map_err(failed)?;
+                let lsn = sync::sync_once(request, node.params.timeouts.sync.shutdown).await?;
+                edges::reached(point, Edge::End).await.map_err(failed)?;
+                Ok(lsn)
+            };
+            Some(synced.await)
         }
     }
 
@@ -417,11 +370,12 @@ impl Driver {
         // The stay is not a part of the work.
         drop(std::mem::take(&mut self.end_span));
         let mut until = tokio::time::Instant::now() + how_long;
+        self.reached(EndingStep::Linger, Edge::Begin).await;
         loop {
             let request = tokio::select! {
                 biased;
                 () = self.stop.requested.cancelled() => return self.signalled(),
-                () = tokio::time::sleep_until(until) => return code,
+                () = tokio::time::sleep_until(until) => break,
                 Some(request) = self.requests.recv() => request,
             };
             if let Request::Terminate { reply, .. } = request {
@@ -430,6 +384,8 @@ impl Driver {
                 until = tokio::time::Instant::now() + LINGER_IMMEDIATE;
             }
         }
+        self.reached(EndingStep::Linger, Edge::End).await;
+        if self.stop.requested.is_cancelled() { self.signalled() } else { code }
     }
 }
 

@@ -9,9 +9,11 @@
 pub(crate) mod ending;
 mod promote;
 mod promotion;
+mod reason;
 pub(crate) mod reconfigure;
 mod running;
 pub(crate) mod shutdown;
+pub mod steps;
 mod task;
 
 use std::sync::Arc;
@@ -29,7 +31,7 @@ use crate::telemetry::shown::shown;
 use crate::telemetry::traces::{self, Parent, Span};
 use crate::tls::TlsState;
 use crate::vm_monitor::VmMonitor;
-use ending::Ending;
+use reason::Ending;
 use running::Running;
 pub use shutdown::Stop;
 pub use task::Driver;

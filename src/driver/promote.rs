@@ -22,13 +22,14 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
-use super::promotion::{PromotePhase, Promotion};
+use super::promotion::Promotion;
 use super::reconfigure::Change;
 use super::running::{Flow, Running, until_ending};
+use super::steps::PromotePhase;
 use crate::configure::catalog::CatalogWork;
 use crate::duration::millis_since;
 use crate::errors::one_line;
-use crate::failpoints;
+use crate::failpoints::{self, edges};
 use crate::node::promotion::attempt::{Attempt, PromotionRequest};
 use crate::node::promotion::states::{Promoted, PromotionState};
 use crate::node::{AcceptedSpec, ComputeNode};
@@ -206,7 +207,6 @@ async fn become_primary(
         bail!("compute mode \"{mode}\" is not replica");
     }
     check_prewarm(&node.lfc.prewarm_state())?;
-    node.step(PromotePhase::WaitForWal.name());
     tracing::info!("promoting the replica once it has replayed {}", wish.wal_flush_lsn);
     // Before anything is touched: the check finds what Postgres would refuse.
     let staged = async {
@@ -219,30 +219,41 @@ async fn become_primary(
         let position = session.catch_up(wish.wal_flush_lsn).await?;
         Ok((session, position, millis_since(began)))
     };
-    let (staged, (mut session, position, lsn_wait_time_ms)) = tokio::try_join!(staged, caught_up)?;
+    let ready = async { tokio::try_join!(staged, caught_up) };
+    let (staged, (mut session, position, lsn_wait_time_ms)) =
+        during(node, PromotePhase::WaitForWal, ready).await?;
 
     let began = Instant::now();
     // An earlier attempt may have succeeded after its deadline.
     if position.in_recovery {
-        node.step(PromotePhase::SetSafekeepers.name());
         promotion.set_overrides();
-        if let Err(error) = announce(change, &mut session).await {
+        let announced = announce(change, &mut session);
+        if let Err(error) = during(node, PromotePhase::SetSafekeepers, announced).await {
             // An earlier `pg_promote()` may be under way: then its overrides stay, as below.
             if !promotion.is_unclear() {
                 promotion.taken_back(take_back(change, &mut session).await);
             }
             return Err(error);
         }
-        node.step(PromotePhase::PgPromote.name());
         *promotion = Promotion::Unclear { spec: wish.spec.clone() };
         // The announcement stays after a failure: the server may still leave recovery, and must not
         // then take commits that no safekeeper has. A replica ignores it.
-        promote(node, &session).await?;
+        during(node, PromotePhase::PgPromote, promote(node, &session)).await?;
     } else {
         session.assume_announced();
     }
     let pg_promote_time_ms = millis_since(began);
     Ok(Primary { session, staged, lsn_wait_time_ms, pg_promote_time_ms })
+}
+
+/// Performs a step. `/status` shows it, and names it if it fails.
+async fn during<T>(
+    node: &ComputeNode,
+    step: PromotePhase,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    node.step(step.name());
+    edges::around(step.point(), work).await
 }
 
 /// Calls `pg_promote()`. If the answer is not clear, asks another session for the outcome.

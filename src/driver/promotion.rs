@@ -63,28 +63,6 @@ impl Promotion {
     }
 }
 
-/// The step of an attempt, as `/status` names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PromotePhase {
-    /// The WAL of the old primary is replayed.
-    WaitForWal,
-    /// The safekeepers are set with `ALTER SYSTEM`, which overrides the configuration file.
-    SetSafekeepers,
-    /// The server leaves recovery.
-    PgPromote,
-}
-
-impl PromotePhase {
-    /// Name in `/status` and in error texts.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::WaitForWal => "wait_for_wal",
-            Self::SetSafekeepers => "set_safekeepers",
-            Self::PgPromote => "pg_promote",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

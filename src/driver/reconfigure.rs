@@ -13,16 +13,16 @@
 //! (except in a promotion, [`Change::complete`]), and the error names the phase. Catalog changes
 //! made before the error are not rolled back.
 
-use std::fmt::{self, Display};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
 
+use super::steps::ReconfigurePhase;
 use crate::configure::catalog::{ApplyContext, CatalogWork};
 use crate::configure::not_applied::NotApplied;
 use crate::configure::{catalog, configuration};
-use crate::node::outcome::CHECK;
+use crate::failpoints::edges::{self, Injected};
 use crate::node::{AcceptedSpec, ComputeNode};
 use crate::postgres::files::{self, POSTGRESQL_CONF};
 use crate::postgres::reload::{self, Reload, ReloadError};
@@ -32,46 +32,6 @@ use crate::spec::{ComputeSpec, ParsedSpec};
 use crate::telemetry::traces;
 use crate::telemetry::work_metrics::ReloadResult;
 use crate::tls::{Confirmed, Installed, TlsPair, TlsState};
-
-/// The part of a reconfiguration that failed, as the error text names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ReconfigurePhase {
-    /// A refresh asks for the configuration.
-    Fetch,
-    /// Another key and certificate take effect.
-    Certificate,
-    /// The new file is built, and the `postgres` program checks it.
-    Check,
-    /// The log export is set up.
-    LogExport,
-    /// The new file takes the place of the old one.
-    Write,
-    /// Postgres loads it.
-    Reload,
-    /// Roles and databases are applied.
-    Catalog,
-}
-
-impl ReconfigurePhase {
-    /// Name in `/status` and in error texts.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Fetch => "fetch_configuration",
-            Self::Certificate => "certificate",
-            Self::Check => CHECK,
-            Self::LogExport => "log_export",
-            Self::Write => "write_configuration",
-            Self::Reload => "reload",
-            Self::Catalog => "apply_catalog",
-        }
-    }
-}
-
-impl Display for ReconfigurePhase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// Adds the phase to an error, and the configuration that is in force now. A server that does not
 /// load the new file may not load the old one either.
@@ -145,9 +105,8 @@ impl Change<'_> {
         let operation = self.new.operation();
         let operation = operation.as_deref().unwrap_or("unknown");
         tracing::info!("applying the config, operation {operation}");
-        self.enter(ReconfigurePhase::Check);
-        let staged =
-            self.stage().await.map_err(|error| not_begun_in(ReconfigurePhase::Check, error))?;
+        let staged = during(self.node, ReconfigurePhase::Check, self.stage()).await;
+        let staged = staged.map_err(|error| not_begun_in(ReconfigurePhase::Check, error))?;
         self.change(staged).await.map_err(NotApplied::Failed)?;
         tracing::info!("finished reconfiguration of compute node for operation {operation}");
         Ok(())
@@ -155,21 +114,21 @@ impl Change<'_> {
 
     /// The part of [`Self::reconfigure`] that changes something.
     async fn change(&mut self, staged: StagedConf) -> anyhow::Result<()> {
-        self.enter(ReconfigurePhase::LogExport);
-        let side = &self.node.side;
-        let export = side.before_rewrite(&self.new.spec().spec).await;
+        let node = self.node;
+        let export = self.export_log().await;
         export.map_err(|error| failed_in(ReconfigurePhase::LogExport, error))?;
 
-        self.enter(ReconfigurePhase::Write);
-        self.files_beside().await;
-        let replaced = match staged.put_in_place() {
-            Ok(replaced) => replaced,
-            Err(error) => {
-                return Err(self.take_back(None, ReconfigurePhase::Write, error.into()).await);
-            }
+        let mut replaced = None;
+        let written = async {
+            self.files_beside().await;
+            replaced = Some(staged.put_in_place()?);
+            Ok(())
         };
+        if let Err(error) = during(node, ReconfigurePhase::Write, written).await {
+            return Err(self.take_back(replaced, ReconfigurePhase::Write, error).await);
+        }
         if let Err((phase, error)) = self.put_in_force().await {
-            return Err(self.take_back(Some(replaced), phase, error).await);
+            return Err(self.take_back(replaced, phase, error).await);
         }
         Ok(())
     }
@@ -187,18 +146,22 @@ impl Change<'_> {
                 "the server was promoted, and the reconfiguration failed in phase {phase}"
             ))
         };
-        self.enter(ReconfigurePhase::Write);
-        self.files_beside().await;
+        let node = self.node;
         let in_place = async {
+            self.files_beside().await;
             staged.put_in_place()?;
             once_in_place.await
         };
-        in_place.await.map_err(|error| failed_in(ReconfigurePhase::Write, error))?;
+        let in_place = during(node, ReconfigurePhase::Write, in_place).await;
+        in_place.map_err(|error| failed_in(ReconfigurePhase::Write, error))?;
         self.put_in_force().await.map_err(|(phase, error)| failed_in(phase, error))?;
         // Last: what the server needs comes before the log export.
-        self.enter(ReconfigurePhase::LogExport);
-        let export = self.node.side.before_rewrite(&self.new.spec().spec).await;
-        export.map_err(|error| failed_in(ReconfigurePhase::LogExport, error))
+        self.export_log().await.map_err(|error| failed_in(ReconfigurePhase::LogExport, error))
+    }
+
+    async fn export_log(&self) -> anyhow::Result<()> {
+        let export = self.node.side.before_rewrite(&self.new.spec().spec);
+        during(self.node, ReconfigurePhase::LogExport, export).await
     }
 
     /// Writes the files that `postgresql.conf` refers to.
@@ -206,12 +169,6 @@ impl Change<'_> {
         self.tls.follow(&self.new.spec().spec);
         self.tls.install_present(&self.node.params.pgdata).await;
         self.node.extensions.write_control_files(&self.new.spec().spec).await;
-    }
-
-    /// Notes the phase for `/status`, which also names it if it fails.
-    fn enter(&self, phase: ReconfigurePhase) {
-        self.node.step(phase.name());
-        traces::event(phase.name());
     }
 
     /// Writes the new file beside the old one and checks it.
@@ -222,26 +179,27 @@ impl Change<'_> {
     async fn put_in_force(&mut self) -> Result<(), (ReconfigurePhase, anyhow::Error)> {
         let (node, new) = (self.node, self.new.spec());
         let reload_failed = |error: anyhow::Error| (ReconfigurePhase::Reload, error);
-        self.enter(ReconfigurePhase::Reload);
-        self.reload().await.map_err(reload_failed)?;
-        self.confirm_certificate(new).await.map_err(reload_failed)?;
+        let loaded = async {
+            self.reload().await?;
+            self.confirm_certificate(new).await
+        };
+        during(node, ReconfigurePhase::Reload, loaded).await.map_err(reload_failed)?;
         node.side.in_background(&new.spec, node.params.active_tls(&new.spec));
         if !self.catalog.is_due(new) {
             return Ok(());
         }
-        self.enter(ReconfigurePhase::Catalog);
         let tell = || Ok(reload::request(self.postmaster.pid)?);
         let look_everywhere = self.catalog == CatalogWork::ApplyAndLook;
         let context = ApplyContext::Reconfiguration { look_everywhere };
-        let applied = catalog::apply_in_turn(node, new, context, tell).await;
+        let applied = catalog::apply_in_turn(node, new, context, tell);
+        let applied = during(node, ReconfigurePhase::Catalog, applied).await;
         applied.map_err(|error| (ReconfigurePhase::Catalog, error))?;
         if new.is_primary() {
-            self.enter(ReconfigurePhase::Write);
-            let enabled = files::enable_subscribers(&node.params.pgdata);
-            enabled.map_err(|error| (ReconfigurePhase::Write, error.into()))?;
+            let enabled = async { Ok(files::enable_subscribers(&node.params.pgdata)?) };
+            let enabled = during(node, ReconfigurePhase::Write, enabled).await;
+            enabled.map_err(|error| (ReconfigurePhase::Write, error))?;
         }
-        self.enter(ReconfigurePhase::Reload);
-        self.reload().await.map_err(reload_failed)
+        during(node, ReconfigurePhase::Reload, self.reload()).await.map_err(reload_failed)
     }
 
     /// Makes Postgres load its configuration and waits until it has.
@@ -303,7 +261,6 @@ pub(crate) enum Fetched {
 
 /// Fetches the configuration from its source. Returns `known` itself if the fetched spec equals it.
 pub(crate) async fn fetch(node: &ComputeNode, known: &AcceptedSpec) -> anyhow::Result<Fetched> {
-    node.step(ReconfigurePhase::Fetch.name());
     let fetched = async {
         let patience = node.params.timeouts.control_plane.refresh;
         let count = |status| node.metrics.count_cplane_request(RPC, status);
@@ -316,7 +273,19 @@ pub(crate) async fn fetch(node: &ComputeNode, known: &AcceptedSpec) -> anyhow::R
         let spec = node.params.accept(spec).context("the fetched spec cannot be used")?;
         Ok(Fetched::Spec(spec))
     };
-    fetched.await.map_err(|error: anyhow::Error| failed_in(ReconfigurePhase::Fetch, error))
+    let fetched = during(node, ReconfigurePhase::Fetch, fetched).await;
+    fetched.map_err(|error: anyhow::Error| failed_in(ReconfigurePhase::Fetch, error))
+}
+
+/// Performs a phase. `/status` shows it, and names it if it fails.
+async fn during<T, E: From<Injected>>(
+    node: &ComputeNode,
+    phase: ReconfigurePhase,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    node.step(phase.name());
+    traces::event(phase.name());
+    edges::around(phase.point(), work).await
 }
 
 /// Puts another pair of key and certificate in force. `postgresql.conf` does not change.

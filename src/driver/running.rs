@@ -12,14 +12,16 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::ending::Ending;
 use super::promotion::Promotion;
+use super::reason::Ending;
 use super::reconfigure::{self, Change, Fetched, Postmaster};
+use super::steps::ReconfigurePhase;
 use super::task::{Driver, GOT_REQUEST};
 use crate::configure::catalog::CatalogWork;
 use crate::configure::not_applied::NotApplied;
 use crate::configure::unseen;
 use crate::errors::{one_line, report};
+use crate::failpoints::edges;
 use crate::node::promotion::attempt::Attempt;
 use crate::node::requests::{ConfigureError, Request};
 use crate::node::{AcceptedSpec, ComputeNode};
@@ -220,10 +222,11 @@ impl<'d> Running<'d> {
         let round = node.begin_certificate();
         let (tls, postmaster) = (&mut driver.tls, &self.postmaster);
         if round.is_ok() {
-            node.step(reconfigure::ReconfigurePhase::Certificate.name());
+            node.step(ReconfigurePhase::Certificate.name());
         }
         let span = traces::span("renew_certificate");
         let renewed = reconfigure::renew(&node, self.in_force.spec(), tls, pair, postmaster);
+        let renewed = edges::around(ReconfigurePhase::Certificate.point(), renewed);
         let result = tokio::select! {
             biased;
             () = driver.stop.requested.cancelled() => return Flow::Stopped,

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::failpoints::edges::Point;
+
 /// A part of the start that takes time of its own. Some overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StartPhase {
@@ -53,6 +55,11 @@ impl StartPhase {
             Self::StartPostgres => "start_postgres",
             Self::ApplyCatalog => "apply_catalog",
         }
+    }
+
+    /// Its failpoints.
+    pub(crate) const fn point(self) -> Point {
+        Point { work: "start", step: self.name() }
     }
 }
 

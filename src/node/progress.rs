@@ -14,12 +14,14 @@ use super::phase::{PhaseRecord, StartPhase};
 use super::{ComputeNode, ComputeState};
 use crate::catalog::report::ApplyReport;
 use crate::errors::one_line;
+use crate::failpoints::edges;
 use crate::state::ComputeStatus;
 use crate::telemetry::traces::{self, Span};
 
 impl ComputeNode {
-    /// Notes that a phase of the start begins; it ends when the guard is dropped.
-    pub fn phase(self: &Arc<Self>, phase: StartPhase) -> PhaseGuard {
+    /// Notes that a phase of the start begins; it ends when the guard is dropped. The start itself
+    /// uses [`Self::during`] and [`Self::attempt`], which have failpoints.
+    pub(crate) fn phase(self: &Arc<Self>, phase: StartPhase) -> PhaseGuard {
         let index = {
             let mut state = self.lock();
             let began = state.started.elapsed();
@@ -39,12 +41,23 @@ impl ComputeNode {
         work: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
         let phase = self.phase(name);
-        let result = phase.span.scope(work).await;
+        let result = phase.span.scope(edges::around(name.point(), work)).await;
         if let Err(error) = &result {
             phase.span.fail(one_line(error.as_ref()));
             self.lock().failed_phase = Some(name.name());
         }
         result
+    }
+
+    /// Runs a phase whose error is not one of the start.
+    pub async fn attempt<T>(
+        self: &Arc<Self>,
+        name: StartPhase,
+        work: impl Future<Output = T>,
+    ) -> anyhow::Result<T> {
+        let phase = self.phase(name);
+        let work = async { anyhow::Ok(work.await) };
+        phase.span.scope(edges::around(name.point(), work)).await
     }
 
     /// Notes the step of the current work on a running compute, until that succeeds or fails.
@@ -125,13 +138,6 @@ pub struct PhaseGuard {
     span: Span,
     node: Arc<ComputeNode>,
     index: usize,
-}
-
-impl PhaseGuard {
-    /// Runs `work` inside the span of the phase.
-    pub(crate) fn scope<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
-        self.span.scope(work)
-    }
 }
 
 impl Drop for PhaseGuard {

@@ -85,6 +85,21 @@ fn processes_are_started_in_one_place() {
     only_in(&[], &without_command, |_| true);
 }
 
+/// See [`crate::failpoints::edges`]: a step that is only noted could be neither held nor made to fail.
+/// A promotion and a reconfiguration note their steps in one function each, and a certificate, whose
+/// step is noted only if the status allows it, where it is renewed.
+#[test]
+fn every_step_has_its_failpoints() {
+    only_in(&["node/progress.rs"], &[".phase(name"], |_| true);
+    only_in(&[], &["node.phase("], |_| true);
+    let with = ["driver/promote.rs", "driver/reconfigure.rs", "driver/running.rs"];
+    only_in(&with, &["node.step("], |_| true);
+    for source in sources().iter().filter(|it| with.contains(&it.name.as_str())) {
+        assert_eq!(source.text.matches("node.step(").count(), 1, "{}", source.name);
+        assert!(source.text.contains("edges::around("), "{}", source.name);
+    }
+}
+
 /// See [`crate::env`]. A client program gets no variable whose name begins like those of libpq.
 #[test]
 fn the_environment_is_read_in_one_place() {

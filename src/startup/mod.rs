@@ -197,30 +197,35 @@ async fn prepare_directory(
         // A postmaster removes this file when it ends, and ends soon after the file is removed. A
         // postmaster that was only just started has not created it yet.
         let likely = params.pgdata.join(files::POSTMASTER_PID).exists();
-        let _phase = likely.then(|| node.phase(StartPhase::StaleProcesses));
-        stopped = match stale::stop_stale(&params.pgdata, &params.timeouts.postgres).await {
-            // Without /proc, and without a sign of a predecessor.
-            Err(error @ stale::StaleError::Look { .. }) if !likely => {
-                tracing::warn!("{error}");
-                0
+        let stop = stale::stop_stale(&params.pgdata, &params.timeouts.postgres);
+        stopped = if likely {
+            node.during(StartPhase::StaleProcesses, async { Ok(stop.await?) }).await?
+        } else {
+            match stop.await {
+                // Without /proc, and without a sign of a predecessor.
+                Err(error @ stale::StaleError::Look { .. }) => {
+                    tracing::warn!("{error}");
+                    0
+                }
+                found => found?,
             }
-            found => found?,
         };
     }
     if stopped > 0 {
         tracing::warn!("stopped {stopped} processes that a killed predecessor left behind");
     }
-    let _phase = node.phase(StartPhase::PrepareDirectory);
     let (pgdata, force) = (params.pgdata.clone(), params.force_wipe);
-    let wiped = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+    let wipe = move || -> anyhow::Result<_> {
         let wiped = pgdata::wipe(&pgdata, force)?;
         files::write_conf(&pgdata, &conf)?;
         Ok(wiped)
-    })
-    .await
-    .context("the wipe was interrupted")??;
-    leftovers.keep(wiped);
-    Ok(stopped)
+    };
+    let prepared = async {
+        let wiped = tokio::task::spawn_blocking(wipe).await;
+        leftovers.keep(wiped.context("the wipe was interrupted")??);
+        Ok(stopped)
+    };
+    node.during(StartPhase::PrepareDirectory, prepared).await
 }
 
 /// The quick check (01 §9.1). `Err` holds the reason why there is no LSN; that is not a failure
@@ -237,7 +242,6 @@ async fn safekeepers_in_sync(node: &Arc<ComputeNode>, spec: &ParsedSpec) -> Resu
         tracing::warn!("{why}");
         return Err(why);
     }
-    let phase = node.phase(StartPhase::SafekeeperCheck);
     let began = Instant::now();
     let request = SyncCheckRequest {
         safekeepers: &spec.safekeepers,
@@ -247,11 +251,12 @@ async fn safekeepers_in_sync(node: &Arc<ComputeNode>, spec: &ParsedSpec) -> Resu
     };
     let (limit, tries) = (node.params.timeouts.sync.answer, &node.metrics.tries);
     let check = safekeepers::check_safekeepers(request, limit, tries);
-    let check = phase.scope(check).await;
+    let check = node.attempt(StartPhase::SafekeeperCheck, check).await;
     node.update_metrics(|metrics| metrics.sync_sk_check_ms = millis(began.elapsed()));
     match check {
-        SyncCheck::InSync(lsn) => Ok(lsn),
-        other => Err(other.to_string()),
+        Ok(SyncCheck::InSync(lsn)) => Ok(lsn),
+        Ok(other) => Err(other.to_string()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -4,7 +4,10 @@
 //!
 //! Names in use: `compute-migration`, where `return(n)` fails migration `n`; `compute-prewarm` and
 //! `compute-promotion`, where `return` fails a prewarm, or a promotion just before `pg_promote()`;
-//! `compute-promotion-unclear`, where `return` fails it though `pg_promote()` was called.
+//! `compute-promotion-unclear`, where `return` fails it though `pg_promote()` was called. Every step of
+//! the work of a compute has two more, see [`edges`].
+
+pub(crate) mod edges;
 
 use thiserror::Error;
 
@@ -93,16 +96,26 @@ fn end_the_process() {
 }
 
 /// Performs the action of the failpoint. Returns the argument of `return`, if that is the action.
-pub(crate) async fn hit(name: &'static str) -> Option<String> {
+pub(crate) async fn hit(name: impl Into<String>) -> Option<String> {
     if !ENABLED {
         return None;
     }
+    let name = name.into();
     // `pause` and `sleep` block the thread.
-    match tokio::task::spawn_blocking(move || evaluate(name)).await {
+    match tokio::task::spawn_blocking(move || evaluate(&name)).await {
         Ok(returned) => returned,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => None,
     }
+}
+
+/// The actions of a failpoint that is set; `off` counts as not set.
+fn actions(name: &str) -> Option<String> {
+    if !ENABLED {
+        return None;
+    }
+    let set = fail::list().into_iter().find(|(set, _)| set == name)?;
+    Some(set.1).filter(|actions| actions != "off")
 }
 
 fn evaluate(name: &str) -> Option<String> {
