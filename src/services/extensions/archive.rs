@@ -85,7 +85,7 @@ fn unpack_entry(
         EntryType::Link => {
             let target = area.place(&path)?;
             let other = link_name(entry, &whole, &broken)?;
-            let original = place(&other, stage)?.map(|(area, inner)| area.staged(&inner));
+            let original = place(&other, stage)?.and_then(|(area, inner)| area.staged(&inner));
             let original = original.ok_or_else(|| ArchiveError::Climbing(whole.clone()))?;
             let linked = fs::hard_link(original, target);
             linked.map_err(|error| ArchiveError::Write { path: whole, error })

@@ -99,7 +99,9 @@ impl Area {
             let path = path.to_owned();
             move |error| ArchiveError::Write { path, error }
         };
-        if self.temp.is_none() {
+        let dir = if let Some(temp) = &self.temp {
+            &temp.dir
+        } else {
             let made = tempfile::Builder::new().prefix(TEMP_PREFIX).tempdir_in(&self.target);
             let refused = |error: io::Error| ArchiveError::Folder {
                 folder: self.target.clone(),
@@ -107,9 +109,9 @@ impl Area {
             };
             let dir = made.map_err(refused)?;
             let held = remains::hold(dir.path()).ok();
-            self.temp = Some(Temp { dir, _held: held });
-        }
-        let staged = self.staged(path);
+            &self.temp.insert(Temp { dir, _held: held }).dir
+        };
+        let staged = dir.path().join(path);
         if let Some(parent) = staged.parent() {
             fs::create_dir_all(parent).map_err(at(parent))?;
         }
@@ -117,9 +119,10 @@ impl Area {
         Ok(staged)
     }
 
-    /// Path of a file before the move.
-    pub(super) fn staged(&self, path: &Path) -> PathBuf {
-        self.temp.as_ref().map_or(Path::new(""), |temp| temp.dir.path()).join(path)
+    /// Path of a file before the move; none if there is no file yet. A path without the folder would
+    /// be one of the whole machine.
+    pub(super) fn staged(&self, path: &Path) -> Option<PathBuf> {
+        self.temp.as_ref().map(|temp| temp.dir.path().join(path))
     }
 
     /// Notes a symbolic link.
@@ -152,7 +155,8 @@ impl Area {
             if let Some(parent) = target.parent() {
                 fs::create_dir_all(parent).map_err(at)?;
             }
-            fs::rename(self.staged(path), &target).map_err(at)?;
+            let staged = self.staged(path).ok_or_else(|| at(io::ErrorKind::NotFound.into()))?;
+            fs::rename(staged, &target).map_err(at)?;
         }
         Ok(())
     }

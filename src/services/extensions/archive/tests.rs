@@ -122,7 +122,7 @@ fn files_go_where_they_belong() {
 
 #[test]
 fn nothing_leaves_its_folder() {
-    let cases: [&[(&str, EntryType, &str)]; 11] = [
+    let cases: [&[(&str, EntryType, &str)]; 12] = [
         &[("../x", Regular, "")],
         &[("lib/../../x", Regular, "")],
         &[("/lib/x", Regular, "")],
@@ -135,6 +135,8 @@ fn nothing_leaves_its_folder() {
         &[("lib/x", Link, "/etc/passwd")],
         &[("lib/x", Link, "../x")],
         &[("lib/x", Link, "bin/x")],
+        // Of an area without files; not below the working directory, which is that of the crate here.
+        &[("lib/x", Link, "share/extension/Cargo.toml")],
     ];
     for entries in cases {
         let folders = Folders::new();
