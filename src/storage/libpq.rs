@@ -26,7 +26,7 @@ use super::target::{LibpqEndpoint, PING_AFTER, PING_LIMIT};
 use crate::spec::libpq_url::HostAddress;
 
 /// Bytes read from the socket at once; also the largest chunk handed on.
-const READ_SIZE: usize = 64 * 1024;
+pub(super) const READ_SIZE: usize = 64 * 1024;
 /// Limit for all messages but CopyData.
 const MAX_MESSAGE: usize = 64 * 1024;
 /// The kernel sends each ping once, so a single lost ping must not end the connection.
@@ -76,6 +76,19 @@ impl LibpqConnection {
             };
         }
         Err(last)
+    }
+
+    /// A connection over which everything was said but the command.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn over(socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self {
+            socket: Box::new(socket),
+            peer: "test".to_owned(),
+            buffer: BytesMut::new(),
+            in_message: 0,
+            copy_done: false,
+            connect_time: Duration::ZERO,
+        }
     }
 
     /// The peer, as `host:port` or the path of a socket.
@@ -179,6 +192,7 @@ impl LibpqConnection {
                 continue;
             }
             if self.in_message == 0 && room > 0 {
+                self.skip_notices()?;
                 if let Some((backend::COPY_DATA_TAG, length)) = self.header()? {
                     if self.copy_done {
                         return Err(FetchError::Protocol("data after the end of the COPY"));
@@ -233,22 +247,37 @@ impl LibpqConnection {
     /// The next message that is not CopyData, once it has arrived. ErrorResponses become errors;
     /// notices and parameters are skipped.
     fn parse_message(&mut self) -> Result<Option<(u8, Bytes)>, FetchError> {
-        while let Some((tag, length)) = self.header()? {
-            if length > MAX_MESSAGE {
-                return Err(FetchError::Protocol("a message that is too large"));
-            }
-            if self.buffer.len() < length.saturating_add(5) {
-                return Ok(None);
-            }
-            self.buffer.advance(5);
-            let body = self.buffer.split_to(length).freeze();
-            match tag {
-                backend::ERROR_RESPONSE_TAG => return Err(server_error(&body)),
-                backend::NOTICE_RESPONSE_TAG | backend::PARAMETER_STATUS_TAG => {}
-                _ => return Ok(Some((tag, body))),
+        self.skip_notices()?;
+        let Some((tag, length)) = self.header()? else { return Ok(None) };
+        match (tag, self.take_body(length)?) {
+            (backend::ERROR_RESPONSE_TAG, Some(body)) => Err(server_error(&body)),
+            (_, body) => Ok(body.map(|body| (tag, body))),
+        }
+    }
+
+    /// Skips the notices and parameters that have arrived. What follows may be CopyData, which only
+    /// [`Self::next_chunk`] takes.
+    fn skip_notices(&mut self) -> Result<(), FetchError> {
+        while let Some((backend::NOTICE_RESPONSE_TAG | backend::PARAMETER_STATUS_TAG, length)) =
+            self.header()?
+        {
+            if self.take_body(length)?.is_none() {
+                break;
             }
         }
-        Ok(None)
+        Ok(())
+    }
+
+    /// Takes the first message off the buffer and returns its body, once it has arrived.
+    fn take_body(&mut self, length: usize) -> Result<Option<Bytes>, FetchError> {
+        if length > MAX_MESSAGE {
+            return Err(FetchError::Protocol("a message that is too large"));
+        }
+        if self.buffer.len() < length.saturating_add(5) {
+            return Ok(None);
+        }
+        self.buffer.advance(5);
+        Ok(Some(self.buffer.split_to(length).freeze()))
     }
 
     async fn message(&mut self) -> Result<(u8, Bytes), FetchError> {
@@ -294,6 +323,26 @@ fn server_error(body: &[u8]) -> FetchError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A notice between two pieces of an archive, all in one packet.
+    #[tokio::test]
+    async fn notices_may_come_at_any_time() {
+        use crate::storage::testing::{copy, copy_end, message};
+        let notice = message(b'N', b"SNOTICE\0Mbusy\0\0");
+        let large = vec![7; MAX_MESSAGE + 1];
+        for piece in [b"more".as_slice(), &large] {
+            let sent = [copy(b"archive", 7), notice.clone(), message(b'd', piece), copy_end()];
+            let (ours, mut server) = tokio::io::duplex(1 << 20);
+            server.write_all(&sent.concat()).await.unwrap();
+            let mut connection = LibpqConnection::over(ours);
+            connection.start_copy("basebackup").await.unwrap();
+            let mut archive = Vec::new();
+            while let Some(chunk) = connection.next_chunk(Duration::from_secs(60)).await.unwrap() {
+                archive.extend_from_slice(&chunk);
+            }
+            assert_eq!(archive, [b"archive", piece].concat());
+        }
+    }
 
     /// A vanished machine is detected long before the limit for the first byte.
     #[tokio::test]
