@@ -42,7 +42,11 @@ impl FromStr for GrpcAddress {
             _ => return Err(GrpcUrlError::Form),
         }
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or(GrpcUrlError::Form)?;
-        Ok(Self { host: host.to_owned(), port: url.port().unwrap_or(DEFAULT_PORT) })
+        let address = Self { host: host.to_owned(), port: url.port().unwrap_or(DEFAULT_PORT) };
+        // The host of a scheme that is not the web's may have escapes, which HTTP refuses.
+        let authority = address.to_string().parse::<hyper::http::uri::Authority>();
+        authority.map_err(|_| GrpcUrlError::Form)?;
+        Ok(address)
     }
 }
 
@@ -80,6 +84,8 @@ mod tests {
             "grpc:///x",
             "postgres://ps:1",
             "grpc://ps:70000",
+            "grpc://p%41s:1",
+            "grpc://pé:1",
         ];
         for text in bad {
             assert_eq!(text.parse::<GrpcAddress>(), Err(GrpcUrlError::Form), "{text}");

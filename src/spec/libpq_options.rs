@@ -69,7 +69,10 @@ pub(super) fn without_idle_options(text: &str) -> Option<String> {
 }
 
 fn url(text: &str) -> Option<String> {
-    let Some((place, query)) = text.split_once('?') else { return Some(text.to_owned()) };
+    // As the driver reads it: a question mark before the first `@` belongs to the user or password.
+    let login = text.find('@').map_or(0, |at| at.saturating_add(1));
+    let (login, rest) = text.split_at_checked(login)?;
+    let Some((place, query)) = rest.split_once('?') else { return Some(text.to_owned()) };
     let mut kept = Vec::new();
     for option in query.split('&') {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
@@ -79,7 +82,8 @@ fn url(text: &str) -> Option<String> {
             Fate::Encryption => return None,
         }
     }
-    Some(if kept.is_empty() { place.to_owned() } else { format!("{place}?{}", kept.join("&")) })
+    let mark = if kept.is_empty() { "" } else { "?" };
+    Some(format!("{login}{place}{mark}{}", kept.join("&")))
 }
 
 /// Name, value and text of each option of `name=value name='value'`; `None` if it is not of this
@@ -139,6 +143,10 @@ mod tests {
             ("postgresql://h/d?gssencmode=prefer", Some("postgresql://h/d")),
             ("postgresql://h/d?ssl=true", None),
             ("postgresql://h/d?x", Some("postgresql://h/d?x")),
+            (
+                "postgresql://u:p?sslsni=1&x@h/d?sslsni=1&port=2",
+                Some("postgresql://u:p?sslsni=1&x@h/d?port=2"),
+            ),
             ("", Some("")),
         ] {
             assert_eq!(without_idle_options(text).as_deref(), expected, "{text}");
