@@ -241,6 +241,10 @@ fn unquote(literal: &str) -> String {
             },
             other => Some(other),
         };
+        // The string of the server ends at the first zero.
+        if next == Some(0) {
+            break;
+        }
         value.extend(next);
     }
     String::from_utf8(value).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
@@ -264,6 +268,7 @@ mod tests {
             ("é = ü", Some(("é", "ü"))),
             (r"a = 'it''s \\ \101\n\q\''", Some(("a", "it's \\ A\nq'"))),
             (r"a = '\303\251'", Some(("a", "é"))),
+            (r"a = 'b\0c\400d'", Some(("a", "b"))),
             ("a=''", Some(("a", ""))),
             ("include_if_exists = 'x'", Some(("include_if_exists", "x"))),
             ("# a='", None),
