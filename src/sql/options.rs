@@ -213,10 +213,11 @@ fn known(version: PgVersion, settings: &'static [Settings]) -> impl Iterator<Ite
 }
 
 /// One option as the server's word splitter reads it: blanks and backslashes are escaped.
-fn option((name, value): (&str, &str)) -> String {
+pub(super) fn option((name, value): (&str, &str)) -> String {
     let mut text = format!("-c {name}=");
     for c in value.chars() {
-        if c.is_ascii_whitespace() || c == '\\' {
+        // The server counts a vertical tab as a blank, Rust does not.
+        if c.is_ascii_whitespace() || matches!(c, '\u{b}' | '\\') {
             text.push('\\');
         }
         text.push(c);
@@ -301,6 +302,7 @@ mod tests {
     #[test]
     fn blanks_and_backslashes_are_escaped() {
         assert_eq!(option(("a", r"b c\d")), r"-c a=b\ c\\d");
+        assert_eq!(option(("a", "b\u{b}c\u{c}d")), "-c a=b\\\u{b}c\\\u{c}d");
         assert_eq!(option(("a", "")), "-c a=");
     }
 }
