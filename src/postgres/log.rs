@@ -63,13 +63,18 @@ impl Joiner {
                 Some(text) => (text, true),
                 None => (piece, false),
             };
-            for part in text.chunks(self.cap) {
-                if !self.line.is_empty() && self.line.len() + part.len() > self.cap {
+            // A longer line is cut at the cap, however the bytes arrive.
+            let mut rest = text;
+            while !rest.is_empty() {
+                if self.line.len() >= self.cap {
                     self.end_line(emit, seen);
                     self.flush(emit);
                     completed = true;
                 }
+                let room = self.cap.saturating_sub(self.line.len());
+                let (part, after) = rest.split_at(room.min(rest.len()));
                 self.line.extend_from_slice(part);
+                rest = after;
             }
             if ended {
                 self.end_line(emit, seen);
@@ -254,6 +259,24 @@ mod tests {
         {
             assert!(!starts_message(no.as_bytes()), "{no}");
         }
+    }
+
+    #[test]
+    fn where_a_long_line_is_cut_does_not_depend_on_its_pieces() {
+        let cut = |pieces: &[&str]| {
+            let (mut joiner, mut out) = (Joiner::new(10), Vec::new());
+            for piece in pieces {
+                joiner.feed(piece.as_bytes(), &mut |m| out.push(m), &mut |_| {});
+            }
+            joiner.eof(&mut |m| out.push(m), &mut |_| {});
+            out.into_iter().map(|m| String::from_utf8(m).unwrap()).collect::<Vec<_>>()
+        };
+        let expected = ["0123456789", "abcde"];
+        for pieces in [&["0123456789abcde"][..], &["0123456", "789abcde"], &["0123456789", "abcde"]]
+        {
+            assert_eq!(cut(pieces), expected, "{pieces:?}");
+        }
+        assert_eq!(cut(&["0123456789", "\n"]), ["0123456789"]);
     }
 
     #[test]
