@@ -67,6 +67,8 @@ pub(crate) mod duration;
 pub mod env;
 pub mod errors;
 pub(crate) mod failpoints;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub(crate) mod http;
 pub(crate) mod http_client;
 pub mod life;

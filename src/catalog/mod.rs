@@ -18,6 +18,8 @@
 pub mod apply;
 pub(crate) mod concurrency;
 pub mod execute;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod grants;
 pub(crate) mod insights;
 pub(crate) mod inspect;

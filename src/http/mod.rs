@@ -31,6 +31,8 @@ mod examples;
 mod extension_server;
 #[cfg(feature = "testing")]
 mod failpoints;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod hadron_liveness;
 mod health;
 mod keys;

@@ -16,6 +16,8 @@ pub(crate) mod crash;
 pub(crate) mod databricks;
 
 pub(crate) mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod install;
 pub(crate) mod limits;
 pub(crate) mod log;

@@ -14,6 +14,8 @@
 //! The programs are not children of this process; they share files, a pid file, a console with it.
 
 pub(crate) mod audit_gc;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod imfile_state;
 pub(crate) mod ini;
 pub(crate) mod latest_job;

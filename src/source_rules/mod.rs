@@ -46,6 +46,8 @@ fn is_test(name: &str) -> bool {
     name.contains("/tests/")
         || file.ends_with("tests.rs")
         || file == "testing.rs"
+        || file == "fuzzing.rs"
+        || name.contains("fuzzing/")
         || name.starts_with("source_rules/")
         || name.starts_with("sql_tests/")
 }

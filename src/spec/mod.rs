@@ -9,6 +9,8 @@ pub(crate) mod control_plane;
 mod discreet;
 pub mod document;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod grpc_url;
 pub(crate) mod host_port;
 pub(crate) mod ids;

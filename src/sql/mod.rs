@@ -21,6 +21,8 @@ mod config;
 pub(crate) mod dump;
 mod error;
 mod footprint;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod lock_watch;
 mod maintenance;
 mod options;

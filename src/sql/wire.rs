@@ -184,7 +184,7 @@ fn until_zero(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Marks a text that is not UTF-8, so that the result is UTF-8.
-fn mark(bytes: &[u8]) -> String {
+pub(super) fn mark(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     let mut text = String::from(MARK);
     for byte in bytes {

@@ -56,7 +56,10 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in entries {
         let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
         let stem = name.strip_suffix(".rs").unwrap_or(&name);
-        if stem == "tests" || stem == "testing" || stem == "dev" || stem.ends_with("_tests") {
+        if ["tests", "testing", "fuzzing"].contains(&stem)
+            || stem == "dev"
+            || stem.ends_with("_tests")
+        {
             continue;
         }
         if path.is_dir() {

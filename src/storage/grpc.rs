@@ -29,9 +29,9 @@ use crate::spec::{Lsn, TenantId, TimelineId};
 use crate::telemetry::traces;
 
 /// Largest message that is accepted (06 §5.1); servers send 256 KiB.
-const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+pub(super) const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 /// Largest piece handed on, so that the unpacker starts early.
-const PIECE: usize = 64 * 1024;
+pub(super) const PIECE: usize = 64 * 1024;
 /// Flow-control window. Larger than most archives, because the server would otherwise stop for a
 /// round trip after every window.
 const WINDOW: u32 = 8 * 1024 * 1024;
@@ -120,15 +120,7 @@ impl GrpcConnection {
         limit: Duration,
     ) -> Result<Option<Bytes>, FetchError> {
         let archive = self.archive.as_mut().ok_or(FetchError::Protocol("nothing was requested"))?;
-        while self.rest.is_empty() {
-            match timeout(limit, archive.message()).await {
-                Ok(Ok(Some(message))) => self.rest = message.chunk,
-                Ok(Ok(None)) => return Ok(None),
-                Ok(Err(status)) => return Err(status_error(&status)),
-                Err(_) => return Err(FetchError::Stalled(limit)),
-            }
-        }
-        Ok(Some(self.rest.split_to(PIECE.min(self.rest.len()))))
+        next_piece(archive, &mut self.rest, limit).await
     }
 
     /// Requests a lease. Returns when the lease ends.
@@ -161,13 +153,30 @@ impl GrpcConnection {
     }
 }
 
+/// The next piece of the messages; `rest` is what was received and not yet handed on.
+pub(super) async fn next_piece(
+    messages: &mut Streaming<GetBaseBackupResponseChunk>,
+    rest: &mut Bytes,
+    limit: Duration,
+) -> Result<Option<Bytes>, FetchError> {
+    while rest.is_empty() {
+        match timeout(limit, messages.message()).await {
+            Ok(Ok(Some(message))) => *rest = message.chunk,
+            Ok(Ok(None)) => return Ok(None),
+            Ok(Err(status)) => return Err(status_error(&status)),
+            Err(_) => return Err(FetchError::Stalled(limit)),
+        }
+    }
+    Ok(Some(rest.split_to(PIECE.min(rest.len()))))
+}
+
 /// Ids are hex digits, so this does not fail.
 fn ascii(id: &str) -> Result<MetadataValue<Ascii>, FetchError> {
     id.parse().map_err(|_| FetchError::Protocol("an id cannot be sent in an HTTP header"))
 }
 
 /// Converts a timestamp. `None` for times before the epoch and for invalid ones.
-fn point_in_time(time: Timestamp) -> Option<SystemTime> {
+pub(super) fn point_in_time(time: Timestamp) -> Option<SystemTime> {
     let nanos = u32::try_from(time.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
     let since_epoch = Duration::new(u64::try_from(time.seconds).ok()?, nanos);
     SystemTime::UNIX_EPOCH.checked_add(since_epoch)

@@ -17,6 +17,8 @@
 pub(crate) mod basebackup;
 pub(crate) mod connection;
 pub(crate) mod errors;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod grpc;
 pub(crate) mod lease;
 mod lease_request;

@@ -115,7 +115,10 @@ impl Drop for Unpacker {
 }
 
 /// Takes both by value, because dropping them on return ends the neighbours.
-fn inflate(compressed: mpsc::Receiver<Bytes>, writer: PipeWriter) -> Result<(), UnpackError> {
+pub(super) fn inflate(
+    compressed: mpsc::Receiver<Bytes>,
+    writer: PipeWriter,
+) -> Result<(), UnpackError> {
     let source = Chunks { compressed, current: Bytes::new() };
     // `Ok(false)` (the other thread ended) is not an error here: that thread reports the cause.
     writer.drain(&mut MultiGzDecoder::new(source)).map(drop).map_err(UnpackError::Gzip)

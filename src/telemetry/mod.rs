@@ -2,6 +2,8 @@
 
 mod event_writer;
 pub mod form;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod http_metrics;
 mod json_layer;
 pub(crate) mod lease_metrics;

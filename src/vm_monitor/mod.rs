@@ -15,6 +15,8 @@ pub mod board;
 pub mod cgroup;
 mod connection;
 mod file_cache;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod history;
 mod limits;
 mod policy;

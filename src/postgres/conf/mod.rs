@@ -6,6 +6,8 @@
 //! Postgres the later line wins; the order is therefore the contract.
 
 mod audit;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod lexer;
 mod read;
 mod render;

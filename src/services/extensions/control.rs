@@ -44,7 +44,7 @@ enum Written {
 }
 
 /// Whether this is exactly one path component, so that the file stays in the folder.
-fn is_file_name(name: &str) -> bool {
+pub(super) fn is_file_name(name: &str) -> bool {
     let mut components = Path::new(name).components();
     matches!(components.next(), Some(Component::Normal(only)) if only == name)
         && components.next().is_none()

@@ -14,6 +14,8 @@ pub(crate) mod archive;
 pub(crate) mod control;
 pub(crate) mod download;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod index;
 pub(crate) mod preload;
 pub(crate) mod stage;

@@ -26,7 +26,7 @@ use crate::http_client::{self, Redirects};
 /// Bytes of an answer that are read; an ordinary one has a few.
 const MAX_ANSWER: usize = 64 * 1024;
 /// A collector may ask for this much patience at most.
-const MAX_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const MAX_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The collector of traces.
 #[derive(Debug)]
@@ -151,7 +151,7 @@ async fn answer(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
 }
 
 /// In seconds; the form with a date is not used by collectors.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(MAX_PATIENCE))
 }

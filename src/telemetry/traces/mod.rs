@@ -10,6 +10,8 @@
 mod collector;
 mod config;
 mod exporter;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod incoming;
 mod outgoing;
 mod propagation;

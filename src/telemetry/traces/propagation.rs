@@ -44,11 +44,11 @@ pub(crate) fn headers() -> HeaderMap {
     headers
 }
 
-fn extract(from: &impl Extractor) -> Parent {
+pub(super) fn extract(from: &impl Extractor) -> Parent {
     Parent(TraceContextPropagator::new().extract_with_context(&Context::new(), from))
 }
 
-fn inject(place: &Parent, headers: &mut HeaderMap) {
+pub(super) fn inject(place: &Parent, headers: &mut HeaderMap) {
     TraceContextPropagator::new().inject_context(&place.0, &mut Into(headers));
 }
 
@@ -68,7 +68,7 @@ impl Extractor for OfProcess<'_> {
     }
 }
 
-struct Headers<'a>(&'a HeaderMap);
+pub(super) struct Headers<'a>(pub(super) &'a HeaderMap);
 
 impl Extractor for Headers<'_> {
     /// A request with several headers of one name has none: they cannot all be true.

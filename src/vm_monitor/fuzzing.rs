@@ -1,19 +1,21 @@
-//! What an agent sends to the VM monitor (08 §3, §7): no text panics, and each has one answer of one
-//! line, with the id of the message.
+//! Properties of the messages of agents (08 §3, §7), for [`crate::fuzzing`].
 
-#![no_main]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a property that does not hold is a panic"
+)]
 
-use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
-// The parser is pure, so the target needs no other part of the program.
-#[allow(dead_code)]
-#[path = "../../src/vm_monitor/protocol.rs"]
-mod protocol;
+use super::protocol::{Answer, Greeting, Message, Range, Unreadable, written};
 
-use protocol::{Answer, Greeting, Message, Range, Unreadable, written};
-
-fuzz_target!(|text: &str| {
+/// Each text has one answer of one line, with the id of the message.
+pub(crate) fn message(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
     if let Some(range) = Range::parse(text) {
         one_line(&written(&Greeting::from(range)));
     }
@@ -25,7 +27,7 @@ fuzz_target!(|text: &str| {
     let own = own.as_ref().and_then(|message| message.as_object()?.get("id")?.as_u64());
     assert_eq!(id, own.unwrap_or(0));
     assert_eq!(one_line(&written(&answer))["id"], id);
-});
+}
 
 fn one_line(text: &str) -> Value {
     assert!(!text.contains('\n') && text.len() < 4096, "{text}");
