@@ -215,17 +215,22 @@ impl Compute {
         let spec = spec.with_context(|| unusable_spec(&source))?;
 
         let (external_port, internal_port) = args.http_ports();
-        let internal_bind = args.internal_http_bind;
+        let internal = (internal_port, args.internal_http_bind);
         let reserved = match ReservedPort::inherited(listeners)? {
+            Some(_) if !args.external_http_bind.is_empty() => bail!(
+                "the service manager has opened sockets for the external HTTP server (LISTEN_FDS), \
+                 and --external-http-bind names addresses: give the addresses to the socket unit, \
+                 and leave --external-http-bind out"
+            ),
             Some(external) => {
                 tracing::info!(
                     "the external HTTP server uses the sockets of the service manager (LISTEN_FDS), \
                      port {}; --external-http-port has no effect",
                     external.port()
                 );
-                http::reserve_beside(external, internal_port, internal_bind)?
+                http::reserve_beside(external, internal)?
             }
-            None => http::reserve(external_port, internal_port, internal_bind)?,
+            None => http::reserve((external_port, &args.external_http_bind), internal)?,
         };
         let vm_monitor = environment.autoscaling.then(|| {
             VmMonitor::reserve(VmMonitorParams {

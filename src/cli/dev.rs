@@ -37,6 +37,11 @@ pub struct DevArgs {
     #[arg(long, default_value_t = 3080, conflicts_with = "storage_only")]
     pub external_http_port: u16,
 
+    /// Address of the external HTTP server; may be given several times, or as a list with commas
+    /// [default: 127.0.0.1 and ::1]
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', conflicts_with = "storage_only")]
+    pub external_http_bind: Vec<std::net::IpAddr>,
+
     /// Port of the internal HTTP server, 0 for any free one
     #[arg(long, default_value_t = 3081, conflicts_with = "storage_only")]
     pub internal_http_port: u16,

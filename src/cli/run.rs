@@ -91,6 +91,11 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 3080, help_heading = HTTP)]
     pub external_http_port: u16,
 
+    /// Address of the external HTTP server; may be given several times, or as a list with commas
+    /// [default: all interfaces]
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', help_heading = HTTP)]
+    pub external_http_bind: Vec<std::net::IpAddr>,
+
     /// Port of the internal HTTP server; also in postgresql.conf as neon.extension_server_port
     #[arg(long, default_value_t = 3081, help_heading = HTTP)]
     pub internal_http_port: u16,

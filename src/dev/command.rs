@@ -8,6 +8,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, bail};
 use clap::Parser;
@@ -28,6 +29,7 @@ use crate::os::privileges::{self, Wanted};
 use crate::os::secret_files;
 use crate::os::signals::{self, Inherited};
 use crate::postgres::limits::PostgresLimits;
+use crate::server::LOOPBACK;
 use crate::startup::stale;
 use crate::state::{ComputeStatus, TerminateMode};
 use crate::telemetry::form::{Form, LogFormat};
@@ -101,6 +103,8 @@ struct Session {
     server: Server,
     base: Template,
     port: u16,
+    /// Where the external server can be asked.
+    api_address: IpAddr,
     // It serves until it is dropped.
     _storage: Storage,
 }
@@ -128,7 +132,10 @@ impl Session {
 
         let run = arguments(args, &server, store, port)?;
         let compute = Compute::prepare(&run, environment, None, Vec::new(), process).await?;
-        Ok(Self { compute, server, base, port, _storage: storage })
+        let named = args.external_http_bind.iter().copied();
+        let api_address = named.filter(|it| !it.is_unspecified()).min();
+        let api_address = api_address.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        Ok(Self { compute, server, base, port, api_address, _storage: storage })
     }
 
     /// `as_record`: an error is a record of the log on stderr.
@@ -138,7 +145,7 @@ impl Session {
         at_once: &CancellationToken,
         as_record: bool,
     ) -> anyhow::Result<u8> {
-        let Self { compute, server, base, port, .. } = self;
+        let Self { compute, server, base, port, api_address, .. } = self;
         let node = std::sync::Arc::clone(&compute.node);
         let (api_port, _) = compute.http_ports();
         let archive_bytes = std::fs::metadata(&base.archive).map_or(0, |meta| meta.len());
@@ -154,9 +161,10 @@ impl Session {
                 say(format_args!(
                     "running after {total} ms\n\n  \
                      psql {}\n  \
-                     curl http://127.0.0.1:{api_port}/status\n\n\
+                     curl http://{}/status\n\n\
                      stop with Ctrl-C{}",
                     connection_string(port),
+                    SocketAddr::new(api_address, api_port),
                     if store.is_kept() {
                         ""
                     } else {
@@ -213,6 +221,10 @@ fn connection_string(port: u16) -> String {
 
 /// The ordinary command line of a compute.
 fn arguments(args: &DevArgs, server: &Server, store: &Store, port: u16) -> anyhow::Result<RunArgs> {
+    let addresses = match args.external_http_bind.as_slice() {
+        [] => LOOPBACK.to_vec(),
+        named => named.to_vec(),
+    };
     let line: [(&str, OsString); 9] = [
         ("--pgbin", server.postgres.clone().into()),
         ("--pgdata", store.pgdata().into()),
@@ -225,7 +237,9 @@ fn arguments(args: &DevArgs, server: &Server, store: &Store, port: u16) -> anyho
         ("--signal-exit-code", OK.to_string().into()),
         ("--stop-timeout", "30".into()),
     ];
-    let flags = line.into_iter().flat_map(|(flag, value)| [flag.into(), value]);
+    let addresses =
+        addresses.iter().map(|it| ("--external-http-bind", OsString::from(it.to_string())));
+    let flags = line.into_iter().chain(addresses).flat_map(|(flag, value)| [flag.into(), value]);
     let line = std::iter::once("compute_ctl".into()).chain(flags).chain(["--dev".into()]);
     Ok(Cli::try_parse_from(line)?.run)
 }

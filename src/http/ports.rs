@@ -5,16 +5,16 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 
-use crate::server::{LOOPBACK, ReservedPort};
+use crate::server::{LOOPBACK, NotBound, ReservedPort};
 
 /// One of the two servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Server {
-    /// For the control plane, on all interfaces.
+    /// For the control plane, on all interfaces unless told otherwise.
     External,
     /// For Postgres and its neighbours, on the loopback addresses (03 W1).
     Internal,
@@ -25,6 +25,13 @@ impl Server {
         match self {
             Self::External => "--external-http-port",
             Self::Internal => "--internal-http-port",
+        }
+    }
+
+    const fn address_flag(self) -> &'static str {
+        match self {
+            Self::External => "--external-http-bind",
+            Self::Internal => "--internal-http-bind",
         }
     }
 }
@@ -40,9 +47,15 @@ impl fmt::Display for Server {
 
 /// A server cannot use its port.
 #[derive(Debug, Error)]
-#[error("the {server} HTTP server cannot use port {port}: {error}; {}", self.advice())]
+#[error(
+    "the {server} HTTP server cannot use port {port}{}: {error}; {}",
+    address.map(|address| format!(" of {address}")).unwrap_or_default(),
+    self.advice()
+)]
 pub(crate) struct BindError {
     pub(super) server: Server,
+    /// The address, if the port was not meant for all.
+    pub(super) address: Option<IpAddr>,
     /// The requested port; 0 for any.
     pub(super) port: u16,
     /// The error of the system.
@@ -59,6 +72,10 @@ impl BindError {
             io::ErrorKind::PermissionDenied => {
                 format!("choose a port from 1024 up with {flag}, or grant the privilege")
             }
+            io::ErrorKind::AddrNotAvailable if self.address.is_some() => format!(
+                "this machine does not have that address: name one of its own with {}",
+                self.server.address_flag()
+            ),
             _ => format!("check the network of this machine, or choose another port with {flag}"),
         }
     }
@@ -73,31 +90,55 @@ pub(crate) struct Reserved {
 
 /// Binds the ports of both servers; 0 takes any free one.
 ///
-/// The external server binds all interfaces, over IPv4 and IPv6 if the host has both. The internal
-/// server binds `127.0.0.1` and `::1`; one of these that the host lacks is skipped. Another address
-/// in `internal_bind` is bound in addition, because Postgres and local_proxy look for the server on
-/// `localhost`.
+/// Each server is given by its port and its address. The external server binds all interfaces, over
+/// IPv4 and IPv6 if the host has both, or only the addresses that are named. The internal server
+/// binds `127.0.0.1` and `::1`; one of these that the host lacks is skipped. Another address
+/// is bound in addition, because Postgres and local_proxy look for the server on `localhost`.
 pub(crate) fn reserve(
-    external_port: u16,
-    internal_port: u16,
-    internal_bind: Option<IpAddr>,
+    external: (u16, &[IpAddr]),
+    internal: (u16, Option<IpAddr>),
 ) -> Result<Reserved, BindError> {
-    let error = |server, port| move |error| BindError { server, port, error };
-    let external = ReservedPort::on_all_interfaces(external_port)
-        .map_err(error(Server::External, external_port))?;
-    reserve_beside(external, internal_port, internal_bind)
+    let (port, addresses) = (external.0, external_addresses(external.1));
+    let external = if addresses.is_empty() {
+        ReservedPort::on_all_interfaces(port).map_err(|error| BindError {
+            server: Server::External,
+            address: None,
+            port,
+            error,
+        })
+    } else {
+        ReservedPort::on_each(port, &addresses).map_err(|it| refused(Server::External, port, it))
+    };
+    reserve_beside(external?, internal)
+}
+
+fn refused(server: Server, port: u16, NotBound { address, error }: NotBound) -> BindError {
+    BindError { server, address: Some(address), port, error }
 }
 
 /// As [`reserve`], for an external server that has its sockets.
 pub(crate) fn reserve_beside(
     external: ReservedPort,
-    internal_port: u16,
-    internal_bind: Option<IpAddr>,
+    (port, address): (u16, Option<IpAddr>),
 ) -> Result<Reserved, BindError> {
-    let error = |server, port| move |error| BindError { server, port, error };
-    let internal = ReservedPort::on_each(internal_port, &internal_addresses(internal_bind))
-        .map_err(error(Server::Internal, internal_port))?;
+    let internal = ReservedPort::on_each(port, &internal_addresses(address))
+        .map_err(|it| refused(Server::Internal, port, it))?;
     Ok(Reserved { external, internal })
+}
+
+/// Addresses of the external server, each once; none stands for all interfaces.
+fn external_addresses(named: &[IpAddr]) -> Vec<IpAddr> {
+    // One socket for all addresses of both families.
+    if named.iter().any(|address| address.is_ipv6() && address.is_unspecified()) {
+        return Vec::new();
+    }
+    let all_of_ipv4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let covers = named.contains(&all_of_ipv4);
+    let needed = |it: &&IpAddr| !covers || it.is_ipv6() || **it == all_of_ipv4;
+    let mut addresses: Vec<IpAddr> = named.iter().filter(needed).copied().collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
 }
 
 /// Addresses of the internal server. The host may lack loopback addresses, as long as it has one
@@ -131,15 +172,15 @@ impl Reserved {
 mod tests {
     use super::*;
     use crate::server::testing::port_of_closed_connection;
-    use std::net::{Ipv4Addr, TcpListener as StdListener, TcpStream};
+    use std::net::{TcpListener as StdListener, TcpStream};
 
     fn error(external_port: u16, internal_port: u16) -> String {
-        reserve(external_port, internal_port, None).unwrap_err().to_string()
+        reserve((external_port, &[]), (internal_port, None)).unwrap_err().to_string()
     }
 
     #[test]
     fn reserved_ports_refuse_clients_and_other_owners() {
-        let reserved = reserve(0, 0, None).unwrap();
+        let reserved = reserve((0, &[]), (0, None)).unwrap();
         let (external, internal) = (reserved.external_port(), reserved.internal_port());
         assert_ne!(external, internal);
         for port in [external, internal] {
@@ -153,7 +194,31 @@ mod tests {
         assert!(text.contains(&format!("internal HTTP server cannot use port {internal}")));
         assert!(text.contains("--internal-http-port"), "{text}");
         drop(reserved);
-        reserve(external, internal, None).unwrap();
+        reserve((external, &[]), (internal, None)).unwrap();
+    }
+
+    #[test]
+    fn only_the_named_addresses_of_the_external_server_are_bound() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        for (named, bound) in [
+            (&[][..], &[][..]),
+            (&["::", "127.0.0.1"], &[]),
+            (&["127.0.0.2", "127.0.0.1", "127.0.0.2"], &["127.0.0.1", "127.0.0.2"]),
+            (&["127.0.0.1", "0.0.0.0", "::1"], &["0.0.0.0", "::1"]),
+        ] {
+            let named: Vec<_> = named.iter().map(|it| ip(it)).collect();
+            let bound: Vec<_> = bound.iter().map(|it| ip(it)).collect();
+            assert_eq!(external_addresses(&named), bound);
+        }
+        let reserved = reserve((0, &[ip("127.0.0.1")]), (0, None)).unwrap();
+        let addresses: Vec<_> = reserved.external.addresses_outside_loopback().collect();
+        assert_eq!(addresses, Vec::<IpAddr>::new());
+        let foreign = reserve((0, &[ip("192.0.2.1")]), (0, None)).unwrap_err().to_string();
+        let begin = "the external HTTP server cannot use port 0 of 192.0.2.1: ";
+        assert!(
+            foreign.starts_with(begin) && foreign.ends_with("--external-http-bind"),
+            "{foreign}"
+        );
     }
 
     #[test]
@@ -168,12 +233,13 @@ mod tests {
 
     #[test]
     fn one_port_cannot_serve_both() {
-        let port = reserve(0, 0, None).unwrap().external_port();
+        let port = reserve((0, &[]), (0, None)).unwrap().external_port();
         assert!(error(port, port).contains("internal"));
     }
 
     #[test]
     fn ports_of_closed_connections_are_free() {
-        reserve(port_of_closed_connection(), port_of_closed_connection(), None).unwrap();
+        let [external, internal] = [(); 2].map(|()| port_of_closed_connection());
+        reserve((external, &[]), (internal, None)).unwrap();
     }
 }

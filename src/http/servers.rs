@@ -35,7 +35,7 @@ impl Servers {
             );
         }
         // Both ports are opened before either is served: a failure leaves nothing half open.
-        let error = |server, port| move |error| BindError { server, port, error };
+        let error = |server, port| move |error| BindError { server, address: None, port, error };
         let external_listeners = reserved.external.listen(&limits.server);
         let external_listeners =
             external_listeners.map_err(error(Server::External, external_port))?;

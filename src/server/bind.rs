@@ -34,6 +34,15 @@ pub(crate) struct ReservedPort {
     sockets: Vec<Socket>,
 }
 
+/// An address cannot be bound.
+#[derive(Debug)]
+pub(crate) struct NotBound {
+    /// The address.
+    pub(crate) address: IpAddr,
+    /// The error of the system.
+    pub(crate) error: io::Error,
+}
+
 impl ReservedPort {
     /// Reserves a port on all interfaces, over IPv4 and IPv6 if the host has both; 0 takes any free
     /// one.
@@ -47,14 +56,14 @@ impl ReservedPort {
 
     /// Reserves the same port on each of the addresses; 0 takes one that is free on all of them.
     /// Addresses of [`LOOPBACK`] that the host lacks are skipped, as long as one address is left.
-    pub(crate) fn on_each(port: u16, addresses: &[IpAddr]) -> io::Result<Self> {
+    pub(crate) fn on_each(port: u16, addresses: &[IpAddr]) -> Result<Self, NotBound> {
         let mut tries = 1..=FREE_PORT_TRIES;
         loop {
             match bind_each(port, addresses) {
                 // The port that was free on one address is taken on the other.
-                Err(error)
+                Err(failed)
                     if port == 0
-                        && error.kind() == io::ErrorKind::AddrInUse
+                        && failed.error.kind() == io::ErrorKind::AddrInUse
                         && tries.next().is_some() => {}
                 result => return result,
             }
@@ -101,24 +110,25 @@ impl ReservedPort {
     }
 }
 
-fn bind_each(mut port: u16, addresses: &[IpAddr]) -> io::Result<ReservedPort> {
+fn bind_each(mut port: u16, addresses: &[IpAddr]) -> Result<ReservedPort, NotBound> {
     let mut sockets = Vec::new();
     let mut missing = None;
-    for address in addresses {
-        match bind(SocketAddr::new(*address, port)) {
-            Ok(socket) => {
-                port = local_port(&socket)?;
+    for address in addresses.iter().copied() {
+        let bound = bind(SocketAddr::new(address, port));
+        match bound.and_then(|socket| Ok((local_port(&socket)?, socket))) {
+            Ok((number, socket)) => {
+                port = number;
                 sockets.push(socket);
             }
             // Only loopback addresses may be missing.
-            Err(error) if is_missing_family(&error) && LOOPBACK.contains(address) => {
-                missing = Some(error);
+            Err(error) if is_missing_family(&error) && LOOPBACK.contains(&address) => {
+                missing = Some(NotBound { address, error });
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(NotBound { address, error }),
         }
     }
     match missing {
-        Some(error) if sockets.is_empty() => Err(error),
+        Some(missing) if sockets.is_empty() => Err(missing),
         _ => Ok(ReservedPort { port, sockets }),
     }
 }

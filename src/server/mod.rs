@@ -29,7 +29,7 @@ pub(crate) mod testing;
 mod tests;
 
 pub(crate) use accept::serve;
-pub(crate) use bind::{LOOPBACK, ReservedPort};
+pub(crate) use bind::{LOOPBACK, NotBound, ReservedPort};
 pub(crate) use connection::Peer;
 pub(crate) use limits::ServerLimits;
 pub(crate) use pool::Seat;

@@ -130,7 +130,7 @@ impl VmMonitor {
 }
 
 fn bind(address: SocketAddr) -> io::Result<ReservedPort> {
-    ReservedPort::on_each(address.port(), &[address.ip()])
+    ReservedPort::on_each(address.port(), &[address.ip()]).map_err(|failed| failed.error)
 }
 
 /// The port of a monitor.

@@ -82,7 +82,7 @@ impl Api {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (node, requests) = node();
         tokio::spawn(drive(Arc::clone(&node), requests));
-        let reserved = reserve(0, 0, None).unwrap();
+        let reserved = reserve((0, &[]), (0, None)).unwrap();
         let (external_port, internal_port) = (reserved.external_port(), reserved.internal_port());
         let servers = Servers::start(reserved, Arc::clone(&node), authenticator, limits).unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();

@@ -281,8 +281,8 @@ async fn shutdown_is_bounded() {
 #[tokio::test]
 async fn a_port_reserved_twice_opens_once() {
     let port = port_of_closed_connection();
-    let first = reserve(port, 0, None).unwrap();
-    let Ok(second) = reserve(port, 0, None) else { return };
+    let first = reserve((port, &[]), (0, None)).unwrap();
+    let Ok(second) = reserve((port, &[]), (0, None)) else { return };
     let start = |reserved| {
         let keys = Authenticator::new(&Jwks::default(), None, false, AuthMode::Verify);
         Servers::start(reserved, node().0, keys, HttpLimits::default())

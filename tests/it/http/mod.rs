@@ -5,6 +5,7 @@ mod autoscaling_metrics;
 mod budget;
 mod dbs_and_roles;
 mod extensions;
+mod external_bind;
 mod failpoints;
 mod generated_clients;
 mod grants;
