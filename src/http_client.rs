@@ -12,7 +12,7 @@ use std::error::Error;
 use hyper_util::client::proxy::matcher::Matcher;
 use nix::errno::Errno;
 use reqwest::redirect::{Action, Attempt, Policy};
-use reqwest::{Client, ClientBuilder, Url};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Url};
 
 /// At most this many redirects of one request are followed.
 const MAX_REDIRECTS: usize = 10;
@@ -53,6 +53,22 @@ pub(crate) fn builder(redirects: Redirects) -> ClientBuilder {
         Redirects::SameOrigin => Policy::custom(within_the_origin),
         Redirects::NotFollowed => Policy::none(),
     })
+}
+
+/// Has the client trust only the authorities of a PEM text, if there is one, and show the certificate of
+/// another, which holds its key, too.
+pub(crate) fn with_certificates(
+    mut builder: ClientBuilder,
+    authorities: Option<&[u8]>,
+    identity: Option<&[u8]>,
+) -> Result<ClientBuilder, reqwest::Error> {
+    if let Some(text) = authorities {
+        builder = builder.tls_certs_only(Certificate::from_pem_bundle(text)?);
+    }
+    if let Some(text) = identity {
+        builder = builder.identity(Identity::from_pem(text)?);
+    }
+    Ok(builder)
 }
 
 /// The refusal behind a request's error, if it is one.

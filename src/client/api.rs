@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+use super::certificates::advice;
 use super::error::{Error, Refusal};
 use super::options::{Options, SetupError, authorization, base_url};
 use crate::errors::one_line;
@@ -79,10 +80,11 @@ impl Answer {
 impl Api {
     pub(super) fn new(options: &Options) -> Result<Self, SetupError> {
         // The token must reach neither a proxy from the environment nor the target of a redirect.
-        let client = http_client::builder(Redirects::NotFollowed)
-            .no_proxy()
-            .build()
-            .map_err(|error| SetupError::Client(one_line(&error)))?;
+        let failed = |error| SetupError::Client(one_line(&error));
+        let builder = http_client::builder(Redirects::NotFollowed).no_proxy();
+        let (authorities, identity) = options.certificates.texts();
+        let builder = http_client::with_certificates(builder, authorities, identity);
+        let client = builder.map_err(failed)?.build().map_err(failed)?;
         let base = base_url(&options.url).map_err(SetupError::Url)?;
         let authorization = options.token.as_ref().map(authorization).transpose()?;
         Ok(Self { client, base, authorization })
@@ -141,17 +143,19 @@ async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, Error> {
 
 /// What the system or the resolver said. The layers of the library above it only say that a request
 /// could not be sent.
-fn root_cause(error: &dyn std::error::Error) -> String {
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    cause.to_string()
+    advice(error).map_or_else(|| cause.to_string(), |advice| format!("{cause}; {advice}"))
 }
 
 /// The error without the URL, which every text of a failure begins with.
 fn without_url(error: reqwest::Error) -> String {
-    one_line(&error.without_url())
+    let error = error.without_url();
+    let text = one_line(&error);
+    advice(&error).map_or_else(|| text.clone(), |advice| format!("{text}; {advice}"))
 }
 
 #[cfg(test)]

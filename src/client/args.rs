@@ -9,9 +9,34 @@ use serde::de::IntoDeserializer;
 use serde::de::value::{Error, StrDeserializer};
 use url::Url;
 
+use super::certificates::{Certificates, CertificatesError};
 use super::options::base_url;
 use crate::duration;
 use crate::state::{ComputeStatus, TerminateMode};
+
+/// Certificates for an address that begins with `https://`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TlsArgs {
+    /// PEM file with the authorities that the certificate of an https:// server is checked with
+    /// [default: those of the system]
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+
+    /// PEM file with the certificate of this client, where the server wants one
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    pub client_cert: Option<PathBuf>,
+
+    /// PEM file with the private key of this certificate
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    pub client_key: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    pub(super) fn certificates(&self) -> Result<Certificates, CertificatesError> {
+        let identity = self.client_cert.as_deref().zip(self.client_key.as_deref());
+        Certificates::from_files(self.ca_file.as_deref(), identity)
+    }
+}
 
 /// The compute, and how to reach it.
 #[derive(Debug, Clone, Args)]
@@ -23,6 +48,10 @@ pub struct Target {
     /// File that holds a token; without it none is sent
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+
+    /// Whom to trust.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 
     /// Print the document as it is, and errors as JSON
     #[arg(long)]
@@ -108,6 +137,10 @@ pub struct MetricsArgs {
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 
+    /// Whom to trust.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+
     /// Print how long the parts of the start took, and errors as JSON
     #[arg(long)]
     pub json: bool,
@@ -119,14 +152,14 @@ pub struct MetricsArgs {
 
 impl RefreshArgs {
     pub(super) fn target(&self) -> Target {
-        Target { url: self.url.clone(), token_file: None, json: self.json }
+        Target::internal(&self.url, self.json)
     }
 }
 
 impl MetricsArgs {
     pub(super) fn target(&self) -> Target {
         let (url, token_file) = (self.url.clone(), self.token_file.clone());
-        Target { url, token_file, json: self.json }
+        Target { url, token_file, tls: self.tls.clone(), json: self.json }
     }
 }
 
@@ -161,7 +194,7 @@ pub struct InternalTarget {
 impl InternalTarget {
     /// As a target, without a token.
     pub(super) fn as_target(&self) -> Target {
-        Target { url: self.url.clone(), token_file: None, json: self.json }
+        Target::internal(&self.url, self.json)
     }
 }
 
@@ -206,6 +239,11 @@ pub struct LogLevelArgs {
 }
 
 impl Target {
+    /// The internal server, which asks for nothing.
+    fn internal(url: &Url, json: bool) -> Self {
+        Self { url: url.clone(), token_file: None, tls: TlsArgs::default(), json }
+    }
+
     /// The URL as messages show it, and as paths are added to it.
     pub(super) fn address(&self) -> &str {
         self.url.as_str().trim_end_matches('/')

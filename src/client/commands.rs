@@ -197,7 +197,8 @@ pub(super) fn run(
 
 fn client(target: &Target, timeouts: Timeouts) -> Result<Client, SetupError> {
     let token = target.token_file.as_deref().map(token_from_file).transpose()?;
-    Client::new(Options { url: target.url.to_string(), token, timeouts })
+    let certificates = target.tls.certificates().map_err(SetupError::Certificates)?;
+    Client::new(Options { url: target.url.to_string(), token, certificates, timeouts })
 }
 
 pub(super) fn failed(error: &Error, client: &Client) -> Failure {

@@ -40,6 +40,7 @@
 mod api;
 pub(crate) mod args;
 mod calls;
+mod certificates;
 mod commands;
 pub mod documents;
 mod error;
@@ -53,6 +54,7 @@ mod wait;
 mod watch;
 
 pub use calls::Client;
+pub use certificates::{Certificates, CertificatesError};
 pub use commands::{configure, metrics, refresh, status, terminate, wait};
 pub use error::{Error, Refusal};
 pub use exit_code::ExitCode;

@@ -7,6 +7,7 @@ use reqwest::header::HeaderValue;
 use thiserror::Error;
 use url::Url;
 
+use super::certificates::{Certificates, CertificatesError};
 use crate::os::denied::explained;
 use crate::secret::Secret;
 
@@ -22,6 +23,8 @@ pub struct Options {
     pub url: String,
     /// A JWT for the calls of the external server (03 §4). None is sent by default.
     pub token: Option<Secret<String>>,
+    /// Certificates for an address that begins with `https://`.
+    pub certificates: Certificates,
     /// How long calls may take.
     pub timeouts: Timeouts,
 }
@@ -44,6 +47,7 @@ impl Default for Options {
         Self {
             url: format!("http://127.0.0.1:{USUAL_PORT}"),
             token: None,
+            certificates: Certificates::default(),
             timeouts: Timeouts::default(),
         }
     }
@@ -80,6 +84,9 @@ pub enum SetupError {
     /// The file does not hold a token. The text does not repeat the content.
     #[error("{} holds no token", .0.display())]
     NoToken(PathBuf),
+    /// A file with certificates cannot be used.
+    #[error("{0}")]
+    Certificates(CertificatesError),
     /// The HTTP library cannot be set up.
     #[error("could not set up the HTTP client: {0}")]
     Client(String),

@@ -209,7 +209,7 @@ async fn a_server_that_is_silent() {
     let short = Duration::from_millis(200);
     let timeouts = Timeouts { answer: short, change: short, terminate: short };
     let url = format!("http://{}", silent.address());
-    let client = Client::new(Options { url, token: None, timeouts }).unwrap();
+    let client = Client::new(Options { url, timeouts, ..Options::default() }).unwrap();
     assert!(matches!(client.status().await, Err(Error::Deadline)));
     assert!(matches!(client.configure(&json!({})).await, Err(Error::Deadline)));
     assert!(matches!(client.terminate(TerminateMode::Fast).await, Err(Error::Deadline)));
