@@ -46,6 +46,7 @@ use crate::telemetry::metrics::{BUILD_TAG, Metrics};
 use crate::telemetry::sink::LogSink;
 use crate::telemetry::traces::{self, Traces};
 use crate::timeouts::Timeouts;
+use crate::tls::{Https, HttpsFiles};
 use crate::vm_monitor::cgroup::CGROUP_ROOT;
 use crate::vm_monitor::{VmMonitor, VmMonitorParams};
 use service_manager::ServiceManager;
@@ -151,6 +152,7 @@ pub struct Compute {
     pub node: Arc<ComputeNode>,
     driver: Driver,
     reserved: Reserved,
+    https: Option<Https>,
     authenticator: Authenticator,
     stop: Stop,
     hangup: Arc<Notify>,
@@ -214,6 +216,13 @@ impl Compute {
         let spec = spec.map(ParsedSpec::try_from).transpose();
         let spec = spec.with_context(|| unusable_spec(&source))?;
 
+        let https = match https_files(args) {
+            Some(files) => {
+                let metrics = metrics.clone();
+                Some(tokio::task::spawn_blocking(move || files.open(metrics)).await??)
+            }
+            None => None,
+        };
         let (external_port, internal_port) = args.http_ports();
         let internal = (internal_port, args.internal_http_bind);
         let reserved = match ReservedPort::inherited(listeners)? {
@@ -284,7 +293,17 @@ impl Compute {
         let driver = Driver::new(Arc::clone(&node), spec, requests, stop.clone(), vm_monitor);
         let hangup = Arc::clone(&process.hangup);
         let manager = ServiceManager::new(environment);
-        Ok(Self { node, driver, reserved, authenticator, stop, hangup, manager, _lock: lock })
+        Ok(Self {
+            node,
+            driver,
+            reserved,
+            https,
+            authenticator,
+            stop,
+            hangup,
+            manager,
+            _lock: lock,
+        })
     }
 
     /// Ports of the external and the internal server; the real ones if 0 was given.
@@ -295,11 +314,13 @@ impl Compute {
     /// Runs the compute to its end. Returns the exit code of the process. Nothing that was started
     /// is left afterwards; after a signal all of this takes at most `--stop-timeout`.
     pub async fn run(self) -> u8 {
-        let Self { node, driver, reserved, authenticator, stop, hangup, manager, _lock } = self;
+        let Self { node, driver, reserved, https, authenticator, stop, hangup, manager, _lock } =
+            self;
+        let doors = (reserved, https);
         // The heartbeat is in one task with the driver, so that the ticks stop when the driver is
         // stuck.
         let code = tokio::select! {
-            code = warm_up_and_serve(&node, driver, reserved, authenticator, &stop, &manager) => code,
+            code = warm_up_and_serve(&node, driver, doors, authenticator, &stop, &manager) => code,
             never = node.heartbeat.keep(TICK) => match never {},
             never = memory::give_back_after_work(&node) => match never {},
             never = hangup::serve(&node, &hangup, &manager) => match never {},
@@ -318,7 +339,7 @@ impl Compute {
 async fn warm_up_and_serve(
     node: &Arc<ComputeNode>,
     driver: Driver,
-    reserved: Reserved,
+    (reserved, https): (Reserved, Option<Https>),
     authenticator: Authenticator,
     stop: &Stop,
     manager: &ServiceManager,
@@ -331,7 +352,7 @@ async fn warm_up_and_serve(
         }
     }
     let limits = HttpLimits::for_descriptors(limits::descriptor_limit());
-    let servers = match Servers::start(reserved, Arc::clone(node), authenticator, limits) {
+    let servers = match Servers::start(reserved, https, Arc::clone(node), authenticator, limits) {
         Ok(servers) => servers,
         Err(error) => {
             tracing::error!("{error}");
@@ -359,6 +380,8 @@ pub fn read_configuration(
 ) -> anyhow::Result<Option<Parsed<ConfigDocument>>> {
     // In the same order as `prepare`.
     let (connstr, config) = connstr(args)?;
+    // What root cannot read, no other user can.
+    https_files(args).map_or(Ok(()), |files| files.check())?;
     let source = source(args, environment)?;
     let limit = Timeouts::default().control_plane.start.request;
     let Some(document) = source.read_file(limit)? else { return Ok(None) };
@@ -378,6 +401,12 @@ pub fn read_configuration(
         }
     }
     Ok(Some(document))
+}
+
+/// The files of the external HTTP server, if it is to speak TLS.
+fn https_files(args: &RunArgs) -> Option<HttpsFiles> {
+    let (key, cert) = (args.external_http_tls_key.clone()?, args.external_http_tls_cert.clone()?);
+    Some(HttpsFiles { key, cert, client_ca: args.external_http_tls_client_ca.clone() })
 }
 
 /// The connection of `--connstr`, or of the file that was read in its place.

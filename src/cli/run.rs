@@ -96,6 +96,20 @@ pub struct RunArgs {
     #[arg(long, value_name = "ADDR", value_delimiter = ',', help_heading = HTTP)]
     pub external_http_bind: Vec<std::net::IpAddr>,
 
+    /// Certificate of the external HTTP server, as a PEM file with the chain, leaf first: it then
+    /// speaks TLS only
+    #[arg(long, value_name = "FILE", requires = "external_http_tls_key", help_heading = HTTP)]
+    pub external_http_tls_cert: Option<PathBuf>,
+
+    /// Private key of this certificate, as a PEM file
+    #[arg(long, value_name = "FILE", requires = "external_http_tls_cert", help_heading = HTTP)]
+    pub external_http_tls_key: Option<PathBuf>,
+
+    /// PEM file with the authorities that sign the certificates of clients: a client without such a
+    /// certificate is then refused
+    #[arg(long, value_name = "FILE", requires = "external_http_tls_cert", help_heading = HTTP)]
+    pub external_http_tls_client_ca: Option<PathBuf>,
+
     /// Port of the internal HTTP server; also in postgresql.conf as neon.extension_server_port
     #[arg(long, default_value_t = 3081, help_heading = HTTP)]
     pub internal_http_port: u16,

@@ -101,6 +101,30 @@ fn usage_errors() {
 }
 
 #[test]
+fn addresses_and_files_of_the_external_server() {
+    let addresses = |line: &str| {
+        let run = parse(&format!("{BASE} -c /c {line}")).unwrap().run;
+        run.external_http_bind.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(addresses(""), Vec::<String>::new());
+    let both = ["127.0.0.1", "::1"];
+    assert_eq!(addresses("--external-http-bind 127.0.0.1 --external-http-bind ::1"), both);
+    assert_eq!(addresses("--external-http-bind 127.0.0.1,::1"), both);
+    let (cert, key) = ("--external-http-tls-cert /crt", "--external-http-tls-key /key");
+    let ca = "--external-http-tls-client-ca /ca";
+    for (line, fits) in [
+        (format!("{cert} {key}"), true),
+        (format!("{cert} {key} {ca}"), true),
+        (cert.to_owned(), false),
+        (key.to_owned(), false),
+        (ca.to_owned(), false),
+        ("--external-http-bind localhost".to_owned(), false),
+    ] {
+        assert_eq!(parse(&format!("{BASE} -c /c {line}")).is_ok(), fits, "{line}");
+    }
+}
+
+#[test]
 fn a_default_port_does_not_conflict() {
     let run = parse(&format!("{BASE} -c /c --http-port 7000")).unwrap().run;
     assert_eq!(run.http_ports(), (3080, 3081), "ignored outside Lakebase mode");

@@ -10,18 +10,23 @@ use super::ports::{BindError, Reserved, Server};
 use super::routes::{external, internal};
 use crate::node::ComputeNode;
 use crate::server::{self, ServerTasks};
+use crate::tls::{Https, Renewal};
 
 /// Both servers, running. Dropping this does not stop them; [`Servers::shutdown`] does.
 #[derive(Debug)]
 pub(crate) struct Servers {
     tasks: ServerTasks,
+    /// Present if the external server speaks TLS.
+    _renewal: Option<Renewal>,
 }
 
 impl Servers {
-    /// Opens both ports and serves them, the external one first (03 §1). Fails only if another
+    /// Opens both ports and serves them, the external one first (03 §1), with `https` through TLS.
+    /// Fails only if another
     /// program reserved a port in the same way and was faster. Must be called inside a runtime.
     pub(crate) fn start(
         reserved: Reserved,
+        https: Option<Https>,
         node: Arc<ComputeNode>,
         authenticator: Authenticator,
         limits: HttpLimits,
@@ -44,14 +49,16 @@ impl Servers {
             internal_listeners.map_err(error(Server::Internal, internal_port))?;
         let tasks = ServerTasks::default();
         let service = external(Api::of(Arc::clone(&node), limits, tasks.clone()), authenticator);
-        server::serve(external_listeners, &service, limits.server, &tasks);
+        let (tls, renewal) = https.map(|it| it.follow(node.params.timeouts.tls)).unzip();
+        server::serve(external_listeners, tls.as_ref(), &service, limits.server, &tasks);
         let service = internal(Api::of(node, limits.for_internal(), tasks.clone()));
-        server::serve(internal_listeners, &service, limits.server, &tasks);
+        server::serve(internal_listeners, None, &service, limits.server, &tasks);
         tracing::info!(
-            "HTTP servers are listening: external on port {external_port}, \
-             internal on port {internal_port}"
+            "HTTP servers are listening: external on port {external_port}{}, \
+             internal on port {internal_port}",
+            if tls.is_some() { " with TLS" } else { "" }
         );
-        Ok(Self { tasks })
+        Ok(Self { tasks, _renewal: renewal })
     }
 
     /// Stops accepting, waits at most `grace` for the requests in progress, also for those whose

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::connection::{Answers, Connection};
 use super::limits::ServerLimits;
 use super::pool::Pool;
+use super::stream::TlsConfigs;
 use super::tasks::ServerTasks;
 
 /// Pause after an error of accept that dropping connections cannot cure.
@@ -22,9 +23,11 @@ const ROOM_BACKOFF: Duration = Duration::from_millis(10);
 /// Connections dropped at once when the table of descriptors is full.
 const ROOM: usize = 32;
 
-/// Answers requests on some listeners, which share the limits. Must be called inside a runtime.
+/// Answers requests on some listeners, which share the limits; with `tls` only through TLS. Must be
+/// called inside a runtime.
 pub(crate) fn serve(
     listeners: Vec<TcpListener>,
+    tls: Option<&TlsConfigs>,
     service: &impl Answers,
     limits: ServerLimits,
     tasks: &ServerTasks,
@@ -33,6 +36,7 @@ pub(crate) fn serve(
     let pool = Pool::default();
     for listener in listeners {
         let acceptor = Acceptor {
+            tls: tls.cloned(),
             service: service.clone(),
             slots: Arc::clone(&slots),
             pool: pool.clone(),
@@ -48,6 +52,7 @@ pub(crate) fn serve(
 
 /// Accepts from one listener of a server.
 struct Acceptor<S> {
+    tls: Option<TlsConfigs>,
     service: S,
     slots: Arc<Semaphore>,
     pool: Pool,
@@ -70,6 +75,8 @@ impl<S: Answers> Acceptor<S> {
             let seat = self.pool.join();
             let connection = Connection {
                 peer,
+                // The newest; this connection keeps it.
+                tls: self.tls.as_ref().map(|configs| Arc::clone(&configs.borrow())),
                 service: self.service.clone(),
                 limits: self.limits,
                 seat: seat.clone(),
@@ -121,6 +128,7 @@ mod tests {
     #[test]
     fn a_full_table_of_descriptors_drops_idle_connections() {
         let acceptor = Acceptor {
+            tls: None,
             service: axum::Router::new(),
             slots: Arc::new(Semaphore::new(1)),
             pool: Pool::default(),

@@ -1,7 +1,8 @@
-//! Speaks HTTP/1.1 on one connection.
+//! Speaks HTTP/1.1 on one connection, after the handshake if it is one of TLS.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{Method, Request, Response, StatusCode};
@@ -9,13 +10,16 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
 use super::limits::ServerLimits;
 use super::pool::{BusyBody, Seat};
 use super::socket::Socket;
+use super::stream::{Stream, part};
 use crate::errors::one_line;
 
 /// Address of the client, in the extensions of each request.
@@ -45,6 +49,8 @@ impl<S> Answers for S where
 /// A connection and the state of its server that it needs.
 pub(super) struct Connection<S> {
     pub(super) peer: SocketAddr,
+    /// For a connection of TLS.
+    pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) service: S,
     pub(super) limits: ServerLimits,
     pub(super) seat: Seat,
@@ -62,9 +68,7 @@ impl<S: Answers> Connection<S> {
         }
         let (socket, handle) = Socket::new(stream, self.seat.clone());
         tokio::select! {
-            result = self.speak_http(socket) => if let Err(error) = result {
-                tracing::debug!("HTTP connection of {} ended: {}", self.peer, one_line(&error));
-            },
+            () = self.converse(socket) => {}
             limit = self.seat.client_too_slow(self.limits.header_read, self.limits.idle) => {
                 tracing::debug!("closed the HTTP connection of {}: no request within {limit:?}", self.peer);
                 return;
@@ -75,7 +79,41 @@ impl<S: Answers> Connection<S> {
         }
     }
 
-    async fn speak_http(&self, socket: Socket) -> hyper::Result<()> {
+    async fn converse(&self, socket: Socket) {
+        let stream = match &self.tls {
+            None => Stream::Plain(socket),
+            Some(config) => {
+                // The shutdown does not wait for it: there is no request yet.
+                let hands = self.shake_hands(socket, Arc::clone(config));
+                match self.closing.run_until_cancelled(hands).await.flatten() {
+                    Some(stream) => stream,
+                    None => return,
+                }
+            }
+        };
+        if let Err(error) = self.speak_http(stream).await {
+            tracing::debug!("HTTP connection of {} ended: {}", self.peer, one_line(&error));
+        }
+    }
+
+    /// Until its end the connection waits for its client, so it makes room for others.
+    async fn shake_hands(&self, socket: Socket, config: Arc<ServerConfig>) -> Option<Stream> {
+        let limit = self.limits.handshake;
+        // In a box: connections without TLS must not take its room.
+        let handshake = Box::pin(Stream::by_handshake(socket, config));
+        let (why, socket) = match timeout(limit, handshake).await {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err((why, socket))) => (why, Some(socket)),
+            Err(_) => (format!("it took longer than {limit:?}"), None),
+        };
+        tracing::debug!("no TLS handshake with {}: {why}", self.peer);
+        if let Some(socket) = socket {
+            part(socket).await;
+        }
+        None
+    }
+
+    async fn speak_http(&self, stream: Stream) -> hyper::Result<()> {
         let limits = &self.limits;
         let service = service_fn(|request| self.answer(request));
         let connection = http1::Builder::new()
@@ -84,7 +122,7 @@ impl<S: Answers> Connection<S> {
             .header_read_timeout(limits.idle.saturating_add(limits.header_read))
             .max_header_size(limits.header_bytes)
             .max_buf_size(limits.header_bytes.max(8192))
-            .serve_connection(TokioIo::new(socket), service)
+            .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         tokio::pin!(connection);
         tokio::select! {

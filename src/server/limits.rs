@@ -12,6 +12,8 @@ pub(crate) struct ServerLimits {
     /// Open connections. For one more, the longest idle one is dropped; if none is idle, the new
     /// one waits in the queue of the system.
     pub(crate) connections: usize,
+    /// Time for the handshake of TLS.
+    pub(crate) handshake: Duration,
     /// Time for the headers of a request, from their first byte; of the first request, from the
     /// beginning of the connection.
     pub(crate) header_read: Duration,
@@ -28,6 +30,7 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 1024,
+            handshake: Duration::from_secs(10),
             header_read: Duration::from_secs(60),
             idle: Duration::from_secs(180),
             header_bytes: 64 * 1024,

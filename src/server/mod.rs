@@ -4,7 +4,8 @@
 //! bind: reserve a port ──► listen ──► accept: a slot, or room by dropping an idle connection
 //!                                        │                                        │
 //!            tasks: what is running ◄────┴──► connection: HTTP/1.1               pool
-//!                                                 └─► socket: what an upgrade leaves to the server
+//!                             stream: plain or TLS ◄──┴─► socket: what an upgrade leaves to the
+//!                                                                     server
 //! ```
 //!
 //! A handler may upgrade its connection (`hyper::upgrade::on`). From then on the connection is busy
@@ -13,8 +14,8 @@
 //! A handler starts work that outlives its answer with [`ServerTasks::spawn`].
 //!
 //! Invariant: no client can hold a resource without a limit, or keep other clients out.
-//! Connections are limited in number, headers in size and time, unread answers in time; accepting
-//! goes on after every error; the shutdown is bounded.
+//! Connections are limited in number, handshakes of TLS in time, headers in size and time, unread
+//! answers in time; accepting goes on after every error; the shutdown is bounded.
 
 mod accept;
 mod bind;
@@ -22,6 +23,7 @@ mod connection;
 mod limits;
 mod pool;
 mod socket;
+mod stream;
 mod tasks;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -12,18 +12,23 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy, split};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::stream::TlsConfigs;
 use super::{ReservedPort, ServerLimits, ServerTasks, serve};
 
 /// Far longer than any test here takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-struct Server {
+pub(super) struct Server {
     port: u16,
-    tasks: ServerTasks,
+    pub(super) tasks: ServerTasks,
 }
 
 impl Server {
     fn start(limits: ServerLimits) -> Self {
+        Self::start_with(limits, None)
+    }
+
+    pub(super) fn start_with(limits: ServerLimits, tls: Option<&TlsConfigs>) -> Self {
         let tasks = ServerTasks::default();
         let router = Router::new()
             .route("/", get(|| async { "hello" }))
@@ -32,11 +37,11 @@ impl Server {
             .with_state(tasks.clone());
         let port = ReservedPort::on_all_interfaces(0).unwrap();
         let number = port.port();
-        serve(port.listen(&limits).unwrap(), &router, limits, &tasks);
+        serve(port.listen(&limits).unwrap(), tls, &router, limits, &tasks);
         Self { port: number, tasks }
     }
 
-    async fn connect(&self) -> TcpStream {
+    pub(super) async fn connect(&self) -> TcpStream {
         TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
     }
 

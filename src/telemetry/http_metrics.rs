@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
 };
 
 /// Label `route`, and `method`, of the requests that no route serves.
@@ -28,6 +28,7 @@ const LABELS: [&str; 4] = ["server", "route", "method", "code"];
 pub struct HttpMetrics {
     requests: IntCounterVec,
     durations: HistogramVec,
+    certificate_expiry: GaugeVec,
 }
 
 impl HttpMetrics {
@@ -45,9 +46,26 @@ impl HttpMetrics {
             .buckets(BOUNDS.into()),
             &LABELS,
         )?;
+        // Without labels, but a vector, so that there is no series without a certificate.
+        let certificate_expiry = GaugeVec::new(
+            Opts::new(
+                "compute_ctl_http_tls_certificate_expiry_timestamp_seconds",
+                "When the TLS certificate of the external HTTP server expires",
+            ),
+            &[],
+        )?;
+        registry.register(Box::new(certificate_expiry.clone()))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(durations.clone()))?;
-        Ok(Self { requests, durations })
+        Ok(Self { requests, durations, certificate_expiry })
+    }
+
+    /// Sets the end of the validity of the external server's certificate, in seconds since 1970.
+    #[expect(clippy::cast_precision_loss, reason = "exact for the next million years")]
+    pub fn set_certificate_expiry(&self, seconds: i64) {
+        if let Ok(gauge) = self.certificate_expiry.get_metric_with_label_values::<&str>(&[]) {
+            gauge.set(seconds as f64);
+        }
     }
 
     /// The series of one method of a route of a server. `route` is the path as the server declares

@@ -1,4 +1,4 @@
-//! The server certificate of Postgres (04 §7).
+//! Server certificates: of Postgres (04 §7), and of the external HTTP server ([`https`]).
 //!
 //! ```text
 //!  key_path, cert_path ──events, poll──► watch ──verified pair──► driver ──install──► PGDATA
@@ -12,6 +12,8 @@
 //! the files are read, compared and installed as one value, the [`pair::TlsPair`], and Postgres is
 //! reloaded only when the content has changed.
 
+mod follow;
+mod https;
 pub(crate) mod install;
 pub(crate) mod pair;
 mod places;
@@ -27,6 +29,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub(crate) use https::{Https, HttpsFiles, Renewal};
 pub(crate) use install::Installed;
 use install::Installer;
 pub(crate) use pair::{PairDigest, PairError, TlsPair};

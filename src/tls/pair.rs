@@ -41,13 +41,15 @@ const PEM_LINE: usize = 64;
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 
-/// One of the two files.
+/// One of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PemFile {
     /// `key_path`.
     Key,
     /// `cert_path`.
     Certificate,
+    /// The file of `--external-http-tls-client-ca`.
+    Authorities,
 }
 
 impl fmt::Display for PemFile {
@@ -55,6 +57,7 @@ impl fmt::Display for PemFile {
         f.write_str(match self {
             Self::Key => "private key",
             Self::Certificate => "certificate",
+            Self::Authorities => "certificate authority",
         })
     }
 }
@@ -124,7 +127,7 @@ pub(crate) enum PairError {
 pub(crate) struct PairDigest([u8; SHA256_OUTPUT_LEN]);
 
 impl PairDigest {
-    fn of(key: &[u8], cert: &[u8]) -> Self {
+    pub(super) fn of(key: &[u8], cert: &[u8]) -> Self {
         let mut context = Context::new(&SHA256);
         // The length prevents a byte from moving between the two texts unnoticed.
         context.update(&key.len().to_be_bytes());
@@ -168,11 +171,17 @@ impl TlsPair {
     /// # Errors
     /// See [`PairError`].
     pub(crate) fn load(config: &TlsConfig) -> Result<Self, PairError> {
-        let (key_path, cert_path) = (Path::new(&config.key_path), Path::new(&config.cert_path));
+        Self::of_files(Path::new(&config.key_path), Path::new(&config.cert_path))
+    }
+
+    /// As [`Self::load`], for files that are not those of Postgres.
+    pub(super) fn of_files(key_path: &Path, cert_path: &Path) -> Result<Self, PairError> {
         let key = read(PemFile::Key, key_path)?;
         let cert = read(PemFile::Certificate, cert_path)?;
 
-        let leaf_der = leaf_of(&cert, cert_path)?;
+        // Postgres refuses the whole file for a damaged one.
+        let chain = certificates_in(PemFile::Certificate, &cert, cert_path)?;
+        let leaf_der = chain.first().map(|leaf| leaf.to_vec()).unwrap_or_default();
         let leaf = CertificateInner::<Raw>::from_der(&leaf_der).ok();
         let digest = PairDigest::of(&key, &cert);
         let mut readable = None;
@@ -226,7 +235,7 @@ impl TlsPair {
     }
 }
 
-fn read(what: PemFile, path: &Path) -> Result<Vec<u8>, PairError> {
+pub(super) fn read(what: PemFile, path: &Path) -> Result<Vec<u8>, PairError> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => PairError::Missing { what, path: path.to_owned() },
         _ => PairError::Read { what, path: path.to_owned(), error: explained(error, path) },
@@ -241,22 +250,25 @@ fn read(what: PemFile, path: &Path) -> Result<Vec<u8>, PairError> {
     Ok(text)
 }
 
-/// Checks every certificate of the chain, because Postgres refuses the whole file for a damaged
-/// one. Returns the first, which is the server's own.
-fn leaf_of(text: &[u8], path: &Path) -> Result<Vec<u8>, PairError> {
-    let damaged = |reason| {
-        let path = path.to_owned();
-        PairError::Damaged { what: PemFile::Certificate, path, reason }
-    };
-    let mut leaf = None;
+/// The certificates of a file, of which there is one at least. Each is checked.
+pub(super) fn certificates_in(
+    what: PemFile,
+    text: &[u8],
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, PairError> {
+    let damaged = |reason| PairError::Damaged { what, path: path.to_owned(), reason };
+    let mut certificates = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(text) {
         let certificate = certificate.map_err(|error| damaged(pem_reason(&error)))?;
         if !is_sequence(&certificate) {
             return Err(damaged("a certificate is cut short or not a certificate"));
         }
-        leaf.get_or_insert_with(|| certificate.to_vec());
+        certificates.push(certificate);
     }
-    leaf.ok_or_else(|| PairError::Nothing { what: PemFile::Certificate, path: path.to_owned() })
+    if certificates.is_empty() {
+        return Err(PairError::Nothing { what, path: path.to_owned() });
+    }
+    Ok(certificates)
 }
 
 enum Key {

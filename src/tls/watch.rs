@@ -6,16 +6,15 @@
 //! Invariants: an offered pair was verified; while a renewal leaves the pair broken, the task waits
 //! and keeps the previous offer; the task ends when its [`PairWatch`] is dropped.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::follow::{Trouble, follow};
 use super::pair::{PairDigest, PairError, TlsPair};
-use super::places::Places;
 use crate::spec::wire::TlsConfig;
 
 /// Intervals and limits of the watch.
@@ -85,7 +84,7 @@ impl PairWatch {
     pub(crate) fn start(config: TlsConfig, limits: WatchLimits) -> Self {
         let (sender, seen) = watch::channel(Seen::default());
         let sender = Arc::new(sender);
-        let follow = follow(config, limits, Arc::clone(&sender));
+        let follow = follow_pair(config, limits, Arc::clone(&sender));
         let task = AbortOnDropHandle::new(tokio::spawn(follow));
         Self { seen, sender, _task: task, limits }
     }
@@ -124,51 +123,40 @@ impl PairWatch {
 }
 
 /// Body of the task.
-async fn follow(config: TlsConfig, limits: WatchLimits, out: Arc<watch::Sender<Seen>>) {
-    let paths = [&config.key_path, &config.cert_path].map(|path| absolute(path));
-    let mut places = Places::new(paths.into());
-    let changed = places.changed();
-    let mut trouble: Option<Trouble> = None;
+async fn follow_pair(config: TlsConfig, limits: WatchLimits, out: Arc<watch::Sender<Seen>>) {
+    let paths = [config.key_path.clone(), config.cert_path.clone()];
+    let mut trouble = Trouble::default();
     let mut doubtful: Option<PairDigest> = None;
-    loop {
-        let files = config.clone();
-        let look = move || {
-            places.look_again();
-            (places, TlsPair::load(&files))
-        };
-        // Fails only when the runtime shuts down.
-        let Ok((back, loaded)) = tokio::task::spawn_blocking(look).await else { return };
-        places = back;
-        let pause = match loaded {
-            // A pair that cannot be verified may be from the middle of a renewal: read it twice.
-            Ok(pair) if pair.doubt().is_some() && doubtful != Some(pair.digest()) => {
-                doubtful = Some(pair.digest());
-                limits.retry
-            }
-            Ok(pair) => {
-                if trouble.take().is_some() {
-                    tracing::info!("the TLS key and certificate can be used now");
-                }
-                offer(&out, pair);
-                limits.poll
-            }
-            Err(error) => {
-                let trouble = trouble.get_or_insert_with(Trouble::new);
-                let first = out.borrow().pair.is_none();
-                trouble.log(&error, limits.poll, first.then_some(limits.start));
-                let error = Arc::new(error);
-                out.send_if_modified(|seen| {
-                    seen.failure = Some(error);
-                    false
-                });
-                if trouble.since.elapsed() < limits.poll { limits.retry } else { limits.poll }
-            }
-        };
-        tokio::select! {
-            () = changed.notified() => sleep(limits.settle).await,
-            () = sleep(pause) => {}
+    let judge = |loaded| match loaded {
+        // A pair that cannot be verified may be from the middle of a renewal: read it twice.
+        Ok(pair) if TlsPair::doubt(&pair).is_some() && doubtful != Some(pair.digest()) => {
+            doubtful = Some(pair.digest());
+            limits.retry
         }
-    }
+        Ok(pair) => {
+            if trouble.is_over() {
+                tracing::info!("the TLS key and certificate can be used now");
+            }
+            offer(&out, pair);
+            limits.poll
+        }
+        Err(error) => {
+            let first = out.borrow().pair.is_none();
+            let limit = first.then(|| format!(" (a start waits for up to {:?})", limits.start));
+            let pause = trouble.goes_on(&error, (limits.retry, limits.poll), |text| {
+                let limit = limit.unwrap_or_default();
+                tracing::warn!("waiting for a usable TLS key and certificate: {text}{limit}");
+            });
+            let error = Arc::new(error);
+            out.send_if_modified(|seen| {
+                seen.failure = Some(error);
+                false
+            });
+            pause
+        }
+    };
+    let paths = paths.each_ref().map(Path::new);
+    follow(&paths, limits.settle, move || TlsPair::load(&config), judge).await;
 }
 
 /// Offers a pair if it differs from the previous one.
@@ -184,35 +172,6 @@ fn offer(out: &watch::Sender<Seen>, pair: TlsPair) {
     });
     if new {
         tracing::debug!("found the TLS pair {digest}");
-    }
-}
-
-fn absolute(path: &str) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.into())
-}
-
-/// A period without a usable pair; limits the log lines about it.
-struct Trouble {
-    since: Instant,
-    logged: Option<(String, Instant)>,
-}
-
-impl Trouble {
-    fn new() -> Self {
-        Self { since: Instant::now(), logged: None }
-    }
-
-    /// Logs each new reason, and the same one once per period. `limit` is that of a start; the old
-    /// pair of a renewal stays in force without one.
-    fn log(&mut self, error: &PairError, every: Duration, limit: Option<Duration>) {
-        let text = error.to_string();
-        let known = self.logged.as_ref();
-        if known.is_none_or(|(before, when)| *before != text || when.elapsed() >= every) {
-            let limit =
-                limit.map_or_else(String::new, |it| format!(" (a start waits for up to {it:?})"));
-            tracing::warn!("waiting for a usable TLS key and certificate: {text}{limit}");
-            self.logged = Some((text, Instant::now()));
-        }
     }
 }
 

@@ -38,6 +38,7 @@ impl Default for VmMonitorLimits {
 /// Limits of the HTTP side: there is one agent, and others that look.
 pub(super) const HTTP: ServerLimits = ServerLimits {
     connections: 16,
+    handshake: Duration::from_secs(5),
     header_read: Duration::from_secs(5),
     header_bytes: 8192,
     idle: Duration::from_secs(5),

@@ -144,7 +144,8 @@ impl Door {
     fn open(&self, port: ReservedPort) -> io::Result<()> {
         let address = SocketAddr::new(self.address.ip(), port.port());
         let listeners = port.listen(&limits::HTTP)?;
-        serve(listeners, &server::router(Arc::clone(&self.shared)), limits::HTTP, &self.tasks);
+        let router = server::router(Arc::clone(&self.shared));
+        serve(listeners, None, &router, limits::HTTP, &self.tasks);
         self.shared.board.listens(Ok(address));
         tracing::info!("the VM monitor is listening on {address}");
         Ok(())

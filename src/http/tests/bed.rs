@@ -84,7 +84,8 @@ impl Api {
         tokio::spawn(drive(Arc::clone(&node), requests));
         let reserved = reserve((0, &[]), (0, None)).unwrap();
         let (external_port, internal_port) = (reserved.external_port(), reserved.internal_port());
-        let servers = Servers::start(reserved, Arc::clone(&node), authenticator, limits).unwrap();
+        let servers =
+            Servers::start(reserved, None, Arc::clone(&node), authenticator, limits).unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let token = sign(&ED_KEY, &json!({"compute_id": "c1"}));
         Self { node, servers, external_port, internal_port, client, token }

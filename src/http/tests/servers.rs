@@ -285,7 +285,7 @@ async fn a_port_reserved_twice_opens_once() {
     let Ok(second) = reserve((port, &[]), (0, None)) else { return };
     let start = |reserved| {
         let keys = Authenticator::new(&Jwks::default(), None, false, AuthMode::Verify);
-        Servers::start(reserved, node().0, keys, HttpLimits::default())
+        Servers::start(reserved, None, node().0, keys, HttpLimits::default())
     };
     let _listening = start(first).unwrap();
     let text = start(second).unwrap_err().to_string();

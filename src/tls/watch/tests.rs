@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+
+use tokio::time::Instant;
 
 use super::*;
 use crate::tls::testing::{Texts, config, fixture, new_pair, put};

@@ -9,6 +9,7 @@ mod external_bind;
 mod failpoints;
 mod generated_clients;
 mod grants;
+mod https;
 mod insights;
 mod internal_bind;
 mod liveness_probe;

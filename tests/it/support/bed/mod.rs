@@ -2,6 +2,7 @@
 //! points at both.
 
 mod archives;
+mod authority;
 mod files;
 mod place;
 mod private_mount;
@@ -10,6 +11,7 @@ mod tls;
 mod tokens;
 
 pub use archives::{Entry, gzip_tar};
+pub use authority::Authority;
 pub use files::{names, put, put_program};
 pub use place::{folder, hand_over, hand_over_tree, install, run_as, run_as_name, template};
 pub use private_mount::{may_mount, overlaid, private_mount};

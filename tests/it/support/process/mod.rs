@@ -12,7 +12,7 @@ mod traps;
 
 pub use catalog::{SCRAM, delta, rename, running_for_catalog};
 pub use check::{check, check_with_env};
-pub use client::{client, client_with_env};
+pub use client::{Ran, client, client_with_env};
 pub use compute::Compute;
 pub use dev::{Dev, DevBed};
 pub use refusal::{Marked, try_start};
