@@ -48,8 +48,9 @@ pub(crate) fn index(data: &[u8]) {
     }
     let url = archive_url(&gateway, PgVersion::V17, name);
     assert_eq!(url.origin().ascii_serialization(), gateway.origin().ascii_serialization());
-    let parts =
-        |url: &Url| -> Vec<String> { url.path_segments().unwrap().map(str::to_owned).collect() };
+    let parts = |url: &Url| -> Vec<String> {
+        url.path_segments().into_iter().flatten().map(str::to_owned).collect()
+    };
     let (mut own, all) = (parts(&gateway), parts(&url));
     while own.last().is_some_and(String::is_empty) {
         own.pop();

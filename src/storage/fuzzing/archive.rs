@@ -206,11 +206,19 @@ pub(crate) fn gzip(data: &[u8]) {
     let read = MultiGzDecoder::new(stream.as_slice()).read_to_end(&mut expected);
     let whole = (expected, read.is_ok());
     for longest in [1, 9, 1000] {
-        assert_eq!(inflated(&pieces(&stream, longest, seed)), whole, "{longest}");
+        let (bytes, is_ok) = inflated(&pieces(&stream, longest, seed));
+        assert_eq!(is_ok, whole.1, "{longest}");
+        // How much is inflated before an error depends on the pieces.
+        assert!(bytes == whole.0 || !is_ok && is_beginning(&bytes, &whole.0), "{longest}");
     }
     if seed % 2 == 1 && seed % 8 > 4 {
         assert_eq!(whole, (data.to_vec(), true));
     }
+}
+
+/// Whether one of the two begins with the other.
+fn is_beginning(one: &[u8], other: &[u8]) -> bool {
+    one.starts_with(other) || other.starts_with(one)
 }
 
 fn packed(bytes: &[u8]) -> Vec<u8> {
