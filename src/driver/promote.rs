@@ -247,13 +247,16 @@ async fn become_primary(
 }
 
 /// Performs a step. `/status` shows it, and names it if it fails.
-async fn during<T>(
+fn during<T>(
     node: &ComputeNode,
     step: PromotePhase,
     work: impl Future<Output = anyhow::Result<T>>,
-) -> anyhow::Result<T> {
-    node.step(step.name());
-    edges::around(step.point(), work).await
+) -> impl Future<Output = anyhow::Result<T>> {
+    let work = edges::around(step.point(), work);
+    async move {
+        node.step(step.name());
+        work.await
+    }
 }
 
 /// Calls `pg_promote()`. If the answer is not clear, asks another session for the outcome.

@@ -278,14 +278,17 @@ pub(crate) async fn fetch(node: &ComputeNode, known: &AcceptedSpec) -> anyhow::R
 }
 
 /// Performs a phase. `/status` shows it, and names it if it fails.
-async fn during<T, E: From<Injected>>(
+fn during<T, E: From<Injected>>(
     node: &ComputeNode,
     phase: ReconfigurePhase,
     work: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
-    node.step(phase.name());
-    traces::event(phase.name());
-    edges::around(phase.point(), work).await
+) -> impl Future<Output = Result<T, E>> {
+    let work = edges::around(phase.point(), work);
+    async move {
+        node.step(phase.name());
+        traces::event(phase.name());
+        work.await
+    }
 }
 
 /// Puts another pair of key and certificate in force. `postgresql.conf` does not change.

@@ -61,18 +61,22 @@ pub(crate) async fn reached(point: Point, edge: Edge) -> Result<(), Injected> {
     }
 }
 
-/// Performs a step between its two failpoints.
+/// Performs a step between its two failpoints. The step is boxed: steps nest, and an async function
+/// holds its argument twice, so that the future of a promotion would not fit a stack.
 ///
 /// # Errors
 /// The error of the step, or of a failpoint.
-pub(crate) async fn around<T, E: From<Injected>>(
+pub(crate) fn around<T, E: From<Injected>>(
     point: Point,
     step: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
-    reached(point, Edge::Begin).await?;
-    let done = step.await?;
-    reached(point, Edge::End).await?;
-    Ok(done)
+) -> impl Future<Output = Result<T, E>> {
+    let step = Box::pin(step);
+    async move {
+        reached(point, Edge::Begin).await?;
+        let done = step.await?;
+        reached(point, Edge::End).await?;
+        Ok(done)
+    }
 }
 
 #[cfg(test)]

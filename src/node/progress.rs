@@ -35,29 +35,34 @@ impl ComputeNode {
 
     /// Runs a phase of the start beside others: if it fails, `/status` names it and not the phases
     /// that are abandoned because of it.
-    pub async fn during<T>(
+    pub fn during<T>(
         self: &Arc<Self>,
         name: StartPhase,
         work: impl Future<Output = anyhow::Result<T>>,
-    ) -> anyhow::Result<T> {
-        let phase = self.phase(name);
-        let result = phase.span.scope(edges::around(name.point(), work)).await;
-        if let Err(error) = &result {
-            phase.span.fail(one_line(error.as_ref()));
-            self.lock().failed_phase = Some(name.name());
+    ) -> impl Future<Output = anyhow::Result<T>> {
+        let work = edges::around(name.point(), work);
+        async move {
+            let phase = self.phase(name);
+            let result = phase.span.scope(work).await;
+            if let Err(error) = &result {
+                phase.span.fail(one_line(error.as_ref()));
+                self.lock().failed_phase = Some(name.name());
+            }
+            result
         }
-        result
     }
 
     /// Runs a phase whose error is not one of the start.
-    pub async fn attempt<T>(
+    pub fn attempt<T>(
         self: &Arc<Self>,
         name: StartPhase,
         work: impl Future<Output = T>,
-    ) -> anyhow::Result<T> {
-        let phase = self.phase(name);
-        let work = async { anyhow::Ok(work.await) };
-        phase.span.scope(edges::around(name.point(), work)).await
+    ) -> impl Future<Output = anyhow::Result<T>> {
+        let work = edges::around(name.point(), async { anyhow::Ok(work.await) });
+        async move {
+            let phase = self.phase(name);
+            phase.span.scope(work).await
+        }
     }
 
     /// Notes the step of the current work on a running compute, until that succeeds or fails.
