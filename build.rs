@@ -1,5 +1,5 @@
 //! Compiles `proto/page_api.proto`, for which no `protoc` is needed, compresses the description of the
-//! API, and notes the commit.
+//! API, and notes the commit and the target.
 
 use std::error::Error;
 use std::path::Path;
@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .compile_fds(files)?;
     compress("openapi.json")?;
     println!("cargo::rustc-env=COMPUTE_CTL_GIT_HASH={}", git_hash());
+    println!("cargo::rustc-env=COMPUTE_CTL_TARGET={}", std::env::var("TARGET")?);
     Ok(())
 }
 

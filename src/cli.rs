@@ -10,12 +10,13 @@ mod idle;
 mod run;
 mod similar;
 mod values;
+mod variables;
+mod version;
 
 use std::path::Path;
-use std::sync::LazyLock;
 
 use clap::parser::ValueSource;
-use clap::{FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches, Parser, Subcommand};
 
 pub use check::CheckArgs;
 pub use dev::DevArgs;
@@ -27,7 +28,6 @@ use crate::client::args::{
     WaitArgs,
 };
 use crate::os::secret_files::{SecretFileError, secret_in};
-use crate::telemetry::metrics::BUILD_TAG;
 
 /// Supervisor of a Neon compute.
 ///
@@ -37,7 +37,8 @@ use crate::telemetry::metrics::BUILD_TAG;
 #[derive(Debug, Parser)]
 #[command(
     name = "compute_ctl",
-    version = version(),
+    version = version::short(),
+    long_version = version::long(),
     subcommand_negates_reqs = true,
     args_conflicts_with_subcommands = true,
     after_help = "A first try without any storage:  compute_ctl dev"
@@ -56,17 +57,23 @@ impl Cli {
     /// Also notes which values are from the environment.
     fn of(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
         let mut cli = Self::from_arg_matches(matches)?;
-        let named = ["dev", "check"].iter().find_map(|name| matches.subcommand_matches(name));
-        let named = named.unwrap_or(matches);
-        let by_variable = named.value_source("run_as") == Some(ValueSource::EnvVariable);
+        let by_variable = || {
+            let source = variables::innermost(matches).value_source("run_as");
+            source == Some(ValueSource::EnvVariable)
+        };
         match &mut cli.command {
-            Some(Command::Dev(args)) => args.run_as_by_variable = by_variable,
-            Some(Command::Check(args)) => args.run_as_by_variable = by_variable,
+            Some(Command::Dev(args)) => args.run_as_by_variable = by_variable(),
+            Some(Command::Check(args)) => args.run_as_by_variable = by_variable(),
             Some(_) => {}
-            None => cli.run.run_as_by_variable = by_variable,
+            None => cli.run.run_as_by_variable = by_variable(),
         }
         Ok(cli)
     }
+}
+
+/// The command line, with the variables of all flags: for help and documents.
+pub fn command() -> clap::Command {
+    variables::named(Cli::command())
 }
 
 /// What to do instead of running a compute.
@@ -94,21 +101,12 @@ pub enum Command {
     LogLevel(LogLevelArgs),
 }
 
-/// Variable of `--run-as`.
-const RUN_AS: &str = "COMPUTE_CTL_RUN_AS";
-
 /// Puts the content of a file of `--connstr-file` in place of `--connstr`.
 fn read_connstr(file: Option<&Path>, connstr: &mut Option<String>) -> Result<(), SecretFileError> {
     if let Some(file) = file {
         *connstr = Some(secret_in("--connstr-file", file)?.expose().clone());
     }
     Ok(())
-}
-
-fn version() -> &'static str {
-    static VERSION: LazyLock<String> =
-        LazyLock::new(|| format!("{} (build tag {BUILD_TAG})", env!("CARGO_PKG_VERSION")));
-    &VERSION
 }
 
 #[cfg(test)]

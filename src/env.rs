@@ -19,8 +19,8 @@
 //! | `PATH` | where `--pgbin` is looked up |
 //! | `COMPUTE_CTL_PG_PATH` | more folders with servers, for `compute_ctl dev` and the tests |
 //!
-//! Flags that can be given as a variable are in [`cli`](crate::cli), and [`crate::os::activation`]
-//! reads `LISTEN_FDS`. [`crate::os::secret_files`] reads the files of `*_FILE`.
+//! Each flag can be given as a variable, too: see [`cli`](crate::cli). [`crate::os::activation`] reads
+//! `LISTEN_FDS`, and [`crate::os::secret_files`] the files of `*_FILE`.
 
 mod otel;
 
@@ -32,6 +32,8 @@ pub use otel::{OTLP_HEADERS, OTLP_TRACES_HEADERS, Otel};
 
 use crate::secret::{self, Secret, UnusableSecret};
 
+/// Beginning of the names of this program's own variables, of flags as well.
+pub const PREFIX: &str = "COMPUTE_CTL_";
 /// Token for the control plane. Neon's extension reads it in the postmaster, and so does the
 /// program that syncs the safekeepers (04 §1, 05 §17, 09 §1).
 pub const CONTROL_PLANE_TOKEN: &str = "NEON_CONTROL_PLANE_TOKEN";
@@ -91,6 +93,12 @@ impl<const N: usize> Variables for [(&str, &str); N] {
     fn get(&self, name: &str) -> Option<OsString> {
         self.iter().find(|(it, _)| *it == name).map(|(_, value)| value.into())
     }
+}
+
+/// The names of the variables of this process that begin with [`PREFIX`].
+pub fn own_names() -> impl Iterator<Item = OsString> {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names.filter(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
 }
 
 /// The values of the variables.

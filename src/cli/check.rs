@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 
+use super::read_connstr;
 use super::values::role_name;
-use super::{RUN_AS, read_connstr};
 use crate::os::secret_files::SecretFileError;
 
 /// Flags of `compute_ctl check`.
@@ -28,11 +28,11 @@ pub struct CheckArgs {
     pub sample: bool,
 
     /// Path to the postgres binary that reads the settings [default: `postgres` in PATH]
-    #[arg(short = 'b', long, env = "POSTGRES_PATH")]
+    #[arg(short = 'b', long)]
     pub pgbin: Option<PathBuf>,
 
     /// User that PostgreSQL runs as when root checks [default: postgres]
-    #[arg(long, env = RUN_AS, value_name = "USER")]
+    #[arg(long, value_name = "USER")]
     pub run_as: Option<String>,
 
     /// Whether `run_as` is from the environment.

@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::RUN_AS;
 use super::values::{protocol, safekeeper_count};
-use crate::env::LOG_FORMAT;
 use crate::spec::pageserver::PageserverProtocol;
 use crate::telemetry::form::LogFormat;
 
@@ -14,7 +12,7 @@ use crate::telemetry::form::LogFormat;
 #[derive(Debug, Args)]
 pub struct DevArgs {
     /// Path to the postgres binary [default: the newest of 14 to 17 that is found]
-    #[arg(short = 'b', long, env = "POSTGRES_PATH")]
+    #[arg(short = 'b', long)]
     pub pgbin: Option<PathBuf>,
 
     /// Keep databases between runs in this directory [default: everything is temporary]
@@ -63,7 +61,7 @@ pub struct DevArgs {
     pub safekeeper_port: u16,
 
     /// User to run as when started as root, by name or number [default: postgres]
-    #[arg(long, env = RUN_AS, value_name = "USER[:GROUP]")]
+    #[arg(long, value_name = "USER[:GROUP]")]
     pub run_as: Option<String>,
 
     /// Whether `run_as` is from the environment.
@@ -75,6 +73,6 @@ pub struct DevArgs {
     pub verbose: bool,
 
     /// Form of the log: text, or one JSON object per line
-    #[arg(long, env = LOG_FORMAT, value_name = "text|json", default_value = LogFormat::Text.name())]
+    #[arg(long, value_name = "text|json", default_value = LogFormat::Text.name())]
     pub log_format: LogFormat,
 }

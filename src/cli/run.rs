@@ -6,9 +6,9 @@ use std::time::Duration;
 use clap::{ArgGroup, Args};
 use url::Url;
 
+use super::read_connstr;
 use super::values::{gateway_url, role_name, seconds};
-use super::{RUN_AS, read_connstr};
-use crate::env::LOG_FORMAT;
+use super::variables::yes_or_no;
 use crate::os::secret_files::SecretFileError;
 use crate::telemetry::form::LogFormat;
 
@@ -34,7 +34,7 @@ const NEIGHBOURS: &str = "Virtual machine and neighbours";
 ))]
 pub struct RunArgs {
     /// Path to the postgres binary; its sibling programs are looked up next to it
-    #[arg(short = 'b', long, env = "POSTGRES_PATH", default_value = "postgres")]
+    #[arg(short = 'b', long, default_value = "postgres")]
     pub pgbin: PathBuf,
 
     /// Data directory; thrown away and made anew at every start
@@ -128,7 +128,7 @@ pub struct RunArgs {
     pub http_port: Option<u16>,
 
     /// User to run as when started as root, by name or number [default: postgres]
-    #[arg(long, env = RUN_AS, value_name = "USER[:GROUP]", help_heading = PROCESS)]
+    #[arg(long, value_name = "USER[:GROUP]", help_heading = PROCESS)]
     pub run_as: Option<String>,
 
     /// Whether `run_as` is from the environment.
@@ -138,7 +138,6 @@ pub struct RunArgs {
     /// Form of the log: text, or one JSON object per line
     #[arg(
         long,
-        env = LOG_FORMAT,
         value_name = "text|json",
         default_value = LogFormat::Text.name(),
         help_heading = PROCESS
@@ -176,7 +175,8 @@ pub struct RunArgs {
     #[arg(
         long,
         value_name = "true|false",
-        default_value_t = false,
+        default_value = "false",
+        value_parser = yes_or_no(),
         action = clap::ArgAction::Set,
         help_heading = PROCESS
     )]

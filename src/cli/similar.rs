@@ -8,6 +8,7 @@ use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::Cli;
+use super::variables;
 use crate::env::{OfProcess, wants_json};
 use crate::telemetry::form::{Form, LogFormat};
 
@@ -24,7 +25,8 @@ impl Cli {
     /// # Errors
     /// The exit code, after the usage error is said.
     pub fn of_process() -> Result<Self, ExitCode> {
-        let matches = Self::command().try_get_matches();
+        let line: Vec<_> = std::env::args_os().collect();
+        let matches = variables::matches(Self::command(), &line, &OfProcess);
         let cli = matches.and_then(|matches| Self::of(&matches));
         cli.or_else(|error| {
             let error = with_suggestions(error);

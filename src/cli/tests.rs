@@ -1,11 +1,13 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::CommandFactory;
 use clap::error::ErrorKind;
+use clap::{Arg, CommandFactory};
 
 use super::values::gateway_url;
 use super::*;
+use crate::env::PREFIX;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(std::iter::once("compute_ctl").chain(line.split_whitespace()))
@@ -191,4 +193,46 @@ fn dev_needs_none_of_the_flags_of_a_compute() {
     for wrong in ["dev --write-config /c", "dev --storage-only --external-http-port 1"] {
         assert!(parse(wrong).is_err(), "{wrong}");
     }
+}
+
+fn walk(command: &clap::Command, each: &mut impl FnMut(&clap::Command, &Arg)) {
+    command.get_arguments().for_each(|arg| each(command, arg));
+    command.get_subcommands().for_each(|inner| walk(inner, each));
+}
+
+/// Names that the program reads for something else.
+fn taken() -> Vec<&'static str> {
+    let source = include_str!("../env.rs");
+    let rows = source.lines().filter_map(|line| line.strip_prefix("//! | `"));
+    rows.flat_map(|row| row.split('|').next().unwrap().split('`')).collect()
+}
+
+#[test]
+fn each_flag_of_each_command_has_a_variable_of_one_meaning() {
+    let taken = taken();
+    assert!(taken.contains(&"COMPUTE_CTL_PG_PATH"), "{taken:?}");
+    let mut flags = 0;
+    let mut meanings: BTreeMap<String, Arg> = BTreeMap::new();
+    walk(&command(), &mut |command, arg| {
+        let Some(flag) = arg.get_long() else { return };
+        let whose = format!("{} --{flag}", command.get_name());
+        flags += 1;
+        let name = arg.get_env().unwrap_or_else(|| panic!("{whose} has no variable"));
+        let name = name.to_str().unwrap();
+        assert!(!taken.contains(&name), "{whose}: {name} is something else");
+        assert!(name.starts_with(PREFIX) || name == "POSTGRES_PATH", "{whose}: {name}");
+        // Other defaults are possible, another form is not.
+        let other = meanings.entry(name.to_owned()).or_insert_with(|| arg.clone());
+        assert_eq!(other.get_long(), arg.get_long(), "{whose}: {name}");
+        assert_eq!(
+            format!("{:?}", other.get_value_parser()),
+            format!("{:?}", arg.get_value_parser()),
+            "{whose}: {name} has another form elsewhere"
+        );
+    });
+    assert!(flags > 60, "{flags}");
+    // One place decides about names: clap would read a variable of its own also if it is empty.
+    walk(&Cli::command(), &mut |command, arg| {
+        assert_eq!(arg.get_env(), None, "{} {arg}: leave out `env`", command.get_name());
+    });
 }

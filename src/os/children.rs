@@ -6,13 +6,14 @@
 //! under the same lock, only zombies that are not in the registry.
 //!
 //! A child inherits our environment except the variables of [`withheld`], which are our own
-//! credentials and channels. A child gets one of them only if its spawner sets it on the command,
+//! credentials, channels and flags. A child gets one of them only if its spawner sets it on the command,
 //! so that a new kind of child gets none.
 //!
 //! Invariant: from its spawn until it is reaped a child's number is in the registry, even if its
 //! [`RegisteredChild`] was dropped without a wait.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock};
@@ -29,7 +30,9 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::pidfd::ProcessHandle;
 use super::procs::{self, Process};
-use crate::env::{FAILPOINTS, JOURNAL_STREAM, NOTIFY_SOCKET, SECRETS, WATCHDOG_PID, WATCHDOG_USEC};
+use crate::env::{
+    self, FAILPOINTS, JOURNAL_STREAM, NOTIFY_SOCKET, SECRETS, WATCHDOG_PID, WATCHDOG_USEC,
+};
 
 /// Variables of our environment that no child inherits, besides [`SECRETS`]: Postgres built
 /// with systemd would report to our supervisor, the stderr of a child is not the stream of journald,
@@ -259,15 +262,16 @@ impl Children {
     }
 }
 
-/// All variables that no child inherits, and none of the files with secrets either.
+/// Variables that no child inherits, and none of the files with secrets either.
 fn withheld() -> impl Iterator<Item = &'static str> {
     let secrets = SECRETS.into_iter().flat_map(|(name, file)| [name, file]);
     CHANNELS.into_iter().chain(secrets)
 }
 
-/// Removes [`withheld`] from what a child inherits; variables set on the command stay.
+/// Removes [`withheld`] and the variables of our flags, such as a connection string with its password,
+/// from what a child inherits; variables set on the command stay.
 pub(crate) fn withhold(command: &mut std::process::Command) {
-    for name in withheld() {
+    for name in withheld().map(OsString::from).chain(env::own_names()) {
         if !command.get_envs().any(|(set, _)| set == name) {
             command.env_remove(name);
         }

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, Command, CommandFactory as _};
-use compute_ctl::cli::Cli;
+use clap::{Arg, Command};
+use compute_ctl::cli;
 use compute_ctl::state::{ComputeStatus, Event, TerminateMode, transition};
 use serde_json::Value;
 
@@ -61,13 +61,28 @@ pub(crate) fn cell(text: &str) -> String {
 
 #[test]
 fn command_line() {
-    let mut command = Cli::command();
-    command.build();
-    let mut parts = vec![("compute_ctl".to_owned(), arguments(&command))];
-    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
-        parts.push((format!("compute_ctl {}", sub.get_name()), arguments(sub)));
-    }
+    let mut parts = Vec::new();
+    for_each_command("compute_ctl", &built(), &mut |name, command| {
+        // A group of commands has no flags of its own.
+        if name == "compute_ctl" || !command.has_subcommands() {
+            parts.push((name.to_owned(), arguments(command)));
+        }
+    });
     check("docs/reference/command-line.md", &parts);
+}
+
+fn built() -> Command {
+    let mut command = cli::command();
+    command.build();
+    command
+}
+
+/// The command and those in it, with their whole names.
+fn for_each_command(name: &str, command: &Command, each: &mut impl FnMut(&str, &Command)) {
+    each(name, command);
+    for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+        for_each_command(&format!("{name} {}", inner.get_name()), inner, each);
+    }
 }
 
 /// A table of the flags of a command.
@@ -136,17 +151,24 @@ fn environment() {
         let (names, meaning) = row.trim_end_matches(" |").split_once(" | ").expect("two columns");
         writeln!(text, "| `{names} | {} |", without_section(meaning)).unwrap();
     }
-    let command = Cli::command();
-    for argument in command.get_arguments().filter(|argument| argument.get_env().is_some()) {
-        let name = argument.get_env().unwrap_or_default().to_string_lossy();
-        let flag = argument.get_long().unwrap_or_default();
-        writeln!(text, "| `{name}` | the same as `--{flag}` |").unwrap();
+    let mut flags: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
+    for_each_command("compute_ctl", &built(), &mut |name, command| {
+        for argument in command.get_arguments().filter(|argument| argument.get_env().is_some()) {
+            let variable = argument.get_env().unwrap_or_default().to_string_lossy().into_owned();
+            let flag = argument.get_long().unwrap_or_default().to_owned();
+            flags.entry(variable).or_insert((flag, Vec::new())).1.push(format!("`{name}`"));
+        }
+    });
+    let mut table = "| variable | the same as | of |\n|---|---|---|\n".to_owned();
+    for (variable, (flag, commands)) in flags {
+        writeln!(table, "| `{variable}` | `--{flag}` | {} |", commands.join(", ")).unwrap();
     }
-    check("docs/reference/environment.md", &[("variables".to_owned(), text.clone())]);
+    let parts = [("variables".to_owned(), text.clone()), ("flags".to_owned(), table)];
+    check("docs/reference/environment.md", &parts);
 
     // Each one also has a row below, with more detail.
     let page = read("docs/reference/environment.md");
-    let (_, below) = page.rsplit_once("<!-- end -->").unwrap();
+    let (_, below) = page.split_once("<!-- end -->").unwrap();
     for line in text.lines().skip(2) {
         let names = line.split('|').nth(1).unwrap();
         for name in names.split('`').skip(1).step_by(2) {

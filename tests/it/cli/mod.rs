@@ -12,3 +12,5 @@ mod client_watch;
 mod dev_data;
 mod dev_start;
 mod dev_storage_only;
+mod variables;
+mod version;

@@ -52,8 +52,8 @@ impl Compute {
         command
             .args(args)
             .env("OTEL_SDK_DISABLED", "true")
-            .envs(env.iter().copied())
             .env_remove("POSTGRES_PATH")
+            .envs(env.iter().copied())
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
