@@ -5,10 +5,13 @@
 //! check (files, connection strings) are checked later and end it with 1.
 
 mod check;
+mod completions;
 mod dev;
 mod idle;
+mod plan;
 mod run;
 mod similar;
+mod token;
 mod values;
 mod variables;
 mod version;
@@ -19,9 +22,12 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches, Parser, Subcommand};
 
 pub use check::CheckArgs;
+pub use completions::{CompletionsArgs, print as print_completions};
 pub use dev::DevArgs;
+pub use plan::PlanArgs;
 pub(crate) use run::CGROUP;
 pub use run::RunArgs;
+pub use token::{Lifetime, NewTokenArgs, Scope, TokenCommand, VerifyTokenArgs};
 
 use crate::client::args::{
     ConfigureArgs, LogLevelArgs, LogsArgs, MetricsArgs, RefreshArgs, StatusArgs, TerminateArgs,
@@ -63,6 +69,7 @@ impl Cli {
         };
         match &mut cli.command {
             Some(Command::Dev(args)) => args.run_as_by_variable = by_variable(),
+            Some(Command::Plan(args)) => args.run_as_by_variable = by_variable(),
             Some(Command::Check(args)) => args.run_as_by_variable = by_variable(),
             Some(_) => {}
             None => cli.run.run_as_by_variable = by_variable(),
@@ -83,6 +90,15 @@ pub enum Command {
     Dev(DevArgs),
     /// Check a configuration without touching anything: exit code 0 if a compute can use it
     Check(CheckArgs),
+    /// Print what a configuration would change in the roles and databases of a running Postgres
+    Plan(PlanArgs),
+    /// Print a complete configuration with comments, to start from
+    SampleConfig,
+    /// Make and check tokens for the external HTTP server
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Print the completions for a shell
+    Completions(CompletionsArgs),
     /// Ask a running compute for its status: exit code 0 unless it has failed
     Status(StatusArgs),
     /// Wait until a compute has a status

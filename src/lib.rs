@@ -43,6 +43,7 @@
 //! | [`telemetry`] | log, metrics |
 //! | [`secret`], [`background`] | values that no log shows; tasks that end before Postgres does |
 //! | [`tls`] | the server certificate of Postgres |
+//! | [`token`] | `compute_ctl token` |
 //! | [`dev`] | the embedded storage behind `compute_ctl dev` and the tests |
 //!
 //! Dependencies point one way: no module below `http` depends on HTTP, `catalog` does not depend on
@@ -89,6 +90,7 @@ pub(crate) mod storage;
 pub mod telemetry;
 pub(crate) mod timeouts;
 pub(crate) mod tls;
+pub mod token;
 pub mod vm_monitor;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use compute_ctl::check;
-use compute_ctl::cli::{Cli, Command, RunArgs};
+use compute_ctl::cli::{self, Cli, Command, RunArgs};
 use compute_ctl::client;
 use compute_ctl::dev;
 use compute_ctl::driver::Stop;
@@ -29,6 +29,7 @@ use compute_ctl::telemetry::{
     sink::{FLUSH_LIMIT, LogSink},
     traces,
 };
+use compute_ctl::token;
 
 /// The daemon mostly waits; with two threads the API is served while an archive is unpacked.
 const WORKERS: usize = 2;
@@ -50,6 +51,10 @@ fn main() -> ExitCode {
         None => run_compute(run),
         Some(Command::Dev(args)) => dev::command::run(args, inherited),
         Some(Command::Check(args)) => check::run(args),
+        Some(Command::Plan(args)) => check::run(args.into()),
+        Some(Command::SampleConfig) => check::sample(),
+        Some(Command::Token(command)) => token::run(&command),
+        Some(Command::Completions(args)) => cli::print_completions(&args, cli::command()),
         Some(Command::Status(args)) => client::status(&args),
         Some(Command::Wait(args)) => client::wait(&args),
         Some(Command::Configure(args)) => client::configure(&args),

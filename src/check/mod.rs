@@ -34,7 +34,7 @@ use crate::postgres::process::require_cgexec;
 use crate::sidecars::sidecars::{SidecarParams, Sidecars};
 use crate::spec::ParsedSpec;
 use crate::spec::document::{Parsed, did_you_mean};
-use crate::spec::source::{SourceError, read_config, read_spec};
+use crate::spec::source::{SourceError, config_within, spec_within};
 use crate::spec::wire::{Jwks, TlsConfig};
 use crate::timeouts::Timeouts;
 use crate::tls::{self, TlsPair};
@@ -47,8 +47,7 @@ use restart::ServerSettings;
 pub fn run(mut args: CheckArgs) -> anyhow::Result<u8> {
     let mut stdout = std::io::stdout();
     if args.sample {
-        stdout.write_all(sample::SAMPLE.as_bytes()).context("could not write to stdout")?;
-        return Ok(0);
+        return sample();
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut report = Report::default();
@@ -66,10 +65,22 @@ pub fn run(mut args: CheckArgs) -> anyhow::Result<u8> {
     Ok(u8::from(!report.is_usable()))
 }
 
+/// Prints a complete configuration. Returns the exit code.
+///
+/// # Errors
+/// It cannot be written to stdout.
+pub fn sample() -> anyhow::Result<u8> {
+    let sample = sample::SAMPLE.as_bytes();
+    std::io::stdout().write_all(sample).context("could not write to stdout")?;
+    Ok(0)
+}
+
 async fn check(args: &CheckArgs, timeouts: &Timeouts, report: &mut Report) -> anyhow::Result<()> {
+    // As at a start: a pipe may have no writer.
+    let limit = timeouts.control_plane.start.request;
     let (path, parsed) = match (&args.config, &args.spec) {
-        (Some(path), _) => (path, read_config(path)?),
-        (_, Some(path)) => (path, read_spec(path)?),
+        (Some(path), _) => (path, config_within(path, limit)?),
+        (_, Some(path)) => (path, spec_within(path, limit)?),
         // The command line requires one.
         _ => bail!("one of --config and --spec is needed"),
     };

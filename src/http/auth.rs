@@ -113,7 +113,7 @@ impl Authenticator {
 
     /// Checks form, algorithm, signature, type of the claims, and expiry. The keys determine the
     /// algorithm, not the token, so `none` or a MAC made with a public key never pass.
-    fn verify(&self, token: &str, now: i64) -> Result<Claims, &'static str> {
+    pub(super) fn verify(&self, token: &str, now: i64) -> Result<Claims, &'static str> {
         let (message, signature) = token.rsplit_once('.').ok_or("it does not have three parts")?;
         let (header, payload) = message.split_once('.').ok_or("it does not have three parts")?;
         let header: TokenHeader = json_part(header).ok_or("its header cannot be read")?;

@@ -63,6 +63,21 @@ impl From<ClaimsError> for ApiError {
 }
 
 impl Claims {
+    /// The compute that the token names.
+    pub(super) fn compute_id(&self) -> Option<&str> {
+        self.compute_id.as_deref()
+    }
+
+    /// Whether it is a token for every compute.
+    pub(super) fn is_of_admin(&self) -> bool {
+        self.scope.is_some()
+    }
+
+    /// Its end, in seconds since 1970.
+    pub(super) fn expiry(&self) -> Option<f64> {
+        self.exp
+    }
+
     /// Whether the token has expired, at `now` in seconds since 1970.
     pub(super) fn is_expired(&self, now: i64) -> bool {
         self.exp.is_some_and(|exp| exp < now as f64 - LEEWAY_SECONDS)

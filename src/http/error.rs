@@ -52,6 +52,11 @@ impl ApiError {
         matches!(self.status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
     }
 
+    /// Status and text.
+    pub(super) fn into_parts(self) -> (StatusCode, String) {
+        (self.status, self.text)
+    }
+
     /// The text for the client.
     pub(super) fn text(&self) -> &str {
         &self.text

@@ -59,6 +59,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod uniform;
+mod verdict;
 mod wait;
 
 pub(crate) use auth::{AuthMode, Authenticator};
@@ -66,3 +67,4 @@ pub(crate) use keys::unusable_keys;
 pub(crate) use limits::HttpLimits;
 pub(crate) use ports::{Reserved, reserve, reserve_beside};
 pub(crate) use servers::Servers;
+pub(crate) use verdict::{Opens, verdict};

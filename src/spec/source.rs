@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use super::bare::BareSpec;
 use super::control_plane::{self, ControlPlane, ControlPlaneError, Observer, Patience};
 use super::document::{self, DocumentError, Parsed};
-use super::wire::{ComputeCtlConfig, ConfigDocument};
+use super::wire::{ComputeCtlConfig, ConfigDocument, Jwks};
 use crate::os::denied;
 
 /// The source on the command line. A refresh reads the same source again.
@@ -130,20 +130,7 @@ impl ConfigSource {
         limit: Duration,
     ) -> Result<Option<Parsed<ConfigDocument>>, SourceError> {
         let Ok((path, read)) = self.file() else { return Ok(None) };
-        let path = path.to_owned();
-        let failed = |error| SourceError::Read { path: path.clone(), error };
-        let (done, parsed) = mpsc::sync_channel(1);
-        let reader = std::thread::Builder::new().name("configuration".to_owned()).spawn({
-            let path = path.clone();
-            move || drop(done.send(read(&path)))
-        });
-        let reader = reader.map_err(failed)?;
-        let parsed = parsed
-            .recv_timeout(limit)
-            .map_err(|_| failed(io::Error::new(io::ErrorKind::TimedOut, Silent(limit))))?;
-        // The thread has finished its work.
-        let _ = reader.join();
-        parsed.map(Some)
+        within(path, limit, read).map(Some)
     }
 
     /// The configuration for a start: the document that was read before the runtime existed, or
@@ -190,6 +177,43 @@ impl ConfigSource {
     }
 }
 
+/// Reads a file on a thread of its own, which outlives the call only after a timeout: a pipe may have
+/// no writer, and a network mount may be lost.
+fn within<T: Send + 'static>(
+    path: &Path,
+    limit: Duration,
+    read: impl FnOnce(&Path) -> Result<T, SourceError> + Send + 'static,
+) -> Result<T, SourceError> {
+    let failed = |error| SourceError::Read { path: path.to_owned(), error };
+    let (done, result) = mpsc::sync_channel(1);
+    let reader = std::thread::Builder::new().name("configuration".to_owned()).spawn({
+        let path = path.to_owned();
+        move || drop(done.send(read(&path)))
+    });
+    let reader = reader.map_err(failed)?;
+    let result = result
+        .recv_timeout(limit)
+        .map_err(|_| failed(io::Error::new(io::ErrorKind::TimedOut, Silent(limit))))?;
+    // The thread has finished its work.
+    let _ = reader.join();
+    result
+}
+
+/// Reads a `--config` document within `limit`.
+pub(crate) fn config_within(path: &Path, limit: Duration) -> Read {
+    within(path, limit, read_config)
+}
+
+/// Reads a bare spec within `limit`.
+pub(crate) fn spec_within(path: &Path, limit: Duration) -> Read {
+    within(path, limit, read_spec)
+}
+
+/// Reads a set of keys, as in `compute_ctl_config.jwks`, within `limit`.
+pub(crate) fn keys_within(path: &Path, limit: Duration) -> Result<Parsed<Jwks>, SourceError> {
+    within(path, limit, read)
+}
+
 /// Reads a file if it is a regular one; a pipe would give nothing, or wait for a writer.
 async fn read_again(path: &Path, read: Reader, limit: Duration) -> Read {
     let read = move |path: &Path| match path.metadata() {
@@ -229,12 +253,12 @@ async fn read_within(
 }
 
 /// Reads a `--config` document.
-pub(crate) fn read_config(path: &Path) -> Result<Parsed<ConfigDocument>, SourceError> {
+fn read_config(path: &Path) -> Result<Parsed<ConfigDocument>, SourceError> {
     read(path)
 }
 
 /// Reads a bare spec; the configuration around it is the default.
-pub(crate) fn read_spec(path: &Path) -> Result<Parsed<ConfigDocument>, SourceError> {
+fn read_spec(path: &Path) -> Result<Parsed<ConfigDocument>, SourceError> {
     let Parsed { value: BareSpec(spec), unknown_members } = read(path)?;
     let compute_ctl_config = ComputeCtlConfig::default();
     Ok(Parsed { value: ConfigDocument { spec: Some(spec), compute_ctl_config }, unknown_members })

@@ -15,5 +15,6 @@
 mod citations;
 mod commands;
 mod generated;
+mod man;
 mod metrics;
 mod monitoring;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::process::{SCRAM, check};
+use crate::support::process::{SCRAM, check, client};
 use crate::support::server::{Vanilla, on_one_server};
 
 fn document() -> Value {
@@ -52,6 +52,8 @@ async fn the_plan_is_printed_and_not_run() {
         let before = state().await;
         let checked = check(&["-c", &path, "--plan", "--connstr", &vanilla.url()]).await;
         let text = checked.good();
+        let short = client(&["plan", "-c", &path, "-C", &vanilla.url()]).await;
+        assert_eq!((short.code, short.stdout.as_str()), (Some(0), text), "{short:?}");
         for line in [
             "privileged_role: create role \"neon_superuser\" (users are its members), in database \
              \"postgres\" as cloud_admin",
