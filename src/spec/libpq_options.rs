@@ -65,7 +65,9 @@ pub(super) fn without_idle_options(text: &str) -> Option<String> {
             Fate::Encryption => return None,
         }
     }
-    Some(kept.join(" "))
+    // Without the blanks before it a list could look like a URL.
+    let blanks = text.split_at_checked(text.len().saturating_sub(text.trim_start().len()))?.0;
+    Some(format!("{blanks}{}", kept.join(" ")))
 }
 
 fn url(text: &str) -> Option<String> {
@@ -139,6 +141,7 @@ mod tests {
             ("host=a sslmode=prefer service=x", Some("host=a sslmode=prefer service=x")),
             ("host=a user='open", Some("host=a user='open")),
             ("nonsense", Some("nonsense")),
+            (" postgres://h?gsslib=1&port=2", Some(" postgres://h?gsslib=1&port=2")),
             ("postgres://h/d?sslsni=1&sslmode=prefer", Some("postgres://h/d?sslmode=prefer")),
             ("postgresql://h/d?gssencmode=prefer", Some("postgresql://h/d")),
             ("postgresql://h/d?ssl=true", None),
