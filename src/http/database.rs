@@ -22,6 +22,7 @@ use crate::secret::Secret;
 use crate::sql::dump::{self, Dump, DumpError, DumpRequest, Piece};
 use crate::sql::{SessionDeadlines, SessionError};
 use crate::state::ComputeStatus;
+use crate::telemetry::shown::shown;
 
 /// Routes of the external server that ask for a token.
 pub(super) fn protected() -> Routes {
@@ -234,17 +235,20 @@ async fn database_schema(
         Ok(dump) => return Ok(streamed(dump)),
         Err(error) => error,
     };
-    tracing::error!("no schema of database {database:?}: {error}");
+    let is_missing = matches!(error, DumpError::NoOutput) && is_missing(&api, &database).await;
+    let name = shown(&database).quoted();
+    // A database that does not exist is a mistake of the client.
+    if is_missing {
+        tracing::debug!("no schema of database {name}: {error}");
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "database does not exist"));
+    }
+    tracing::error!("no schema of database {name}: {error}");
     let failed = || ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "failed to execute pg_dump");
     Err(match error {
         DumpError::Address => {
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "unexpected I/O error")
         }
-        DumpError::Start { .. } => failed(),
-        DumpError::NoOutput if is_missing(&api, &database).await => {
-            ApiError::new(StatusCode::NOT_FOUND, "database does not exist")
-        }
-        DumpError::NoOutput => failed(),
+        DumpError::Start { .. } | DumpError::NoOutput => failed(),
     })
 }
 

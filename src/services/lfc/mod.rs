@@ -36,6 +36,7 @@ use shared::Shared;
 pub(crate) use slot::Busy;
 use slot::Slot;
 use states::{OffloadState, PrewarmState};
+use storage::NoObject;
 
 /// Prewarm and offload of one compute. Clones share the state.
 #[derive(Debug, Clone)]
@@ -89,20 +90,22 @@ impl Lfc {
         self.0.metrics.lfc_prewarms.inc();
         let shared = Arc::clone(&self.0);
         let span = traces::span("prewarm");
-        self.0.background.spawn(async move {
+        let inside = span.inside();
+        self.0.background.spawn(inside.scope(async move {
+            let _span = span;
             let endpoint = from_endpoint.as_deref();
-            let ended = prewarm::prewarm(&shared, &spec, endpoint, &run.cancel);
-            let ended = span.scope(ended).await;
+            let ended = prewarm::prewarm(&shared, &spec, endpoint, &run.cancel).await;
             let state = ended.unwrap_or_else(|error| {
-                let error = one_line(error.as_ref());
-                span.fail(&error);
-                tracing::error!("could not prewarm the local file cache: {error}");
+                let short = one_line(error.as_ref());
+                traces::failed(&short);
+                log_failure("prewarm", &error, &short);
+                let error = short;
                 shared.metrics.lfc_prewarm_errors.inc();
                 PrewarmState::Failed { error }
             });
             tracing::info!("prewarm of the local file cache: {state:?}");
             run.end(state);
-        });
+        }));
         Ok(())
     }
 
@@ -125,25 +128,27 @@ impl Lfc {
         self.0.metrics.lfc_offloads.inc();
         let shared = Arc::clone(&self.0);
         let span = traces::span("offload");
-        self.0.background.spawn(async move {
-            let ended = span.scope(offload::offload(&shared, &spec, trigger)).await;
-            let state = match ended {
+        let inside = span.inside();
+        self.0.background.spawn(inside.scope(async move {
+            let _span = span;
+            let state = match offload::offload(&shared, &spec, trigger).await {
                 Ok(Some(state)) => state,
                 Ok(None) => {
                     tracing::info!("a prewarm began during the offload, so no state is stored");
                     run.before.clone()
                 }
                 Err(error) => {
-                    let error = one_line(error.as_ref());
-                    span.fail(&error);
-                    tracing::error!("could not offload the local file cache: {error}");
+                    let short = one_line(error.as_ref());
+                    traces::failed(&short);
+                    log_failure("offload", &error, &short);
+                    let error = short;
                     shared.metrics.lfc_offload_errors.inc();
                     OffloadState::Failed { error }
                 }
             };
             tracing::debug!("offload of the local file cache: {state:?}");
             run.end(state);
-        });
+        }));
         Ok(())
     }
 
@@ -171,6 +176,16 @@ impl Lfc {
             }
         });
         Some(AbortOnDropHandle::new(tokio::spawn(task)))
+    }
+}
+
+/// A request that cannot be done with the spec is a mistake of its sender, who sees it in the state:
+/// not an error of this program.
+fn log_failure(work: &str, error: &anyhow::Error, text: &str) {
+    if error.is::<NoObject>() {
+        tracing::warn!("could not {work} the local file cache: {text}");
+    } else {
+        tracing::error!("could not {work} the local file cache: {text}");
     }
 }
 

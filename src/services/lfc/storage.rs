@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use futures_util::StreamExt as _;
 use reqwest::{Client, Response, StatusCode};
+use thiserror::Error;
 use url::Url;
 
 use super::shared::{LfcLimits, STATE_LIMIT};
@@ -19,6 +20,26 @@ const OBJECT: &str = "lfc_state";
 /// The path of an object, for traces.
 const PATH: &str = "/{tenant_id}/{timeline_id}/{endpoint_id}/lfc_state";
 
+/// Why there is no object: what the request or the spec lacks (03 §7).
+#[derive(Debug, Error)]
+pub(super) enum NoObject {
+    /// Neither names an endpoint.
+    #[error("pspec.endpoint_id missing, other endpoint_id not provided")]
+    Endpoint,
+    /// The spec names no storage.
+    #[error("pspec.endpoint_storage_addr missing")]
+    Address,
+    /// The spec has no token for it.
+    #[error("pspec.endpoint_storage_token missing")]
+    Token,
+    /// URLs drop such parts of a path.
+    #[error("{0:?} is not an endpoint_id")]
+    NotAnId(String),
+    /// Not a host with a port.
+    #[error("endpoint_storage_addr is not of the form host:port: {0}")]
+    NotAnAddress(url::ParseError),
+}
+
 /// The object that holds the state of one endpoint's cache.
 #[derive(Debug)]
 pub(super) struct StateObject {
@@ -29,18 +50,16 @@ pub(super) struct StateObject {
 impl StateObject {
     /// The object of another endpoint, or of the spec's own. The endpoint's id is one part of the
     /// path, whatever characters it has (03 W20).
-    pub(super) fn of(spec: &ParsedSpec, from_endpoint: Option<&str>) -> anyhow::Result<Self> {
+    pub(super) fn of(spec: &ParsedSpec, from_endpoint: Option<&str>) -> Result<Self, NoObject> {
         let endpoint = from_endpoint.or(spec.spec.endpoint_id.as_deref());
-        let endpoint =
-            endpoint.context("pspec.endpoint_id missing, other endpoint_id not provided")?;
-        let address = spec.endpoint_storage_addr.as_deref();
-        let address = address.context("pspec.endpoint_storage_addr missing")?;
-        let token = spec.endpoint_storage_token.clone();
-        let token = token.context("pspec.endpoint_storage_token missing")?;
-        // URLs drop such parts of the path.
-        ensure!(!["", ".", ".."].contains(&endpoint), "{endpoint:?} is not an endpoint_id");
-        let mut url = Url::parse(&format!("http://{address}/"))
-            .context("endpoint_storage_addr is not of the form host:port")?;
+        let endpoint = endpoint.ok_or(NoObject::Endpoint)?;
+        let address = spec.endpoint_storage_addr.as_deref().ok_or(NoObject::Address)?;
+        let token = spec.endpoint_storage_token.clone().ok_or(NoObject::Token)?;
+        if ["", ".", ".."].contains(&endpoint) {
+            return Err(NoObject::NotAnId(endpoint.to_owned()));
+        }
+        let url = Url::parse(&format!("http://{address}/"));
+        let mut url = url.map_err(NoObject::NotAnAddress)?;
         let (tenant, timeline) = (spec.tenant_id.to_string(), spec.timeline_id.to_string());
         if let Ok(mut path) = url.path_segments_mut() {
             path.clear().extend([tenant.as_str(), &timeline, endpoint, OBJECT]);
