@@ -9,19 +9,20 @@ use crate::catalog::neon_extension::{self, Upgrade};
 use crate::node::ComputeNode;
 use crate::node::catalog_turn::{CatalogTurn, TurnTimedOut};
 use crate::sql::{MIGRATIONS, POST_APPLY_CONFIG, SessionDeadlines};
+use crate::telemetry::traces;
 
 /// Begins the work on a primary that has just started; migrations only if roles and databases were
 /// applied.
 pub(crate) fn begin(node: &Arc<ComputeNode>, migrations: bool) {
     let work_of = Arc::clone(node);
-    node.background.spawn(async move {
+    node.background.spawn(traces::here().scope(async move {
         if migrations && let Err(error) = migrate(&work_of).await {
             tracing::error!("{error:#}");
         }
         if let Err(error) = upgrade_neon(&work_of).await {
             tracing::error!("error while post_apply_config: {error:#}");
         }
-    });
+    }));
 }
 
 async fn migrate(node: &ComputeNode) -> anyhow::Result<()> {

@@ -29,6 +29,7 @@ use crate::spec::Lsn;
 use crate::startup;
 use crate::state::{ComputeStatus, Event};
 use crate::storage::sync::{self, SyncError};
+use crate::telemetry::traces::Parent;
 
 /// How long the process stays after a failed start, so that the error can be read (01 §8.2).
 const LINGER_FAILED: Duration = Duration::from_secs(30);
@@ -64,8 +65,8 @@ impl Driver {
                 self.answer(NO_LSN, None, Some(reply)).await;
                 self.linger(LINGER_IMMEDIATE, OK, NO_LSN).await
             }
-            Ending::StartFailed { error, postgres, reply } => {
-                self.end_failed_start(error, postgres, reply).await
+            Ending::StartFailed { error, postgres, reply, from } => {
+                self.end_failed_start(error, postgres, reply, &from).await
             }
             Ending::PostgresExited { status, mut postgres } => {
                 self.end_vm_monitor().await;
@@ -189,9 +190,10 @@ impl Driver {
         error: anyhow::Error,
         postgres: Option<PostgresProcess>,
         reply: ConfigureReply,
+        from: &Parent,
     ) -> u8 {
         let text = report(&error);
-        let _ = self.node.fail(text.clone());
+        let _ = from.within(|| self.node.fail(text.clone()));
         if let Some(reply) = reply {
             let _ = reply.send(Err(ConfigureError::Failed(text)));
         }
@@ -204,7 +206,8 @@ impl Driver {
         if let Some(why) = &sync_obstacle {
             tracing::info!("the safekeepers will not be synced at the end: {why}");
         }
-        tracing::error!("could not start the compute node: {}", one_line(error.as_ref()));
+        let short = one_line(error.as_ref());
+        from.within(|| tracing::error!("could not start the compute node: {short}"));
         let timeouts = self.node.params.timeouts.clone();
         let mut linger_until = tokio::time::Instant::now() + LINGER_FAILED;
         // `--pg-init-timeout` still counts after a failure.

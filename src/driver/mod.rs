@@ -96,9 +96,11 @@ impl Driver {
         };
         match request {
             Some(Request::Configure { spec, reply, from, .. }) => {
-                tracing::info!("{GOT_REQUEST}");
-                // Fails only if a signal came in between; the next `select!` sees it.
-                let _ = self.node.begin_start();
+                from.within(|| {
+                    tracing::info!("{GOT_REQUEST}");
+                    // Fails only if a signal came in between; the next `select!` sees it.
+                    let _ = self.node.begin_start();
+                });
                 Ok((spec, Some(reply), from))
             }
             Some(Request::Terminate { reply, from }) => Err(Ending::NeverStarted { reply, from }),
@@ -119,7 +121,7 @@ impl Driver {
         let outcome = tokio::select! {
             biased;
             () = self.stop.requested.cancelled() => None,
-            outcome = span.scope(start) => Some(outcome),
+            outcome = span.scope(Box::pin(start)) => Some(outcome),
             error = InitDeadline::passed(self.init_deadline) => Some(Err(error)),
         };
         let Some(outcome) = outcome else {
@@ -132,7 +134,7 @@ impl Driver {
         }
         match outcome {
             Ok(running) => {
-                startup::finish(&self.node, running.pid());
+                span.inside().within(|| startup::finish(&self.node, running.pid()));
                 drop(span);
                 let node = Arc::clone(&self.node);
                 let _offloads = self.node.lfc.start_by_itself(spec.spec(), move || node.spec());
@@ -141,9 +143,10 @@ impl Driver {
                 }
                 self.start_vm_monitor(&spec);
                 self.leftovers.delete_in_background();
-                Running::new(self, running, spec).supervise().await
+                // In boxes, as is the start: the compiler limits how deep futures may lie in others.
+                Box::pin(Running::new(self, running, spec).supervise()).await
             }
-            Err(error) => Ending::StartFailed { error, postgres, reply },
+            Err(error) => Ending::StartFailed { error, postgres, reply, from: span.inside() },
         }
     }
 

@@ -28,6 +28,8 @@ pub(super) enum Ending {
         postgres: Option<PostgresProcess>,
         /// Receives the outcome of `/configure`, if that brought the spec.
         reply: ConfigureReply,
+        /// Place of the start in its trace.
+        from: Parent,
     },
     /// Postgres ended by itself.
     PostgresExited {

@@ -100,7 +100,7 @@ impl<'d> Running<'d> {
                 DriverEvent::Exited(status) => Flow::Exited(status),
                 DriverEvent::Stopped => Flow::Stopped,
                 DriverEvent::Asked(Request::Terminate { reply, from }) => {
-                    self.resolve_unclear_promotion().await;
+                    from.scope(self.resolve_unclear_promotion()).await;
                     self.driver.node.replace_spec(&self.in_force);
                     return Ending::Terminate { postgres: self.postgres, reply, from };
                 }
@@ -254,24 +254,27 @@ impl<'d> Running<'d> {
         let mut pause = limits.first_pause;
         let mut from = Parent::default();
         loop {
-            if self.driver.node.begin_refresh().is_err() {
+            from = self.driver.node.refresh_asked_from().unwrap_or(from);
+            if from.within(|| self.driver.node.begin_refresh()).is_err() {
                 return Flow::GoOn;
             }
-            from = self.driver.node.refresh_asked_from().unwrap_or(from);
-            let span = from.span("refresh");
-            let mut wanted = None;
-            match span.scope(self.refresh_once(&mut wanted)).await {
-                Ok(flow) => return flow,
-                Err(error) => {
-                    self.failed(&error, wanted.as_ref());
-                    let error = one_line(error.as_ref());
-                    tracing::error!(
-                        "could not refresh the configuration, will retry in {pause:?}: {error}"
-                    );
-                    span.fail(error);
-                }
+            let tried = async {
+                let mut wanted = None;
+                let error = match self.refresh_once(&mut wanted).await {
+                    Ok(flow) => return Some(flow),
+                    Err(error) => error,
+                };
+                self.failed(&error, wanted.as_ref());
+                let error = one_line(error.as_ref());
+                tracing::error!(
+                    "could not refresh the configuration, will retry in {pause:?}: {error}"
+                );
+                traces::failed(error);
+                None
+            };
+            if let Some(flow) = from.span("refresh").scope(tried).await {
+                return flow;
             }
-            drop(span);
             if let Some(flow) = self.pause(pause).await {
                 return flow;
             }

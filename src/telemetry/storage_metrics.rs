@@ -88,3 +88,40 @@ impl StorageTries {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_try_counts_once_by_its_outcome() {
+        let registry = Registry::new();
+        let tries = StorageTries::register(&registry).unwrap();
+        let value = |peer, outcome| {
+            let found = tries.all.iter().find(|(p, o, _)| (*p, *o) == (peer, outcome));
+            found.unwrap().2.get()
+        };
+        for (code, outcome) in [
+            (Some(200), TryOutcome::Succeeded),
+            (Some(204), TryOutcome::Succeeded),
+            // No redirect is followed, so it is a no.
+            (Some(302), TryOutcome::Refused),
+            (Some(401), TryOutcome::Refused),
+            (Some(404), TryOutcome::Refused),
+            (Some(500), TryOutcome::Failed),
+            (Some(503), TryOutcome::Failed),
+            (None, TryOutcome::Failed),
+        ] {
+            let before = value(Peer::EndpointStorage, outcome);
+            let status = code.map(|code| StatusCode::from_u16(code).unwrap());
+            tries.count_http(Peer::EndpointStorage, status);
+            assert_eq!(value(Peer::EndpointStorage, outcome), before + 1, "{code:?}");
+        }
+        tries.count(Peer::Pageserver, TryOutcome::Refused);
+        assert_eq!(value(Peer::Pageserver, TryOutcome::Refused), 1);
+        let sum: u64 = tries.all.iter().map(|(_, _, counter)| counter.get()).sum();
+        assert_eq!(sum, 9, "nothing else was counted");
+        // Every series is there from the start on.
+        assert_eq!(registry.gather()[0].get_metric().len(), PEERS.len() * OUTCOMES.len());
+    }
+}

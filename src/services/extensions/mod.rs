@@ -37,6 +37,7 @@ use crate::background::Background;
 use crate::postgres::install::PgInstall;
 use crate::spec::ComputeSpec;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces;
 use download::Downloader;
 pub(crate) use download::{DownloadError, DownloadLimits};
 
@@ -141,7 +142,7 @@ fn begin(downloader: &Arc<Downloader>, flights: &Flights, extension: &str) -> Fl
     let mut failed = Forget { flights: Arc::clone(flights), extension: Some(extension.clone()) };
     let (tell, told) = oneshot::channel();
     let background = downloader.background.clone();
-    background.spawn(async move {
+    background.spawn(traces::here().scope(async move {
         let result = downloader.install(&extension).await;
         match &result {
             Ok(size) => {
@@ -152,7 +153,7 @@ fn begin(downloader: &Arc<Downloader>, flights: &Flights, extension: &str) -> Fl
         }
         drop(failed);
         let _ = tell.send(result.map_err(Arc::new));
-    });
+    }));
     let result = told.map(|told| told.unwrap_or_else(|_| Err(DownloadError::Interrupted.into())));
     result.boxed().shared()
 }

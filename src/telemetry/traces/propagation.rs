@@ -45,11 +45,11 @@ pub(crate) fn headers() -> HeaderMap {
 }
 
 pub(super) fn extract(from: &impl Extractor) -> Parent {
-    Parent(TraceContextPropagator::new().extract_with_context(&Context::new(), from))
+    Parent::remote(TraceContextPropagator::new().extract_with_context(&Context::new(), from))
 }
 
 pub(super) fn inject(place: &Parent, headers: &mut HeaderMap) {
-    TraceContextPropagator::new().inject_context(&place.0, &mut Into(headers));
+    TraceContextPropagator::new().inject_context(&place.context, &mut Into(headers));
 }
 
 struct OfProcess<'a>(&'a Otel);
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(headers["traceparent"], PARENT);
         assert_eq!(headers["tracestate"], "a=1,b=2");
         assert_eq!(sent(&extract(&Headers(&headers))), headers);
-        assert!(extract(&Headers(&headers)).0.span().span_context().is_remote());
+        assert!(extract(&Headers(&headers)).context.span().span_context().is_remote());
     }
 
     #[test]

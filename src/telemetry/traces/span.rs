@@ -6,7 +6,12 @@
 //!  drop(span)                              ends it
 //! ```
 //!
-//! Without traces a [`Span`] is an empty value: making, using and ending it costs no allocation.
+//! A place has its place in the log, too: work that a request begins elsewhere, in the driver or in
+//! a task, runs within the log span of the request, so that its lines have the id of the request
+//! (01 §20.1).
+//!
+//! Without traces a [`Span`] is the place in the log alone: making, using and ending it costs no
+//! allocation.
 
 use std::fmt::Display;
 
@@ -17,6 +22,8 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use std::sync::OnceLock;
+use tracing::Instrument as _;
+use tracing::instrument::Instrumented;
 
 /// The maker of all spans; unset without traces.
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
@@ -34,23 +41,47 @@ pub(crate) fn are_on() -> bool {
     TRACER.get().is_some()
 }
 
-/// A place in a trace, for work that goes on elsewhere: in the driver, in a task.
-#[derive(Debug, Clone, Default)]
-pub struct Parent(pub(super) Context);
+/// A place in a trace and in the log, for work that goes on elsewhere: in the driver, in a task.
+#[derive(Debug, Clone)]
+pub struct Parent {
+    pub(super) context: Context,
+    /// The log span; none leaves the work in the one where it runs.
+    log: tracing::Span,
+}
+
+/// Work in a place.
+type Placed<F> = Instrumented<WithContext<F>>;
+
+impl Default for Parent {
+    fn default() -> Self {
+        Self::remote(Context::default())
+    }
+}
 
 impl Parent {
+    /// A place in another program.
+    pub(super) fn remote(context: Context) -> Self {
+        Self { context, log: tracing::Span::none() }
+    }
+
     /// Begins a span here.
     pub(crate) fn span(&self, name: impl Into<Name>) -> Span {
-        Span::begin(SpanKind::Internal, name, &self.0)
+        Span::begin(SpanKind::Internal, name, self)
+    }
+
+    /// Does a short piece of work here.
+    pub(crate) fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _context = self.context.clone().attach();
+        self.log.in_scope(work)
     }
 
     /// Runs `work` here.
-    pub(crate) fn scope<F: Future>(&self, work: F) -> WithContext<F> {
-        work.with_context(self.0.clone())
+    pub(crate) fn scope<F: Future>(&self, work: F) -> Placed<F> {
+        work.with_context(self.context.clone()).instrument(self.log.clone())
     }
 
     pub(super) fn server_span(&self, name: impl Into<Name>) -> Span {
-        Span::begin(SpanKind::Server, name, &self.0)
+        Span::begin(SpanKind::Server, name, self)
     }
 }
 
@@ -58,7 +89,7 @@ type Name = std::borrow::Cow<'static, str>;
 
 /// The place where this runs.
 pub(crate) fn here() -> Parent {
-    Parent(Context::current())
+    Parent { context: Context::current(), log: tracing::Span::current() }
 }
 
 /// Begins a span for work of our own.
@@ -68,39 +99,43 @@ pub(crate) fn span(name: &'static str) -> Span {
 
 /// Begins a span for a request to another program.
 pub(crate) fn client_span(name: impl Into<Name>) -> Span {
-    Span::begin(SpanKind::Client, name, &Context::current())
+    Span::begin(SpanKind::Client, name, &here())
 }
 
 /// A piece of work. Dropping it ends the span.
 #[derive(Debug, Default)]
 #[must_use = "the span ends when it is dropped"]
-pub(crate) struct Span(Context);
+pub(crate) struct Span(Parent);
 
 impl Span {
-    fn begin(kind: SpanKind, name: impl Into<Name>, parent: &Context) -> Self {
-        let Some(tracer) = TRACER.get() else { return Self::default() };
-        let span = tracer.build_with_context(SpanBuilder::from_name(name).with_kind(kind), parent);
-        Self(parent.with_span(span))
+    fn begin(kind: SpanKind, name: impl Into<Name>, parent: &Parent) -> Self {
+        let log = parent.log.clone();
+        let Some(tracer) = TRACER.get() else {
+            return Self(Parent { context: Context::default(), log });
+        };
+        let span = SpanBuilder::from_name(name).with_kind(kind);
+        let span = tracer.build_with_context(span, &parent.context);
+        Self(Parent { context: parent.context.with_span(span), log })
     }
 
     /// Runs `work` inside the span. It does not end with `work`.
-    pub(crate) fn scope<F: Future>(&self, work: F) -> WithContext<F> {
-        work.with_context(self.0.clone())
+    pub(crate) fn scope<F: Future>(&self, work: F) -> Placed<F> {
+        self.0.scope(work)
     }
 
     /// The place inside the span.
     pub(crate) fn inside(&self) -> Parent {
-        Parent(self.0.clone())
+        self.0.clone()
     }
 
     /// Sets an attribute. It must not be a secret or the text of a statement.
     pub(crate) fn set(&self, name: &'static str, value: impl Display) {
-        set(&self.0, name, value);
+        set(&self.0.context, name, value);
     }
 
     /// Sets an attribute that is a number.
     pub(crate) fn number(&self, name: &'static str, value: impl TryInto<i64>) {
-        let span = self.0.span();
+        let span = self.0.context.span();
         if span.is_recording() {
             span.set_attribute(KeyValue::new(name, value.try_into().unwrap_or(i64::MAX)));
         }
@@ -108,14 +143,14 @@ impl Span {
 
     /// Marks the work as failed. The text is one that the log may show.
     pub(crate) fn fail(&self, error: impl Display) {
-        fail(&self.0, error);
+        fail(&self.0.context, error);
     }
 }
 
 impl Drop for Span {
     /// Tasks that the work has left behind may still hold the context.
     fn drop(&mut self) {
-        self.0.span().end();
+        self.0.context.span().end();
     }
 }
 
@@ -175,7 +210,41 @@ mod tests {
         span.fail("error");
         rename("other".to_owned(), "name", "value");
         assert_eq!(span.scope(async { current_ids() }).await, None);
-        assert!(!span.0.has_active_span());
-        assert!(!span.inside().span("child").0.has_active_span());
+        assert!(!span.0.context.has_active_span());
+        assert!(!span.inside().span("child").0.context.has_active_span());
+    }
+
+    /// Work of a request in another task is within the log span of the request.
+    #[tokio::test]
+    async fn work_elsewhere_is_in_the_log_span_of_its_request() {
+        use tracing_subscriber::layer::SubscriberExt as _;
+        let seen = crate::telemetry::testing::Seen::default();
+        let sink = crate::telemetry::sink::LogSink::new(seen.clone()).unwrap();
+        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_target(false);
+        let log = tracing_subscriber::registry().with(lines.with_writer(sink.clone()));
+        let _log = tracing::subscriber::set_default(log);
+        // A second one keeps the statements above from being switched off by other tests' threads.
+        let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+        let from = tracing::info_span!("HTTP").in_scope(here);
+        from.within(|| tracing::info!("zero"));
+        let work = async { tracing::info!("one") };
+        let outer = from.span("reconfigure");
+        tokio::spawn(outer.scope(work)).await.unwrap();
+        let inner = outer.scope(async { span("step") }).await;
+        tokio::spawn(inner.inside().scope(async { tracing::info!("two") })).await.unwrap();
+        // A place without a log span changes nothing.
+        let nowhere = Parent::default().span("shutdown");
+        tracing::info_span!("outer")
+            .in_scope(|| async { tracing::info!("three") }.in_current_span())
+            .await;
+        nowhere.scope(async { tracing::info!("four") }).await;
+        assert!(sink.flush(std::time::Duration::from_secs(60)));
+        let text = seen.text();
+        let lines: Vec<_> = text.lines().map(|line| line.split_once(" INFO ").unwrap().1).collect();
+        assert_eq!(
+            lines,
+            ["HTTP: zero", "HTTP: one", "HTTP: two", "outer: three", "four"],
+            "{text}"
+        );
     }
 }

@@ -34,14 +34,14 @@ fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn sql_only() -> Vec<u8> {
+pub fn sql_only() -> Vec<u8> {
     archive(&[
         ("share/extension/hypo_geo.control", CONTROL.as_bytes()),
         ("share/extension/hypo_geo--1.0.sql", SQL.as_bytes()),
     ])
 }
 
-fn remote_extensions() -> Value {
+pub fn remote_extensions() -> Value {
     let data = |control: Value| json!({"control_data": control, "archive_path": ""});
     json!({
         "public_extensions": ["hypo_geo"],

@@ -90,6 +90,31 @@ async fn a_start_and_the_messages_of_postgres() {
     .await;
 }
 
+/// Without the collector, Postgres of every version writes its text form in the place of CSV and JSON.
+#[tokio::test]
+async fn csvlog_and_jsonlog_are_text_on_stderr() {
+    on_every_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        let destination = if bed.server.major < 15 { "csvlog" } else { "csvlog,jsonlog" };
+        bed.spec.typed("log_destination", destination, "string");
+        bed.spec.set("log_line_prefix", "%m [%p] %q%u@%d %e ");
+        let mut compute = bed.start_with_env(&[JSON]);
+        compute.wait_for("running").await;
+        assert_eq!(compute.sql_text("SHOW log_destination").await, destination);
+        assert_eq!(compute.sql_text("SHOW logging_collector").await, "off");
+        compute.run("DO $$ BEGIN RAISE LOG 'planted, \"log\"'; END $$").await;
+        compute.wait_for_log("planted, ").await;
+        let all = records(&compute);
+        let planted = find(&all, "planted, \"log\"");
+        assert_eq!((&planted["severity"], &planted["postgres"]), (&json!("LOG"), &Value::Null));
+        assert_eq!(planted["fields"]["sqlstate"], "00000");
+        assert!(planted["pid"].is_u64(), "{planted}");
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
 /// The last line of a process that failed is a record, whatever it failed at.
 #[tokio::test]
 async fn failures() {

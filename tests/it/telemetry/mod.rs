@@ -4,10 +4,12 @@ mod log_journal;
 mod log_json;
 mod log_level;
 mod log_recent;
+mod log_requests;
 mod traces_collector;
 mod traces_off;
 mod traces_secrets;
 mod traces_start;
+mod traces_success;
 mod traces_work;
 
 use serde_json::Value;
@@ -34,4 +36,14 @@ fn find<'a>(records: &'a [Value], text: &str) -> &'a Value {
     let has = |record: &&Value| record["message"].as_str().unwrap().contains(text);
     let record = records.iter().find(has);
     record.unwrap_or_else(|| panic!("no record with {text:?} in {records:#?}"))
+}
+
+/// Asserts how often a peer was tried with this outcome.
+async fn assert_tries(compute: &Compute, peer: &str, outcome: &str, number: u64) {
+    let (_, text) = compute.get("/metrics").await;
+    let series = format!(
+        "compute_ctl_storage_tries_total{{outcome=\"{outcome}\",peer=\"{peer}\"}} {number}"
+    );
+    let text = text.as_str().unwrap();
+    assert!(text.lines().any(|line| line == series), "{series}: {text}");
 }
