@@ -7,7 +7,8 @@
 //!
 //! Requests without a token get here, so their data is cut in the log: the path at 256 bytes, the
 //! method and the path in the span at the length that our own routes need. A longer path is logged
-//! once, in the line of the arrival. A request id that is long or odd is replaced.
+//! once, in the line of the arrival. Of a query it has the values of our own parameters
+//! ([`shown_query`]), since a client may send its token there. A request id that is long or odd is replaced.
 //!
 //! The line of the answer has the level of its outcome: a mistake of a client is not an error of
 //! this program. Probes and scrapes come every few seconds, and what they find out has its own
@@ -34,7 +35,7 @@ use super::counted::Counted;
 use super::error::{ApiError, ErrorText};
 use super::uniform::uniform;
 use super::wait::Waited;
-use crate::telemetry::request;
+use crate::telemetry::request::{self, shown_query};
 use crate::telemetry::shown::{shown, shown_to};
 use crate::telemetry::traces::{self, Incoming, Span};
 
@@ -123,8 +124,9 @@ async fn observe(request: Request, router: Router, counted: &Counted) -> Respons
     let inside = traced.inside();
     let answered = async move {
         // Not the whole URI: its absolute form may carry a user and a password.
-        let target = uri.path_and_query().map_or("", |target| target.as_str());
-        let target = shown(target);
+        let query = uri.query().map(|query| format!("?{}", shown_query(query)));
+        let target = format!("{}{}", uri.path(), query.unwrap_or_default());
+        let target = shown(&target);
         if is_probe {
             tracing::debug!(request_id = %id, "{method} {target}");
         } else {

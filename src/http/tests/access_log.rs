@@ -52,6 +52,9 @@ impl Log {
     }
 }
 
+/// A value that no line may repeat.
+const PLANTED: &str = "planted-secret";
+
 /// Never a token, not even at the finest level (03 W6).
 #[tokio::test]
 async fn the_level_is_that_of_the_outcome() {
@@ -59,7 +62,7 @@ async fn the_level_is_that_of_the_outcome() {
     let guards = log.collect(Level::TRACE);
     let api = Api::start();
     let forged = sign(&OTHER_ED_KEY, &json!({"compute_id": "c1"}));
-    let server = api.external("/status?a=b");
+    let server = api.external(&format!("/status?jwt={PLANTED}"));
     let request = api.client.get(server).bearer_auth(&forged).header("x-request-id", "abc");
     assert_eq!(Answer::of(request).await.code, 401);
     assert_eq!(api.get("/status").await.code, 200);
@@ -69,7 +72,7 @@ async fn the_level_is_that_of_the_outcome() {
 
     let text = log.text();
     let span = "HTTP{http.request.method=GET url.path=/status}";
-    assert_eq!(log.count(&["INFO", span, "GET /status?a=b request_id=abc"]), 1, "{text}");
+    assert_eq!(log.count(&["INFO", span, "GET /status?jwt=REDACTED request_id=abc"]), 1, "{text}");
     let refused = "answering 401: \"failed to verify authorization token\" request_id=abc code=401";
     assert_eq!(log.count(&["WARN", span, refused, " latency="]), 1, "{text}");
     assert_eq!(log.count(&["INFO", span, "code=200 latency="]), 1, "{text}");
@@ -79,6 +82,7 @@ async fn the_level_is_that_of_the_outcome() {
     // Two lines for each of the four requests.
     assert_eq!(log.count(&["request_id="]), 8, "{text}");
     assert_eq!(log.count(&["latency=", "ms"]), 4, "{text}");
+    assert!(!text.contains(PLANTED), "{text}");
     for token in [&forged, &api.token] {
         let signature = token.rsplit_once('.').unwrap().1;
         assert!(!text.contains(signature), "{text}");
