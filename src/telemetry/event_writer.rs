@@ -17,7 +17,7 @@ use super::sink::LogSink;
 const TIME: usize = "2026-01-02T03:04:05.678901Z".len();
 const LEVEL: usize = "  INFO ".len();
 
-/// Collects the output of one event and queues it as one item when dropped, with control characters
+/// Collects the output of one event and queues it as one line when dropped, with control characters
 /// escaped.
 #[derive(Debug)]
 pub struct EventWriter {
@@ -41,12 +41,7 @@ impl Drop for EventWriter {
     fn drop(&mut self) {
         if !self.buffer.is_empty() {
             let event = std::mem::take(&mut self.buffer);
-            // The event may contain text from outside.
-            let clean = match escaped(&event, true) {
-                Cow::Owned(clean) => Some(clean),
-                Cow::Borrowed(_) => None,
-            };
-            let event = clean.unwrap_or(event);
+            let event = one_line(event);
             let recent = self.sink.recent();
             if recent.is_kept() {
                 let text = String::from_utf8_lossy(&event);
@@ -60,6 +55,19 @@ impl Drop for EventWriter {
             }
         }
     }
+}
+
+/// The event as one line without control characters. It may contain text from outside, which must
+/// not look like an event of its own.
+fn one_line(mut event: Vec<u8>) -> Vec<u8> {
+    if event.last() == Some(&b'\n') {
+        event.pop();
+    }
+    if let Cow::Owned(clean) = escaped(&event, false) {
+        event = clean;
+    }
+    event.push(b'\n');
+    event
 }
 
 fn event_writer(sink: &LogSink, level: Level) -> EventWriter {
@@ -108,7 +116,7 @@ mod tests {
         });
         let line = sink.recent().last(1).remove(0);
         assert_eq!((line.level, line.source), (Level::WARN, Source::ComputeCtl));
-        assert_eq!(&*line.message, "HTTP{path=\"/x\"}: a \\x1b\nb code=4");
+        assert_eq!(&*line.message, "HTTP{path=\"/x\"}: a \\x1b\\nb code=4");
         let age = line.at - before;
         assert!(age.num_milliseconds() >= -1 && age.num_seconds() < 60, "{age}");
     }
@@ -122,7 +130,11 @@ mod tests {
         sink.write(b"between\n".to_vec());
         event.write_all(b"whole\n").unwrap();
         drop(event);
+        let mut forged = sink.make_writer();
+        forged.write_all(b"x\n2026-01-02T03:04:05.678901Z ERROR y\r\n").unwrap();
+        drop(forged);
         assert!(sink.flush(Duration::from_secs(60)));
-        assert_eq!(seen.text(), "between\nhalf whole\n");
+        let forged = "x\\n2026-01-02T03:04:05.678901Z ERROR y\\r\n";
+        assert_eq!(seen.text(), format!("between\nhalf whole\n{forged}"));
     }
 }
