@@ -1,6 +1,8 @@
 //! Rules for all of the source, checked by reading it: operations that only one place may do, and
 //! files that may import from each other ([`rooms`]).
 
+mod client;
+mod durations;
 mod errors;
 mod imports;
 mod paths;
