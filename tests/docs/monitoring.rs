@@ -1,5 +1,5 @@
-//! The files in deploy/monitoring: the dashboard and the alert rules use metrics that exist, and
-//! Prometheus' own program accepts the rules and their tests.
+//! The files in deploy that let a compute be seen: the dashboard and the alert rules use metrics that
+//! exist, Prometheus' own program accepts the rules and their tests, and traces are off.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -63,6 +63,11 @@ fn panels(dashboard: &Value) -> Vec<&Value> {
     panels.iter().chain(nested).collect()
 }
 
+/// Ids of Grafana's units (`valueFormats`) that panels use.
+const UNITS: [&str; 6] = ["bytes", "ops", "percentunit", "reqps", "s", "short"];
+/// Ids of Grafana's own panels that the dashboard uses.
+const KINDS: [&str; 4] = ["barchart", "stat", "table", "timeseries"];
+
 #[test]
 fn the_dashboard_shows_metrics_that_exist() {
     let dashboard: Value = serde_json::from_str(&read("deploy/monitoring/dashboard.json")).unwrap();
@@ -98,7 +103,9 @@ fn the_dashboard_shows_metrics_that_exist() {
         let description = panel["description"].as_str().unwrap_or_default();
         assert!(description.ends_with('.'), "{title}: no description");
         let unit = panel["fieldConfig"]["defaults"]["unit"].as_str().unwrap_or_default();
-        assert!(!unit.is_empty(), "{title}: no unit");
+        assert!(UNITS.contains(&unit), "{title}: {unit:?} is not a unit that Grafana knows");
+        let kind = panel["type"].as_str().unwrap();
+        assert!(KINDS.contains(&kind), "{title}: {kind}");
         assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
         let targets = panel["targets"].as_array().unwrap();
         assert!(!targets.is_empty(), "{title}");
@@ -194,4 +201,24 @@ fn prometheus_accepts_the_alert_rules() {
 #[test]
 fn each_alert_fires_when_it_should() {
     promtool(&["test", "rules", "alerts.test.yaml"]);
+}
+
+/// Without a collector each start would log a warning, so nothing in deploy exports traces by itself.
+#[test]
+fn nothing_in_deploy_exports_traces_unasked() {
+    for (file, line) in [
+        ("deploy/container/compose.yaml", "environment: {OTEL_SDK_DISABLED: \"true\"}"),
+        ("deploy/systemd/compute_ctl.service", "Environment=OTEL_SDK_DISABLED=true"),
+        ("deploy/systemd/compute_ctl@.service", "Environment=OTEL_SDK_DISABLED=true"),
+        ("deploy/kubernetes/base/kustomization.yaml", "- OTEL_SDK_DISABLED=true"),
+    ] {
+        let text = read(file);
+        assert!(text.lines().any(|it| it.trim() == line), "{file} has no line {line:?}");
+    }
+    // The file with the variables replaces those of the units.
+    for unit in ["compute_ctl.service", "compute_ctl@.service"] {
+        let text = read(&format!("deploy/systemd/{unit}"));
+        let place = |part: &str| text.find(part).unwrap_or_else(|| panic!("{unit}: {part}"));
+        assert!(place("OTEL_SDK_DISABLED") < place("EnvironmentFile="), "{unit}");
+    }
 }
