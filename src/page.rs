@@ -61,6 +61,7 @@ pub(crate) fn render(page: Shown<'_>) -> String {
                 (waterfall::startup(details))
                 (parts::work(details))
                 (parts::changes(details))
+                (parts::leases(details))
                 (parts::activity(&details.status))
                 (log_tail(log))
             }

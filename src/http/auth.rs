@@ -18,6 +18,7 @@ use serde::Deserialize;
 
 use super::claims::Claims;
 use super::error::ApiError;
+use super::foreign::{self, Hosts};
 use super::keys::{VerifyingKey, algorithm, verifying_key};
 use crate::server::Peer;
 use crate::spec::wire::Jwks;
@@ -85,8 +86,7 @@ impl Authenticator {
         if self.mode == AuthMode::Off {
             return Ok(());
         }
-        let loopback = peer.is_some_and(|peer| peer.to_canonical().is_loopback());
-        if self.dev && loopback && self.configured_keys == 0 {
+        if self.needs_no_token(peer) {
             return Ok(());
         }
         let Some(token) = bearer_token(headers) else {
@@ -100,6 +100,12 @@ impl Authenticator {
             }
         };
         Ok(claims.authorize(self.compute_id.as_deref())?)
+    }
+
+    /// Whether it lets in clients of this machine, of which this is one.
+    fn needs_no_token(&self, peer: Option<IpAddr>) -> bool {
+        let loopback = peer.is_some_and(|peer| peer.to_canonical().is_loopback());
+        self.dev && loopback && self.configured_keys == 0
     }
 
     /// Without keys every token is refused, so the text says how to configure one.
@@ -182,6 +188,9 @@ pub(super) async fn require_token(
 ) -> Result<Response, ApiError> {
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
     authenticator.check(request.headers(), peer, chrono::Utc::now().timestamp())?;
+    if authenticator.needs_no_token(peer) {
+        foreign::check(&request, Hosts::Local)?;
+    }
     Ok(next.run(request).await)
 }
 

@@ -84,9 +84,6 @@ impl LogQuery {
         }
         let Some(limit) = self.timeout.as_deref() else { return Ok(None) };
         let limit = duration::parse(limit).map_err(|error| bad(format!("timeout: {error}")))?;
-        if self.after.is_none() {
-            return Err(bad("timeout: it needs `after`, the line to wait after".to_owned()));
-        }
         if limit > LONGEST {
             return Err(bad(format!("timeout: {} s at most", LONGEST.as_secs())));
         }
@@ -107,8 +104,9 @@ impl LogQuery {
          given, or with `after` all that are kept"),
         ("after" = Option<u64>, Query, description = "Only lines after the one with this number. A \
          number that is not reached yet is from an earlier process and counts as 0"),
-        ("timeout" = Option<String>, Query, description = "Only with `after`: without such a line, \
-         wait for one: `500ms`, `30s`, `2m`; 5 minutes at most")
+        ("timeout" = Option<String>, Query, description = "With `after` and without such a line, \
+         wait for one: `500ms`, `30s`, `2m`; 5 minutes at most. Without `after` it has no effect",
+         pattern = "^([0-9]{1,5}ms|([12]?[0-9]{1,2}|300)s|[0-5]m)$")
     ),
     responses(
         (status = 200, description = "At any time", body = Vec<LogLine>),
@@ -171,13 +169,13 @@ mod tests {
         let count = async |query| get(&api, query).await.unwrap().as_array().unwrap().len();
         assert_eq!(count("").await, DEFAULT);
         assert_eq!(count("?lines=0").await, 0);
+        assert_eq!(count("?timeout=5m").await, DEFAULT, "nothing to wait after");
         assert_eq!(count("?lines=1000000").await, DEFAULT + 1);
         assert_eq!(count("?after=0").await, DEFAULT + 1);
         assert_eq!(count("?after=0&timeout=5m").await, DEFAULT + 1, "without a wait");
         assert_eq!(count("?after=999999&timeout=5m").await, DEFAULT + 1, "an earlier process");
         assert_eq!(count("?after=101").await, 0);
         for (query, error) in [
-            ("?timeout=1s", "timeout: it needs `after`"),
             ("?after=9223372036854775808", "after: 9223372036854775807 at most"),
             ("?after=1&timeout=301", "timeout: 300 s at most"),
             ("?after=1&timeout=soon", "timeout: a duration such as"),

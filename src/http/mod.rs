@@ -31,6 +31,7 @@ mod examples;
 mod extension_server;
 #[cfg(feature = "testing")]
 mod failpoints;
+mod foreign;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod hadron_liveness;

@@ -3,7 +3,7 @@
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{OpenApi as Document, Ref, RefOr};
+use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{OpenApi, PartialSchema};
 
 use super::answers::{EXTERNAL, INTERNAL};
@@ -46,6 +46,10 @@ pub(super) fn complete(document: &mut Document) {
     named::name_forms(components);
     let operations = document.paths.paths.values_mut().flat_map(operations);
     for operation in operations {
+        if operation.tags.iter().flatten().any(|tag| tag == INTERNAL) {
+            let responses = &mut operation.responses.responses;
+            responses.entry(FOREIGN.to_owned()).or_insert_with(|| foreign().into());
+        }
         examples::add(operation);
         for response in operation.responses.responses.values_mut() {
             if let RefOr::T(response) = response {
@@ -57,6 +61,17 @@ pub(super) fn complete(document: &mut Document) {
     // The star, which lets a parameter contain slashes, is syntax of the router only.
     let paths = std::mem::take(&mut document.paths.paths).into_iter();
     document.paths.paths = paths.map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+}
+
+/// What [`super::foreign`] answers.
+const FOREIGN: &str = "421";
+
+fn foreign() -> Response {
+    let document = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorDocument")));
+    ResponseBuilder::new()
+        .description("The request is that of a page in a browser, or `Host` is another site's name")
+        .content("application/json", document.build())
+        .build()
 }
 
 /// The methods that our routes have.

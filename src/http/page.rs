@@ -5,25 +5,20 @@
 //! the external one for those that it lets in. They have no script and no secret, and their
 //! policies allow nothing but their own style.
 //!
-//! A page of another site can make a browser ask a server on its own machine, and read the answer
-//! if a name of that site resolves to this machine (DNS rebinding). So where no token is needed,
-//! these routes answer only to an address or `localhost` in `Host`; such a name is neither.
+//! No page of another site can read them: where no token is needed, [`super::foreign`] guards them.
 
-use std::net::IpAddr;
 use std::sync::OnceLock;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, Request, State};
-use axum::http::uri::Authority;
+use axum::extract::{Query, State};
 use axum::http::{HeaderName, StatusCode, header};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use serde::Deserialize;
 
 use super::answers::{EXTERNAL, INTERNAL, INTERNAL_URL, TokenErrors};
-use super::api::{Api, Route, Routes, route};
+use super::api::{Api, Routes, route};
 use super::error::{ApiError, ErrorDocument};
 use super::{description, restart};
 use crate::node::Details;
@@ -34,45 +29,14 @@ const LOG_LINES: usize = 100;
 /// Longest pause between two loads of the page, in seconds.
 const LONGEST_REFRESH: u16 = 3600;
 
-/// Routes of the external server that ask for a token; on the internal one, where no token is asked
-/// for, they need [`guarded`].
+/// Routes of both servers; the external one asks for a token.
 pub(super) fn protected() -> Routes {
     vec![route!(details)]
 }
 
-/// Routes of the internal server, [`guarded`].
+/// Routes of the internal server.
 pub(super) fn internal() -> Routes {
-    guarded([route!(status_page), route!(api_reference)])
-}
-
-/// Routes that answer only to an address or `localhost`.
-pub(super) fn guarded(routes: impl IntoIterator<Item = Route>) -> Routes {
-    let guard = |route: Route| Route {
-        methods: route.methods.route_layer(middleware::from_fn(address_only)),
-        ..route
-    };
-    routes.into_iter().map(guard).collect()
-}
-
-async fn address_only(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST);
-    let host = host.map_or(Some(""), |host| host.to_str().ok());
-    let host = host.or(request.uri().authority().map(Authority::as_str));
-    if host.is_some_and(is_local) {
-        return next.run(request).await;
-    }
-    let text = "this page answers only to an IP address or localhost, so that no other site can \
-                read it; write one of them in place of the name";
-    ApiError::new(StatusCode::MISDIRECTED_REQUEST, text).into_response()
-}
-
-/// Whether the value of `Host` cannot be a name that another site owns. Browsers always send one.
-fn is_local(host: &str) -> bool {
-    let Ok(authority) = host.parse::<Authority>() else { return host.is_empty() };
-    let name = authority.host();
-    let address = name.trim_start_matches('[').trim_end_matches(']');
-    let name = name.to_ascii_lowercase();
-    address.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost")
+    vec![route!(status_page), route!(api_reference)]
 }
 
 /// The state of the compute for a person: history, readiness, peers. Reads what is known.
@@ -170,40 +134,4 @@ fn html(text: Bytes) -> Response {
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ];
     (headers, text).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_addresses_and_localhost_are_local() {
-        for local in [
-            "",
-            "localhost",
-            "LOCALHOST:3081",
-            "a.localhost:1",
-            "127.0.0.1",
-            "127.0.0.1:3081",
-            "10.0.0.7:3081",
-            "[::1]",
-            "[::1]:3081",
-        ] {
-            assert!(is_local(local), "{local}");
-        }
-        for foreign in [
-            "example.com",
-            "example.com:3081",
-            "localhost.example.com",
-            "127.0.0.1.example.com",
-            "localhostx",
-            "notlocalhost",
-            "a b",
-            "user@example.com",
-            "127.0.0.1@example.com",
-            "::1",
-        ] {
-            assert!(!is_local(foreign), "{foreign}");
-        }
-    }
 }

@@ -17,6 +17,7 @@ use super::counted::Counted;
 use super::error::ApiError;
 #[cfg(feature = "testing")]
 use super::failpoints;
+use super::foreign::{Hosts, guarded};
 use super::observe::Observed;
 #[cfg(test)]
 use super::openapi;
@@ -70,6 +71,8 @@ fn shared() -> Routes {
 pub(super) fn external(api: Api, authenticator: Authenticator) -> Observed {
     let asked = middleware::from_fn_with_state(Arc::new(authenticator), auth::require_token);
     let pages = if api.node.params.dev { page::internal() } else { Routes::new() };
+    // Pages stay closed to other sites also where the network is trusted instead of a token.
+    let pages = guarded(pages, Hosts::Local);
     let protected = protected()
         .into_iter()
         .chain(pages)
@@ -78,12 +81,16 @@ pub(super) fn external(api: Api, authenticator: Authenticator) -> Observed {
     serving("external", protected.chain(open()).chain(shared()), api, fallback)
 }
 
-/// The internal server, for callers on this machine; it asks for no token.
-pub(super) fn internal(api: Api) -> Observed {
+/// The internal server, for callers on this machine; it asks for no token. `hosts` is for the
+/// operations; pages are for this machine in any case.
+pub(super) fn internal(api: Api, hosts: Hosts) -> Observed {
     let others = protected().into_iter().chain(open());
     let fallback = no_such_path("internal", "external", others);
-    let both = shared().into_iter().chain(page::guarded(page::protected()));
-    serving("internal", internal_routes().into_iter().chain(both), api, fallback)
+    let is_page = |route: &Route| ["/", "/api", "/details"].contains(&route.path.as_str());
+    let all = internal_routes().into_iter().chain(page::protected());
+    let (pages, operations): (Routes, Routes) = all.partition(is_page);
+    let routes = guarded(pages, Hosts::Local).into_iter().chain(guarded(operations, hosts));
+    serving("internal", routes.chain(shared()), api, fallback)
 }
 
 fn serving(
@@ -165,6 +172,18 @@ mod tests {
         }
         let in_tree = std::fs::read_to_string(path).unwrap_or_default();
         assert!(text == in_tree, "openapi.json is out of date: UPDATE_OPENAPI=1 cargo test routes");
+    }
+
+    /// The log and the traces show the values of our own parameters only.
+    #[test]
+    fn parameters_that_the_log_shows_are_ours() {
+        let document = serde_json::to_value(document()).unwrap();
+        let operations = document["paths"].as_object().unwrap().values();
+        let operations = operations.flat_map(|item| item.as_object().unwrap().values());
+        let all = operations.flat_map(|it| it["parameters"].as_array().into_iter().flatten());
+        let queries = all.filter(|it| it["in"] == "query").map(|it| it["name"].as_str().unwrap());
+        let queries: BTreeSet<_> = queries.collect();
+        assert_eq!(queries, BTreeSet::from(crate::telemetry::request::PARAMETERS));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::history::{FinishedWork, StatusChange};
 use crate::duration::{millis, with_z};
 use crate::spec::ComputeMode;
 use crate::storage::tries::Try;
+use crate::telemetry::lease_metrics::LeaseEnd;
 use crate::telemetry::metrics::BUILD_TAG;
 
 /// `GET /details`: the status and what explains it. Members may be added.
@@ -50,11 +51,37 @@ pub struct Details {
     pub changes: Vec<StatusChange>,
     /// Peers that are being asked.
     pub tries: Vec<Try>,
+    /// LSN leases at pageservers; only of a static compute.
+    pub leases: Vec<Lease>,
     /// End of validity of the certificate of Postgres, with TLS.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub certificate_ends: Option<String>,
     /// The document of `/status`.
     pub status: StatusDocument,
+}
+
+/// An LSN lease at a pageserver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Lease {
+    /// Number of the shard and of all shards.
+    pub shard: String,
+    /// Its pageserver.
+    pub pageserver: String,
+    /// The LSN that the pageserver keeps.
+    pub lsn: String,
+    /// Until when it does; null after it has refused for good.
+    #[schema(required, value_type = Option<String>, format = DateTime)]
+    pub ends: Option<DateTime<Utc>>,
+}
+
+impl From<LeaseEnd> for Lease {
+    fn from(LeaseEnd { shard, pageserver, lsn, seconds }: LeaseEnd) -> Self {
+        // Whole seconds say enough; 0 and what no date can be is a refusal.
+        #[expect(clippy::cast_possible_truncation, reason = "seconds since 1970")]
+        let seconds = seconds as i64;
+        let ends = DateTime::from_timestamp(seconds, 0).filter(|_| seconds > 0);
+        Self { shard, pageserver, lsn, ends }
+    }
 }
 
 impl ComputeNode {
@@ -82,6 +109,7 @@ impl ComputeNode {
             pending_restart,
             changes,
             tries: self.tries.now(),
+            leases: self.metrics.leases.now().into_iter().map(Lease::from).collect(),
             certificate_ends: ends
                 .map(|end| end.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
             status,

@@ -198,6 +198,39 @@ fn label(status: ComputeStatus) -> Markup {
     html! { span class={ "tone " (tone(status)) } { (words(status)) } }
 }
 
+/// The LSNs that pageservers keep for a static compute.
+pub(super) fn leases(details: &Details) -> Markup {
+    if details.leases.is_empty() {
+        return html! {};
+    }
+    section(
+        "LSN leases",
+        &html! {
+            table {
+                thead { tr {
+                    th scope="col" { "Shard" } th scope="col" { "Pageserver" }
+                    th scope="col" { "LSN" } th scope="col" { "Ends" }
+                } }
+                tbody {
+                    @for lease in &details.leases {
+                        tr {
+                            td { (shown_to(&lease.shard, SHORT)) }
+                            td { (shown_to(&lease.pageserver, SHORT)) }
+                            td { code { (shown_to(&lease.lsn, SHORT)) } }
+                            td.when {
+                                @match lease.ends {
+                                    Some(ends) => (moment(ends)),
+                                    None => strong { "refused" },
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        },
+    )
+}
+
 /// What has kept the compute awake.
 pub(super) fn activity(status: &StatusDocument) -> Markup {
     let reasons = status.extra.as_ref().map(|extra| extra.activity.as_slice()).unwrap_or_default();

@@ -116,6 +116,9 @@ fn a_full_page_is_small() {
     let reasons =
         reasons.map(|reason| ActivityReason { reason, count: 3, last: chrono::Utc::now() });
     node.saw_activity_for_tests(reasons.to_vec());
+    let end = std::time::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    node.metrics.leases.granted("0 of 2", HOSTILE, "0/1", end);
+    node.metrics.leases.refused("1 of 2", "ps-2", "0/1");
     let log: Vec<_> = (0..100).map(|n| format!("{n} {}", "line ".repeat(60))).collect();
     let began = Instant::now();
     let page = page(&node, &log);
@@ -128,6 +131,9 @@ fn a_full_page_is_small() {
         "active sessions",
         "apply_catalog",
         "reconfiguration (<bdi>/configure</bdi>)",
+        "LSN leases",
+        "2027-01-15 08:00:00 UTC",
+        "refused",
         "99 line",
     ] {
         assert!(page.contains(part), "{part}");

@@ -3,9 +3,21 @@
 use std::fmt::Display;
 use std::time::SystemTime;
 
+use prometheus::core::Collector as _;
+use prometheus::proto::{Metric, MetricFamily};
 use prometheus::{GaugeVec, IntCounterVec, Opts, Registry};
 
 use super::storage_metrics::{Peer, StorageTries, TryOutcome};
+
+/// A lease, as its series shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LeaseEnd {
+    pub(crate) shard: String,
+    pub(crate) pageserver: String,
+    pub(crate) lsn: String,
+    /// End in seconds since 1970; 0 after a permanent refusal.
+    pub(crate) seconds: f64,
+}
 
 /// The metrics; leases have no series before the first request.
 #[derive(Debug, Clone)]
@@ -70,6 +82,25 @@ impl LeaseMetrics {
     /// Removes the series of all leases, because other pageservers are used from now on.
     pub fn forget(&self) {
         self.expiry.reset();
+    }
+
+    /// Shard, pageserver, LSN and end of each lease, as the metric has them.
+    pub(crate) fn now(&self) -> Vec<LeaseEnd> {
+        let families = self.expiry.collect();
+        let series = families.iter().flat_map(MetricFamily::get_metric);
+        let lease = |series: &Metric| {
+            let label = |name: &str| {
+                let label = series.get_label().iter().find(|label| label.name() == name);
+                label.map(|label| label.value().to_owned()).unwrap_or_default()
+            };
+            LeaseEnd {
+                shard: label("shard"),
+                pageserver: label("pageserver"),
+                lsn: label("lsn"),
+                seconds: series.get_gauge().get_value(),
+            }
+        };
+        series.map(lease).collect()
     }
 
     fn set(&self, shard: impl Display, pageserver: &str, lsn: impl Display, seconds: f64) {

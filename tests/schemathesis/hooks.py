@@ -28,14 +28,18 @@ def before_load_schema(context, raw_schema):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Shortens waits in /status, and removes a `timeout` without a `wait`."""
+    """Shortens waits in /status and /log, and removes a `timeout` without a `wait`."""
     if case.operation.path == "/refresh_configuration":
         wait_until_running()
     query = case.query
-    if case.operation.path != "/status" or not isinstance(query, dict):
+    if case.operation.path not in ("/status", "/log") or not isinstance(query, dict):
         return
     timeout = query.get("timeout")
     good = isinstance(timeout, str) and re.fullmatch(r"[0-9]+(ms|s|m)", timeout)
+    if case.operation.path == "/log":
+        if good:
+            query["timeout"] = "10ms"
+        return
     if "wait" in query and (timeout is None or good):
         query["timeout"] = "10ms"
     elif "wait" not in query and good:

@@ -182,6 +182,7 @@ fn details() -> Details {
         pending_restart: Some(vec!["shared_buffers".to_owned()]),
         changes: Vec::new(),
         tries: Vec::new(),
+        leases: Vec::new(),
         certificate_ends: None,
         status: status(),
     }

@@ -52,11 +52,11 @@ fn own(operation: &str, code: u16) -> Option<String> {
         }
         ("getPage", 400) => "refresh is a number of seconds up to 3600",
         (_, 421) => {
-            "this page answers only to an IP address or localhost, so that no other site can read it; \
-             write one of them in place of the name"
+            "without a token this path answers only to an IP address or localhost, so that no other \
+             site can read it; write one of them in place of the name"
         }
         ("getLogLevel" | "setLogLevel", 500) => "internal error",
-        ("getLog", 400) => "timeout: it needs `after`, the line to wait after",
+        ("getLog", 400) => "timeout: 300 s at most",
         ("getLog", 503) => {
             "512 requests wait for a status already, and no more may; ask without `wait`, or again \
              later"

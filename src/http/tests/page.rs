@@ -1,6 +1,7 @@
 //! The pages over real sockets: who gets them, and what their headers allow.
 
 use super::bed::{Answer, Api};
+use crate::http::{AuthMode, Authenticator, HttpLimits};
 
 #[tokio::test]
 async fn pages_are_on_the_internal_server_only() {
@@ -50,17 +51,64 @@ async fn details_are_on_both_servers() {
     assert_eq!(without_token.code, 400);
 }
 
-/// A site whose name resolves to this machine is same-origin with what the browser gets here.
+/// A site whose name resolves to this machine is same-origin with what the browser gets here, and
+/// any site can send a POST without reading the answer.
 #[tokio::test]
-async fn a_foreign_name_gets_nothing_without_a_token() {
+async fn a_page_of_another_site_gets_and_changes_nothing_without_a_token() {
     let api = Api::start();
-    for path in ["/", "/api", "/details"] {
-        let request = api.client.get(api.internal(path)).header("host", "rebound.example");
-        let answer = Answer::of(request).await;
-        assert_eq!(answer.code, 421, "{path}");
-        assert!(!answer.text.contains("empty"), "{path}: {}", answer.text);
+    let document = Answer::of(api.client.get(api.internal("/openapi.json"))).await.json();
+    let mut seen = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            if operation["tags"][0] != "internal" && path != "/details" {
+                continue;
+            }
+            let ask = |name: &str, value: &str| {
+                let method = method.to_uppercase().parse().unwrap();
+                let url = api.internal(&path.replace("{filename}", "anon"));
+                Answer::of(api.client.request(method, url).header(name, value))
+            };
+            assert!(operation["responses"]["421"].is_object(), "{path}");
+            let answer = ask("host", "rebound.example").await;
+            assert_eq!(answer.code, 421, "{method} {path}");
+            assert!(
+                answer.error().contains("write one of them in place"),
+                "{path}: {}",
+                answer.text
+            );
+            for origin in ["https://a.example", "null"] {
+                let answer = ask("origin", origin).await;
+                assert_eq!(answer.code == 421, method != "get", "{method} {path}");
+            }
+            seen += 1;
+        }
     }
+    assert!(seen >= 9, "{seen}");
     let named = api.client.get(api.external("/details")).bearer_auth(&api.token);
     let answer = Answer::of(named.header("host", "compute-7.example")).await;
     assert_eq!(answer.code, 200, "a browser does not add the token");
+}
+
+/// With `--dev` and without keys, a client of this machine needs no token: a page of another site
+/// would be one.
+#[tokio::test]
+async fn dev_lets_in_programs_and_no_pages() {
+    let keys = serde_json::from_str(r#"{"keys": []}"#).unwrap();
+    let dev = Authenticator::new(&keys, Some("c1".to_owned()), true, AuthMode::Verify);
+    let api = Api::start_as(HttpLimits::default(), dev);
+    let ask = |method: &str, path: &str, name: &'static str, value: &'static str| {
+        let method = method.parse().unwrap();
+        Answer::of(api.client.request(method, api.external(path)).header(name, value))
+    };
+    for (method, path, name, value, code) in [
+        ("GET", "/status", "host", "rebound.example", 421),
+        ("POST", "/terminate", "host", "rebound.example", 421),
+        ("POST", "/terminate", "origin", "https://a.example", 421),
+        ("GET", "/status", "origin", "https://a.example", 200),
+        ("GET", "/status", "host", "localhost:1", 200),
+        // No token is needed there in any mode.
+        ("GET", "/live", "host", "compute-7.example", 200),
+    ] {
+        assert_eq!(ask(method, path, name, value).await.code, code, "{method} {path} {name}");
+    }
 }

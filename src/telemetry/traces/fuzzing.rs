@@ -62,7 +62,7 @@ pub(crate) fn headers(data: &[u8]) {
     inject(&place, &mut sent);
     let again = extract(&Headers(&sent));
     let ids = |place: &super::Parent| {
-        let context = place.0.span().span_context().clone();
+        let context = place.context.span().span_context().clone();
         (context.trace_id(), context.span_id(), context.trace_flags())
     };
     assert_eq!(ids(&place), ids(&again));
