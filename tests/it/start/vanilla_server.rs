@@ -81,7 +81,14 @@ async fn the_end_skips_the_sync_with_one_line() {
         assert_eq!((code.as_u16(), &answer["lsn"]), (200, &Value::Null), "{answer}");
         assert!(answer.get("lsn").is_some(), "{answer}");
         assert_eq!(compute.wait_exit().await.code(), Some(0), "{}", compute.log());
-        compute.assert_logged("INFO the safekeepers were not synced", 1).await;
+        compute.assert_logged(": the safekeepers were not synced: ", 1).await;
+        let log = compute.log();
+        let line = log.lines().find(|line| line.contains("safekeepers were not synced")).unwrap();
+        // The end belongs to the request.
+        assert!(
+            line.contains(" INFO HTTP{http.request.method=POST url.path=/terminate}: the"),
+            "{line}"
+        );
         compute.assert_logged("--sync-safekeepers", 1).await;
         assert_nothing_left(&bed);
     })
