@@ -1,5 +1,5 @@
 //! What the benchmarks share: their command line, the machine they run on, a process under
-//! measurement, a client that costs nothing, and figures.
+//! measurement, stand-ins and a client that cost nothing, and figures.
 
 #![allow(dead_code, reason = "no benchmark needs all of it")]
 
@@ -8,3 +8,4 @@ pub mod client;
 pub mod host;
 pub mod process;
 pub mod samples;
+pub mod stand_in;

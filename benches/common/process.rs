@@ -81,9 +81,14 @@ impl Process {
         Ok(kib.trim().parse::<f64>()? / 1024.0)
     }
 
+    /// Sends `signal`; the process is still there, or a zombie.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        Ok(kill(Pid::from_raw(self.pid().cast_signed()), signal)?)
+    }
+
     /// Sends `signal` and waits for the end.
     pub fn stop(mut self, signal: Signal) -> anyhow::Result<()> {
-        kill(Pid::from_raw(self.pid().cast_signed()), signal)?;
+        self.signal(signal)?;
         let deadline = Instant::now() + PATIENCE;
         while self.child.try_wait()?.is_none() {
             ensure!(Instant::now() < deadline, "it does not end:\n{}", self.log());

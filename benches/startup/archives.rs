@@ -1,6 +1,5 @@
 //! The basebackups that are served.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,11 +7,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 use compute_ctl::dev::archive::{self, ArchiveOptions};
 use compute_ctl::dev::servers::Server;
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use tar::{Builder, EntryType, Header};
 
 use super::common::host::Owner;
+use super::common::stand_in::{append, build, least};
 
 /// A cluster as initdb leaves it, with WAL segments of the usual 16 MiB: about 40 MB.
 pub fn initdb(server: &Server, dir: &Path, owner: Owner) -> anyhow::Result<PathBuf> {
@@ -27,11 +24,6 @@ pub fn initdb(server: &Server, dir: &Path, owner: Owner) -> anyhow::Result<PathB
     archive::build(&data, &target, &ArchiveOptions::default())?;
     std::fs::remove_dir_all(data)?;
     Ok(target)
-}
-
-/// One file: the rest of the time is the daemon's own work.
-pub fn one_file(dir: &Path) -> anyhow::Result<PathBuf> {
-    build(&dir.join("one-file.tar.gz"), least)
 }
 
 /// 512 MiB in files of 1 MiB, half of them incompressible, half almost fully compressible.
@@ -49,36 +41,6 @@ pub fn large(dir: &Path) -> anyhow::Result<PathBuf> {
         }
         Ok(())
     })
-}
-
-type Packer = Builder<GzEncoder<File>>;
-
-fn build(
-    target: &Path,
-    fill: impl FnOnce(&mut Packer) -> anyhow::Result<()>,
-) -> anyhow::Result<PathBuf> {
-    let mut tar = Builder::new(GzEncoder::new(File::create(target)?, Compression::fast()));
-    fill(&mut tar)?;
-    tar.into_inner()?.finish()?;
-    Ok(target.to_owned())
-}
-
-/// Without these two files the daemon does not accept an archive as a cluster.
-fn least(tar: &mut Packer) -> anyhow::Result<()> {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(EntryType::Directory);
-    header.set_mode(0o700);
-    header.set_size(0);
-    tar.append_data(&mut header, "pg_dynshmem", std::io::empty())?;
-    append(tar, "pg_hba.conf", b"# empty\n")
-}
-
-fn append(tar: &mut Packer, name: &str, content: &[u8]) -> anyhow::Result<()> {
-    let mut header = Header::new_gnu();
-    header.set_mode(0o600);
-    header.set_size(content.len() as u64);
-    tar.append_data(&mut header, name, content)?;
-    Ok(())
 }
 
 /// Size of the archive, and of the tar in it.

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use tempfile::TempDir;
 use super::archives;
 use super::common::host::{Owner, free_ports, open_folder};
 use super::common::process::{Process, get};
+use super::common::stand_in::{fake_server, one_file};
 
 /// Any LSN works: the data directory is complete as it is.
 const LSN: u64 = 0x1F3_0EC8;
@@ -25,14 +25,6 @@ const LSN: u64 = 0x1F3_0EC8;
 const SAFEKEEPERS: usize = 3;
 /// Logged once, right after the status has become `running`.
 const RUNNING: &str = "compute start finished";
-
-/// A stand-in for a server that starts at no cost. It logs the same line as the real one.
-const FAKE: &str = r#"#!/bin/sh
-[ "$1" = -D ] || { echo "postgres (PostgreSQL) 15.0 (fake)"; exit; }
-echo ready > "$2/postmaster.pid"
-echo 'database system is ready to accept connections' >&2
-exec sleep 600
-"#;
 
 /// The basebackups.
 pub struct Archives {
@@ -65,10 +57,10 @@ impl Bed {
         owner.hand_over(dir.path())?;
         let archives = Archives {
             initdb: archives::initdb(&server, dir.path(), owner)?,
-            one_file: archives::one_file(dir.path())?,
+            one_file: one_file(dir.path())?,
             large: archives::large(dir.path())?,
         };
-        let fake = fake_server(&server, &dir.path().join("fake"))?;
+        let fake = fake_server(Some(&server), &dir.path().join("fake"))?;
 
         let archive = archives.initdb.clone();
         let options = PageserverOptions { archive, port: 0, password: None };
@@ -165,17 +157,4 @@ impl Bed {
         }
         Ok(())
     }
-}
-
-fn fake_server(server: &Server, dir: &Path) -> anyhow::Result<PathBuf> {
-    fs::create_dir(dir)?;
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
-    let pg_config = server.program("pg_config");
-    if pg_config.is_file() {
-        std::os::unix::fs::symlink(pg_config, dir.join("pg_config"))?;
-    }
-    let fake = dir.join("postgres");
-    fs::write(&fake, FAKE)?;
-    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755))?;
-    Ok(fake)
 }

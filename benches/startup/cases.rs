@@ -14,8 +14,8 @@ use super::parts::{self, Configuration, Parts};
 
 /// Files of the old data directory in [`restart`].
 const OLD_FILES: usize = 20_000;
-/// The pause before memory is measured, so that freed memory has been returned.
-const SETTLE: Duration = Duration::from_secs(1);
+/// The pause before memory is measured: the code of the start is given back ten seconds after it.
+const SETTLE: Duration = Duration::from_secs(12);
 
 /// Exec to `running` against the sum of the unavoidable work.
 pub fn first_start(bed: &Bed, runs: usize) -> anyhow::Result<()> {
