@@ -31,7 +31,7 @@ fn memory(compute: &Compute, name: &str) -> u64 {
 async fn stall(port: u16) -> TcpStream {
     let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let head = format!(
-        "POST /grants HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+        "POST /grants HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
          content-length: {BODY}\r\n\r\n"
     );
     // The server may have refused it, or closed the connection to make room.
