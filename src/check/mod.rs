@@ -288,3 +288,30 @@ fn check_surroundings(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[tokio::test]
+    async fn a_pipe_without_a_writer_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut timeouts = Timeouts::default();
+        timeouts.control_plane.start.request = Duration::from_millis(50);
+        for flag in ["--config", "--spec"] {
+            let line = ["compute_ctl", "check", flag, pipe.to_str().unwrap()];
+            let Some(Command::Check(args)) = Cli::try_parse_from(line).unwrap().command else {
+                panic!("not the check command")
+            };
+            let error = check(&args, &timeouts, &mut Report::default()).await.unwrap_err();
+            assert!(error.to_string().contains("gave no content within"), "{error:?}");
+        }
+    }
+}
