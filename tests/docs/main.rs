@@ -14,6 +14,7 @@
 
 mod citations;
 mod commands;
+mod faults;
 mod generated;
 mod man;
 mod metrics;

@@ -18,6 +18,8 @@ mod catalog;
 mod cli;
 mod conf;
 mod ending;
+#[cfg(feature = "testing")]
+mod faults;
 mod http;
 mod model;
 mod reconfigure;

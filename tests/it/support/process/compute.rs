@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 
 use crate::support::assertions::{PATIENCE, until};
-use crate::support::bed::Bed;
+use crate::support::bed::{Bed, run_as};
 use crate::support::process::program;
 
 /// The pause between two polls of the status.
@@ -49,6 +49,12 @@ impl Compute {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let log = bed.dir().join(format!("compute-{}-{count}.log", std::process::id()));
         let out = File::options().create(true).append(true).open(&log).unwrap();
+        // A preloaded library makes files that belong to the user of the process at its start.
+        if env.iter().any(|(name, _)| *name == "LD_PRELOAD")
+            && let Some(user) = run_as()
+        {
+            command.uid(user.uid).gid(user.gid);
+        }
         command
             .args(args)
             .env("OTEL_SDK_DISABLED", "true")
