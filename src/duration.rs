@@ -1,5 +1,5 @@
 //! Durations as written on a command line or in a query (`30`, `30s`, `500ms`, `2m`) and in
-//! documents, in milliseconds; points in time as documents show them.
+//! documents, in milliseconds; points in time as documents show them; pauses before another try.
 
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,16 @@ pub(crate) fn with_z<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+}
+
+/// Draws a pause between half of this one and one and a half times it.
+///
+/// Every pause before another request to a peer comes from here: computes that lost a peer at one
+/// time must not come back to it at one time, when it is as weak as it ever is. The width is the
+/// pause itself, so that after a few growing pauses a fleet comes back evenly; the mean is the pause,
+/// so that the documented sum of the pauses holds.
+pub(crate) fn varied(pause: Duration) -> Duration {
+    pause.mul_f64(0.5 + fastrand::f64())
 }
 
 /// Whole milliseconds, as all `*_ms` members are (02 §3).

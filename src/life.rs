@@ -383,7 +383,7 @@ pub fn read_configuration(
     // What root cannot read, no other user can.
     https_files(args).map_or(Ok(()), |files| files.check())?;
     let source = source(args, environment)?;
-    let limit = Timeouts::default().control_plane.start.request;
+    let limit = Timeouts::default().control_plane.start.file;
     let Some(document) = source.read_file(limit)? else { return Ok(None) };
     if let Some(spec) = document.value.spec.clone() {
         let spec = ParsedSpec::try_from(spec).with_context(|| unusable_spec(&source))?;

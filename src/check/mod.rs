@@ -77,7 +77,7 @@ pub fn sample() -> anyhow::Result<u8> {
 
 async fn check(args: &CheckArgs, timeouts: &Timeouts, report: &mut Report) -> anyhow::Result<()> {
     // As at a start: a pipe may have no writer.
-    let limit = timeouts.control_plane.start.request;
+    let limit = timeouts.control_plane.start.file;
     let (path, parsed) = match (&args.config, &args.spec) {
         (Some(path), _) => (path, config_within(path, limit)?),
         (_, Some(path)) => (path, spec_within(path, limit)?),
@@ -304,7 +304,7 @@ mod tests {
         let pipe = folder.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let mut timeouts = Timeouts::default();
-        timeouts.control_plane.start.request = Duration::from_millis(50);
+        timeouts.control_plane.start.file = Duration::from_millis(50);
         for flag in ["--config", "--spec"] {
             let line = ["compute_ctl", "check", flag, pipe.to_str().unwrap()];
             let Some(Command::Check(args)) = Cli::try_parse_from(line).unwrap().command else {

@@ -20,6 +20,7 @@ use super::task::{Driver, GOT_REQUEST};
 use crate::configure::catalog::CatalogWork;
 use crate::configure::not_applied::NotApplied;
 use crate::configure::unseen;
+use crate::duration::varied;
 use crate::errors::{one_line, report};
 use crate::failpoints::edges;
 use crate::node::promotion::attempt::Attempt;
@@ -258,6 +259,7 @@ impl<'d> Running<'d> {
             if from.within(|| self.driver.node.begin_refresh()).is_err() {
                 return Flow::GoOn;
             }
+            let pause_now = varied(pause);
             let tried = async {
                 let mut wanted = None;
                 let error = match self.refresh_once(&mut wanted).await {
@@ -267,7 +269,7 @@ impl<'d> Running<'d> {
                 self.failed(&error, wanted.as_ref());
                 let error = one_line(error.as_ref());
                 tracing::error!(
-                    "could not refresh the configuration, will retry in {pause:?}: {error}"
+                    "could not refresh the configuration, will retry in {pause_now:.1?}: {error}"
                 );
                 traces::failed(error);
                 None
@@ -275,7 +277,7 @@ impl<'d> Running<'d> {
             if let Some(flow) = from.span("refresh").scope(tried).await {
                 return flow;
             }
-            if let Some(flow) = self.pause(pause).await {
+            if let Some(flow) = self.pause(pause_now).await {
                 return flow;
             }
             pause = (pause * 2).min(limits.longest_pause);

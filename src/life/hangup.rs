@@ -60,7 +60,7 @@ async fn reload(node: &ComputeNode) -> anyhow::Result<String> {
     if !possible {
         return Ok(ignored());
     }
-    let limit = node.params.timeouts.control_plane.refresh.request;
+    let limit = node.params.timeouts.control_plane.refresh.file;
     if let Some(document) = node.params.source.look(limit).await? {
         let Some(spec) = document.spec else {
             return Ok("ignored, because the configuration file has no spec".to_owned());

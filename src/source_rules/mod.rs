@@ -78,6 +78,23 @@ fn http_clients_are_made_in_one_place() {
     only_in(&["http_client.rs"], &makers, |text| text.contains("reqwest"));
 }
 
+/// A peer that stalls must not hold its caller for longer than a try may take: the limit of a try is
+/// set where the client is made or where the request is sent. How many tries there are, and for how
+/// long, is in the limits of the room.
+#[test]
+fn every_http_client_has_a_limit_per_try() {
+    let limits = [".timeout(", "timeout_at("];
+    for source in sources().iter().filter(|it| it.text.contains("http_client::builder(")) {
+        assert!(limits.iter().any(|limit| source.text.contains(limit)), "{}", source.name);
+    }
+}
+
+/// See [`crate::duration::varied`].
+#[test]
+fn pauses_before_another_try_vary_in_one_way() {
+    only_in(&["duration.rs"], &["fastrand::f64"], |_| true);
+}
+
 /// See [`crate::os::children`]. `dev::servers` looks for servers before there is a runtime.
 #[test]
 fn processes_are_started_in_one_place() {

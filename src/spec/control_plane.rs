@@ -4,16 +4,21 @@
 //! until the caller's patience is over: a restart of the control plane must not end every compute
 //! that starts at that time (09 §10 no. 1). A permanent failure is returned at once. Invariant:
 //! ends within [`Patience::total`] plus one try.
+//!
+//! A request that stalls must leave time for another one: the first try has a part of the whole
+//! time only. A try that timed out gives the next one twice as long, so that a control plane that
+//! is slow under load is not asked again and again for an answer that is about to come.
 
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use reqwest::{RequestBuilder, StatusCode};
 use thiserror::Error;
 use tokio::time::Instant;
 use url::Url;
 
 use super::document::{self, DocumentError, Parsed};
 use super::wire::{ConfigDocument, ControlPlaneResponse, ControlPlaneStatus};
+use crate::duration::varied;
 use crate::http_client::{self, RedirectRefused, Redirects};
 use crate::secret::Secret;
 use crate::telemetry::traces;
@@ -41,18 +46,22 @@ pub struct ControlPlane {
     pub token: Secret<String>,
 }
 
-/// Limits of one fetch.
+/// Limits of one look at the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
+    /// Reading the configuration file in place of a request.
+    pub file: Duration,
     /// One connect.
     pub connect: Duration,
-    /// One try, connect to last byte.
+    /// The first try, connect to last byte.
     pub request: Duration,
+    /// A try after others that timed out, each of which doubles the limit of the next.
+    pub longest_request: Duration,
     /// After this no new try is begun.
     pub total: Duration,
 }
 
-/// Patience with the control plane, by occasion.
+/// Patience with the control plane, and with the file in its place, by occasion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ControlPlaneLimits {
     /// At the start: long enough to outlast a restart of the control plane (09 §10 no. 1).
@@ -66,8 +75,22 @@ impl Default for ControlPlaneLimits {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Self {
-            start: Patience { connect: seconds(5), request: seconds(30), total: seconds(30) },
-            refresh: Patience { connect: seconds(2), request: seconds(10), total: seconds(2) },
+            // Tries of 5, 10 and 20 s if the control plane does not answer at all.
+            start: Patience {
+                file: seconds(30),
+                connect: seconds(5),
+                request: seconds(5),
+                longest_request: seconds(20),
+                total: seconds(30),
+            },
+            // One try if it does not answer at all.
+            refresh: Patience {
+                file: seconds(10),
+                connect: seconds(2),
+                request: seconds(10),
+                longest_request: seconds(10),
+                total: seconds(2),
+            },
         }
     }
 }
@@ -111,8 +134,13 @@ pub enum TryError {
     #[error("--control-plane-uri is not the prefix of an http or https URL")]
     Url,
     /// No answer.
-    #[error("{0}")]
-    Transport(String),
+    #[error("{text}")]
+    Transport {
+        /// Server and cause.
+        text: String,
+        /// Whether a limit ended the try.
+        timed_out: bool,
+    },
     /// The answer points to another origin, which must not see the token.
     #[error(transparent)]
     Redirect(RedirectRefused),
@@ -134,7 +162,7 @@ impl TryError {
     /// Lost connections, 502, 503 and answers without a usable configuration are retried (09 §1.2).
     const fn is_transient(&self) -> bool {
         match self {
-            Self::Transport(_) | Self::Parse(_) | Self::AttachedWithoutSpec => true,
+            Self::Transport { .. } | Self::Parse(_) | Self::AttachedWithoutSpec => true,
             Self::Url | Self::TooLarge | Self::Redirect(_) => false,
             Self::Status(status) => {
                 matches!(*status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE)
@@ -172,15 +200,20 @@ async fn fetch_inside(
     let client = client(patience).map_err(|error| permanent(&asked, error))?;
     let began = Instant::now();
     let (mut tries, mut malformed, mut pause) = (0, 0, FIRST_PAUSE);
+    let mut limit = patience.request;
     loop {
         tries += 1;
-        let error = match fetch_once(&client, &url, &control_plane.token, observer).await {
+        let request = client.get(url.clone()).timeout(limit);
+        let error = match fetch_once(request, &control_plane.token, observer).await {
             Ok(document) => return Ok(document),
             Err(error) if !error.is_transient() => return Err(permanent(&asked, error)),
             Err(error) => error,
         };
         malformed += u32::from(matches!(error, TryError::Parse(_)));
-        let pause_now = jittered(pause);
+        if matches!(error, TryError::Transport { timed_out: true, .. }) {
+            limit = (limit * 2).min(patience.longest_request);
+        }
+        let pause_now = varied(pause);
         if malformed >= MAX_MALFORMED || began.elapsed() + pause_now >= patience.total {
             let (took, last) = (began.elapsed(), Box::new(error));
             return Err(ControlPlaneError::Exhausted { asked, tries, took, last });
@@ -193,12 +226,6 @@ async fn fetch_inside(
         tokio::time::sleep(pause_now).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-}
-
-/// Lengthens a pause by up to a quarter, so that computes that failed together do not retry
-/// together.
-fn jittered(pause: Duration) -> Duration {
-    pause.mul_f64(1.0 + 0.25 * fastrand::f64())
 }
 
 /// `{base}/compute/api/v2/computes/{compute_id}/spec`; a `/` at the end of the base is not doubled,
@@ -223,7 +250,6 @@ fn origin(url: &Url) -> String {
 fn client(patience: Patience) -> Result<reqwest::Client, TryError> {
     http_client::builder(Redirects::SameOrigin)
         .connect_timeout(patience.connect)
-        .timeout(patience.request)
         .build()
         .map_err(transport)
 }
@@ -233,16 +259,14 @@ fn transport(error: reqwest::Error) -> TryError {
     if let Some(refused) = http_client::refused_redirect(&error) {
         return TryError::Redirect(refused.clone());
     }
-    TryError::Transport(http_client::failure(&error))
+    TryError::Transport { timed_out: error.is_timeout(), text: http_client::failure(&error) }
 }
 
 async fn fetch_once(
-    client: &reqwest::Client,
-    url: &Url,
+    mut request: RequestBuilder,
     token: &Secret<String>,
     observer: Observer<'_>,
 ) -> Result<ConfigDocument, TryError> {
-    let mut request = client.get(url.clone());
     if !token.expose().is_empty() {
         request = request.bearer_auth(token.expose());
     }

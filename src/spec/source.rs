@@ -146,7 +146,7 @@ impl ConfigSource {
         };
         let parsed = match read {
             Some(parsed) => parsed,
-            None => read_within(&READING, path, reader, patience.request).await?,
+            None => read_within(&READING, path, reader, patience.file).await?,
         };
         Ok(logged(path, parsed))
     }
@@ -160,7 +160,7 @@ impl ConfigSource {
         observer: Observer<'_>,
     ) -> Result<ConfigDocument, SourceError> {
         match self.file() {
-            Ok((path, read)) => Ok(logged(path, read_again(path, read, patience.request).await?)),
+            Ok((path, read)) => Ok(logged(path, read_again(path, read, patience.file).await?)),
             Err(control_plane) => {
                 Ok(control_plane::fetch(control_plane, patience, observer).await?)
             }
@@ -311,8 +311,8 @@ mod tests {
         assert!(error.contains("missing field `compute_ctl_config`"), "{error}");
     }
 
-    fn patience(request: Duration) -> Patience {
-        Patience { request, ..crate::spec::control_plane::ControlPlaneLimits::default().start }
+    fn patience(file: Duration) -> Patience {
+        Patience { file, ..crate::spec::control_plane::ControlPlaneLimits::default().start }
     }
 
     /// At a start, and then at a refresh, which finds the good file in the pipe's place.

@@ -20,7 +20,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::lease_request::{Lease, LeasePageserver, LeasedLsn};
-use super::rotation::pause;
+use super::rotation::grown;
+use crate::duration::varied;
 use crate::secret::Secret;
 use crate::spec::pageserver::PageserverConnectionInfo;
 use crate::spec::{ComputeMode, ParsedSpec, ShardIndex};
@@ -174,11 +175,11 @@ impl Task {
                              LSN may fail"
                         );
                     }
-                    let sleep = pause(limits.first_pause, attempt).min(limits.longest_pause);
+                    let pause = grown(limits.first_pause, attempt).min(limits.longest_pause);
                     attempt += 1;
                     // A wrong token may be the cause, so a new one ends the pause.
                     let other = self.other_token(token.as_ref());
-                    if tokio::time::timeout(sleep, other).await.is_ok() {
+                    if tokio::time::timeout(varied(pause), other).await.is_ok() {
                         attempt = 0;
                     }
                 }

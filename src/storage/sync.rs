@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::duration::varied;
 use crate::os::children::{Children, RegisteredChild};
 use crate::postgres::install::PgInstall;
 use crate::postgres::log::LogCollector;
@@ -147,7 +148,7 @@ pub(crate) async fn sync_with_retries(
             return Err(error);
         }
         tracing::warn!("sync_safekeepers failed, will retry (attempt {failed}): {error}");
-        tokio::time::sleep(pause_before_retry(failed)).await;
+        tokio::time::sleep(varied(pause_before_retry(failed))).await;
     }
 }
 

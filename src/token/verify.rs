@@ -13,7 +13,7 @@ use crate::spec::wire::Jwks;
 use crate::timeouts::Timeouts;
 
 pub(super) fn run(args: &VerifyTokenArgs) -> anyhow::Result<u8> {
-    let limit = Timeouts::default().control_plane.start.request;
+    let limit = Timeouts::default().control_plane.start.file;
     let jwks = match (&args.config, &args.jwks) {
         (Some(path), _) => config_within(path, limit)?.value.compute_ctl_config.jwks,
         (_, Some(path)) => keys_within(path, limit)?.value,

@@ -21,6 +21,7 @@ use super::error::ArchiveError;
 use super::index;
 use super::stage::{InstallError, Stage};
 use crate::background::Background;
+use crate::duration::varied;
 use crate::http_client::{self, RedirectRefused, Redirects};
 use crate::postgres::install::PgVersion;
 use crate::telemetry::metrics::Metrics;
@@ -191,7 +192,7 @@ impl Downloader {
             match self.try_install(&client, extension).await {
                 Err(error) if error.is_transient() && tries_left > 0 => {
                     tracing::warn!("download of extension {extension:?}, will retry: {error}");
-                    tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+                    tokio::time::sleep(varied(pause)).await;
                     pause = pause.saturating_mul(2);
                 }
                 result => return result,

@@ -21,6 +21,7 @@ use super::collector::{Collector, ExportError};
 use super::config::{Batches, TraceConfig};
 use super::queue::Queue;
 use super::{propagation, span};
+use crate::duration::varied;
 use crate::env::Otel;
 use crate::telemetry::trace_metrics::TraceMetrics;
 
@@ -172,7 +173,7 @@ impl Exporter {
             if remaining == 0 || !error.is_transient() || self.ends.is_cancelled() {
                 break;
             }
-            let wait = error.patience().unwrap_or_else(|| pause.mul_f64(0.5 + fastrand::f64()));
+            let wait = error.patience().unwrap_or_else(|| varied(pause));
             let _ = self.ends.clone().run_until_cancelled(sleep(wait)).await;
             pause = pause.saturating_mul(2);
         }

@@ -262,15 +262,9 @@ impl Peer {
     pub const fn answer(self, fault: PeerFault) -> &'static str {
         match (self, fault) {
             (Self::Safekeeper, _) => "goes on with the full sync",
-            _ if self.ends_the_start(fault) => "ends with 1 after 30 s",
             (_, PeerFault::Late) => "goes on",
             _ => "tries again, goes on when the line is repaired",
         }
-    }
-
-    /// One request to the control plane may take all the time that there is for it.
-    pub const fn ends_the_start(self, fault: PeerFault) -> bool {
-        matches!((self, fault), (Self::ControlPlane, PeerFault::Stalls | PeerFault::Trickles))
     }
 }
 
