@@ -43,7 +43,7 @@ pub(super) fn internal() -> Routes {
         ("wait" = Option<ComputeStatus>, Query, description = "Answer when the compute has this \
          status, or only a new request can lead to it, or after `timeout`"),
         ("timeout" = Option<String>, Query, description = "Only with `wait`: `500ms`, `30s` (the default), `2m`; \
-         5 minutes at most", pattern = "^([0-9]{1,5}ms|([12]?[0-9]{1,2}|300)s|[0-5]m)$")
+         5 minutes at most", pattern = "^0*((300000|[12]?[0-9]{1,5})ms|(300|[12]?[0-9]{1,2})s?|[0-5]m)$")
     ),
     security(("JWT" = [])),
     responses(

@@ -18,14 +18,11 @@ use utoipa::ToSchema;
 use super::answers::{INTERNAL, INTERNAL_URL};
 use super::api::{Api, Routes, route};
 use super::error::{ApiError, ErrorDocument};
-use crate::duration;
+use super::wait;
 use crate::telemetry::recent::Line;
 
 /// Lines of an answer without `lines`.
 const DEFAULT: usize = 100;
-
-/// Longest accepted `timeout`: a waiting request holds its connection.
-const LONGEST: Duration = Duration::from_secs(300);
 
 /// Routes of the internal server.
 pub(super) fn internal() -> Routes {
@@ -69,7 +66,7 @@ impl From<Line> for LogLine {
 
 #[derive(Debug, Deserialize)]
 struct LogQuery {
-    lines: Option<usize>,
+    lines: Option<u64>,
     after: Option<u64>,
     timeout: Option<String>,
 }
@@ -79,15 +76,12 @@ impl LogQuery {
     fn wait(&self) -> Result<Option<Duration>, ApiError> {
         let bad = |text: String| ApiError::new(StatusCode::BAD_REQUEST, text);
         // The description says int64, which generated clients use.
-        if self.after.is_some_and(|after| i64::try_from(after).is_err()) {
-            return Err(bad(format!("after: {} at most", i64::MAX)));
+        for (name, number) in [("lines", self.lines), ("after", self.after)] {
+            if number.is_some_and(|number| i64::try_from(number).is_err()) {
+                return Err(bad(format!("{name}: {} at most", i64::MAX)));
+            }
         }
-        let Some(limit) = self.timeout.as_deref() else { return Ok(None) };
-        let limit = duration::parse(limit).map_err(|error| bad(format!("timeout: {error}")))?;
-        if limit > LONGEST {
-            return Err(bad(format!("timeout: {} s at most", LONGEST.as_secs())));
-        }
-        Ok(Some(limit))
+        self.timeout.as_deref().map(wait::limit).transpose()
     }
 }
 
@@ -100,12 +94,13 @@ impl LogQuery {
     summary = "The last lines of the log, oldest first",
     description = "The last 500 lines are kept, 256 KiB at most",
     params(
-        ("lines" = Option<usize>, Query, description = "How many of the last lines; 100 unless \
+        ("lines" = Option<u64>, Query, maximum = 9223372036854775807_i64, description = "How many of the last lines; 100 unless \
          given, or with `after` all that are kept"),
-        ("after" = Option<u64>, Query, description = "Only lines after the one with this number. A \
+        ("after" = Option<u64>, Query, maximum = 9223372036854775807_i64, description = "Only lines after the one with this number. A \
          number that is not reached yet is from an earlier process and counts as 0"),
         ("timeout" = Option<String>, Query, description = "With `after` and without such a line, \
-         wait for one: `500ms`, `30s`, `2m`; 5 minutes at most. Without `after` it has no effect")
+         wait for one: `500ms`, `30s`, `2m`; 5 minutes at most. Without `after` it has no effect",
+         pattern = "^0*((300000|[12]?[0-9]{1,5})ms|(300|[12]?[0-9]{1,2})s?|[0-5]m)$")
     ),
     responses(
         (status = 200, description = "At any time", body = Vec<LogLine>),
@@ -117,8 +112,9 @@ async fn log(State(api): State<Api>, uri: Uri) -> Result<Json<Vec<LogLine>>, Api
     let Query(query) = Query::<LogQuery>::try_from_uri(&uri)?;
     let recent = api.node.log.recent();
     let wait = query.wait()?;
+    let lines = query.lines.map(|lines| usize::try_from(lines).unwrap_or(usize::MAX));
     let lines = match query.after {
-        None => recent.last(query.lines.unwrap_or(DEFAULT)),
+        None => recent.last(lines.unwrap_or(DEFAULT)),
         Some(after) => {
             let after = if after > recent.newest() { 0 } else { after };
             if let Some(limit) = wait.filter(|_| after == recent.newest()) {
@@ -126,7 +122,7 @@ async fn log(State(api): State<Api>, uri: Uri) -> Result<Json<Vec<LogLine>>, Api
                 // Without a new line the answer is empty.
                 let _ = timeout(limit, recent.wait_after(after)).await;
             }
-            recent.after(after, query.lines.unwrap_or(usize::MAX))
+            recent.after(after, lines.unwrap_or(usize::MAX))
         }
     };
     Ok(Json(lines.into_iter().map(LogLine::from).collect()))
@@ -176,6 +172,7 @@ mod tests {
         assert_eq!(count("?after=101").await, 0);
         for (query, error) in [
             ("?after=9223372036854775808", "after: 9223372036854775807 at most"),
+            ("?lines=9223372036854775808", "lines: 9223372036854775807 at most"),
             ("?after=1&timeout=301", "timeout: 300 s at most"),
             ("?after=1&timeout=soon", "timeout: a duration such as"),
             ("?lines=-1", ""),

@@ -53,9 +53,22 @@ impl From<&Levels> for LogLevel {
 struct LogLevelRequest {
     /// A level or any filter in the form of `RUST_LOG`.
     level: String,
-    /// How long: `500ms`, `30s`, `10m` (the default); a day at most.
+    /// How long: `500ms`, `30s`, `10m` (the default); more than 0, a day at most.
     #[serde(rename = "for")]
+    #[schema(
+        pattern = "^0*((86400000|86[0-3][0-9]{5}|8[0-5][0-9]{6}|[1-7][0-9]{7}|[1-9][0-9]{0,6})ms|(86400|86[0-3][0-9]{2}|8[0-5][0-9]{3}|[1-7][0-9]{4}|[1-9][0-9]{0,3})s?|(1440|14[0-3][0-9]|1[0-3][0-9]{2}|[1-9][0-9]{0,2})m)$"
+    )]
     limit: Option<String>,
+}
+
+/// Reads a `for`. The pattern in the description accepts the same texts.
+pub(super) fn limit(text: &str) -> Result<Duration, ApiError> {
+    let bad = |text: String| ApiError::new(StatusCode::BAD_REQUEST, text);
+    let limit = duration::parse(text).map_err(|error| bad(format!("for: {error}")))?;
+    if limit.is_zero() {
+        return Err(bad("for: more than 0 is needed".to_owned()));
+    }
+    Ok(limit)
 }
 
 fn levels(api: &Api) -> Result<&Levels, ApiError> {
@@ -100,11 +113,7 @@ async fn change(
 ) -> Result<Json<LogLevel>, ApiError> {
     let bad = |text: String| ApiError::new(StatusCode::BAD_REQUEST, text);
     let levels = levels(&api)?;
-    let limit = request.limit.as_deref().map(duration::parse).transpose();
-    let limit = limit.map_err(|error| bad(format!("for: {error}")))?.unwrap_or(DEFAULT);
-    if limit.is_zero() {
-        return Err(bad("for: more than 0 is needed".to_owned()));
-    }
+    let limit = request.limit.as_deref().map(limit).transpose()?.unwrap_or(DEFAULT);
     let log = &api.node.log;
     let by = peer.map_or_else(|| "a client".to_owned(), |peer| peer.0.0.to_string());
     level_change::change(log, levels, &request.level, limit, &by).map_err(|parts| {

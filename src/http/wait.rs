@@ -38,6 +38,16 @@ struct WaitQuery {
     timeout: Option<String>,
 }
 
+/// Reads a `timeout`. The pattern in the description accepts the same texts.
+pub(super) fn limit(text: &str) -> Result<Duration, ApiError> {
+    let bad = |text: String| ApiError::new(StatusCode::BAD_REQUEST, text);
+    let limit = duration::parse(text).map_err(|error| bad(format!("timeout: {error}")))?;
+    if limit > MAX {
+        return Err(bad(format!("timeout: {} s at most", MAX.as_secs())));
+    }
+    Ok(limit)
+}
+
 impl Wait {
     /// Reads the query; unknown parameters are ignored. None if there is no `wait`.
     pub(super) fn from_uri(uri: &Uri) -> Result<Option<Self>, ApiError> {
@@ -47,14 +57,10 @@ impl Wait {
             let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
             bad(format!("failed to deserialize query string{cause}"))
         })?;
-        let limit = query.timeout.as_deref().map(duration::parse).transpose();
-        let limit = limit.map_err(|error| bad(format!("timeout: {error}")))?;
+        let limit = query.timeout.as_deref().map(limit).transpose()?;
         match (query.wait, limit) {
             (None, None) => Ok(None),
             (None, Some(_)) => Err(bad("timeout: it needs a status to wait for".to_owned())),
-            (Some(_), Some(limit)) if limit > MAX => {
-                Err(bad(format!("timeout: {} s at most", MAX.as_secs())))
-            }
             (Some(wanted), limit) => Ok(Some(Self { wanted, limit: limit.unwrap_or(DEFAULT) })),
         }
     }

@@ -16,11 +16,18 @@ NO_TOKEN = {"error": "invalid authorization token"}
 REFUSED = [(None, 400), ("Basic eDp4", 400), ("Bearer x", 401)]
 
 asked = set()
+# The form of a `timeout`, by the path that has one.
+patterns = {}
 
 
 @schemathesis.hook
 def before_load_schema(context, raw_schema):
-    """Removes the examples of specs: a bad request made from one could be applied."""
+    """Notes the form of waits, and removes the examples of specs: a bad request made from one could
+    be applied."""
+    for path in ("/status", "/log"):
+        for parameter in raw_schema["paths"].get(path, {}).get("get", {}).get("parameters", ()):
+            if parameter["name"] == "timeout":
+                patterns[path] = parameter["schema"]["pattern"]
     for path in ("/configure", "/promote"):
         body = raw_schema["paths"][path]["post"]["requestBody"]["content"]
         del body["application/json"]["example"]
@@ -32,10 +39,10 @@ def before_call(context, case, kwargs):
     if case.operation.path == "/refresh_configuration":
         wait_until_running()
     query = case.query
-    if case.operation.path not in ("/status", "/log") or not isinstance(query, dict):
+    if case.operation.path not in patterns or not isinstance(query, dict):
         return
     timeout = query.get("timeout")
-    good = isinstance(timeout, str) and re.fullmatch(r"[0-9]+(ms|s|m)", timeout)
+    good = isinstance(timeout, str) and re.fullmatch(patterns[case.operation.path], timeout)
     if case.operation.path == "/log":
         if good:
             query["timeout"] = "10ms"

@@ -3,6 +3,7 @@
 mod access_log;
 mod bed;
 mod counts;
+mod durations;
 mod errors;
 mod limits;
 mod openapi;
