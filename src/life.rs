@@ -23,13 +23,12 @@ use crate::failpoints;
 use crate::http::{self, AuthMode, Authenticator, HttpLimits, Reserved, Servers};
 use crate::node::heartbeat::TICK;
 use crate::node::{
-    AcceptedSpec, CORE_DUMPS, ComputeNode, ComputeParams, ConfParams, Lakebase, UnusableConnstr,
-    check_port, parse_connstr_of,
+    AcceptedSpec, CORE_DUMPS, ComputeNode, ComputeParams, ConfParams, HostNames, Lakebase,
+    UnusableConnstr, check_port, parse_connstr_of,
 };
 use crate::os::children::Children;
-use crate::os::limits;
-use crate::os::reaper;
 use crate::os::signals::{Received, Signals};
+use crate::os::{limits, reaper};
 use crate::postgres::install::PgInstall;
 use crate::postgres::process::require_cgexec;
 use crate::secret::Secret;
@@ -263,6 +262,7 @@ impl Compute {
             install,
             privileged_role_name: args.privileged_role_name.clone(),
             internal_http_port: reserved.internal_port(),
+            host_names: HostNames::with(&args.internal_http_host),
             source,
             force_wipe: args.force_wipe,
             dev: args.dev,

@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args};
 use url::Url;
 
 use super::read_connstr;
-use super::values::{gateway_url, role_name, seconds};
+use super::values::{gateway_url, host_name, role_name, seconds};
 use super::variables::yes_or_no;
 use crate::os::secret_files::SecretFileError;
 use crate::telemetry::form::LogFormat;
@@ -118,6 +118,18 @@ pub struct RunArgs {
     /// any but a loopback one is served in addition to these
     #[arg(long, value_name = "ADDR", help_heading = HTTP)]
     pub internal_http_bind: Option<std::net::IpAddr>,
+
+    /// Name by which clients may ask the internal HTTP server, beside addresses, localhost and the
+    /// host name of this machine; may be given several times, or as a list with commas [default:
+    /// any name if other machines can reach the server, none otherwise]
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        value_parser = host_name,
+        help_heading = HTTP
+    )]
+    pub internal_http_host: Vec<String>,
 
     /// Older flag: external port, internal is the next one. Ignored unless in Lakebase mode
     #[arg(

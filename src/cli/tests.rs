@@ -127,6 +127,21 @@ fn addresses_and_files_of_the_external_server() {
 }
 
 #[test]
+fn names_of_the_internal_server() {
+    let names = |value: &str| {
+        let run = parse(&format!("{BASE} -c /c --internal-http-host {value}"))?.run;
+        Ok::<_, clap::Error>(run.internal_http_host)
+    };
+    let both = ["compute-1", "compute-1.default.svc"];
+    assert_eq!(names("Compute-1,compute-1.default.svc.").unwrap(), both);
+    assert_eq!(names("compute-1 --internal-http-host compute-1.default.svc").unwrap(), both);
+    for wrong in ["a:3081", "http://a", "*", "*.svc", ".svc", "a..b", "a,", "\u{fc}"] {
+        assert_eq!(names(wrong).unwrap_err().kind(), ErrorKind::ValueValidation, "{wrong}");
+    }
+    assert!(names(&format!("{}.b", "a".repeat(64))).is_err());
+}
+
+#[test]
 fn a_default_port_does_not_conflict() {
     let run = parse(&format!("{BASE} -c /c --http-port 7000")).unwrap().run;
     assert_eq!(run.http_ports(), (3080, 3081), "ignored outside Lakebase mode");

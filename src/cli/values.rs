@@ -24,6 +24,21 @@ pub(super) fn role_name(text: &str) -> Result<String, String> {
     Err(refusal.to_owned())
 }
 
+/// A name as it is in `Host`, without a port.
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let fits = |part: &str| {
+        let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        (1..=63).contains(&part.len()) && part.bytes().all(is_known)
+    };
+    match name.len() <= 253 && name.split('.').all(fits) {
+        true => Ok(name.to_ascii_lowercase()),
+        false => {
+            Err("a DNS name such as compute-1.default.svc is needed, without a port".to_owned())
+        }
+    }
+}
+
 pub(super) fn safekeeper_count(text: &str) -> Result<usize, String> {
     match text {
         "1" => Ok(1),

@@ -182,14 +182,14 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
 
 /// Middleware of the protected routes. It comes before body, query and state (03 §4.1).
 pub(super) async fn require_token(
-    State(authenticator): State<Arc<Authenticator>>,
+    State((authenticator, hosts)): State<(Arc<Authenticator>, Hosts)>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
     authenticator.check(request.headers(), peer, chrono::Utc::now().timestamp())?;
     if authenticator.needs_no_token(peer) {
-        foreign::check(&request, Hosts::Local)?;
+        foreign::check(&request, &hosts)?;
     }
     Ok(next.run(request).await)
 }

@@ -50,8 +50,8 @@ pub(super) fn internal() -> Routes {
     security(("JWT" = [])),
     responses(
         (status = 200, description = "At any time", body = Details),
-        (status = 421, description = "On the internal server: `Host` is a name other than \
-         `localhost`", body = ErrorDocument),
+        (status = 421, description = "On the internal server: the request is that of a page in a \
+         browser, or `Host` is another site's name", body = ErrorDocument),
         TokenErrors
     )
 )]
@@ -76,8 +76,7 @@ struct PageQuery {
             again; 0 for never, 5 if it is absent")),
     responses(
         (status = 200, description = "At any time", body = String, content_type = "text/html"),
-        (status = 400, description = "The query cannot be used", body = ErrorDocument),
-        (status = 421, description = "`Host` is a name other than `localhost`", body = ErrorDocument)
+        (status = 400, description = "The query cannot be used", body = ErrorDocument)
     )
 )]
 async fn status_page(
@@ -103,7 +102,6 @@ async fn status_page(
     summary = "This description as a page; with `--dev` also on the external server",
     responses(
         (status = 200, description = "At any time", body = String, content_type = "text/html"),
-        (status = 421, description = "`Host` is a name other than `localhost`", body = ErrorDocument),
         (status = 500, description = "Should not happen", body = ErrorDocument)
     )
 )]

@@ -69,10 +69,12 @@ fn shared() -> Routes {
 
 /// The external server. The token is checked inside the routes, so that 404 and 405 need none.
 pub(super) fn external(api: Api, authenticator: Authenticator) -> Observed {
-    let asked = middleware::from_fn_with_state(Arc::new(authenticator), auth::require_token);
+    let hosts = Hosts::of_this_machine(&api.node.params.host_names);
+    let state = (Arc::new(authenticator), hosts.clone());
+    let asked = middleware::from_fn_with_state(state, auth::require_token);
     let pages = if api.node.params.dev { page::internal() } else { Routes::new() };
     // Pages stay closed to other sites also where the network is trusted instead of a token.
-    let pages = guarded(pages, Hosts::Local);
+    let pages = guarded(pages, &hosts);
     let protected = protected()
         .into_iter()
         .chain(pages)
@@ -81,16 +83,14 @@ pub(super) fn external(api: Api, authenticator: Authenticator) -> Observed {
     serving("external", protected.chain(open()).chain(shared()), api, fallback)
 }
 
-/// The internal server, for callers on this machine; it asks for no token. `hosts` is for the
-/// operations; pages are for this machine in any case.
-pub(super) fn internal(api: Api, hosts: Hosts) -> Observed {
-    let others = protected().into_iter().chain(open());
+/// The internal server, for callers on this machine; it asks for no token. Other machines can reach
+/// it if it is `open`.
+pub(super) fn internal(api: Api, open: bool) -> Observed {
+    let others = protected().into_iter().chain(self::open());
     let fallback = no_such_path("internal", "external", others);
-    let is_page = |route: &Route| ["/", "/api", "/details"].contains(&route.path.as_str());
-    let all = internal_routes().into_iter().chain(page::protected());
-    let (pages, operations): (Routes, Routes) = all.partition(is_page);
-    let routes = guarded(pages, Hosts::Local).into_iter().chain(guarded(operations, hosts));
-    serving("internal", routes.chain(shared()), api, fallback)
+    let hosts = Hosts::of_internal(&api.node.params.host_names, open);
+    let routes = internal_routes().into_iter().chain(page::protected());
+    serving("internal", guarded(routes, &hosts).into_iter().chain(shared()), api, fallback)
 }
 
 fn serving(

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::api::Api;
 use super::auth::Authenticator;
-use super::foreign::Hosts;
 use super::limits::HttpLimits;
 use super::ports::{BindError, Reserved, Server};
 use super::routes::{external, internal};
@@ -33,8 +32,7 @@ impl Servers {
         limits: HttpLimits,
     ) -> Result<Self, BindError> {
         let (external_port, internal_port) = (reserved.external_port(), reserved.internal_port());
-        let is_local = reserved.internal.addresses_outside_loopback().next().is_none();
-        let hosts = if is_local { Hosts::Local } else { Hosts::Any };
+        let is_open = reserved.internal.addresses_outside_loopback().next().is_some();
         for address in reserved.internal.addresses_outside_loopback() {
             tracing::warn!(
                 "the internal HTTP server asks for no token and is reachable from outside, on \
@@ -54,7 +52,7 @@ impl Servers {
         let service = external(Api::of(Arc::clone(&node), limits, tasks.clone()), authenticator);
         let (tls, renewal) = https.map(|it| it.follow(node.params.timeouts.tls)).unzip();
         server::serve(external_listeners, tls.as_ref(), &service, limits.server, &tasks);
-        let service = internal(Api::of(node, limits.for_internal(), tasks.clone()), hosts);
+        let service = internal(Api::of(node, limits.for_internal(), tasks.clone()), is_open);
         server::serve(internal_listeners, None, &service, limits.server, &tasks);
         tracing::info!(
             "HTTP servers are listening: external on port {external_port}{}, \

@@ -64,7 +64,7 @@ pub use documents::{FailedOperation, StartupMetrics, StatusDocument, StatusExtra
 use heartbeat::Heartbeat;
 use history::History;
 pub use lakebase::{CORE_DUMPS, Lakebase};
-pub use params::ComputeParams;
+pub use params::{ComputeParams, HostNames};
 use phase::PhaseRecord;
 pub use port::{OtherPort, check_port};
 pub use progress::PhaseGuard;

@@ -10,6 +10,7 @@ use super::Lakebase;
 use super::accepted::AcceptedSpec;
 use super::conf_params::{ConfParams, POSTGRES_PORT};
 use super::port::{OtherPort, check_port};
+use crate::os::host_name::host_name;
 use crate::postgres::conf::ConfError;
 use crate::postgres::install::PgInstall;
 use crate::secret::Secret;
@@ -21,6 +22,22 @@ use crate::sql::{SessionConfig, SessionError, session_config};
 use crate::telemetry::metrics::{Attachment, Metrics};
 use crate::timeouts::Timeouts;
 use crate::tls;
+
+/// Names of this machine in `Host`.
+#[derive(Debug, Clone, Default)]
+pub struct HostNames {
+    /// The one that the machine has itself; absent if it has none that can be read.
+    pub own: Option<String>,
+    /// `--internal-http-host`.
+    pub given: Vec<String>,
+}
+
+impl HostNames {
+    /// The present name of this machine, and those that the operator gives.
+    pub fn with(given: &[String]) -> Self {
+        Self { own: host_name(), given: given.to_vec() }
+    }
+}
 
 /// Fixed for the life of the process.
 #[derive(Debug)]
@@ -37,6 +54,8 @@ pub struct ComputeParams {
     pub privileged_role_name: String,
     /// `--internal-http-port`, or the port that Lakebase mode derives from `--http-port`.
     pub internal_http_port: u16,
+    /// Names by which the servers know this machine where they ask for no token.
+    pub host_names: HostNames,
     /// Where the configuration came from; a refresh reads it again.
     pub source: ConfigSource,
     /// `--force-wipe`: PGDATA may hold anything.
@@ -76,6 +95,7 @@ impl ComputeParams {
             install: PgInstall::for_tests(),
             privileged_role_name: "neon_superuser".to_owned(),
             internal_http_port: 0,
+            host_names: HostNames::default(),
             source: ConfigSource::ConfigFile("/nonexistent".into()),
             tls: None,
             lakebase: None,

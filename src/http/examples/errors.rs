@@ -52,8 +52,9 @@ fn own(operation: &str, code: u16) -> Option<String> {
         }
         ("getPage", 400) => "refresh is a number of seconds up to 3600",
         (_, 421) => {
-            "without a token this path answers only to an IP address or localhost, so that no other \
-             site can read it; write one of them in place of the name"
+            "without a token this path answers only to an IP address, localhost, the host name of \
+             this machine and the names of --internal-http-host, so that no other site can read it; \
+             write one of them in place of the name"
         }
         ("getLogLevel" | "setLogLevel", 500) => "internal error",
         ("getLog", 400) => "timeout: 300 s at most",

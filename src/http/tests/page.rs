@@ -78,8 +78,10 @@ async fn a_page_of_another_site_gets_and_changes_nothing_without_a_token() {
             );
             for origin in ["https://a.example", "null"] {
                 let answer = ask("origin", origin).await;
-                assert_eq!(answer.code == 421, method != "get", "{method} {path}");
+                assert_eq!(answer.code, 421, "{method} {path}");
             }
+            let answer = ask("sec-fetch-site", "cross-site").await;
+            assert_eq!(answer.code, 421, "{method} {path}");
             seen += 1;
         }
     }
@@ -104,7 +106,9 @@ async fn dev_lets_in_programs_and_no_pages() {
         ("GET", "/status", "host", "rebound.example", 421),
         ("POST", "/terminate", "host", "rebound.example", 421),
         ("POST", "/terminate", "origin", "https://a.example", 421),
-        ("GET", "/status", "origin", "https://a.example", 200),
+        ("GET", "/status", "origin", "https://a.example", 421),
+        ("GET", "/status", "sec-fetch-site", "cross-site", 421),
+        ("GET", "/status", "sec-fetch-site", "none", 200),
         ("GET", "/status", "host", "localhost:1", 200),
         // No token is needed there in any mode.
         ("GET", "/live", "host", "compute-7.example", 200),
