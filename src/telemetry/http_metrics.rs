@@ -29,6 +29,7 @@ pub struct HttpMetrics {
     requests: IntCounterVec,
     durations: HistogramVec,
     certificate_expiry: GaugeVec,
+    renewal_failures: IntCounterVec,
 }
 
 impl HttpMetrics {
@@ -54,10 +55,19 @@ impl HttpMetrics {
             ),
             &[],
         )?;
+        // As above; it begins at 0 with the first certificate.
+        let renewal_failures = IntCounterVec::new(
+            Opts::new(
+                "compute_ctl_http_tls_renewal_failures_total",
+                "Times that the TLS files of the external HTTP server could not be used",
+            ),
+            &[],
+        )?;
         registry.register(Box::new(certificate_expiry.clone()))?;
+        registry.register(Box::new(renewal_failures.clone()))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(durations.clone()))?;
-        Ok(Self { requests, durations, certificate_expiry })
+        Ok(Self { requests, durations, certificate_expiry, renewal_failures })
     }
 
     /// Sets the end of the validity of the external server's certificate, in seconds since 1970.
@@ -66,6 +76,11 @@ impl HttpMetrics {
         if let Ok(gauge) = self.certificate_expiry.get_metric_with_label_values::<&str>(&[]) {
             gauge.set(seconds as f64);
         }
+    }
+
+    /// The counter of failed renewals of that certificate, from 0 on.
+    pub fn renewal_failures(&self) -> IntCounter {
+        self.renewal_failures.with_label_values::<&str>(&[])
     }
 
     /// The series of one method of a route of a server. `route` is the path as the server declares

@@ -181,6 +181,7 @@ impl Https {
         announce(&metrics, not_after);
         let (sender, configs) = watch::channel(config);
         let mut trouble = Trouble::default();
+        let failures = metrics.http.renewal_failures();
         let judge = move |now: Result<Loaded, HttpsError>| match now {
             Ok(now) => {
                 if trouble.is_over() {
@@ -193,12 +194,15 @@ impl Https {
                 }
                 limits.poll
             }
-            Err(error) => trouble.goes_on(&error, (limits.retry, limits.poll), |text| {
-                tracing::warn!(
-                    "the certificate of the external HTTP server stays as it is, because the files \
-                     cannot be used: {text}"
-                );
-            }),
+            Err(error) => {
+                failures.inc();
+                trouble.goes_on(&error, (limits.retry, limits.poll), |text| {
+                    tracing::warn!(
+                        "the certificate of the external HTTP server stays as it is, because the \
+                         files cannot be used: {text}"
+                    );
+                })
+            }
         };
         let task = async move {
             let files = Arc::new(files);

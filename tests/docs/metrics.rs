@@ -33,6 +33,7 @@ pub(crate) fn scrape() -> String {
     metrics.start.set_phases([PhaseTimes { phase: "other", began: None, took: Duration::ZERO }]);
     metrics.set_certificate_expiry(Some(SystemTime::now().into()));
     metrics.http.set_certificate_expiry(0);
+    metrics.http.renewal_failures();
     metrics.http.route("external", "/status", "GET").answered(200, Some(Duration::ZERO));
     let vm_monitor = metrics.vm_monitor().unwrap();
     vm_monitor.memory(0);

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::generated::{path, read};
 use crate::metrics::{families, scrape};
@@ -135,6 +135,8 @@ fn the_dashboard_shows_metrics_that_exist() {
         "compute_ctl_http_request_duration_seconds_bucket",
         "compute_ctl_storage_tries_total",
         "process_resident_memory_bytes",
+        "compute_ctl_http_tls_certificate_expiry_timestamp_seconds",
+        "compute_ctl_http_tls_renewal_failures_total",
     ] {
         assert!(used.contains(wanted), "no panel shows {wanted}");
     }
@@ -191,6 +193,35 @@ fn promtool(args: &[&str]) {
     let said = text(&output.stdout) + &text(&output.stderr);
     assert!(output.status.success(), "promtool {args:?}: {}\n{said}", output.status);
     assert!(said.contains("SUCCESS"), "{said}");
+}
+
+/// Each expression as a rule of its own; the variables of Grafana have values as it gives them.
+#[test]
+fn prometheus_accepts_the_expressions_of_the_dashboard() {
+    let dashboard: Value = serde_json::from_str(&read("deploy/monitoring/dashboard.json")).unwrap();
+    let mut rules = Vec::new();
+    for panel in panels(&dashboard) {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let mut expression = target["expr"].as_str().unwrap().to_owned();
+            for (variable, value) in [
+                ("$__rate_interval", "1m"),
+                ("$__range", "6h"),
+                ("$__interval", "15s"),
+                ("$job", "compute_ctl"),
+                ("$instance", "compute-1:3080|compute-2:3080"),
+            ] {
+                expression = expression.replace(variable, value);
+            }
+            assert!(!expression.contains('$'), "{expression}: a variable without a value");
+            let number = rules.len();
+            rules.push(json!({"record": format!("dashboard:{number}"), "expr": expression}));
+        }
+    }
+    assert!(rules.len() > 40, "{}", rules.len());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let groups = json!({"groups": [{"name": "dashboard", "rules": rules}]});
+    std::fs::write(file.path(), groups.to_string()).unwrap();
+    promtool(&["check", "rules", file.path().to_str().unwrap()]);
 }
 
 #[test]

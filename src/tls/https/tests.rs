@@ -112,3 +112,30 @@ async fn a_renewal_is_for_new_connections() {
     drop(renewal);
     assert!(tokio::time::timeout(PATIENCE, configs.changed()).await.unwrap().is_err(), "it ends");
 }
+
+/// Zero from the start, so that the first failure is an increase.
+#[tokio::test]
+async fn failed_renewals_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), &new_pair());
+    let metrics = Metrics::new().unwrap();
+    let short = Duration::from_millis(10);
+    let limits = WatchLimits { poll: short, retry: short, settle: short, ..WatchLimits::default() };
+    let https = files(dir.path()).open(metrics.clone()).unwrap();
+    let failures = || {
+        let scrape = metrics.render().unwrap();
+        let mut lines = scrape.lines();
+        let name = "compute_ctl_http_tls_renewal_failures_total ";
+        lines.find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok())
+    };
+    assert_eq!(failures(), None, "not served yet");
+    let (_configs, _renewal) = https.follow(limits);
+    assert_eq!(failures(), Some(0));
+    fs::write(dir.path().join("tls.crt"), "nothing").unwrap();
+    let counted = async {
+        while failures() < Some(2) {
+            tokio::time::sleep(short).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.unwrap();
+}

@@ -146,6 +146,7 @@ async fn probes_and_commands_through_tls() {
         }
         let metrics = compute.get("/metrics").await.1.to_string();
         assert!(metrics.contains("compute_ctl_http_tls_certificate_expiry_timestamp_seconds "));
+        assert!(metrics.contains("compute_ctl_http_tls_renewal_failures_total 0"));
         for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
             let connection = Connection::open(&door, bed.external_port, version);
             assert_eq!(connection.0.conn.alpn_protocol(), Some(&b"http/1.1"[..]));

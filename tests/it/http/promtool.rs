@@ -22,7 +22,7 @@ const COMPLAINTS: [&str; 2] = [
 ];
 
 /// Families of the page that this compute does not have, and why.
-const ABSENT: [(&str, &str); 9] = [
+const ABSENT: [(&str, &str); 10] = [
     ("compute_ctl_cplane_requests_total", "it has no control plane"),
     ("compute_ctl_remote_ext_requests_total", "no extension is downloaded"),
     ("compute_ctl_db_migration_failed_total", "no migration fails"),
@@ -31,6 +31,7 @@ const ABSENT: [(&str, &str); 9] = [
     ("compute_ctl_tls_certificate_expiry_days", "it has no certificate"),
     ("compute_ctl_tls_certificate_expiry_timestamp_seconds", "it has no certificate"),
     ("compute_ctl_http_tls_certificate_expiry_timestamp_seconds", "it serves without TLS"),
+    ("compute_ctl_http_tls_renewal_failures_total", "it serves without TLS"),
     ("compute_ctl_vm_monitor_", "it is not a virtual machine"),
 ];
 
