@@ -63,3 +63,38 @@ async fn each_request_counts_for_its_route() {
     assert_eq!(series(&api, "s_total")["external GET /status 2xx"], 2);
     assert_eq!(series(&api, "_duration_seconds_count"), timed);
 }
+
+/// Clients choose paths, methods, names and headers, and none of them makes a series.
+#[tokio::test]
+async fn clients_make_no_series() {
+    let api = Api::start();
+    let count = || api.node.metrics.render().unwrap().lines().count();
+    let ask = async |number: usize| {
+        for path in [
+            format!("/nope-{number}"),
+            format!("/extension_server/nope-{number}.so?is_library=true"),
+            format!("/status/{number}?wait={number}"),
+            format!("/database_schema?database=nope-{number}"),
+        ] {
+            for url in [api.external(&path), api.internal(&path)] {
+                let method = format!("M{number}").parse().unwrap();
+                let invented = api.client.request(method, &url).header("host", "localhost");
+                Answer::of(invented).await;
+                let request = api.client.post(&url).bearer_auth(format!("t{number}"));
+                Answer::of(request.header("x-request-id", format!("r{number}"))).await;
+            }
+        }
+    };
+    // Histograms begin with the first request of their route.
+    ask(0).await;
+    let before = count();
+    for number in 1..=130 {
+        ask(number).await;
+    }
+    assert_eq!(count(), before, "{}", api.node.metrics.render().unwrap());
+    let unknown: u64 = series(&api, "s_total")
+        .iter()
+        .filter_map(|(name, value)| name.contains("unknown unknown").then_some(*value))
+        .sum();
+    assert!(unknown > 1000, "{unknown}");
+}

@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use crate::support::assertions::{assert_nothing_left, until};
 use crate::support::bed::Bed;
-use crate::support::process::Compute;
+use crate::support::process::{Compute, DevBed};
 use crate::support::server::on_one_server;
 
 /// The limit of one run of the browser; a busy machine needs long.
@@ -71,6 +71,68 @@ async fn it_follows_the_compute() {
         assert!(!text.contains("<script") && !text.contains("<img"), "{text}");
         compute.dismiss().await;
         assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// A `/configure` that waits for a lock shows what it works on.
+#[tokio::test]
+async fn it_shows_a_reconfiguration() {
+    on_one_server(|server| async {
+        let mut bed = Bed::new(server).await;
+        bed.allow_holding();
+        bed.spec.skip_pg_catalog_updates = false;
+        bed.spec.role("ann", None);
+        let mut compute = bed.start();
+        compute.wait_for("running").await;
+        compute.hold_in("postgres", "ALTER ROLE ann CONNECTION LIMIT 5").await;
+        bed.spec.roles.clear();
+        bed.spec.role("ann", Some("0123456789abcdef0123456789abcdef"));
+        let looks = async {
+            let parts =
+                [">configuration</h1>", "<h2>In progress</h2>", "<code>apply_catalog</code>"];
+            let text = shows(&compute, &parts).await;
+            assert!(text.contains(">ready</p>"), "Postgres serves all the time: {text}");
+            compute.release_in("postgres").await;
+        };
+        let ((code, answer), ()) = tokio::join!(compute.configure(&bed), looks);
+        assert_eq!(code, StatusCode::OK, "{answer}");
+        let text = shows(&compute, &[">running</h1>", "reconfiguration (<bdi>/configure"]).await;
+        assert!(!text.contains("In progress"), "{text}");
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// `dev` has it on the external port, where its user looks, for this machine only.
+#[tokio::test]
+async fn dev_has_it_on_the_external_port() {
+    on_one_server(|server| async {
+        let bed = DevBed::new(server);
+        let mut dev = bed.start(&[]);
+        let url = dev.printed("curl ").await;
+        let base = url.strip_suffix("/status").unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder().no_proxy().timeout(LIMIT).build().unwrap();
+        let get = async |path: &str| {
+            let response = http.get(format!("{base}{path}")).send().await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK, "{path}");
+            response.text().await.unwrap()
+        };
+        let page = get("/").await;
+        for part in [">running</h1>", ">ready</p>", "<svg", "Status changes", "Log"] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        // Every link of the page leads somewhere on this port.
+        for link in ["details", "api", "openapi.json", "?refresh=0"] {
+            assert!(page.contains(&format!("href=\"{link}\"")), "{link}: {page}");
+            get(&format!("/{link}")).await;
+        }
+        let rebound = http.get(base).header("host", "rebound.example").send().await.unwrap();
+        assert_eq!(rebound.status(), StatusCode::MISDIRECTED_REQUEST);
+        assert_eq!(dev.stop(Signal::SIGINT).await, 0, "{}", dev.output());
+        bed.assert_nothing_left();
     })
     .await;
 }
