@@ -6,6 +6,9 @@
 
 #[cfg(test)]
 mod corpus;
+mod server;
+
+pub(crate) use server::Server;
 
 /// Defines the targets: the name, what it reads and whose property it is.
 macro_rules! targets {

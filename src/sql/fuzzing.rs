@@ -9,16 +9,13 @@
     reason = "a property that does not hold is a panic"
 )]
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use futures_util::FutureExt as _;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::options::option;
 use super::quote::{dollar_quoted, identifier, literal, naming};
 use super::wire::{Wire, mark, unmark};
-use crate::fuzzing::{lines, pieces, seeded};
+use crate::fuzzing::{Server, lines, pieces, seeded};
 
 /// Names and literals are read back, and nothing ends them early.
 pub(crate) fn text(data: &[u8]) {
@@ -154,9 +151,8 @@ fn whole_messages(data: &[u8]) -> usize {
 }
 
 fn through(pieces: Vec<&[u8]>) -> Vec<u8> {
-    let pieces = pieces.into_iter().map(<[u8]>::to_vec).collect();
     let read = async {
-        let mut wire = Wire::new(Server { pieces }, None);
+        let mut wire = Wire::new(Server::sending(pieces), None);
         let parameters = b"client_encoding\0UTF8\0\0";
         let length = u32::try_from(parameters.len() + 8).unwrap().to_be_bytes();
         let start = [&length[..], &[0, 3, 0, 0], parameters].concat();
@@ -166,44 +162,4 @@ fn through(pieces: Vec<&[u8]>) -> Vec<u8> {
         read
     };
     read.now_or_never().expect("it never waits")
-}
-
-/// A server whose bytes are there at once.
-struct Server {
-    pieces: std::collections::VecDeque<Vec<u8>>,
-}
-
-impl AsyncRead for Server {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        if let Some(mut piece) = self.pieces.pop_front() {
-            let rest = piece.split_off(piece.len().min(buf.remaining()));
-            buf.put_slice(&piece);
-            if !rest.is_empty() {
-                self.pieces.push_front(rest);
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Server {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Poll::Ready(Ok(buf.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
 }

@@ -9,17 +9,12 @@
     reason = "a property that does not hold is a panic"
 )]
 
-use std::collections::VecDeque;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use prost::Message as _;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::codec::Codec as _;
 use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
@@ -28,7 +23,7 @@ use tonic_prost::ProstCodec;
 use super::super::grpc::{MAX_MESSAGE, PIECE, next_piece, point_in_time};
 use super::super::libpq::{LibpqConnection, READ_SIZE};
 use super::super::page_api::{GetBaseBackupResponseChunk, LeaseLsnResponse};
-use crate::fuzzing::{pieces, seeded};
+use crate::fuzzing::{Server, pieces, seeded};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -62,8 +57,7 @@ pub(crate) fn libpq_messages(data: &[u8]) {
 }
 
 async fn over_libpq(pieces: Vec<&[u8]>) -> Streamed {
-    let pieces = pieces.into_iter().map(<[u8]>::to_vec).collect();
-    let mut connection = LibpqConnection::over(Server { pieces });
+    let mut connection = LibpqConnection::over(Server::sending(pieces));
     let mut archive = Vec::new();
     let end = async {
         connection.start_copy("basebackup").await?;
@@ -100,46 +94,6 @@ fn copied(data: &[u8]) -> (Vec<u8>, bool) {
         }
     }
     (archive, false)
-}
-
-/// A server whose bytes are there at once.
-struct Server {
-    pieces: VecDeque<Vec<u8>>,
-}
-
-impl AsyncRead for Server {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if let Some(mut piece) = self.pieces.pop_front() {
-            let rest = piece.split_off(piece.len().min(buf.remaining()));
-            buf.put_slice(&piece);
-            if !rest.is_empty() {
-                self.pieces.push_front(rest);
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Server {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(buf.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
 }
 
 /// The body of an answer gives the same archive, in whatever pieces it comes; a lease ends at a
