@@ -142,8 +142,9 @@ async fn errors_are_tried_again_with_growing_pauses() {
             let answer = LeaseAnswer::Error("tenant is moving".to_owned());
             let compute = start(&mut bed, protocol, answer).await;
             let requests = protocol.requested(&bed, 4).await;
-            for (gap, least) in gaps(&requests).into_iter().zip([500, 750, 1125]) {
-                assert!(gap >= Duration::from_millis(least - 20), "{gap:?}, not {least} ms");
+            // Each varies by half.
+            for (gap, pause) in gaps(&requests).into_iter().zip([500, 750, 1125]) {
+                assert!(gap >= Duration::from_millis(pause / 2 - 20), "{gap:?}, not {pause} ms");
             }
             compute.wait_for_log("(attempt 2)").await;
             let log = compute.log();
@@ -234,7 +235,8 @@ async fn odd_answers_make_no_hot_loop() {
                 let compute = start(&mut bed, protocol, answer).await;
                 compute.wait_for_log("(attempt 1)").await;
                 let gap = gaps(&protocol.requested(&bed, 2).await)[0];
-                assert!(gap >= Duration::from_millis(480), "{gap:?}");
+                // Half of the first pause.
+                assert!(gap >= Duration::from_millis(230), "{gap:?}");
                 end(&bed, compute).await;
             }
         }
