@@ -16,6 +16,7 @@ mod citations;
 mod commands;
 mod faults;
 mod generated;
+mod last_release;
 mod man;
 mod metrics;
 mod monitoring;
