@@ -16,8 +16,6 @@ mod values;
 mod variables;
 mod version;
 
-use std::path::Path;
-
 use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches, Parser, Subcommand};
 
@@ -27,13 +25,13 @@ pub use dev::DevArgs;
 pub use plan::PlanArgs;
 pub(crate) use run::CGROUP;
 pub use run::RunArgs;
-pub use token::{Lifetime, NewTokenArgs, Scope, TokenCommand, VerifyTokenArgs};
+pub use token::{Algorithm, Lifetime, NewTokenArgs, Scope, TokenCommand, VerifyTokenArgs};
 
 use crate::client::args::{
     ConfigureArgs, LogLevelArgs, LogsArgs, MetricsArgs, RefreshArgs, StatusArgs, TerminateArgs,
     WaitArgs,
 };
-use crate::os::secret_files::{SecretFileError, secret_in};
+use crate::telemetry::form::LogFormat;
 
 /// Supervisor of a Neon compute.
 ///
@@ -78,6 +76,17 @@ impl Cli {
     }
 }
 
+impl Cli {
+    /// How this process writes its log and its last error.
+    pub fn log_format(&self) -> LogFormat {
+        match &self.command {
+            None => self.run.log_format,
+            Some(Command::Dev(args)) if args.verbose => args.log_format,
+            Some(_) => LogFormat::Text,
+        }
+    }
+}
+
 /// The command line, with the variables of all flags: for help and documents.
 pub fn command() -> clap::Command {
     variables::named(Cli::command())
@@ -115,14 +124,6 @@ pub enum Command {
     Logs(LogsArgs),
     /// Show the level of the log of a running compute, or set another one for a limited time
     LogLevel(LogLevelArgs),
-}
-
-/// Puts the content of a file of `--connstr-file` in place of `--connstr`.
-fn read_connstr(file: Option<&Path>, connstr: &mut Option<String>) -> Result<(), SecretFileError> {
-    if let Some(file) = file {
-        *connstr = Some(secret_in("--connstr-file", file)?.expose().clone());
-    }
-    Ok(())
 }
 
 #[cfg(test)]

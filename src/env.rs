@@ -70,8 +70,14 @@ pub const SECRETS: [(&str, &str); 4] = [
 
 /// Source of variables: the process, or a map in tests.
 pub trait Variables {
-    /// The value, if the variable is set.
-    fn get(&self, name: &str) -> Option<OsString>;
+    /// The value as it is, also if it is empty.
+    fn raw(&self, name: &str) -> Option<OsString>;
+
+    /// The value, if the variable is set. An empty one counts as unset: `NAME=${OTHER:-}` in a
+    /// container's environment says nothing.
+    fn get(&self, name: &str) -> Option<OsString> {
+        self.raw(name).filter(|value| !value.is_empty())
+    }
 
     /// What an error about the value names.
     fn origin(&self, name: &str) -> String {
@@ -84,13 +90,13 @@ pub trait Variables {
 pub struct OfProcess;
 
 impl Variables for OfProcess {
-    fn get(&self, name: &str) -> Option<OsString> {
+    fn raw(&self, name: &str) -> Option<OsString> {
         std::env::var_os(name)
     }
 }
 
 impl<const N: usize> Variables for [(&str, &str); N] {
-    fn get(&self, name: &str) -> Option<OsString> {
+    fn raw(&self, name: &str) -> Option<OsString> {
         self.iter().find(|(it, _)| *it == name).map(|(_, value)| value.into())
     }
 }
@@ -154,7 +160,8 @@ impl Environment {
             read(&origin, text).map(Some)
         };
         Ok(Self {
-            autoscaling: variables.get("AUTOSCALING").is_some(),
+            // The one variable that has no value to look at (01 §2).
+            autoscaling: variables.raw("AUTOSCALING").is_some(),
             instance_id: utf8("INSTANCE_ID").unwrap_or_default(),
             control_plane_token: secret(CONTROL_PLANE_TOKEN, secret::token)?,
             pgbouncer_password: secret(PGBOUNCER_PASSWORD, secret::password)?,
@@ -249,10 +256,23 @@ mod tests {
         assert_eq!(Environment::read(&all).unwrap(), expected);
     }
 
+    #[test]
+    fn an_empty_variable_counts_as_unset() {
+        struct AllEmpty;
+        impl Variables for AllEmpty {
+            fn raw(&self, _: &str) -> Option<OsString> {
+                Some(OsString::new())
+            }
+        }
+        let expected = Environment { autoscaling: true, ..Environment::read(&[]).unwrap() };
+        assert_eq!(Environment::read(&AllEmpty).unwrap(), expected);
+        assert!(server_folders(&AllEmpty).is_empty());
+    }
+
     struct NotUtf8;
 
     impl Variables for NotUtf8 {
-        fn get(&self, name: &str) -> Option<OsString> {
+        fn raw(&self, name: &str) -> Option<OsString> {
             (name != PGBOUNCER_PASSWORD && name != CONTROL_PLANE_TOKEN)
                 .then(|| OsString::from_vec(b"\xff".to_vec()))
         }

@@ -34,6 +34,7 @@
 //! | [`vm_monitor`] | the autoscaler's side door: file cache and memory of a virtual machine |
 //! | [`sidecars`] | programs beside Postgres: pgbouncer, local_proxy, rsyslog, swap and quota |
 //! | [`client`] | a client of a compute, and the commands that use it, such as `compute_ctl status` |
+//! | [`commands`] | runs the command of a command line |
 //! | [`check`] | `compute_ctl check`: checks a configuration without a compute |
 //! | [`duration`], [`errors`] | durations and errors as text |
 //! | [`env`](mod@env) | all environment variables, read once |
@@ -61,6 +62,7 @@ pub mod catalog;
 pub mod check;
 pub mod cli;
 pub mod client;
+pub mod commands;
 pub(crate) mod configure;
 pub mod dev;
 pub mod driver;

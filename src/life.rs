@@ -245,7 +245,7 @@ impl Compute {
                 address: args.vm_monitor_addr,
                 cgroup: args.cgroup.clone(),
                 cgroup_root: environment.cgroup_root.clone().unwrap_or_else(|| CGROUP_ROOT.into()),
-                filecache_connstr: Secret::new(args.filecache_connstr.clone()),
+                filecache_connstr: args.filecache_connstr.clone(),
             })
         });
         let lock = PgDataLock::acquire(&pgdata)?;
@@ -411,7 +411,7 @@ fn https_files(args: &RunArgs) -> Option<HttpsFiles> {
 
 /// The connection of `--connstr`, or of the file that was read in its place.
 fn connstr(args: &RunArgs) -> Result<(Url, Config), UnusableConnstr> {
-    let text = args.connstr.as_deref().unwrap_or_default();
+    let text = args.connstr.as_ref().map(Secret::expose).map_or("", String::as_str);
     parse_connstr_of(text, args.connstr_file.as_deref())
 }
 

@@ -8,10 +8,8 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use compute_ctl::check;
-use compute_ctl::cli::{self, Cli, Command, RunArgs};
-use compute_ctl::client;
-use compute_ctl::dev;
+use compute_ctl::cli::{Cli, RunArgs};
+use compute_ctl::commands;
 use compute_ctl::driver::Stop;
 use compute_ctl::env::{self, Environment, OfProcess};
 use compute_ctl::errors;
@@ -24,12 +22,11 @@ use compute_ctl::os::signals;
 use compute_ctl::spec::document::Parsed;
 use compute_ctl::spec::wire::ConfigDocument;
 use compute_ctl::telemetry::{
-    form::{Form, LogFormat},
+    form::Form,
     log_files, logging,
     sink::{FLUSH_LIMIT, LogSink},
     traces,
 };
-use compute_ctl::token;
 
 /// The daemon mostly waits; with two threads the API is served while an archive is unpacked.
 const WORKERS: usize = 2;
@@ -37,32 +34,14 @@ const WORKERS: usize = 2;
 fn main() -> ExitCode {
     let inherited = signals::put_right();
     // Usage errors end here, with exit code 2.
-    let Cli { command, run } = match Cli::of_process() {
+    let cli = match Cli::of_process() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    let format = match &command {
-        None => run.log_format,
-        Some(Command::Dev(args)) if args.verbose => args.log_format,
-        Some(_) => LogFormat::Text,
-    };
-    let compute_id = run.compute_id.clone();
-    let result = match command {
-        None => run_compute(run),
-        Some(Command::Dev(args)) => dev::command::run(args, inherited),
-        Some(Command::Check(args)) => check::run(args),
-        Some(Command::Plan(args)) => check::run(args.into()),
-        Some(Command::SampleConfig) => check::sample(),
-        Some(Command::Token(command)) => token::run(&command),
-        Some(Command::Completions(args)) => cli::print_completions(&args, cli::command()),
-        Some(Command::Status(args)) => client::status(&args),
-        Some(Command::Wait(args)) => client::wait(&args),
-        Some(Command::Configure(args)) => client::configure(&args),
-        Some(Command::Refresh(args)) => client::refresh(&args),
-        Some(Command::Metrics(args)) => client::metrics(&args),
-        Some(Command::Terminate(args)) => client::terminate(&args),
-        Some(Command::Logs(args)) => client::logs(&args),
-        Some(Command::LogLevel(args)) => client::log_level(&args),
+    let (format, compute_id) = (cli.log_format(), cli.run.compute_id.clone());
+    let result = match cli.command {
+        None => run_compute(cli.run),
+        Some(command) => commands::run(command, inherited),
     };
     match result {
         Ok(code) => ExitCode::from(code),
@@ -81,7 +60,7 @@ fn run_compute(mut args: RunArgs) -> anyhow::Result<u8> {
     let listeners = activation::listeners()?;
     signals::hold_back(false).context("could not block signals")?;
     let environment = secret_files::environment()?;
-    args.read_connstr()?;
+    args.read_secret_files()?;
     let core_limit = limits::raise_core_limit();
     let as_root = privileges::will_step_down();
     let document = if as_root { life::read_configuration(&args, &environment)? } else { None };

@@ -31,6 +31,7 @@ use crate::node::{AcceptedSpec, ConfParams, check_port, parse_connstr_of};
 use crate::os::privileges::{self, Wanted};
 use crate::os::secret_files;
 use crate::postgres::process::require_cgexec;
+use crate::secret::Secret;
 use crate::sidecars::sidecars::{SidecarParams, Sidecars};
 use crate::spec::ParsedSpec;
 use crate::spec::document::{Parsed, did_you_mean};
@@ -92,8 +93,9 @@ async fn check(args: &CheckArgs, timeouts: &Timeouts, report: &mut Report) -> an
         check_keys(&document.compute_ctl_config.jwks, report);
     }
     let environment = check_environment(args, report);
-    let parse = |text| parse_connstr_of(text, args.connstr_file.as_deref());
-    let connstr = args.connstr.as_deref().map(parse).transpose()?.map(|(_, config)| config);
+    let parse =
+        |text: &Secret<String>| parse_connstr_of(text.expose(), args.connstr_file.as_deref());
+    let connstr = args.connstr.as_ref().map(parse).transpose()?.map(|(_, config)| config);
     match document.spec {
         None => report.line("there is no spec: a compute would start empty, for /configure"),
         Some(spec) => {
@@ -204,11 +206,11 @@ async fn check_spec(
     if args.plan
         && let Some(connstr) = &args.connstr
     {
-        plan::plan(spec, &args.privileged_role_name, connstr, timeouts, report).await?;
+        plan::plan(spec, &args.privileged_role_name, connstr.expose(), timeouts, report).await?;
     }
     if args.show_conf {
         let server = match &args.connstr {
-            Some(connstr) => Some(ServerSettings::ask(connstr, timeouts).await?),
+            Some(connstr) => Some(ServerSettings::ask(connstr.expose(), timeouts).await?),
             None => None,
         };
         report.line(table::table(&conf.settings(), server.as_ref()).trim_end());

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 
-use super::read_connstr;
-use super::values::role_name;
-use crate::os::secret_files::SecretFileError;
+use super::values::{role_name, secret};
+use crate::client::args::document;
+use crate::os::secret_files::{SecretFileError, secret_in};
+use crate::secret::Secret;
 
 /// Flags of `compute_ctl check`.
 #[derive(Debug, Args)]
@@ -15,12 +16,12 @@ use crate::os::secret_files::SecretFileError;
     group(ArgGroup::new("connection").args(["connstr", "connstr_file"]))
 )]
 pub struct CheckArgs {
-    /// JSON configuration file
-    #[arg(short = 'c', long, value_name = "FILE")]
+    /// JSON configuration file; - is stdin
+    #[arg(short = 'c', long, value_name = "FILE", value_parser = document())]
     pub config: Option<PathBuf>,
 
     /// JSON file with a bare spec, without compute_ctl_config (older form)
-    #[arg(short = 'S', long, value_name = "FILE")]
+    #[arg(short = 'S', long, value_name = "FILE", value_parser = document())]
     pub spec: Option<PathBuf>,
 
     /// Print a complete configuration with comments, to start from
@@ -58,8 +59,8 @@ pub struct CheckArgs {
     /// Connection of the compute, as a URL: its port must be that of the spec. With --show-conf and
     /// --plan it is a running Postgres: settings that would need its restart are marked, and it is
     /// compared with the spec
-    #[arg(short = 'C', long, value_name = "DATABASE_URL")]
-    pub connstr: Option<String>,
+    #[arg(short = 'C', long, value_name = "DATABASE_URL", value_parser = secret)]
+    pub connstr: Option<Secret<String>>,
 
     /// File that holds this connection, in place of --connstr
     #[arg(long, value_name = "FILE")]
@@ -81,6 +82,9 @@ pub struct CheckArgs {
 impl CheckArgs {
     /// Reads the file of `--connstr-file` into `connstr`.
     pub(crate) fn read_connstr(&mut self) -> Result<(), SecretFileError> {
-        read_connstr(self.connstr_file.as_deref(), &mut self.connstr)
+        if let Some(file) = &self.connstr_file {
+            self.connstr = Some(secret_in("--connstr-file", file)?);
+        }
+        Ok(())
     }
 }

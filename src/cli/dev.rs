@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::values::{protocol, safekeeper_count};
+use super::values::{log_format, protocol, safekeeper_count};
 use crate::spec::pageserver::PageserverProtocol;
 use crate::telemetry::form::LogFormat;
 
@@ -20,11 +20,23 @@ pub struct DevArgs {
     pub data: Option<PathBuf>,
 
     /// Number of stand-in safekeepers
-    #[arg(long, value_name = "1|3", default_value_t = 1, value_parser = safekeeper_count)]
+    #[arg(
+        long,
+        value_name = "1|3",
+        default_value_t = 1,
+        value_parser = safekeeper_count(),
+        hide_possible_values = true
+    )]
     pub safekeepers: usize,
 
     /// Protocol towards the stand-in pageserver
-    #[arg(long, value_name = "libpq|grpc", default_value = "libpq", value_parser = protocol)]
+    #[arg(
+        long,
+        value_name = "libpq|grpc",
+        default_value = "libpq",
+        value_parser = protocol(),
+        hide_possible_values = true
+    )]
     pub pageserver_protocol: PageserverProtocol,
 
     /// Port of Postgres, 0 for any free one
@@ -73,6 +85,12 @@ pub struct DevArgs {
     pub verbose: bool,
 
     /// Form of the log: text, or one JSON object per line
-    #[arg(long, value_name = "text|json", default_value = LogFormat::Text.name())]
+    #[arg(
+        long,
+        value_name = "text|json",
+        default_value = LogFormat::Text.name(),
+        value_parser = log_format(),
+        hide_possible_values = true
+    )]
     pub log_format: LogFormat,
 }

@@ -23,7 +23,12 @@ impl RunArgs {
         if !autoscaling {
             let vm_monitor = [
                 ("--cgroup", self.cgroup != CGROUP),
-                ("--filecache-connstr", self.filecache_connstr != FILECACHE_CONNSTR),
+                (
+                    "--filecache-connstr",
+                    self.filecache_connstr_file.is_none()
+                        && self.filecache_connstr.expose() != FILECACHE_CONNSTR,
+                ),
+                ("--filecache-connstr-file", self.filecache_connstr_file.is_some()),
                 ("--vm-monitor-addr", self.vm_monitor_addr.to_string() != VM_MONITOR_ADDR),
             ];
             for (option, _) in vm_monitor.into_iter().filter(|(_, given)| *given) {
@@ -64,6 +69,9 @@ mod tests {
         for option in ["--http-port", "--cgroup", "--filecache-connstr", "--vm-monitor-addr"] {
             assert!(named.iter().any(|it| it.starts_with(&format!("{option} has no"))), "{option}");
         }
+        let named = given("--filecache-connstr-file /f", false);
+        assert_eq!(named.len(), 1);
+        assert!(named[0].starts_with("--filecache-connstr-file has no effect"), "{named:?}");
         let named = given(all, true);
         assert_eq!(named.len(), 2);
         assert!(named[1].ends_with("only the VM monitor uses c"), "{named:?}");

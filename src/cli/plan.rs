@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 
 use super::CheckArgs;
-use super::values::role_name;
+use super::values::{role_name, secret};
+use crate::client::args::document;
+use crate::secret::Secret;
 
 /// Flags of `compute_ctl plan`.
 #[derive(Debug, Args)]
@@ -14,17 +16,17 @@ use super::values::role_name;
     group(ArgGroup::new("connection").args(["connstr", "connstr_file"]).required(true))
 )]
 pub struct PlanArgs {
-    /// JSON configuration file
-    #[arg(short = 'c', long, value_name = "FILE")]
+    /// JSON configuration file; - is stdin
+    #[arg(short = 'c', long, value_name = "FILE", value_parser = document())]
     pub config: Option<PathBuf>,
 
     /// JSON file with a bare spec, without compute_ctl_config (older form)
-    #[arg(short = 'S', long, value_name = "FILE")]
+    #[arg(short = 'S', long, value_name = "FILE", value_parser = document())]
     pub spec: Option<PathBuf>,
 
     /// Superuser connection to the running Postgres, as a URL
-    #[arg(short = 'C', long, value_name = "DATABASE_URL")]
-    pub connstr: Option<String>,
+    #[arg(short = 'C', long, value_name = "DATABASE_URL", value_parser = secret)]
+    pub connstr: Option<Secret<String>>,
 
     /// File that holds this connection, in place of --connstr
     #[arg(long, value_name = "FILE")]

@@ -6,10 +6,11 @@ use std::time::Duration;
 use clap::{ArgGroup, Args};
 use url::Url;
 
-use super::read_connstr;
-use super::values::{gateway_url, host_name, role_name, seconds};
+use super::values::{gateway_url, host_name, log_format, role_name, seconds, secret};
 use super::variables::yes_or_no;
-use crate::os::secret_files::SecretFileError;
+use crate::client::args::document;
+use crate::os::secret_files::{SecretFileError, secret_in};
+use crate::secret::Secret;
 use crate::telemetry::form::LogFormat;
 
 /// Default of `--cgroup`.
@@ -46,10 +47,11 @@ pub struct RunArgs {
         short = 'C',
         long,
         value_name = "DATABASE_URL",
+        value_parser = secret,
         required_unless_present = "connstr_file",
         conflicts_with = "connstr_file"
     )]
-    pub connstr: Option<String>,
+    pub connstr: Option<Secret<String>>,
 
     /// File that holds this connection, in place of --connstr: other users see arguments, but not a
     /// file that only root may read
@@ -61,11 +63,11 @@ pub struct RunArgs {
     pub privileged_role_name: String,
 
     /// JSON configuration file
-    #[arg(short = 'c', long, value_name = "FILE", help_heading = CONFIGURATION)]
+    #[arg(short = 'c', long, value_name = "FILE", value_parser = document(), help_heading = CONFIGURATION)]
     pub config: Option<PathBuf>,
 
     /// JSON file with a bare spec, without compute_ctl_config (older form)
-    #[arg(short = 'S', long, value_name = "FILE", help_heading = CONFIGURATION)]
+    #[arg(short = 'S', long, value_name = "FILE", value_parser = document(), help_heading = CONFIGURATION)]
     pub spec: Option<PathBuf>,
 
     /// Fetch the configuration from this control plane
@@ -152,6 +154,8 @@ pub struct RunArgs {
         long,
         value_name = "text|json",
         default_value = LogFormat::Text.name(),
+        value_parser = log_format(),
+        hide_possible_values = true,
         help_heading = PROCESS
     )]
     pub log_format: LogFormat,
@@ -212,9 +216,15 @@ pub struct RunArgs {
         value_name = "CONNSTR",
         default_value = FILECACHE_CONNSTR,
         hide_default_value = true,
+        value_parser = secret,
+        conflicts_with = "filecache_connstr_file",
         help_heading = NEIGHBOURS
     )]
-    pub filecache_connstr: String,
+    pub filecache_connstr: Secret<String>,
+
+    /// File that holds this connection, in place of --filecache-connstr
+    #[arg(long, value_name = "FILE", help_heading = NEIGHBOURS)]
+    pub filecache_connstr_file: Option<PathBuf>,
 
     /// Listen address of the VM monitor
     #[arg(long, value_name = "IP:PORT", default_value = VM_MONITOR_ADDR, help_heading = NEIGHBOURS)]
@@ -230,13 +240,19 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// Reads the file of `--connstr-file` into `connstr`. To be called once, before the process
-    /// steps down from root.
+    /// Reads the files that hold a flag's value. To be called once, before the process steps down
+    /// from root.
     ///
     /// # Errors
     /// See [`SecretFileError`].
-    pub fn read_connstr(&mut self) -> Result<(), SecretFileError> {
-        read_connstr(self.connstr_file.as_deref(), &mut self.connstr)
+    pub fn read_secret_files(&mut self) -> Result<(), SecretFileError> {
+        if let Some(file) = &self.connstr_file {
+            self.connstr = Some(secret_in("--connstr-file", file)?);
+        }
+        if let Some(file) = &self.filecache_connstr_file {
+            self.filecache_connstr = secret_in("--filecache-connstr-file", file)?;
+        }
+        Ok(())
     }
 
     /// Ports of the external and the internal server (01 §26: `--http-port` counts in Lakebase

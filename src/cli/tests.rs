@@ -1,3 +1,4 @@
+use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use clap::{Arg, CommandFactory};
 use super::values::gateway_url;
 use super::*;
 use crate::env::PREFIX;
+use crate::secret::Secret;
 
 fn parse(line: &str) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(std::iter::once("compute_ctl").chain(line.split_whitespace()))
@@ -28,7 +30,7 @@ fn short_and_long_forms_are_the_same() {
     for line in [short, long, "-D/d -Cu -c/c -ic1 -b/pg/postgres -rhttp://gw"] {
         let run = parse(line).unwrap().run;
         assert_eq!(run.pgdata.unwrap(), PathBuf::from("/d"));
-        assert_eq!(run.connstr.unwrap(), "u");
+        assert_eq!(run.connstr.unwrap().expose(), "u");
         assert_eq!(run.config.unwrap(), PathBuf::from("/c"));
         assert_eq!(run.compute_id.unwrap(), "c1");
         assert_eq!(run.pgbin, PathBuf::from("/pg/postgres"));
@@ -207,6 +209,69 @@ fn dev_needs_none_of_the_flags_of_a_compute() {
     assert!(parse(storage).is_ok());
     for wrong in ["dev --write-config /c", "dev --storage-only --external-http-port 1"] {
         assert!(parse(wrong).is_err(), "{wrong}");
+    }
+}
+
+/// Other users see arguments, and a container's description shows variables.
+#[test]
+fn each_secret_flag_has_a_file_beside_it() {
+    let is_secret = |arg: &Arg| {
+        let file = arg.get_long().is_some_and(|flag| flag.ends_with("-file"));
+        let values = arg.get_value_parser().type_id();
+        // The name of a new flag says it, too, if its type does not.
+        let name = arg.get_id().as_str();
+        let named = ["connstr", "token", "password", "secret"].iter().any(|it| name.contains(it));
+        let hidden = values == TypeId::of::<Secret<String>>();
+        assert!(hidden || !named || file || values == TypeId::of::<PathBuf>(), "{name} is shown");
+        hidden
+    };
+    let mut secrets = Vec::new();
+    walk(&command(), &mut |command, arg| {
+        if !is_secret(arg) {
+            return;
+        }
+        let flag = arg.get_long().unwrap();
+        let of_file = command
+            .get_arguments()
+            .find(|it| it.get_long() == Some(&format!("{flag}-file")))
+            .unwrap_or_else(|| panic!("{} --{flag} has no file", command.get_name()));
+        let variable = format!("{}_FILE", arg.get_env().unwrap().to_str().unwrap());
+        assert_eq!(of_file.get_env().unwrap().to_str(), Some(variable.as_str()));
+        assert_eq!(of_file.get_value_parser().type_id(), TypeId::of::<PathBuf>(), "{of_file}");
+        secrets.push(format!("{} --{flag}", command.get_name()));
+    });
+    let expected = ["compute_ctl --connstr", "compute_ctl --filecache-connstr"];
+    assert_eq!(secrets, [&expected[..], &["check --connstr", "plan --connstr"]].concat());
+    // Two sources of one secret, on one line or in one environment.
+    for (line, both) in [
+        ("-D /d -i c1 -c /c", "--connstr u --connstr-file /f"),
+        (&format!("{BASE} -c /c"), "--filecache-connstr u --filecache-connstr-file /f"),
+        ("check -c /c", "--connstr u --connstr-file /f"),
+        ("plan -c /c", "--connstr u --connstr-file /f"),
+    ] {
+        let error = parse(&format!("{line} {both}")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{line} {both}");
+    }
+    let shown = format!("{:?}", parse(&format!("{BASE} -c /c")).unwrap().run);
+    assert!(!shown.contains("localhost"), "{shown}");
+}
+
+/// Completions and messages list the values then.
+#[test]
+fn a_flag_with_a_few_values_names_them() {
+    let mut names = Vec::new();
+    walk(&command(), &mut |_, arg| {
+        let shown = arg.get_value_names().unwrap_or_default().concat();
+        let possible = arg.get_possible_values();
+        if shown.contains('|') {
+            let values: Vec<_> =
+                possible.iter().map(clap::builder::PossibleValue::get_name).collect();
+            assert_eq!(values.join("|"), shown, "{arg}");
+            names.push(arg.get_long().unwrap().to_owned());
+        }
+    });
+    for flag in ["log-format", "lakebase-mode", "safekeepers", "mode", "algorithm"] {
+        assert!(names.iter().any(|it| it == flag), "{flag}: {names:?}");
     }
 }
 

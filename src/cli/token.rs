@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::TypedValueParser;
 use clap::{ArgGroup, Args, Subcommand};
+
+use super::values::one_of;
+use crate::client::args::document;
 
 /// A longer time is more likely a mistake than a wish.
 const MAX_LIFETIME: u64 = 1000 * 86_400;
@@ -25,6 +28,16 @@ pub struct NewTokenArgs {
     /// Private key, as PEM: Ed25519, or RSA for RS256; a new Ed25519 key if the file does not exist
     #[arg(long, value_name = "FILE", default_value = "key.pem")]
     pub key: PathBuf,
+
+    /// The algorithm that the key must have; a new key for RS256 is made by `openssl genpkey`
+    /// [default: that of the key]
+    #[arg(
+        long,
+        value_name = "EdDSA|RS256",
+        value_parser = algorithm(),
+        hide_possible_values = true
+    )]
+    pub algorithm: Option<Algorithm>,
 
     /// The compute that the token opens: its --compute-id
     #[arg(short = 'i', long)]
@@ -56,7 +69,7 @@ pub struct VerifyTokenArgs {
     pub token: PathBuf,
 
     /// JSON configuration file of the compute, with its keys
-    #[arg(short = 'c', long, value_name = "FILE")]
+    #[arg(short = 'c', long, value_name = "FILE", value_parser = document())]
     pub config: Option<PathBuf>,
 
     /// File with the keys alone: {"keys": […]}
@@ -73,6 +86,25 @@ pub struct VerifyTokenArgs {
 pub enum Scope {
     /// Every compute that has the key.
     Admin,
+}
+
+/// How a token is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// With a key of Ed25519.
+    EdDsa,
+    /// With a key of RSA, and SHA-256.
+    Rs256,
+}
+
+impl Algorithm {
+    /// The name in tokens and keys.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EdDsa => "EdDSA",
+            Self::Rs256 => "RS256",
+        }
+    }
 }
 
 /// How long a token is valid.
@@ -98,8 +130,12 @@ fn lifetime(text: &str) -> Result<Lifetime, String> {
         })
 }
 
+fn algorithm() -> impl TypedValueParser<Value = Algorithm> {
+    one_of([Algorithm::EdDsa, Algorithm::Rs256].map(|it| (it.name(), it)))
+}
+
 fn admin() -> impl TypedValueParser<Value = Scope> {
-    PossibleValuesParser::new(["admin"]).map(|_| Scope::Admin)
+    one_of([("admin", Scope::Admin)])
 }
 
 #[cfg(test)]

@@ -1,13 +1,23 @@
 //! Parsers of values on the command line. Each error says which form the value must have.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use url::Url;
 
+use crate::secret::Secret;
 use crate::spec::pageserver::PageserverProtocol;
+use crate::telemetry::form::LogFormat;
 
 /// Postgres cuts longer names.
 const MAX_NAME_BYTES: usize = 63;
+
+/// A value that neither a log nor a message shows. A flag of this type has a flag beside it that
+/// names a file with the value: other users see arguments.
+pub(super) fn secret(text: &str) -> Result<Secret<String>, Infallible> {
+    Ok(Secret::new(text.to_owned()))
+}
 
 /// Names that Postgres would cut or reserves for itself fail here and not in the middle of a start
 /// (05 weakness 25). Other keywords are quoted wherever they are used.
@@ -39,20 +49,26 @@ pub(super) fn host_name(text: &str) -> Result<String, String> {
     }
 }
 
-pub(super) fn safekeeper_count(text: &str) -> Result<usize, String> {
-    match text {
-        "1" => Ok(1),
-        "3" => Ok(3),
-        _ => Err("1 or 3 safekeepers are possible".to_owned()),
-    }
+/// One of a few words. Messages and the completions of shells list them.
+pub(super) fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
+    values: [(&'static str, T); N],
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(values.map(|(name, _)| name)).try_map(move |text| {
+        let value = values.into_iter().find(|(name, _)| *name == text).map(|(_, value)| value);
+        value.ok_or("not one of the values")
+    })
 }
 
-pub(super) fn protocol(text: &str) -> Result<PageserverProtocol, String> {
-    match text {
-        "libpq" => Ok(PageserverProtocol::Libpq),
-        "grpc" => Ok(PageserverProtocol::Grpc),
-        _ => Err("libpq and grpc are possible".to_owned()),
-    }
+pub(super) fn safekeeper_count() -> impl TypedValueParser<Value = usize> {
+    one_of([("1", 1), ("3", 3)])
+}
+
+pub(super) fn protocol() -> impl TypedValueParser<Value = PageserverProtocol> {
+    one_of([("libpq", PageserverProtocol::Libpq), ("grpc", PageserverProtocol::Grpc)])
+}
+
+pub(super) fn log_format() -> impl TypedValueParser<Value = LogFormat> {
+    one_of([LogFormat::Text, LogFormat::Json].map(|it| (it.name(), it)))
 }
 
 /// A duration from 0.1 s to a day.

@@ -126,7 +126,7 @@ impl Api {
 }
 
 async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, Error> {
-    let broken = |error: reqwest::Error| Error::Broken(without_url(error));
+    let broken = |error: reqwest::Error| Error::Broken(root_cause(&error));
     let mut response = request.send().await.map_err(|error| {
         if error.is_connect() { Error::NotReached(root_cause(&error)) } else { broken(error) }
     })?;
@@ -149,13 +149,6 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
         cause = deeper;
     }
     advice(error).map_or_else(|| cause.to_string(), |advice| format!("{cause}; {advice}"))
-}
-
-/// The error without the URL, which every text of a failure begins with.
-fn without_url(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let text = one_line(&error);
-    advice(&error).map_or_else(|| text.clone(), |advice| format!("{text}; {advice}"))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error, StrDeserializer};
@@ -82,7 +83,7 @@ pub struct WaitArgs {
     pub target: Target,
 
     /// The status, as /status shows it; or ready: Postgres serves, which needs no token
-    #[arg(long = "for", value_name = "STATUS", default_value = "running", value_parser = wanted)]
+    #[arg(long = "for", value_name = "STATUS", default_value = "running", value_parser = states())]
     pub wanted: Wanted,
 
     /// How long to wait
@@ -93,8 +94,8 @@ pub struct WaitArgs {
 /// Flags of `compute_ctl configure`.
 #[derive(Debug, Args)]
 pub struct ConfigureArgs {
-    /// JSON configuration, as for --config
-    #[arg(value_name = "FILE")]
+    /// JSON configuration, as for --config; - is stdin
+    #[arg(value_name = "FILE", value_parser = document())]
     pub file: PathBuf,
 
     /// Which compute.
@@ -171,7 +172,7 @@ pub struct TerminateArgs {
     pub target: Target,
 
     /// fast: the process stays for another 30 s; immediate: it ends at once
-    #[arg(long, value_name = "fast|immediate", default_value = "fast", value_parser = named::<TerminateMode>)]
+    #[arg(long, value_name = "fast|immediate", default_value = "fast", value_parser = modes(), hide_possible_values = true)]
     pub mode: Named<TerminateMode>,
 
     /// How long the end may take
@@ -257,6 +258,22 @@ pub enum Wanted {
     Ready,
     /// `/status` shows this.
     Status(ComputeStatus),
+}
+
+/// The path of a document; `-` is stdin.
+pub(crate) fn document() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new()
+        .map(|path| if path.as_os_str() == "-" { "/dev/stdin".into() } else { path })
+}
+
+/// What the API's documents name, for messages and for the completions of shells.
+fn states() -> impl TypedValueParser<Value = Wanted> {
+    let names = std::iter::once("ready").chain(ComputeStatus::ALL.map(ComputeStatus::name));
+    PossibleValuesParser::new(names).try_map(|text| wanted(&text))
+}
+
+fn modes() -> impl TypedValueParser<Value = Named<TerminateMode>> {
+    PossibleValuesParser::new(["fast", "immediate"]).try_map(|text| named(&text))
 }
 
 fn wanted(text: &str) -> Result<Wanted, String> {

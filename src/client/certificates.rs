@@ -9,6 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
 use crate::os::denied::explained;
+use crate::os::named_file;
 use crate::secret::Secret;
 
 /// A file of [`Certificates`] cannot be used. The text does not repeat the content.
@@ -74,7 +75,7 @@ impl Certificates {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CertificatesError> {
-    std::fs::read(path)
+    named_file::read(path, named_file::CREDENTIAL)
         .map_err(|error| explained(error, path))
         .map_err(|error| CertificatesError::Read { path: path.to_owned(), error })
 }

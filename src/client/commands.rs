@@ -16,6 +16,9 @@ use super::error::{Error, Refusal};
 use super::exit_code::ExitCode;
 use super::options::{Options, SetupError, Timeouts, token_from_file};
 use super::{report, watch};
+use crate::os::denied::explained;
+use crate::os::named_file;
+use crate::spec::document;
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -27,6 +30,12 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn new(code: ExitCode, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
+    }
+
+    /// Prints it. Returns the exit code of the process.
+    fn reported(&self, as_json: bool) -> u8 {
+        report::failure(&self.text, self.code, as_json);
+        self.code as u8
     }
 }
 
@@ -99,11 +108,15 @@ pub fn wait(args: &WaitArgs) -> anyhow::Result<u8> {
 /// `compute_ctl configure`. Returns the exit code of the process.
 pub fn configure(args: &ConfigureArgs) -> anyhow::Result<u8> {
     let timeouts = Timeouts { change: args.timeout, ..Timeouts::default() };
+    // Before a connection: an error about the file does not name the URL.
+    let mut document = match read(&args.file) {
+        Ok(document) => document,
+        Err(failure) => return Ok(failure.reported(args.target.json)),
+    };
+    if args.full {
+        document.insert("force_catalog_check".to_owned(), true.into());
+    }
     run(&args.target, timeouts, async |client| {
-        let mut document = read(&args.file)?;
-        if args.full {
-            document.insert("force_catalog_check".to_owned(), true.into());
-        }
         let status = client.configure(&document.into()).await.map_err(|error| match &error {
             // Here it is about the document, or the missing token; the text says which.
             Error::Refused(answer) if answer.status == 400 => refused(answer, ExitCode::Failed),
@@ -116,14 +129,13 @@ pub fn configure(args: &ConfigureArgs) -> anyhow::Result<u8> {
 
 /// Reads a document without looking at its members: the compute does that.
 fn read(file: &Path) -> Result<serde_json::Map<String, Value>, Failure> {
-    let failed = |why: &dyn std::fmt::Display| {
-        Failure::new(ExitCode::Failed, format!("could not read {}: {why}", file.display()))
+    let failed = |done: &str, why: &dyn std::fmt::Display| {
+        Failure::new(ExitCode::Failed, format!("could not {done} {}: {why}", file.display()))
     };
-    let text = std::fs::read(file).map_err(|error| failed(&error))?;
-    match serde_json::from_slice(&text).map_err(|error| failed(&error))? {
-        Value::Object(document) => Ok(document),
-        _ => Err(failed(&"it is not a JSON object")),
-    }
+    let text = named_file::read(file, named_file::DOCUMENT)
+        .map_err(|error| failed("read", &explained(error, file)))?;
+    let parsed = document::parse(&text).map_err(|error| failed("parse", &error))?;
+    Ok(parsed.value)
 }
 
 /// `compute_ctl refresh`. Returns the exit code of the process.
@@ -187,10 +199,7 @@ pub(super) fn run(
     };
     let code = match result {
         Ok(()) => ExitCode::Ok,
-        Err(failure) => {
-            report::failure(&failure.text, failure.code, target.json);
-            failure.code
-        }
+        Err(failure) => return Ok(failure.reported(target.json)),
     };
     Ok(code as u8)
 }
@@ -204,6 +213,10 @@ fn client(target: &Target, timeouts: Timeouts) -> Result<Client, SetupError> {
 pub(super) fn failed(error: &Error, client: &Client) -> Failure {
     match error {
         Error::Refused(answer) => refused(answer, code_of_answer(answer, client)),
+        Error::NotReached(_) => Failure::new(
+            code(error),
+            format!("{error}; is a compute running there? --url gives another address"),
+        ),
         _ => Failure::new(code(error), error.to_string()),
     }
 }

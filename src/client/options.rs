@@ -9,6 +9,7 @@ use url::Url;
 
 use super::certificates::{Certificates, CertificatesError};
 use crate::os::denied::explained;
+use crate::os::named_file;
 use crate::secret::Secret;
 
 /// Port of the external server where a URL has neither a scheme nor a port.
@@ -82,8 +83,8 @@ pub enum SetupError {
         error: std::io::Error,
     },
     /// The file does not hold a token. The text does not repeat the content.
-    #[error("{} holds no token", .0.display())]
-    NoToken(PathBuf),
+    #[error("the token file {} {}", .0.display(), .1)]
+    NoToken(PathBuf, &'static str),
     /// A file with certificates cannot be used.
     #[error("{0}")]
     Certificates(CertificatesError),
@@ -97,12 +98,18 @@ pub enum SetupError {
 /// # Errors
 /// The file cannot be read, or holds no token.
 pub fn token_from_file(path: &Path) -> Result<Secret<String>, SetupError> {
-    let text = std::fs::read_to_string(path)
+    let text = named_file::read(path, named_file::CREDENTIAL)
         .map_err(|error| explained(error, path))
         .map_err(|error| SetupError::TokenFile { path: path.to_owned(), error })?;
-    let token = Some(text.trim()).filter(|token| is_one_word(token));
-    let token = token.ok_or_else(|| SetupError::NoToken(path.to_owned()))?;
-    Ok(Secret::new(token.to_owned()))
+    let unusable = |what| SetupError::NoToken(path.to_owned(), what);
+    let text = String::from_utf8(text).map_err(|_| unusable("is not text"))?;
+    match text.trim() {
+        "" => Err(unusable("is empty")),
+        token if is_one_word(token) => Ok(Secret::new(token.to_owned())),
+        _ => Err(unusable(
+            "holds something else than one token: one word of printable ASCII is needed",
+        )),
+    }
 }
 
 /// The header with the token; its debug form does not show the token.
@@ -158,9 +165,11 @@ mod tests {
         assert!(!format!("{token:?} {header:?}").contains("a.b.c"));
         for bad in [&b""[..], b" \n", b"a b", b"a\nb", b"gr\xc3\xbcn"] {
             let error = read(bad).unwrap_err().to_string();
-            assert!(error.ends_with("token holds no token"), "{error}");
+            let what =
+                if bad.trim_ascii().is_empty() { "is empty" } else { "holds something else" };
+            assert!(error.contains(&format!("token {what}")), "{error}");
         }
-        assert!(read(b"\xff").unwrap_err().to_string().contains("could not read the token file"));
+        assert!(read(b"\xff").unwrap_err().to_string().ends_with("token is not text"));
         assert!(matches!(authorization(&Secret::new("a b".to_owned())), Err(SetupError::Token)));
     }
 

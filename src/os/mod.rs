@@ -11,6 +11,7 @@ pub(crate) mod denied;
 pub(crate) mod host_name;
 pub(crate) mod journal;
 pub mod limits;
+pub(crate) mod named_file;
 pub(crate) mod notify_socket;
 pub(crate) mod opened;
 pub(crate) mod pidfd;

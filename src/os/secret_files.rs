@@ -153,10 +153,10 @@ impl<V: Variables> WithFiles<V> {
 }
 
 impl<V: Variables> Variables for WithFiles<V> {
-    fn get(&self, name: &str) -> Option<OsString> {
+    fn raw(&self, name: &str) -> Option<OsString> {
         match self.secrets.get(name) {
             Some(secret) => Some(secret.text.expose().into()),
-            None => self.variables.get(name),
+            None => self.variables.raw(name),
         }
     }
 
@@ -242,17 +242,29 @@ mod tests {
         assert!(folder.contains("the file / could not be read: "), "{folder}");
     }
 
-    /// Even an empty one, which would otherwise win without a word.
     #[test]
     fn two_sources_of_one_secret_are_refused() {
-        for value in ["planted", ""] {
-            let error = read([(TOKEN_FILE, "/planted"), (CONTROL_PLANE_TOKEN, value)]);
-            let text = "NEON_CONTROL_PLANE_TOKEN and NEON_CONTROL_PLANE_TOKEN_FILE are both set: \
-                        unset one of them";
-            assert_eq!(error.unwrap_err(), text);
-        }
+        let error = read([(TOKEN_FILE, "/planted"), (CONTROL_PLANE_TOKEN, "planted")]);
+        let text = "NEON_CONTROL_PLANE_TOKEN and NEON_CONTROL_PLANE_TOKEN_FILE are both set: \
+                    unset one of them";
+        assert_eq!(error.unwrap_err(), text);
         let other = read([(PGBOUNCER_PASSWORD, "word"), (CONTROL_PLANE_TOKEN, "tok")]).unwrap();
         assert_eq!(other.control_plane_token.unwrap().expose(), "tok");
+    }
+
+    /// As `NAME=${OTHER:-}` leaves it in a container's environment.
+    #[test]
+    fn an_empty_variable_of_a_pair_counts_as_unset() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        fs::write(&path, "tok\n").unwrap();
+        for both in [
+            [(TOKEN_FILE, path.to_str().unwrap()), (CONTROL_PLANE_TOKEN, "")],
+            [(TOKEN_FILE, ""), (CONTROL_PLANE_TOKEN, "tok")],
+        ] {
+            assert_eq!(read(both).unwrap().control_plane_token.unwrap().expose(), "tok");
+        }
+        assert_eq!(read([(TOKEN_FILE, "")]).unwrap().control_plane_token, None);
     }
 
     #[test]

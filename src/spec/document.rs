@@ -47,7 +47,11 @@ impl DocumentError {
         let hint = if is_syntax {
             not_json::explain(text, error.line(), error.column()).map(str::to_owned)
         } else {
-            kind_of_document(&path, unknown).or_else(|| similar_member(&path, unknown))
+            // A list would be taken for the members of a document in their order.
+            let list = path.is_empty().then(|| not_json::not_an_object(text)).flatten();
+            list.map(str::to_owned)
+                .or_else(|| kind_of_document(&path, unknown))
+                .or_else(|| similar_member(&path, unknown))
         };
         Self { path, error, hint }
     }

@@ -4,7 +4,9 @@
 /// A sentence about the text that the parser refused at `line` and `column`, both from 1 as the
 /// parser counts. No part of the text is repeated.
 pub(super) fn explain(text: &[u8], line: usize, column: usize) -> Option<&'static str> {
-    encoding(text).or_else(|| at_place(text, offset(text, line, column)))
+    encoding(text)
+        .or_else(|| at_place(text, offset(text, line, column)))
+        .or_else(|| not_an_object(text))
 }
 
 fn encoding(text: &[u8]) -> Option<&'static str> {
@@ -26,6 +28,12 @@ fn encoding(text: &[u8]) -> Option<&'static str> {
         return Some("it is not UTF-8: save it as UTF-8");
     }
     None
+}
+
+/// Every document is an object.
+pub(super) fn not_an_object(text: &[u8]) -> Option<&'static str> {
+    let first = text.trim_ascii_start().first();
+    (first != Some(&b'{')).then_some("it does not begin with `{`: a JSON object is needed")
 }
 
 fn at_place(text: &[u8], at: usize) -> Option<&'static str> {

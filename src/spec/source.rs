@@ -14,7 +14,7 @@ use super::bare::BareSpec;
 use super::control_plane::{self, ControlPlane, ControlPlaneError, Observer, Patience};
 use super::document::{self, DocumentError, Parsed};
 use super::wire::{ComputeCtlConfig, ConfigDocument, Jwks};
-use crate::os::denied;
+use crate::os::{denied, named_file};
 
 /// The source on the command line. A refresh reads the same source again.
 #[derive(Debug, Clone)]
@@ -266,7 +266,8 @@ fn read_spec(path: &Path) -> Result<Parsed<ConfigDocument>, SourceError> {
 
 /// Reads the file whole, then parses it (02 W12). Blocks.
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Parsed<T>, SourceError> {
-    let text = std::fs::read(path).map_err(|error| unreadable(path, error))?;
+    let text =
+        named_file::read(path, named_file::DOCUMENT).map_err(|error| unreadable(path, error))?;
     if text.trim_ascii().is_empty() {
         return Err(SourceError::Empty(path.to_owned()));
     }

@@ -1,7 +1,6 @@
 //! The form of the output: text or JSON, with or without the priorities of journald, and the ids
 //! that every JSON record has.
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -30,18 +29,6 @@ impl LogFormat {
         match self {
             Self::Text => "text",
             Self::Json => "json",
-        }
-    }
-}
-
-impl FromStr for LogFormat {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err("text and json are possible"),
         }
     }
 }
@@ -210,13 +197,5 @@ mod tests {
             assert_eq!(json["compute_id"], "c-1");
             assert_eq!((&json["tenant_id"], &json["timeline_id"]), (&"t".into(), &"l".into()));
         }
-    }
-
-    #[test]
-    fn names() {
-        for format in [LogFormat::Text, LogFormat::Json] {
-            assert_eq!(format.name().parse(), Ok(format));
-        }
-        assert!("Json".parse::<LogFormat>().is_err());
     }
 }

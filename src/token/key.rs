@@ -12,6 +12,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 
+use crate::cli::Algorithm;
 use crate::secret::Secret;
 
 /// What stands before the 32 bytes of an Ed25519 key in PKCS #8 (RFC 8410 §7). The form that ring
@@ -85,12 +86,17 @@ impl SigningKey {
         }
     }
 
+    /// How it signs.
+    pub(super) fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Ed25519(_) => Algorithm::EdDsa,
+            Self::Rsa(_) => Algorithm::Rs256,
+        }
+    }
+
     /// A token with these claims.
     pub(super) fn sign(&self, claims: &Value) -> anyhow::Result<String> {
-        let algorithm = match self {
-            Self::Ed25519(_) => "EdDSA",
-            Self::Rsa(_) => "RS256",
-        };
+        let algorithm = self.algorithm().name();
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let header = json!({"alg": algorithm, "typ": "JWT"});
         let message = format!("{}.{}", part(&header), part(claims));

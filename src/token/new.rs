@@ -9,8 +9,9 @@ use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 
 use super::key::SigningKey;
-use crate::cli::{NewTokenArgs, Scope};
+use crate::cli::{Algorithm, NewTokenArgs, Scope};
 use crate::os::denied::explained;
+use crate::os::named_file;
 
 /// The public key goes to stdout, then the token unless it has a file. Remarks go to stderr.
 pub(super) fn run(args: &NewTokenArgs) -> anyhow::Result<u8> {
@@ -21,7 +22,7 @@ pub(super) fn run(args: &NewTokenArgs) -> anyhow::Result<u8> {
     {
         bail!("{} exists already: remove it, or replace it with --force", out.display());
     }
-    let key = key(&args.key)?;
+    let key = key(&args.key, args.algorithm)?;
     let token = key.sign(&claims(args, chrono::Utc::now().timestamp()))?;
     let mut text = format!("{}\n", key.public());
     match &args.out {
@@ -35,9 +36,28 @@ pub(super) fn run(args: &NewTokenArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn key(path: &Path) -> anyhow::Result<SigningKey> {
-    match std::fs::read(path) {
-        Ok(pem) => SigningKey::read(&pem, path),
+fn key(path: &Path, wanted: Option<Algorithm>) -> anyhow::Result<SigningKey> {
+    match named_file::read(path, named_file::CREDENTIAL) {
+        Ok(pem) => {
+            let key = SigningKey::read(&pem, path)?;
+            match (key.algorithm(), wanted) {
+                (found, Some(wanted)) if found != wanted => bail!(
+                    "the key {} is for {}, not for {}: name another file in --key",
+                    path.display(),
+                    found.name(),
+                    wanted.name()
+                ),
+                _ => Ok(key),
+            }
+        }
+        // The library that signs makes no keys of RSA.
+        Err(error) if error.kind() == ErrorKind::NotFound && wanted == Some(Algorithm::Rs256) => {
+            let file = path.display();
+            bail!(
+                "there is no key {file}, and this command makes keys for EdDSA only: make one for \
+                 RS256 with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out {file}`"
+            )
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let (key, pem) = SigningKey::generate()?;
             write_private(path, pem.expose(), false)?;

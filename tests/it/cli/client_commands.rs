@@ -74,7 +74,8 @@ async fn a_life_through_the_client() {
 
         // The server does not listen yet.
         let (_, error) = run(&["status"], NOT_REACHED).await;
-        let refused = "could not reach the compute: Connection refused (os error 111)";
+        let refused = "could not reach the compute: Connection refused (os error 111); is a \
+                       compute running there? --url gives another address";
         assert_eq!(error, format!("Error: {url}: {refused}\n"));
         run(&["wait", "--timeout", "100ms"], NOT_REACHED).await;
         run(&["wait", "--for", "ready", "--timeout", "100ms"], NOT_REACHED).await;

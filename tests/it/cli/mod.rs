@@ -13,6 +13,7 @@ mod completions;
 mod dev_data;
 mod dev_start;
 mod dev_storage_only;
+mod named_files;
 mod token;
 mod variables;
 mod version;

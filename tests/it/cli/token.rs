@@ -144,13 +144,19 @@ async fn verify_says_whom_a_token_opens_and_until_when() {
 #[tokio::test]
 async fn an_rsa_key_of_openssl_signs_with_rs256() {
     let folder = Folder::new();
-    let made = tokio::process::Command::new("openssl")
-        .args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out"])
-        .arg(folder.path("key.pem"))
-        .output();
-    let made = made.await.unwrap();
+    // The message has the command that makes the key.
+    let key = folder.path("key.pem");
+    let line = ["token", "new", "--key", &key, "--compute-id", "c1", "--algorithm"];
+    let none = client(&[&line[..], &["RS256"]].concat()).await;
+    assert_refused(&none, "this command makes keys for EdDSA only");
+    assert!(!Path::new(&key).exists());
+    let command = none.stderr.split('`').nth(1).unwrap();
+    let made = tokio::process::Command::new("sh").args(["-c", command]).output().await.unwrap();
     assert!(made.status.success(), "{made:?}");
-    let (public, token) = folder.make(&["--compute-id", "c1"]).await;
+    let other = client(&[&line[..], &["EdDSA"]].concat()).await;
+    assert_refused(&other, &format!("the key {key} is for RS256, not for EdDSA"));
+
+    let (public, token) = folder.make(&["--compute-id", "c1", "--algorithm", "RS256"]).await;
     assert_eq!((&public["kty"], &public["alg"]), (&json!("RSA"), &json!("RS256")));
     let good = folder.verify(&[&public], &token, &[]).await;
     assert_eq!(good.code, Some(0), "{good:?}");

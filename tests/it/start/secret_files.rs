@@ -99,6 +99,14 @@ async fn a_file_without_a_secret_ends_the_start() {
             assert!(refusal.error().contains(&bed.dir().display().to_string()));
             assert!(!refusal.stderr.contains("planted"), "{}", refusal.stderr);
         }
+        for (content, wanted) in [("", "is empty"), ("planted\0", "is not text")] {
+            let file = private(&bed, "filecache", content);
+            let more = vec!["--filecache-connstr-file".to_owned(), file.clone()];
+            let refusal = try_start(&bed, &[line.clone(), more].concat(), &[]).await;
+            let wanted = format!("--filecache-connstr-file: the file {file} {wanted}");
+            assert!(refusal.error().contains(&wanted), "{}", refusal.stderr);
+            assert!(!refusal.stderr.contains("planted"), "{}", refusal.stderr);
+        }
         let both = [line, vec!["--connstr-file".to_owned(), empty]].concat();
         let refusal = try_start(&bed, &both, &[]).await;
         assert_eq!(refusal.code, Some(2), "{}", refusal.stderr);

@@ -144,7 +144,10 @@ async fn failures() {
             assert_eq!(last["level"], "ERROR");
         }
         let ran = client_with_env(&["--log-format", "xml"], &[]).await;
-        assert!(ran.code == Some(2) && ran.stderr.contains("text and json"), "{ran:?}");
+        assert!(
+            ran.code == Some(2) && ran.stderr.contains("[possible values: text, json]"),
+            "{ran:?}"
+        );
         assert_nothing_left(&bed);
     })
     .await;

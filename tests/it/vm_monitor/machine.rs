@@ -2,6 +2,7 @@
 //! starts the program.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use compute_ctl::dev::servers::Server;
@@ -21,6 +22,8 @@ pub struct Machine {
     pub port: u16,
     /// Of the session that resizes the cache.
     pub user: &'static str,
+    /// The connection of this session is in a file that only the user who starts the program may read.
+    pub in_file: bool,
     /// More flags.
     pub flags: Vec<String>,
 }
@@ -32,7 +35,8 @@ impl Machine {
         bed.spec.set("neon.max_file_cache_size", "8192MB");
         bed.spec.set("neon.file_cache_size_limit", "128MB");
         put_program(&bed.dir().join("bin/cgexec"), "shift 2\nexec \"$@\"");
-        let machine = Self { bed, port: free_port(), user: "cloud_admin", flags: Vec::new() };
+        let (port, user) = (free_port(), "cloud_admin");
+        let machine = Self { bed, port, user, in_file: false, flags: Vec::new() };
         machine.uses(300);
         machine
     }
@@ -63,13 +67,16 @@ impl Machine {
             "host=127.0.0.1 port={postgres} dbname=postgres user={user} sslmode=disable \
              application_name=vm-monitor"
         );
-        let own = [
-            "--vm-monitor-addr".to_owned(),
-            format!("127.0.0.1:{port}"),
-            "--filecache-connstr".to_owned(),
-            connstr,
-        ];
-        [self.bed.base_args(), self.bed.config_args(), own.into(), self.flags.clone()].concat()
+        let connstr = if self.in_file {
+            let file = self.bed.dir().join("filecache");
+            fs::write(&file, connstr + "\n").unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            ["--filecache-connstr-file".to_owned(), file.display().to_string()]
+        } else {
+            ["--filecache-connstr".to_owned(), connstr]
+        };
+        let own = [["--vm-monitor-addr".to_owned(), format!("127.0.0.1:{port}")], connstr].concat();
+        [self.bed.base_args(), self.bed.config_args(), own, self.flags.clone()].concat()
     }
 
     pub fn env(&self) -> [(&'static str, String); 4] {

@@ -88,6 +88,7 @@ async fn one_that_refuses() {
     on_one_server(|server| async {
         let mut machine = Machine::new(server).await;
         machine.user = "watcher";
+        machine.in_file = true;
         let compute = machine.start().await;
         let mut agent = Agent::connect(machine.port).await;
         let answer = agent.answer(0).await;
