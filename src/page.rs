@@ -18,6 +18,7 @@ use tracing::Level;
 
 use crate::node::Details;
 use crate::telemetry::recent::{Line, Source};
+use crate::telemetry::shown::continued;
 use parts::section;
 use status::{tone, words};
 pub(crate) use style::content_security_policy;
@@ -126,7 +127,7 @@ fn entry(line: &Line) -> Markup {
         span class={ "tone " (class) } { (level) }
         " "
         @if line.source == Source::Postgres { span.dim { "PG: " } }
-        (text::shown_to(&line.message, text::LINE))
+        (text::shown_to(&continued(&line.message), text::LINE))
     }
 }
 

@@ -12,7 +12,8 @@ use super::error::Error;
 use super::exit_code::ExitCode;
 use super::log::{LogLevel, LogLine};
 use super::options::Timeouts;
-use crate::telemetry::shown::visible;
+use super::report;
+use crate::telemetry::shown::{continued, visible};
 
 /// How long one request waits for the next line.
 const WAIT: Duration = Duration::from_secs(30);
@@ -82,9 +83,10 @@ fn text(line: &LogLine, as_json: bool) -> String {
             "sequence": sequence, "timestamp": timestamp, "level": level, "source": source,
             "message": message
         });
-        return document.to_string();
+        return report::json_text(&document);
     }
-    let message = visible(message);
+    let message = continued(message);
+    let message = visible(&message);
     if source == "postgres" {
         return format!("PG:{message}");
     }
@@ -94,7 +96,8 @@ fn text(line: &LogLine, as_json: bool) -> String {
 fn level_text(level: &LogLevel, as_json: bool) -> String {
     let LogLevel { level, configured, until } = level;
     if as_json {
-        return json!({"level": level, "configured": configured, "until": until}).to_string();
+        let document = json!({"level": level, "configured": configured, "until": until});
+        return report::json_text(&document);
     }
     match until {
         Some(until) => {
@@ -116,20 +119,27 @@ mod tests {
             timestamp: "2026-01-02T03:04:05.678901Z".to_owned(),
             level: "WARN".to_owned(),
             source: "compute_ctl".to_owned(),
-            message: "a\u{1b}b".to_owned(),
+            message: "a\u{1b}b\u{9b}\u{202e}".to_owned(),
         };
-        assert_eq!(text(&line, false), "2026-01-02T03:04:05.678901Z  WARN a\\u{1b}b");
-        let document: Value = serde_json::from_str(&text(&line, true)).unwrap();
+        assert_eq!(
+            text(&line, false),
+            "2026-01-02T03:04:05.678901Z  WARN a\\u{1b}b\\u{9b}\\u{202e}"
+        );
+        let document = text(&line, true);
+        assert!(document.is_ascii(), "{document}");
+        let document: Value = serde_json::from_str(&document).unwrap();
         assert_eq!(
             document,
             json!({
                 "sequence": 7, "timestamp": "2026-01-02T03:04:05.678901Z", "level": "WARN",
-                "source": "compute_ctl", "message": "a\u{1b}b"
+                "source": "compute_ctl", "message": "a\u{1b}b\u{9b}\u{202e}"
             })
         );
         line.source = "postgres".to_owned();
         line.message = "a\n\tb".to_owned();
         assert_eq!(text(&line, false), "PG:a\n\tb");
+        line.message = "a\nb".to_owned();
+        assert_eq!(text(&line, false), "PG:a\n\tb", "a name in the prefix has it");
     }
 
     #[test]

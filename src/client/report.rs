@@ -8,16 +8,21 @@ use serde_json::{Value, json};
 use super::documents::{StartupMetrics, Terminated};
 use super::exit_code::ExitCode;
 use super::overview;
-use crate::telemetry::shown::visible;
+use crate::telemetry::shown::{visible, visible_json};
 
 /// Prints a status document.
 pub(super) fn status(document: &Value, as_json: bool) {
-    print(&if as_json { document.to_string() } else { status_text(document) });
+    print(&if as_json { json_text(document) } else { status_text(document) });
 }
 
 /// The text of `compute_ctl status`, or the status document in one line.
 pub(super) fn details(document: &Value, as_json: bool, width: usize) -> String {
-    if as_json { document["status"].to_string() } else { overview::text(document, width) }
+    if as_json { json_text(&document["status"]) } else { overview::text(document, width) }
+}
+
+/// A document in one line, without characters that a terminal would obey.
+pub(super) fn json_text(document: &Value) -> String {
+    visible_json(&document.to_string()).into_owned()
 }
 
 /// Prints that Postgres serves, as `/ready` does.
@@ -53,7 +58,7 @@ pub(super) fn failure(text: &str, code: ExitCode, as_json: bool) {
 /// An error as text or as JSON.
 pub(super) fn failure_text(text: &str, code: ExitCode, as_json: bool) -> String {
     if as_json {
-        json!({"error": text, "code": code as u8}).to_string()
+        json_text(&json!({"error": text, "code": code as u8}))
     } else {
         format!("Error: {}", visible(text))
     }

@@ -60,6 +60,19 @@ impl fmt::Display for Shown<'_> {
 /// Makes characters visible that a terminal or a browser would obey: control characters but tab and
 /// line feed, and those that change the direction of text around them or have no width.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    with_escapes(text, |c, visible| visible.extend(c.escape_default()))
+}
+
+/// The same for a document in JSON, where these characters can be in strings only: it has the escapes
+/// of JSON, so that a reader of JSON gets the same strings.
+pub(crate) fn visible_json(document: &str) -> Cow<'_, str> {
+    with_escapes(document, |c, visible| {
+        // All of them have four digits at most. Writing to a string cannot fail.
+        let _ = write!(visible, "\\u{:04x}", u32::from(c));
+    })
+}
+
+fn with_escapes(text: &str, escape: impl Fn(char, &mut String)) -> Cow<'_, str> {
     let is_bad = |c: char| {
         (c.is_control() && c != '\n' && c != '\t')
             || matches!(
@@ -77,12 +90,33 @@ pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     let mut visible = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         if is_bad(c) {
-            visible.extend(c.escape_default());
+            escape(c, &mut visible);
         } else {
             visible.push(c);
         }
     }
     Cow::Owned(visible)
+}
+
+/// A message of the log with a tab before each further line. Postgres has put it before those of its
+/// texts, but not before those of names in `log_line_prefix`: such a line would look like a message of
+/// its own.
+pub(crate) fn continued(message: &str) -> Cow<'_, str> {
+    let mut further = message.split('\n').skip(1);
+    if further.all(|line| line.is_empty() || line.starts_with('\t')) {
+        return Cow::Borrowed(message);
+    }
+    let mut continued = String::with_capacity(message.len() + 16);
+    for (at, line) in message.split('\n').enumerate() {
+        let begin = match at {
+            0 => "",
+            _ if line.is_empty() || line.starts_with('\t') => "\n",
+            _ => "\n\t",
+        };
+        continued.push_str(begin);
+        continued.push_str(line);
+    }
+    Cow::Owned(continued)
 }
 
 /// Escapes all control characters of a line except tab, and except line feeds if they are allowed.
@@ -141,6 +175,25 @@ mod tests {
         assert!(matches!(visible("a\tb\nü"), Cow::Borrowed(_)));
         let tricky = "a\r\u{1b}[2J\u{202e}b\u{2066}\u{200b}\u{85}";
         assert_eq!(visible(tricky), "a\\r\\u{1b}[2J\\u{202e}b\\u{2066}\\u{200b}\\u{85}");
+    }
+
+    #[test]
+    fn further_lines_are_indented() {
+        assert_eq!(continued("a\nb\n\tc\n\nd"), "a\n\tb\n\tc\n\n\td");
+        for kept in ["", "a", "a\n\tb\n", "\n"] {
+            assert!(matches!(continued(kept), Cow::Borrowed(_)), "{kept:?}");
+        }
+    }
+
+    #[test]
+    fn a_document_has_the_same_strings() {
+        let tricky = "a\r\u{1b}\u{7f}\u{9b}2J\u{202e}b\u{2066}\u{feff}\u{85}\n\u{fc}\"\\";
+        let document = serde_json::json!({ tricky: tricky }).to_string();
+        let shown = visible_json(&document);
+        assert_eq!(visible(&shown), shown, "nothing to obey is left");
+        let read: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(read, serde_json::json!({ tricky: tricky }));
+        assert!(matches!(visible_json("{\"a\": 1}\n"), Cow::Borrowed(_)));
     }
 
     #[test]
