@@ -86,7 +86,7 @@ pub enum PlanError {
     NeonSchemaOfOthers(String),
     /// The owner of a database neither exists nor is in the spec.
     #[error(
-        "could not make role {owner:?} the owner of database {database:?}: role \"{owner}\" does not exist, and the spec does not list it"
+        "could not make role {owner:?} the owner of database {database:?}: role {owner:?} does not exist, and the spec does not list it"
     )]
     NoSuchOwner {
         /// The database.
