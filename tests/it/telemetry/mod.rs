@@ -5,6 +5,7 @@ mod log_json;
 mod log_level;
 mod log_recent;
 mod log_requests;
+mod secrets_everywhere;
 mod traces_collector;
 mod traces_off;
 mod traces_secrets;

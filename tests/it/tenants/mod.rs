@@ -2,6 +2,7 @@
 
 mod names_in_other_encodings;
 mod secrets;
+mod shown;
 mod traps_any;
 mod traps_names;
 mod traps_objects;
