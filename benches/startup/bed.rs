@@ -118,8 +118,24 @@ impl Bed {
     /// Starts the daemon on an archive, with the server given.
     pub fn daemon(&self, archive: &Path, postgres: &Path) -> anyhow::Result<Process> {
         self.pageserver.set_archive(archive);
+        let command = self.command(Command::new(&self.binary), postgres);
+        Process::start(command, RUNNING)
+    }
+
+    /// Starts the daemon under a program that counts its instructions into `counts`, as the user that
+    /// the daemon would step down to, who must be able to write the file.
+    pub fn counted(&self, postgres: &Path, counts: &Path) -> anyhow::Result<Process> {
+        self.pageserver.set_archive(&self.archives.one_file);
+        let mut command = Command::new("valgrind");
+        command.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", counts.display()));
+        command.arg(&self.binary);
+        self.owner.run_as(&mut command);
+        Process::start(self.command(command, postgres), RUNNING)
+    }
+
+    /// Adds the arguments of the daemon to a command that ends with its program.
+    fn command(&self, mut command: Command, postgres: &Path) -> Command {
         let [port, external, internal] = self.ports;
-        let mut command = Command::new(&self.binary);
         command
             .env("OTEL_SDK_DISABLED", "true")
             .env_remove("RUST_LOG")
@@ -131,7 +147,7 @@ impl Bed {
         command.args(["--external-http-port", &external.to_string()]);
         command.args(["--internal-http-port", &internal.to_string()]);
         command.arg("--config").arg(&self.config);
-        Process::start(command, RUNNING)
+        command
     }
 
     /// Starts the daemon, waits for `running`, ends it.

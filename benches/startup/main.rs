@@ -13,6 +13,7 @@ mod bed;
 mod cases;
 #[path = "../common/mod.rs"]
 mod common;
+mod instructions;
 mod parts;
 
 use common::arguments::Arguments;
@@ -24,9 +25,10 @@ const RUNS: usize = 15;
 type Case = fn(&bed::Bed, usize) -> anyhow::Result<()>;
 
 /// What is measured, in this order; any part of a name chooses.
-const CASES: [(&str, Case); 4] = [
+const CASES: [(&str, Case); 5] = [
     ("first-start", cases::first_start),
     ("own-share", cases::own_share),
+    ("instructions", instructions::count),
     ("restart", cases::restart),
     ("memory", cases::memory),
 ];

@@ -278,10 +278,16 @@ pub(crate) fn withhold(command: &mut std::process::Command) {
     }
 }
 
-/// Our children by `/proc`; none if it cannot be read.
+/// Our children by `/proc`; none if it cannot be read. Without a child, which the kernel knows, the
+/// processes of the machine are not read.
 fn our_children() -> impl Iterator<Item = Process> {
     let me = Pid::this().as_raw();
-    procs::all().unwrap_or_default().into_iter().filter(move |p| p.ppid == me)
+    let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    let all = match waitid(Id::All, peek) {
+        Err(Errno::ECHILD) => Vec::new(),
+        _ => procs::all().unwrap_or_default(),
+    };
+    all.into_iter().filter(move |p| p.ppid == me)
 }
 
 /// Sends the child SIGINT when the thread that spawned it ends: Postgres then stops all its

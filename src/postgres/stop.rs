@@ -210,16 +210,16 @@ fn leftovers(children: &Children, group: i32, pgdata: &Path) -> Vec<ProcessHandl
         };
         !p.zombie
             && p.pid != this
-            && procs::owner(p.pid) == Some(user)
             && (p.pgrp == group || in_place())
             && !children.is_registered(p.pid)
     };
-    procs::all()
+    procs::of_user(user)
         .unwrap_or_default()
         .iter()
         .filter(|p| is_one(p))
         .filter_map(|p| ProcessHandle::open(p.pid))
         // The pid is held now; check that it still belongs to the same process.
+        .filter(|handle| procs::owner(handle.pid()) == Some(user))
         .filter(|handle| procs::get(handle.pid()).is_some_and(|p| is_one(&p)))
         .collect()
 }

@@ -67,6 +67,9 @@ pub(crate) async fn stop_stale(
     let look_failed = |error| StaleError::Look { path: pgdata.to_owned(), error };
     let real = std::fs::canonicalize(pgdata).map_err(look_failed)?;
     let found = find(&real).map_err(look_failed)?;
+    if found.is_empty() {
+        return Ok(0);
+    }
     // All at the same time: a killed postmaster leaves many processes, and each may use up its
     // ladder.
     let roots = found.iter().filter(|f| f.is_root);
@@ -98,18 +101,19 @@ struct Stale {
 fn find(real: &Path) -> io::Result<Vec<Stale>> {
     let me = nix::unistd::geteuid().as_raw();
     let is_one = |pid| {
-        procs::owner(pid) == Some(me)
-            && procs::runs_program(pid, "postgres")
+        procs::runs_program(pid, "postgres")
             && (procs::cwd(pid).is_some_and(|cwd| cwd == real) || is_on_its_way(pid, real))
     };
-    let ours: Vec<_> = procs::all()?.into_iter().filter(|p| !p.zombie && is_one(p.pid)).collect();
+    let ours = procs::of_user(me)?.into_iter();
+    let ours: Vec<_> = ours.filter(|p| !p.zombie && is_one(p.pid)).collect();
     let pids: HashSet<i32> = ours.iter().map(|p| p.pid).collect();
     Ok(ours
         .iter()
         .filter_map(|p| {
             let handle = ProcessHandle::open(p.pid)?;
             // The handle holds the process; check that it is still the one that was seen.
-            is_one(p.pid).then(|| Stale { handle, is_root: !pids.contains(&p.ppid) })
+            let is_still = procs::owner(p.pid) == Some(me) && is_one(p.pid);
+            is_still.then(|| Stale { handle, is_root: !pids.contains(&p.ppid) })
         })
         .collect())
 }
