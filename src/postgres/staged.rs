@@ -108,6 +108,11 @@ impl StagedConf {
         }
         match children.run(command, limit, OUTPUT_LIMIT).await {
             Ok(output) if output.status.success() => Ok(()),
+            // Something else has ended it, such as a lack of memory: the file is not at fault.
+            Ok(output) if output.status.code().is_none() => {
+                let program = install.postgres.display();
+                Err(AskError::NoAnswer(format!("`{program} -C` ended with {}", output.status)))
+            }
             Ok(output) => {
                 let said = String::from_utf8_lossy(&output.stderr);
                 let temporary = self.file.path().display().to_string();
@@ -119,28 +124,26 @@ impl StagedConf {
         }
     }
 
-    /// Puts the file in place atomically; the next reload loads it. The old file can be restored.
+    /// Puts the file in place atomically; the next reload loads it. The old file can be restored: a
+    /// copy of it is written first, so that its restoration needs no space on a disk that is full by
+    /// then.
     ///
     /// # Errors
     /// See [`FileError`]; the old file is still in place.
     pub(crate) fn put_in_place(self) -> Result<ReplacedConf, FileError> {
         let Self { file, place } = self;
         let text = fs::read(&place).map_err(FileError::at("read", &place))?;
+        let old = write_beside(&place, TEMP_PREFIX, &text)?;
         put_in_place(file, &place)?;
-        Ok(ReplacedConf { place, text })
+        Ok(ReplacedConf { place, old })
     }
 }
 
-/// The previous content of a file. Holds tokens: never printed.
+/// A copy of the previous file, deleted when dropped.
+#[derive(Debug)]
 pub(crate) struct ReplacedConf {
     place: PathBuf,
-    text: Vec<u8>,
-}
-
-impl std::fmt::Debug for ReplacedConf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ReplacedConf").field("place", &self.place).finish_non_exhaustive()
-    }
+    old: NamedTempFile,
 }
 
 impl ReplacedConf {
@@ -148,8 +151,8 @@ impl ReplacedConf {
     ///
     /// # Errors
     /// See [`FileError`]; the new file is still in place.
-    pub(crate) fn restore(&self) -> Result<(), FileError> {
-        put_in_place(write_beside(&self.place, TEMP_PREFIX, &self.text)?, &self.place)
+    pub(crate) fn restore(self) -> Result<(), FileError> {
+        put_in_place(self.old, &self.place)
     }
 }
 
@@ -209,7 +212,10 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"old \xff");
         let replaced = StagedConf::new(dir.path(), &new).unwrap().put_in_place().unwrap();
         assert_eq!(&fs::read_to_string(&path).unwrap(), new.render().unwrap().expose());
-        assert!(!format!("{replaced:?}").contains("old"));
+        let copies = fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().path());
+        let copies: Vec<_> = copies.filter(|copy| *copy != path).collect();
+        assert_eq!(copies.len(), 1, "a restoration needs no space");
+        assert_eq!(fs::read(&copies[0]).unwrap(), b"old \xff");
         replaced.restore().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"old \xff");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -245,5 +251,25 @@ mod tests {
         check("/nonexistent/postgres").await.unwrap();
         let error = check("/bin/false").await.unwrap_err().to_string();
         assert!(error.contains("exit status: 1"), "{error}");
+    }
+
+    /// It says nothing about the file.
+    #[tokio::test]
+    async fn a_program_that_was_killed_has_not_answered() {
+        let dir = tempfile::tempdir().unwrap();
+        let killed = dir.path().join("postgres");
+        fs::write(dir.path().join("script"), "#!/bin/sh\nkill -9 $$\n").unwrap();
+        // A shell writes the program, see `put_program` of the integration tests.
+        let write = "cp script postgres && chmod 755 postgres";
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", write]).current_dir(dir.path());
+        let limit = Duration::from_secs(30);
+        Children::new().run(shell, limit, OUTPUT_LIMIT).await.unwrap();
+        let install = PgInstall { postgres: killed, ..PgInstall::for_tests() };
+        let staged = StagedConf::new(dir.path(), &conf("", "e")).unwrap();
+        let error = staged.ask(&install, None, &Children::new(), limit).await.unwrap_err();
+        assert!(matches!(error, AskError::NoAnswer(_)), "{error}");
+        assert!(error.to_string().contains("signal: 9"), "{error}");
+        staged.check(&install, &Children::new(), limit).await.unwrap();
     }
 }
