@@ -2,6 +2,9 @@
 
 use crate::generated::check;
 
+#[path = "../it/faults/beside.rs"]
+#[allow(dead_code, reason = "the tests that run the cells use the rest")]
+mod beside;
 #[path = "../it/faults/plan.rs"]
 #[allow(dead_code, reason = "the tests that run the cells use the rest")]
 mod plan;
@@ -16,7 +19,8 @@ fn fault_matrix() {
     let parts = [
         ("count".to_owned(), count),
         ("matrix".to_owned(), plan::table()),
-        ("peers".to_owned(), plan::peers()),
+        ("peers".to_owned(), beside::peers()),
+        ("children".to_owned(), beside::children()),
     ];
     check("docs/reference/faults.md", &parts);
 }

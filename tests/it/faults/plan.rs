@@ -83,13 +83,15 @@ pub enum Fault {
     ReadOnly,
     /// The process can open no more descriptors.
     NoDescriptors,
+    /// The disk of the data directory is full.
+    DiskFull,
     /// The clock of the machine jumps by an hour.
     ClockForward,
     ClockBack,
 }
 
 impl Fault {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::StepFails,
         Self::Sigterm,
         Self::SigintTwice,
@@ -103,6 +105,7 @@ impl Fault {
         Self::ClientGone,
         Self::ReadOnly,
         Self::NoDescriptors,
+        Self::DiskFull,
         Self::ClockForward,
         Self::ClockBack,
     ];
@@ -123,6 +126,7 @@ impl Fault {
             Self::ClientGone => "the client hangs up",
             Self::ReadOnly => "directory read-only",
             Self::NoDescriptors => "no descriptors left",
+            Self::DiskFull => "disk full",
             Self::ClockForward => "clock + 1 h",
             Self::ClockBack => "clock - 1 h",
         }
@@ -172,7 +176,9 @@ pub fn promise(Point { step, edge }: Point, fault: Fault) -> Promise {
         Fault::Sigterm | Fault::SigintTwice => Promise::Ends(1),
         Fault::SupervisorKilled => Promise::Killed,
         Fault::ClockForward | Fault::ClockBack => Promise::GoesOn,
-        Fault::ReadOnly | Fault::NoDescriptors => Promise::GoesOnOrFails,
+        // A promotion writes nothing but what Postgres writes.
+        Fault::DiskFull if matches!(step, Step::Promote(_)) => Promise::Nothing,
+        Fault::ReadOnly | Fault::NoDescriptors | Fault::DiskFull => Promise::GoesOnOrFails,
         Fault::PostmasterKilled | Fault::PostmasterStopped if !postmaster => Promise::Nothing,
         Fault::PostmasterKilled => Promise::Ends(1),
         Fault::PostmasterStopped => match step {
@@ -236,71 +242,6 @@ pub fn cells() -> Vec<Cell> {
     let row = |point| Fault::ALL.map(|fault| Cell { point, fault });
     let all = points().into_iter().flat_map(row);
     all.filter(|cell| promise(cell.point, cell.fault) != Promise::Nothing).collect()
-}
-
-/// A peer of a compute that starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
-    ControlPlane,
-    Safekeeper,
-    Pageserver,
-}
-
-impl Peer {
-    pub const ALL: [Self; 3] = [Self::ControlPlane, Self::Safekeeper, Self::Pageserver];
-
-    /// As the page names it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ControlPlane => "control plane",
-            Self::Safekeeper => "safekeeper",
-            Self::Pageserver => "pageserver",
-        }
-    }
-
-    /// What a start does about it.
-    pub const fn answer(self, fault: PeerFault) -> &'static str {
-        match (self, fault) {
-            (Self::Safekeeper, _) => "goes on with the full sync",
-            (_, PeerFault::Late) => "goes on",
-            _ => "tries again, goes on when the line is repaired",
-        }
-    }
-}
-
-/// What is wrong with the line to a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PeerFault {
-    Stalls,
-    Resets,
-    Trickles,
-    Late,
-}
-
-impl PeerFault {
-    pub const ALL: [Self; 4] = [Self::Stalls, Self::Resets, Self::Trickles, Self::Late];
-
-    /// As the page names it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Stalls => "stalls",
-            Self::Resets => "resets",
-            Self::Trickles => "one byte a second",
-            Self::Late => "answers 2 s late",
-        }
-    }
-}
-
-/// The table of the lines to peers.
-pub fn peers() -> String {
-    let mut text = String::from("| peer | its line | a start |\n|---|---|---|\n");
-    for peer in Peer::ALL {
-        for fault in PeerFault::ALL {
-            let (name, line, answer) = (peer.name(), fault.name(), peer.answer(fault));
-            writeln!(text, "| {name} | {line} | {answer} |").unwrap();
-        }
-    }
-    text
 }
 
 /// The table of the page: a row per point, a column per fault.

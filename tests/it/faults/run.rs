@@ -40,9 +40,7 @@ pub async fn run(server: Server, cell: Cell) {
         Fault::StepFails => "1*return(injected)->off",
         _ => "pause",
     };
-    // The next start recognizes a postmaster by its program.
-    let real = fault == Fault::SupervisorKilled;
-    let mut stage = Stage::set(server, point, actions, &env, real).await;
+    let mut stage = Stage::set(server, point, actions, &env, fault).await;
     let mut held = Held { stage: &mut stage, fault, clock: &clock };
     let verdict = held.inflict().await;
     held.judge(verdict).await;
@@ -105,6 +103,7 @@ impl Held<'_> {
                 let _ = asked.await;
             }
             Fault::ReadOnly => stage.write_protect(true),
+            Fault::DiskFull => stage.disk.as_mut().unwrap().fill(),
             Fault::NoDescriptors => {
                 // The connection for the release exists before the limit.
                 stage.release_later().await;
@@ -260,6 +259,7 @@ impl Stage {
             }
             let error = body["error"].as_str().unwrap();
             assert_eq!(code, 500, "{body}\n{log}");
+            assert!(!error.contains("could not be put back"), "{body}\n{log}");
             if fault == Fault::StepFails {
                 assert!(error.contains(&format!("in phase {phase}")), "{body}\n{log}");
             }
@@ -345,6 +345,9 @@ impl Stage {
         if fault == Fault::ReadOnly {
             self.write_protect(false);
         }
+        if let Some(disk) = &mut self.disk {
+            disk.free();
+        }
         if self.compute.is_alive() {
             if fault == Fault::NoDescriptors {
                 self.limit_descriptors(4096);
@@ -387,14 +390,14 @@ impl Stage {
         next.wait_for("running").await;
         let inside = names(&self.bed.pgdata());
         assert!(!inside.iter().any(|name| name.starts_with(".postgresql")), "{inside:?}");
-        let known = ["pg", "pgdata", "config.json", "tls", "taken.tar.gz"];
+        let known = ["pg", "pgdata", "disk", "config.json", "tls", "taken.tar.gz"];
         let unknown = |name: &&String| {
             !known.contains(&name.as_str())
                 && !name.ends_with(".log")
                 && !name.starts_with(".s.PGSQL.")
         };
         eventually("the old data is deleted", || {
-            let beside = names(self.bed.dir());
+            let beside = [names(self.bed.dir()), names(&self.bed.dir().join("disk"))].concat();
             !beside.iter().any(|name| unknown(&name))
         })
         .await;

@@ -7,7 +7,8 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::plan::{Point, Step};
+use super::disk::SmallDisk;
+use super::plan::{Fault, Point, Step};
 use crate::support::bed::{Bed, Pair, TlsFiles, hand_over, put};
 use crate::support::process::{Compute, Replica};
 use crate::support::server::Vanilla;
@@ -18,6 +19,8 @@ pub type Answer = Option<(StatusCode, Value)>;
 /// A compute that is held at a point.
 pub struct Stage {
     pub point: Point,
+    /// Of the data directory. Before the bed, whose folder it is in.
+    pub disk: Option<SmallDisk>,
     pub bed: Bed,
     pub compute: Compute,
     /// The request that asked for the work.
@@ -32,33 +35,37 @@ pub struct Stage {
 impl Stage {
     /// `actions` of the failpoint; `pause` holds the compute until [`Self::release`]. Returns when
     /// the failpoint was reached. Postgres is a fake that costs nothing, unless the step needs SQL or
-    /// `real` says otherwise.
+    /// the next start has to recognize a postmaster by its program.
     pub async fn set(
         server: Server,
         point: Point,
         actions: &str,
         env: &[(&str, &str)],
-        real: bool,
+        fault: Fault,
     ) -> Self {
         let points = format!("{point}={actions}");
         let mut env = env.to_vec();
         env.push(("FAILPOINTS", &points));
         let mut stage = match point.step {
             Step::Promote(_) => Self::replica(server, point, &env).await,
-            _ => Self::primary(server, point, &env, real).await,
+            _ => Self::primary(server, point, &env, fault).await,
         };
         stage.ask().await;
         stage.compute.wait_for_log(&format!("failpoint {point} reached")).await;
         stage
     }
 
-    async fn primary(server: Server, point: Point, env: &[(&str, &str)], real: bool) -> Self {
+    async fn primary(server: Server, point: Point, env: &[(&str, &str)], fault: Fault) -> Self {
         let mut bed = Bed::new(server).await;
+        let disk = (fault == Fault::DiskFull).then(|| {
+            bed.place_pgdata("disk/pgdata");
+            SmallDisk::at(bed.dir().join("disk"))
+        });
         match point.step {
             // Only a server knows SQL.
             Step::Start(StartPhase::ApplyCatalog) => bed.spec.skip_pg_catalog_updates = false,
             Step::Reconfigure(ReconfigurePhase::Catalog) => {}
-            _ if real => {}
+            _ if fault == Fault::SupervisorKilled => {}
             _ => bed.fake_postgres(),
         }
         match point.step {
@@ -88,7 +95,7 @@ impl Stage {
             None => bed.start_with_env(env),
         };
         let lsn = String::new();
-        Self { point, bed, compute, asked: None, primary: None, files, lsn }
+        Self { point, disk, bed, compute, asked: None, primary: None, files, lsn }
     }
 
     async fn replica(server: Server, point: Point, env: &[(&str, &str)]) -> Self {
@@ -96,7 +103,8 @@ impl Stage {
         replica.compute.prewarm().await;
         let lsn = replica.flushed().await;
         let Replica { bed, compute, primary, storage: _ } = replica;
-        Self { point, bed, compute, asked: None, primary: Some(primary), files: None, lsn }
+        let primary = Some(primary);
+        Self { point, disk: None, bed, compute, asked: None, primary, files: None, lsn }
     }
 
     /// Asks for the work of the point.

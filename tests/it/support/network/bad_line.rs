@@ -56,6 +56,11 @@ impl BadLine {
         self.met.load(Ordering::Relaxed)
     }
 
+    /// Connections from now on have this fault.
+    pub fn spoil(&self, weather: Weather) {
+        self.weather.send_replace(Some(weather));
+    }
+
     /// Connections from now on have no fault; earlier ones keep theirs.
     pub fn repair(&self) {
         self.weather.send_replace(None);

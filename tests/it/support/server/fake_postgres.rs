@@ -3,12 +3,12 @@
 use crate::support::bed::{Bed, put_program};
 
 /// Ready at once; on SIGHUP reads what a postmaster reads, in the same order; a stop signal ends it
-/// with 0. It works in PGDATA, where [`crate::support::assertions::assert_nothing_left`] would find
-/// it.
+/// with 0, a full disk with 1. It works in PGDATA, where
+/// [`crate::support::assertions::assert_nothing_left`] would find it.
 const SCRIPT: &str = r#"cd "$2"
 trap 'cat postgresql.conf pg_hba.conf > /dev/null' HUP
 trap 'exit 0' INT QUIT TERM
-printf '%s\nready\n' $$ > pid.tmp
+printf '%s\nready\n' $$ > pid.tmp || exit 1
 mv pid.tmp postmaster.pid
 while :; do sleep 0.01; done"#;
 
