@@ -1,6 +1,7 @@
 //! The stand-in pageserver and safekeepers of one run of `compute_ctl dev`.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -91,10 +92,40 @@ pub(super) fn write_config(spec: &SpecBuilder, file: &Path) -> anyhow::Result<()
         .with_context(|| format!("could not write {}", file.display()))
 }
 
+/// Ports below those that the system assigns, which begin at 32768 unless that was changed.
+const QUIET_PORTS: Range<u16> = 16_384..32_768;
+/// More than enough on a machine that has such a port.
+const TRIES: usize = 100;
+
 /// Fails early if the port is in use; replaces 0 by a free port.
 pub(super) fn free_port(port: u16) -> anyhow::Result<u16> {
+    if port == 0 {
+        // Postgres opens the port later. Until then any outgoing connection could get one that the
+        // system assigns.
+        let quiet = || fastrand::u16(QUIET_PORTS);
+        let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+        if let Some(port) = std::iter::repeat_with(quiet).take(TRIES).find(free) {
+            return Ok(port);
+        }
+    }
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).with_context(|| {
         format!("Postgres cannot use port {port}; give another one with --port, or 0 for any")
     })?;
     Ok(listener.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_port_is_not_one_that_the_system_assigns() {
+        for _ in 0..20 {
+            let port = free_port(0).unwrap();
+            assert!(QUIET_PORTS.contains(&port), "{port}");
+            let held = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+            let error = format!("{:#}", free_port(held.local_addr().unwrap().port()).unwrap_err());
+            assert!(error.contains(&format!("cannot use port {port}")), "{error}");
+        }
+    }
 }
