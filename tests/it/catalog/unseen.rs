@@ -105,7 +105,7 @@ async fn by_the_client(bed: &Bed, compute: &Compute) {
         "{}",
         ran.stderr
     );
-    for (text, why) in [("{", "EOF"), ("[]", "not a JSON object")] {
+    for (text, why) in [("{", "EOF"), ("[]", "a JSON object is needed")] {
         let file = bed.write_text("odd.json", text).display().to_string();
         let ran = run(&file).await;
         assert_eq!(ran.code, Some(1), "{}", ran.stderr);
