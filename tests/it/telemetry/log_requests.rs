@@ -14,24 +14,27 @@ use crate::support::server::on_one_server;
 
 const JSON: (&str, &str) = ("COMPUTE_CTL_LOG_FORMAT", "json");
 
-/// The id and the trace of the last request of this kind.
-fn last_request(all: &[Value], line: &str) -> (Value, Value) {
-    let arrived = all.iter().rfind(|it| it["message"] == line);
-    let arrived = arrived.unwrap_or_else(|| panic!("no {line:?} in {all:#?}"));
-    assert!(arrived["request_id"].is_string(), "{arrived}");
-    (arrived["request_id"].clone(), arrived["trace_id"].clone())
-}
-
-/// The last record with each of the texts belongs to the last request of this kind.
-fn belong_to(compute: &Compute, line: &str, texts: &[&str]) {
-    let all = records(compute);
-    let (id, trace) = last_request(&all, line);
-    assert!(trace.is_string(), "{line}");
+/// The last record with each of the texts belongs to that request of this kind, counted from 1.
+/// Returns its id. Lines that were written before an answer may appear in the log after it.
+async fn belong_to(compute: &Compute, line: &str, number: usize, texts: &[&str]) -> Value {
+    let ids = |it: &Value| (it["request_id"].clone(), it["trace_id"].clone());
+    let request = || {
+        let all = records(compute);
+        let mut requests = all.iter().filter(|it| it["message"] == line);
+        requests.nth(number - 1).map(ids)
+    };
+    until(line, || async { request().is_some() }).await;
+    let request = request().unwrap();
+    assert!(request.0.is_string() && request.1.is_string(), "{line}: {request:?}");
     for text in texts {
-        let has = |it: &&Value| it["message"].as_str().unwrap().contains(text);
-        let one = all.iter().rfind(has).unwrap_or_else(|| panic!("{text:?}: {}", compute.log()));
-        assert_eq!((&one["request_id"], &one["trace_id"]), (&id, &trace), "{text:?}: {one}");
+        let last_is_of_it = || {
+            let all = records(compute);
+            let has = |it: &&Value| it["message"].as_str().unwrap().contains(text);
+            all.iter().rfind(has).is_some_and(|it| ids(it) == request)
+        };
+        until(&format!("{text:?} of {line}"), || async { last_is_of_it() }).await;
     }
+    request.0
 }
 
 #[tokio::test]
@@ -56,27 +59,27 @@ async fn the_work_of_the_driver_has_the_id_of_its_request() {
             "compute start finished",
             "from init to running",
         ];
-        belong_to(&compute, "POST /configure", &start);
-        let of_start = last_request(&records(&compute), "POST /configure").0;
+        let of_start = belong_to(&compute, "POST /configure", 1, &start).await;
 
         bed.spec.set("work_mem", "9MB");
         let (code, text) = compute.configure(&bed).await;
         assert_eq!(code, 200, "{text}");
         let change = ["got configuration request", "finished reconfiguration", "to running"];
-        belong_to(&compute, "POST /configure", &change);
-        assert_ne!(last_request(&records(&compute), "POST /configure").0, of_start);
+        let of_change = belong_to(&compute, "POST /configure", 2, &change).await;
+        assert_ne!(of_change, of_start);
 
         bed.spec.set("work_mem", "much");
         let (code, text) = compute.configure(&bed).await;
         assert!(code.is_client_error(), "{text}");
-        belong_to(&compute, "POST /configure", &["the new spec is refused"]);
+        belong_to(&compute, "POST /configure", 3, &["the new spec is refused"]).await;
         // A primary cannot be promoted.
         compute.post("/promote", Some(&bed.promote_body("0/0"))).await;
-        belong_to(&compute, "POST /promote", &["could not promote the replica"]);
+        belong_to(&compute, "POST /promote", 1, &["could not promote the replica"]).await;
         let (code, _) = compute.post("/terminate?mode=immediate", None).await;
         assert_eq!(code.as_u16(), 200);
         assert_eq!(compute.wait_exit().await.code(), Some(0));
-        belong_to(&compute, "POST /terminate?mode=immediate", &["stopping: sending", "terminated"]);
+        let end = ["stopping: sending", "terminated"];
+        belong_to(&compute, "POST /terminate?mode=immediate", 1, &end).await;
         assert_nothing_left(&bed);
     })
     .await;
@@ -96,7 +99,7 @@ async fn a_refresh_has_the_id_of_its_request_and_a_failed_start_that_of_its_conf
         compute.refresh().await;
         compute.wait_for_log("could not refresh the configuration").await;
         let refresh = ["from running to refresh", "could not refresh the configuration"];
-        belong_to(&compute, "POST /refresh_configuration", &refresh);
+        belong_to(&compute, "POST /refresh_configuration", 1, &refresh).await;
         assert_tries(&compute, "control_plane", "succeeded", 1).await;
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
@@ -107,7 +110,7 @@ async fn a_refresh_has_the_id_of_its_request_and_a_failed_start_that_of_its_conf
         assert_eq!(compute.configure(&bed).await.0.as_u16(), 500);
         compute.dismiss().await;
         let failed = ["from init to failed", "could not start the compute node"];
-        belong_to(&compute, "POST /configure", &failed);
+        belong_to(&compute, "POST /configure", 1, &failed).await;
         assert_nothing_left(&bed);
     })
     .await;

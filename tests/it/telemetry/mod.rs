@@ -20,7 +20,9 @@ use crate::support::process::Compute;
 /// The lines of a log in JSON; each must be an object with the members that all records have.
 fn records(compute: &Compute) -> Vec<Value> {
     let log = compute.log_bytes();
-    let lines = log.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    // The last line may not be written to its end.
+    let lines = log.split_inclusive(|byte| *byte == b'\n');
+    let lines = lines.filter_map(|line| line.strip_suffix(b"\n")).filter(|line| !line.is_empty());
     lines.map(record).collect()
 }
 
