@@ -24,7 +24,7 @@
 
 mod otel;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -79,6 +79,11 @@ pub trait Variables {
         self.raw(name).filter(|value| !value.is_empty())
     }
 
+    /// Whether there is a variable with such a name. A source that cannot list its variables says yes.
+    fn has_any(&self, _is: impl Fn(&OsStr) -> bool) -> bool {
+        true
+    }
+
     /// What an error about the value names.
     fn origin(&self, name: &str) -> String {
         name.to_owned()
@@ -93,18 +98,31 @@ impl Variables for OfProcess {
     fn raw(&self, name: &str) -> Option<OsString> {
         std::env::var_os(name)
     }
+
+    fn has_any(&self, is: impl Fn(&OsStr) -> bool) -> bool {
+        std::env::vars_os().any(|(name, _)| is(&name))
+    }
 }
 
 impl<const N: usize> Variables for [(&str, &str); N] {
     fn raw(&self, name: &str) -> Option<OsString> {
         self.iter().find(|(it, _)| *it == name).map(|(_, value)| value.into())
     }
+
+    fn has_any(&self, is: impl Fn(&OsStr) -> bool) -> bool {
+        self.iter().any(|(name, _)| is(OsStr::new(name)))
+    }
 }
 
 /// The names of the variables of this process that begin with [`PREFIX`].
 pub fn own_names() -> impl Iterator<Item = OsString> {
     let names = std::env::vars_os().map(|(name, _)| name);
-    names.filter(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
+    names.filter(|name| is_own(name))
+}
+
+/// Whether the name begins with [`PREFIX`].
+pub(crate) fn is_own(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
 }
 
 /// The values of the variables.

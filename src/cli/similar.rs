@@ -26,7 +26,7 @@ impl Cli {
     /// The exit code, after the usage error is said.
     pub fn of_process() -> Result<Self, ExitCode> {
         let line: Vec<_> = std::env::args_os().collect();
-        let matches = variables::matches(Self::command(), &line, &OfProcess);
+        let matches = variables::matches(Self::command, &line, &OfProcess);
         let cli = matches.and_then(|matches| Self::of(&matches));
         cli.or_else(|error| {
             let error = with_suggestions(error);

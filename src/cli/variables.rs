@@ -16,7 +16,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, Id};
 
-use crate::env::{PREFIX, Variables};
+use crate::env::{PREFIX, Variables, is_own};
 
 /// Variables with another name than that of their flag: the flag, and the command if only one has it.
 const NAMES: [(&str, Option<&str>, &str); 5] = [
@@ -66,18 +66,28 @@ fn variable(command: &str, arg: &Arg) -> Option<String> {
     })
 }
 
-/// Parses a command line and the variables of the command that it names.
+/// Parses a command line and the variables of the command that it names. `command` makes the
+/// definition.
 pub(super) fn matches(
-    command: Command,
+    command: impl Fn() -> Command,
     line: &[OsString],
     variables: &impl Variables,
 ) -> Result<ArgMatches, clap::Error> {
-    let Ok(given) = command.clone().ignore_errors(true).try_get_matches_from(line) else {
-        // It asks for help or the version.
-        return named(command).try_get_matches_from(line);
+    let for_help = |error: &clap::Error| !error.use_stderr();
+    let with_help = || named(command()).try_get_matches_from(line);
+    let of_a_flag = |name: &OsStr| is_own(name) || NAMES.iter().any(|(.., it)| name == *it);
+    if !variables.has_any(of_a_flag) {
+        // Most starts have none, and parsing is a tenth of the instructions of a start.
+        return command().try_get_matches_from(line).or_else(|error| match for_help(&error) {
+            true => with_help(),
+            false => Err(error),
+        });
+    }
+    let Ok(given) = command().ignore_errors(true).try_get_matches_from(line) else {
+        return with_help();
     };
     let mut used = Vec::new();
-    let command = filled(command, &given, variables, &mut used);
+    let command = filled(command(), &given, variables, &mut used);
     let result = command.try_get_matches_from(line);
     result.map_err(|error| naming_variables(error, &used))
 }
@@ -194,7 +204,32 @@ fn naming_variables(mut error: clap::Error, used: &[Used]) -> clap::Error {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+
+    #[test]
+    fn an_environment_without_flags_changes_nothing() {
+        let command = crate::cli::Cli::command;
+        for line in [
+            "compute_ctl -D /d -C u -c /c -i c1",
+            "compute_ctl --help",
+            "compute_ctl wait --help",
+            "compute_ctl help wait",
+            "compute_ctl -V",
+            "compute_ctl --version",
+            "compute_ctl token",
+            "compute_ctl -D /d --unknown",
+            "compute_ctl",
+        ] {
+            let line: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let of = |variables: [(&str, &str); 1]| {
+                matches(command, &line, &variables).map_err(|error| error.to_string())
+            };
+            // The empty value has no effect, but takes the other way.
+            assert_eq!(of([("HOME", "/")]), of([("COMPUTE_CTL_PGDATA", "")]), "{line:?}");
+        }
+    }
 
     #[test]
     fn addresses_of_services_are_no_ports() {
