@@ -151,10 +151,12 @@ pub(crate) async fn get_basebackup(
         drop(span);
         let slow = progress.bytes() == 0 && ended.duration_since(began) >= limits.slow;
         let tries = attempt.saturating_add(1);
-        tracing::warn!("Failed to get basebackup: {error} (attempt {tries}/{most})");
+        let peer = endpoint.peer();
+        let said = error.said_by(&peer);
+        tracing::warn!("Failed to get basebackup: {said} (attempt {tries}/{most})");
         let Some(pause) = rotation.next(Failure { class: error.class(), slow }) else {
             let took = first.elapsed();
-            return Err(BasebackupError { lsn: request.lsn, tries, took, error });
+            return Err(BasebackupError { lsn: request.lsn, peer, tries, took, error });
         };
         // The pause is counted from the failure, which may be in the past: an early connection may
         // have been refused while the safekeepers were still being asked.

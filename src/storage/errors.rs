@@ -25,10 +25,12 @@ pub(crate) enum ErrorClass {
 /// The base backup was given up. The text begins with the documented context (06 §3.8) and has the
 /// error of the last try, with the text of the server.
 #[derive(Debug, Error)]
-#[error("failed to get basebackup@{lsn}: {error}{}", tried(*tries, *took))]
+#[error("failed to get basebackup@{lsn}: {}{}", error.said_by(peer), tried(*tries, *took))]
 pub(crate) struct BasebackupError {
     /// The LSN that was requested; `0/0` for the latest.
     pub lsn: Lsn,
+    /// The pageserver of the last try, as `host:port`.
+    pub peer: String,
     /// Number of tries made.
     pub tries: u32,
     /// From the first try to the end of the last.
@@ -118,6 +120,20 @@ pub(crate) enum FetchError {
 }
 
 impl FetchError {
+    /// The text, with the pageserver that was asked if the text leaves out which one it was.
+    pub(crate) fn said_by(&self, peer: &str) -> String {
+        match self {
+            Self::Server { .. }
+            | Self::Status { .. }
+            | Self::Lost(_)
+            | Self::Protocol(_)
+            | Self::FirstByteTimeout(_)
+            | Self::Stalled(_) => format!("{self}, from {peer}"),
+            Self::Unpack(error) if !error.is_of_this_machine() => format!("{self}, from {peer}"),
+            _ => self.to_string(),
+        }
+    }
+
     /// What the error means for the next try. Server errors are classified by SQLSTATE class only:
     /// 28 is authorization, 42 a command that the server does not understand. Nearly everything
     /// else, a bad token included, comes as `XX000` and may be transient (06 §3.2). gRPC statuses
@@ -212,6 +228,11 @@ pub(crate) enum UnpackError {
 }
 
 impl UnpackError {
+    /// Whether the archive has no part in the error.
+    const fn is_of_this_machine(&self) -> bool {
+        matches!(self, Self::Local { .. } | Self::Thread(_) | Self::NoResult)
+    }
+
     /// Whether another try would end the same way.
     pub(crate) const fn is_permanent(&self) -> bool {
         match self {
@@ -268,13 +289,15 @@ mod tests {
     #[test]
     fn the_servers_words_survive() {
         let (lsn, took) = (Lsn(0x2A3B4C8), Duration::from_millis(57_310));
-        let error = BasebackupError { lsn, tries: 11, took, error: server("XX000") };
+        let peer = || "ps-1:6400".to_owned();
+        let error = BasebackupError { lsn, peer: peer(), tries: 11, took, error: server("XX000") };
         assert_eq!(
             error.to_string(),
             "failed to get basebackup@0/2A3B4C8: the pageserver answers: no such thing (SQLSTATE \
-             XX000); this was the last of 11 tries in 57.3 s"
+             XX000), from ps-1:6400; this was the last of 11 tries in 57.3 s"
         );
-        let error = BasebackupError { lsn, tries: 1, took, error: FetchError::NoPageserver };
+        let error = FetchError::NoPageserver;
+        let error = BasebackupError { lsn, peer: peer(), tries: 1, took, error };
         assert_eq!(
             error.to_string(),
             "failed to get basebackup@0/2A3B4C8: must have at least one pageserver"

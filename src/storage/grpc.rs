@@ -162,12 +162,25 @@ pub(super) async fn next_piece(
     while rest.is_empty() {
         match timeout(limit, messages.message()).await {
             Ok(Ok(Some(message))) => *rest = message.chunk,
-            Ok(Ok(None)) => return Ok(None),
+            Ok(Ok(None)) => return has_succeeded(messages).await.map(|()| None),
             Ok(Err(status)) => return Err(status_error(&status)),
             Err(_) => return Err(FetchError::Stalled(limit)),
         }
     }
     Ok(Some(rest.split_to(PIECE.min(rest.len()))))
+}
+
+/// Whether messages that have ended were followed by a status, which alone says that the server has
+/// sent everything. tonic also takes one in the headers for the last word, although data follow.
+/// Does not wait, as the messages have ended.
+async fn has_succeeded(
+    messages: &mut Streaming<GetBaseBackupResponseChunk>,
+) -> Result<(), FetchError> {
+    let trailers = messages.trailers().await.map_err(|status| status_error(&status))?;
+    match trailers.is_some_and(|trailers| trailers.contains_key("grpc-status")) {
+        true => Ok(()),
+        false => Err(FetchError::Protocol("the answer ends without a gRPC status")),
+    }
 }
 
 /// Ids are hex digits, so this does not fail.

@@ -138,11 +138,15 @@ impl LibpqConnection {
         frontend::startup_message(parameters, &mut message).map_err(FetchError::Lost)?;
         connection.send(&message).await?;
 
+        let mut authenticated = false;
         loop {
             let (tag, body) = connection.message().await?;
-            match (tag, body.get(..4)) {
-                (backend::AUTHENTICATION_TAG, Some([0, 0, 0, 0])) => {}
-                (backend::AUTHENTICATION_TAG, Some([0, 0, 0, 3])) => {
+            match (tag, &*body) {
+                (backend::AUTHENTICATION_TAG, _) if authenticated => {
+                    return Err(FetchError::Protocol("authentication after its end"));
+                }
+                (backend::AUTHENTICATION_TAG, [0, 0, 0, 0]) => authenticated = true,
+                (backend::AUTHENTICATION_TAG, [0, 0, 0, 3]) => {
                     let Some(password) = &endpoint.password else {
                         return Err(FetchError::PasswordMissing(connection.peer));
                     };
@@ -151,11 +155,18 @@ impl LibpqConnection {
                         .map_err(FetchError::Lost)?;
                     connection.send(&message).await?;
                 }
+                // A method has 4 bytes; what follows is its own. These two have nothing more.
+                (
+                    backend::AUTHENTICATION_TAG,
+                    [0, 0, 0, 0 | 3, ..] | [] | [_] | [_, _] | [_, _, _],
+                ) => {
+                    return Err(FetchError::Protocol("authentication of another length"));
+                }
                 (backend::AUTHENTICATION_TAG, _) => {
                     return Err(FetchError::Authentication(connection.peer));
                 }
-                (backend::BACKEND_KEY_DATA_TAG, _) => {}
-                (backend::READY_FOR_QUERY_TAG, _) => return Ok(connection),
+                (backend::BACKEND_KEY_DATA_TAG, _) if authenticated => {}
+                (backend::READY_FOR_QUERY_TAG, [_]) if authenticated => return Ok(connection),
                 _ => return Err(FetchError::Protocol("unexpected message while connecting")),
             }
         }
@@ -202,10 +213,13 @@ impl LibpqConnection {
                     continue;
                 }
                 if chunk.is_empty()
-                    && let Some((tag, _)) = self.parse_message()?
+                    && let Some((tag, body)) = self.parse_message()?
                 {
                     match tag {
-                        backend::COPY_DONE_TAG => self.copy_done = true,
+                        // One with a body may have swallowed the error that follows it.
+                        backend::COPY_DONE_TAG if !self.copy_done && body.is_empty() => {
+                            self.copy_done = true;
+                        }
                         backend::COMMAND_COMPLETE_TAG if self.copy_done => return Ok(None),
                         _ => return Err(FetchError::Protocol("unexpected message in the COPY")),
                     }

@@ -35,6 +35,8 @@ pub(crate) mod sync_verdict;
 pub(crate) mod target;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod tree;
 pub(crate) mod tries;
 pub(crate) mod unpack;

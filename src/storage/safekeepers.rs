@@ -96,9 +96,19 @@ pub(crate) async fn check_safekeepers(
     let (mut result, mut reports) = ask_all(request, limit).await;
     count(&reports, tries);
     if result == Verdict::Differ {
+        let before = latest_commit(&reports);
         tracing::info!("{}; asking once more", SyncCheck::NotInSync(reports));
         (result, reports) = ask_all(request, limit).await;
         count(&reports, tries);
+        if let (Verdict::InSync(lsn), Some(before)) = (result, before)
+            && lsn < before
+        {
+            tracing::warn!(
+                "the safekeepers agree on LSN {lsn} now, but commit_lsn {before} was among their \
+                 answers before"
+            );
+            result = Verdict::Differ;
+        }
     }
     let check = match result {
         Verdict::InSync(lsn) => SyncCheck::InSync(lsn),
@@ -123,6 +133,15 @@ pub(crate) async fn ask_each(
         SafekeeperReport { address: address.clone(), answer }
     });
     futures_util::future::join_all(asked).await
+}
+
+/// What a quorum held once, it holds for good: an LSN before this cannot be the last one.
+fn latest_commit(reports: &[SafekeeperReport]) -> Option<Lsn> {
+    let commits = reports.iter().filter_map(|report| match report.answer {
+        Some(Answer::Status { commit, .. }) => Some(commit),
+        _ => None,
+    });
+    commits.max()
 }
 
 /// Counts the answers; one that was not waited for is neither a success nor a failure.

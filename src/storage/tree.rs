@@ -77,6 +77,10 @@ impl Tree {
         if kind.is_pax_global_extensions() || kind.is_pax_local_extensions() {
             return Ok(());
         }
+        // The library ignores records that it cannot read: the entry would get another name.
+        for record in entry.pax_extensions().map_err(broken)?.into_iter().flatten() {
+            record.map_err(broken)?;
+        }
         let path = relative_path(&entry.path_bytes())?;
         let refused = match kind {
             EntryType::Symlink => Some("a symbolic link"),

@@ -153,6 +153,9 @@ fn reference(archive: &[u8]) -> Option<Reference> {
             std::io::copy(&mut entry, &mut std::io::sink()).ok()?;
             continue;
         }
+        if entry.pax_extensions().ok()?.is_some_and(|mut records| records.any(|it| it.is_err())) {
+            return None;
+        }
         let is_refused = kind.is_symlink() || kind.is_hard_link() || kind.is_gnu_sparse();
         if is_refused || matches!(kind, EntryType::Char | EntryType::Block | EntryType::Fifo) {
             return None;

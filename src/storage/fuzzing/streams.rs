@@ -88,7 +88,7 @@ fn copied(data: &[u8]) -> (Vec<u8>, bool) {
             (b'N' | b'S', ..) => {}
             (b'H', false, _) => begun = true,
             (b'd', true, false) => {}
-            (b'c', true, _) => done = true,
+            (b'c', true, false) if length == 0 => done = true,
             (b'C', true, true) => return (archive, true),
             _ => break,
         }

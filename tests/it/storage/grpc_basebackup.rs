@@ -106,9 +106,17 @@ async fn failures_before_and_within_the_stream_are_tried_again() {
         let log = compute.settled_log().await;
         let failures: Vec<&str> =
             log.lines().filter(|line| line.contains("Failed to get basebackup: ")).collect();
+        let url = bed.pageserver.grpc_url();
+        let peer = url.rsplit(['/', '@']).next().unwrap();
         let expected = [
-            "the pageserver answers: tenant is moving (gRPC status NotFound) (attempt 1/11)",
-            "the pageserver answers: disk on fire (gRPC status Internal) (attempt 2/11)",
+            &format!(
+                "the pageserver answers: tenant is moving (gRPC status NotFound), from {peer} \
+                 (attempt 1/11)"
+            ),
+            &format!(
+                "the pageserver answers: disk on fire (gRPC status Internal), from {peer} \
+                 (attempt 2/11)"
+            ),
             "(attempt 3/11)",
         ];
         assert_eq!(failures.len(), expected.len(), "{log}");
