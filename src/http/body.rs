@@ -84,9 +84,11 @@ impl<T: DeserializeOwned> FromRequest<Api> for JsonBody<T> {
         }
         let document = format!("the body of {} {}", request.method(), request.uri().path());
         let seat = request.extensions().get::<Seat>().cloned();
-        let waits = seat.as_ref().map(Seat::waits_for_body);
-        let (body, held) = read(request.into_body(), &api.limits, &api.bodies).await?;
-        drop(waits);
+        let reading = read(request.into_body(), &api.limits, &api.bodies);
+        let (body, held) = match &seat {
+            Some(seat) => seat.waits_for_body(reading).await?,
+            None => reading.await?,
+        };
         if let Some(seat) = seat {
             seat.keep(held);
         }

@@ -89,7 +89,7 @@ impl<S: Answers> Acceptor<S> {
                     }
                     () = connection.serve(stream) => {}
                 }
-                seat.leave();
+                seat.end();
                 drop(slot);
             });
         }

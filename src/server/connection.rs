@@ -137,7 +137,7 @@ impl<S: Answers> Connection<S> {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<BusyBody>, Infallible> {
         // Busy only from here: a request that waits until the client has read the previous answer
         // must not keep the seat.
-        let busy = self.seat.busy();
+        let busy = self.seat.busy().await;
         let connects = request.method() == Method::CONNECT;
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(self.peer));

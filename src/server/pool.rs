@@ -12,7 +12,9 @@
 //! A waiting connection also has a limit of time: a short one for the head of a request that has
 //! begun, so that no client can trickle, and a longer one between two requests.
 //!
-//! Invariant: a busy connection is never dropped here.
+//! Invariant: a busy connection is never dropped here. A connection that has been chosen may get its
+//! request before it notices. Such a request is not begun: it could take effect, and its client would
+//! never learn that it has.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -115,11 +117,17 @@ impl Seat {
         *self.place.lock() = Some(place);
     }
 
-    /// Leaves the waiting connections.
-    pub(super) fn leave(&self) {
-        if let Some(place) = self.place.lock().take() {
-            self.pool.0.lock().connections.remove(&place);
-        }
+    /// Leaves the waiting connections. Returns false if this one has been chosen to make room: it is
+    /// about to be dropped, and must not begin anything.
+    #[must_use]
+    fn leave(&self) -> bool {
+        let Some(place) = self.place.lock().take() else { return true };
+        self.pool.0.lock().connections.remove(&place).is_some()
+    }
+
+    /// Forgets a connection that has ended.
+    pub(super) fn end(&self) {
+        let _ = self.leave();
     }
 
     /// Makes the connection busy until it ends. Called while a request is in progress.
@@ -131,10 +139,16 @@ impl Seat {
         self.upgraded.load(Relaxed)
     }
 
-    /// Lets the connection count as waiting within a request, until the guard is dropped.
-    pub(crate) fn waits_for_body(&self) -> WaitsForBody {
+    /// Lets the connection count as waiting within a request, while it reads the body. Never ends if
+    /// the connection has been chosen to make room: it is about to be dropped.
+    pub(crate) async fn waits_for_body<T>(&self, read: impl Future<Output = T>) -> T {
         self.wait();
-        WaitsForBody(self.clone())
+        let waits = Waits(self);
+        let body = read.await;
+        if !waits.0.leave() {
+            std::future::pending::<()>().await;
+        }
+        body
     }
 
     /// Keeps a value until the request in progress is over: until the client has read the answer,
@@ -144,8 +158,11 @@ impl Seat {
     }
 
     /// Makes the connection busy until the guard is dropped. HTTP/1.1 has one request at a time.
-    pub(super) fn busy(&self) -> Busy {
-        self.leave();
+    /// Never ends if the connection has been chosen to make room: it is about to be dropped.
+    pub(super) async fn busy(&self) -> Busy {
+        if !self.leave() {
+            std::future::pending::<()>().await;
+        }
         self.turn_to(Kind::Answer);
         Busy(self.clone())
     }
@@ -200,12 +217,12 @@ impl Drop for Busy {
 }
 
 /// A connection that waits for the body of its request.
-#[derive(Debug)]
-pub(crate) struct WaitsForBody(Seat);
+struct Waits<'a>(&'a Seat);
 
-impl Drop for WaitsForBody {
+impl Drop for Waits<'_> {
+    /// Also if reading is given up.
     fn drop(&mut self) {
-        self.0.leave();
+        self.0.end();
     }
 }
 
@@ -238,13 +255,22 @@ impl HttpBody for BusyBody {
 
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, ready};
+
+    use futures_util::FutureExt as _;
+
     use super::*;
+
+    /// `None` if the connection was chosen to make room before.
+    fn begun(seat: &Seat) -> Option<Busy> {
+        seat.busy().now_or_never()
+    }
 
     #[test]
     fn the_longest_waiting_connection_is_dropped_first_and_a_busy_one_never() {
         let pool = Pool::default();
         let [first, second, third] = [(); 3].map(|()| pool.join());
-        let busy = first.busy();
+        let busy = begun(&first).unwrap();
         assert_eq!(pool.drop_longest_waiting(1), 1);
         assert!(second.dropped.is_cancelled());
         assert!(!first.dropped.is_cancelled() && !third.dropped.is_cancelled());
@@ -261,28 +287,51 @@ mod tests {
     fn a_connection_waiting_for_a_body_may_be_dropped_and_frees_what_it_kept() {
         let pool = Pool::default();
         let seat = pool.join();
-        let busy = seat.busy();
-        drop(seat.waits_for_body());
+        let busy = begun(&seat).unwrap();
+        assert_eq!(seat.waits_for_body(ready("read")).now_or_never(), Some("read"));
         assert_eq!(pool.drop_longest_waiting(9), 0, "it is busy again");
+        assert_eq!(seat.waits_for_body(pending::<()>()).now_or_never(), None);
+        assert_eq!(pool.drop_longest_waiting(9), 0, "reading was given up");
         let kept = Arc::new(());
         seat.keep(Arc::clone(&kept));
-        let waits = seat.waits_for_body();
-        assert_eq!(pool.drop_longest_waiting(9), 1);
-        drop(waits);
+        let read = async {
+            assert_eq!(pool.drop_longest_waiting(9), 1);
+        };
+        assert_eq!(seat.waits_for_body(read).now_or_never(), None);
         assert_eq!(Arc::strong_count(&kept), 2);
         drop(busy);
         assert_eq!(Arc::strong_count(&kept), 1);
+    }
+
+    /// The end of the connection and its request may come at the same moment: the request is answered
+    /// or not begun.
+    #[test]
+    fn a_connection_chosen_to_make_room_begins_nothing() {
+        let pool = Pool::default();
+        let [new, kept, reading] = [(); 3].map(|()| pool.join());
+        drop(begun(&kept).unwrap());
+        let busy = begun(&reading).unwrap();
+        let mut body = Box::pin(reading.waits_for_body(async {
+            tokio::task::yield_now().await;
+        }));
+        assert_eq!(body.as_mut().now_or_never(), None, "the body has not come");
+        assert_eq!(pool.drop_longest_waiting(9), 3);
+        assert!(begun(&new).is_none() && begun(&kept).is_none());
+        assert_eq!(body.as_mut().now_or_never(), None, "the body came too late");
+        drop(body);
+        drop(busy);
     }
 
     #[test]
     fn an_upgraded_connection_is_never_dropped() {
         let pool = Pool::default();
         let seat = pool.join();
-        let busy = seat.busy();
+        let busy = begun(&seat).unwrap();
         seat.upgrade();
         drop(busy);
-        drop(seat.waits_for_body());
+        assert_eq!(seat.waits_for_body(ready("read")).now_or_never(), Some("read"));
         assert_eq!(pool.drop_longest_waiting(9), 0);
+        assert!(begun(&seat).is_some());
     }
 
     /// Seconds until the client is too slow; none if it is not within an hour.
@@ -300,10 +349,10 @@ mod tests {
         let seat = pool.join();
         assert_eq!(seconds_left(&seat).await, Some(60), "a new connection");
         seat.bytes_arrive();
-        let busy = seat.busy();
+        let busy = seat.busy().await;
         seat.bytes_arrive();
         assert_eq!(seconds_left(&seat).await, None, "the server is at work");
-        drop(seat.waits_for_body());
+        seat.waits_for_body(ready(())).await;
         drop(busy);
         assert_eq!(seconds_left(&seat).await, Some(180), "kept for the next request");
         seat.bytes_arrive();
@@ -324,7 +373,7 @@ mod tests {
         let requests = async {
             for _ in 0..9 {
                 tokio::time::sleep(Duration::from_secs(50)).await;
-                drop(seat.busy());
+                drop(seat.busy().await);
                 seat.bytes_arrive();
             }
         };
@@ -332,7 +381,7 @@ mod tests {
             _ = slow => panic!("each head had less than its time"),
             () = requests => {}
         }
-        let busy = seat.busy();
+        let busy = seat.busy().await;
         seat.upgrade();
         drop(busy);
         assert_eq!(seconds_left(&seat).await, None, "upgraded");
@@ -342,8 +391,8 @@ mod tests {
     fn a_connection_that_has_left_is_forgotten() {
         let pool = Pool::default();
         let seat = pool.join();
-        drop(seat.busy());
-        seat.leave();
+        drop(begun(&seat).unwrap());
+        seat.end();
         assert!(pool.0.lock().connections.is_empty());
     }
 }

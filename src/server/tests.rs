@@ -1,5 +1,8 @@
 //! Upgraded connections, tested over real sockets with a router of these tests.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use axum::Router;
@@ -20,6 +23,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) struct Server {
     port: u16,
+    /// Requests of `/count`.
+    begun: Arc<AtomicUsize>,
     pub(super) tasks: ServerTasks,
 }
 
@@ -30,7 +35,16 @@ impl Server {
 
     pub(super) fn start_with(limits: ServerLimits, tls: Option<&TlsConfigs>) -> Self {
         let tasks = ServerTasks::default();
+        let begun = Arc::<AtomicUsize>::default();
+        let counting = Arc::clone(&begun);
+        let count = move || async move {
+            counting.fetch_add(1, Relaxed);
+            // The connection's task looks at everything else that it waits for.
+            tokio::task::yield_now().await;
+            "counted"
+        };
         let router = Router::new()
+            .route("/count", get(count))
             .route("/", get(|| async { "hello" }))
             .route("/echo", get(upgrade_to_echo))
             .route("/deaf", get(upgrade_to_silence))
@@ -38,11 +52,11 @@ impl Server {
         let port = ReservedPort::on_all_interfaces(0).unwrap();
         let number = port.port();
         serve(port.listen(&limits).unwrap(), tls, &router, limits, &tasks);
-        Self { port: number, tasks }
+        Self { port: number, begun, tasks }
     }
 
     pub(super) async fn connect(&self) -> TcpStream {
-        TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
+        connect(self.port).await
     }
 
     async fn upgraded(&self, path: &str) -> TcpStream {
@@ -58,6 +72,10 @@ impl Server {
         assert!(answer.starts_with(b"HTTP/1.1 101 "), "{answer:?}");
         stream
     }
+}
+
+async fn connect(port: u16) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", port)).await.unwrap()
 }
 
 fn switch() -> impl IntoResponse {
@@ -127,6 +145,36 @@ async fn an_upgraded_connection_makes_no_room() {
     let mut rest = String::new();
     timeout(PATIENCE, idle[8].read_to_string(&mut rest)).await.unwrap().unwrap();
     assert!(rest.contains("HTTP/1.1 200"), "{rest}");
+}
+
+/// A connection may be chosen to make room at the moment in which its request comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_request_that_has_begun_is_answered_although_there_is_no_room() {
+    const CLIENTS: usize = 16;
+    const REQUESTS: usize = 200;
+    let server = Server::start(ServerLimits { connections: 4, ..ServerLimits::default() });
+    let clients = (0..CLIENTS).map(|_| {
+        let port = server.port;
+        tokio::spawn(async move {
+            let mut answered = 0;
+            for _ in 0..REQUESTS {
+                let mut stream = connect(port).await;
+                let request = b"GET /count HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+                let mut answer = Vec::new();
+                if stream.write_all(request).await.is_ok() {
+                    let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap();
+                }
+                answered += usize::from(answer.ends_with(b"counted"));
+            }
+            answered
+        })
+    });
+    let mut answered = 0;
+    for client in clients.collect::<Vec<_>>() {
+        answered += client.await.unwrap();
+    }
+    assert!(answered < CLIENTS * REQUESTS, "there was room for all");
+    assert_eq!(server.begun.load(Relaxed), answered);
 }
 
 /// The slot is free again after the handler drops the connection.
