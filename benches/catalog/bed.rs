@@ -40,7 +40,7 @@ pub struct Bed {
     /// The default data of a compute.
     empty: Template,
     binary: PathBuf,
-    owner: Owner,
+    pub owner: Owner,
     ports: [u16; 3],
     /// Number of the data directory in use.
     round: Cell<u32>,
@@ -81,8 +81,13 @@ impl Bed {
         self.dir.path()
     }
 
-    fn pgdata(&self) -> PathBuf {
+    pub fn pgdata(&self) -> PathBuf {
         self.dir.path().join(format!("pgdata-{}", self.round.get()))
+    }
+
+    /// Runs the bench's own sessions.
+    pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
     }
 
     /// A primary without roles and databases, and without settings that make it faster.
@@ -167,7 +172,7 @@ impl Compute<'_> {
 
     /// Runs statements one after the other, in a session as the superuser; how long they took.
     pub fn run(&self, statements: impl IntoIterator<Item = String>) -> anyhow::Result<Duration> {
-        self.bed.runtime.block_on(async {
+        self.bed.block_on(async {
             let session = session(&self.bed.connstr()).await?;
             let began = Instant::now();
             for statement in statements {
@@ -180,7 +185,7 @@ impl Compute<'_> {
     /// Opens a session in each of these databases, one after the other.
     pub fn open_sessions(&self, databases: &[String]) -> anyhow::Result<Duration> {
         let began = Instant::now();
-        self.bed.runtime.block_on(async {
+        self.bed.block_on(async {
             for database in databases {
                 session(&self.bed.connstr_of("cloud_admin", database)).await?;
             }
@@ -200,7 +205,7 @@ impl Compute<'_> {
     }
 }
 
-async fn session(connstr: &str) -> anyhow::Result<Client> {
+pub async fn session(connstr: &str) -> anyhow::Result<Client> {
     let (client, connection) = tokio_postgres::connect(connstr, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)

@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use compute_ctl::dev::spec::SpecBuilder;
 
 use super::bed::{Bed, Compute};
+use super::by_hand;
 use super::common::process::pause;
 use super::common::samples::{Samples, heading, milliseconds, verdict};
 
@@ -44,10 +45,18 @@ fn spec(bed: &Bed, count: usize, concurrency: usize) -> SpecBuilder {
 /// be created, and when they exist already.
 pub fn small(bed: &Bed, runs: usize) -> anyhow::Result<()> {
     let spec = spec(bed, 1, ONE_AT_A_TIME);
-    let [mut first, mut alone, mut again] = std::array::from_fn(|_| Samples::default());
+    let mut skipped = bed.spec();
+    skipped.member("skip_pg_catalog_updates", true.into());
+    let [mut first, mut floor, mut ratio] = std::array::from_fn(|_| Samples::default());
+    let [mut alone, mut again] = std::array::from_fn(|_| Samples::default());
     for _ in 0..runs {
+        bed.start(&skipped)?.stop()?;
+        let by_hand = milliseconds(by_hand::one(bed, "owner0", "store0")?);
         let compute = bed.start(&spec)?;
-        first.push(apply_phase(&compute)?);
+        let applied = apply_phase(&compute)?;
+        floor.push(by_hand);
+        first.push(applied);
+        ratio.push(applied / by_hand);
         // Not counted: right after a start the extensions of all databases are listed, and Postgres
         // waits 100 ms for a session in a template to end.
         compute.run(["CREATE DATABASE another".to_owned()])?;
@@ -63,9 +72,11 @@ pub fn small(bed: &Bed, runs: usize) -> anyhow::Result<()> {
     bed.serve_empty();
     heading("Start with one role and one database: phase apply_catalog");
     first.print("the first one, which makes them", "ms");
+    floor.print("the same SQL by one client, after a start", "ms");
+    ratio.print("the first / the second, round by round", "");
     alone.print("CREATE DATABASE alone, in an open session", "ms");
     again.print("a later one, which finds them", "ms");
-    verdict("the first one", first.median(), 20.0, "ms");
+    verdict("ratio", ratio.median(), 1.15, "");
     verdict("a later one", again.median(), 20.0, "ms");
     Ok(())
 }
@@ -84,6 +95,7 @@ pub fn hundred(bed: &Bed, runs: usize) -> anyhow::Result<()> {
     let (parallel, serial) = (spec(bed, HUNDRED, CONCURRENCY), spec(bed, HUNDRED, ONE_AT_A_TIME));
     let [mut psql, mut first, mut ratio, mut first_serial] =
         std::array::from_fn(|_| Samples::default());
+    let [mut four, mut four_ratio] = std::array::from_fn(|_| Samples::default());
     let [mut opening, mut again, mut again_ratio, mut again_serial] =
         std::array::from_fn(|_| Samples::default());
     for round in 0..runs {
@@ -98,6 +110,10 @@ pub fn hundred(bed: &Bed, runs: usize) -> anyhow::Result<()> {
             }
             clear(&compute)?;
         }
+        let by_four = by_hand::by_four(&compute, &roles(HUNDRED), &databases(HUNDRED))?;
+        clear(&compute)?;
+        four.push_time(by_four);
+        four_ratio.push(milliseconds(applied) / milliseconds(by_four));
         psql.push_time(bare);
         first.push_time(applied);
         ratio.push(milliseconds(applied) / milliseconds(bare));
@@ -111,6 +127,9 @@ pub fn hundred(bed: &Bed, runs: usize) -> anyhow::Result<()> {
     first_serial.print("/configure, one database at a time", "ms");
     ratio.print("the second / the first, round by round", "");
     verdict("ratio", ratio.median(), 0.8, "");
+    four.print("all of its statements by four clients", "ms");
+    four_ratio.print("/configure / that, round by round", "");
+    verdict("ratio", four_ratio.median(), 0.75, "");
     heading("The same, all of them there");
     opening.print("opening a session in each, in turn", "ms");
     again.print(&format!("/configure, {CONCURRENCY} databases at a time"), "ms");

@@ -8,6 +8,7 @@
 //! As root the daemon steps down to `postgres`, as an ordinary user nothing changes.
 
 mod bed;
+mod by_hand;
 mod cases;
 #[path = "../common/mod.rs"]
 mod common;
