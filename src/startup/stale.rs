@@ -66,7 +66,7 @@ pub(crate) async fn stop_stale(
 ) -> Result<usize, StaleError> {
     let look_failed = |error| StaleError::Look { path: pgdata.to_owned(), error };
     let real = std::fs::canonicalize(pgdata).map_err(look_failed)?;
-    let found = find(&real).map_err(look_failed)?;
+    let found = find(&real).await.map_err(look_failed)?;
     if found.is_empty() {
         return Ok(0);
     }
@@ -75,7 +75,7 @@ pub(crate) async fn stop_stale(
     let roots = found.iter().filter(|f| f.is_root);
     try_join_all(roots.map(|root| stop(&root.handle, limits))).await?;
     for _ in 0..ROUNDS {
-        let left = find(&real).map_err(look_failed)?;
+        let left = find(&real).await.map_err(look_failed)?;
         if left.is_empty() {
             return Ok(found.len());
         }
@@ -86,7 +86,7 @@ pub(crate) async fn stop_stale(
             await_end(&process.handle, limits.kill).await?;
         }
     }
-    match find(&real).map_err(look_failed)?.first() {
+    match find(&real).await.map_err(look_failed)?.first() {
         Some(survivor) => Err(StaleError::StillAlive(survivor.handle.pid())),
         None => Ok(found.len()),
     }
@@ -98,7 +98,14 @@ struct Stale {
     is_root: bool,
 }
 
-fn find(real: &Path) -> io::Result<Vec<Stale>> {
+/// On a thread of its own: beside many processes it takes milliseconds, in which the safekeepers
+/// answer.
+async fn find(real: &Path) -> io::Result<Vec<Stale>> {
+    let real = real.to_owned();
+    tokio::task::spawn_blocking(move || find_now(&real)).await.map_err(io::Error::other)?
+}
+
+fn find_now(real: &Path) -> io::Result<Vec<Stale>> {
     let me = nix::unistd::geteuid().as_raw();
     let is_one = |pid| {
         procs::runs_program(pid, "postgres")
