@@ -323,6 +323,7 @@ impl Compute {
             code = warm_up_and_serve(&node, driver, doors, authenticator, &stop, &manager) => code,
             never = node.heartbeat.keep(TICK) => match never {},
             never = memory::give_back_after_work(&node) => match never {},
+            never = memory::give_back_free_memory() => match never {},
             never = hangup::serve(&node, &hangup, &manager) => match never {},
             never = manager.follow(&node, &stop.requested) => match never {},
         };

@@ -6,10 +6,10 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use reqwest::StatusCode;
 use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::assertions::assert_nothing_left;
+use crate::support::assertions::{assert_nothing_left, until};
 use crate::support::bed::Bed;
 use crate::support::process::Compute;
 use crate::support::server::on_one_server;
@@ -73,6 +73,36 @@ async fn stalled_bodies_take_little_memory() {
         assert_ne!(code, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
         let after = memory(&compute, "VmRSS");
         println!("before {before} KiB, at most {peak} KiB, after {after} KiB");
+        assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// Kept connections, a request on each.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_of_a_burst_of_connections_is_given_back() {
+    const CONNECTIONS: usize = 900;
+    /// In KiB: what a burst takes at least, and what may be left of it.
+    const BURST: u64 = 8 * 1024;
+    const LEFT: u64 = 3 * 1024;
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let mut compute = bed.start();
+        compute.wait_for("running").await;
+        let before = memory(&compute, "RssAnon");
+        let mut clients = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut client = TcpStream::connect(("127.0.0.1", bed.external_port)).await.unwrap();
+            client.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+            client.read_exact(&mut [0; 15]).await.unwrap();
+            clients.push(client);
+        }
+        let peak = memory(&compute, "RssAnon");
+        assert!(peak > before + BURST, "{peak} KiB at most, {before} KiB before");
+        drop(clients);
+        until("the memory is given back", || async { memory(&compute, "RssAnon") < before + LEFT })
+            .await;
         assert_eq!(compute.stop(Signal::SIGTERM).await, 1);
         assert_nothing_left(&bed);
     })
