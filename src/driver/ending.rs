@@ -6,7 +6,6 @@
 //! bounded, and a signal cuts it short.
 
 use std::future::Future;
-use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
@@ -397,11 +396,23 @@ enum Stopped {
     BySignal,
 }
 
-/// Postgres' own code; 1 if a signal killed it (01 §18.5).
+/// Postgres' own code; 1 if a signal killed it, which leaves no code (01 §18.5).
 fn exit_code(status: &std::io::Result<ExitStatus>) -> u8 {
-    match status {
-        Ok(status) if status.signal().is_some() => FAILURE,
-        Ok(status) => status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILURE),
-        Err(_) => FAILURE,
+    let code = status.as_ref().ok().and_then(ExitStatus::code);
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_exit_code_is_that_of_postgres() {
+        let waited = |status| exit_code(&Ok(ExitStatus::from_raw(status)));
+        assert_eq!([waited(0), waited(3 << 8), waited(255 << 8)], [0, 3, 255]);
+        assert_eq!([waited(9), waited(6 | 0x80)], [FAILURE; 2], "SIGKILL, SIGABRT with a core");
+        assert_eq!(exit_code(&Err(std::io::ErrorKind::Other.into())), FAILURE);
     }
 }

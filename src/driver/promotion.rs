@@ -84,11 +84,20 @@ mod tests {
     }
 
     #[test]
+    fn what_each_stage_says() {
+        let unclear = Promotion::Unclear { spec: spec("1") };
+        let done = Promotion::Done { overrides: true };
+        let said = [Promotion::UNTOUCHED, unclear, done].map(|it| (it.is_unclear(), it.is_done()));
+        assert_eq!(said, [(false, false), (true, false), (false, true)]);
+    }
+
+    #[test]
     fn an_attempt_that_ends_before_the_call_leaves_at_most_overrides() {
         let mut promotion = Promotion::UNTOUCHED;
         promotion.failed(spec("1"));
         assert!(matches!(promotion, Promotion::Never { overrides: false }));
         promotion.set_overrides();
+        assert!(matches!(promotion, Promotion::Never { overrides: true }));
         promotion.taken_back(false);
         promotion.failed(spec("2"));
         assert!(matches!(promotion, Promotion::Never { overrides: true }));

@@ -125,6 +125,19 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn the_steps_right_after_the_ladder_get_a_share_of_what_is_left() {
+        let stop = Stop::default();
+        stop.signal();
+        let usual = PostgresLimits::default();
+        let (ladder, hurried) = stop.ladder(20 * SECOND, &usual);
+        assert_eq!(ladder.total(), 17 * SECOND);
+        assert_eq!((hurried.kill, hurried.log_drain), (SECOND * 3 / 4, SECOND * 3 / 4));
+        // With a lot of time no step gets more than usually.
+        let (_, hurried) = stop.ladder(10_000 * SECOND, &usual);
+        assert_eq!((hurried.kill, hurried.log_drain), (usual.kill, usual.log_drain));
+    }
+
     #[test]
     fn signals_within_half_a_second_are_one() {
         let millis = |millis| meaning(Some(Duration::from_millis(millis)));
