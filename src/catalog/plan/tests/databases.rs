@@ -145,6 +145,7 @@ fn a_rename_onto_a_name_that_is_taken() {
         let (writes, remarks) = with_deltas(listed, &["a", "b"], &a_to_b).unwrap();
         assert!(!writes.iter().any(|write| write.contains("rename")), "{writes:?}");
         assert!(remarks[0].contains("\"a\" is not renamed to \"b\""), "{remarks:?}");
+        assert!(remarks[0].ends_with(&format!("the spec lists {:?}", listed[0])), "{remarks:?}");
         assert_eq!(remarks.len(), 1);
     }
 }
@@ -277,6 +278,47 @@ fn databases_to_be_deleted_lose_their_subscriptions_first() {
     let plan = planned(&spec, &with_subscriptions(&["d", "other"]));
     assert_eq!(phases(&plan), [CatalogStep::PreDrop, CatalogStep::RemoveDatabases]);
     assert_eq!(&*plan.stages[0][0].database, "d");
+}
+
+/// Databases in which subscriptions are dropped, in order.
+fn drops(spec: &ComputeSpec, state: &ClusterState) -> Vec<String> {
+    let plan = planned(spec, state);
+    let drops = plan.operations().filter(|op| op.action == Action::DropSubscriptions);
+    drops.map(|op| op.database.to_string()).collect()
+}
+
+#[test]
+fn subscriptions_go_with_their_database_and_no_others() {
+    let inherited = |deltas: Value| {
+        spec(json!({"drop_subscriptions_before_start": true, "delta_operations": deltas}))
+    };
+    let mut state = with_subscriptions(&["a", "b"]);
+    assert_eq!(drops(&inherited(json!([delete("a")])), &state), ["a", "b"]);
+    assert_eq!(drops(&inherited(json!([rename("a", "z")])), &state), ["b", "z"]);
+    // An interrupted drop left it, and no session can enter it.
+    state.databases.get_mut("a").unwrap().invalid = true;
+    assert_eq!(drops(&inherited(json!([])), &state), ["b"]);
+}
+
+#[test]
+fn what_a_role_holds_goes_with_the_database_and_stays_in_others() {
+    let held =
+        |database: &str| Dependency { role: "g".to_owned(), database: Some(database.to_owned()) };
+    let mut state = cluster(&[("g", None)], &[("a", "boss"), ("b", "boss")]);
+    state.dependencies = vec![held("a"), held("b")];
+    let cleaned = |first: Value| {
+        let listed = ["a", "b", "z"].map(|name| json!({"name": name, "owner": "boss"}));
+        let deleted = first["action"] == "delete_db";
+        let spec = spec(json!({
+            "databases": if deleted { &listed[1..2] } else { &listed[1..] },
+            "delta_operations": [first, {"action": "delete_role", "name": "g"}]
+        }));
+        let plan = planned(&spec, &state);
+        let own = plan.operations().filter(|op| op.sql.expose().starts_with("REASSIGN"));
+        own.map(|op| op.database.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(cleaned(delete("a")), ["b"]);
+    assert_eq!(cleaned(rename("a", "z")), ["b", "z"]);
 }
 
 #[test]

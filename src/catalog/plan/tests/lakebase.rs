@@ -43,6 +43,9 @@ fn a_new_cluster_in_this_mode() {
     );
     let grants = sql.iter().filter(|sql| sql.ends_with("TO databricks_monitor")).count();
     assert_eq!(grants, 5, "{sql:?}");
+    let check = sql.last().unwrap();
+    assert!(check.contains("health_check") && !check.contains("@TRUST@"), "{check}");
+    assert!(check.contains("BEGIN") && check.contains("INSERT"), "{check}");
 }
 
 #[test]
@@ -86,4 +89,22 @@ fn readers_get_their_time_out() {
         lakebase.reader_timeout = None;
     }
     assert_eq!(phases(&planned(&spec(json!({})), &state)), [CatalogStep::MonitorPrivileges]);
+}
+
+#[test]
+fn nothing_of_the_extension_is_granted_where_it_is_not_there() {
+    let roles = ROLES.map(|name| (name, None));
+    let mut state = cluster(&roles, &[]);
+    state.lakebase = Some(LakebaseState::default());
+    let granted = |state: &ClusterState| {
+        let plan = planned(&spec(json!({})), state);
+        let grants = plan.operations().filter(|op| op.phase == CatalogStep::MonitorPrivileges);
+        let grants = grants.filter(|op| op.action == Action::Grant);
+        grants.filter(|op| op.sql.expose().contains(" neon.")).count()
+    };
+    assert_eq!(granted(&state), 0, "this server does not have it");
+    state.neon_default_version = Some("1.6".to_owned());
+    assert_eq!(granted(&state), 2);
+    state.neon_schema_of_others = Some("tenant".to_owned());
+    assert_eq!(granted(&state), 0, "the schema of that name belongs to a tenant");
 }

@@ -178,11 +178,52 @@ fn of_two_entries_the_last_one_counts() {
     assert!(plan[0].ends_with("LOGIN PASSWORD NULL") && plan[2].ends_with("OWNER TO \"r\""));
 }
 
+/// Statements that a transaction refuses get a chain each, and stand between those that share one.
+#[test]
+fn what_must_be_sent_alone_shares_no_chain() {
+    let plan = planned(&spec(json!({"roles": [{"name": "r"}]})), &cluster(&[], &[]));
+    let operation = plan.operations().next().unwrap();
+    let operations = [false, false, true, true, false, false, true];
+    let operations = operations.map(|alone| Operation { alone, ..operation.clone() });
+    let stages = in_order(operations.into());
+    let shape = |stage: &Stage| {
+        let chain = |chain: &Chain| chain.first.iter().map(|it| it.alone).collect::<Vec<_>>();
+        stage.iter().map(chain).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        stages.iter().map(shape).collect::<Vec<_>>(),
+        [
+            vec![vec![false, false]],
+            vec![vec![true], vec![true]],
+            vec![vec![false, false]],
+            vec![vec![true]],
+        ]
+    );
+}
+
+#[test]
+fn an_option_without_a_value_causes_a_remark() {
+    let options = json!([{"name": "CONNECTION LIMIT", "vartype": "integer"}]);
+    let spec = spec(json!({
+        "roles": [{"name": "r", "options": options}],
+        "databases": [{"name": "d", "owner": "r", "options": options}]
+    }));
+    assert_eq!(
+        planned(&spec, &cluster(&[], &[])).remarks,
+        [
+            "option \"CONNECTION LIMIT\" of role \"r\" has no value and is left out",
+            "option \"CONNECTION LIMIT\" of database \"d\" has no value and is left out",
+        ]
+    );
+}
+
 #[test]
 fn what_cannot_be_applied_is_refused_before_anything_happens() {
     let long = "x".repeat(64);
     let option = json!([{"name": "X", "value": "1; DROP ROLE boss", "vartype": "integer"}]);
     let delta = |action: &str, name: &str| json!([{"action": action, "name": name}]);
+    let to = |action: &str, new_name: &str| json!([{"action": action, "name": "d", "new_name": new_name}]);
+    let text = |value: &str| json!([{"name": "X", "value": value, "vartype": "string"}]);
     for (members, part) in [
         (json!({"roles": [{"name": long}]}), "64 bytes"),
         (json!({"databases": [{"name": long, "owner": "boss"}]}), "64 bytes"),
@@ -198,6 +239,10 @@ fn what_cannot_be_applied_is_refused_before_anything_happens() {
         (json!({"delta_operations": delta("rename_role", "r")}), "has no new_name"),
         (json!({"delta_operations": delta("rename_db", "d")}), "has no new_name"),
         (json!({"delta_operations": delta("delete_db", "postgres")}), "--connstr"),
+        (json!({"delta_operations": delta("delete_db", &long)}), "64 bytes"),
+        (json!({"delta_operations": to("rename_db", &long)}), "64 bytes"),
+        (json!({"delta_operations": to("rename_role", "")}), "at least one character"),
+        (json!({"roles": [{"name": "r", "options": text("a\0b")}]}), "not one piece"),
         (json!({"delta_operations": delta("delete_role", &long)}), "64 bytes"),
         (
             json!({"delta_operations": delta("delete_role", "cloud_admin")}),
@@ -207,8 +252,15 @@ fn what_cannot_be_applied_is_refused_before_anything_happens() {
         let error = refused(&spec(members.clone()));
         assert!(error.contains(part), "{members}: {error}");
     }
-    let fits = spec(json!({"roles": [{"name": "x".repeat(63)}]}));
-    assert_eq!(sql(&fits, &cluster(&[], &[])).len(), 1);
+    for members in [
+        json!({"roles": [{"name": "x".repeat(63)}]}),
+        // A text is quoted.
+        json!({"roles": [{"name": "r", "options": text("1; DROP ROLE boss")}]}),
+        // A new name has no meaning here.
+        json!({"roles": [{"name": "r"}], "delta_operations": to("delete_role", &long)}),
+    ] {
+        assert_eq!(sql(&spec(members), &cluster(&[], &[])).len(), 1);
+    }
 }
 
 #[test]

@@ -107,6 +107,25 @@ fn deleted_roles_are_cleaned_up_where_they_hold_something() {
     assert_eq!(sql(&spec, &state), ["DROP ROLE IF EXISTS \"g\""]);
 }
 
+#[test]
+fn what_a_role_holds_is_cleaned_up_once_and_under_its_new_name() {
+    let mut state = cluster(&[("g", None)], &[("a", "boss")]);
+    state.dependencies = vec![Dependency { role: "g".to_owned(), database: Some("a".to_owned()) }];
+    let cleaned = |name: &str, first: Value| {
+        let delete = json!({"action": "delete_role", "name": name});
+        let spec = spec(json!({
+            "databases": [{"name": "a", "owner": "boss"}],
+            "delta_operations": [first, delete, delete]
+        }));
+        let all = sql(&spec, &state).into_iter();
+        all.filter(|sql| sql.starts_with("REASSIGN")).collect::<Vec<_>>()
+    };
+    let nothing = json!({"action": "delete_role", "name": "nobody"});
+    assert_eq!(cleaned("g", nothing), ["REASSIGN OWNED BY \"g\" TO \"boss\""]);
+    let rename = json!({"action": "rename_role", "name": "g", "new_name": "h"});
+    assert_eq!(cleaned("h", rename), ["REASSIGN OWNED BY \"h\" TO \"boss\""]);
+}
+
 /// The tests of `passwords` check the text of each remark.
 #[test]
 fn texts_that_are_not_verifiers_cause_a_remark_each_time() {
