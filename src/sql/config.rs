@@ -198,6 +198,50 @@ mod tests {
     }
 
     #[test]
+    fn a_session_is_hardened_for_its_login_and_the_role_of_the_program() {
+        let mut session = config("postgresql://u@h/d?options=-c%20work_mem%3D1MB").unwrap();
+        assert_eq!(session.own_options(), Some("-c work_mem=1MB"));
+        let hardening = session.hardening().unwrap();
+        assert_eq!((hardening.user, hardening.role), (Some("u"), ADMIN));
+        assert!(!hardening.maintenance && !hardening.read_only && !hardening.statement_limit);
+
+        session.read_only().limit_statements().log_in_as("zenith_admin");
+        let hardening = session.hardening().unwrap();
+        assert_eq!((hardening.user, hardening.role), (Some("zenith_admin"), "zenith_admin"));
+        assert!(hardening.maintenance && hardening.read_only && hardening.statement_limit);
+        assert_eq!(session.own_options(), None, "the options were meant for the other login");
+    }
+
+    #[test]
+    fn only_a_plain_session_is_not_hardened() {
+        let client = || "postgresql://u@h/d?options=-c%20work_mem%3D1MB".parse::<Config>().unwrap();
+        let plain = SessionConfig::plain(client());
+        assert!(plain.hardening().is_none() && plain.own_options().is_none());
+        let session = SessionConfig::of_login(client(), PgVersion::V17);
+        assert_eq!(session.own_options(), Some("-c work_mem=1MB"));
+        assert_eq!(session.hardening().unwrap().role, NO_ROLE);
+    }
+
+    #[test]
+    fn a_session_elsewhere_leaves_a_footprint_and_the_lock_watch_is_not_elsewhere() {
+        let mut session = config("postgresql://u@h/d").unwrap();
+        let database = |session: &SessionConfig| session.client().get_dbname().map(str::to_owned);
+        assert!(session.footprint().is_none());
+        assert_eq!(database(&session).as_deref(), Some("d"));
+        session.dbname("shop");
+        assert!(session.footprint().is_some() && session.database_bytes().is_none());
+        assert_eq!(database(&session).as_deref(), Some("shop"));
+        // A name that is not UTF-8.
+        session.dbname("caf\u{fffd}\u{0}636166e9");
+        assert_eq!(session.database_bytes().unwrap().as_ref(), b"caf\xe9");
+        assert_eq!(database(&session).as_deref(), Some("caf\u{fffd}"));
+        let watch = session.for_watch("watch");
+        assert!(watch.footprint().is_none() && watch.database_bytes().is_none());
+        assert_eq!(database(&watch).as_deref(), Some("d"));
+        assert_eq!(watch.client().get_application_name(), Some("watch"));
+    }
+
+    #[test]
     fn errors_do_not_repeat_the_url() {
         for url in
             ["host=localhost password=planted", "http://u:planted@h", "postgresql://u:planted@h:x"]

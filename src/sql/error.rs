@@ -171,3 +171,38 @@ fn because(why: &SessionError) -> String {
         why.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(code: SqlState) -> PgError {
+        PgError { sqlstate: Some(code), position: Some(7), ..PgError::of_the_way("so".to_owned()) }
+    }
+
+    #[test]
+    fn only_a_statement_has_a_position() {
+        assert_eq!(SessionError::Statement(answer(SqlState::SYNTAX_ERROR)).position(), Some(7));
+        assert_eq!(SessionError::Connect(answer(SqlState::SYNTAX_ERROR)).position(), None);
+    }
+
+    #[test]
+    fn a_full_server_is_named_as_the_reason() {
+        let full = SessionError::Connect(answer(SqlState::TOO_MANY_CONNECTIONS));
+        assert!(full.is_full());
+        assert_eq!(because(&full), format!("the server has no free connection, {full}"));
+        let other = SessionError::Connect(answer(SqlState::INVALID_PASSWORD));
+        assert!(!other.is_full());
+        assert_eq!(because(&other), other.to_string());
+        let lost = SessionError::Connect(PgError::of_the_way("lost".to_owned()));
+        assert!(!lost.is_full());
+    }
+
+    #[test]
+    fn a_time_limit_is_ours_or_the_servers() {
+        assert!(SessionError::StatementDeadline(Duration::ZERO).is_time_limit());
+        assert!(SessionError::Statement(answer(SqlState::QUERY_CANCELED)).is_time_limit());
+        assert!(!SessionError::Statement(answer(SqlState::SYNTAX_ERROR)).is_time_limit());
+        assert!(!SessionError::Connect(answer(SqlState::QUERY_CANCELED)).is_time_limit());
+    }
+}

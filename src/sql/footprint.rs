@@ -71,10 +71,12 @@ mod tests {
         assert!(Footprint::begin("postgres").is_none());
         let visit = Footprint::begin("shop");
         assert!(visited_within(Duration::ZERO), "now");
+        let before = Instant::now();
         drop(visit);
+        assert!(visits().last.is_some_and(|last| last >= before), "its end is noted");
         assert!(visited_within(Duration::from_secs(3600)), "a moment ago");
         let over = Visits { open: 0, last: Some(Instant::now()) };
-        assert!(!over.within(Duration::ZERO));
+        assert!(over.within(Duration::from_secs(3600)) && !over.within(Duration::ZERO));
         assert!(!Visits { open: 0, last: None }.within(Duration::MAX));
     }
 }

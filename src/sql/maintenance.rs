@@ -83,3 +83,19 @@ async fn create_admin(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Anything else, such as a full server, is not a reason to log in as another superuser.
+    #[test]
+    fn only_a_refused_login_calls_for_the_old_superuser() {
+        let refused = |sqlstate| {
+            is_refused_login(&PgError { sqlstate, ..PgError::of_the_way("so".to_owned()) })
+        };
+        assert!(refused(Some(SqlState::INVALID_PASSWORD)));
+        assert!(refused(Some(SqlState::INVALID_AUTHORIZATION_SPECIFICATION)));
+        assert!(!refused(Some(SqlState::TOO_MANY_CONNECTIONS)) && !refused(None));
+    }
+}

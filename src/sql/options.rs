@@ -289,6 +289,21 @@ mod tests {
         assert!(later.ends_with("; SET neon.forward_ddl = 'false'"), "{later}");
     }
 
+    /// A client program does what its caller asks for, as the role of the program, and nothing of it
+    /// is audited.
+    #[test]
+    fn a_client_program_gets_the_role_and_what_is_for_any_login() {
+        let options = child_options(PgVersion::V17);
+        let role = option(("role", ADMIN));
+        for part in [&role, "-c search_path=", "-c transaction_timeout=0", "-c pgaudit.log=none"] {
+            assert!(options.contains(part), "{part} in {options}");
+        }
+        assert!(
+            !options.contains("log_statement") && !options.contains("forward_ddl"),
+            "{options}"
+        );
+    }
+
     #[test]
     fn nothing_lets_a_session_that_only_looks_write() {
         let own = Some("-c default_transaction_read_only=off");

@@ -270,4 +270,35 @@ mod tests {
             assert_eq!(places_of(config).unwrap_err(), error);
         }
     }
+
+    #[tokio::test]
+    async fn a_connection_gets_the_settings_of_the_url() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let url = "host=h tcp_user_timeout=7 keepalives_idle=11 keepalives_interval=13 keepalives_retries=17";
+        set_up(&stream, &url.parse().unwrap()).unwrap();
+        let socket = SockRef::from(&stream);
+        let seconds = |seconds| std::time::Duration::from_secs(seconds);
+        assert!(stream.nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(seconds(7)));
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), seconds(11));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), seconds(13));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 17);
+    }
+
+    /// The error is that of the place that was tried last.
+    #[tokio::test]
+    async fn places_are_tried_in_their_order_unless_they_share_the_load() {
+        let last = async |more: &str| {
+            let hosts = (0..10).map(|n| format!("/no/such/{n}")).collect::<Vec<_>>().join(",");
+            let config = format!("host={hosts} user=u {more}").parse().unwrap();
+            connect(&config, None).await.unwrap_err().at.unwrap()
+        };
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..50 {
+            assert_eq!(last("").await, "/no/such/9/.s.PGSQL.5432");
+            seen.insert(last("load_balance_hosts=random").await);
+        }
+        assert!(seen.len() > 1, "{seen:?}");
+    }
 }
