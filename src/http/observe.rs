@@ -193,20 +193,20 @@ mod tests {
 
     #[test]
     fn ids_are_kept_or_made() {
-        let ids = |values: &[&'static [u8]]| {
+        fn ids(values: &[&[u8]]) -> String {
             let mut headers = HeaderMap::new();
             for value in values {
                 headers.append(REQUEST_ID, HeaderValue::from_bytes(value).unwrap());
             }
             request_id(&headers).1
-        };
+        }
         assert_eq!(ids(&[b"abc"]), "abc");
         assert_eq!(ids(&[b"a-b/~!"]), "a-b/~!");
-        let longest = "x".repeat(LONGEST_ID).leak();
-        assert_eq!(ids(&[longest.as_bytes()]), *longest);
-        let longer = "x".repeat(LONGEST_ID + 1).leak();
+        let longest = "x".repeat(LONGEST_ID);
+        assert_eq!(ids(&[longest.as_bytes()]), longest);
+        let longer = "x".repeat(LONGEST_ID + 1);
         assert_eq!(ids(&[b"first", b"second"]), "first");
-        let unusable: [&[&'static [u8]]; 6] =
+        let unusable: [&[&[u8]]; 6] =
             [&[], &[b""], &[b"gr\xc3\xbcn"], &[b"a code=200"], &[b"a\tb"], &[longer.as_bytes()]];
         for values in unusable {
             let id = ids(values);

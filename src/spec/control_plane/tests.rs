@@ -2,6 +2,7 @@ use super::*;
 use std::sync::Arc;
 
 use axum::extract::Request;
+use axum::response::IntoResponse;
 use parking_lot::Mutex;
 
 const EMPTY: &str = r#"{"status":"empty","spec":null,"compute_ctl_config":{"jwks":{"keys":[]}}}"#;
@@ -28,14 +29,17 @@ struct Fake {
 }
 
 impl Fake {
-    async fn new(answers: Vec<(u16, &'static str)>) -> Self {
+    async fn new<B>(answers: Vec<(u16, B)>) -> Self
+    where
+        B: IntoResponse + Clone + Send + Sync + 'static,
+    {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&asked);
         let handler = async move |request: Request| {
             let header = request.headers().get("authorization").map(|h| h.to_str().unwrap());
             let mut noted = noted.lock();
             noted.push(format!("{} {}", request.uri().path(), header.unwrap_or("-")));
-            let (status, body) = answers[(noted.len() - 1).min(answers.len() - 1)];
+            let (status, body) = answers[(noted.len() - 1).min(answers.len() - 1)].clone();
             (StatusCode::from_u16(status).unwrap(), body)
         };
         let app = axum::Router::new().fallback(handler);
@@ -110,7 +114,7 @@ async fn permanent_failures_are_returned_at_once() {
 async fn an_empty_compute_gets_no_spec_or_the_one_that_is_there() {
     let fake = Fake::new(vec![(200, EMPTY)]).await;
     assert!(fake.fetch().await.unwrap().spec.is_none());
-    let odd: &str = Box::leak(ATTACHED.replace("attached", "empty").into_boxed_str());
+    let odd = ATTACHED.replace("attached", "empty");
     let fake = Fake::new(vec![(200, odd)]).await;
     assert!(fake.fetch().await.unwrap().spec.is_some());
 }
