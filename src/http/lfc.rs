@@ -8,7 +8,6 @@ use serde::Deserialize;
 use super::answers::{EXTERNAL, TokenErrors};
 use super::api::{Api, Routes, route};
 use super::error::{ApiError, ErrorDocument};
-use crate::node::WrongStatus;
 use crate::services::lfc::states::{OffloadState, PrewarmState};
 
 /// Routes of the external server that ask for a token.
@@ -59,7 +58,7 @@ async fn start_prewarm(State(api): State<Api>, uri: Uri) -> Result<StatusCode, A
         None => None,
         Some(_) => Some(Query::<PrewarmQuery>::try_from_uri(&uri)?.0.from_endpoint),
     };
-    let spec = api.node.spec().ok_or_else(|| WrongStatus(api.node.status()))?;
+    let spec = api.node.require_spec()?;
     api.node.lfc.start_prewarm(spec, from_endpoint).map_err(|_| {
         let text = "Multiple requests for prewarm are not allowed";
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, text)
@@ -116,7 +115,7 @@ async fn offload_state(State(api): State<Api>) -> Json<OffloadState> {
     )
 )]
 async fn start_offload(State(api): State<Api>) -> Result<StatusCode, ApiError> {
-    let spec = api.node.spec().ok_or_else(|| WrongStatus(api.node.status()))?;
+    let spec = api.node.require_spec()?;
     api.node.lfc.start_offload(spec).map_err(|_| {
         let text = "Multiple requests for prewarm offload are not allowed";
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, text)

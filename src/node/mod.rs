@@ -12,6 +12,7 @@ mod conf_params;
 mod connstr;
 pub(crate) mod details;
 pub(crate) mod documents;
+mod given;
 pub(crate) mod heartbeat;
 pub(crate) mod history;
 mod lakebase;
