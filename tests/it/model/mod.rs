@@ -1,51 +1,63 @@
-//! Random sequences of all events that a compute can meet, against the real binary.
+//! Random lives: sequences of all events that a compute can meet, against the real binary, compared
+//! with a model.
 //!
-//! Postgres is a fake that costs nothing, the rest is real. For every sequence: every status change
-//! is in the table, every request is answered in time, accepted requests took effect and refused
-//! ones did not, and the process ends when and only when it must, with the exit code of one of the
-//! reasons.
+//! ```text
+//!  steps ──► life ──────────► compute_ctl, stand-in storage, control plane, Postgres
+//!              │ does, sees         (a stub that costs nothing)
+//!              ▼
+//!            belief ──► world: driver, requests, ending      (pure)
+//! ```
 //!
-//! `CCTL_MODEL_CASES` runs more than the usual few sequences, `CCTL_MODEL_SEED` repeats those of a
-//! failed run.
+//! `steps` draws a sequence from a seed. `life` carries it out, tells the model what it does, and shows
+//! it every status, every answer, the file of Postgres and the exit code. The model says whether a
+//! compute that keeps to the documents can show this. `batch` runs many lives at once, and shrinks one
+//! that has failed.
+//!
+//! | variable | |
+//! |---|---|
+//! | `CCTL_MODEL_CASES` | number of lives with the stub |
+//! | `CCTL_MODEL_REAL` | number of lives on a real server, whose catalog is compared, too |
+//! | `CCTL_MODEL_SEED` | seed of the first one; a failed life names its own |
+//! | `CCTL_MODEL_JOBS` | lives at a time |
 
-mod run;
+mod batch;
+mod belief;
+mod catalog;
+mod documents;
+mod driver;
+mod ending;
+mod found;
+mod legal;
+mod life;
+mod model_tests;
+mod requests;
 mod steps;
+mod world;
 
-use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-
+use crate::support::bed::template;
 use crate::support::server::on_one_server;
-use run::Run;
 
-/// A sequence takes about a second.
-const CASES: u64 = 8;
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().expect(variable))
-}
-
-/// The same seed makes the same sequence.
-fn sequence(seed: u64) -> steps::Sequence {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    steps::sequences().new_tree(&mut runner).unwrap().current()
-}
+/// A life takes about three seconds, most of which it waits.
+const CASES: u64 = 12;
+const REAL_CASES: u64 = 4;
 
 #[tokio::test]
 async fn whatever_comes_in_whatever_order() {
     on_one_server(|server| async move {
-        let first = number("CCTL_MODEL_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
-        for seed in first..first + number("CCTL_MODEL_CASES").unwrap_or(CASES) {
-            let sequence = sequence(seed);
-            println!("CCTL_MODEL_SEED={seed}: {sequence:?}");
-            let mut run = Run::start(server.clone(), sequence.attached).await;
-            for step in sequence.steps {
-                run.step(step).await;
-            }
-            run.finish().await;
-        }
+        // Made once, before many lives want it at once.
+        template(&server).await;
+        let cases = batch::number("CCTL_MODEL_CASES").unwrap_or(CASES);
+        batch::run(&server, world::Server::Stub, cases);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whatever_comes_to_a_real_server() {
+    on_one_server(|server| async move {
+        template(&server).await;
+        let cases = batch::number("CCTL_MODEL_REAL").unwrap_or(REAL_CASES);
+        batch::run(&server, world::Server::Real, cases);
     })
     .await;
 }
