@@ -25,6 +25,7 @@ mod model;
 mod reconfigure;
 mod services;
 mod sidecars;
+mod soak_verdict;
 mod start;
 mod storage;
 mod support;

@@ -7,45 +7,14 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::support::assertions::{assert_nothing_left, eventually};
-use crate::support::bed::Bed;
+use crate::support::bed::{
+    Bed, CACHE_FUNCTIONS, CACHE_STATE, STORAGE_TOKEN, compressed_cache, use_storage,
+};
 use crate::support::network::{HttpStub, Reply, SilentPort};
 use crate::support::process::Compute;
 use crate::support::server::on_one_server;
 
-const TOKEN: &str = "PLANTED-endpoint-token";
-/// Hardly compressible, with bytes that other formats would escape.
-pub const STATE: &[u8] = b"\x00\xff'\\state of the cache\n";
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-
-/// `neon.calls` has a row for each call of the prewarm; its time is taken from `neon.behaviour`.
-pub const STAND_INS: &str = r"
-    CREATE SCHEMA neon;
-    CREATE TABLE neon.calls (state bytea, workers int, name text);
-    CREATE TABLE neon.behaviour (seconds float8, state bytea);
-    INSERT INTO neon.behaviour VALUES (0, NULL);
-    CREATE FUNCTION neon.prewarm_local_cache(state bytea, n_workers int DEFAULT 1) RETURNS void
-    LANGUAGE sql AS $$
-        INSERT INTO neon.calls VALUES
-            (state, n_workers, pg_catalog.current_setting('application_name'));
-        SELECT pg_catalog.pg_sleep(seconds) FROM neon.behaviour;
-    $$;
-    CREATE FUNCTION neon.get_prewarm_info(
-        OUT total_pages int, OUT prewarmed_pages int, OUT skipped_pages int, OUT active_workers int
-    ) LANGUAGE sql AS 'SELECT 40, 31, 9, NULL::int';
-    CREATE FUNCTION neon.get_local_cache_state(max_chunks int DEFAULT NULL) RETURNS bytea
-    LANGUAGE sql AS 'SELECT state FROM neon.behaviour';
-";
-
-pub fn compressed() -> Vec<u8> {
-    zstd::encode_all(STATE, 3).unwrap()
-}
-
-pub fn use_storage(bed: &mut Bed, address: &str) {
-    bed.spec
-        .member("endpoint_id", json!("ep-own"))
-        .member("endpoint_storage_addr", json!(address))
-        .member("endpoint_storage_token", json!(TOKEN));
-}
 
 /// A bed on this storage, and a running compute with the stand-ins.
 async fn start(server: compute_ctl::dev::servers::Server, storage: &HttpStub) -> (Bed, Compute) {
@@ -53,7 +22,7 @@ async fn start(server: compute_ctl::dev::servers::Server, storage: &HttpStub) ->
     use_storage(&mut bed, &storage.address);
     let mut compute = bed.start_with_env(&[("RUST_LOG", "debug")]);
     compute.wait_for("running").await;
-    compute.sql().await.batch_execute(STAND_INS).await.unwrap();
+    compute.sql().await.batch_execute(CACHE_FUNCTIONS).await.unwrap();
     (bed, compute)
 }
 
@@ -132,7 +101,7 @@ async fn what_is_offloaded_can_be_prewarmed() {
         assert_eq!(storage.lines(), [format!("GET {}", object("ep-own"))]);
 
         storage.reply(Reply::Answer(200, Vec::new()));
-        set(&compute, &format!("state = '\\x{}'", hex(STATE))).await;
+        set(&compute, &format!("state = '\\x{}'", hex(CACHE_STATE))).await;
         let state = offload(&compute).await;
         assert_eq!(state["status"], "completed", "{state}");
         for member in ["state_query_time_ms", "compress_time_ms", "state_upload_time_ms"] {
@@ -140,10 +109,10 @@ async fn what_is_offloaded_can_be_prewarmed() {
         }
         let put = storage.wait_for(2).await;
         assert_eq!(put.line, format!("PUT {}", object("ep-own")));
-        assert_eq!(put.header("authorization").unwrap(), format!("Bearer {TOKEN}"));
+        assert_eq!(put.header("authorization").unwrap(), format!("Bearer {STORAGE_TOKEN}"));
         assert_eq!(put.header("content-type"), None);
         assert_eq!(put.body[..4], ZSTD_MAGIC);
-        assert_eq!(zstd::decode_all(put.body.as_slice()).unwrap(), STATE);
+        assert_eq!(zstd::decode_all(put.body.as_slice()).unwrap(), CACHE_STATE);
 
         storage.reply(Reply::Answer(200, put.body));
         let state = prewarm(&compute).await;
@@ -153,9 +122,9 @@ async fn what_is_offloaded_can_be_prewarmed() {
             assert!(state[member].is_u64(), "{state}");
         }
         let get = storage.wait_for(3).await;
-        assert_eq!(get.header("authorization").unwrap(), format!("Bearer {TOKEN}"));
+        assert_eq!(get.header("authorization").unwrap(), format!("Bearer {STORAGE_TOKEN}"));
         let call = "SELECT encode(state, 'hex') || ' ' || workers || ' ' || name FROM neon.calls";
-        let expected = format!("{} 1 compute_ctl:apply_config", hex(STATE));
+        let expected = format!("{} 1 compute_ctl:apply_config", hex(CACHE_STATE));
         assert_eq!(compute.sql_text(call).await, expected);
 
         // The state of another endpoint, whatever its name.
@@ -185,8 +154,8 @@ async fn whatever_the_storage_does() {
     on_one_server(|server| async {
         let storage = HttpStub::start(Reply::Answer(404, Vec::new())).await;
         let (bed, compute) = start(server, &storage).await;
-        set(&compute, &format!("state = '\\x{}'", hex(STATE))).await;
-        let good = compressed();
+        set(&compute, &format!("state = '\\x{}'", hex(CACHE_STATE))).await;
+        let good = compressed_cache();
         let bomb = zstd::encode_all(std::io::Read::take(std::io::repeat(0), 600 << 20), 1).unwrap();
         let cases = [
             (Reply::Answer(500, Vec::new()), "500 Internal Server Error querying endpoint storage"),
@@ -236,7 +205,7 @@ async fn whatever_the_storage_does() {
 
         // Without the functions in Postgres.
         compute.sql().await.batch_execute("DROP SCHEMA neon CASCADE").await.unwrap();
-        storage.reply(Reply::Answer(200, compressed()));
+        storage.reply(Reply::Answer(200, compressed_cache()));
         let error = prewarm(&compute).await["error"].as_str().unwrap().to_owned();
         assert!(error.starts_with("loading LFC state into postgres: "), "{error}");
         let error = offload(&compute).await["error"].as_str().unwrap().to_owned();
@@ -255,7 +224,7 @@ pub const AT_WORK: &str = "SELECT count(*) FROM pg_stat_activity \
 #[tokio::test]
 async fn cancelling_works_at_every_point_and_only_there() {
     on_one_server(|server| async {
-        let storage = HttpStub::start(Reply::Answer(200, compressed())).await;
+        let storage = HttpStub::start(Reply::Answer(200, compressed_cache())).await;
         let (bed, compute) = start(server, &storage).await;
 
         // Without a prewarm to cancel.
@@ -264,7 +233,7 @@ async fn cancelling_works_at_every_point_and_only_there() {
 
         // While the storage is silent.
         let before = storage.count();
-        storage.reply(Reply::Answer(200, compressed()).held());
+        storage.reply(Reply::Answer(200, compressed_cache()).held());
         assert_eq!(post(&compute, "/lfc/prewarm").await, 202);
         storage.wait_for(before + 1).await;
         assert_eq!(cancel(&compute).await, 202);
@@ -272,13 +241,13 @@ async fn cancelling_works_at_every_point_and_only_there() {
         assert_eq!(outcome(&compute, "/lfc/prewarm").await, cancelled);
 
         // While the rest of the body does not come.
-        storage.reply(Reply::Stalled(compressed()));
+        storage.reply(Reply::Stalled(compressed_cache()));
         assert_eq!(post(&compute, "/lfc/prewarm").await, 202);
         storage.wait_for(before + 2).await;
         assert_eq!(cancel(&compute).await, 202);
         assert_eq!(outcome(&compute, "/lfc/prewarm").await, cancelled);
         storage.release();
-        storage.reply(Reply::Answer(200, compressed()));
+        storage.reply(Reply::Answer(200, compressed_cache()));
 
         // While Postgres works on it: once the state says so, it has stopped.
         set(&compute, "seconds = 3600").await;
@@ -303,7 +272,7 @@ async fn cancelling_works_at_every_point_and_only_there() {
 #[tokio::test]
 async fn the_interval_waits_for_the_prewarm() {
     on_one_server(|server| async {
-        let storage = HttpStub::start(Reply::Answer(200, compressed()).held()).await;
+        let storage = HttpStub::start(Reply::Answer(200, compressed_cache()).held()).await;
         let mut bed = Bed::new(server).await;
         use_storage(&mut bed, &storage.address);
         bed.spec
@@ -311,8 +280,8 @@ async fn the_interval_waits_for_the_prewarm() {
             .member("offload_lfc_interval_seconds", json!(1));
         let mut compute = bed.start_with_env(&[("RUST_LOG", "debug")]);
         compute.wait_for("running").await;
-        compute.sql().await.batch_execute(STAND_INS).await.unwrap();
-        set(&compute, &format!("state = '\\x{}'", hex(STATE))).await;
+        compute.sql().await.batch_execute(CACHE_FUNCTIONS).await.unwrap();
+        set(&compute, &format!("state = '\\x{}'", hex(CACHE_STATE))).await;
         assert!(storage.wait_for(1).await.line.starts_with("GET "));
         assert_eq!(compute.get("/lfc/prewarm").await.1, json!({"status": "prewarming"}));
         compute.wait_for_log_times("no offload, the prewarm is Prewarming", 2).await;
@@ -351,7 +320,7 @@ async fn the_interval_waits_for_the_prewarm() {
 #[tokio::test]
 async fn a_state_that_was_asked_for_too_early_is_not_stored() {
     on_one_server(|server| async {
-        let answer = Reply::Answer(200, compressed());
+        let answer = Reply::Answer(200, compressed_cache());
         let storage = HttpStub::start(answer.clone().held()).await;
         let mut bed = Bed::new(server).await;
         use_storage(&mut bed, &storage.address);
@@ -364,7 +333,7 @@ async fn a_state_that_was_asked_for_too_early_is_not_stored() {
              $$SELECT pg_catalog.pg_advisory_xact_lock(7); SELECT '\\x00'::bytea$$";
         let holder = compute.sql().await;
         holder.batch_execute("SELECT pg_advisory_lock(7)").await.unwrap();
-        holder.batch_execute(&format!("BEGIN; {STAND_INS}; {slow}; COMMIT")).await.unwrap();
+        holder.batch_execute(&format!("BEGIN; {CACHE_FUNCTIONS}; {slow}; COMMIT")).await.unwrap();
         let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
         // A waiting request comes first; the offload after it waits again.
         let let_go = "SELECT pg_advisory_unlock(7); SELECT pg_advisory_lock(7)";
@@ -421,7 +390,7 @@ async fn without_a_spec_and_without_postgres() {
         finish(compute, &bed).await;
 
         // A start that has failed.
-        let storage = HttpStub::start(Reply::Answer(200, compressed())).await;
+        let storage = HttpStub::start(Reply::Answer(200, compressed_cache())).await;
         use_storage(&mut bed, &storage.address);
         bed.safekeepers[0].behave(|safekeeper| safekeeper.commit_lsn -= 8);
         bed.wrapper.set_mode(SyncMode::Exit(7)).unwrap();

@@ -3,11 +3,8 @@
 
 use serde_json::json;
 
-use super::lfc::{
-    AT_WORK, STAND_INS, STATE, cancel, compressed, finish, hex, metric, outcome, post, prewarm,
-    set, use_storage,
-};
-use crate::support::bed::Bed;
+use super::lfc::{AT_WORK, cancel, finish, hex, metric, outcome, post, prewarm, set};
+use crate::support::bed::{Bed, CACHE_FUNCTIONS, CACHE_STATE, compressed_cache, use_storage};
 use crate::support::network::{HttpStub, Reply};
 use crate::support::server::on_one_server;
 
@@ -26,19 +23,19 @@ const STOPS_QUIETLY: &str = r"
 #[tokio::test]
 async fn half_a_cache_is_not_stored() {
     on_one_server(|server| async {
-        let storage = HttpStub::start(Reply::Answer(200, compressed())).await;
+        let storage = HttpStub::start(Reply::Answer(200, compressed_cache())).await;
         let mut bed = Bed::new(server).await;
         use_storage(&mut bed, &storage.address);
         bed.spec.member("offload_lfc_interval_seconds", json!(1));
         let mut compute = bed.start_with_env(&[("RUST_LOG", "debug")]);
         compute.wait_for("running").await;
-        let stand_ins = format!("BEGIN; {STAND_INS}; {STOPS_QUIETLY}; COMMIT");
+        let stand_ins = format!("BEGIN; {CACHE_FUNCTIONS}; {STOPS_QUIETLY}; COMMIT");
         compute.sql().await.batch_execute(&stand_ins).await.unwrap();
         set(&compute, "seconds = 3600").await;
         assert_eq!(post(&compute, "/lfc/prewarm").await, 202);
         compute.wait_for_sql(AT_WORK, "1").await;
         // From now on a state can be stored.
-        set(&compute, &format!("seconds = 0, state = '\\x{}'", hex(STATE))).await;
+        set(&compute, &format!("seconds = 0, state = '\\x{}'", hex(CACHE_STATE))).await;
         assert_eq!(cancel(&compute).await, 202);
         assert_eq!(outcome(&compute, "/lfc/prewarm").await, json!({"status": "cancelled"}));
         assert_eq!(compute.sql_text(AT_WORK).await, "0");

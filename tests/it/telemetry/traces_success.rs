@@ -4,10 +4,10 @@
 use nix::sys::signal::Signal;
 
 use super::assert_tries;
-use crate::services::lfc::{STAND_INS, STATE, compressed, hex, set, use_storage};
+use crate::services::lfc::{hex, set};
 use crate::services::remote_extensions::{remote_extensions, sql_only};
 use crate::support::assertions::assert_nothing_left;
-use crate::support::bed::Bed;
+use crate::support::bed::{Bed, CACHE_FUNCTIONS, CACHE_STATE, compressed_cache, use_storage};
 use crate::support::network::collector::{Collector, INTERNAL, SERVER, Seen};
 use crate::support::network::{HttpStub, Reply};
 use crate::support::process::Replica;
@@ -52,8 +52,8 @@ async fn an_offload_and_a_prewarm() {
         let collector = Collector::start().await;
         let mut compute = bed.start_with_env(&collector.env(&[]));
         bed.wait_running(&mut compute).await;
-        compute.sql().await.batch_execute(STAND_INS).await.unwrap();
-        set(&compute, &format!("state = '\\x{}'", hex(STATE))).await;
+        compute.sql().await.batch_execute(CACHE_FUNCTIONS).await.unwrap();
+        set(&compute, &format!("state = '\\x{}'", hex(CACHE_STATE))).await;
 
         assert_eq!(compute.post("/lfc/offload", None).await.0.as_u16(), 202);
         let request = collector.wait_for("POST /lfc/offload").await;
@@ -65,7 +65,7 @@ async fn an_offload_and_a_prewarm() {
         assert_eq!(storage.wait_for(1).await.header("traceparent").unwrap(), put.traceparent());
         assert_eq!(compute.get("/lfc/offload").await.1["status"], "completed");
 
-        storage.reply(Reply::Answer(200, compressed()));
+        storage.reply(Reply::Answer(200, compressed_cache()));
         assert_eq!(compute.prewarm().await["status"], "completed");
         let request = collector.wait_for("POST /lfc/prewarm").await;
         let prewarm = collector.wait_for("prewarm").await;

@@ -4,6 +4,7 @@
 mod archives;
 mod authority;
 mod files;
+mod local_cache;
 mod place;
 mod private_mount;
 mod taken;
@@ -13,6 +14,7 @@ mod tokens;
 pub use archives::{Entry, gzip_tar};
 pub use authority::Authority;
 pub use files::{names, put, put_program};
+pub use local_cache::{CACHE_FUNCTIONS, CACHE_STATE, STORAGE_TOKEN, compressed_cache, use_storage};
 pub use place::{folder, hand_over, hand_over_tree, install, run_as, run_as_name, template};
 pub use private_mount::{may_mount, overlaid, private_mount};
 pub use tls::{Pair, TlsFiles, copies, served};
