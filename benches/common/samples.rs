@@ -51,3 +51,9 @@ pub fn verdict(what: &str, value: f64, aim: f64, unit: &str) {
     let met = if value <= aim { "met" } else { "MISSED" };
     println!("  aim: {what} at most {aim} {unit}: {value:.2}, {met}");
 }
+
+/// As [`verdict`], for what should be large.
+pub fn verdict_at_least(what: &str, value: f64, aim: f64, unit: &str) {
+    let met = if value >= aim { "met" } else { "MISSED" };
+    println!("  aim: {what} at least {aim} {unit}: {value:.2}, {met}");
+}

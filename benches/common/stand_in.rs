@@ -57,12 +57,17 @@ pub fn build(
 
 /// Without these two files the daemon does not accept an archive as a cluster.
 pub fn least(tar: &mut Packer) -> anyhow::Result<()> {
+    folder(tar, "pg_dynshmem")?;
+    append(tar, "pg_hba.conf", b"# empty\n")
+}
+
+pub fn folder(tar: &mut Packer, name: &str) -> anyhow::Result<()> {
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::Directory);
     header.set_mode(0o700);
     header.set_size(0);
-    tar.append_data(&mut header, "pg_dynshmem", std::io::empty())?;
-    append(tar, "pg_hba.conf", b"# empty\n")
+    tar.append_data(&mut header, name, std::io::empty())?;
+    Ok(())
 }
 
 pub fn append(tar: &mut Packer, name: &str, content: &[u8]) -> anyhow::Result<()> {

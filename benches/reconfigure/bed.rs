@@ -1,18 +1,19 @@
-//! A running compute, and the two ways in which its spec changes.
+//! A running compute, the ways in which its spec changes, and what each of them is compared with.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use compute_ctl::dev::pageserver::{PageserverOptions, StandInPageserver};
 use compute_ctl::dev::safekeeper::{SafekeeperBehaviour, StandInSafekeeper};
 use compute_ctl::dev::servers::{self, Server};
 use compute_ctl::dev::spec::SpecBuilder;
 use compute_ctl::dev::template::Template;
 use compute_ctl::os::children::Children;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::common::client::Connection;
@@ -23,11 +24,15 @@ use super::common::process::Process;
 const LSN: u64 = 0x1F3_0EC8;
 /// Logged once, right after the status has become `running`.
 const RUNNING: &str = "compute start finished";
+/// A reload takes some milliseconds.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Bed {
     server: Server,
     spec: SpecBuilder,
     ports: [u16; 3],
+    owner: Owner,
+    pgdata: PathBuf,
     process: Process,
     _storage: (StandInPageserver, StandInSafekeeper),
     _dir: TempDir,
@@ -60,13 +65,15 @@ impl Bed {
             .env_remove("RUST_LOG")
             .arg("--pgbin")
             .arg(&server.postgres);
-        command.arg("--pgdata").arg(home.join("pgdata")).arg("--config").arg(&config);
+        let pgdata = home.join("pgdata");
+        command.arg("--pgdata").arg(&pgdata).arg("--config").arg(&config);
         command.args(["--dev", "--compute-id", "bench", "--connstr", &connstr(port)]);
         command.args(["--external-http-port", &external.to_string()]);
         command.args(["--internal-http-port", &internal.to_string()]);
         let process = Process::start(command, RUNNING)?;
         process.reached()?;
-        Ok(Self { server, spec, ports, process, _storage: (pageserver, safekeeper), _dir: dir })
+        let _storage = (pageserver, safekeeper);
+        Ok(Self { server, spec, ports, owner, pgdata, process, _storage, _dir: dir })
     }
 
     pub fn version(&self) -> &str {
@@ -80,9 +87,53 @@ impl Bed {
         self.configure()
     }
 
+    /// A name of two words is that of an extension, whose values Postgres' own program does not know.
     pub fn change_setting(&mut self, round: usize) -> anyhow::Result<Duration> {
         self.spec.set("app.round", &round.to_string());
         self.configure()
+    }
+
+    /// A setting of Postgres itself, which may refuse the value.
+    pub fn change_checked(&mut self, round: usize) -> anyhow::Result<Duration> {
+        self.spec.typed("work_mem", &work_mem(round), "integer");
+        self.configure()
+    }
+
+    /// The floor of a change that nothing has to check: the file is replaced, the server is told, and
+    /// new sessions ask until one sees the value.
+    pub async fn by_hand(&self, round: usize) -> anyhow::Result<Duration> {
+        let conf = self.pgdata.join("postgresql.conf");
+        let (beside, value) = (self.pgdata.join("postgresql.conf.new"), format!("by hand {round}"));
+        let pid = fs::read_to_string(self.pgdata.join("postmaster.pid"))?;
+        let pid = Pid::from_raw(pid.lines().next().context("no postmaster")?.parse()?);
+        let text = fs::read_to_string(&conf)? + &format!("app.round = '{value}'\n");
+        let began = Instant::now();
+        fs::write(&beside, text)?;
+        self.owner.hand_over(&beside)?;
+        fs::rename(beside, conf)?;
+        kill(pid, Signal::SIGHUP)?;
+        while self.show("app.round").await? != value {
+            ensure!(began.elapsed() < PATIENCE, "no session sees the value");
+        }
+        Ok(began.elapsed())
+    }
+
+    /// The floor of a check: Postgres' own program reads the file that is in force.
+    pub fn check_alone(&self) -> anyhow::Result<Duration> {
+        let mut command = Command::new(&self.server.postgres);
+        command.args(["-C", "config_file", "-D"]).arg(&self.pgdata).current_dir(&self.pgdata);
+        self.owner.run_as(&mut command);
+        let began = Instant::now();
+        let output = command.output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(began.elapsed())
+    }
+
+    async fn show(&self, setting: &str) -> anyhow::Result<String> {
+        let connstr = connstr(self.ports[0]);
+        let (client, connection) = tokio_postgres::connect(&connstr, tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client.query_one(&format!("SHOW {setting}"), &[]).await?.try_get(0)?)
     }
 
     fn configure(&self) -> anyhow::Result<Duration> {
@@ -94,16 +145,14 @@ impl Bed {
         Ok(took)
     }
 
-    /// Checks that a new session sees the new value.
+    /// Checks that a new session sees the new values.
     pub async fn assert_in_force(&self, round: usize) -> anyhow::Result<()> {
-        let connstr = connstr(self.ports[0]);
-        let (client, connection) = tokio_postgres::connect(&connstr, tokio_postgres::NoTls).await?;
-        tokio::spawn(connection);
-        for (setting, wanted) in
-            [("app.round", round.to_string()), ("neon.pageserver_connstring", pageserver(round))]
-        {
-            let row = client.query_one(&format!("SHOW {setting}"), &[]).await?;
-            let shown: String = row.try_get(0)?;
+        for (setting, wanted) in [
+            ("app.round", round.to_string()),
+            ("neon.pageserver_connstring", pageserver(round)),
+            ("work_mem", work_mem(round)),
+        ] {
+            let shown = self.show(setting).await?;
             ensure!(shown == wanted, "{setting} is {shown}, not {wanted}");
         }
         Ok(())
@@ -116,6 +165,11 @@ impl Bed {
 
 fn pageserver(round: usize) -> String {
     format!("postgresql://no_user@pageserver-{round}.example:6400")
+}
+
+/// In kB, never a whole number of MB.
+fn work_mem(round: usize) -> String {
+    format!("{}kB", 4097 + 2 * round)
 }
 
 fn connstr(port: u16) -> String {

@@ -9,7 +9,7 @@ use compute_ctl::dev::archive::{self, ArchiveOptions};
 use compute_ctl::dev::servers::Server;
 
 use super::common::host::Owner;
-use super::common::stand_in::{append, build, least};
+use super::common::stand_in::{append, build, folder, least};
 
 /// A cluster as initdb leaves it, with WAL segments of the usual 16 MiB: about 40 MB.
 pub fn initdb(server: &Server, dir: &Path, owner: Owner) -> anyhow::Result<PathBuf> {
@@ -32,6 +32,8 @@ pub fn large(dir: &Path) -> anyhow::Result<PathBuf> {
     build(&dir.join("large.tar.gz"), |tar| {
         let mut random = fastrand::Rng::with_seed(1);
         least(tar)?;
+        folder(tar, "base")?;
+        folder(tar, "base/1")?;
         for number in 0..512 {
             let mut content = vec![b'x'; FILE];
             if number % 2 == 0 {

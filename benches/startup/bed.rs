@@ -26,6 +26,13 @@ const SAFEKEEPERS: usize = 3;
 /// Logged once, right after the status has become `running`.
 const RUNNING: &str = "compute start finished";
 
+/// How the basebackup comes.
+#[derive(Debug, Clone, Copy)]
+pub enum Protocol {
+    Libpq,
+    Grpc,
+}
+
 /// The basebackups.
 pub struct Archives {
     pub initdb: PathBuf,
@@ -43,6 +50,8 @@ pub struct Bed {
     _safekeepers: Vec<StandInSafekeeper>,
     binary: PathBuf,
     config: PathBuf,
+    /// The same with gRPC preferred.
+    grpc_config: PathBuf,
     ports: [u16; 3],
     /// Number of the data directories in use.
     round: Cell<u32>,
@@ -76,6 +85,9 @@ impl Bed {
         let config = dir.path().join("config.json");
         fs::write(&config, spec.config().to_string())?;
         owner.hand_over(&config)?;
+        let grpc_config = dir.path().join("config-grpc.json");
+        fs::write(&grpc_config, spec.pageserver_over_grpc(&pageserver).config().to_string())?;
+        owner.hand_over(&grpc_config)?;
         Ok(Self {
             server,
             archives,
@@ -85,6 +97,7 @@ impl Bed {
             _safekeepers: safekeepers,
             binary,
             config,
+            grpc_config,
             ports,
             round: Cell::new(0),
             dir,
@@ -117,9 +130,27 @@ impl Bed {
 
     /// Starts the daemon on an archive, with the server given.
     pub fn daemon(&self, archive: &Path, postgres: &Path) -> anyhow::Result<Process> {
+        self.daemon_over(Protocol::Libpq, archive, postgres)
+    }
+
+    /// As [`Self::daemon`], with the archive over this protocol.
+    pub fn daemon_over(
+        &self,
+        protocol: Protocol,
+        archive: &Path,
+        postgres: &Path,
+    ) -> anyhow::Result<Process> {
         self.pageserver.set_archive(archive);
-        let command = self.command(Command::new(&self.binary), postgres);
+        let config = match protocol {
+            Protocol::Libpq => &self.config,
+            Protocol::Grpc => &self.grpc_config,
+        };
+        let command = self.command(Command::new(&self.binary), postgres, config);
         Process::start(command, RUNNING)
+    }
+
+    pub const fn external_port(&self) -> u16 {
+        self.ports[1]
     }
 
     /// Starts the daemon under a program that counts its instructions into `counts`, as the user that
@@ -130,11 +161,11 @@ impl Bed {
         command.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", counts.display()));
         command.arg(&self.binary);
         self.owner.run_as(&mut command);
-        Process::start(self.command(command, postgres), RUNNING)
+        Process::start(self.command(command, postgres, &self.config), RUNNING)
     }
 
     /// Adds the arguments of the daemon to a command that ends with its program.
-    fn command(&self, mut command: Command, postgres: &Path) -> Command {
+    fn command(&self, mut command: Command, postgres: &Path, config: &Path) -> Command {
         let [port, external, internal] = self.ports;
         command
             .env("OTEL_SDK_DISABLED", "true")
@@ -146,7 +177,7 @@ impl Bed {
         command.arg(format!("postgresql://cloud_admin@127.0.0.1:{port}/postgres"));
         command.args(["--external-http-port", &external.to_string()]);
         command.args(["--internal-http-port", &internal.to_string()]);
-        command.arg("--config").arg(&self.config);
+        command.arg("--config").arg(config);
         command
     }
 

@@ -4,7 +4,8 @@
 //! The real binary against the stand-in storage on loopback, on the newest Postgres of the machine.
 //! Speed depends on the machine, so everything is compared with something measured in the same run:
 //! what is compared alternates, and each ratio is taken within one round. Read [`cases`] for what
-//! is measured; [`parts`] has the unavoidable work that a start is compared with.
+//! is measured, and [`flow`] and [`ending`] for large archives and for the end; [`parts`] has the
+//! unavoidable work that a start is compared with.
 //!
 //! As root the daemon steps down to `postgres`, as an ordinary user nothing changes.
 
@@ -13,6 +14,8 @@ mod bed;
 mod cases;
 #[path = "../common/mod.rs"]
 mod common;
+mod ending;
+mod flow;
 mod instructions;
 mod parts;
 
@@ -25,12 +28,14 @@ const RUNS: usize = 15;
 type Case = fn(&bed::Bed, usize) -> anyhow::Result<()>;
 
 /// What is measured, in this order; any part of a name chooses.
-const CASES: [(&str, Case); 5] = [
+const CASES: [(&str, Case); 7] = [
     ("first-start", cases::first_start),
     ("own-share", cases::own_share),
     ("instructions", instructions::count),
     ("restart", cases::restart),
     ("memory", cases::memory),
+    ("large", flow::large),
+    ("ending", ending::terminate),
 ];
 
 fn main() -> anyhow::Result<()> {
