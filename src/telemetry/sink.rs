@@ -5,6 +5,9 @@
 //! used up, lines are dropped and counted, and one line reports their number as soon as the writer
 //! continues.
 //!
+//! Under load the writer collects items for [`GATHER`] and writes them together: to wake it for each
+//! would cost the callers more than their lines. An item after a pause is written at once.
+//!
 //! Invariant: [`LogSink::write`] only takes a short mutex; each item is written in one piece, so
 //! lines of different sources never mix.
 
@@ -31,6 +34,13 @@ pub const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 /// Bytes that may be queued: enough for a burst of several of the longest messages.
 const BUDGET: usize = 4 << 20;
 
+/// Time from the end of one write to the next one. A process that is killed loses the lines of so
+/// much time.
+const GATHER: Duration = Duration::from_millis(1);
+
+/// Items are joined up to this size.
+const PIECE: usize = 64 << 10;
+
 /// What a message of Postgres begins with in the output, and what joins its lines.
 const PREFIX: &[u8] = b"PG:";
 const JOINT: &[u8] = "\u{200B}".as_bytes();
@@ -48,7 +58,7 @@ struct Handle {
 
 struct Shared {
     queue: Mutex<Queue>,
-    /// Signalled when an item is queued for the writer.
+    /// Signalled when the writer has to look at the queue.
     work: Condvar,
     /// Signalled when the writer has finished all items.
     idle: Condvar,
@@ -63,6 +73,10 @@ struct Queue {
     budget: usize,
     /// Whether the writer has taken items that it has not finished.
     writing: bool,
+    /// The writer waits for an item, and has not been signalled.
+    asleep: bool,
+    /// Someone waits for the end of the queue.
+    hurry: bool,
     /// Dropped items that no line has reported yet.
     untold: u64,
     /// Dropped items in total.
@@ -190,8 +204,11 @@ impl LogSink {
             queue.bytes += item.len();
             queue.items.push_back(item);
         }
+        let wake = std::mem::take(&mut queue.asleep);
         drop(queue);
-        shared.work.notify_one();
+        if wake {
+            shared.work.notify_one();
+        }
     }
 
     /// Items dropped since the start, for the metrics.
@@ -205,6 +222,8 @@ impl LogSink {
         let until = Instant::now() + limit;
         let mut queue = shared.lock();
         while !queue.is_done() {
+            queue.hurry = true;
+            shared.work.notify_one();
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
@@ -240,14 +259,23 @@ impl Shared {
     }
 
     fn run(&self, mut out: impl Write) {
+        let mut next = Instant::now();
         let mut queue = self.lock();
         loop {
             if queue.items.is_empty() && queue.untold == 0 {
+                queue.hurry = false;
                 self.idle.notify_all();
                 if queue.closed {
                     return;
                 }
+                queue.asleep = true;
                 self.work.wait(&mut queue);
+                continue;
+            }
+            queue.asleep = false;
+            let pause = next.saturating_duration_since(Instant::now());
+            if !(pause.is_zero() || queue.hurry || queue.closed) {
+                self.work.wait_for(&mut queue, pause);
                 continue;
             }
             // Items were dropped after the queued ones, so the report follows them.
@@ -256,17 +284,24 @@ impl Shared {
             queue.writing = true;
             drop(queue);
             let mut lost = 0;
-            for item in &items {
+            let mut items = items.into_iter().peekable();
+            while let Some(mut piece) = items.next() {
+                let mut count = 1;
+                while let Some(item) = items.next_if(|it| piece.len() + it.len() <= PIECE) {
+                    piece.extend_from_slice(&item);
+                    count += 1;
+                }
                 // A reader that closed the pipe (EPIPE) must not end the daemon.
-                lost += u64::from(out.write_all(item).is_err());
+                lost += if out.write_all(&piece).is_ok() { 0 } else { count };
                 let mut queue = self.lock();
-                queue.bytes = queue.bytes.saturating_sub(item.len());
+                queue.bytes = queue.bytes.saturating_sub(piece.len());
             }
             if untold > 0 {
                 // An error here is ignored: `dropped` counts the items anyway.
                 let _ = out.write_all(&self.form.dropped(untold));
             }
             let _ = out.flush();
+            next = Instant::now() + GATHER;
             queue = self.lock();
             queue.dropped += lost;
             queue.writing = false;
@@ -342,6 +377,24 @@ mod tests {
         assert!(text.starts_with("first\n") && text.ends_with("last\n"), "{text}");
         assert_eq!(text.matches("2 lines dropped").count(), 1, "{text}");
         assert!(!text.contains("lost\n"), "{text}");
+    }
+
+    #[test]
+    fn lines_that_wait_are_written_together() {
+        let (open, gate) = mpsc::channel();
+        let (seen, lines) = mpsc::channel();
+        let sink = LogSink::new(Out { gate: Some(gate), seen }).unwrap();
+        let long = "x".repeat(PIECE) + "\n";
+        sink.write(b"first\n".to_vec());
+        assert_eq!(lines.recv().unwrap(), "", "the writer is at its first line");
+        for line in ["second\n", "third\n", &long, "last\n"] {
+            sink.write(line.into());
+        }
+        drop(open);
+        assert!(sink.flush(LONG));
+        drop(sink);
+        let written: Vec<_> = lines.iter().filter(|piece| !piece.is_empty()).collect();
+        assert_eq!(written, ["first\n", "second\nthird\n", &long, "last\n"]);
     }
 
     #[test]
