@@ -5,6 +5,7 @@
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -57,7 +58,10 @@ async fn status(State(api): State<Api>, uri: Uri) -> Result<impl IntoResponse, A
     if let Some(wait) = wait {
         wait.until_over(&api.node, &api.polls).await?;
     }
-    Ok((wait.map(|_| Extension(Waited)), Json(api.node.status_document())))
+    let text = api.node.status_text.of(api.node.status_document());
+    let text = text.map_err(|_| ApiError::internal())?;
+    let kind = [(CONTENT_TYPE, "application/json")];
+    Ok((wait.map(|_| Extension(Waited)), kind, text))
 }
 
 /// Nothing changes before the spec has passed all checks. The wait has no limit of its own: every

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
+use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
@@ -46,7 +48,7 @@ pub struct StartupMetrics {
 }
 
 /// `GET /status` (02 §12.2).
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct StatusDocument {
     /// Process start, or the moment the spec came.
     #[serde(serialize_with = "with_z")]
@@ -117,6 +119,28 @@ pub struct FailedOperation {
     pub at: DateTime<Utc>,
 }
 
+/// The last document that was asked for, and its text: it is asked for far more often than it changes,
+/// and the text of a long report is most of the work of an answer.
+#[derive(Debug, Default)]
+pub(crate) struct StatusText(Mutex<Option<(StatusDocument, Bytes)>>);
+
+impl StatusText {
+    /// The text of the document.
+    ///
+    /// # Errors
+    /// The document cannot be written as JSON.
+    pub(crate) fn of(&self, document: StatusDocument) -> serde_json::Result<Bytes> {
+        if let Some((last, text)) = &*self.0.lock()
+            && *last == document
+        {
+            return Ok(text.clone());
+        }
+        let text = Bytes::from(serde_json::to_vec(&document)?);
+        *self.0.lock() = Some((document, text.clone()));
+        Ok(text)
+    }
+}
+
 fn with_offset<S: Serializer>(
     time: &Option<DateTime<Utc>>,
     serializer: S,
@@ -155,6 +179,33 @@ mod tests {
             assert!(value[member].is_null(), "{member} is there and null");
         }
         assert_eq!(value.as_object().unwrap().len(), 6, "no extra without anything to say");
+    }
+
+    #[test]
+    fn the_text_is_that_of_the_document() {
+        let of = StatusText::default();
+        let time = DateTime::from_timestamp(1_000_000_000, 0).unwrap();
+        let mut document = StatusDocument {
+            start_time: time,
+            tenant: None,
+            timeline: None,
+            status: ComputeStatus::Empty,
+            last_active: None,
+            error: None,
+            extra: None,
+        };
+        let mut texts = Vec::new();
+        for status in [ComputeStatus::Empty, ComputeStatus::Init, ComputeStatus::Empty] {
+            document.status = status;
+            for error in [None, Some("a"), Some("b")] {
+                document.error = error.map(str::to_owned);
+                let [first, again] = [(); 2].map(|()| of.of(document.clone()).unwrap());
+                assert_eq!(first, serde_json::to_vec(&document).unwrap());
+                assert_eq!(first.as_ptr(), again.as_ptr(), "made once");
+                texts.push(first);
+            }
+        }
+        assert!(texts.windows(2).all(|two| two[0] != two[1]));
     }
 
     #[test]

@@ -138,6 +138,7 @@ pub struct ComputeNode {
     pub promotion: Promotion,
     /// What the VM monitor shows of itself, once it has started.
     pub vm_monitor: OnceLock<Arc<Board>>,
+    pub(crate) status_text: documents::StatusText,
     state: Arc<Mutex<ComputeState>>,
     /// Replaced only under the lock of the state.
     spec: watch::Sender<Option<Arc<ParsedSpec>>>,
@@ -223,6 +224,7 @@ impl ComputeNode {
             lfc,
             promotion: Promotion::default(),
             vm_monitor: OnceLock::new(),
+            status_text: documents::StatusText::default(),
             state: Arc::new(Mutex::new(state)),
             spec: watch::Sender::new(spec.map(|spec| Arc::clone(spec.spec()))),
             changed: watch::Sender::new(status),
