@@ -6,7 +6,7 @@ use super::not_applied::NotApplied;
 use crate::node::{AcceptedSpec, ComputeNode};
 use crate::postgres::conf::ConfFile;
 use crate::postgres::files;
-use crate::postgres::staged::{StagedConf, same_from_outside};
+use crate::postgres::staged::{StagedConf, needs_no_check};
 
 /// Logs settings that will not do what the sender of the spec may expect.
 pub(crate) fn log_remarks(conf: &ConfFile) {
@@ -36,7 +36,7 @@ pub(crate) async fn stage(
     }
     let staged = StagedConf::new(&params.pgdata, &conf);
     let staged = staged.map_err(|error| NotApplied::NotBegun(error.into()))?;
-    if !same_from_outside(&conf, old.conf()) {
+    if !needs_no_check(&conf, old.conf()) {
         let (install, limit) = (&params.install, params.timeouts.postgres.helper);
         let checked = staged.check(install, &node.children, limit).await;
         checked.map_err(|refused| NotApplied::Refused(refused.into()))?;

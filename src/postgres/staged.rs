@@ -12,7 +12,7 @@ use std::time::Duration;
 use tempfile::NamedTempFile;
 use tokio::process::Command;
 
-use super::conf::{ConfFile, Line, Origin};
+use super::conf::{Body, ConfFile, Line, Origin};
 use super::files::{FilesError, POSTGRESQL_CONF, TEMP_PREFIX};
 use super::install::PgInstall;
 use crate::os::children::Children;
@@ -166,16 +166,33 @@ fn without_values(said: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Whether two files have the same lines from outside, that is, from the base text and the settings
-/// list. Lines that the program generates are well formed, so such a file is not checked again: a
-/// tenant that moves to another pageserver does not wait for the check.
-pub(crate) fn same_from_outside(one: &ConfFile, other: &ConfFile) -> bool {
-    from_outside(one).eq(from_outside(other))
+/// Whether Postgres accepts `new` if it has accepted `old`, so that it need not be asked: a tenant that
+/// moves to another pageserver does not wait for the check. The lines from outside, that is, from the
+/// base text and the settings list, are the same but for settings of extensions. Lines that the
+/// program generates are well formed.
+pub(crate) fn needs_no_check(new: &ConfFile, old: &ConfFile) -> bool {
+    new.unreadable().is_empty() && refusable(new).eq(refusable(old))
 }
 
-fn from_outside(conf: &ConfFile) -> impl Iterator<Item = &Line> {
+/// The lines that the server's program may refuse.
+fn refusable(conf: &ConfFile) -> impl Iterator<Item = &Line> {
     let outside = |line: &&Line| matches!(line.origin, Origin::BaseText | Origin::SpecList);
-    conf.lines().iter().filter(outside)
+    let taken = |line: &&Line| match &line.body {
+        Body::Setting { name, .. } => is_of_an_extension(name),
+        Body::Verbatim(_) | Body::Comment(_) => false,
+    };
+    conf.lines().iter().filter(outside).filter(move |line| !taken(line))
+}
+
+/// Whether this is a name of two words. The program loads no extension, so that it has no setting of
+/// such a name and takes any text as its value. An extension that refuses the value does so in the
+/// running server, which then keeps the value before.
+fn is_of_an_extension(name: &str) -> bool {
+    let is_word = |word: &str| {
+        word.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+            && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    name.split_once('.').is_some_and(|(class, rest)| is_word(class) && is_word(rest))
 }
 
 #[cfg(test)]
@@ -183,8 +200,16 @@ mod tests {
     use super::*;
     use crate::postgres::conf::ConfInputs;
     use crate::spec::ComputeSpec;
-    use serde_json::json;
+    use serde_json::{Value, json};
     use std::os::unix::fs::PermissionsExt;
+
+    const INPUTS: ConfInputs<'_> = ConfInputs {
+        privileged_role_name: "neon_superuser",
+        internal_http_port: 3081,
+        overcommit_strict: false,
+        tls: false,
+        lakebase_port: None,
+    };
 
     fn conf(base: &str, endpoint: &str) -> ConfFile {
         let spec: ComputeSpec = serde_json::from_value(json!({
@@ -192,14 +217,7 @@ mod tests {
             "cluster": {"roles": [], "databases": [], "postgresql_conf": base}
         }))
         .unwrap();
-        let inputs = ConfInputs {
-            privileged_role_name: "neon_superuser",
-            internal_http_port: 3081,
-            overcommit_strict: false,
-            tls: false,
-            lakebase_port: None,
-        };
-        ConfFile::build(&spec, &inputs).unwrap()
+        ConfFile::build(&spec, &INPUTS).unwrap()
     }
 
     #[test]
@@ -231,10 +249,44 @@ mod tests {
     }
 
     #[test]
-    fn only_lines_from_outside_need_the_server() {
+    fn only_lines_that_can_be_refused_need_the_server() {
         let before = conf("work_mem=1MB", "one");
-        assert!(same_from_outside(&before, &conf("work_mem=1MB", "other")));
-        assert!(!same_from_outside(&before, &conf("work_mem=2MB", "one")));
+        assert!(needs_no_check(&conf("work_mem=1MB", "other"), &before));
+        assert!(!needs_no_check(&conf("work_mem=2MB", "one"), &before));
+
+        let listed = |settings: Value| {
+            let spec = json!({
+                "format_version": 1, "suspend_timeout_seconds": 0,
+                "cluster": {"roles": [], "databases": [], "settings": settings}
+            });
+            ConfFile::build(&serde_json::from_value(spec).unwrap(), &INPUTS).unwrap()
+        };
+        let one = |name: &str, value: &str, vartype: &str| {
+            let memory = json!({"name": "work_mem", "value": "1MB", "vartype": "string"});
+            listed(json!([memory, {"name": name, "value": value, "vartype": vartype}]))
+        };
+        let before = one("neon.limit", "1", "integer");
+        assert!(needs_no_check(&one("neon.limit", "2", "integer"), &before));
+        assert!(needs_no_check(&one("other.name_2", "it's", "string"), &before));
+        assert!(needs_no_check(&before, &before));
+        // One that Postgres cannot read, whatever it is for.
+        assert!(!needs_no_check(&one("neon.limit", "a b", "enum"), &before));
+        for core in ["limit", "work_mem"] {
+            assert!(!needs_no_check(&one(core, "2", "integer"), &before), "{core}");
+        }
+        assert!(!needs_no_check(&listed(json!([])), &before));
+        for (name, expected) in [
+            ("neon.limit", true),
+            ("_a.b_1", true),
+            ("neon", false),
+            ("neon.", false),
+            (".limit", false),
+            ("neon.1", false),
+            ("a.b.c", false),
+            ("n\u{e9}on.limit", false),
+        ] {
+            assert_eq!(is_of_an_extension(name), expected, "{name}");
+        }
     }
 
     #[tokio::test]
