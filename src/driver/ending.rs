@@ -27,7 +27,7 @@ use crate::sidecars::pid_files;
 use crate::spec::Lsn;
 use crate::startup;
 use crate::state::{ComputeStatus, Event};
-use crate::storage::sync::{self, SyncError};
+use crate::storage::sync::{self, Support, SyncError};
 use crate::telemetry::traces::Parent;
 
 /// How long the process stays after a failed start, so that the error can be read (01 §8.2).
@@ -75,6 +75,7 @@ impl Driver {
                     Ok(status) => tracing::warn!("Postgres ended by itself with {status}"),
                     Err(error) => tracing::error!("could not wait for Postgres: {error}"),
                 }
+                let support = self.sync_support();
                 self.reached(EndingStep::Postgres, Edge::Begin).await;
                 if self.or_signal(postgres.finish(&timeouts.postgres)).await.is_none() {
                     postgres.finish(&self.hurried().1).await;
@@ -82,7 +83,7 @@ impl Driver {
                 }
                 self.reached(EndingStep::Postgres, Edge::End).await;
                 match status {
-                    Ok(_) => self.sync_and_leave(code, None).await,
+                    Ok(_) => self.sync_and_leave(code, None, support).await,
                     Err(error) => {
                         let text = format!("could not wait for Postgres: {error}");
                         self.leave(NO_LSN, Some(text), code, None).await
@@ -92,9 +93,10 @@ impl Driver {
             Ending::Terminate { mut postgres, reply, .. } => {
                 // With `--dev`, too (01 §18.1).
                 pid_files::terminate(false);
+                let support = self.sync_support();
                 match self.stop(&mut postgres, &StopLadder::graceful(&timeouts.postgres)).await {
                     Stopped::ByLadder(Ok(status)) => {
-                        self.sync_and_leave(exit_code(&Ok(status)), Some(reply)).await
+                        self.sync_and_leave(exit_code(&Ok(status)), Some(reply), support).await
                     }
                     // Already logged. A sync would not be safe now.
                     Stopped::ByLadder(Err(error)) => {
@@ -220,7 +222,7 @@ impl Driver {
                 Stopped::BySignal => return self.signalled(),
                 Stopped::ByLadder(Err(_)) => {}
                 Stopped::ByLadder(Ok(_)) if sync_obstacle.is_some() => {}
-                Stopped::ByLadder(Ok(_)) => match self.or_signal(self.sync()).await {
+                Stopped::ByLadder(Ok(_)) => match self.or_signal(self.sync(None)).await {
                     None => return self.signalled(),
                     Some(Some(Err(error))) => tracing::error!("{error}"),
                     Some(Some(Ok(lsn))) => terminated = Terminated { lsn: Some(lsn) },
@@ -238,8 +240,14 @@ impl Driver {
     }
 
     /// After Postgres is reaped: sync, answer, linger, exit (01 §18.4).
-    async fn sync_and_leave(&mut self, code: u8, reply: Option<oneshot::Sender<Terminated>>) -> u8 {
-        let Some(synced) = self.or_signal(self.sync()).await else { return self.signalled() };
+    async fn sync_and_leave(
+        &mut self,
+        code: u8,
+        reply: Option<oneshot::Sender<Terminated>>,
+        support: Option<Support>,
+    ) -> u8 {
+        let synced = self.or_signal(self.sync(support)).await;
+        let Some(synced) = synced else { return self.signalled() };
         let (terminated, error, code) = match synced {
             None => (NO_LSN, None, code),
             Some(Ok(lsn)) => (Terminated { lsn: Some(lsn) }, None, code),
@@ -314,13 +322,23 @@ impl Driver {
         }
     }
 
-    /// The final sync; `None` for a compute that is not a primary.
-    fn sync(&self) -> impl Future<Output = Option<Result<Lsn, SyncError>>> + use<> {
+    /// Begins to find out whether the server can sync, if this compute will have to.
+    fn sync_support(&self) -> Option<Support> {
+        let is_primary = self.node.spec().is_some_and(|spec| spec.is_primary());
+        is_primary.then(|| Support::of(&self.node.params.install))
+    }
+
+    /// The final sync; `None` for a compute that is not a primary. `support` may have begun before.
+    fn sync(
+        &self,
+        support: Option<Support>,
+    ) -> impl Future<Output = Option<Result<Lsn, SyncError>>> + use<> {
         let node = Arc::clone(&self.node);
         async move {
             let spec = node.spec().filter(|spec| spec.is_primary())?;
             let server = startup::server(&node, &spec);
             let request = startup::sync_request(&node, &server);
+            let support = support.unwrap_or_else(|| Support::of(&node.params.install));
             let failed = |injected: Injected| {
                 let program = node.params.install.postgres.clone();
                 SyncError::Spawn { program, error: as_io(injected) }
@@ -328,7 +346,8 @@ impl Driver {
             let synced = async {
                 let point = EndingStep::Sync.point();
                 edges::reached(point, Edge::Begin).await.map_err(failed)?;
-                let lsn = sync::sync_once(request, node.params.timeouts.sync.shutdown).await?;
+                let limit = node.params.timeouts.sync.shutdown;
+                let lsn = sync::sync_once(request, support, limit).await?;
                 edges::reached(point, Edge::End).await.map_err(failed)?;
                 Ok(lsn)
             };

@@ -13,6 +13,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::duration::varied;
 use crate::os::children::{Children, RegisteredChild};
@@ -110,16 +111,32 @@ pub(crate) enum SyncError {
     TimedOut(Duration),
 }
 
-/// Checks that the server supports the sync. Reads the program file on a separate thread.
-async fn require_support(install: &PgInstall) -> Result<(), SyncError> {
-    let (install, program) = (install.clone(), install.postgres.clone());
-    let known = tokio::task::spawn_blocking(move || install.knows_sync_safekeepers()).await;
-    match known {
-        Ok(Ok(true)) => Ok(()),
-        Ok(Ok(false)) => Err(SyncError::Unsupported(program)),
-        Ok(Err(error)) => Err(SyncError::Spawn { program, error }),
-        Err(error) => {
-            Err(SyncError::Spawn { program, error: std::io::Error::other(error.to_string()) })
+/// Whether the server supports the sync, which is being found out on a separate thread. The program
+/// file is read for it, so an end begins with this while Postgres is still stopping.
+#[derive(Debug)]
+pub(crate) struct Support {
+    program: PathBuf,
+    known: AbortOnDropHandle<std::io::Result<bool>>,
+}
+
+impl Support {
+    /// Begins to read the program. Needs a runtime.
+    pub(crate) fn of(install: &PgInstall) -> Self {
+        let (install, program) = (install.clone(), install.postgres.clone());
+        let look = move || install.knows_sync_safekeepers();
+        let known = AbortOnDropHandle::new(tokio::task::spawn_blocking(look));
+        Self { program, known }
+    }
+
+    async fn require(self) -> Result<(), SyncError> {
+        let program = self.program;
+        match self.known.await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(SyncError::Unsupported(program)),
+            Ok(Err(error)) => Err(SyncError::Spawn { program, error }),
+            Err(error) => {
+                Err(SyncError::Spawn { program, error: std::io::Error::other(error.to_string()) })
+            }
         }
     }
 }
@@ -127,7 +144,7 @@ async fn require_support(install: &PgInstall) -> Result<(), SyncError> {
 /// Whether the server can sync at all. False for a vanilla server only: other obstacles are those of
 /// the sync itself.
 pub(crate) async fn is_supported(install: &PgInstall) -> bool {
-    !matches!(require_support(install).await, Err(SyncError::Unsupported(_)))
+    !matches!(Support::of(install).require().await, Err(SyncError::Unsupported(_)))
 }
 
 /// The sync of a start, with retries. One run waits for a quorum of safekeepers for at most
@@ -136,7 +153,7 @@ pub(crate) async fn sync_with_retries(
     request: SyncRequest<'_>,
     limit: Duration,
 ) -> Result<Lsn, SyncError> {
-    require_support(request.install).await?;
+    Support::of(request.install).require().await?;
     let mut failed = 0;
     loop {
         let error = match run_within(&request, limit).await {
@@ -163,8 +180,12 @@ fn pause_before_retry(retry: u32) -> Duration {
 }
 
 /// The sync after Postgres was reaped: one try within `limit`.
-pub(crate) async fn sync_once(request: SyncRequest<'_>, limit: Duration) -> Result<Lsn, SyncError> {
-    require_support(request.install).await?;
+pub(crate) async fn sync_once(
+    request: SyncRequest<'_>,
+    support: Support,
+    limit: Duration,
+) -> Result<Lsn, SyncError> {
+    support.require().await?;
     run_within(&request, limit).await
 }
 
