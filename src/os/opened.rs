@@ -2,6 +2,9 @@
 //!
 //! Invariant: the watch is on the files that had the given names when it was made, not on files
 //! that take such a name later.
+//!
+//! To close a watch, the kernel waits until none of its processors uses it any more. That takes 5 to 13
+//! ms, longer than the reload that is watched, so no caller waits for it.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -42,6 +45,14 @@ impl OpenedInTurn {
     /// # Errors
     /// The events cannot be read.
     pub(crate) async fn wait(self) -> io::Result<()> {
+        let seen = self.seen().await;
+        let fd = self.events.into_inner();
+        // It ends by itself, and nothing depends on it.
+        drop(tokio::task::spawn_blocking(move || drop(fd)));
+        seen
+    }
+
+    async fn seen(&self) -> io::Result<()> {
         let mut first_seen = false;
         loop {
             let mut ready = self.events.readable().await?;
