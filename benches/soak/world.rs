@@ -58,7 +58,8 @@ impl World {
         // A connection may be closed to make room for others while it is idle, and before its request
         // has come.
         let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
-        let again = reqwest::retry::for_host("127.0.0.1").no_budget().max_retries_per_request(TRIES);
+        let again =
+            reqwest::retry::for_host("127.0.0.1").no_budget().max_retries_per_request(TRIES);
         let again = again.classify_fn(|answer| match answer.error() {
             Some(_) => answer.retryable(),
             None => answer.success(),
