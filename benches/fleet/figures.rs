@@ -30,9 +30,10 @@ fn of(pid: u32) -> anyhow::Result<Figures> {
     let (mut nanoseconds, mut wakeups, mut threads) = (0.0, 0.0, 0.0);
     for thread in fs::read_dir(format!("{dir}/task"))? {
         let thread = thread?.path();
-        let times = fs::read_to_string(thread.join("schedstat"))?;
+        // It may have ended since it was listed: those of the blocking pool do.
+        let Ok(times) = fs::read_to_string(thread.join("schedstat")) else { continue };
+        let Ok(status) = fs::read_to_string(thread.join("status")) else { continue };
         nanoseconds += times.split(' ').next().context("no time")?.parse::<f64>()?;
-        let status = fs::read_to_string(thread.join("status"))?;
         wakeups += number(&status, "voluntary_ctxt_switches:")?;
         threads += 1.0;
     }
