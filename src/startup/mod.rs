@@ -16,6 +16,7 @@
 //! everything it began, except a Postgres that it has put into `postgres`.
 
 pub(crate) mod leftovers;
+mod lock_files;
 pub(crate) mod pgdata;
 pub(crate) mod stale;
 pub(crate) mod warmup;

@@ -19,6 +19,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use nix::sys::signal::Signal;
 
+use super::lock_files;
 use crate::os::pidfd::ProcessHandle;
 use crate::os::procs;
 use crate::postgres::limits::PostgresLimits;
@@ -56,7 +57,8 @@ pub(crate) enum StaleError {
 
 /// Finds and ends all Postgres processes that run on the existing directory `pgdata`: the
 /// postmaster, or backends that lost it, by SIGINT, SIGQUIT, SIGKILL, then the rest by SIGKILL.
-/// Returns how many processes the first look through `/proc` found.
+/// Returns how many processes the first look through `/proc` found. The lock files of a postmaster
+/// that has ended, but is still a zombie, are removed.
 ///
 /// # Errors
 /// See [`StaleError`]; PGDATA must not be touched then.
@@ -66,7 +68,17 @@ pub(crate) async fn stop_stale(
 ) -> Result<usize, StaleError> {
     let look_failed = |error| StaleError::Look { path: pgdata.to_owned(), error };
     let real = std::fs::canonicalize(pgdata).map_err(look_failed)?;
-    let found = find(&real).await.map_err(look_failed)?;
+    let found = end_all(&real, limits, look_failed).await?;
+    lock_files::remove_of_zombie(&real);
+    Ok(found)
+}
+
+async fn end_all(
+    real: &Path,
+    limits: &PostgresLimits,
+    look_failed: impl Fn(io::Error) -> StaleError,
+) -> Result<usize, StaleError> {
+    let found = find(real).await.map_err(&look_failed)?;
     if found.is_empty() {
         return Ok(0);
     }
@@ -75,7 +87,7 @@ pub(crate) async fn stop_stale(
     let roots = found.iter().filter(|f| f.is_root);
     try_join_all(roots.map(|root| stop(&root.handle, limits))).await?;
     for _ in 0..ROUNDS {
-        let left = find(&real).await.map_err(look_failed)?;
+        let left = find(real).await.map_err(&look_failed)?;
         if left.is_empty() {
             return Ok(found.len());
         }
@@ -86,7 +98,7 @@ pub(crate) async fn stop_stale(
             await_end(&process.handle, limits.kill).await?;
         }
     }
-    match find(&real).await.map_err(look_failed)?.first() {
+    match find(real).await.map_err(&look_failed)?.first() {
         Some(survivor) => Err(StaleError::StillAlive(survivor.handle.pid())),
         None => Ok(found.len()),
     }

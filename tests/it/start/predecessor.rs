@@ -1,12 +1,14 @@
 //! Another compute_ctl on the same PGDATA: while it lives it keeps all others out; if it was
 //! killed, its Postgres must be ended first.
 
+use std::path::PathBuf;
+
 use compute_ctl::os::procs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::assertions::{assert_nothing_left, eventually};
-use crate::support::bed::{Bed, names, put};
+use crate::support::bed::{Bed, hand_over, names, put};
 use crate::support::process::try_start;
 use crate::support::server::on_one_server;
 
@@ -77,10 +79,7 @@ async fn the_postgres_of_a_killed_predecessor_is_stopped() {
 #[tokio::test]
 async fn stubborn_leftovers_are_killed() {
     on_one_server(|server| async {
-        let mut bed = Bed::new(server).await;
-        // If orphans are not reaped, the lock file of a killed postmaster's socket names a process
-        // that is dead but still exists, and Postgres refuses to start.
-        bed.spec.set("unix_socket_directories", "");
+        let bed = Bed::new(server).await;
         let mut first = bed.start();
         first.wait_for("running").await;
         let old = first.postmaster();
@@ -123,6 +122,39 @@ async fn stubborn_leftovers_are_killed() {
         assert_eq!(third.sql_text("SELECT 40 + 2").await, "42");
         eventually("no zombie is left", || third.zombies().is_empty()).await;
         assert_eq!(third.stop(Signal::SIGTERM).await, 1);
+        assert_nothing_left(&bed);
+    })
+    .await;
+}
+
+/// A postmaster that was killed leaves lock files, and is a zombie until its parent reaps it; Postgres
+/// takes a zombie as alive.
+#[tokio::test]
+async fn the_lock_files_of_a_zombie_do_not_stop_a_start() {
+    on_one_server(|server| async {
+        let bed = Bed::new(server).await;
+        let mut first = bed.start();
+        first.wait_for("running").await;
+        let text = bed.pgdata_text("postmaster.pid");
+        assert_eq!(first.stop(Signal::SIGTERM).await, 1);
+
+        #[expect(clippy::disallowed_methods, reason = "nothing may reap it")]
+        let mut dead = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(dead.id()).unwrap();
+        eventually("it has ended", || procs::get(pid).is_some_and(|p| p.zombie)).await;
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines[0] = pid.to_string();
+        let text = lines.join("\n") + "\n";
+        put(&bed.pgdata().join("postmaster.pid"), &text);
+        let socket = PathBuf::from(&lines[4]).join(format!(".s.PGSQL.{}.lock", lines[3]));
+        put(&socket, &text);
+        hand_over(&socket);
+
+        let mut second = bed.start();
+        second.wait_for("running").await;
+        second.wait_for_log("left by a zombie").await;
+        assert_eq!(second.stop(Signal::SIGTERM).await, 1);
+        dead.wait().unwrap();
         assert_nothing_left(&bed);
     })
     .await;
