@@ -12,6 +12,7 @@ mod beside;
 mod children;
 mod clock;
 mod disk;
+mod memory;
 mod network;
 #[allow(dead_code, reason = "the page uses the rest")]
 mod plan;
@@ -23,6 +24,7 @@ use std::time::Instant;
 
 use beside::{Child, ChildFault, Peer, PeerFault};
 use disk::SmallDisk;
+use memory::MemoryGroup;
 use plan::{Cell, Fault, cells};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -53,6 +55,10 @@ async fn faults_at_every_step() {
         if !SmallDisk::can_be_had() {
             println!("left out: the cells with a full disk, because this user may not mount");
             chosen.retain(|cell| cell.fault != Fault::DiskFull);
+        }
+        if MemoryGroup::new().is_none() {
+            println!("left out: the cells without memory, because this user may not make a cgroup");
+            chosen.retain(|cell| cell.fault != Fault::OutOfMemory);
         }
         let (count, began) = (chosen.len(), Instant::now());
         let mut running = JoinSet::new();

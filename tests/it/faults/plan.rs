@@ -85,13 +85,16 @@ pub enum Fault {
     NoDescriptors,
     /// The disk of the data directory is full.
     DiskFull,
+    /// The cgroup of the compute has no more memory, so that the kernel kills a process of it, or
+    /// refuses a call.
+    OutOfMemory,
     /// The clock of the machine jumps by an hour.
     ClockForward,
     ClockBack,
 }
 
 impl Fault {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::StepFails,
         Self::Sigterm,
         Self::SigintTwice,
@@ -106,6 +109,7 @@ impl Fault {
         Self::ReadOnly,
         Self::NoDescriptors,
         Self::DiskFull,
+        Self::OutOfMemory,
         Self::ClockForward,
         Self::ClockBack,
     ];
@@ -127,6 +131,7 @@ impl Fault {
             Self::ReadOnly => "directory read-only",
             Self::NoDescriptors => "no descriptors left",
             Self::DiskFull => "disk full",
+            Self::OutOfMemory => "memory full",
             Self::ClockForward => "clock + 1 h",
             Self::ClockBack => "clock - 1 h",
         }
@@ -143,6 +148,9 @@ pub enum Promise {
     Fails,
     /// Either of these: it depends on whether the rest of the work needs what the fault has taken.
     GoesOnOrFails,
+    /// Any of these, or the end of the process with 1, or by a SIGKILL of the kernel, after which Postgres
+    /// may still run: the kernel chooses.
+    Anything,
     /// The process ends with this code.
     Ends(i32),
     /// The process is gone, and Postgres may still run.
@@ -161,6 +169,7 @@ impl Promise {
             Self::GoesOn => "goes on".to_owned(),
             Self::Fails => "fails".to_owned(),
             Self::GoesOnOrFails => "goes on or fails".to_owned(),
+            Self::Anything => "goes on, fails, ends or is killed".to_owned(),
             Self::Ends(code) => format!("ends with {code}"),
             Self::Killed => "next start".to_owned(),
             Self::ByState => "by state".to_owned(),
@@ -179,6 +188,7 @@ pub fn promise(Point { step, edge }: Point, fault: Fault) -> Promise {
         // A promotion writes nothing but what Postgres writes.
         Fault::DiskFull if matches!(step, Step::Promote(_)) => Promise::Nothing,
         Fault::ReadOnly | Fault::NoDescriptors | Fault::DiskFull => Promise::GoesOnOrFails,
+        Fault::OutOfMemory => Promise::Anything,
         Fault::PostmasterKilled | Fault::PostmasterStopped if !postmaster => Promise::Nothing,
         Fault::PostmasterKilled => Promise::Ends(1),
         Fault::PostmasterStopped => match step {

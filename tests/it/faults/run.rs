@@ -23,7 +23,7 @@ use crate::support::bed::{names, run_as};
 
 /// Two signals closer than half a second count as one.
 const LATER: Duration = Duration::from_millis(600);
-const POLL: Duration = Duration::from_millis(20);
+pub const POLL: Duration = Duration::from_millis(20);
 
 const FETCH_FAILED: &str = "could not refresh the configuration";
 const RENEWAL_FAILED: &str = "the new TLS certificate is not in force";
@@ -103,6 +103,7 @@ impl Held<'_> {
                 let _ = asked.await;
             }
             Fault::ReadOnly => stage.write_protect(true),
+            Fault::OutOfMemory => stage.memory.as_ref().unwrap().fill(),
             Fault::DiskFull => stage.disk.as_mut().unwrap().fill(),
             Fault::NoDescriptors => {
                 // The connection for the release exists before the limit.
@@ -194,6 +195,7 @@ impl Held<'_> {
             Verdict::Promise(Promise::GoesOnOrFails) => {
                 stage.outcome(fault).await;
             }
+            Verdict::Promise(Promise::Anything) => stage.survives().await,
             Verdict::Promise(Promise::Ends(code)) => stage.ends_with(&[code]).await,
             Verdict::Promise(Promise::Killed) => {
                 assert_eq!(stage.compute.wait_exit().await.code(), None);
@@ -357,7 +359,7 @@ impl Stage {
             let expected = self.end_compute(fault).await;
             self.ends_with(&[expected]).await;
         }
-        if fault != Fault::SupervisorKilled {
+        if fault != Fault::SupervisorKilled && !self.killed {
             assert_nothing_left(&self.bed);
         }
         self.next_start().await;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::disk::SmallDisk;
+use super::memory::MemoryGroup;
 use super::plan::{Fault, Point, Step};
 use crate::support::bed::{Bed, Pair, TlsFiles, hand_over, put};
 use crate::support::process::{Compute, Replica};
@@ -23,11 +24,15 @@ pub struct Stage {
     pub disk: Option<SmallDisk>,
     pub bed: Bed,
     pub compute: Compute,
+    /// Of the compute. After it, which is in it.
+    pub memory: Option<MemoryGroup>,
     /// The request that asked for the work.
     pub asked: Option<JoinHandle<Answer>>,
     /// Of a replica.
     pub primary: Option<Vanilla>,
     pub files: Option<TlsFiles>,
+    /// Whether the kernel has killed the compute for its memory.
+    pub killed: bool,
     /// The LSN that a promotion waits for.
     pub lsn: String,
 }
@@ -50,6 +55,11 @@ impl Stage {
             Step::Promote(_) => Self::replica(server, point, &env).await,
             _ => Self::primary(server, point, &env, fault).await,
         };
+        if fault == Fault::OutOfMemory {
+            let memory = MemoryGroup::new().unwrap();
+            memory.take(stage.compute.pid());
+            stage.memory = Some(memory);
+        }
         stage.ask().await;
         stage.compute.wait_for_log(&format!("failpoint {point} reached")).await;
         stage
@@ -65,7 +75,7 @@ impl Stage {
             // Only a server knows SQL.
             Step::Start(StartPhase::ApplyCatalog) => bed.spec.skip_pg_catalog_updates = false,
             Step::Reconfigure(ReconfigurePhase::Catalog) => {}
-            _ if fault == Fault::SupervisorKilled => {}
+            _ if matches!(fault, Fault::SupervisorKilled | Fault::OutOfMemory) => {}
             _ => bed.fake_postgres(),
         }
         match point.step {
@@ -94,8 +104,19 @@ impl Stage {
             }
             None => bed.start_with_env(env),
         };
-        let lsn = String::new();
-        Self { point, disk, bed, compute, asked: None, primary: None, files, lsn }
+        let (killed, lsn) = (false, String::new());
+        Self {
+            point,
+            disk,
+            bed,
+            compute,
+            memory: None,
+            asked: None,
+            primary: None,
+            files,
+            killed,
+            lsn,
+        }
     }
 
     async fn replica(server: Server, point: Point, env: &[(&str, &str)]) -> Self {
@@ -104,7 +125,8 @@ impl Stage {
         let lsn = replica.flushed().await;
         let Replica { bed, compute, primary, storage: _ } = replica;
         let primary = Some(primary);
-        Self { point, disk: None, bed, compute, asked: None, primary, files: None, lsn }
+        let (disk, memory, files, killed) = (None, None, None, false);
+        Self { point, disk, bed, compute, memory, asked: None, primary, files, killed, lsn }
     }
 
     /// Asks for the work of the point.
