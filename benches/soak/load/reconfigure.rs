@@ -43,8 +43,17 @@ async fn refresh(world: &World, number: usize, tally: &Tally) {
     // Every other file is the one that is in force.
     let document = world.config(number + number % 2, true);
     world.machine.bed.write("config.json", &document);
-    world.compute.until_status("running").await;
-    world.compute.refresh().await;
+    let url = format!("{}/refresh_configuration", world.compute.internal);
+    loop {
+        world.compute.until_status("running").await;
+        let answer = world.compute.http.post(&url).send().await.unwrap();
+        match answer.status() {
+            StatusCode::OK => break,
+            // A new certificate is being put in force.
+            StatusCode::INTERNAL_SERVER_ERROR => tally.add("refreshes refused, tried again", 1),
+            code => panic!("/refresh_configuration answered {code}"),
+        }
+    }
     world.compute.until_status("running").await;
     tally.add("refreshes", 1);
 }

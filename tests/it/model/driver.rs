@@ -134,10 +134,12 @@ impl World {
 
     fn configured(&self, request: u32, spec: Spec) -> Vec<Self> {
         let mut next = self.postgres_may_have_ended();
-        next.push(self.but(|world| {
-            world.work = Work::Idle;
-            let answer = world.apply(spec, Status::Failed);
-            world.answer(Some(request), answer);
+        next.extend(self.may_be_taken_as(spec).iter().map(|quality| {
+            self.but(|world| {
+                world.work = Work::Idle;
+                let answer = world.apply(spec, *quality, Status::Failed);
+                world.answer(Some(request), answer);
+            })
         }));
         if self.crashed && self.server == Server::Real {
             // The sessions break before the end of Postgres is seen.
@@ -151,10 +153,21 @@ impl World {
         next
     }
 
-    /// Puts a spec in force if it can be; the status after a failure is given. The status of a
+    /// The stub starts with a setting that Postgres does not know. It is not checked again then, unless
+    /// settings beside it have changed.
+    fn may_be_taken_as(&self, spec: Spec) -> &'static [Quality] {
+        match (spec.quality, self.in_force.map(|spec| spec.quality)) {
+            (Quality::Good, _) => &[Quality::Good],
+            (Quality::Refused, Some(Quality::Refused)) => &[Quality::Refused, Quality::Good],
+            (Quality::Refused, _) => &[Quality::Refused],
+            (Quality::Catalog, _) => &[Quality::Catalog],
+        }
+    }
+
+    /// Puts a spec of this quality in force if it can be; the status after a failure is given. The status of a
     /// compute that has been asked to end stays.
-    fn apply(&mut self, spec: Spec, failed: Status) -> Answer {
-        let (status, answer) = match spec.quality {
+    fn apply(&mut self, spec: Spec, quality: Quality, failed: Status) -> Answer {
+        let (status, answer) = match quality {
             Quality::Good => {
                 self.put_in_force(spec);
                 self.fully_applied = true;
@@ -220,12 +233,14 @@ impl World {
         if self.status_is_ending() {
             next.push(self.but(|world| world.work = Work::Idle));
         }
-        next.push(self.but(|world| {
-            let again = world.in_force == Some(spec);
-            world.apply(spec, Status::RefreshConfigurationPending);
-            let worked = spec.quality == Quality::Good;
-            world.after_refresh(worked);
-            world.may_rest = worked && again;
+        next.extend(self.may_be_taken_as(spec).iter().map(|quality| {
+            self.but(|world| {
+                let again = world.in_force == Some(spec);
+                world.apply(spec, *quality, Status::RefreshConfigurationPending);
+                let worked = *quality == Quality::Good;
+                world.after_refresh(worked);
+                world.may_rest = worked && again;
+            })
         }));
         if self.crashed && self.server == Server::Real {
             next.push(self.but(|world| {

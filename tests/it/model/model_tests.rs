@@ -55,6 +55,20 @@ fn a_spec_that_fails_leaves_the_old_one_in_force() {
 }
 
 #[test]
+fn a_setting_that_the_stub_has_started_with_may_not_be_checked_again() {
+    let unknown = Spec { number: 2, quality: Quality::Refused };
+    let mut belief = running();
+    belief.is_asked(1, Request::Configure(unknown), false);
+    assert!(belief.clone().answers(1, Some((200, ""))).is_err());
+    belief.answers(1, Some((400, "in phase check_configuration"))).unwrap();
+    let mut belief = Belief::new(World::new(Server::Stub, Some(unknown)));
+    belief.shows(Status::Running).unwrap();
+    belief.is_asked(1, Request::Configure(unknown), false);
+    belief.clone().answers(1, Some((400, "in phase check_configuration"))).unwrap();
+    belief.answers(1, Some((200, ""))).unwrap();
+}
+
+#[test]
 fn of_two_specs_at_once_one_is_taken_or_both_in_turn() {
     let mut belief = running();
     let third = Spec { number: 3, quality: Quality::Good };
