@@ -15,6 +15,7 @@ use compute_ctl::env::{self, Environment, OfProcess};
 use compute_ctl::errors;
 use compute_ctl::life::{self, Compute, OnHangup, Process};
 use compute_ctl::os::activation;
+use compute_ctl::os::heap_memory;
 use compute_ctl::os::limits::{self, CoreLimit};
 use compute_ctl::os::privileges::{self, Wanted};
 use compute_ctl::os::secret_files;
@@ -32,6 +33,7 @@ use compute_ctl::telemetry::{
 const WORKERS: usize = 2;
 
 fn main() -> ExitCode {
+    heap_memory::share_heaps();
     let inherited = signals::put_right();
     // Usage errors end here, with exit code 2.
     let cli = match Cli::of_process() {

@@ -1,10 +1,25 @@
-//! Gives back the memory that the allocator holds free.
+//! Bounds the memory that the allocator holds free, and gives it back.
 //!
 //! glibc returns freed memory only from the top of its heaps. After a burst of connections a few
 //! blocks that still live hold all that is below them, for as long as the process lives: tens of MiB
 //! for a thousand clients.
 
 use nix::unistd::{SysconfVar, sysconf};
+
+/// Enough for the threads that work at the same time.
+const HEAPS: nix::libc::c_int = 2;
+
+/// Has all threads share two heaps; call it before there are threads. glibc gives each thread of the pool
+/// for blocking calls its own, up to eight for each processor, and keeps some MiB of each after the
+/// thread has ended.
+#[cfg_attr(target_env = "gnu", expect(unsafe_code, reason = "a setting of the C library"))]
+pub fn share_heaps() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it sets a number, and no other thread reads it yet.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_ARENA_MAX, HEAPS);
+    }
+}
 
 /// Resident memory of this process that is not part of a file, in bytes; `None` if `/proc` is not
 /// mounted.

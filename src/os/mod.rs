@@ -8,7 +8,7 @@ pub mod activation;
 pub mod children;
 pub(crate) mod code_memory;
 pub(crate) mod denied;
-pub(crate) mod heap_memory;
+pub mod heap_memory;
 pub(crate) mod host_name;
 pub(crate) mod journal;
 pub mod limits;

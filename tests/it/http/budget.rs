@@ -79,6 +79,17 @@ async fn stalled_bodies_take_little_memory() {
     .await;
 }
 
+/// Heaps that glibc makes for threads: each begins at a multiple of its size of 64 MiB.
+fn heaps_of_threads(compute: &Compute) -> usize {
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", compute.pid())).unwrap();
+    let begins = maps.lines().filter_map(|line| {
+        let (place, rest) = line.split_once(' ')?;
+        let begin = u64::from_str_radix(place.split_once('-')?.0, 16).ok()?;
+        (rest.starts_with("rw-p") && rest.trim_end().ends_with(" 0")).then_some(begin)
+    });
+    begins.filter(|begin| begin.is_multiple_of(64 << 20)).count()
+}
+
 /// Kept connections, a request on each.
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_of_a_burst_of_connections_is_given_back() {
@@ -100,6 +111,8 @@ async fn memory_of_a_burst_of_connections_is_given_back() {
         }
         let peak = memory(&compute, "RssAnon");
         assert!(peak > before + BURST, "{peak} KiB at most, {before} KiB before");
+        // One beside that of the whole process, however many threads there were.
+        assert!(heaps_of_threads(&compute) <= 1, "a thread has its own");
         drop(clients);
         until("the memory is given back", || async { memory(&compute, "RssAnon") < before + LEFT })
             .await;
