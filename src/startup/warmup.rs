@@ -45,7 +45,8 @@ async fn warm_up(node: &ComputeNode, directory: &Path) -> anyhow::Result<()> {
     let _ = std::fs::remove_dir_all(directory);
 
     let mut initdb = Command::new(params.install.program("initdb"));
-    initdb.arg("--pgdata").arg(directory);
+    // What is deleted a moment later needs no sync.
+    initdb.arg("--pgdata").arg(directory).arg("--no-sync");
     let output = node.children.run(initdb, timeouts.postgres.initdb, OUTPUT_LIMIT).await?;
     if !output.status.success() {
         tracing::warn!(

@@ -24,7 +24,7 @@ impl Gate {
         let initdb = bed.pgbin.with_file_name("initdb");
         let real = std::fs::read_link(&initdb).unwrap();
         let script = format!(
-            "touch {reached}\nuntil [ -e {} ]; do [ -e {reached} ] || exit 1; sleep 0.01; done\n\
+            "echo \"$@\" > {reached}\nuntil [ -e {} ]; do [ -e {reached} ] || exit 1; sleep 0.01; done\n\
              exec {} \"$@\"",
             open.display(),
             real.display(),
@@ -36,6 +36,11 @@ impl Gate {
 
     async fn wait(&self) {
         eventually("the warm-up runs initdb", || self.reached.exists()).await;
+    }
+
+    /// What `initdb` was called with.
+    fn arguments(&self) -> String {
+        std::fs::read_to_string(&self.reached).unwrap().trim().to_owned()
     }
 
     fn open(&self) {
@@ -61,6 +66,8 @@ async fn warm_up_then_ports_then_a_spec() {
         gate.open();
         let seen = compute.wait_for("empty").await;
         assert_eq!(seen, ["empty"]);
+        let directory = bed.pgdata().display().to_string();
+        assert_eq!(gate.arguments(), format!("--pgdata {directory}.warmup --no-sync"));
         compute.wait_for_log("warm-up took").await;
         let warm = |name: &String| name.contains("warmup");
         assert!(!names(bed.dir()).iter().any(warm), "{:?}", names(bed.dir()));
