@@ -25,6 +25,8 @@ const LSN: u64 = 0x1F3_0EC8;
 const SAFEKEEPERS: usize = 3;
 /// Logged once, right after the status has become `running`.
 const RUNNING: &str = "compute start finished";
+/// Logged once, when a compute without a spec can be reached.
+const EMPTY: &str = "no spec yet, waiting for /configure";
 
 /// How the basebackup comes.
 #[derive(Debug, Clone, Copy)]
@@ -151,6 +153,14 @@ impl Bed {
 
     pub const fn external_port(&self) -> u16 {
         self.ports[1]
+    }
+
+    /// Starts the daemon without a spec.
+    pub fn empty_daemon(&self) -> anyhow::Result<Process> {
+        let config = self.dir.path().join("config-empty.json");
+        fs::write(&config, r#"{"compute_ctl_config": {"jwks": {"keys": []}}}"#)?;
+        let command = Command::new(&self.binary);
+        Process::start(self.command(command, &self.server.postgres, &config), EMPTY)
     }
 
     /// Starts the daemon under a program that counts its instructions into `counts`, as the user that

@@ -4,7 +4,7 @@
 //! The real binary against the stand-in storage on loopback, on the newest Postgres of the machine.
 //! Speed depends on the machine, so everything is compared with something measured in the same run:
 //! what is compared alternates, and each ratio is taken within one round. Read [`cases`] for what
-//! is measured, and [`flow`] and [`ending`] for large archives and for the end; [`parts`] has the
+//! is measured, and [`flow`], [`pool`] and [`ending`] for large archives, a warm pool and the end; [`parts`] has the
 //! unavoidable work that a start is compared with.
 //!
 //! As root the daemon steps down to `postgres`, as an ordinary user nothing changes.
@@ -18,6 +18,7 @@ mod ending;
 mod flow;
 mod instructions;
 mod parts;
+mod pool;
 
 use common::arguments::Arguments;
 
@@ -28,13 +29,14 @@ const RUNS: usize = 15;
 type Case = fn(&bed::Bed, usize) -> anyhow::Result<()>;
 
 /// What is measured, in this order; any part of a name chooses.
-const CASES: [(&str, Case); 7] = [
+const CASES: [(&str, Case); 8] = [
     ("first-start", cases::first_start),
     ("own-share", cases::own_share),
     ("instructions", instructions::count),
     ("restart", cases::restart),
     ("memory", cases::memory),
     ("large", flow::large),
+    ("pool", pool::empty),
     ("ending", ending::terminate),
 ];
 

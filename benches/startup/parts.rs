@@ -19,7 +19,7 @@ use super::common::host::Owner;
 use super::common::process::Process;
 
 /// Logged right before the postmaster writes `ready` into its pid file.
-const READY: &str = "database system is ready to accept connections";
+pub const READY: &str = "database system is ready to accept connections";
 
 /// An archive in memory, and room for its content.
 pub struct Parts {
