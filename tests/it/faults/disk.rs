@@ -53,7 +53,10 @@ impl SmallDisk {
 
     /// Gives the space back.
     pub fn free(&mut self) {
-        self.filler = None;
+        // A child of another cell, between its fork and its exec, may hold the file a little longer.
+        if let Some(filler) = self.filler.take() {
+            filler.set_len(0).unwrap();
+        }
     }
 }
 

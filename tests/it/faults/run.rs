@@ -261,7 +261,9 @@ impl Stage {
             }
             let error = body["error"].as_str().unwrap();
             assert_eq!(code, 500, "{body}\n{log}");
-            assert!(!error.contains("could not be put back"), "{body}\n{log}");
+            // These faults last, and take what the old configuration needs as well.
+            let may_stay = matches!(fault, Fault::ReadOnly | Fault::PostmasterStopped);
+            assert!(may_stay || !error.contains("could not be put back"), "{body}\n{log}");
             if fault == Fault::StepFails {
                 assert!(error.contains(&format!("in phase {phase}")), "{body}\n{log}");
             }
