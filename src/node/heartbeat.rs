@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::duration::millis;
+use crate::os::kernel_timer::KernelTimer;
 
-/// Time between two ticks.
-pub(crate) const TICK: Duration = Duration::from_secs(1);
+/// Time between two ticks: several fit into the limit of `/live`, and each wakes an idle process.
+pub(crate) const TICK: Duration = Duration::from_secs(2);
 
 /// When the last tick was.
 #[derive(Debug)]
@@ -31,9 +32,10 @@ impl Default for Heartbeat {
 impl Heartbeat {
     /// Ticks until dropped.
     pub async fn keep(&self, every: Duration) -> Infallible {
+        let mut timer = KernelTimer::new();
         loop {
             self.last.store(millis(self.since.elapsed()), Relaxed);
-            tokio::time::sleep(every).await;
+            timer.sleep(every).await;
         }
     }
 

@@ -11,6 +11,7 @@ pub(crate) mod denied;
 pub mod heap_memory;
 pub(crate) mod host_name;
 pub(crate) mod journal;
+pub(crate) mod kernel_timer;
 pub mod limits;
 pub(crate) mod named_file;
 pub(crate) mod notify_socket;

@@ -18,8 +18,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::time::sleep;
 
+use crate::os::kernel_timer::KernelTimer;
 use crate::sql::{Session, SessionConfig, SessionDeadlines, SessionError, visited_within};
 use crate::telemetry::metrics::Metrics;
 use activity::{Activity, ActivityReason};
@@ -121,6 +121,7 @@ impl Monitor {
     ) -> Infallible {
         let mut session = None;
         let mut pause = self.limits.pause;
+        let mut timer = KernelTimer::new();
         loop {
             match self.pass(&mut session).await {
                 Ok(()) => {
@@ -129,7 +130,7 @@ impl Monitor {
                         (self.activity.last_active(), self.activity.reasons());
                     publish(Seen::Active { last_active, reasons });
                     pause = self.limits.pause;
-                    sleep(pause).await;
+                    timer.sleep(pause).await;
                 }
                 Err(failure) => {
                     // Even if the connection may still be open: Postgres did not answer on it.
@@ -147,7 +148,7 @@ impl Monitor {
                     }
                     // After a closed session, a new connection may work at once.
                     if !matches!(failure, Failure::Closed) {
-                        sleep(pause).await;
+                        timer.sleep(pause).await;
                         pause = (pause * 2).min(self.limits.pause_max);
                     }
                 }
