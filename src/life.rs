@@ -196,21 +196,26 @@ impl Compute {
             timeouts.basebackup.retries = retries;
         }
 
-        let metrics =
-            Metrics::with(&process.traces.metrics).context("could not register the metrics")?;
-        let count = |status| metrics.count_cplane_request(RPC, status);
-        // The first may ask the control plane, the second runs a program.
-        let loaded = source.load_unless_read(document, timeouts.control_plane.start, &count);
-        let (document, install) = tokio::join!(
-            traces::started_by().scope(loaded),
+        // A program runs in the meantime, so what does not depend on it is done beside it.
+        let inputs = async {
+            let metrics =
+                Metrics::with(&process.traces.metrics).context("could not register the metrics")?;
+            let count = |status| metrics.count_cplane_request(RPC, status);
+            // It may ask the control plane.
+            let loaded = source.load_unless_read(document, timeouts.control_plane.start, &count);
+            let document = traces::started_by().scope(loaded).await?;
+            anyhow::Ok((metrics, document))
+        };
+        let (install, inputs) = tokio::join!(
             PgInstall::discover(
                 &args.pgbin,
                 environment.path.as_deref(),
                 &process.children,
                 timeouts.postgres.helper
-            )
+            ),
+            inputs,
         );
-        let ConfigDocument { spec, compute_ctl_config } = document?;
+        let (metrics, ConfigDocument { spec, compute_ctl_config }) = inputs?;
         let install = install?;
         let spec = spec.map(ParsedSpec::try_from).transpose();
         let spec = spec.with_context(|| unusable_spec(&source))?;
