@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::ensure;
 use compute_ctl::dev::pageserver::{PageserverOptions, StandInPageserver};
 use compute_ctl::dev::safekeeper::{SafekeeperBehaviour, StandInSafekeeper};
 use compute_ctl::dev::spec::SpecBuilder;
@@ -122,18 +123,11 @@ impl Fleet {
 
 /// Free ports for Postgres and both servers of each compute.
 fn ports(count: usize) -> anyhow::Result<Vec<[u16; 3]>> {
-    // All open at once, so that they differ.
-    let mut open = Vec::new();
-    for _ in 0..count * 3 {
-        open.push(TcpListener::bind("127.0.0.1:0")?);
-    }
-    let mut ports = Vec::new();
-    for three in open.chunks_exact(3) {
-        let mut of_one = [0; 3];
-        for (port, listener) in of_one.iter_mut().zip(three) {
-            *port = listener.local_addr()?.port();
-        }
-        ports.push(of_one);
-    }
+    // Below the range of outgoing connections, one of which could take a port before its use.
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let free: Vec<u16> = (16_384..32_768).filter(is_free).take(count * 3).collect();
+    let threes = free.chunks_exact(3).filter_map(|three| three.try_into().ok());
+    let ports: Vec<[u16; 3]> = threes.collect();
+    ensure!(ports.len() == count, "only {} ports are free", free.len());
     Ok(ports)
 }
